@@ -1,0 +1,47 @@
+// flk_account.h - counts records in their type and in their chain of scopes. SPDX-License-Identifier: MIT
+// Keeps:   nothing of its own: the cells of flk_thread.h.
+// Cost:    one cell for the type, one for each scope from the innermost to the process.
+// Callers: the thread that makes the event, inside the guard, holding the shard lock of the block's address.
+// Fails:   flk_account_ready false: a cell cannot be had, nothing may be recorded (one more drop).
+// Invariant: allocations - frees = live blocks, per type, per scope and in all (tests compare with the registry).
+#ifndef FLK_ACCOUNT_H
+#define FLK_ACCOUNT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "flk_thread.h"
+
+// Makes the cells of the totals, so that counting a free can never fail.
+bool flk_account_prepare_type(uint32_t type);
+bool flk_account_prepare_scope(uint32_t scope);
+
+bool flk_account_ready(flk_thread *thread, uint32_t scope, uint32_t type);
+void flk_account_alloc(flk_thread *thread, uint32_t scope, uint32_t type,
+                       uint64_t size_bytes);
+void flk_account_free(flk_thread *thread, uint32_t scope, uint32_t type,
+                      uint64_t size_bytes);
+void flk_account_resize(flk_thread *thread, uint32_t scope, uint32_t type,
+                        uint64_t old_bytes, uint64_t new_bytes);
+
+void flk_account_scope(uint32_t scope, flk_sum *sum);
+void flk_account_type(uint32_t type, flk_sum *sum);
+bool flk_account_scope_is_empty(uint32_t scope);
+// All cells of one scope to zero; the caller knows that no event is under
+// way there: the scope is dropped and empty.
+void flk_account_clear_scope(uint32_t scope);
+
+// The list of threads and all shards held, from here on:
+// a live block leaves the books as though it had never been allocated.
+// `scope` may be FLK_SCOPE_NONE: then its type only.
+void flk_account_forget(uint32_t thread_number, uint32_t scope, uint32_t type,
+                        uint64_t size_bytes);
+// A live block is (still) of this type, after flk_account_clear_types.
+void flk_account_remember(uint32_t type, uint64_t size_bytes);
+// One scope, as above.
+void flk_account_clear_scope_held(uint32_t scope);
+// All types, or everything (the child of a fork), to zero.
+void flk_account_clear_types(void);
+void flk_account_clear_all(void);
+
+#endif

@@ -1,0 +1,228 @@
+// flk_api.c - checks arguments, forwards; no logic. Contract: flk_api.h.     SPDX-License-Identifier: MIT
+#include "flk.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "flk_account.h"
+#include "flk_arena.h"
+#include "flk_callpath.h"
+#include "flk_codes.h"
+#include "flk_config.h"
+#include "flk_context.h"
+#include "flk_heap.h"
+#include "flk_names.h"
+#include "flk_quarantine.h"
+#include "flk_recent.h"
+#include "flk_scope.h"
+#include "flk_sites.h"
+#include "flk_snapshot.h"
+#include "flk_tracker.h"
+
+_Static_assert(FLK_WALK == FLK_PATH_WALK && FLK_CURRENT == FLK_SCOPE_NONE &&
+                   FLK_IN_HEAP == (int)FLK_LAYER_HEAP &&
+                   FLK_IN_MAPPING == (int)FLK_LAYER_MAPPING &&
+                   FLK_IN_HANDLE == (int)FLK_LAYER_HANDLE,
+               "the numbers Python knows are ours");
+
+static atomic_bool is_ready;
+
+// --- life --------------------------------------------------------------
+const char *flk_start(const char *package_folder) {
+    atomic_store(&is_ready, flk_tracker_init());
+    return flk_codes_install(package_folder);
+}
+
+int flk_is_ready(void) { return atomic_load(&is_ready); }
+const char *flk_built_for_other(void) { return flk_pyframe_mismatch(); }
+void flk_enable(int on) { flk_tracker_enable(on && flk_is_ready()); }
+int flk_is_enabled(void) { return flk_tracker_is_enabled(); }
+
+void flk_set_stack_depth(uint32_t frames) {
+    if (frames > FLK_PATH_FRAMES_MAX)
+        frames = FLK_PATH_FRAMES_MAX;
+    atomic_store(&flk_tracker_settings.stack_depth, frames);
+}
+
+uint32_t flk_stack_depth(void) {
+    return atomic_load(&flk_tracker_settings.stack_depth);
+}
+
+uint32_t flk_stack_depth_max(void) { return FLK_PATH_FRAMES_MAX; }
+int flk_walks_frames(void) { return flk_pyframe_is_open(); }
+void flk_stop_frames(void) { flk_codes_close(); }
+
+// --- types and paths ---------------------------------------------------
+uint16_t flk_type_intern(const char *type, const char *kind,
+                         const char *release) {
+    uint16_t id = flk_names_intern(type, kind, release);
+    return id && flk_account_prepare_type(id) ? id : 0;
+}
+
+uint32_t flk_type_count(void) { return flk_names_count(); }
+const char *flk_type_name(uint16_t type) { return flk_names_at(type)->type; }
+const char *flk_type_kind(uint16_t type) { return flk_names_at(type)->kind; }
+
+const char *flk_type_release(uint16_t type) {
+    return flk_names_at(type)->release;
+}
+
+size_t flk_path_sites(uint32_t path, uint32_t *sites, size_t sites_max) {
+    return flk_callpath_sites(path, sites, sites_max);
+}
+
+int flk_site_place(uint32_t site, flk_place *out) {
+    flk_site_info info;
+    if (!flk_codes_describe(site, &info))
+        return 0;
+    *out = (flk_place){info.function, info.filename,   info.line,
+                       info.end_line, info.column, info.end_column};
+    return 1;
+}
+
+uint32_t flk_code_named(const char *function, const char *filename) {
+    return flk_sites_named(function, filename);
+}
+
+uint32_t flk_path_of(const uint32_t *codes, const int32_t *lines,
+                     size_t count) {
+    uint32_t path = FLK_PATH_EMPTY;
+    while (count-- > 0) {
+        uint32_t site = flk_sites_intern(codes[count], lines[count]);
+        path = site ? flk_callpath_child(path, site) : FLK_PATH_NONE;
+        if (path == FLK_PATH_NONE)
+            return FLK_PATH_EMPTY;
+    }
+    return path;
+}
+
+uint32_t flk_path_now(void) { return flk_tracker_path(); }
+
+// --- blocks of our own -------------------------------------------------
+void *flk_allocate(size_t size_bytes, size_t alignment, int zeroed,
+                   uint16_t type, uint32_t scope, uint32_t path) {
+    flk_origin origin = {type, scope, path};
+    return flk_heap_allocate(size_bytes, alignment, zeroed, &origin);
+}
+
+int flk_release(void *address, uint16_t type, uint32_t path,
+                flk_misuse *out) {
+    return flk_heap_free(address, type, path, out);
+}
+
+void *flk_resize(void *address, size_t size_bytes, uint16_t type,
+                 uint32_t scope, uint32_t path, flk_misuse *out) {
+    flk_origin origin = {type, scope, path};
+    return flk_heap_reallocate(address, size_bytes, &origin, out);
+}
+
+void flk_configure(uint32_t quarantine_blocks, uint64_t quarantine_bytes,
+                   int poison) {
+    flk_recent_configure(
+        (flk_recent_limits){quarantine_blocks, quarantine_bytes});
+    atomic_store(&flk_tracker_settings.poison, poison);
+    if (quarantine_blocks == 0)
+        flk_quarantine_drain();
+}
+
+int flk_configure_guard(uint32_t guard_bytes) {
+    return flk_quarantine_set_guard(guard_bytes) ? 0 : -1;
+}
+
+void flk_configuration(uint32_t *quarantine_blocks,
+                       uint64_t *quarantine_bytes, int *poison,
+                       uint32_t *guard_bytes) {
+    flk_recent_limits limits = flk_recent_read_limits();
+    *quarantine_blocks = limits.blocks_max;
+    *quarantine_bytes = limits.bytes_max;
+    *poison = atomic_load(&flk_tracker_settings.poison);
+    *guard_bytes = atomic_load(&flk_tracker_settings.guard_bytes);
+}
+
+void flk_drain_quarantine(void) { flk_quarantine_drain(); }
+uint32_t flk_check_damage(void) { return flk_quarantine_check_all(); }
+int flk_next_misuse(flk_misuse *out) { return flk_misuse_pop(out); }
+
+// --- blocks of others --------------------------------------------------
+int flk_track(uint64_t address, uint64_t size_bytes, uint8_t layer,
+              uint16_t type, uint32_t scope, uint32_t path) {
+    if (layer < FLK_IN_MAPPING || layer > FLK_IN_HANDLE || !address)
+        return 0;
+    flk_origin origin = {type, scope, path};
+    atomic_store(&flk_tracker_settings.ever_enabled, true);
+    return flk_tracker_on_alloc((flk_layer)layer, address, size_bytes, 0,
+                                &origin);
+}
+
+static int block_out(bool found, uint8_t layer, uint64_t address,
+                     const flk_record *record, flk_block *out) {
+    if (found && out)
+        *out = flk_block_of((flk_layer)layer, address, record);
+    return found;
+}
+
+int flk_untrack(uint64_t address, uint8_t layer, flk_block *out) {
+    flk_record record;
+    bool taken = flk_tracker_on_free((flk_layer)layer, address, 0, &record) ==
+                 FLK_TAKEN;
+    return block_out(taken, layer, address, &record, out);
+}
+
+int flk_find(uint64_t address, uint8_t layer, flk_block *out) {
+    flk_record record;
+    bool found = flk_registry_find((flk_layer)layer, address, &record);
+    return block_out(found, layer, address, &record, out);
+}
+
+int flk_find_containing(uint64_t address, uint8_t layer, flk_block *out) {
+    flk_entry entry;
+    bool found = flk_registry_containing((flk_layer)layer, address, &entry);
+    return block_out(found, layer, found ? entry.address : 0, &entry.record,
+                     out);
+}
+
+// --- scopes ------------------------------------------------------------
+uint32_t flk_scope_new(uint32_t parent, int isolated) {
+    bool made;
+    uint32_t scope = flk_scope_open(parent, isolated, &made);
+    if (!made)
+        flk_tracker_count(&flk_tracker_counted.scopes_dropped);
+    return scope;
+}
+
+void flk_scope_gone(uint32_t scope) {
+    if (scope != FLK_SCOPE_PROCESS)
+        flk_scope_drop(scope);
+}
+
+uint32_t flk_process_scope(void) {
+    return atomic_load(&flk_tracker_settings.process_scope);
+}
+
+void flk_set_process_scope(uint32_t scope) {
+    atomic_store(&flk_tracker_settings.process_scope, scope);
+}
+
+void flk_set_thread_scope(uint32_t scope, int change) {
+    flk_context_count(change);
+    flk_context_set(scope);
+}
+
+// --- snapshots ---------------------------------------------------------
+int flk_snapshot_take(uint32_t scope, uint64_t since, int inherited,
+                      flk_snapshot *out) {
+    return flk_snapshot_collect(scope, since, inherited, out) ? 0 : -1;
+}
+
+void flk_snapshot_free(flk_snapshot *snapshot) { flk_snapshot_drop(snapshot); }
+uint64_t flk_mark(void) { return flk_sequence_mark(); }
+uint64_t flk_wall_ns(uint64_t sequence) {
+    return flk_sequence_wall_time(sequence);
+}
+uint64_t flk_age_ns(uint64_t sequence) { return flk_sequence_age(sequence); }
+uint64_t flk_thread_ident_now(uint32_t thread) {
+    return flk_thread_ident_of(thread);
+}
+void flk_reset(uint32_t scope) { flk_tracker_reset(scope); }
+int flk_check(void) { return flk_tracker_check(); }
+uint64_t flk_fail_mapping(uint64_t nth) { return flk_pages_fail_at(nth); }

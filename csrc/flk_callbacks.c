@@ -1,0 +1,111 @@
+// flk_callbacks.c - C function pointers for libraries that take allocators.  SPDX-License-Identifier: MIT
+// Contract: flk_api.h. What Python learns of misuse here it learns from the queue: C code cannot be raised to.
+#include <errno.h>
+
+#include "flk.h"
+#include "flk_context.h"
+#include "flk_heap.h"
+#include "flk_misuse.h"
+#include "flk_names.h"
+#include "flk_scope.h"
+
+// One address a type id: an opaque pointer is a place in this array, never
+// read or written.
+static char opaque_base[65536];
+
+void *flk_opaque(uint16_t type) { return (void *)&opaque_base[type]; }
+
+static uint16_t type_of(const void *opaque) {
+    const char *place = opaque;
+    if (place > opaque_base && place < opaque_base + sizeof opaque_base)
+        return (uint16_t)(place - opaque_base);
+    static _Atomic uint16_t plain;  // relaxed: all set the same
+    uint16_t type = atomic_load_explicit(&plain, memory_order_relaxed);
+    if (!type) {
+        type = flk_type_intern("void", "callback", "free");
+        atomic_store_explicit(&plain, type, memory_order_relaxed);
+    }
+    return type;
+}
+
+static flk_origin origin_of(const void *opaque) {
+    flk_origin origin = {0, FLK_SCOPE_NONE, FLK_PATH_WALK};
+    flk_thread *thread = flk_thread_enter();
+    if (!thread)
+        return origin;
+    origin.scope = flk_context_scope(thread);
+    flk_thread_leave(thread);
+    origin.type = type_of(opaque);
+    return origin;
+}
+
+static void *allocate(void *opaque, size_t size_bytes, bool zeroed) {
+    flk_origin origin = {0, FLK_SCOPE_NONE, FLK_PATH_WALK};
+    if (flk_tracker_is_enabled())
+        origin = origin_of(opaque);
+    return flk_heap_allocate(size_bytes, 0, zeroed, &origin);
+}
+
+static bool multiply(size_t count, size_t size_bytes, size_t *product) {
+    if (size_bytes && count > SIZE_MAX / size_bytes) {
+        errno = ENOMEM;
+        return false;
+    }
+    *product = count * size_bytes;
+    return true;
+}
+
+void *flk_c_opaque_malloc(void *opaque, size_t size_bytes) {
+    return allocate(opaque, size_bytes, false);
+}
+
+void *flk_c_opaque_calloc(void *opaque, size_t count, size_t size_bytes) {
+    size_t product;
+    return multiply(count, size_bytes, &product)
+               ? allocate(opaque, product, true)
+               : NULL;
+}
+
+void *flk_c_zalloc(void *opaque, unsigned int count,
+                   unsigned int size_bytes) {
+    size_t product;
+    return multiply(count, size_bytes, &product)
+               ? allocate(opaque, product, false)
+               : NULL;
+}
+
+void flk_c_opaque_free(void *opaque, void *address) {
+    flk_misuse misuse;
+    // Any of our kinds that are released by `free`.
+    int verdict = flk_heap_free(address, type_of(opaque), FLK_PATH_WALK,
+                                &misuse);
+    if (verdict != FLK_FREED && verdict != FLK_NOT_RECORDED)
+        flk_misuse_push(&misuse);
+}
+
+void *flk_c_opaque_realloc(void *opaque, void *address, size_t size_bytes) {
+    flk_misuse misuse;
+    flk_origin origin = origin_of(opaque);
+    if (!origin.type)
+        origin.type = type_of(opaque);
+    void *moved = flk_heap_reallocate(address, size_bytes, &origin, &misuse);
+    if (misuse.verdict < 0 && misuse.verdict != FLK_NO_ROOM)
+        flk_misuse_push(&misuse);
+    if (!moved && misuse.verdict == FLK_OVERRUN)
+        moved = flk_heap_reallocate(address, size_bytes, &origin, &misuse);
+    return moved;
+}
+
+void *flk_c_malloc(size_t size_bytes) {
+    return flk_c_opaque_malloc(NULL, size_bytes);
+}
+
+void *flk_c_calloc(size_t count, size_t size_bytes) {
+    return flk_c_opaque_calloc(NULL, count, size_bytes);
+}
+
+void *flk_c_realloc(void *address, size_t size_bytes) {
+    return flk_c_opaque_realloc(NULL, address, size_bytes);
+}
+
+void flk_c_free(void *address) { flk_c_opaque_free(NULL, address); }

@@ -1,0 +1,44 @@
+// flk_context.c - contexts and scopes. Contract: flk_context.h.              SPDX-License-Identifier: MIT
+#include "flk_context.h"
+
+#include "flk_platform.h"
+#include "flk_scope.h"
+
+static struct {
+    atomic_int open;        // context scopes; relaxed: a hint
+    atomic_ullong unknown;  // relaxed, reports only
+} contexts;
+
+void flk_context_set(uint32_t scope) {
+    flk_thread *thread = flk_thread_enter();
+    if (!thread)
+        return;
+    thread->context_scope = scope;
+    if (!flk_pyframe_context(&thread->context, &thread->context_version))
+        thread->context = NULL;
+    flk_thread_leave(thread);
+}
+
+void flk_context_count(int change) {
+    atomic_fetch_add_explicit(&contexts.open, change, memory_order_relaxed);
+}
+
+uint32_t flk_context_scope(const flk_thread *thread) {
+    const void *context;
+    uint64_t version;
+    if (atomic_load_explicit(&contexts.open, memory_order_relaxed) == 0 ||
+        !flk_pyframe_context(&context, &version) || !context)
+        return FLK_SCOPE_NONE;
+    if (thread->context == context && thread->context_version == version)
+        return thread->context_scope;
+    atomic_fetch_add_explicit(&contexts.unknown, 1, memory_order_relaxed);
+    return FLK_SCOPE_NONE;
+}
+
+uint64_t flk_context_unknown(void) {
+    return atomic_load_explicit(&contexts.unknown, memory_order_relaxed);
+}
+
+void flk_context_clear(void) {
+    atomic_store_explicit(&contexts.unknown, 0, memory_order_relaxed);
+}

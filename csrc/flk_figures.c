@@ -1,0 +1,83 @@
+// flk_figures.c - figures of scopes, types and the tracker itself. Contract: flk_api.h. SPDX-License-Identifier: MIT
+#include <string.h>
+
+#include "flk.h"
+#include "flk_account.h"
+#include "flk_arena.h"
+#include "flk_callpath.h"
+#include "flk_context.h"
+#include "flk_misuse.h"
+#include "flk_names.h"
+#include "flk_recent.h"
+#include "flk_scope.h"
+#include "flk_sites.h"
+#include "flk_tracker.h"
+
+static void figures_of(const flk_sum *sum, flk_figures *out) {
+    *out = (flk_figures){.allocations = sum->alloc_count,
+                         .frees = sum->free_count,
+                         .bytes_allocated = sum->alloc_bytes,
+                         .bytes_freed = sum->free_bytes,
+                         .peak_blocks = sum->peak_count,
+                         .peak_bytes = sum->peak_bytes,
+                         .peak_exact = sum->feeders <= 1};
+}
+
+void flk_scope_figures(uint32_t scope, flk_figures *out) {
+    flk_sum sum;
+    flk_account_scope(scope, &sum);
+    figures_of(&sum, out);
+}
+
+void flk_type_figures(uint16_t type, flk_figures *out) {
+    flk_sum sum;
+    flk_account_type(type, &sum);
+    figures_of(&sum, out);
+}
+
+int flk_scope_is_clean(uint32_t scope) {
+    return flk_account_scope_is_empty(scope);
+}
+
+static void self_events(flk_self *out) {
+    out->dropped = atomic_load(&flk_tracker_counted.dropped);
+    out->missed_frees = atomic_load(&flk_tracker_counted.missed_frees);
+    out->unknown_frees = atomic_load(&flk_tracker_counted.unknown_frees);
+    out->scopes_dropped = atomic_load(&flk_tracker_counted.scopes_dropped);
+    out->scope_unknown = flk_context_unknown();
+    out->double_frees = flk_misuse_counted(FLK_DOUBLE_FREE);
+    out->interior_frees = flk_misuse_counted(FLK_INTERIOR_FREE);
+    out->mismatched_frees = flk_misuse_counted(FLK_MISMATCHED_FREE);
+    out->damages = flk_misuse_counted(FLK_OVERRUN) +
+                   flk_misuse_counted(FLK_WRITE_AFTER_FREE);
+}
+
+void flk_self_figures(flk_self *out) {
+    flk_registry_stats registry;
+    memset(out, 0, sizeof *out);
+    flk_registry_read_stats(&registry);
+    out->entries = registry.record_count;
+    out->capacity = registry.record_capacity;
+    out->regions = registry.region_count;
+    out->longest_move = registry.longest_move;
+    out->bytes = flk_arena_bytes();
+    out->paths = flk_callpath_count();
+    out->sites = flk_sites_count();
+    out->codes = flk_sites_code_count();
+    out->types = flk_names_count();
+    out->scopes = flk_scope_count();
+    out->lingering_scopes = flk_scope_lingering_count();
+    out->threads = flk_threads_live_count();
+    out->held_blocks = flk_recent_held_count();
+    out->held_bytes = flk_recent_held_bytes();
+    self_events(out);
+}
+
+void flk_clear_counts(void) {
+    atomic_store(&flk_tracker_counted.dropped, 0);
+    atomic_store(&flk_tracker_counted.missed_frees, 0);
+    atomic_store(&flk_tracker_counted.unknown_frees, 0);
+    atomic_store(&flk_tracker_counted.scopes_dropped, 0);
+    flk_context_clear();
+    flk_misuse_clear();
+}

@@ -1,0 +1,232 @@
+// flk_heap.c - allocate, free, reallocate. Contract: flk_heap.h.             SPDX-License-Identifier: MIT
+#if !defined(_GNU_SOURCE)
+#define _GNU_SOURCE
+#endif
+#include "flk_heap.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "flk_callpath.h"
+#include "flk_config.h"
+#include "flk_guard.h"
+#include "flk_misuse.h"
+#include "flk_quarantine.h"
+#include "flk_recent.h"
+
+#define SETTING(name)                                  \
+    atomic_load_explicit(&flk_tracker_settings.name, \
+                         memory_order_relaxed)
+
+// --- memory with and without guards ------------------------------------
+static void *c_allocate(size_t size_bytes, size_t alignment, bool zeroed) {
+    if (size_bytes == 0)
+        size_bytes = 1;  // a block of its own, on every C library
+    if (alignment <= _Alignof(max_align_t))
+        return zeroed ? calloc(1, size_bytes) : malloc(size_bytes);
+    void *memory = NULL;
+    int error = posix_memalign(&memory, alignment, size_bytes);
+    if (error) {
+        errno = error;
+        return NULL;
+    }
+    return zeroed ? memset(memory, 0, size_bytes) : memory;
+}
+
+static void *guarded_allocate(size_t size_bytes, size_t alignment,
+                              bool zeroed, size_t guard_bytes) {
+    size_t before = guard_bytes > alignment ? guard_bytes : alignment;
+    if (size_bytes > SIZE_MAX - before - guard_bytes) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    char *memory = c_allocate(before + size_bytes + guard_bytes, alignment,
+                              zeroed);
+    if (!memory)
+        return NULL;
+    flk_guard_fill(memory + before, size_bytes, guard_bytes);
+    return memory + before;
+}
+
+static void *allocate_recorded(size_t size_bytes, size_t alignment,
+                               bool zeroed, const flk_origin *origin) {
+    // An alignment beyond the guard's would move the block's start.
+    uint32_t guard = SETTING(guard_bytes);
+    bool guarded = guard > 0 && alignment <= 16;
+    void *block = guarded ? guarded_allocate(size_bytes, 0, zeroed, guard)
+                          : c_allocate(size_bytes, alignment, zeroed);
+    if (FLK_UNLIKELY(!block))
+        return NULL;
+    uint8_t flags = guarded ? FLK_RECORD_GUARDED : 0;
+    if (flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)block, size_bytes,
+                             flags, origin) ||
+        !guarded)
+        return block;
+    // Not recorded, so nobody would know of the guard: a plain block then.
+    free((char *)block - guard);
+    return c_allocate(size_bytes, alignment, zeroed);
+}
+
+void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
+                        const flk_origin *origin) {
+    if (FLK_UNLIKELY(!flk_tracker_is_enabled()))
+        return c_allocate(size_bytes, alignment, zeroed);
+    return allocate_recorded(size_bytes, alignment, zeroed, origin);
+}
+
+// --- free --------------------------------------------------------------
+static int free_recorded(void *address, const flk_record *record,
+                         uint32_t path, flk_misuse *out) {
+    int verdict = FLK_FREED;
+    if (FLK_UNLIKELY(record->flags & FLK_RECORD_GUARDED))
+        verdict = flk_quarantine_check_guard(address, record, path, out);
+    bool holds = flk_recent_read_limits().blocks_max > 0;
+    return flk_quarantine_add(address, record, holds ? flk_quarantine_path(path) : 0,
+                              out, verdict);
+}
+
+// Not recorded: is it proven misuse, maybe misuse, or nobody's business?
+static int judge_unrecorded(uint64_t address, uint32_t path,
+                            flk_misuse *out) {
+    flk_free before;
+    bool freed_lately = flk_recent_find(address, &before);
+    flk_entry around;
+    if (freed_lately && before.memory) {
+        flk_misuse_fill(out, FLK_DOUBLE_FREE, address, &before.record,
+                    before.free_path, flk_quarantine_path(path));
+        return FLK_DOUBLE_FREE;
+    }
+    if (flk_registry_containing(FLK_LAYER_HEAP, address, &around)) {
+        flk_misuse_fill(out, FLK_INTERIOR_FREE, around.address, &around.record,
+                    0, flk_quarantine_path(path));
+        return FLK_INTERIOR_FREE;
+    }
+    flk_tracker_count(&flk_tracker_counted.unknown_frees);
+    if (!freed_lately)
+        return FLK_NOT_RECORDED;
+    flk_recent_forget(address);  // told once
+    flk_misuse_fill(out, FLK_MAYBE_DOUBLE, address, &before.record,
+                before.free_path, flk_quarantine_path(path));
+    return FLK_MAYBE_DOUBLE;
+}
+
+static int judge(uint64_t address, uint32_t path, flk_misuse *out) {
+    flk_thread *thread = flk_thread_enter();
+    if (!thread)
+        return FLK_NOT_RECORDED;
+    flk_thread_leave(thread);
+    return judge_unrecorded(address, path, out);
+}
+
+int flk_heap_free(void *address, uint16_t type, uint32_t path,
+                  flk_misuse *out) {
+    if (!address)
+        return FLK_FREED;
+    if (!SETTING(ever_enabled)) {
+        free(address);
+        return FLK_NOT_RECORDED;
+    }
+    flk_record record;
+    uint64_t key = (uintptr_t)address;
+    // The address must be known before the C function could give it away.
+    switch (flk_tracker_on_free(FLK_LAYER_HEAP, key, type, &record)) {
+    case FLK_TAKEN:
+        return free_recorded(address, &record, path, out);
+    case FLK_KEPT:
+        flk_misuse_fill(out, FLK_MISMATCHED_FREE, key, &record, 0,
+                    flk_quarantine_path(path));
+        return FLK_MISMATCHED_FREE;
+    case FLK_ABSENT:
+        break;
+    }
+    int verdict = judge(key, path, out);
+    if (verdict >= 0)
+        free(address);
+    return verdict;
+}
+
+// --- realloc -----------------------------------------------------------
+static void *c_reallocate(void *address, size_t size_bytes,
+                          const flk_record *record) {
+    if (!(record->flags & FLK_RECORD_GUARDED))
+        return realloc(address, size_bytes);
+    size_t guard = SETTING(guard_bytes);
+    if (size_bytes > SIZE_MAX - 2 * guard)
+        return NULL;
+    char *memory = realloc((char *)address - guard, size_bytes + 2 * guard);
+    if (!memory)
+        return NULL;
+    flk_guard_fill(memory + guard, size_bytes, guard);
+    return memory + guard;
+}
+
+static void *reallocate_recorded(void *address, size_t size_bytes,
+                                 const flk_record *moving, uint32_t path,
+                                 flk_misuse *out) {
+    out->verdict = FLK_FREED;
+    if (moving->flags & FLK_RECORD_GUARDED &&
+        flk_quarantine_check_guard(address, moving, path, out) < 0) {
+        // Told once: the guards are whole again for another try.
+        flk_guard_fill(address, moving->size_bytes, SETTING(guard_bytes));
+        flk_tracker_move_cancel(FLK_LAYER_HEAP, (uintptr_t)address, moving);
+        return NULL;
+    }
+    void *moved = c_reallocate(address, size_bytes, moving);
+    if (!moved) {
+        flk_tracker_move_cancel(FLK_LAYER_HEAP, (uintptr_t)address, moving);
+        out->verdict = FLK_NO_ROOM;
+        return NULL;
+    }
+    flk_tracker_move_end(FLK_LAYER_HEAP, (uintptr_t)address, moving,
+                         (uintptr_t)moved, size_bytes);
+    return moved;
+}
+
+static void *reallocate_unrecorded(void *address, size_t size_bytes,
+                                   const flk_origin *origin,
+                                   flk_misuse *out) {
+    out->verdict = FLK_NOT_RECORDED;
+    if (SETTING(ever_enabled)) {
+        out->verdict = judge((uintptr_t)address, origin->path, out);
+        if (out->verdict < 0)
+            return NULL;
+    }
+    void *moved = realloc(address, size_bytes);
+    if (!moved)
+        out->verdict = FLK_NO_ROOM;
+    else if (flk_tracker_is_enabled())
+        flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)moved, size_bytes, 0,
+                             origin);
+    return moved;
+}
+
+void *flk_heap_reallocate(void *address, size_t size_bytes,
+                          const flk_origin *origin, flk_misuse *out) {
+    *out = (flk_misuse){.verdict = FLK_FREED};
+    if (!address) {
+        void *made = flk_heap_allocate(size_bytes, 0, false, origin);
+        out->verdict = made ? FLK_FREED : FLK_NO_ROOM;
+        return made;
+    }
+    if (size_bytes == 0) {
+        out->verdict = flk_heap_free(address, origin->type, origin->path, out);
+        return NULL;
+    }
+    flk_record record;
+    if (!SETTING(ever_enabled))
+        return reallocate_unrecorded(address, size_bytes, origin, out);
+    switch (flk_tracker_move_begin(FLK_LAYER_HEAP, (uintptr_t)address,
+                                   origin->type, &record)) {
+    case FLK_TAKEN:
+        return reallocate_recorded(address, size_bytes, &record,
+                                   origin->path, out);
+    case FLK_KEPT:
+        flk_misuse_fill(out, FLK_MISMATCHED_FREE, (uintptr_t)address, &record, 0,
+                    flk_quarantine_path(origin->path));
+        return NULL;
+    case FLK_ABSENT:
+        break;
+    }
+    return reallocate_unrecorded(address, size_bytes, origin, out);
+}

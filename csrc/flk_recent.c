@@ -1,0 +1,217 @@
+// flk_recent.c - rings of recent frees. Contract: flk_recent.h.              SPDX-License-Identifier: MIT
+#include "flk_recent.h"
+
+#include <string.h>
+
+#include "flk_arena.h"
+#include "flk_config.h"
+
+typedef struct stripe {
+    _Alignas(64) flk_lock lock;  // guards all of it
+    uint32_t next;        // the next free goes to next % ENTRIES
+    uint32_t held;        // the first one held; held <= next
+    uint64_t held_bytes;
+    flk_free *entries;    // FLK_RECENT_ENTRIES, made on first use
+} stripe;
+
+static struct {
+    stripe stripes[FLK_RECENT_STRIPES];
+    // Relaxed: a changed limit takes effect with the next free.
+    atomic_uint blocks_max;
+    atomic_ullong bytes_max;
+} recent = {
+    .stripes = {[0 ... FLK_RECENT_STRIPES - 1] =
+                    {FLK_LOCK_INIT(FLK_RANK_RECENT)}},
+    .blocks_max = FLK_QUARANTINE_BLOCKS_DEFAULT,
+    .bytes_max = FLK_QUARANTINE_BYTES_DEFAULT,
+};
+
+_Static_assert((FLK_RECENT_ENTRIES & (FLK_RECENT_ENTRIES - 1)) == 0,
+               "numbers wrap around");
+
+void flk_recent_configure(flk_recent_limits limits) {
+    if (limits.blocks_max > FLK_QUARANTINE_BLOCKS_MAX)
+        limits.blocks_max = FLK_QUARANTINE_BLOCKS_MAX;
+    atomic_store_explicit(&recent.blocks_max, limits.blocks_max,
+                          memory_order_relaxed);
+    atomic_store_explicit(&recent.bytes_max, limits.bytes_max,
+                          memory_order_relaxed);
+}
+
+flk_recent_limits flk_recent_read_limits(void) {
+    return (flk_recent_limits){
+        atomic_load_explicit(&recent.blocks_max, memory_order_relaxed),
+        atomic_load_explicit(&recent.bytes_max, memory_order_relaxed)};
+}
+
+// --- one stripe, locked ------------------------------------------------
+static flk_free *entry_at(const stripe *st, uint32_t number) {
+    return &st->entries[number % FLK_RECENT_ENTRIES];
+}
+
+static uint32_t held_count(const stripe *st) { return st->next - st->held; }
+
+static bool entries_ready(stripe *st) {
+    if (FLK_LIKELY(st->entries != NULL))
+        return true;
+    size_t bytes = FLK_RECENT_ENTRIES * sizeof(flk_free);
+    st->entries = flk_arena_keep(bytes);
+    return st->entries != NULL;
+}
+
+// The oldest held block comes out; its entry stays as evidence.
+static void release_oldest(stripe *st, flk_free *out, uint32_t *count) {
+    flk_free *oldest = entry_at(st, st->held++);
+    if (!oldest->memory)
+        return;
+    st->held_bytes -= oldest->record.size_bytes;
+    out[(*count)++] = *oldest;
+    oldest->memory = NULL;
+}
+
+static bool is_over(const stripe *st, flk_recent_limits limits) {
+    return held_count(st) > limits.blocks_max ||
+           st->held_bytes > limits.bytes_max;
+}
+
+uint32_t flk_recent_add(uint32_t thread_number, const flk_free *freed,
+                        flk_free *out, uint32_t out_max) {
+    stripe *st = &recent.stripes[thread_number % FLK_RECENT_STRIPES];
+    flk_recent_limits limits = flk_recent_read_limits();
+    uint32_t count = 0;
+    FLK_ASSERT(out_max >= 2);
+    flk_lock_take(&st->lock);
+    if (FLK_UNLIKELY(!entries_ready(st))) {
+        out[count++] = *freed;
+    } else {
+        if (held_count(st) == FLK_RECENT_ENTRIES)
+            release_oldest(st, out, &count);
+        *entry_at(st, st->next++) = *freed;
+        st->held_bytes += freed->record.size_bytes;
+        while (count < out_max && is_over(st, limits))
+            release_oldest(st, out, &count);
+    }
+    flk_lock_release(&st->lock);
+    return count;
+}
+
+// --- all stripes -------------------------------------------------------
+static bool find_in(stripe *st, uint64_t address, flk_free *out) {
+    uint32_t oldest =
+        st->next > FLK_RECENT_ENTRIES ? st->next - FLK_RECENT_ENTRIES : 0;
+    for (uint32_t i = st->next; st->entries && i > oldest; i--)
+        if (entry_at(st, i - 1)->address == address) {
+            *out = *entry_at(st, i - 1);
+            return true;
+        }
+    return false;
+}
+
+bool flk_recent_find(uint64_t address, flk_free *out) {
+    // The latest is the one with the memory held, or else any: an address
+    // is held at most once.
+    bool found = false;
+    for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
+        stripe *st = &recent.stripes[i];
+        flk_free candidate;
+        flk_lock_take(&st->lock);
+        if (find_in(st, address, &candidate) &&
+            (!found || candidate.memory ||
+             (!out->memory &&
+              candidate.record.sequence > out->record.sequence))) {
+            *out = candidate;
+            found = true;
+        }
+        flk_lock_release(&st->lock);
+    }
+    return found;
+}
+
+void flk_recent_forget(uint64_t address) {
+    for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
+        stripe *st = &recent.stripes[i];
+        flk_lock_take(&st->lock);
+        for (uint32_t j = 0; st->entries && j < FLK_RECENT_ENTRIES; j++)
+            if (st->entries[j].address == address && !st->entries[j].memory)
+                st->entries[j].address = 0;
+        flk_lock_release(&st->lock);
+    }
+}
+
+uint32_t flk_recent_drain(flk_free *out, uint32_t out_max) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
+        stripe *st = &recent.stripes[i];
+        flk_lock_take(&st->lock);
+        while (count < out_max && held_count(st) > 0)
+            release_oldest(st, out, &count);
+        flk_lock_release(&st->lock);
+    }
+    return count;
+}
+
+void flk_recent_visit_held(void (*visit)(const flk_free *, void *),
+                           void *context) {
+    for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
+        stripe *st = &recent.stripes[i];
+        flk_lock_take(&st->lock);
+        for (uint32_t n = st->held; n != st->next; n++)
+            if (entry_at(st, n)->memory)
+                visit(entry_at(st, n), context);
+        flk_lock_release(&st->lock);
+    }
+}
+
+uint64_t flk_recent_held_count(void) {
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
+        flk_lock_take(&recent.stripes[i].lock);
+        count += held_count(&recent.stripes[i]);
+        flk_lock_release(&recent.stripes[i].lock);
+    }
+    return count;
+}
+
+uint64_t flk_recent_held_bytes(void) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
+        flk_lock_take(&recent.stripes[i].lock);
+        bytes += recent.stripes[i].held_bytes;
+        flk_lock_release(&recent.stripes[i].lock);
+    }
+    return bytes;
+}
+
+static bool stripe_check(const stripe *st) {
+    uint64_t bytes = 0;
+    for (uint32_t n = st->held; n != st->next; n++)
+        if (entry_at(st, n)->memory)
+            bytes += entry_at(st, n)->record.size_bytes;
+    bool older_released = true;
+    for (uint32_t n = st->next; st->entries && n < st->held +
+                                                       FLK_RECENT_ENTRIES;
+         n++)
+        older_released &= entry_at(st, n)->memory == NULL;
+    return bytes == st->held_bytes && older_released &&
+           held_count(st) <= FLK_RECENT_ENTRIES;
+}
+
+bool flk_recent_check(void) {
+    bool good = true;
+    for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
+        flk_lock_take(&recent.stripes[i].lock);
+        good &= stripe_check(&recent.stripes[i]);
+        flk_lock_release(&recent.stripes[i].lock);
+    }
+    return good;
+}
+
+void flk_recent_lock_all(void) {
+    for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++)
+        flk_lock_take(&recent.stripes[i].lock);
+}
+
+void flk_recent_unlock_all(void) {
+    for (uint32_t i = FLK_RECENT_STRIPES; i-- > 0;)
+        flk_lock_release(&recent.stripes[i].lock);
+}

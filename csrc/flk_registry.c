@@ -1,0 +1,283 @@
+// flk_registry.c - insert, find, take, move. Contract: flk_registry.h.       SPDX-License-Identifier: MIT
+#include "flk_registry.h"
+
+#include "flk_shard.h"
+
+void flk_registry_init(void) {
+    for (uint32_t i = 0; i < FLK_SHARDS; i++)
+        flk_shards[i].lock.rank = FLK_RANK_SHARD;
+}
+
+// --- levels ------------------------------------------------------------
+// A bit for each level that may hold a block at this address.
+static inline uint32_t levels_of(uint64_t address) {
+    uint32_t impossible =
+        1u << (address & 15 ? FLK_LEVEL_ALIGNED : FLK_LEVEL_ODD);
+    return atomic_load_explicit(&flk_levels_used, memory_order_relaxed) &
+           ~impossible;
+}
+
+// A record that was found, its shard locked.
+typedef struct held {
+    flk_spot spot;
+    flk_level level;
+    flk_region *region;
+    flk_record *record;
+    uint32_t slot;
+} held;
+
+static inline bool lock_record_in(held *h, flk_layer layer, flk_level level,
+                                  uint64_t address) {
+    h->spot = flk_spot_of(layer, level, address);
+    h->level = level;
+    flk_lock_take(&h->spot.shard->lock);
+    h->record = flk_shard_find(&h->spot, level, false, &h->region, &h->slot);
+    if (FLK_LIKELY(h->record != NULL))
+        return true;
+    flk_lock_release(&h->spot.shard->lock);
+    return false;
+}
+
+static FLK_NOINLINE bool lock_record_of(held *h, uint32_t levels,
+                                        flk_layer layer, uint64_t address) {
+    for (; levels; levels &= levels - 1)
+        if (lock_record_in(h, layer, (flk_level)__builtin_ctz(levels),
+                           address))
+            return true;
+    return false;
+}
+
+// Locks the shard that has a record at the address, the finest level first.
+static inline bool lock_record(held *h, flk_layer layer, uint64_t address) {
+    uint32_t levels = levels_of(address);
+    if (FLK_LIKELY(levels & 1 << FLK_LEVEL_ALIGNED) &&
+        FLK_LIKELY(lock_record_in(h, layer, FLK_LEVEL_ALIGNED, address)))
+        return true;
+    return lock_record_of(h, levels & ~(1u << FLK_LEVEL_ALIGNED), layer,
+                          address);
+}
+
+static inline void unlock_record(const held *h) {
+    flk_lock_release(&h->spot.shard->lock);
+}
+
+// The usual level has a copy of its own of what follows.
+static inline void remove_record(const held *h) {
+    if (FLK_LIKELY(h->level == FLK_LEVEL_ALIGNED))
+        flk_shard_remove(h->spot.shard, FLK_LEVEL_ALIGNED, h->region,
+                         h->slot);
+    else
+        flk_shard_remove(h->spot.shard, h->level, h->region, h->slot);
+}
+
+// Records of other levels at this address are missed frees.
+static FLK_NOINLINE bool purge_levels(uint32_t levels, flk_layer layer,
+                                      uint64_t address,
+                                      flk_registry_event on_remove,
+                                      void *context) {
+    bool found = false;
+    held h;
+    while (lock_record_of(&h, levels, layer, address)) {
+        on_remove(h.record, context);
+        remove_record(&h);
+        unlock_record(&h);
+        found = true;
+    }
+    return found;
+}
+
+// --- insert, find, take ------------------------------------------------
+static inline flk_status insert_locked(const flk_spot *s, flk_level level,
+                                       const flk_record *record,
+                                       flk_registry_event on_insert,
+                                       flk_registry_event on_remove,
+                                       void *context, bool *replaced) {
+    flk_region *region;
+    uint32_t slot;
+    flk_status status = FLK_OK;
+    flk_record *place = flk_shard_find(s, level, false, &region, &slot);
+    if (FLK_UNLIKELY(place != NULL)) {
+        on_remove(place, context);
+        *replaced = true;
+    } else if (!(place = flk_shard_add(s, level, region, &status))) {
+        return status;
+    }
+    flk_record_copy(place, record);
+    on_insert(place, context);
+    return FLK_OK;
+}
+
+static inline flk_status insert_at(flk_layer layer, flk_level level,
+                                   uint64_t address, const flk_record *record,
+                                   flk_registry_event on_insert,
+                                   flk_registry_event on_remove,
+                                   void *context, bool *replaced) {
+    flk_spot s = flk_spot_of(layer, level, address);
+    flk_lock_take(&s.shard->lock);
+    flk_status status = insert_locked(&s, level, record, on_insert, on_remove,
+                                      context, replaced);
+    flk_lock_release(&s.shard->lock);
+    return status;
+}
+
+static FLK_NOINLINE flk_status insert_large(flk_layer layer, flk_level level,
+                                            uint64_t address,
+                                            const flk_record *record,
+                                            flk_registry_event on_insert,
+                                            flk_registry_event on_remove,
+                                            void *context, bool *replaced) {
+    return insert_at(layer, level, address, record, on_insert, on_remove,
+                     context, replaced);
+}
+
+flk_status flk_registry_insert(flk_layer layer, uint64_t address,
+                               const flk_record *record,
+                               flk_registry_event on_insert,
+                               flk_registry_event on_remove, void *context,
+                               bool *replaced) {
+    flk_level level = flk_level_of(address, record->size_bytes);
+    uint32_t others = levels_of(address) & ~(1u << level);
+    *replaced = FLK_UNLIKELY(others) && purge_levels(others, layer, address,
+                                                     on_remove, context);
+    if (FLK_UNLIKELY(level != FLK_LEVEL_ALIGNED))
+        return insert_large(layer, level, address, record, on_insert,
+                            on_remove, context, replaced);
+    return insert_at(layer, FLK_LEVEL_ALIGNED, address, record, on_insert,
+                     on_remove, context, replaced);
+}
+
+bool flk_registry_find(flk_layer layer, uint64_t address, flk_record *out) {
+    held h;
+    if (!lock_record(&h, layer, address))
+        return false;
+    flk_record_copy(out, h.record);
+    unlock_record(&h);
+    return true;
+}
+
+flk_taken flk_registry_take(flk_layer layer, uint64_t address,
+                            flk_registry_judge judge, void *context,
+                            flk_record *out) {
+    held h;
+    if (!lock_record(&h, layer, address))
+        return FLK_ABSENT;
+    flk_record_copy(out, h.record);
+    flk_taken taken = judge(h.record, context) ? FLK_TAKEN : FLK_KEPT;
+    if (FLK_LIKELY(taken == FLK_TAKEN))
+        remove_record(&h);
+    unlock_record(&h);
+    return taken;
+}
+
+// --- watching moves ----------------------------------------------------
+static struct {
+    _Alignas(64) atomic_uint watchers;  // read by each move, rarely written
+    atomic_ullong moves;                // while watched; under shard locks
+} watch;
+
+uint64_t flk_registry_watch_begin(void) {
+    atomic_fetch_add(&watch.watchers, 1);
+    return atomic_load(&watch.moves);
+}
+
+bool flk_registry_watch_end(uint64_t begun) {
+    atomic_fetch_sub(&watch.watchers, 1);
+    return atomic_load(&watch.moves) != begun;
+}
+
+// --- realloc -----------------------------------------------------------
+flk_taken flk_registry_move_begin(flk_layer layer, uint64_t address,
+                                  flk_registry_judge judge, void *context,
+                                  flk_record *out) {
+    held h;
+    if (!lock_record(&h, layer, address))
+        return FLK_ABSENT;
+    flk_record_copy(out, h.record);
+    flk_taken taken = judge(h.record, context) ? FLK_TAKEN : FLK_KEPT;
+    if (taken == FLK_TAKEN)
+        h.record->flags |= FLK_RECORD_MOVING;
+    unlock_record(&h);
+    return taken;
+}
+
+// The moving record with this sequence number, its shard locked.
+static flk_record *moving_find(const flk_spot *s, uint64_t sequence,
+                               flk_region **region, uint32_t *slot) {
+    *region = flk_shard_region(s);
+    for (*slot = 0; *region && *slot < flk_region_count(*region); ++*slot) {
+        flk_record *record = flk_region_record(*region, *slot);
+        if (record->sequence == sequence && record->flags & FLK_RECORD_MOVING)
+            return record;
+    }
+    return NULL;
+}
+
+void flk_registry_move_cancel(flk_layer layer, uint64_t address,
+                              const flk_record *moving) {
+    flk_spot s = flk_spot_of(layer, flk_level_of(address, moving->size_bytes),
+                     address);
+    flk_region *region;
+    uint32_t slot;
+    flk_lock_take(&s.shard->lock);
+    flk_record *record = moving_find(&s, moving->sequence, &region, &slot);
+    FLK_ASSERT(record != NULL);
+    record->flags &= (uint8_t)~FLK_RECORD_MOVING;
+    flk_lock_release(&s.shard->lock);
+}
+
+static void lock_two(flk_shard *a, flk_shard *b) {
+    flk_lock_take(a < b ? &a->lock : &b->lock);
+    if (a != b)
+        flk_lock_take(a < b ? &b->lock : &a->lock);
+}
+
+static void unlock_two(flk_shard *a, flk_shard *b) {
+    flk_lock_release(&a->lock);
+    if (a != b)
+        flk_lock_release(&b->lock);
+}
+
+// Both shards locked: the moving record goes out, then in at its new place.
+static flk_status move_locked(const flk_spot *from, flk_level from_level,
+                              const flk_spot *to, flk_level to_level,
+                              uint64_t sequence, uint64_t size_bytes,
+                              flk_registry_event on_resize,
+                              flk_registry_event on_remove, void *context,
+                              bool *replaced) {
+    flk_region *region;
+    uint32_t slot;
+    flk_record *old = moving_find(from, sequence, &region, &slot);
+    FLK_ASSERT(old != NULL);
+    if (FLK_UNLIKELY(atomic_load(&watch.watchers)))
+        atomic_fetch_add(&watch.moves, 1);
+    flk_record record = *old;
+    record.flags &= (uint8_t)~FLK_RECORD_MOVING;
+    flk_shard_remove(from->shard, from_level, region, slot);
+    flk_record before = record;
+    record.size_bytes = size_bytes & FLK_SIZE_MAX;
+    flk_status status = insert_locked(to, to_level, &record, on_resize, on_remove,
+                                      context, replaced);
+    if (status != FLK_OK)
+        on_remove(&before, context);
+    return status;
+}
+
+flk_status flk_registry_move(flk_layer layer, uint64_t old_address,
+                             const flk_record *moving, uint64_t new_address,
+                             uint64_t size_bytes,
+                             flk_registry_event on_resize,
+                             flk_registry_event on_remove, void *context,
+                             bool *replaced) {
+    flk_level from_level = flk_level_of(old_address, moving->size_bytes);
+    flk_level to_level = flk_level_of(new_address, size_bytes);
+    *replaced = purge_levels(levels_of(new_address) & ~(1u << to_level), layer,
+                             new_address, on_remove, context);
+    flk_spot from = flk_spot_of(layer, from_level, old_address);
+    flk_spot to = flk_spot_of(layer, to_level, new_address);
+    lock_two(from.shard, to.shard);
+    flk_status status = move_locked(&from, from_level, &to, to_level,
+                                    moving->sequence, size_bytes, on_resize,
+                                    on_remove, context, replaced);
+    unlock_two(from.shard, to.shard);
+    return status;
+}

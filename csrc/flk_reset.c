@@ -1,0 +1,153 @@
+// flk_reset.c - forgetting, forking, checking: what needs all shards at once. SPDX-License-Identifier: MIT
+// The contract stands in flk_tracker.h. All locks are taken in the order of their ranks.
+#include "flk_account.h"
+#include "flk_arena.h"
+#include "flk_callpath.h"
+#include "flk_config.h"
+#include "flk_names.h"
+#include "flk_recent.h"
+#include "flk_scope.h"
+#include "flk_sites.h"
+#include "flk_tracker.h"
+
+static flk_lock tracker_lock = FLK_LOCK_INIT(FLK_RANK_TRACKER);
+
+// --- init and fork -----------------------------------------------------
+static void lock_all(void) {
+    flk_lock_take(&tracker_lock);
+    flk_scope_lock_all();
+    flk_threads_lock();
+    flk_registry_lock_all();
+    flk_totals_lock();
+    flk_recent_lock_all();
+    flk_names_lock_all();
+    flk_callpath_lock_all();
+    flk_sites_lock_all();
+    flk_arena_lock_all();
+}
+
+static void unlock_all(void) {
+    flk_arena_unlock_all();
+    flk_sites_unlock_all();
+    flk_callpath_unlock_all();
+    flk_names_unlock_all();
+    flk_recent_unlock_all();
+    flk_totals_unlock();
+    flk_registry_unlock_all();
+    flk_threads_unlock();
+    flk_scope_unlock_all();
+    flk_lock_release(&tracker_lock);
+}
+
+// The child starts with empty books: its reports hold what it did itself.
+static void after_fork_in_child(void) {
+    unlock_all();
+    flk_threads_forget_others();
+    flk_account_clear_all();
+    atomic_store(&flk_tracker_settings.inherited_below, flk_sequence_mark());
+    atomic_store(&flk_tracker_counted.dropped, 0);
+    atomic_store(&flk_tracker_counted.missed_frees, 0);
+    atomic_store(&flk_tracker_counted.unknown_frees, 0);
+}
+
+bool flk_tracker_init(void) {
+    static atomic_bool done;
+    if (atomic_exchange(&done, true))
+        return true;
+    flk_sequence_init();
+    flk_registry_init();
+    flk_callpath_init();
+    flk_thread_init();
+    if (!flk_account_prepare_scope(FLK_SCOPE_PROCESS)) {
+        atomic_store(&done, false);
+        return false;
+    }
+    flk_at_fork(lock_all, unlock_all, after_fork_in_child);
+    return true;
+}
+
+// --- reset -------------------------------------------------------------
+typedef struct reset_view {
+    uint32_t view;
+    uint32_t above;  // where the books go on above the view
+} reset_view;
+
+static bool is_in_view(const flk_record *record, uint32_t view) {
+    return flk_tracker_is_shown(record, false) &&
+           flk_scope_is_within(record->scope, view);
+}
+
+static void forget(flk_entry *entry, void *context) {
+    const reset_view *r = context;
+    flk_record *record = &entry->record;
+    if (!is_in_view(record, r->view))
+        return;
+    flk_account_forget(record->thread, r->above, record->type,
+                       record->size_bytes);
+    record->flags |= FLK_RECORD_FORGOTTEN;
+}
+
+static void clear_scope(uint32_t scope, void *context) {
+    const reset_view *r = context;
+    if (flk_scope_is_within(scope, r->view))
+        flk_account_clear_scope_held(scope);
+}
+
+static void remember(flk_entry *entry, void *context) {
+    (void)context;
+    if (flk_tracker_is_shown(&entry->record, false))
+        flk_account_remember(entry->record.type, entry->record.size_bytes);
+}
+
+void flk_tracker_reset(uint32_t view) {
+    flk_lock_take(&tracker_lock);
+    flk_scope_lock_all();
+    flk_threads_lock();
+    flk_registry_lock_all();
+    reset_view r = {view, flk_scope_parent(view)};
+    flk_registry_visit_held(forget, &r);
+    flk_scope_each_held(clear_scope, &r);
+    if (view == FLK_SCOPE_PROCESS) {
+        // Types count the whole process: what is left is in isolated scopes.
+        flk_account_clear_types();
+        flk_registry_visit_held(remember, NULL);
+    }
+    flk_registry_unlock_all();
+    flk_threads_unlock();
+    flk_scope_unlock_all();
+    flk_lock_release(&tracker_lock);
+}
+
+// --- check -------------------------------------------------------------
+typedef struct tally {
+    uint64_t count, bytes;
+} tally;
+
+static void add_up(flk_entry *entry, void *context) {
+    tally *t = context;
+    if (!flk_tracker_is_shown(&entry->record, false))
+        return;
+    t->count++;
+    t->bytes += entry->record.size_bytes;
+}
+
+static bool types_agree(const tally *t) {
+    flk_sum sum;
+    uint64_t count = 0, bytes = 0;
+    for (uint32_t type = 1; type <= flk_names_count(); type++) {
+        flk_account_type(type, &sum);
+        count += sum.alloc_count - sum.free_count;
+        bytes += sum.alloc_bytes - sum.free_bytes;
+    }
+    return count == t->count && bytes == t->bytes;
+}
+
+// For a moment without events: the books are read after the registry.
+bool flk_tracker_check(void) {
+    tally t = {0, 0};
+    for (uint32_t i = 0; i < FLK_SHARDS; i++)
+        flk_registry_visit_shard(i, add_up, &t);
+    return types_agree(&t) && flk_registry_check() && flk_callpath_check() &&
+           flk_sites_check() && flk_names_check() && flk_recent_check() &&
+           flk_arena_check();
+}

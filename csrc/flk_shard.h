@@ -1,0 +1,126 @@
+// flk_shard.h - one shard of the registry: a table of regions.               SPDX-License-Identifier: MIT
+// Keeps:   regions by key, in open addressing with linear probing, at most 3/4 full; at most one of them is
+//          empty, so that a loop of malloc and free does not make and drop its region each time.
+// Cost:    find one probe; a region added may move all entries of the shard (FLK_SHARD_REGIONS_MAX at most).
+// Callers: flk_registry.c and flk_registry_read.c, holding the shard's lock. Lock rank: FLK_RANK_SHARD.
+// Fails:   FLK_LIMIT or FLK_NO_MEMORY; the table is unchanged.
+// Invariant: no gap between a region's home and its place (no tombstones); record_count is the sum over the
+//            regions; empty_key names the only region without records. Checked by flk_shard_check().
+#ifndef FLK_SHARD_H
+#define FLK_SHARD_H
+
+#include "flk_config.h"
+#include "flk_hash.h"
+#include "flk_region.h"
+
+typedef struct flk_shard {
+    _Alignas(64) flk_lock lock;  // guards all of it
+    uint32_t region_count;       // places in use
+    uint32_t capacity;           // places
+    flk_region *regions;
+    uint64_t empty_key;          // the region kept though empty, or 0
+    uint64_t record_count;
+    uint64_t longest_move;       // most entries and records one insert moved
+} flk_shard;
+
+_Static_assert(sizeof(flk_shard) == 64, "one cache line");
+_Static_assert(FLK_SHARDS == 1 << 10, "the upper ten bits of the hash");
+
+extern flk_shard flk_shards[FLK_SHARDS];
+// A bit for each level that ever had a region. Relaxed: a level without any is
+// not searched, and a block that another thread just put there is not yet
+// ours to free.
+extern atomic_uint flk_levels_used;
+
+// Where a block, or a region, belongs.
+typedef struct flk_spot {
+    uint64_t address;
+    uint64_t key;
+    uint64_t hash;
+    flk_shard *shard;
+} flk_spot;
+
+static inline flk_spot flk_spot_of_region(flk_layer layer, flk_level level,
+                                          uint64_t number) {
+    flk_spot s = {.key = flk_region_key(layer, level, number)};
+    s.hash = flk_hash_mix(s.key);
+    s.shard = &flk_shards[s.hash >> 54];
+    return s;
+}
+
+static inline flk_spot flk_spot_of(flk_layer layer, flk_level level,
+                                   uint64_t address) {
+    flk_spot s = flk_spot_of_region(layer, level,
+                                    flk_region_number(level, address));
+    s.address = address;
+    return s;
+}
+
+// The place of the region, or the empty place where it belongs.
+static inline uint32_t flk_shard_place(const flk_shard *shard, uint64_t key,
+                                       uint64_t hash) {
+    uint32_t i = flk_hash_range(hash, shard->capacity);
+    while (shard->regions[i].key && shard->regions[i].key != key)
+        i = i + 1 == shard->capacity ? 0 : i + 1;
+    return i;
+}
+
+static inline flk_region *flk_shard_region(const flk_spot *s) {
+    if (FLK_UNLIKELY(!s->shard->capacity))
+        return NULL;
+    flk_region *region =
+        &s->shard->regions[flk_shard_place(s->shard, s->key, s->hash)];
+    return region->key ? region : NULL;
+}
+
+// The record at the spot's address, moving ones only if `moving`.
+static inline flk_record *flk_shard_find(const flk_spot *s, flk_level level,
+                                         bool moving, flk_region **region,
+                                         uint32_t *slot) {
+    *region = flk_shard_region(s);
+    if (!*region)
+        return NULL;
+    *slot = flk_region_find(*region, level, s->address, moving);
+    return *slot == FLK_REGION_NO_SLOT
+               ? NULL
+               : flk_chunk_record((*region)->chunk, level, *slot);
+}
+
+// A region gets its first record, or its last one went.
+flk_region *flk_shard_add_region(const flk_spot *s, uint64_t *moved,
+                                 flk_status *status);
+void flk_shard_region_emptied(flk_shard *shard, uint64_t key);
+
+// A place for one more record at the spot, whose region (or NULL) is known;
+// NULL with the reason in `status`.
+static inline flk_record *flk_shard_add(const flk_spot *s, flk_level level,
+                                        flk_region *region,
+                                        flk_status *status) {
+    uint64_t moved = 0;
+    if (FLK_UNLIKELY(!region) &&
+        !(region = flk_shard_add_region(s, &moved, status)))
+        return NULL;
+    flk_record *record = flk_region_add(region, level, s->address,
+                                        &moved);
+    if (FLK_UNLIKELY(!record)) {
+        *status = FLK_NO_MEMORY;
+        return NULL;
+    }
+    if (s->shard->empty_key == s->key)
+        s->shard->empty_key = 0;
+    if (FLK_UNLIKELY(moved > s->shard->longest_move))
+        s->shard->longest_move = moved;
+    s->shard->record_count++;
+    return record;
+}
+
+static inline void flk_shard_remove(flk_shard *shard, flk_level level,
+                                    flk_region *region, uint32_t slot) {
+    shard->record_count--;
+    if (flk_region_remove(region, level, slot) == 0)
+        flk_shard_region_emptied(shard, region->key);
+}
+
+bool flk_shard_check(flk_shard *shard);
+
+#endif

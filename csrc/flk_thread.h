@@ -1,0 +1,74 @@
+// flk_thread.h - what the tracker keeps for each thread.                     SPDX-License-Identifier: MIT
+// Keeps:   a block of mapped pages a thread, in one list; what ended threads counted is added to `totals`.
+// Cost:    flk_thread_enter: one thread-local load once the block is there.
+// Callers: any thread. Lock ranks: FLK_RANK_THREADS (the list), FLK_RANK_TOTALS.
+// Fails:   no page left: flk_thread_enter returns NULL, the caller counts a drop.
+// Invariant: a block is in the list from its first use to its thread's end; only its thread writes it.
+#ifndef FLK_THREAD_H
+#define FLK_THREAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "flk_config.h"
+#include "flk_counters.h"
+#include "flk_pyframe.h"
+#include "flk_sequence.h"
+
+// A call path this thread was seen in, by its raw frames.
+typedef struct flk_memo {
+    uint64_t hash;
+    uint64_t generation;  // of flk_sites: code addresses mean the same since
+    uint32_t path;
+    uint32_t frame_count;
+    flk_raw_frame frames[FLK_PATH_FRAMES_MAX + FLK_PATH_OWN_FRAMES_MAX];
+} flk_memo;
+
+typedef struct flk_thread {
+    uint32_t inside;   // the guard: the tracker is at work in this thread
+    uint32_t number;   // 1.., 0 = past FLK_THREADS_MAX
+    uint64_t ident;    // threading.get_ident()
+    flk_sequence_block sequence;
+    flk_cells scopes;  // by scope id
+    flk_cells types;   // by type id
+    uint32_t cached_scope, cached_type;  // the last cells used
+    flk_cell *cached_scope_cell, *cached_type_cell;
+    // The scope Python code set last, and the context it was set in.
+    uint32_t context_scope;
+    const void *context;
+    uint64_t context_version;
+    struct flk_thread *next, *previous;  // FLK_RANK_THREADS
+    flk_memo memo[FLK_PATH_MEMO_WAYS];
+} flk_thread;
+
+void flk_thread_init(void);
+// This thread's block with the guard set; NULL if it is set already (the
+// tracker is re-entered) or no block can be had.
+flk_thread *flk_thread_enter(void);
+void flk_thread_leave(flk_thread *thread);
+bool flk_thread_is_inside(void);
+
+// Under the lock of the list.
+void flk_threads_lock(void);
+void flk_threads_unlock(void);
+flk_thread *flk_threads_first(void);
+
+// What ended threads counted; its cells exist for each scope and type that
+// flk_totals_ready was called for. Writers hold its lock.
+typedef struct flk_totals {
+    flk_cells scopes, types;
+} flk_totals;
+flk_totals *flk_totals_lock(void);
+void flk_totals_unlock(void);
+
+// The cell of the thread, made on demand; NULL without memory.
+flk_cell *flk_thread_scope_cell(flk_thread *thread, uint32_t scope);
+flk_cell *flk_thread_type_cell(flk_thread *thread, uint32_t type);
+
+uint32_t flk_threads_live_count(void);
+// The ident of a thread number while the thread lives; 0 afterwards.
+uint64_t flk_thread_ident_of(uint32_t number);
+// In the child of a fork: blocks of threads that are no more.
+void flk_threads_forget_others(void);
+
+#endif

@@ -1,0 +1,192 @@
+// flk_tracker.c - records events. Contract: flk_tracker.h.                   SPDX-License-Identifier: MIT
+#include "flk_tracker.h"
+
+#include <errno.h>
+
+#include "flk_account.h"
+#include "flk_callpath.h"
+#include "flk_config.h"
+#include "flk_names.h"
+#include "flk_scope.h"
+#include "flk_stack.h"
+
+flk_settings flk_tracker_settings = {.stack_depth = FLK_STACK_DEPTH_DEFAULT};
+flk_tracker_counts flk_tracker_counted;
+
+#define SETTING(name)                                  \
+    atomic_load_explicit(&flk_tracker_settings.name, \
+                         memory_order_relaxed)
+
+void flk_tracker_enable(bool on) {
+    if (on)
+        atomic_store(&flk_tracker_settings.ever_enabled, true);
+    atomic_store(&flk_tracker_settings.enabled, on);
+}
+
+static bool is_inherited(const flk_record *record) {
+    return record->sequence < SETTING(inherited_below);
+}
+
+// Records that are not in the books: forgotten, or counted by the parent.
+static bool is_in_books(const flk_record *record) {
+    return !(record->flags & FLK_RECORD_FORGOTTEN) && !is_inherited(record);
+}
+
+bool flk_tracker_is_shown(const flk_record *record, bool all) {
+    return !(record->flags & FLK_RECORD_FORGOTTEN) &&
+           (all || !is_inherited(record));
+}
+
+// --- under the shard lock ----------------------------------------------
+typedef struct event {
+    flk_thread *thread;
+    const flk_record *before;  // a move: the record with its old size
+    uint16_t type;             // a free: how it is released, 0 = any way
+} event;
+
+static void count_alloc(const flk_record *record, void *context) {
+    flk_account_alloc(((event *)context)->thread, record->scope, record->type,
+                      record->size_bytes);
+}
+
+static void count_free(const flk_record *record, void *context) {
+    if (is_in_books(record))
+        flk_account_free(((event *)context)->thread, record->scope,
+                         record->type, record->size_bytes);
+}
+
+static void count_resize(const flk_record *record, void *context) {
+    event *e = context;
+    if (is_in_books(record))
+        flk_account_resize(e->thread, record->scope, record->type,
+                           e->before->size_bytes, record->size_bytes);
+}
+
+static bool may_be_released(const flk_record *record, void *context) {
+    uint16_t type = ((event *)context)->type;
+    return type == 0 || type == record->type ||
+           flk_names_at(type)->release_id ==
+               flk_names_at(record->type)->release_id;
+}
+
+static bool judge_free(const flk_record *record, void *context) {
+    if (!may_be_released(record, context))
+        return false;
+    count_free(record, context);
+    return true;
+}
+
+// --- events ------------------------------------------------------------
+static uint32_t scope_of(const flk_origin *origin) {
+    return origin->scope == FLK_SCOPE_NONE ? SETTING(process_scope)
+                                           : origin->scope;
+}
+
+static uint32_t path_of(flk_thread *thread, const flk_origin *origin) {
+    return origin->path == FLK_PATH_WALK
+               ? flk_stack_capture(thread, SETTING(stack_depth))
+               : origin->path;
+}
+
+static bool record_alloc(flk_thread *thread, flk_layer layer,
+                         uint64_t address, uint64_t size_bytes, uint8_t flags,
+                         const flk_origin *origin) {
+    uint32_t scope = scope_of(origin);
+    uint32_t path = path_of(thread, origin);
+    if (FLK_UNLIKELY(path == FLK_PATH_NONE || size_bytes > FLK_SIZE_MAX ||
+                     origin->type == 0 ||
+                     !flk_account_ready(thread, scope, origin->type)))
+        return false;
+    uint64_t tick = flk_sequence_tick();
+    flk_record record = {
+        .size_bytes = size_bytes,
+        .scope = scope,
+        .sequence = flk_sequence_take(&thread->sequence, tick),
+        .flags = flags,
+        .path = path,
+        .type = origin->type,
+        .thread = (uint16_t)thread->number};
+    event e = {.thread = thread};
+    bool replaced;
+    flk_status status = flk_registry_insert(layer, address, &record,
+                                            count_alloc, count_free, &e,
+                                            &replaced);
+    if (FLK_UNLIKELY(replaced))
+        flk_tracker_count(&flk_tracker_counted.missed_frees);
+    return status == FLK_OK;
+}
+
+bool flk_tracker_on_alloc(flk_layer layer, uint64_t address,
+                          uint64_t size_bytes, uint8_t flags,
+                          const flk_origin *origin) {
+    flk_thread *thread = flk_thread_enter();
+    bool recorded = false;
+    if (FLK_LIKELY(thread != NULL)) {
+        recorded = record_alloc(thread, layer, address, size_bytes, flags,
+                                origin);
+        flk_thread_leave(thread);
+    }
+    if (FLK_UNLIKELY(!recorded))
+        flk_tracker_count(&flk_tracker_counted.dropped);
+    return recorded;
+}
+
+flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address,
+                              uint16_t type, flk_record *out) {
+    flk_thread *thread = flk_thread_enter();
+    if (FLK_UNLIKELY(!thread)) {
+        flk_tracker_count(&flk_tracker_counted.dropped);
+        return FLK_ABSENT;
+    }
+    event e = {.thread = thread, .type = type};
+    flk_taken taken = flk_registry_take(layer, address, judge_free, &e, out);
+    flk_thread_leave(thread);
+    return taken;
+}
+
+uint32_t flk_tracker_path(void) {
+    flk_thread *thread = flk_thread_enter();
+    if (!thread)
+        return FLK_PATH_EMPTY;
+    uint32_t path = flk_stack_capture(thread, SETTING(stack_depth));
+    flk_thread_leave(thread);
+    return path == FLK_PATH_NONE ? FLK_PATH_EMPTY : path;
+}
+
+// --- moves -------------------------------------------------------------
+flk_taken flk_tracker_move_begin(flk_layer layer, uint64_t address,
+                                 uint16_t type, flk_record *out) {
+    flk_thread *thread = flk_thread_enter();
+    if (!thread)
+        return FLK_ABSENT;
+    event e = {.thread = thread, .type = type};
+    flk_taken taken = flk_registry_move_begin(layer, address,
+                                              may_be_released, &e, out);
+    flk_thread_leave(thread);
+    return taken;
+}
+
+void flk_tracker_move_cancel(flk_layer layer, uint64_t address,
+                             const flk_record *moving) {
+    flk_registry_move_cancel(layer, address, moving);
+}
+
+void flk_tracker_move_end(flk_layer layer, uint64_t old_address,
+                          const flk_record *moving, uint64_t new_address,
+                          uint64_t size_bytes) {
+    // Begin was inside the guard and left it; nothing between can hold it.
+    flk_thread *thread = flk_thread_enter();
+    if (!thread)
+        flk_fatal("a move ends inside the guard", __FILE__, __LINE__);
+    event e = {.thread = thread, .before = moving};
+    bool replaced;
+    flk_status status = flk_registry_move(layer, old_address, moving,
+                                          new_address, size_bytes,
+                                          count_resize, count_free, &e,
+                                          &replaced);
+    flk_thread_leave(thread);
+    if (replaced)
+        flk_tracker_count(&flk_tracker_counted.missed_frees);
+    if (status != FLK_OK)
+        flk_tracker_count(&flk_tracker_counted.dropped);
+}

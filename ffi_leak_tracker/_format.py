@@ -1,0 +1,147 @@
+"""Turn bytes, counts, ages, addresses and paths into plain text."""
+
+from __future__ import annotations
+
+import os
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_LONGER = ((86400.0, "days", 1), (3600.0, "h", 1), (60.0, "min", 0))
+
+
+def format_bytes(size: int) -> str:
+    """Return a size in bytes with a unit of base 1024.
+
+    >>> format_bytes(864), format_bytes(537_703), format_bytes(1_048_575)
+    ('864 B', '525.1 KiB', '1.0 MiB')
+    """
+    if abs(size) < 1024:
+        return f"{size} B"
+    value, unit = size / 1024, 1
+    while abs(value) >= 1023.95 and unit < len(_UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.1f} {_UNITS[unit]}"
+
+
+def format_age(seconds: float) -> str:
+    """Return a span of time in seconds; a negative one reads as zero.
+
+    >>> format_age(1.19), format_age(59.99), format_age(200)
+    ('1.19 s', '1 min', '3 min')
+    >>> format_age(7600), format_age(400_000)
+    ('2.1 h', '4.6 days')
+    """
+    seconds = max(seconds, 0.0)
+    if seconds < 9.995:
+        return f"{seconds:.2f} s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    for unit_seconds, unit, digits in _LONGER:
+        value = round(seconds / unit_seconds, digits)
+        if value >= (2 if unit == "days" else 1):
+            break
+    return f"{value:.{digits}f} {unit}"
+
+
+def format_address(address: int) -> str:
+    """Return an address in hexadecimal, of at least eight digits.
+
+    >>> format_address(0xABCD)
+    '0x0000abcd'
+    """
+    return f"0x{address:08x}"
+
+
+def format_path(filename: str) -> str:
+    """Return a path as short as it stays clear.
+
+    Relative when below the working directory, else with ``~`` for home.
+    """
+    if not os.path.isabs(filename):
+        return filename
+    try:
+        below = _below(filename, os.getcwd())
+    except OSError:
+        below = None
+    if below is not None:
+        return below
+    below = _below(filename, os.path.expanduser("~"))
+    return filename if below is None else os.path.join("~", below)
+
+
+def _below(filename: str, folder: str) -> str | None:
+    """Return the part of filename below folder; None when elsewhere."""
+    start = os.path.join(folder, "")
+    if os.path.dirname(start) == os.path.dirname(os.path.dirname(start)):
+        return None
+    return filename[len(start) :] if filename.startswith(start) else None
+
+
+def plural(count: int, word: str, many: str | None = None) -> str:
+    """Return a count and its noun.
+
+    >>> plural(1, "block"), plural(1200, "block")
+    ('1 block', '1,200 blocks')
+    """
+    return f"{count:,} {word if count == 1 else many or word + 's'}"
+
+
+def indent(text: str, width: int) -> str:
+    r"""Return text with width spaces before each line that is not empty.
+
+    >>> indent("a\n\nb", 2)
+    '  a\n\n  b'
+    """
+    space = " " * width
+    return "\n".join(
+        space + line if line else line for line in text.split("\n")
+    )
+
+
+def shorten(text: str, width: int) -> str:
+    """Return text cut at its end to width columns, three of them dots.
+
+    >>> shorten("stream = start(level=6)", 12)
+    'stream = ...'
+    """
+    if len(text) <= width:
+        return text
+    return text[: max(width - 3, 0)] + "..."
+
+
+def shorten_head(text: str, width: int) -> str:
+    """Return text cut at its start to width columns, three of them dots.
+
+    >>> shorten_head("/usr/lib/python/json/decoder.py", 18)
+    '...json/decoder.py'
+    """
+    if len(text) <= width:
+        return text
+    return "..." + text[len(text) - max(width - 3, 0) :]
+
+
+def printable(text: str) -> str:
+    r"""Return text with control characters and surrogates escaped.
+
+    >>> printable("a\x1b[0m\udc80")
+    'a\\x1b[0m\\udc80'
+    """
+    if text.isprintable():
+        return text
+    return "".join(map(_escape, text))
+
+
+def _escape(character: str) -> str:
+    """Return the character, or its escape when it does not print."""
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def quoted(words: object) -> str:
+    """Return texts in double quotes, sorted, with commas between.
+
+    >>> quoted({"B", "A"})
+    '"A", "B"'
+    """
+    texts = sorted(map(str, words))  # type: ignore[call-overload]
+    return ", ".join(f'"{text}"' for text in texts)

@@ -1,0 +1,110 @@
+"""Reports as text, for people: to a stream or to a file."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ffi_leak_tracker._report import render
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal, TextIO
+
+    from ffi_leak_tracker.records import Snapshot
+
+__all__ = ["ConsoleEmitter", "render"]
+
+
+class ConsoleEmitter:
+    """Write each report as text, in one write.
+
+    Args:
+        stream: an open text stream, or a path whose file is replaced; None
+            for the standard output of the moment. Characters that its
+            encoding lacks are written as escapes.
+        color: "auto" for streams that are terminals, as NO_COLOR,
+            FORCE_COLOR and TERM allow.
+        limit: places shown, the largest; None for all.
+        frames: frames shown of each call path; None for all.
+        source: show the line of source beside each frame.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | str | os.PathLike[str] | None = None,
+        *,
+        color: bool | Literal["auto"] = "auto",
+        limit: int | None = 20,
+        frames: int | None = 8,
+        source: bool = True,
+    ) -> None:
+        if color not in ("auto", True, False):
+            raise ValueError(f'color: expected "auto" or a bool, not {color!r}')
+        self._stream = stream
+        self._color = color
+        self._limit = limit
+        self._frames = frames
+        self._source = source
+
+    def emit(self, snapshot: Snapshot) -> None:
+        """Write the report of a snapshot.
+
+        Raises: ReportWriteError when a path cannot be written.
+        """
+        stream = sys.stdout if self._stream is None else self._stream
+        if stream is None:
+            return
+        if isinstance(stream, (str, os.PathLike)):
+            self._write_file(stream, snapshot)
+            return
+        text = self._render(snapshot, self._colored(stream))
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        stream.write(_encodable(text, encoding))
+        if hasattr(stream, "flush"):
+            stream.flush()
+
+    def _write_file(
+        self, path: str | os.PathLike[str], snapshot: Snapshot
+    ) -> None:
+        from ffi_leak_tracker.emitters._files import write_report
+
+        write_report(path, self._render(snapshot, self._color is True))
+
+    def _render(self, snapshot: Snapshot, color: bool) -> str:
+        return render(
+            snapshot,
+            color=color,
+            limit=self._limit,
+            frames=self._frames,
+            source=self._source,
+        )
+
+    def _colored(self, stream: TextIO) -> bool:
+        if self._color == "auto":
+            return wants_color(stream)
+        return bool(self._color)
+
+
+def wants_color(stream: TextIO) -> bool:
+    """Return whether reports to a stream are coloured by themselves.
+
+    NO_COLOR forbids it, FORCE_COLOR asks for it, else terminals get colours
+    unless TERM is "dumb".
+    """
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    if os.environ.get("TERM") == "dumb":
+        return False
+    isatty = getattr(stream, "isatty", None)
+    return isatty is not None and bool(isatty())
+
+
+def _encodable(text: str, encoding: str) -> str:
+    """Return text with escapes for what the encoding does not have."""
+    try:
+        return text.encode(encoding, "backslashreplace").decode(encoding)
+    except LookupError:
+        return text.encode("ascii", "backslashreplace").decode("ascii")
