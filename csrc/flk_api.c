@@ -20,6 +20,7 @@
 #include "flk_tracker.h"
 
 _Static_assert(FLK_WALK == FLK_PATH_WALK && FLK_CURRENT == FLK_SCOPE_NONE &&
+                   FLK_NOWHERE == FLK_SCOPE_NOWHERE &&
                    FLK_IN_HEAP == (int)FLK_LAYER_HEAP &&
                    FLK_IN_MAPPING == (int)FLK_LAYER_MAPPING &&
                    FLK_IN_HANDLE == (int)FLK_LAYER_HANDLE,
@@ -223,6 +224,15 @@ uint64_t flk_age_ns(uint64_t sequence) { return flk_sequence_age(sequence); }
 uint64_t flk_thread_ident_now(uint32_t thread) {
     return flk_thread_ident_of(thread);
 }
+uint32_t flk_thread_number(void) {
+    flk_thread *thread = flk_thread_enter();
+    if (!thread)
+        return 0;
+    uint32_t number = thread->number;
+    flk_thread_leave(thread);
+    return number;
+}
+
 void flk_reset(uint32_t scope) { flk_tracker_reset(scope); }
 int flk_check(void) { return flk_tracker_check(); }
 uint64_t flk_fail_mapping(uint64_t nth) { return flk_pages_fail_at(nth); }

@@ -26,6 +26,7 @@ typedef struct flk_block {
 // Paths and scopes with a meaning of their own.
 #define FLK_WALK 4294967294   // path: take it from this thread's frames
 #define FLK_CURRENT 4294967295  // scope: the process scope of now
+#define FLK_NOWHERE 4294967294  // scope: do not record
 
 // --- life ---------------------------------------------------------------
 // Once, at import. `package_folder` ends with a separator. NULL if all is
@@ -130,6 +131,16 @@ void flk_c_opaque_free(void *opaque, void *address);
 void *flk_c_zalloc(void *opaque, unsigned int count,
                    unsigned int size_bytes);
 void *flk_opaque(uint16_t type);
+// The same, recording nothing; their frees are those above.
+void *flk_plain_malloc(size_t size_bytes);
+void *flk_plain_calloc(size_t count, size_t size_bytes);
+void *flk_plain_realloc(void *address, size_t size_bytes);
+void *flk_plain_opaque_malloc(void *opaque, size_t size_bytes);
+void *flk_plain_opaque_calloc(void *opaque, size_t count, size_t size_bytes);
+void *flk_plain_opaque_realloc(void *opaque, void *address,
+                               size_t size_bytes);
+void *flk_plain_zalloc(void *opaque, unsigned int count,
+                       unsigned int size_bytes);
 
 // --- blocks of others ---------------------------------------------------
 int flk_track(uint64_t address, uint64_t size_bytes, uint8_t layer,
@@ -185,6 +196,7 @@ uint64_t flk_mark(void);
 uint64_t flk_wall_ns(uint64_t sequence);
 uint64_t flk_age_ns(uint64_t sequence);
 uint64_t flk_thread_ident_now(uint32_t thread);  // 0 ended
+uint32_t flk_thread_number(void);                // this thread's; 0 unknown
 void flk_reset(uint32_t scope);
 
 // --- for tests ----------------------------------------------------------

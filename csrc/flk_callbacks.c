@@ -1,6 +1,7 @@
 // flk_callbacks.c - C function pointers for libraries that take allocators.  SPDX-License-Identifier: MIT
 // Contract: flk_api.h. What Python learns of misuse here it learns from the queue: C code cannot be raised to.
 #include <errno.h>
+#include <stdlib.h>
 
 #include "flk.h"
 #include "flk_context.h"
@@ -29,7 +30,7 @@ static uint16_t type_of(const void *opaque) {
 }
 
 static flk_origin origin_of(const void *opaque) {
-    flk_origin origin = {0, FLK_SCOPE_NONE, FLK_PATH_WALK};
+    flk_origin origin = {0, FLK_SCOPE_NOWHERE, FLK_PATH_WALK};
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         return origin;
@@ -39,13 +40,6 @@ static flk_origin origin_of(const void *opaque) {
     return origin;
 }
 
-static void *allocate(void *opaque, size_t size_bytes, bool zeroed) {
-    flk_origin origin = {0, FLK_SCOPE_NONE, FLK_PATH_WALK};
-    if (flk_tracker_is_enabled())
-        origin = origin_of(opaque);
-    return flk_heap_allocate(size_bytes, 0, zeroed, &origin);
-}
-
 static bool multiply(size_t count, size_t size_bytes, size_t *product) {
     if (size_bytes && count > SIZE_MAX / size_bytes) {
         errno = ENOMEM;
@@ -53,6 +47,27 @@ static bool multiply(size_t count, size_t size_bytes, size_t *product) {
     }
     *product = count * size_bytes;
     return true;
+}
+
+static void *reallocate(const void *opaque, void *address, size_t size_bytes,
+                        flk_origin *origin) {
+    flk_misuse misuse;
+    if (!origin->type)
+        origin->type = type_of(opaque);
+    void *moved = flk_heap_reallocate(address, size_bytes, origin, &misuse);
+    if (misuse.verdict < 0 && misuse.verdict != FLK_NO_ROOM)
+        flk_misuse_push(&misuse);
+    if (!moved && misuse.verdict == FLK_OVERRUN)  // told, and whole again
+        moved = flk_heap_reallocate(address, size_bytes, origin, &misuse);
+    return moved;
+}
+
+// --- recording ---------------------------------------------------------
+static void *allocate(const void *opaque, size_t size_bytes, bool zeroed) {
+    flk_origin origin = {0, FLK_SCOPE_NOWHERE, FLK_PATH_WALK};
+    if (flk_tracker_is_enabled())
+        origin = origin_of(opaque);
+    return flk_heap_allocate(size_bytes, 0, zeroed, &origin);
 }
 
 void *flk_c_opaque_malloc(void *opaque, size_t size_bytes) {
@@ -74,6 +89,11 @@ void *flk_c_zalloc(void *opaque, unsigned int count,
                : NULL;
 }
 
+void *flk_c_opaque_realloc(void *opaque, void *address, size_t size_bytes) {
+    flk_origin origin = origin_of(opaque);
+    return reallocate(opaque, address, size_bytes, &origin);
+}
+
 void flk_c_opaque_free(void *opaque, void *address) {
     flk_misuse misuse;
     // Any of our kinds that are released by `free`.
@@ -83,21 +103,8 @@ void flk_c_opaque_free(void *opaque, void *address) {
         flk_misuse_push(&misuse);
 }
 
-void *flk_c_opaque_realloc(void *opaque, void *address, size_t size_bytes) {
-    flk_misuse misuse;
-    flk_origin origin = origin_of(opaque);
-    if (!origin.type)
-        origin.type = type_of(opaque);
-    void *moved = flk_heap_reallocate(address, size_bytes, &origin, &misuse);
-    if (misuse.verdict < 0 && misuse.verdict != FLK_NO_ROOM)
-        flk_misuse_push(&misuse);
-    if (!moved && misuse.verdict == FLK_OVERRUN)
-        moved = flk_heap_reallocate(address, size_bytes, &origin, &misuse);
-    return moved;
-}
-
 void *flk_c_malloc(size_t size_bytes) {
-    return flk_c_opaque_malloc(NULL, size_bytes);
+    return allocate(NULL, size_bytes, false);
 }
 
 void *flk_c_calloc(size_t count, size_t size_bytes) {
@@ -109,3 +116,37 @@ void *flk_c_realloc(void *address, size_t size_bytes) {
 }
 
 void flk_c_free(void *address) { flk_c_opaque_free(NULL, address); }
+
+// --- recording nothing -------------------------------------------------
+void *flk_plain_malloc(size_t size_bytes) { return malloc(size_bytes); }
+
+void *flk_plain_calloc(size_t count, size_t size_bytes) {
+    return calloc(count, size_bytes);
+}
+
+void *flk_plain_opaque_malloc(void *opaque, size_t size_bytes) {
+    (void)opaque;
+    return malloc(size_bytes);
+}
+
+void *flk_plain_opaque_calloc(void *opaque, size_t count, size_t size_bytes) {
+    (void)opaque;
+    return calloc(count, size_bytes);
+}
+
+void *flk_plain_zalloc(void *opaque, unsigned int count,
+                       unsigned int size_bytes) {
+    size_t product;
+    (void)opaque;
+    return multiply(count, size_bytes, &product) ? malloc(product) : NULL;
+}
+
+void *flk_plain_opaque_realloc(void *opaque, void *address,
+                               size_t size_bytes) {
+    flk_origin origin = {0, FLK_SCOPE_NOWHERE, FLK_PATH_WALK};
+    return reallocate(opaque, address, size_bytes, &origin);
+}
+
+void *flk_plain_realloc(void *address, size_t size_bytes) {
+    return flk_plain_opaque_realloc(NULL, address, size_bytes);
+}

@@ -15,7 +15,8 @@
 enum { PREFIX_MAX = PATH_MAX, CODE_UNIT_BYTES = 2 };
 
 static struct {
-    bool is_installed;        // the GIL
+    atomic_bool is_installed;  // release: `problem` and the rest are set
+    const char *problem;      // NULL: none
     char prefix[PREFIX_MAX];  // constant once installed
     // Texts that are not ASCII, one after the other; flk_sites' lock.
     char function[FLK_STORE_TEXT_MAX], filename[FLK_STORE_TEXT_MAX];
@@ -196,7 +197,8 @@ static bool walker_agrees(void) {
 static void at_exit(void) {
     flk_pyframe_close();
     flk_sites_set_reader(NULL);
-    codes.is_installed = false;  // an embedder may start Python again
+    // An embedder may start Python again.
+    atomic_store(&codes.is_installed, false);
 }
 
 void flk_codes_close(void) {
@@ -225,23 +227,18 @@ static const char *install(const char *own_prefix) {
     return "frames of this interpreter are not laid out as expected";
 }
 
+// Asks for the GIL the first time only: a thread that holds it in another
+// interpreter than its first one would wait for itself (3.10, 3.11).
 const char *flk_codes_install(const char *own_prefix) {
-    static const char *problem;  // the GIL
+    if (atomic_load_explicit(&codes.is_installed, memory_order_acquire))
+        return codes.problem;
     PyGILState_STATE gil = PyGILState_Ensure();
-    if (!codes.is_installed) {
-        codes.is_installed = true;
-        problem = install(own_prefix);
+    if (!atomic_load(&codes.is_installed)) {
+        codes.problem = install(own_prefix);
+        atomic_store(&codes.is_installed, true);
     }
     PyGILState_Release(gil);
-    return problem;
-}
-
-static bool is_finalizing(void) {
-#if PY_VERSION_HEX >= 0x030D0000
-    return Py_IsFinalizing();
-#else
-    return _Py_IsFinalizing();
-#endif
+    return codes.problem;
 }
 
 // flk_sites keeps the code object from being freed while it is read; the GIL
@@ -250,8 +247,8 @@ static bool is_finalizing(void) {
 bool flk_codes_describe(uint32_t site, flk_site_info *out) {
     if (!flk_pyframe_is_open() || PyGILState_Check())
         return flk_sites_describe(site, out);
-    if (is_finalizing())
-        return false;  // whoever asks for the GIL now never gets it
+    if (!Py_IsInitialized())
+        return false;  // it ends, and nobody has called flk_codes_close
     PyGILState_STATE gil = PyGILState_Ensure();
     bool is_known = flk_sites_describe(site, out);
     PyGILState_Release(gil);

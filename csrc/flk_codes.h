@@ -1,8 +1,8 @@
 // flk_codes.h - tells flk_sites of code objects: their texts, lines and death. SPDX-License-Identifier: MIT
 // Keeps:   the code watcher (3.12+) or the wrapped deallocator of code objects (3.10, 3.11).
 // Cost:    one probe for each code object that dies; nothing while they live.
-// Callers: flk_codes_install with the GIL held or not (it takes it); the rest as said there. Locks: the GIL
-//          is taken before the lock of flk_sites, never under it.
+// Callers: with the GIL held or not (it is taken), but in a subinterpreter not held; inside the guard; under
+//          no lock of the core: the GIL is taken before the lock of flk_sites, never under it.
 // Fails:   flk_codes_install says why; the walker stays closed then, all the rest works without frames.
 // Source:  mechanisms.md, "Code identity without references"; PyCode_AddWatcher (3.12), tp_dealloc before.
 #ifndef FLK_CODES_H

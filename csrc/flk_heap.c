@@ -70,7 +70,7 @@ static void *allocate_recorded(size_t size_bytes, size_t alignment,
 
 void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
                         const flk_origin *origin) {
-    if (FLK_UNLIKELY(!flk_tracker_is_enabled()))
+    if (!flk_tracker_is_enabled() || origin->scope == FLK_SCOPE_NOWHERE)
         return c_allocate(size_bytes, alignment, zeroed);
     return allocate_recorded(size_bytes, alignment, zeroed, origin);
 }
@@ -195,7 +195,8 @@ static void *reallocate_unrecorded(void *address, size_t size_bytes,
     void *moved = realloc(address, size_bytes);
     if (!moved)
         out->verdict = FLK_NO_ROOM;
-    else if (flk_tracker_is_enabled())
+    else if (flk_tracker_is_enabled() &&
+             origin->scope != FLK_SCOPE_NOWHERE)
         flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)moved, size_bytes, 0,
                              origin);
     return moved;

@@ -17,6 +17,8 @@
 
 // Take the path from the Python frames of this thread.
 #define FLK_PATH_WALK (UINT32_MAX - 1)
+// The scope of what is not to be recorded.
+#define FLK_SCOPE_NOWHERE (UINT32_MAX - 1)
 
 typedef struct flk_settings {
     atomic_bool enabled;         // relaxed, read by each event

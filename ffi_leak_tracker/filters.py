@@ -18,9 +18,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Iterable
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from ffi_leak_tracker._allocation import Allocation
+
+    FilterLike: TypeAlias = "LeakFilter | Callable[[Allocation], bool] | None"
 
 __all__ = ["LeakFilter"]
 

@@ -1,0 +1,544 @@
+"""The seam to the compiled core: C values in, plain values or records out.
+
+The only module that imports ``_core``. What the functions promise stands in
+``csrc/flk_api.h``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from struct import Struct
+from typing import TYPE_CHECKING, overload
+
+from ffi_leak_tracker.records import Allocation, Frame, Stats
+
+try:
+    from ffi_leak_tracker._core import ffi, lib
+except ImportError as error:
+    raise ImportError(
+        "the compiled core of ffi_leak_tracker is missing for this "
+        f"interpreter ({sys.implementation.cache_tag}): install the package "
+        "with this interpreter (python -m pip install ffi-leak-tracker, or "
+        f"-e . in a checkout). The cause: {error}"
+    ) from error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any
+
+    from ffi_leak_tracker._core import CData
+
+HEAP = lib.FLK_IN_HEAP
+HANDLE = lib.FLK_IN_HANDLE
+MAPPING = lib.FLK_IN_MAPPING
+CURRENT_SCOPE = lib.FLK_CURRENT
+NOWHERE = lib.FLK_NOWHERE
+PROCESS = 0
+LAYERS = {"heap": HEAP, "handle": HANDLE, "mapping": MAPPING}
+SIZE_MAX = 2 ** (8 * ffi.sizeof("size_t") - 1) - 1
+PACKAGE_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+NULL = ffi.NULL
+
+
+def _start() -> str | None:
+    mismatch = lib.flk_built_for_other()
+    if mismatch:
+        raise ImportError(
+            f"ffi_leak_tracker: {_text(mismatch)}; install it with this "
+            "interpreter"
+        )
+    problem = lib.flk_start(os.fsencode(PACKAGE_FOLDER))
+    if not lib.flk_is_ready():
+        raise ImportError("ffi_leak_tracker: no memory to start the tracker")
+    return _text(problem) if problem else None
+
+
+def _text(value: CData) -> str:
+    raw: bytes = ffi.string(value)
+    return raw.decode("utf-8", "surrogatepass")
+
+
+#: Why Python frames cannot be read by the core, or None.
+frames_problem = _start()
+walks_frames = bool(lib.flk_walks_frames())
+
+# --- plain forwards: bound once, called often ---------------------------
+enable = lib.flk_enable
+is_enabled = lib.flk_is_enabled
+set_stack_depth = lib.flk_set_stack_depth
+stack_depth = lib.flk_stack_depth
+allocate = lib.flk_allocate
+scope_new = lib.flk_scope_new
+scope_gone = lib.flk_scope_gone
+scope_is_clean = lib.flk_scope_is_clean
+process_scope = lib.flk_process_scope
+set_process_scope = lib.flk_set_process_scope
+set_thread_scope = lib.flk_set_thread_scope
+mark = lib.flk_mark
+reset = lib.flk_reset
+clear_counts = lib.flk_clear_counts
+drain_quarantine = lib.flk_drain_quarantine
+check_damage = lib.flk_check_damage
+STACK_DEPTH_MAX = lib.flk_stack_depth_max()
+
+
+# --- configuration ------------------------------------------------------
+def configuration() -> tuple[int, int, bool, int]:
+    """Quarantine blocks and bytes, poison, guard bytes."""
+    blocks = ffi.new("uint32_t *")
+    total = ffi.new("uint64_t *")
+    poison = ffi.new("int *")
+    guard = ffi.new("uint32_t *")
+    lib.flk_configuration(blocks, total, poison, guard)
+    return blocks[0], total[0], bool(poison[0]), guard[0]
+
+
+def configure(blocks: int, total_bytes: int, poison: bool) -> None:
+    """Set the quarantine's limits and whether freed blocks are poisoned."""
+    lib.flk_configure(blocks, total_bytes, poison)
+
+
+def configure_guard(guard_bytes: int) -> bool:
+    """Set the guard; False while blocks with another guard live."""
+    return bool(lib.flk_configure_guard(guard_bytes) == 0)
+
+
+# --- types --------------------------------------------------------------
+_type_ids: dict[tuple[str, str, str], int] = {}
+
+
+def type_id(name: str, kind: str, release: str) -> int:
+    """The number of (C type, kind, release); 0 past the limit of types."""
+    key = (name, kind, release)
+    known = _type_ids.get(key)
+    if known is None:
+        known = lib.flk_type_intern(*(_bytes(text) for text in key))
+        if known:
+            _type_ids[key] = known
+    return known
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass").replace(b"\0", b"?")
+
+
+_types: dict[int, tuple[str, str, str]] = {}
+
+
+def _type_of(number: int) -> tuple[str, str, str]:
+    known = _types.get(number)
+    if known is None:
+        known = _types[number] = (
+            _text(lib.flk_type_name(number)),
+            _text(lib.flk_type_kind(number)),
+            _text(lib.flk_type_release(number)),
+        )
+    return known
+
+
+def type_figures() -> dict[str, Stats]:
+    """Figures of each C type, over all its kinds."""
+    out = ffi.new("flk_figures *")
+    found: dict[str, list[Stats]] = {}
+    for number in range(1, lib.flk_type_count() + 1):
+        lib.flk_type_figures(number, out)
+        found.setdefault(_type_of(number)[0], []).append(_stats(out))
+    sums = {name: _sum_up(stats) for name, stats in found.items()}
+    return {name: one for name, one in sums.items() if one.allocations}
+
+
+def _sum_up(stats: list[Stats]) -> Stats:
+    if len(stats) == 1:
+        return stats[0]
+    feeders = [one for one in stats if one.allocations]
+    return Stats(
+        sum(one.allocations for one in stats),
+        sum(one.frees for one in stats),
+        sum(one.bytes_allocated for one in stats),
+        sum(one.bytes_freed for one in stats),
+        sum(one.peak_blocks for one in stats),
+        sum(one.peak_bytes for one in stats),
+        all(one.peak_exact for one in feeders) and len(feeders) <= 1,
+    )
+
+
+# --- paths --------------------------------------------------------------
+_code_ids: dict[Any, int] = {}
+
+
+def path_here() -> int:
+    """What to pass as the path of an event that happens now."""
+    if walks_frames:
+        return lib.FLK_WALK  # type: ignore[no-any-return]
+    depth = stack_depth()
+    return _walk(sys._getframe(1), depth) if depth else 0
+
+
+def _walk(frame: FrameType | None, depth: int) -> int:
+    codes: list[int] = []
+    lines: list[int] = []
+    while frame is not None and len(codes) < depth:
+        code = frame.f_code
+        if not code.co_filename.startswith(PACKAGE_FOLDER):
+            codes.append(_code_id(code))
+            lines.append(frame.f_lineno or -1)
+        frame = frame.f_back
+    return int(lib.flk_path_of(codes, lines, len(codes)))
+
+
+def _code_id(code: Any) -> int:
+    known = _code_ids.get(code)
+    if known is None:
+        name = getattr(code, "co_qualname", code.co_name)
+        known = lib.flk_code_named(_bytes(name), _bytes(code.co_filename))
+        _code_ids[code] = known
+    return known
+
+
+class _PathFrames:
+    """The frames of one path, resolved when first asked for."""
+
+    __slots__ = ("frames", "path")
+
+    def __init__(self, path: int) -> None:
+        self.path = path
+        self.frames: tuple[Frame, ...] | None = None
+
+    def __call__(self) -> tuple[Frame, ...]:
+        if self.frames is None:
+            self.frames = path_frames(self.path)
+        return self.frames
+
+
+_sites: dict[int, Frame] = {}
+_paths: dict[int, _PathFrames] = {}
+
+
+def path_frames(path: int) -> tuple[Frame, ...]:
+    """The frames of a path, innermost first."""
+    room = STACK_DEPTH_MAX
+    sites = ffi.new("uint32_t[]", room)
+    count = min(lib.flk_path_sites(path, sites, room), room)
+    return tuple(_frame(sites[i]) for i in range(count))
+
+
+def _frame(site: int) -> Frame:
+    known = _sites.get(site)
+    if known is None:
+        place = ffi.new("flk_place *")
+        if not lib.flk_site_place(site, place):
+            return Frame("?", "?", None)
+        known = _sites[site] = Frame(
+            _text(place.function),
+            _text(place.filename),
+            place.line if place.line > 0 else None,
+            place.column if place.column >= 0 else None,
+        )
+    return known
+
+
+def _frames_of(path: int) -> _PathFrames:
+    known = _paths.get(path)
+    if known is None:
+        known = _paths[path] = _PathFrames(path)
+    return known
+
+
+# --- threads and scopes by number ---------------------------------------
+_thread_names: dict[int, str] = {}
+scope_names: dict[int, str] = {}
+
+
+def _thread_name(number: int) -> str:
+    known = _thread_names.get(number)
+    if known is not None:
+        return known
+    ident = lib.flk_thread_ident_now(number)
+    for thread in threading.enumerate():
+        if thread.ident == ident:
+            name = _thread_names[number] = thread.name
+            return name
+    return f"thread {number}" if number else "thread ?"
+
+
+_noted = threading.local()
+
+
+def note_thread() -> None:
+    """Remember the name of this thread for reports after its end."""
+    try:
+        _noted.done  # noqa: B018
+    except AttributeError:
+        _noted.done = True
+        number = lib.flk_thread_number()
+        if number:
+            _thread_names[number] = threading.current_thread().name
+
+
+# --- blocks -------------------------------------------------------------
+_BLOCK = Struct("=QQQIIIHBB")
+assert _BLOCK.size == ffi.sizeof("flk_block")
+_TICK_NS = 1 << 22
+_SEQUENCES = 24
+_START_NS = lib.flk_wall_ns(1 << _SEQUENCES)
+
+
+def _epoch(sequence: int) -> float:
+    ticks = (sequence >> _SEQUENCES) - 1
+    return float((_START_NS + ticks * _TICK_NS) / 1e9)
+
+
+class BlockList(Sequence[Allocation]):
+    """Copied live blocks; an Allocation is made when one is asked for."""
+
+    __slots__ = ("_made", "_raw", "taken_at")
+
+    def __init__(self, raw: bytes, taken_at: float) -> None:
+        self._raw = raw
+        self._made: dict[int, Allocation] = {}
+        self.taken_at = taken_at
+
+    def __len__(self) -> int:
+        return len(self._raw) // _BLOCK.size
+
+    @overload
+    def __getitem__(self, index: int) -> Allocation: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Allocation, ...]: ...
+    def __getitem__(
+        self, index: int | slice
+    ) -> Allocation | tuple[Allocation, ...]:
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        position = range(len(self))[index]
+        made = self._made.get(position)
+        if made is None:
+            fields = _BLOCK.unpack_from(self._raw, position * _BLOCK.size)
+            made = _allocation(fields, self.taken_at)
+            self._made[position] = made
+        return made
+
+    def has_release(self, release: str) -> bool:
+        """Is there a block that must be released this way?"""
+        wanted = {
+            number
+            for number in range(1, lib.flk_type_count() + 1)
+            if _type_of(number)[2] == release
+        }
+        return any(f[6] in wanted for f in _BLOCK.iter_unpack(self._raw))
+
+
+def _allocation(fields: tuple[int, ...], taken_at: float) -> Allocation:
+    address, size, sequence, path, scope, thread, kind_of, _, _ = fields
+    name, kind, release = _type_of(kind_of)
+    when = _epoch(sequence)
+    return Allocation(
+        address,
+        size,
+        name,
+        kind,
+        release,
+        _frames_of(path),  # type: ignore[arg-type]
+        (),
+        when,
+        max(0.0, taken_at - when),
+        sequence,
+        _thread_name(thread),
+        scope_names.get(scope),
+    )
+
+
+def blocks(scope: int, since: int = 0, inherited: bool = False) -> BlockList:
+    """The live blocks in the view of a scope, oldest first.
+
+    Raises: MemoryError without room for the copy; nothing is lost then.
+    """
+    taken = ffi.new("flk_snapshot *")
+    if lib.flk_snapshot_take(scope, since, inherited, taken):
+        raise MemoryError(
+            "no memory for a snapshot of the live blocks; the records are "
+            "intact: free some memory and take it again"
+        )
+    try:
+        size = taken.count * _BLOCK.size
+        raw = bytes(ffi.buffer(taken.blocks, size)) if size else b""
+        return BlockList(raw, taken.taken_wall_ns / 1e9)
+    finally:
+        lib.flk_snapshot_free(taken)
+
+
+def _one(block: CData) -> Allocation:
+    raw = bytes(ffi.buffer(ffi.addressof(block)))
+    return _allocation(_BLOCK.unpack(raw), _epoch(mark()))
+
+
+def find(address: int, layer: int) -> Allocation | None:
+    """The live block that starts at the address."""
+    out = ffi.new("flk_block *")
+    return _one(out[0]) if lib.flk_find(address, layer, out) else None
+
+
+def find_containing(address: int, layer: int) -> Allocation | None:
+    """The live block that the address lies in, behind its start."""
+    out = ffi.new("flk_block *")
+    found = lib.flk_find_containing(address, layer, out)
+    return _one(out[0]) if found else None
+
+
+# --- allocating and releasing -------------------------------------------
+class Misuse:
+    """What the core found: a verdict and what belongs to it."""
+
+    __slots__ = ("block", "damage", "free_path", "here_path", "verdict")
+
+    def __init__(self, raw: CData) -> None:
+        self.verdict: int = raw.verdict
+        self.damage: int = raw.damage
+        self.free_path: int = raw.free_path
+        self.here_path: int = raw.here_path
+        self.block = _one(raw.block)
+
+    def freed_frames(self) -> tuple[Frame, ...] | None:
+        """Where the block was freed first, if it was."""
+        return path_frames(self.free_path) if self.free_path else None
+
+    def frames(self) -> tuple[Frame, ...] | None:
+        """Where the misuse happened, if known."""
+        return path_frames(self.here_path) if self.here_path else None
+
+
+DOUBLE_FREE = lib.FLK_DOUBLE_FREE
+INTERIOR_FREE = lib.FLK_INTERIOR_FREE
+MISMATCHED_FREE = lib.FLK_MISMATCHED_FREE
+MAYBE_DOUBLE = lib.FLK_MAYBE_DOUBLE
+OVERRUN = lib.FLK_OVERRUN
+WRITE_AFTER_FREE = lib.FLK_WRITE_AFTER_FREE
+NO_ROOM = lib.FLK_NO_ROOM
+_GOOD = (lib.FLK_FREED, lib.FLK_NOT_RECORDED)
+
+
+def release(pointer: CData, type_number: int) -> Misuse | None:
+    """Free a pointer; what was wrong with that, or None."""
+    out = ffi.new("flk_misuse *")
+    verdict = lib.flk_release(pointer, type_number, path_here(), out)
+    return None if verdict in _GOOD else Misuse(out)
+
+
+def resize(
+    pointer: CData, size: int, type_number: int, scope: int
+) -> tuple[CData, Misuse | None, bool]:
+    """Reallocate: the new pointer, what was wrong, was there no memory."""
+    out = ffi.new("flk_misuse *")
+    path = path_here()
+    moved = lib.flk_resize(pointer, size, type_number, scope, path, out)
+    if out.verdict == NO_ROOM:
+        return moved, None, True
+    return moved, None if out.verdict in _GOOD else Misuse(out), False
+
+
+def next_misuse() -> Misuse | None:
+    """The next misuse that no call could be told of."""
+    out = ffi.new("flk_misuse *")
+    return Misuse(out) if lib.flk_next_misuse(out) else None
+
+
+def address_of(pointer: Any) -> int:
+    """The address of a cdata pointer or array, or the int itself.
+
+    Raises: TypeError for anything else.
+    """
+    if isinstance(pointer, int) and not isinstance(pointer, bool):
+        return pointer
+    try:
+        return int(ffi.cast("uintptr_t", ffi.cast("void *", pointer)))
+    except TypeError:
+        raise TypeError(
+            "expected a cdata pointer or an address (int), not "
+            f"{type(pointer).__name__}"
+        ) from None
+
+
+def track(
+    address: int, size: int, layer: int, type_number: int, scope: int
+) -> bool:
+    """Record a block of somebody else."""
+    path = path_here()
+    return bool(
+        lib.flk_track(address, size, layer, type_number, scope, path)
+    )
+
+
+def untrack(address: int, layer: int) -> bool:
+    """Let go of a record; False when there was none."""
+    return bool(lib.flk_untrack(address, layer, NULL))
+
+
+# --- figures ------------------------------------------------------------
+def _stats(out: CData) -> Stats:
+    return Stats(
+        out.allocations,
+        out.frees,
+        out.bytes_allocated,
+        out.bytes_freed,
+        max(0, out.peak_blocks),
+        max(0, out.peak_bytes),
+        bool(out.peak_exact),
+    )
+
+
+def scope_figures(scope: int) -> Stats:
+    """Counts of the view of a scope."""
+    out = ffi.new("flk_figures *")
+    lib.flk_scope_figures(scope, out)
+    return _stats(out)
+
+
+def self_figures() -> dict[str, int]:
+    """What the tracker says of itself, by the names of flk_api.h."""
+    out = ffi.new("flk_self *")
+    lib.flk_self_figures(out)
+    return {name: getattr(out, name) for name, _ in _SELF_FIELDS}
+
+
+_SELF_FIELDS = ffi.typeof("flk_self").fields
+
+
+# --- C functions --------------------------------------------------------
+def _address_of(name: str) -> Callable[[], CData]:
+    return lambda: ffi.addressof(lib, name)
+
+
+_C_NAMES = (
+    "malloc",
+    "calloc",
+    "realloc",
+    "free",
+    "opaque_malloc",
+    "opaque_calloc",
+    "opaque_realloc",
+    "opaque_free",
+    "zalloc",
+)
+#: Recorded while tracking is on, and libc's own; made when asked for.
+C_FUNCTIONS = {name: _address_of(f"flk_c_{name}") for name in _C_NAMES}
+PLAIN_C_FUNCTIONS = {
+    name: C_FUNCTIONS[name]
+    if name.endswith("free")  # they honour what is recorded
+    else _address_of(f"flk_plain_{name}")
+    for name in _C_NAMES
+}
+
+
+def opaque(type_number: int) -> CData:
+    """A pointer that names a type to the ``opaque_*`` functions."""
+    return lib.flk_opaque(type_number)
+
+
+def stop_frames() -> None:
+    """No Python frame is read from now on."""
+    lib.flk_stop_frames()

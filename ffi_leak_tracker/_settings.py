@@ -1,0 +1,51 @@
+"""What the environment says, read once at import.
+
+``FFI_LEAK_TRACKER``: ``off`` (nothing is ever tracked), ``release`` (the
+adaptive allocators are the plain ones, as under ``python -O``), ``on``
+(tracking from import on, report at exit). With ``on``:
+``FFI_LEAK_TRACKER_DEPTH`` frames (default 16), ``FFI_LEAK_TRACKER_REPORT``
+a path (``.json`` or text) instead of the standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+MODES = ("", "off", "release", "on")
+
+
+def _read_mode() -> str:
+    mode = os.environ.get("FFI_LEAK_TRACKER", "").strip().lower()
+    if mode in MODES:
+        return mode
+    warnings.warn(
+        f"FFI_LEAK_TRACKER={mode!r} is not understood and ignored: use off, "
+        "release or on",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return ""
+
+
+def _read_depth() -> int:
+    text = os.environ.get("FFI_LEAK_TRACKER_DEPTH", "16")
+    try:
+        depth = int(text)
+        if depth < 0:
+            raise ValueError
+    except ValueError:
+        warnings.warn(
+            f"FFI_LEAK_TRACKER_DEPTH={text!r} is not a number of frames and "
+            "ignored: use 0 to 64",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return 16
+    return depth
+
+
+mode = _read_mode()
+depth = _read_depth()
+report = os.environ.get("FFI_LEAK_TRACKER_REPORT")
+is_release = mode in {"off", "release"} or not __debug__

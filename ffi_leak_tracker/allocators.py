@@ -1,0 +1,333 @@
+"""The allocators: C memory as typed cdata, recorded while tracking is on.
+
+``calloc`` and ``malloc`` are plain; ``diagnostic_*`` record while tracking is
+on; ``adaptive_*`` do so in debug and are the very same objects as the plain
+ones under ``python -O`` or ``FFI_LEAK_TRACKER=release``.
+"""
+
+from __future__ import annotations
+
+from operator import index
+from typing import TYPE_CHECKING
+
+from ffi_leak_tracker import _core_api as core
+from ffi_leak_tracker import _ctypes_of_cffi as cffi_types
+from ffi_leak_tracker import _misuse, _settings
+from ffi_leak_tracker.scopes import current_number
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ffi_leak_tracker._ctypes_of_cffi import AnyFFI, CData, CType
+
+__all__ = [
+    "Allocator",
+    "adaptive_calloc",
+    "adaptive_malloc",
+    "calloc",
+    "diagnostic_calloc",
+    "diagnostic_malloc",
+    "malloc",
+]
+
+
+class Allocator:
+    """Allocates typed C memory that lives until ``free``.
+
+    Call it with a type and a count: ``alloc("int32_t", 4)``. A type is the C
+    name of a standard type (or of a type of the bound ``ffi``, see ``bind``)
+    or a ctype object of any ``ffi``.
+
+    >>> from ffi_leak_tracker import calloc
+    >>> numbers = calloc("int32_t", 4)
+    >>> numbers
+    <cdata 'int32_t *' 0x...>
+    >>> numbers[3]
+    0
+    >>> calloc.free(numbers)
+    """
+
+    __slots__ = ("_bound", "_functions", "_new", "_owner", "_types", "_zeroed")
+
+    def __init__(
+        self, zeroed: bool, tracks: bool, bound: AnyFFI | None = None
+    ) -> None:
+        self._zeroed = zeroed
+        self._bound = bound
+        self._types = cffi_types.TypeCache(
+            "calloc" if zeroed else "malloc", bound
+        )
+        self._owner = _Owner(self) if tracks else None
+        self._functions: CFunctions | None = None
+
+    @property
+    def kind(self) -> str:
+        """``calloc`` (memory is zeroed) or ``malloc`` (it is not)."""
+        return "calloc" if self._zeroed else "malloc"
+
+    @property
+    def tracks(self) -> bool:
+        """Does it record what it allocates while tracking is on?"""
+        return self._owner is not None
+
+    # --- allocate -------------------------------------------------------
+    def __call__(
+        self,
+        type: str | CType,
+        count: int = 1,
+        *,
+        alignment: int | None = None,
+    ) -> CData:
+        """Return a pointer to ``count`` items of a type.
+
+        Args:
+            type: the type of one item.
+            count: 0 gets a block of its own, of 0 bytes.
+            alignment: of the block in bytes, a power of two; None for that
+                of malloc (16).
+
+        Raises: TypeError and ValueError for a type or number that makes no
+            sense; OverflowError when the size does not fit; MemoryError when
+            there is no memory. Nothing is recorded then.
+        """
+        item = self._types.item(type)
+        size = _total(item.size, count)
+        memory = core.allocate(
+            size,
+            _alignment(alignment),
+            self._zeroed,
+            item.recorded,
+            *_here(self._owner is not None),
+        )
+        if not memory:
+            raise MemoryError(_no_memory(self.kind, size, item.name))
+        return item.cast(memory)
+
+    def free(self, pointer: CData) -> None:
+        """Free a pointer that an allocator returned; NULL is ignored.
+
+        Recorded or not, from any thread, whether tracking is on or not.
+
+        Raises: TypeError for what is no pointer; DoubleFreeError,
+            InvalidFreeError, MismatchedFreeError, before anything is freed;
+            CorruptionError (guard, poison). See LeakTracker.enable(misuse=).
+        """
+        __tracebackhide__ = True
+        misuse = core.release(_pointer(pointer, "free"), self._types.any_type)
+        if misuse is not None:
+            _misuse.tell(misuse, core.address_of(pointer))
+
+    def realloc(self, pointer: CData, count: int) -> CData:
+        """Return the block with room for ``count`` items of its type.
+
+        The record keeps its sequence number and call path. A NULL pointer
+        gets a new block; count 0 frees and returns NULL. What is added is
+        not zeroed; an alignment that was asked for is not kept.
+
+        Raises: as ``__call__`` and ``free``; then the old block is as it was.
+        """
+        __tracebackhide__ = True
+        item = self._types.pointee(_pointer(pointer, "realloc"))
+        size = _total(item.size, count)
+        number = item.recorded
+        scope = current_number() if self.tracks else core.NOWHERE
+        moved, misuse, no_room = core.resize(pointer, size, number, scope)
+        if misuse is not None:
+            _misuse.tell(misuse, core.address_of(pointer))
+            if misuse.verdict == core.OVERRUN:  # told, and whole again
+                moved, misuse, no_room = core.resize(
+                    pointer, size, number, scope
+                )
+        if no_room:
+            raise MemoryError(_no_memory("realloc", size, item.name))
+        return item.cast(moved)
+
+    def new(self, cdecl: str | CType, init: Any = None) -> CData:
+        """Return memory owned by the cdata, as ``ffi.new`` does.
+
+        Freed when the cdata is collected, at the end of a ``with`` on it, or
+        by ``ffi.release``; its record goes then. ``malloc.new`` does not
+        clear the memory before the initializer.
+
+        Args:
+            cdecl: a pointer or array type, as for ``ffi.new``.
+            init: an initializer, as for ``ffi.new``.
+
+        >>> from ffi_leak_tracker import calloc
+        >>> with calloc.new("int[]", [1, 2, 3]) as numbers:
+        ...     list(numbers)
+        [1, 2, 3]
+        """
+        if self._owner is None:
+            return self._types.plain_new(cdecl, init, self._zeroed)
+        return self._owner.new(cdecl, init)
+
+    def bind(self, ffi: AnyFFI) -> Allocator:
+        """Return the same allocator for the types that ``ffi`` declares.
+
+        >>> import cffi
+        >>> from ffi_leak_tracker import calloc
+        >>> ffi = cffi.FFI()
+        >>> ffi.cdef("struct point { int x, y; };")
+        >>> point = calloc.bind(ffi)("struct point")
+        >>> point.x
+        0
+        >>> calloc.free(point)
+        """
+        return Allocator(self._zeroed, self.tracks, ffi)
+
+    # --- for C ----------------------------------------------------------
+    @property
+    def c_malloc(self) -> CData:
+        """C function ``void *(size_t)``; see ``c_functions``."""
+        return self.c_functions.malloc
+
+    @property
+    def c_calloc(self) -> CData:
+        """C function ``void *(size_t, size_t)``; see ``c_functions``."""
+        return self.c_functions.calloc
+
+    @property
+    def c_realloc(self) -> CData:
+        """C function ``void *(void *, size_t)``; see ``c_functions``."""
+        return self.c_functions.realloc
+
+    @property
+    def c_free(self) -> CData:
+        """C function ``void (void *)``; see ``c_functions``."""
+        return self.c_functions.free
+
+    @property
+    def c_functions(self) -> CFunctions:
+        """All C functions, for libraries that take allocators."""
+        if self._functions is None:
+            self._functions = CFunctions(self.tracks)
+        return self._functions
+
+    def __repr__(self) -> str:
+        how = "tracking" if self.tracks else "plain"
+        bound = "" if self._bound is None else f", bound to {self._bound!r}"
+        return f"<{how} {self.kind} allocator{bound}>"
+
+
+class CFunctions:
+    """Allocator functions as C function pointers.
+
+    They may be called by any C code in any thread. Their blocks are of the
+    type ``void``, or of the name given to ``opaque`` where the C library
+    passes an opaque pointer on. They take the Python line below the C code.
+
+    A plain allocator's functions are libc's own.
+    """
+
+    def __init__(self, tracks: bool) -> None:
+        self._tracks = tracks
+
+    def __getattr__(self, name: str) -> CData:
+        table = core.C_FUNCTIONS if self._tracks else core.PLAIN_C_FUNCTIONS
+        if name not in table:
+            raise AttributeError(
+                f"no C function {name!r}; there are: {', '.join(table)}"
+            )
+        function = table[name]()
+        setattr(self, name, function)
+        return function
+
+    def __dir__(self) -> list[str]:
+        return [*core.C_FUNCTIONS, "opaque"]
+
+    def opaque(self, name: str) -> CData:
+        """A ``void *`` to hand to a C library as opaque pointer.
+
+        The ``opaque_*`` functions and ``zalloc`` record the name as the type
+        of what they allocate.
+        """
+        return core.opaque(core.type_id(name, "callback", "free"))
+
+
+class _Owner:
+    """Makes cdata that own recorded memory: ``ffi.new`` through us."""
+
+    __slots__ = ("_alloc", "_makers")
+
+    def __init__(self, alloc: Allocator) -> None:
+        self._alloc = alloc
+        self._makers: dict[int, Any] = {}
+
+    def new(self, cdecl: str | CType, init: Any) -> CData:
+        ctype, name = self._alloc._types.owned(cdecl)
+        number = core.type_id(name, "new", "gc")
+        maker = self._makers.get(number)
+        if maker is None:
+            maker = self._makers[number] = self._maker(number)
+        return maker(ctype) if init is None else maker(ctype, init)
+
+    def _maker(self, number: int) -> Any:
+        zeroed = self._alloc._zeroed
+
+        def allocate(size: int) -> CData:
+            return core.allocate(size, 0, zeroed, number, *_here(True))
+
+        def release(memory: CData) -> None:
+            misuse = core.release(memory, number)
+            if misuse is not None:
+                _misuse.tell(misuse)
+
+        return self._alloc._types.new_allocator(allocate, release)
+
+
+# --- arguments ----------------------------------------------------------
+def _here(tracks: bool) -> tuple[int, int]:
+    """Scope and path of an allocation made now."""
+    if not tracks or not core.is_enabled():
+        return core.NOWHERE, 0
+    core.note_thread()
+    return current_number(), core.path_here()
+
+
+def _total(item_size: int, count: int) -> int:
+    count = index(count)
+    if count < 0:
+        raise ValueError(f"count must not be negative, but is {count}")
+    total = item_size * count
+    if total > core.SIZE_MAX:
+        raise OverflowError(
+            f"{count} items of {item_size} bytes are more than a size can say"
+        )
+    return total
+
+
+def _alignment(alignment: int | None) -> int:
+    if alignment is None:
+        return 0
+    alignment = index(alignment)
+    if alignment <= 0 or alignment & (alignment - 1):
+        raise ValueError(
+            f"alignment must be a power of two, but is {alignment}"
+        )
+    if alignment > 1 << 30:
+        raise ValueError(
+            f"alignment must not exceed 2**30 bytes, but is {alignment}"
+        )
+    return max(alignment, 8)
+
+
+def _pointer(pointer: Any, verb: str) -> CData:
+    if not isinstance(pointer, cffi_types.CDATA):
+        raise TypeError(
+            f"{verb}() takes a pointer that an allocator returned, not "
+            f"{type(pointer).__name__}"
+        )
+    return pointer
+
+
+def _no_memory(kind: str, size: int, name: str) -> str:
+    return f"{kind} could not get {size} bytes for {name}"
+
+
+calloc = Allocator(zeroed=True, tracks=False)
+malloc = Allocator(zeroed=False, tracks=False)
+diagnostic_calloc = Allocator(zeroed=True, tracks=True)
+diagnostic_malloc = Allocator(zeroed=False, tracks=True)
+adaptive_calloc = calloc if _settings.is_release else diagnostic_calloc
+adaptive_malloc = malloc if _settings.is_release else diagnostic_malloc

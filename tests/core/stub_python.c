@@ -1,0 +1,90 @@
+// stub_python.c - fake frames and contexts. The contract stands in stub_python.h. SPDX-License-Identifier: MIT
+#include "stub_python.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include "flk_codes.h"
+#include "flk_pyframe.h"
+
+enum { FRAMES_MAX = 128 };
+
+static _Thread_local struct {
+    flk_raw_frame frames[FRAMES_MAX];
+    size_t count;
+    const void *context;
+    uint64_t version;
+} mine;
+
+static atomic_ullong walk_count;
+static atomic_uint forked_count;
+static char prefix[64];
+
+void stub_set_frames(const stub_code *const *codes, size_t count,
+                     int64_t offset) {
+    mine.count = count < FRAMES_MAX ? count : FRAMES_MAX;
+    for (size_t i = 0; i < mine.count; i++)
+        mine.frames[i] = (flk_raw_frame){codes[i], offset};
+}
+
+void stub_set_context(const void *context, uint64_t version) {
+    mine.context = context;
+    mine.version = version;
+}
+
+uint64_t stub_walk_count(void) { return atomic_load(&walk_count); }
+uint32_t stub_forked_count(void) { return atomic_load(&forked_count); }
+
+// --- flk_pyframe.h -----------------------------------------------------
+size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max) {
+    size_t count = mine.count < frames_max ? mine.count : frames_max;
+    memcpy(frames, mine.frames, count * sizeof *frames);
+    atomic_fetch_add_explicit(&walk_count, 1, memory_order_relaxed);
+    return count;
+}
+
+bool flk_pyframe_context(const void **context, uint64_t *version) {
+    *context = mine.context;
+    *version = mine.version;
+    return mine.context != NULL;
+}
+
+bool flk_pyframe_hold(void) { return true; }
+void flk_pyframe_release(void) {}
+void flk_pyframe_open(void) {}
+void flk_pyframe_close(void) {}
+bool flk_pyframe_is_open(void) { return true; }
+void flk_pyframe_forked(void) { atomic_fetch_add(&forked_count, 1); }
+const char *flk_pyframe_mismatch(void) { return NULL; }
+
+// --- flk_codes.h -------------------------------------------------------
+static void read_names(const void *address, const char **function,
+                       const char **filename) {
+    const stub_code *code = address;
+    *function = code->function;
+    *filename = code->filename;
+}
+
+static void read_line(const void *address, int32_t offset,
+                      flk_site_info *out) {
+    out->line = ((const stub_code *)address)->first_line + offset;
+}
+
+static const flk_sites_reader reader = {read_names, read_line};
+
+const char *flk_codes_install(const char *own_prefix) {
+    strncpy(prefix, own_prefix, sizeof prefix - 1);
+    flk_sites_set_reader(&reader);
+    return NULL;
+}
+
+void flk_codes_close(void) { flk_sites_freeze_all(); }
+
+bool flk_codes_is_own(const void *code) {
+    const char *filename = ((const stub_code *)code)->filename;
+    return *prefix && strncmp(filename, prefix, strlen(prefix)) == 0;
+}
+
+bool flk_codes_describe(uint32_t site, flk_site_info *out) {
+    return flk_sites_describe(site, out);
+}

@@ -1,0 +1,27 @@
+// stub_python.h - the Python half of the core, made up: frames and contexts that a test sets.  SPDX-License-Identifier: MIT
+// Keeps:   per thread, the frames flk_pyframe_walk tells and the context flk_pyframe_context tells.
+// Use:     instead of flk_pyframe.c and flk_codes.c, which need an interpreter.
+#ifndef FLK_STUB_PYTHON_H
+#define FLK_STUB_PYTHON_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// A code object; one whose file name starts with the folder that flk_start
+// was given belongs to the package.
+typedef struct stub_code {
+    const char *function, *filename;
+    int32_t first_line;
+} stub_code;
+
+// The frames of this thread from now on, innermost first, each at `offset`.
+void stub_set_frames(const stub_code *const *codes, size_t count,
+                     int64_t offset);
+// The context of this thread; NULL: it has no thread state.
+void stub_set_context(const void *context, uint64_t version);
+// How often frames were walked, in all threads.
+uint64_t stub_walk_count(void);
+// How often the child of a fork was told that no walker is left.
+uint32_t stub_forked_count(void);
+
+#endif
