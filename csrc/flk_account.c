@@ -63,7 +63,11 @@ static flk_totals *totals_of(void) {
 void flk_account_free(flk_thread *thread, uint32_t scope, uint32_t type,
                       uint64_t size_bytes) {
     // The child before its parents: a parent is empty only if all below are.
-    for (uint32_t s = scope; s != FLK_SCOPE_NONE; s = flk_scope_parent(s)) {
+    // Once counted, a scope may be empty and its number be given out again,
+    // below another parent: its parent is read before.
+    uint32_t above;
+    for (uint32_t s = scope; s != FLK_SCOPE_NONE; s = above) {
+        above = flk_scope_parent(s);
         flk_cell *cell = scope_cell(thread, s, scope);
         free_in(cell, cell ? NULL : &totals_of()->scopes, s, size_bytes);
     }
@@ -71,14 +75,28 @@ void flk_account_free(flk_thread *thread, uint32_t scope, uint32_t type,
     free_in(cell, cell ? NULL : &totals_of()->types, type, size_bytes);
 }
 
+static void resize_in(flk_cell *cell, flk_cells *totals, uint32_t number,
+                      uint64_t old_bytes, uint64_t new_bytes) {
+    if (FLK_LIKELY(cell != NULL)) {
+        flk_cell_resize(cell, old_bytes, new_bytes);
+        return;
+    }
+    flk_totals_lock();
+    flk_cell_resize(flk_cells_at(totals, number, false), old_bytes,
+                    new_bytes);
+    flk_totals_unlock();
+}
+
 void flk_account_resize(flk_thread *thread, uint32_t scope, uint32_t type,
                         uint64_t old_bytes, uint64_t new_bytes) {
     flk_cell *cell = flk_thread_type_cell(thread, type);
-    if (cell)
-        flk_cell_resize(cell, old_bytes, new_bytes);
-    for (uint32_t s = scope; s != FLK_SCOPE_NONE; s = flk_scope_parent(s))
-        if ((cell = scope_cell(thread, s, scope)))
-            flk_cell_resize(cell, old_bytes, new_bytes);
+    resize_in(cell, cell ? NULL : &totals_of()->types, type, old_bytes,
+              new_bytes);
+    for (uint32_t s = scope; s != FLK_SCOPE_NONE; s = flk_scope_parent(s)) {
+        cell = scope_cell(thread, s, scope);
+        resize_in(cell, cell ? NULL : &totals_of()->scopes, s, old_bytes,
+                  new_bytes);
+    }
 }
 
 // --- sums --------------------------------------------------------------

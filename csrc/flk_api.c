@@ -10,6 +10,7 @@
 #include "flk_codes.h"
 #include "flk_config.h"
 #include "flk_context.h"
+#include "flk_gate.h"
 #include "flk_heap.h"
 #include "flk_names.h"
 #include "flk_quarantine.h"
@@ -36,7 +37,10 @@ const char *flk_start(const char *package_folder) {
 
 int flk_is_ready(void) { return atomic_load(&is_ready); }
 const char *flk_built_for_other(void) { return flk_pyframe_mismatch(); }
-void flk_enable(int on) { flk_tracker_enable(on && flk_is_ready()); }
+void flk_enable(int on) { flk_gate_set(on); }
+void flk_gate_for_scope(int change) { flk_gate_scope(change); }
+void flk_gate_for_pause(int change) { flk_gate_pause(change); }
+void flk_forbid(void) { flk_gate_forbid(); }
 int flk_is_enabled(void) { return flk_tracker_is_enabled(); }
 
 void flk_set_stack_depth(uint32_t frames) {

@@ -35,7 +35,12 @@ typedef struct flk_block {
 const char *flk_start(const char *package_folder);
 int flk_is_ready(void);
 const char *flk_built_for_other(void);  // NULL, or why import must refuse
+// On is: the user wants it, or a scope is open and nobody said off since;
+// and no pause, and not forbidden.
 void flk_enable(int on);
+void flk_gate_for_scope(int change);  // +1 opened, -1 ended
+void flk_gate_for_pause(int change);
+void flk_forbid(void);
 int flk_is_enabled(void);
 void flk_set_stack_depth(uint32_t frames);  // 0 .. flk_stack_depth_max()
 uint32_t flk_stack_depth(void);

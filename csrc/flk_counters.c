@@ -146,9 +146,19 @@ void flk_cell_clear(flk_cell *cell) {
     CELL_SET(cell, free_bytes, 0);
     CELL_SET(cell, peak_count, 0);
     CELL_SET(cell, peak_bytes, 0);
+    CELL_SET(cell, folded, 0);
+}
+
+// A thread that only frees counts too: the peaks of the others, who do not
+// know of its frees, are bounds then.
+static uint64_t feeders_of(const flk_cell *cell) {
+    uint64_t folded = CELL_GET(cell, folded);
+    bool is_fed = CELL_GET(cell, alloc_count) || CELL_GET(cell, free_count);
+    return folded ? folded : is_fed;
 }
 
 void flk_cell_fold(flk_cell *into, const flk_cell *from) {
+    CELL_SET(into, folded, feeders_of(into) + feeders_of(from));
     CELL_SET(into, alloc_count,
              CELL_GET(into, alloc_count) + CELL_GET(from, alloc_count));
     CELL_SET(into, alloc_bytes,
@@ -171,10 +181,9 @@ void flk_sum_frees(flk_sum *sum, const flk_cell *cell) {
 }
 
 void flk_sum_allocs(flk_sum *sum, const flk_cell *cell) {
-    uint64_t count = CELL_GET(cell, alloc_count);
-    sum->alloc_count += count;
+    sum->alloc_count += CELL_GET(cell, alloc_count);
     sum->alloc_bytes += CELL_GET(cell, alloc_bytes);
     sum->peak_count += CELL_GET(cell, peak_count);
     sum->peak_bytes += CELL_GET(cell, peak_bytes);
-    sum->feeders += count != 0;
+    sum->feeders += (uint32_t)feeders_of(cell);
 }

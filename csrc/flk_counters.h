@@ -21,6 +21,7 @@ typedef struct flk_cell {
     atomic_ullong free_bytes;
     atomic_llong peak_count;
     atomic_llong peak_bytes;
+    atomic_ullong folded;  // threads whose cells were added to this one
 } flk_cell;
 
 // Sparse array of cells by number: 64 x 256 x 64. Grown by the owner only.
@@ -32,7 +33,7 @@ typedef struct flk_cells {
 typedef struct flk_sum {
     uint64_t alloc_count, free_count, alloc_bytes, free_bytes;
     int64_t peak_count, peak_bytes;  // upper bounds when feeders > 1
-    uint32_t feeders;                // threads that allocated
+    uint32_t feeders;                // threads that allocated or freed
 } flk_sum;
 
 // The cell of a number, made when `make`; NULL if it is not there.

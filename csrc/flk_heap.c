@@ -178,9 +178,13 @@ static void *reallocate_recorded(void *address, size_t size_bytes,
         out->verdict = FLK_NO_ROOM;
         return NULL;
     }
-    flk_tracker_move_end(FLK_LAYER_HEAP, (uintptr_t)address, moving,
-                         (uintptr_t)moved, size_bytes);
-    return moved;
+    if (flk_tracker_move_end(FLK_LAYER_HEAP, (uintptr_t)address, moving,
+                             (uintptr_t)moved, size_bytes) ||
+        !(moving->flags & FLK_RECORD_GUARDED))
+        return moved;
+    // Its record is lost, so nobody would know of the guard: a plain block.
+    char *memory = (char *)moved - SETTING(guard_bytes);
+    return memmove(memory, moved, size_bytes);
 }
 
 static void *reallocate_unrecorded(void *address, size_t size_bytes,

@@ -171,8 +171,13 @@ void *flk_pages_map(size_t bytes, size_t alignment) {
 
 void flk_pages_unmap(void *pages, size_t bytes) {
     int saved = errno;
-    if (bytes > 0 && munmap(pages, bytes) != 0)
-        flk_fatal("munmap failed", __FILE__, __LINE__);
+    if (bytes > 0 && munmap(pages, bytes) != 0) {
+        if (errno != ENOMEM)
+            flk_fatal("munmap failed", __FILE__, __LINE__);
+        // At the limit of mappings none can be cut in two: the addresses
+        // are lost, the memory is not.
+        madvise(pages, bytes, MADV_DONTNEED);
+    }
     errno = saved;
 }
 

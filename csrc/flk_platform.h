@@ -44,6 +44,7 @@ _Noreturn void flk_fatal(const char *what, const char *file, int line);
 // in debug builds), except the shards, which may be taken all, in order.
 typedef enum flk_rank {
     FLK_RANK_NONE = 0,
+    FLK_RANK_GATE,      // on or off
     FLK_RANK_TRACKER,   // settings, reset, snapshots, the fork
     FLK_RANK_SCOPES,    // open and close a scope
     FLK_RANK_THREADS,   // the list of threads

@@ -168,13 +168,15 @@ static void count_guarded(flk_entry *entry, void *context) {
 
 bool flk_quarantine_set_guard(uint32_t guard_bytes) {
     uint32_t guarded = 0;
+    if (guard_bytes > FLK_GUARD_BYTES_MAX)
+        return false;
     guard_bytes = (guard_bytes + 15) & ~15u;
     if (guard_bytes == SETTING(guard_bytes))
         return true;
     flk_quarantine_drain();  // what is held has the old guards
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
         flk_registry_visit_shard(i, count_guarded, &guarded);
-    if (guarded > 0 || guard_bytes > FLK_GUARD_BYTES_MAX)
+    if (guarded > 0)
         return false;
     atomic_store(&flk_tracker_settings.guard_bytes, guard_bytes);
     return true;

@@ -8,8 +8,8 @@
 
 typedef struct stripe {
     _Alignas(64) flk_lock lock;  // guards all of it
-    uint32_t next;        // the next free goes to next % ENTRIES
-    uint32_t held;        // the first one held; held <= next
+    uint32_t next;        // the next free goes to next % ENTRIES; wraps
+    uint32_t held;        // the first one held; next - held are
     uint64_t held_bytes;
     flk_free *entries;    // FLK_RECENT_ENTRIES, made on first use
 } stripe;
@@ -97,11 +97,10 @@ uint32_t flk_recent_add(uint32_t thread_number, const flk_free *freed,
 
 // --- all stripes -------------------------------------------------------
 static bool find_in(stripe *st, uint64_t address, flk_free *out) {
-    uint32_t oldest =
-        st->next > FLK_RECENT_ENTRIES ? st->next - FLK_RECENT_ENTRIES : 0;
-    for (uint32_t i = st->next; st->entries && i > oldest; i--)
-        if (entry_at(st, i - 1)->address == address) {
-            *out = *entry_at(st, i - 1);
+    // Newest first; numbers wrap, entries never used have no address.
+    for (uint32_t i = 1; st->entries && i <= FLK_RECENT_ENTRIES; i++)
+        if (entry_at(st, st->next - i)->address == address) {
+            *out = *entry_at(st, st->next - i);
             return true;
         }
     return false;
@@ -188,9 +187,8 @@ static bool stripe_check(const stripe *st) {
         if (entry_at(st, n)->memory)
             bytes += entry_at(st, n)->record.size_bytes;
     bool older_released = true;
-    for (uint32_t n = st->next; st->entries && n < st->held +
-                                                       FLK_RECENT_ENTRIES;
-         n++)
+    for (uint32_t n = st->next;
+         st->entries && n != st->held + FLK_RECENT_ENTRIES; n++)
         older_released &= entry_at(st, n)->memory == NULL;
     return bytes == st->held_bytes && older_released &&
            held_count(st) <= FLK_RECENT_ENTRIES;

@@ -255,8 +255,10 @@ static flk_status move_locked(const flk_spot *from, flk_level from_level,
     flk_shard_remove(from->shard, from_level, region, slot);
     flk_record before = record;
     record.size_bytes = size_bytes & FLK_SIZE_MAX;
-    flk_status status = insert_locked(to, to_level, &record, on_resize, on_remove,
-                                      context, replaced);
+    flk_status status = FLK_LIMIT;  // a size that no record can hold
+    if (size_bytes <= FLK_SIZE_MAX)
+        status = insert_locked(to, to_level, &record, on_resize, on_remove,
+                               context, replaced);
     if (status != FLK_OK)
         on_remove(&before, context);
     return status;

@@ -91,7 +91,8 @@ void flk_registry_move_cancel(flk_layer layer, uint64_t address,
 // After: the block is at `new_address` (which may be the old one) with
 // another size; at no time is the record out of the table and in the books,
 // or the reverse. `on_resize` gets the record with its new size. Without
-// memory the record is lost, through `on_remove`.
+// memory, or with a size above FLK_SIZE_MAX, the record is lost, through
+// `on_remove`.
 flk_status flk_registry_move(flk_layer layer, uint64_t old_address,
                              const flk_record *moving, uint64_t new_address,
                              uint64_t size_bytes,

@@ -14,7 +14,9 @@ static void containing_in(const flk_region *region, flk_layer layer,
     for (uint32_t i = 0; i < flk_region_count(region); i++) {
         const flk_record *record = flk_region_record(region, i);
         uint64_t start = flk_region_address(region, i);
-        if (start >= address || address - start >= record->size_bytes)
+        // Where a moving block lay another one may lie by now.
+        if (start >= address || address - start >= record->size_bytes ||
+            record->flags & FLK_RECORD_MOVING)
             continue;
         if (*found && start <= out->address)
             continue;

@@ -4,7 +4,10 @@
 #include "flk_arena.h"
 #include "flk_callpath.h"
 #include "flk_config.h"
+#include "flk_misuse.h"
+#include "flk_gate.h"
 #include "flk_names.h"
+#include "flk_pyframe.h"
 #include "flk_recent.h"
 #include "flk_scope.h"
 #include "flk_sites.h"
@@ -14,12 +17,14 @@ static flk_lock tracker_lock = FLK_LOCK_INIT(FLK_RANK_TRACKER);
 
 // --- init and fork -----------------------------------------------------
 static void lock_all(void) {
+    flk_gate_lock_all();
     flk_lock_take(&tracker_lock);
     flk_scope_lock_all();
     flk_threads_lock();
     flk_registry_lock_all();
     flk_totals_lock();
     flk_recent_lock_all();
+    flk_misuse_lock_all();
     flk_names_lock_all();
     flk_callpath_lock_all();
     flk_sites_lock_all();
@@ -31,17 +36,20 @@ static void unlock_all(void) {
     flk_sites_unlock_all();
     flk_callpath_unlock_all();
     flk_names_unlock_all();
+    flk_misuse_unlock_all();
     flk_recent_unlock_all();
     flk_totals_unlock();
     flk_registry_unlock_all();
     flk_threads_unlock();
     flk_scope_unlock_all();
     flk_lock_release(&tracker_lock);
+    flk_gate_unlock_all();
 }
 
 // The child starts with empty books: its reports hold what it did itself.
 static void after_fork_in_child(void) {
     unlock_all();
+    flk_pyframe_forked();
     flk_threads_forget_others();
     flk_account_clear_all();
     atomic_store(&flk_tracker_settings.inherited_below, flk_sequence_mark());

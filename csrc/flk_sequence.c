@@ -39,11 +39,13 @@ static uint64_t numbers_take(uint64_t tick, uint64_t count) {
 }
 
 static FLK_NOINLINE void block_open(flk_sequence_block *block,
-                                    uint64_t tick, uint64_t epoch) {
+                                    uint64_t tick) {
+    // Acquire: the mark that made this epoch took its number before us.
+    block->epoch = atomic_load_explicit(&sequence.epoch,
+                                        memory_order_acquire);
     block->next = numbers_take(tick, FLK_SEQUENCE_BLOCK);
     block->end = block->next + FLK_SEQUENCE_BLOCK;
     block->tick = tick;
-    block->epoch = epoch;
 }
 
 uint64_t flk_sequence_take(flk_sequence_block *block, uint64_t tick) {
@@ -51,15 +53,17 @@ uint64_t flk_sequence_take(flk_sequence_block *block, uint64_t tick) {
                                           memory_order_relaxed);
     if (FLK_UNLIKELY(block->next == block->end || block->tick != tick ||
                      block->epoch != epoch))
-        block_open(block, tick, epoch);
+        block_open(block, tick);
     return block->next++;
 }
 
 uint64_t flk_sequence_mark(void) {
-    // The epoch first: a block opened between the two is taken before the
-    // mark and belongs to an event that runs beside this call.
+    // The number first: a block opened under the new epoch lies above it for
+    // its whole life. One opened between the two lies above it as well and is
+    // merely given up early.
+    uint64_t mark = numbers_take(flk_sequence_tick(), 1);
     atomic_fetch_add(&sequence.epoch, 1);
-    return numbers_take(flk_sequence_tick(), 1);
+    return mark;
 }
 
 static uint64_t clock_of(uint64_t number) {

@@ -26,6 +26,7 @@ typedef struct flk_memo {
 
 typedef struct flk_thread {
     uint32_t inside;   // the guard: the tracker is at work in this thread
+    bool is_noted;     // Python knows its name (flk_fastalloc.c)
     uint32_t number;   // 1.., 0 = past FLK_THREADS_MAX
     uint64_t ident;    // threading.get_ident()
     flk_sequence_block sequence;

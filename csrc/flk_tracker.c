@@ -171,7 +171,7 @@ void flk_tracker_move_cancel(flk_layer layer, uint64_t address,
     flk_registry_move_cancel(layer, address, moving);
 }
 
-void flk_tracker_move_end(flk_layer layer, uint64_t old_address,
+bool flk_tracker_move_end(flk_layer layer, uint64_t old_address,
                           const flk_record *moving, uint64_t new_address,
                           uint64_t size_bytes) {
     // Begin was inside the guard and left it; nothing between can hold it.
@@ -189,4 +189,5 @@ void flk_tracker_move_end(flk_layer layer, uint64_t old_address,
         flk_tracker_count(&flk_tracker_counted.missed_frees);
     if (status != FLK_OK)
         flk_tracker_count(&flk_tracker_counted.dropped);
+    return status == FLK_OK;
 }

@@ -67,12 +67,12 @@ bool flk_tracker_on_alloc(flk_layer layer, uint64_t address,
 flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address,
                               uint16_t type, flk_record *out);
 // A block may move: call begin, then the C function, then exactly one of
-// cancel and end if begin said FLK_TAKEN.
+// cancel and end if begin said FLK_TAKEN. End: is it still recorded?
 flk_taken flk_tracker_move_begin(flk_layer layer, uint64_t address,
                                  uint16_t type, flk_record *out);
 void flk_tracker_move_cancel(flk_layer layer, uint64_t address,
                              const flk_record *moving);
-void flk_tracker_move_end(flk_layer layer, uint64_t old_address,
+bool flk_tracker_move_end(flk_layer layer, uint64_t old_address,
                           const flk_record *moving, uint64_t new_address,
                           uint64_t size_bytes);
 // The path of this thread now, as a record of an alloc would get it.

@@ -8,9 +8,9 @@ from ffi_leak_tracker import _settings
 def apply() -> None:
     """Obey ``FFI_LEAK_TRACKER``; see ``_settings``."""
     if _settings.mode == "off":
-        from ffi_leak_tracker.scopes import enabling
+        from ffi_leak_tracker import _core_api as core
 
-        enabling.allowed = False
+        core.forbid()
     elif _settings.mode == "on":
         import atexit
 

@@ -9,6 +9,7 @@ class _FFI:
     CData: type[Any]
     CType: type[Any]
     NULL: Any
+    error: type[Exception]
     def new(self, cdecl: str | CType, init: Any = None) -> CData: ...
     def new_allocator(
         self,

@@ -6,6 +6,7 @@ The only module that imports ``_core``. What the functions promise stands in
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
@@ -53,6 +54,8 @@ def _start() -> str | None:
             "interpreter"
         )
     problem = lib.flk_start(os.fsencode(PACKAGE_FOLDER))
+    # Registered at import, so it runs late; later still, thread states die.
+    atexit.register(lib.flk_stop_frames)
     if not lib.flk_is_ready():
         raise ImportError("ffi_leak_tracker: no memory to start the tracker")
     return _text(problem) if problem else None
@@ -67,8 +70,29 @@ def _text(value: CData) -> str:
 frames_problem = _start()
 walks_frames = bool(lib.flk_walks_frames())
 
+
+
+def _fast() -> Any:
+    """The C callables behind allocators and scopes; None without them.
+
+    ``FFI_LEAK_TRACKER_FAST=0`` leaves them out, as PyPy has to.
+    """
+    if os.environ.get("FFI_LEAK_TRACKER_FAST") == "0":
+        return None
+    from ffi_leak_tracker import _core
+
+    lib.flk_bind_cffi()
+    module = ffi.cast("void *", id(_core))
+    return _core.fast if lib.flk_fast_install(module) else None
+
+
+fast = _fast()
+
 # --- plain forwards: bound once, called often ---------------------------
 enable = lib.flk_enable
+gate_scope = lib.flk_gate_for_scope
+gate_pause = lib.flk_gate_for_pause
+forbid = lib.flk_forbid
 is_enabled = lib.flk_is_enabled
 set_stack_depth = lib.flk_set_stack_depth
 stack_depth = lib.flk_stack_depth
@@ -224,7 +248,24 @@ def path_frames(path: int) -> tuple[Frame, ...]:
     room = STACK_DEPTH_MAX
     sites = ffi.new("uint32_t[]", room)
     count = min(lib.flk_path_sites(path, sites, room), room)
-    return tuple(_frame(sites[i]) for i in range(count))
+    return _above_hidden(tuple(_frame(sites[i]) for i in range(count)))
+
+
+_hidden: tuple[Frame, ...] = ()
+
+
+def hide_callers() -> None:
+    """Leave the frames that called us out of all call paths: a launcher's."""
+    global _hidden  # noqa: PLW0603
+    path = lib.flk_path_now() if walks_frames else path_here()
+    _hidden = path_frames(path)
+
+
+def _above_hidden(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    for count in range(len(_hidden), 0, -1):  # fewer if the depth cut them
+        if frames[-count:] == _hidden[:count]:
+            return frames[:-count]
+    return frames
 
 
 def _frame(site: int) -> Frame:
@@ -391,6 +432,11 @@ def find_containing(address: int, layer: int) -> Allocation | None:
 
 
 # --- allocating and releasing -------------------------------------------
+def misuse_from(raw: bytes) -> Misuse:
+    """A misuse from the bytes of a ``flk_misuse``."""
+    return Misuse(ffi.from_buffer("flk_misuse *", raw))
+
+
 class Misuse:
     """What the core found: a verdict and what belongs to it."""
 

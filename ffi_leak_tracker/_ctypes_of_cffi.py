@@ -23,17 +23,17 @@ CDATA = core.ffi.CData
 class Item:
     """One type as an allocator needs it."""
 
-    __slots__ = ("_pointer", "name", "recorded", "size")
+    __slots__ = ("name", "pointer", "recorded", "size")
 
     def __init__(self, ctype: CType, kind: str) -> None:
         self.name: str = ctype.cname
         self.size = _size_of(ctype)
         self.recorded = core.type_id(self.name, kind, "free")
-        self._pointer = _cffi_backend.new_pointer_type(ctype)
+        self.pointer = _cffi_backend.new_pointer_type(ctype)
 
     def cast(self, memory: CData) -> CData:
         """The address as a pointer to this type."""
-        return core.ffi.cast(self._pointer, memory)
+        return core.ffi.cast(self.pointer, memory)
 
 
 def _size_of(ctype: CType) -> int:
@@ -45,7 +45,7 @@ def _size_of(ctype: CType) -> int:
         )
     try:
         return int(core.ffi.sizeof(ctype))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, core.ffi.error) as error:
         raise TypeError(
             f"the size of {ctype.cname!r} is not known (it is opaque or of "
             "unknown length): allocate bytes ('char') of the size you need, "
@@ -113,14 +113,12 @@ class TypeCache:
             allocate, free, should_clear_after_alloc=False
         )
 
-    def plain_new(
-        self, cdecl: str | CType, init: Any, zeroed: bool
-    ) -> CData:
-        """``ffi.new``; without clearing first unless ``zeroed``."""
+    def plain_maker(
+        self, cdecl: str | CType, zeroed: bool
+    ) -> tuple[Any, CType]:
+        """``ffi.new``, clearing first if ``zeroed``, and the ctype."""
         ctype, _ = self.owned(cdecl)
-        if zeroed:
-            return core.ffi.new(ctype, init)
-        return _unzeroed(ctype, init)
+        return (core.ffi.new if zeroed else _unzeroed), ctype
 
 
 _unzeroed = core.ffi.new_allocator(should_clear_after_alloc=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections import deque
 from typing import TYPE_CHECKING
@@ -82,7 +83,17 @@ def tell(misuse: core.Misuse, address: int | None = None) -> None:
     error = error_of(misuse, address)
     if policy == "raise" and misuse.verdict != core.MAYBE_DOUBLE:
         raise error
-    warnings.warn(str(error), exceptions.MisuseWarning, stacklevel=4)
+    _warn(error)
+
+
+def _warn(error: MisuseError) -> None:
+    """Warn at the innermost line that is not of this package."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(
+        core.PACKAGE_FOLDER
+    ):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(str(error), exceptions.MisuseWarning, stacklevel=level)
 
 
 def collect_untold() -> None:
@@ -108,4 +119,4 @@ def check_damage() -> None:
     untold.clear()
     if policy == "raise":
         raise damages[0]
-    warnings.warn(str(damages[0]), exceptions.MisuseWarning, stacklevel=4)
+    _warn(damages[0])

@@ -31,7 +31,29 @@ __all__ = [
 ]
 
 
-class Allocator:
+class _PlainBase:
+    """The half of Allocator that is C where C callables are to be had."""
+
+    __slots__ = ()
+
+    def _set_up(self, zeroed: bool, tracks: bool, any_type: int) -> None:
+        """Nothing: only the C half wants to be told."""
+
+    def __call__(self, *args: Any, **options: Any) -> CData:
+        return self._call(*args, **options)  # type: ignore[attr-defined]
+
+    def free(self, pointer: CData) -> None:
+        __tracebackhide__ = True
+        self._free(pointer)  # type: ignore[attr-defined]
+
+    def new(self, *args: Any, **options: Any) -> CData:
+        return self._new(*args, **options)  # type: ignore[attr-defined]
+
+
+_Base: Any = _PlainBase if core.fast is None else core.fast.AllocatorBase
+
+
+class Allocator(_Base):  # type: ignore[misc]
     """Allocates typed C memory that lives until ``free``.
 
     Call it with a type and a count: ``alloc("int32_t", 4)``. A type is the C
@@ -47,7 +69,7 @@ class Allocator:
     >>> calloc.free(numbers)
     """
 
-    __slots__ = ("_bound", "_functions", "_new", "_owner", "_types", "_zeroed")
+    __slots__ = ("_bound", "_functions", "_owner", "_types", "_zeroed")
 
     def __init__(
         self, zeroed: bool, tracks: bool, bound: AnyFFI | None = None
@@ -59,6 +81,7 @@ class Allocator:
         )
         self._owner = _Owner(self) if tracks else None
         self._functions: CFunctions | None = None
+        self._set_up(zeroed, tracks, self._types.any_type)
 
     @property
     def kind(self) -> str:
@@ -70,8 +93,31 @@ class Allocator:
         """Does it record what it allocates while tracking is on?"""
         return self._owner is not None
 
+    if TYPE_CHECKING:  # the base class calls the methods of these types
+
+        def __call__(
+            self,
+            type: str | CType,
+            count: int = 1,
+            *,
+            alignment: int | None = None,
+        ) -> CData: ...
+        def free(self, pointer: CData) -> None: ...
+        def new(self, cdecl: str | CType, init: Any = None) -> CData: ...
+
     # --- allocate -------------------------------------------------------
-    def __call__(
+    def _item(self, type: str | CType) -> tuple[CType, int, int]:
+        """For the C half: pointer type, bytes and number of an item type."""
+        item = self._types.item(type)
+        return item.pointer, item.size, item.recorded
+
+    def _maker(self, cdecl: str | CType) -> tuple[Any, CType]:
+        """For the C half: what makes memory owned by cdata, and its type."""
+        if self._owner is None:
+            return self._types.plain_maker(cdecl, self._zeroed)
+        return self._owner.maker(cdecl)
+
+    def _call(
         self,
         type: str | CType,
         count: int = 1,
@@ -103,7 +149,7 @@ class Allocator:
             raise MemoryError(_no_memory(self.kind, size, item.name))
         return item.cast(memory)
 
-    def free(self, pointer: CData) -> None:
+    def _free(self, pointer: CData) -> None:
         """Free a pointer that an allocator returned; NULL is ignored.
 
         Recorded or not, from any thread, whether tracking is on or not.
@@ -142,7 +188,7 @@ class Allocator:
             raise MemoryError(_no_memory("realloc", size, item.name))
         return item.cast(moved)
 
-    def new(self, cdecl: str | CType, init: Any = None) -> CData:
+    def _new(self, cdecl: str | CType, init: Any = None) -> CData:
         """Return memory owned by the cdata, as ``ffi.new`` does.
 
         Freed when the cdata is collected, at the end of a ``with`` on it, or
@@ -158,9 +204,8 @@ class Allocator:
         ...     list(numbers)
         [1, 2, 3]
         """
-        if self._owner is None:
-            return self._types.plain_new(cdecl, init, self._zeroed)
-        return self._owner.new(cdecl, init)
+        maker, ctype = self._maker(cdecl)
+        return maker(ctype) if init is None else maker(ctype, init)
 
     def bind(self, ffi: AnyFFI) -> Allocator:
         """Return the same allocator for the types that ``ffi`` declares.
@@ -254,16 +299,22 @@ class _Owner:
         self._alloc = alloc
         self._makers: dict[int, Any] = {}
 
-    def new(self, cdecl: str | CType, init: Any) -> CData:
+    def maker(self, cdecl: str | CType) -> tuple[Any, CType]:
+        """What ``ffi.new_allocator`` made for a type, and the ctype."""
         ctype, name = self._alloc._types.owned(cdecl)
         number = core.type_id(name, "new", "gc")
         maker = self._makers.get(number)
         if maker is None:
-            maker = self._makers[number] = self._maker(number)
-        return maker(ctype) if init is None else maker(ctype, init)
+            functions = self._functions(number)
+            maker = self._alloc._types.new_allocator(*functions)
+            self._makers[number] = maker
+        return maker, ctype
 
-    def _maker(self, number: int) -> Any:
+    def _functions(self, number: int) -> tuple[Any, Any]:
         zeroed = self._alloc._zeroed
+        if core.fast is not None:
+            owner = core.fast.Owner(number, zeroed)
+            return owner.alloc, owner.free
 
         def allocate(size: int) -> CData:
             return core.allocate(size, 0, zeroed, number, *_here(True))
@@ -273,7 +324,7 @@ class _Owner:
             if misuse is not None:
                 _misuse.tell(misuse)
 
-        return self._alloc._types.new_allocator(allocate, release)
+        return allocate, release
 
 
 # --- arguments ----------------------------------------------------------
@@ -324,6 +375,9 @@ def _pointer(pointer: Any, verb: str) -> CData:
 def _no_memory(kind: str, size: int, name: str) -> str:
     return f"{kind} could not get {size} bytes for {name}"
 
+
+if core.fast is not None:
+    core.fast.call_directly(Allocator)
 
 calloc = Allocator(zeroed=True, tracks=False)
 malloc = Allocator(zeroed=False, tracks=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import _misuse, _settings, _view
 from ffi_leak_tracker._view import Checkpoint, View
-from ffi_leak_tracker.scopes import Scope, current_scope, enabling
+from ffi_leak_tracker.scopes import Scope, current_scope
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -30,14 +30,14 @@ class Pause:
     """Ends the pause at the end of a ``with``, or by ``resume``."""
 
     def __init__(self) -> None:
-        enabling.pause(+1)
+        core.gate_pause(+1)
         self._active = True
 
     def resume(self) -> None:
         """End the pause; once is enough."""
         if self._active:
             self._active = False
-            enabling.pause(-1)
+            core.gate_pause(-1)
 
     def __enter__(self) -> Pause:
         return self
@@ -103,7 +103,7 @@ class LeakTrackerType(View):
         self._configure(stack_depth, misuse, quarantine, poison, guard)
         if self._enabled_at is None:
             self._enabled_at = time.monotonic()
-        enabling.set(True)
+        core.enable(True)
 
     def _configure(
         self,
@@ -143,7 +143,7 @@ class LeakTrackerType(View):
 
         Inside a scope as well, until the next ``enable``.
         """
-        enabling.set(False)
+        core.enable(False)
 
     def pause(self) -> Pause:
         """Record nothing until ``resume()`` or the end of a ``with`` on it.
@@ -200,25 +200,8 @@ class LeakTrackerType(View):
                 self._enabled_at = time.monotonic()
 
     # --- scopes ---------------------------------------------------------
-    def scope(
-        self,
-        name: str | None = None,
-        *,
-        where: str = "context",
-        isolated: bool = False,
-        filter: FilterLike = None,
-        verify: bool = False,
-        gc: bool = True,
-    ) -> Scope:
-        """Return a scope to enter; see ``Scope``."""
-        return Scope(
-            name,
-            where=where,
-            isolated=isolated,
-            filter=filter,
-            verify=verify,
-            gc=gc,
-        )
+    #: Make a scope to enter: ``LeakTracker.scope(name, where=...)``.
+    scope = Scope
 
     def run_scoped(
         self,
@@ -392,7 +375,7 @@ def _type_and_size(pointer: Any) -> tuple[str, int]:
         return ctype.cname, 0
     try:
         return ctype.item.cname, core.ffi.sizeof(ctype.item)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, core.ffi.error):
         return ctype.item.cname, 0
 
 

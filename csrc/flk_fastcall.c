@@ -1,0 +1,105 @@
+// flk_fastcall.c - installs the callables; cdata in and out. Contract: flk_fast.h. SPDX-License-Identifier: MIT
+#include "flk_fast.h"
+
+#ifndef PYPY_VERSION
+#include "flk_tracker.h"
+
+flk_fast_context flk_fast;
+
+// The functions of cffi that make and read a cdata: numbers 10 and 11 of the
+// table every compiled cffi module gets (_cffi_include.h, version 0x2601).
+enum { EXPORT_FROM_C_POINTER = 10, EXPORT_TO_C_POINTER = 11 };
+static PyObject *(*from_c_pointer)(char *, void *);
+static char *(*to_c_pointer)(PyObject *, void *);
+
+void flk_fast_bind(void **exports) {
+    // A function pointer from void *, as cffi itself does it.
+    *(void **)&from_c_pointer = exports[EXPORT_FROM_C_POINTER];
+    *(void **)&to_c_pointer = exports[EXPORT_TO_C_POINTER];
+}
+
+PyObject *flk_fast_cdata(void *memory, PyObject *pointer_type) {
+    return from_c_pointer(memory, pointer_type);
+}
+
+int flk_fast_pointer(PyObject *object, void **memory) {
+    *memory = to_c_pointer(object, flk_fast.void_pointer);
+    return *memory || !PyErr_Occurred();
+}
+
+// --- what Python hands over --------------------------------------------
+static void keep(PyObject **place, PyObject *object) {
+    Py_INCREF(object);
+    Py_XSETREF(*place, object);
+}
+
+static PyObject *set_up(PyObject *self, PyObject *args) {
+    PyObject *variable, *names, *told, *note_thread, *void_pointer;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OO!OOO", &variable, &PyDict_Type, &names,
+                          &told, &note_thread, &void_pointer))
+        return NULL;
+    keep(&flk_fast.variable, variable);
+    keep(&flk_fast.names, names);
+    keep(&flk_fast.told, told);
+    keep(&flk_fast.note_thread, note_thread);
+    keep(&flk_fast.void_pointer, void_pointer);
+    keep(&flk_fast.process_top, Py_None);
+    Py_RETURN_NONE;
+}
+
+static PyObject *set_process_top(PyObject *self, PyObject *scope) {
+    (void)self;
+    keep(&flk_fast.process_top, scope);
+    Py_RETURN_NONE;
+}
+
+static PyObject *current_number(PyObject *self, PyObject *unused) {
+    (void)self;
+    (void)unused;
+    return PyLong_FromUnsignedLong(flk_fast_scope());
+}
+
+static PyObject *current_scope(PyObject *self, PyObject *unused) {
+    (void)self;
+    (void)unused;
+    PyObject *scope = flk_fast_current();
+    if (scope)
+        return scope;
+    return PyErr_Occurred() ? NULL : Py_NewRef(flk_fast.process_top);
+}
+
+static PyMethodDef functions[] = {
+    {"set_up", set_up, METH_VARARGS, NULL},
+    {"set_process_top", set_process_top, METH_O, NULL},
+    {"current_number", current_number, METH_NOARGS, NULL},
+    {"current_scope", current_scope, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL}};
+
+static int add_fast(PyObject *module) {
+    PyObject *fast = PyModule_New("ffi_leak_tracker._core.fast");
+    if (!fast)
+        return -1;
+    int status = PyModule_AddFunctions(fast, functions);
+    if (status == 0)
+        status = flk_fast_add_scope(fast);
+    if (status == 0)
+        status = flk_fast_add_allocator(fast);
+    if (status == 0)
+        status = PyObject_SetAttrString(module, "fast", fast);
+    Py_DECREF(fast);
+    return status;
+}
+
+int flk_fast_install(void *module) {
+    PyGILState_STATE gil = PyGILState_Ensure();
+    int status = add_fast(module);
+    if (status < 0)
+        PyErr_WriteUnraisable(module);
+    PyGILState_Release(gil);
+    return status == 0;
+}
+#else
+void flk_fast_bind(void **exports) { (void)exports; }
+int flk_fast_install(void *module) { return (void)module, 0; }
+#endif

@@ -1,0 +1,63 @@
+// flk_gate.c - the switch. Contract: flk_gate.h.                             SPDX-License-Identifier: MIT
+#include "flk_gate.h"
+
+#include "flk_platform.h"
+#include "flk_tracker.h"
+
+static struct {
+    flk_lock lock;  // guards the rest
+    int scopes, pauses;
+    bool wanted, silenced, forbidden;
+} gate = {.lock = FLK_LOCK_INIT(FLK_RANK_GATE)};
+
+static void apply(void) {
+    bool by_scope = gate.scopes > 0 && !gate.silenced;
+    bool on = !gate.forbidden && gate.pauses == 0 &&
+              (gate.wanted || by_scope);
+    if (on != flk_tracker_is_enabled())
+        flk_tracker_enable(on);
+}
+
+void flk_gate_set(bool on) {
+    flk_lock_take(&gate.lock);
+    gate.wanted = on;
+    gate.silenced = !on;
+    apply();
+    flk_lock_release(&gate.lock);
+}
+
+void flk_gate_scope(int change) {
+    flk_lock_take(&gate.lock);
+    gate.scopes += change;
+    FLK_ASSERT(gate.scopes >= 0);
+    bool outermost = gate.scopes == (change > 0 ? 1 : 0);
+    if (outermost) {
+        gate.silenced = false;
+        apply();
+    }
+    flk_lock_release(&gate.lock);
+}
+
+void flk_gate_pause(int change) {
+    flk_lock_take(&gate.lock);
+    gate.pauses += change;
+    apply();
+    flk_lock_release(&gate.lock);
+}
+
+void flk_gate_forbid(void) {
+    flk_lock_take(&gate.lock);
+    gate.forbidden = true;
+    apply();
+    flk_lock_release(&gate.lock);
+}
+
+bool flk_gate_wanted(void) {
+    flk_lock_take(&gate.lock);
+    bool wanted = gate.wanted;
+    flk_lock_release(&gate.lock);
+    return wanted;
+}
+
+void flk_gate_lock_all(void) { flk_lock_take(&gate.lock); }
+void flk_gate_unlock_all(void) { flk_lock_release(&gate.lock); }

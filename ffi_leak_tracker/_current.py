@@ -1,0 +1,31 @@
+"""The context variable that holds the current Scope, and the C callables."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from ffi_leak_tracker import _core_api as core
+
+if TYPE_CHECKING:
+    from typing import Any
+
+variable: ContextVar[Any] = ContextVar("ffi_leak_tracker_scope", default=None)
+
+
+def _told(raw: bytes, pointer: object) -> None:
+    """A C callable met misuse: raise, warn or count it."""
+    __tracebackhide__ = True
+    from ffi_leak_tracker import _misuse
+
+    _misuse.tell(core.misuse_from(raw), core.address_of(pointer))
+
+
+if core.fast is not None:
+    core.fast.set_up(
+        variable,
+        core.scope_names,
+        _told,
+        core.note_thread,
+        core.ffi.typeof("void *"),
+    )

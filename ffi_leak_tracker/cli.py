@@ -1,0 +1,352 @@
+"""The command line: one class a subcommand, which parses, calls, prints."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ffi_leak_tracker import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, NoReturn, TextIO
+
+    from ffi_leak_tracker import LeakFilter, LeaksEmitter
+    from ffi_leak_tracker._program import Program
+    from ffi_leak_tracker.records import Allocation, Snapshot
+    from ffi_leak_tracker.scopes import Scope
+
+__all__ = ["main"]
+
+CLEAN = 0
+LEAKED = 1
+UNUSABLE = 2  # bad arguments, nothing to run, a report that is not written
+DEPTH_MAX = 64
+MISUSES_SHOWN = 10
+
+
+class CommandError(Exception):
+    """The command cannot do its work; the message is one line."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end with status 2."""
+        self.exit(
+            UNUSABLE, f"{self.prog}: {message} (see {self.prog} --help)\n"
+        )
+
+
+class Demo:
+    """``demo``: zlib through cffi, with one forgotten deflateEnd."""
+
+    name = "demo"
+    help = "show the report of a small program that leaks"
+    description = (
+        "Run a small program that uses zlib through cffi and forgets one\n"
+        "deflateEnd, and print the report. Ends with status 0."
+    )
+    epilog = ""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add none."""
+
+    def __call__(self, options: argparse.Namespace) -> int:
+        """Run the demo and print the report."""
+        from ffi_leak_tracker import LeakTracker
+        from ffi_leak_tracker import _core_api as core
+
+        demo = load_demo()
+        with LeakTracker.scope() as scope:
+            _check_tracking()
+            core.hide_callers()
+            try:
+                demo["main"]()
+            except OSError as error:
+                raise CommandError(str(error)) from None
+        scope.emit(sys.stdout)
+        print(f"\n{demo['ADVICE']}\nIts source: {demo['__source__']}")
+        return CLEAN
+
+
+class Run:
+    """``run``: a program under tracking, with a report at its end."""
+
+    name = "run"
+    help = "run a program and report what it leaked"
+    description = (
+        "Run a Python program and report at its end, after its exit\n"
+        "handlers, the native memory that it allocated through\n"
+        "ffi_leak_tracker and never freed."
+    )
+    epilog = """\
+exit status:
+  the program's own if that is not 0 (130 when interrupted); else 1 if it
+  leaked or misused native memory, 0 if not; 2 if there was nothing to run or
+  a report could not be written.
+
+no report: after os._exit, os.exec*, a signal that kills the process, and in
+forked children. Programs that it starts are not tracked: set
+FFI_LEAK_TRACKER=on in their environment.
+"""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the options and the program."""
+        parser.usage = (
+            "%(prog)s [options] (script.py | -m module | -c code) [args ...]"
+        )
+        add = parser.add_argument
+        what = parser.add_mutually_exclusive_group()
+        what.add_argument("-m", action="store_true", help="run a module")
+        what.add_argument("-c", action="store_true", help="run program text")
+        add(
+            "--depth",
+            metavar="N",
+            type=_depth,
+            help="Python frames recorded for each block, 0 to 64 (16)",
+        )
+        add("--json", metavar="FILE", help="write the report as JSON, too")
+        add(
+            "--report",
+            metavar="FILE",
+            help="write the report to a file, not to the standard error",
+        )
+        add(
+            "--fail-on-leaks",
+            action=argparse.BooleanOptionalAction,
+            default=True,
+            help="end with status 1 if the program leaked (it is the default)",
+        )
+        add(
+            "--owned",
+            action="store_true",
+            help="count memory whose Python owners (ffi.new) still live",
+        )
+        add(
+            "program",
+            nargs=argparse.REMAINDER,
+            metavar="script.py",
+            help="a script, or a directory or zip file with a __main__.py, "
+            "and its arguments",
+        )
+
+    def __call__(self, options: argparse.Namespace) -> int:
+        """Run the program, report, and return the exit status."""
+        from ffi_leak_tracker._program import ProgramError
+
+        program = _program(options)
+        output = Output(options)
+        parent = os.getpid()
+        try:
+            program.check()
+            scope = _start(options.depth)
+            status = program.run()
+        except ProgramError as error:
+            raise CommandError(str(error)) from None
+        if os.getpid() != parent:
+            return status
+        verdict = output.report(scope)
+        return status or verdict
+
+
+class Output:
+    """Where ``run`` reports to; checked before the program runs."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.json = _writable(options.json)
+        self.text = _writable(options.report)
+        self.fails = options.fail_on_leaks
+        self.owned = options.owned
+        self.stream: TextIO | None = sys.stderr
+
+    def report(self, scope: Scope) -> int:
+        """Report the blocks of the scope; return the verdict as status."""
+        from ffi_leak_tracker import LeakTracker
+
+        self._settle_streams()
+        found = scope.snapshot(filter=None if self.owned else _owned())
+        written = self._write(found)
+        misuses = LeakTracker.misuses()
+        for error in misuses[:MISUSES_SHOWN]:
+            self._say(f"\n{error}")
+        if not written:
+            return UNUSABLE
+        failed = len(found) or len(misuses)
+        return LEAKED if failed and self.fails else CLEAN
+
+    def _settle_streams(self) -> None:
+        """Flush what the program printed; replace the stream it closed."""
+        with suppress(OSError, ValueError, AttributeError):
+            sys.stdout.flush()  # the interpreter tells of trouble at its end
+        if self.stream is None or self.stream.closed:
+            self.stream = None
+            with suppress(OSError):
+                self.stream = os.fdopen(2, "w", closefd=False)
+
+    def _write(self, found: Snapshot) -> bool:
+        from ffi_leak_tracker import ConsoleEmitter, JsonEmitter
+        from ffi_leak_tracker.exceptions import ReportWriteError
+
+        target = self.text or self.stream or os.devnull
+        emitters: list[LeaksEmitter] = [ConsoleEmitter(target)]
+        if self.json:
+            emitters.append(JsonEmitter(self.json))
+        written = True
+        for emitter in emitters:
+            try:
+                emitter.emit(found)
+            except ReportWriteError as error:
+                self._say(f"ffi-leak-tracker run: {error}")
+                written = False
+        if self.text and not written:
+            ConsoleEmitter(self.stream).emit(found)
+        elif self.text and len(found):
+            self._say(f"ffi-leak-tracker run: LEAKED, see {self.text}")
+        return written
+
+    def _say(self, line: str) -> None:
+        if self.stream is not None:
+            print(line, file=self.stream)
+
+
+# --- what the commands stand on -----------------------------------------
+def load_demo() -> dict[str, Any]:
+    """Return the demo's names, its code compiled as ``demo.py``.
+
+    Frames of this package are in no report, but the demo's must be.
+    """
+    import linecache
+
+    path = os.path.join(os.path.dirname(__file__), "_demo.py")
+    with open(path, encoding="utf-8") as file:
+        source = file.read()
+    lines = source.splitlines(keepends=True)
+    linecache.cache["demo.py"] = (len(source), None, lines, "demo.py")
+    names: dict[str, Any] = {"__name__": "demo", "__source__": path}
+    exec(compile(source, "demo.py", "exec", dont_inherit=True), names)
+    return names
+
+
+def _start(depth: int | None) -> Scope:
+    """Track the whole process from now on."""
+    import atexit
+
+    from ffi_leak_tracker import LeakTracker, _at_import, _settings
+    from ffi_leak_tracker import _core_api as core
+
+    LeakTracker.enable(stack_depth=depth)
+    _check_tracking()
+    core.hide_callers()
+    if _settings.is_release:
+        print(
+            "ffi-leak-tracker run: note: the adaptive allocators do not track "
+            "under python -O or FFI_LEAK_TRACKER=release",
+            file=sys.stderr,
+        )
+    atexit.unregister(_at_import.report)  # one report is enough
+    return LeakTracker.scope(where="process").__enter__()
+
+
+def _check_tracking() -> None:
+    from ffi_leak_tracker import LeakTracker
+
+    if not LeakTracker.enabled:
+        raise CommandError("FFI_LEAK_TRACKER=off forbids tracking: unset it")
+
+
+def _owned() -> LeakFilter:
+    """Return a filter for memory that live Python objects will release."""
+    from ffi_leak_tracker import LeakFilter
+
+    def is_owned(block: Allocation) -> bool:
+        return block.release == "gc"
+
+    return LeakFilter.ignore_if(is_owned, "owned by live Python objects")
+
+
+def _program(options: argparse.Namespace) -> Program:
+    """Return what the command line asks to run."""
+    from ffi_leak_tracker._program import Module, Script, Text
+
+    words = options.program
+    if words[:1] == ["--"]:
+        words = words[1:]
+    kind = Module if options.m else Text if options.c else Script
+    if not words:
+        what = {Module: "a module after -m", Text: "program text after -c"}
+        raise CommandError(
+            f"{what.get(kind, 'a script, -m module or -c code')} is missing"
+        )
+    return kind(words[0], words[1:])
+
+
+def _depth(text: str) -> int:
+    """Return a number of frames; an error of argparse if it is none."""
+    if text.isascii() and text.isdigit() and int(text) <= DEPTH_MAX:
+        return int(text)
+    raise argparse.ArgumentTypeError(
+        f"expected 0 to {DEPTH_MAX} frames, not {text!r}"
+    )
+
+
+def _writable(path: str | None) -> str | None:
+    """Return the path made absolute, if a report can be written to it."""
+    if path is None:
+        return None
+    target = os.path.realpath(path)
+    try:
+        if os.path.isdir(target):
+            raise IsADirectoryError(21, "it is a directory")
+        if not os.path.exists(target) or os.path.isfile(target):
+            tempfile.TemporaryFile(dir=os.path.dirname(target)).close()
+        elif not os.access(target, os.W_OK):
+            raise PermissionError(13, "permission denied")
+    except OSError as error:
+        raise CommandError(
+            f"cannot write to {path}: {error.strerror}"
+        ) from None
+    return os.path.abspath(path)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="ffi-leak-tracker",
+        description="Which native blocks were never freed, of which C type, "
+        "from which Python line.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {__version__}"
+    )
+    commands = parser.add_subparsers(
+        metavar="command", required=True, parser_class=Parser
+    )
+    for command in (Demo(), Run()):
+        one = commands.add_parser(
+            command.name,
+            help=command.help,
+            description=command.description,
+            epilog=command.epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.add_arguments(one)
+        one.set_defaults(command=command)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Obey the command line and return the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except CommandError as error:
+        name = options.command.name
+        print(f"ffi-leak-tracker {name}: {error}", file=sys.stderr)
+        return UNUSABLE

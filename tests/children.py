@@ -1,0 +1,51 @@
+"""Run Python code in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import ffi_leak_tracker
+
+PACKAGE_PARENT = str(Path(ffi_leak_tracker.__file__).resolve().parents[1])
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return the environment of a child, without our settings."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("FFI_LEAK_TRACKER", "PYTHON", "PYTEST"))
+    }
+    # glibc writes its last words to the terminal unless told otherwise.
+    fixed = {"PYTHONPATH": PACKAGE_PARENT, "LIBC_FATAL_STDERR_": "1"}
+    return {**kept, **fixed, **changes}
+
+
+def run(
+    code: str, *options: str, timeout: float = 120, **changes: str
+) -> subprocess.CompletedProcess[str]:
+    """Run code in a new interpreter and return what came of it.
+
+    Args:
+        options: of the interpreter, as "-O".
+        changes: of the environment.
+    """
+    return subprocess.run(
+        [sys.executable, *options, "-c", textwrap.dedent(code)],
+        env=environment(**changes),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def output(code: str, *options: str, **changes: str) -> str:
+    """Return what the code printed; it must end well and say no more."""
+    done = run(code, *options, **changes)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()

@@ -1,0 +1,57 @@
+"""Each test gets a tracker as it is after import, and leaves one."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ffi_leak_tracker import LeakTracker, _misuse, scopes
+from ffi_leak_tracker import _core_api as core
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+IS_PYPY = sys.implementation.name == "pypy"
+
+
+def restore_tracker() -> None:
+    """Put everything back that a test may have changed."""
+    core.lib.flk_fail_mapping(0)
+    scopes._current.set(None)
+    for scope in list(scopes._process_scopes):
+        scope._end()
+    scopes.enabling.pauses = 0
+    LeakTracker.disable()
+    gc.collect()
+    if IS_PYPY:  # finalizers run after the collection that finds them
+        gc.collect()
+    core.drain_quarantine()
+    core.configure(64, 1 << 20, False)
+    core.configure_guard(0)
+    core.set_stack_depth(16)
+    _misuse.set_policy("raise")
+    LeakTracker.clear_global_filter()
+    LeakTracker.reset()
+    LeakTracker._enabled_at = None
+
+
+@pytest.fixture(autouse=True)
+def clean_tracker() -> Iterator[None]:
+    """Disabled, empty, without filters; afterwards sound in itself."""
+    restore_tracker()
+    yield
+    scope_count = scopes.enabling.scopes
+    is_sound = core.lib.flk_check()
+    restore_tracker()
+    assert is_sound, "flk_check() found the core damaged by this test"
+    assert scope_count == 0, "the test left a scope open"
+    assert core.configuration() == (64, 1 << 20, False, 0)
+
+
+@pytest.fixture
+def enabled() -> None:
+    """Tracking is on."""
+    LeakTracker.enable()

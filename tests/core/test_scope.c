@@ -1,0 +1,212 @@
+// test_scope.c - scopes: views, ends, numbers given out again.               SPDX-License-Identifier: MIT
+#include "flk_config.h"
+#include "flk_scope.h"
+#include "support.h"
+
+static uint64_t next_address = 0x100000;
+
+static uint64_t track_in(uint32_t scope, uint64_t size_bytes) {
+    uint64_t address = next_address += 0x1000;
+    CHECK(flk_track(address, size_bytes, FLK_IN_HANDLE, type_of("int"), scope,
+                    0));
+    return address;
+}
+
+static void untrack(uint64_t address) {
+    CHECK(flk_untrack(address, FLK_IN_HANDLE, NULL));
+}
+
+static void test_view_is_the_subtree(void) {
+    uint32_t outer = flk_scope_new(0, 0), inner = flk_scope_new(outer, 0);
+    uint64_t a = track_in(outer, 10), b = track_in(inner, 20);
+    CHECK(live_in(0) == 2 && live_in(outer) == 2 && live_in(inner) == 1);
+    CHECK(shown_in(outer) == 2 && shown_in(inner) == 1);
+    CHECK(live_bytes_in(outer) == 30 && live_bytes_in(inner) == 20);
+    untrack(a);
+    untrack(b);
+    CHECK(flk_scope_is_clean(outer) && flk_scope_is_clean(0));
+    flk_scope_gone(inner);
+    flk_scope_gone(outer);
+}
+
+static void test_isolated_is_not_seen_from_above(void) {
+    uint32_t outer = flk_scope_new(0, 0), inner = flk_scope_new(outer, 1);
+    uint32_t below = flk_scope_new(inner, 0);
+    uint64_t a = track_in(inner, 10), b = track_in(below, 20);
+    CHECK(live_in(0) == 0 && live_in(outer) == 0 && live_in(inner) == 2);
+    CHECK(shown_in(0) == 0 && shown_in(inner) == 2);
+    CHECK(flk_scope_parent(inner) == FLK_SCOPE_NONE);
+    CHECK(flk_scope_is_within(below, inner));
+    CHECK(!flk_scope_is_within(below, outer));
+    untrack(a);
+    untrack(b);
+    flk_scope_gone(below);
+    flk_scope_gone(inner);
+    flk_scope_gone(outer);
+}
+
+static void test_empty_scope_gives_its_number_back(void) {
+    uint32_t first = flk_scope_new(0, 0);
+    uint64_t a = track_in(first, 100);
+    untrack(a);
+    CHECK(scope_figures(first).allocations == 1);
+    flk_scope_gone(first);
+    uint32_t second = flk_scope_new(0, 0);
+    CHECK(second == first && scope_figures(second).allocations == 0);
+    CHECK(scope_figures(second).peak_bytes == 0);
+    flk_scope_gone(second);
+}
+
+static void test_scope_with_blocks_lingers(void) {
+    uint32_t scope = flk_scope_new(0, 0);
+    uint64_t a = track_in(scope, 100);
+    uint64_t lingering = self_figures().lingering_scopes;
+    flk_scope_gone(scope);
+    CHECK(self_figures().lingering_scopes == lingering + 1);
+    uint32_t other = flk_scope_new(0, 0);
+    CHECK(other != scope && live_in(scope) == 1 && shown_in(0) == 1);
+    untrack(a);
+    uint32_t third = flk_scope_new(0, 0);
+    CHECK(third == scope);
+    CHECK(self_figures().lingering_scopes == lingering);
+    flk_scope_gone(other);
+    flk_scope_gone(third);
+}
+
+static void test_many_lingering_scopes_come_back(void) {
+    enum { MANY = 300 };
+    uint64_t addresses[MANY], before = self_figures().scopes;
+    for (int i = 0; i < MANY; i++) {
+        uint32_t scope = flk_scope_new(0, 0);
+        addresses[i] = track_in(scope, 1);
+        flk_scope_gone(scope);
+    }
+    CHECK(self_figures().lingering_scopes == MANY);
+    for (int i = 0; i < MANY; i++)
+        untrack(addresses[(i * 7) % MANY]);
+    for (int i = 0; i < 2 * MANY; i++)
+        flk_scope_gone(flk_scope_new(0, 0));
+    CHECK(self_figures().lingering_scopes == 0);
+    CHECK(self_figures().scopes == before);
+}
+
+static void test_reset_scope_is_clean(void) {
+    uint32_t outer = flk_scope_new(0, 0), inner = flk_scope_new(outer, 0);
+    uint64_t a = track_in(outer, 10), b = track_in(inner, 20);
+    flk_reset(inner);
+    CHECK(live_in(inner) == 0 && live_in(outer) == 1 && shown_in(0) == 1);
+    flk_reset(outer);
+    CHECK(flk_scope_is_clean(outer) && live_in(0) == 0);
+    untrack(a);
+    untrack(b);
+    CHECK(live_in(0) == 0 && flk_check());
+    flk_scope_gone(inner);
+    flk_scope_gone(outer);
+}
+
+static void test_no_memory_gives_the_parent(void) {
+    uint32_t parent = flk_scope_new(0, 0), failed = 0;
+    uint64_t dropped = self_figures().scopes_dropped;
+    static uint32_t made[4000];
+    uint32_t made_count = 0;
+    for (int i = 0; i < 4000; i++) {
+        flk_pages_fail_at(1);
+        uint32_t scope = flk_scope_new(parent, 0);
+        flk_pages_fail_at(0);
+        if (scope == parent)
+            failed++;
+        else
+            made[made_count++] = scope;
+    }
+    CHECK(failed > 0 && self_figures().scopes_dropped == dropped + failed);
+    CHECK(flk_scope_new(parent, 0) != parent);
+    while (made_count > 0)
+        flk_scope_gone(made[--made_count]);
+    flk_scope_gone(parent);
+}
+
+static void test_process_scope_takes_what_has_none(void) {
+    uint32_t scope = flk_scope_new(0, 0);
+    flk_set_process_scope(scope);
+    CHECK(flk_process_scope() == scope);
+    uint64_t a = track_in(FLK_CURRENT, 8);
+    flk_set_process_scope(0);
+    CHECK(live_in(scope) == 1);
+    untrack(a);
+    flk_scope_gone(scope);
+}
+
+static void test_process_never_ends(void) {
+    flk_scope_gone(0);
+    CHECK(flk_scope_new(0, 0) != 0);
+    CHECK(flk_scope_parent(0) == FLK_SCOPE_NONE);
+}
+
+// --- numbers given out again while blocks are freed --------------------
+// The last block of a lingering scope is freed while another thread opens
+// scopes elsewhere: the parent that was counted at first is counted now.
+static uint64_t _Atomic handed;
+static atomic_bool is_over;
+
+static void *free_handed(void *unused) {
+    while (!atomic_load(&is_over)) {
+        uint64_t address = atomic_exchange(&handed, 0);
+        if (address)
+            untrack(address);
+    }
+    return unused;
+}
+
+static void test_recycled_number_keeps_books(void) {
+    uint32_t parents[2] = {flk_scope_new(0, 1), flk_scope_new(0, 1)};
+    pthread_t thread;
+    pthread_create(&thread, NULL, free_handed, NULL);
+    for (int i = 0; i < (is_slow_tool() ? 1000 : 100000); i++) {
+        uint32_t scope = flk_scope_new(parents[i & 1], 0);
+        uint64_t address = track_in(scope, 1);
+        flk_scope_gone(scope);
+        atomic_store(&handed, address);
+        while (atomic_load(&handed))
+            flk_scope_gone(flk_scope_new(parents[~i & 1], 0));
+        next_address &= 0xFFFFFF;
+    }
+    atomic_store(&is_over, true);
+    pthread_join(thread, NULL);
+    CHECK(live_in(parents[0]) == 0 && live_in(parents[1]) == 0);
+    flk_scope_gone(parents[0]);
+    flk_scope_gone(parents[1]);
+}
+
+// --- the limit ---------------------------------------------------------
+static void test_past_the_limit_the_parent_counts(void) {
+    static uint32_t numbers[FLK_SCOPES_MAX];
+    uint32_t count = 0, scope;
+    uint64_t dropped = self_figures().scopes_dropped;
+    while ((scope = flk_scope_new(0, 0)) != 0)
+        numbers[count++] = scope;
+    CHECK(self_figures().scopes_dropped == dropped + 1);
+    CHECK(self_figures().scopes == FLK_SCOPES_MAX - 1);
+    uint64_t a = track_in(flk_scope_new(0, 0), 8);
+    CHECK(live_in(0) == 1);
+    untrack(a);
+    flk_scope_gone(numbers[--count]);
+    CHECK(flk_scope_new(0, 0) == numbers[count]);
+}
+
+int main(void) {
+    start();
+    RUN(test_view_is_the_subtree);
+    RUN(test_isolated_is_not_seen_from_above);
+    RUN(test_empty_scope_gives_its_number_back);
+    RUN(test_scope_with_blocks_lingers);
+    RUN(test_many_lingering_scopes_come_back);
+    RUN(test_reset_scope_is_clean);
+    RUN(test_no_memory_gives_the_parent);
+    RUN(test_process_scope_takes_what_has_none);
+    RUN(test_process_never_ends);
+    RUN(test_recycled_number_keeps_books);
+    if (!is_slow_tool() && !IS_SANITIZED)
+        RUN(test_past_the_limit_the_parent_counts);
+    RUN(test_everything_is_sound);
+    return DONE();
+}
