@@ -7,6 +7,7 @@
 #define FLK_FAST_H
 
 #ifndef PYPY_VERSION
+#define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include "flk.h"

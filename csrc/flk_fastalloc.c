@@ -171,7 +171,10 @@ static PyObject *allocator_free(PyObject *object, PyObject *pointer) {
     }
     int verdict = flk_heap_free(memory, ((allocator *)object)->any_type,
                                 FLK_PATH_WALK, &misuse);
-    if (FLK_LIKELY(verdict == FLK_FREED || verdict == FLK_NOT_RECORDED))
+    // A block of a plain allocator is not recorded: that proves nothing.
+    bool is_suspect = verdict == FLK_MAYBE_DOUBLE &&
+                      ((allocator *)object)->is_tracking;
+    if (FLK_LIKELY(verdict >= FLK_FREED && !is_suspect))
         Py_RETURN_NONE;
     return tell(&misuse, pointer);
 }

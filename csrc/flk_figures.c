@@ -6,6 +6,7 @@
 #include "flk_arena.h"
 #include "flk_callpath.h"
 #include "flk_context.h"
+#include "flk_gate.h"
 #include "flk_misuse.h"
 #include "flk_names.h"
 #include "flk_recent.h"
@@ -70,6 +71,8 @@ void flk_self_figures(flk_self *out) {
     out->threads = flk_threads_live_count();
     out->held_blocks = flk_recent_held_count();
     out->held_bytes = flk_recent_held_bytes();
+    out->open_scopes = (uint64_t)flk_gate_scopes();
+    out->pauses = (uint64_t)flk_gate_pauses();
     self_events(out);
 }
 

@@ -52,11 +52,18 @@ void flk_gate_forbid(void) {
     flk_lock_release(&gate.lock);
 }
 
-bool flk_gate_wanted(void) {
+int flk_gate_scopes(void) {
     flk_lock_take(&gate.lock);
-    bool wanted = gate.wanted;
+    int count = gate.scopes;
     flk_lock_release(&gate.lock);
-    return wanted;
+    return count;
+}
+
+int flk_gate_pauses(void) {
+    flk_lock_take(&gate.lock);
+    int count = gate.pauses;
+    flk_lock_release(&gate.lock);
+    return count;
 }
 
 void flk_gate_lock_all(void) { flk_lock_take(&gate.lock); }

@@ -103,7 +103,8 @@ static int judge_unrecorded(uint64_t address, uint32_t path,
         return FLK_INTERIOR_FREE;
     }
     flk_tracker_count(&flk_tracker_counted.unknown_frees);
-    if (!freed_lately)
+    // What was allocated while tracking was off is not recorded: no evidence.
+    if (!freed_lately || before.epoch != SETTING(epoch))
         return FLK_NOT_RECORDED;
     flk_recent_forget(address);  // told once
     flk_misuse_fill(out, FLK_MAYBE_DOUBLE, address, &before.record,

@@ -84,6 +84,7 @@ int flk_quarantine_add(void *address, const flk_record *record, uint32_t path,
                       .memory = memory_of(address, record),
                       .record = *record,
                       .free_path = path,
+                      .epoch = SETTING(epoch),
                       .thread = thread ? thread->number : 0};
     if (SETTING(poison)) {
         flk_poison_fill(address, record->size_bytes);

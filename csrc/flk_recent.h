@@ -21,6 +21,7 @@ typedef struct flk_free {
     flk_record record;   // of the block
     uint32_t free_path;  // where it was freed
     uint32_t thread;     // who freed it
+    uint64_t epoch;      // of the tracker: on without a break since?
 } flk_free;
 
 typedef struct flk_recent_limits {

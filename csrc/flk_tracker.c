@@ -20,7 +20,8 @@ flk_tracker_counts flk_tracker_counted;
 void flk_tracker_enable(bool on) {
     if (on)
         atomic_store(&flk_tracker_settings.ever_enabled, true);
-    atomic_store(&flk_tracker_settings.enabled, on);
+    if (on != atomic_exchange(&flk_tracker_settings.enabled, on))
+        atomic_fetch_add(&flk_tracker_settings.epoch, 1);
 }
 
 static bool is_inherited(const flk_record *record) {

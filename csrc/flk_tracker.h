@@ -23,6 +23,7 @@
 typedef struct flk_settings {
     atomic_bool enabled;         // relaxed, read by each event
     atomic_bool ever_enabled;    // false: no record can exist
+    atomic_ullong epoch;         // rises whenever tracking goes on or off
     atomic_uint stack_depth;     // frames, 0 = none
     atomic_uint process_scope;   // scope of who has no scope of its own
     atomic_uint guard_bytes;     // flk_guard.h

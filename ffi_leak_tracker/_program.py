@@ -16,6 +16,7 @@ import runpy
 import sys
 import threading
 import traceback
+from importlib import machinery
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ class Text(Program):
 
     def find(self) -> Found:
         """Return the compiled text."""
-        return compile(self.name, "<string>", "exec", dont_inherit=True), {}
+        code = compile(self.name, "<string>", "exec", dont_inherit=True)
+        return code, {"__loader__": machinery.BuiltinImporter}
 
 
 class Module(Program):
@@ -135,7 +137,7 @@ class Script(Program):
     def path(self) -> str:
         """Return the directory of the script, links resolved."""
         if self._is_container():
-            return self.name
+            return os.path.abspath(self.name)
         return os.path.dirname(os.path.realpath(self.name))
 
     def find(self) -> Found:
@@ -147,10 +149,12 @@ class Script(Program):
         path = os.path.abspath(self.name)
         with io.open_code(path) as file:
             code = pkgutil.read_code(file)
+        loader: Any = machinery.SourcelessFileLoader("__main__", path)
         if code is None:
+            loader = machinery.SourceFileLoader("__main__", path)
             with io.open_code(path) as file:
                 code = compile(file.read(), path, "exec", dont_inherit=True)
-        return code, {"__file__": path, "__cached__": None}
+        return code, {"__file__": path, "__cached__": None, "__loader__": loader}
 
 
 # --- __main__ -----------------------------------------------------------

@@ -160,7 +160,9 @@ class Allocator(_Base):  # type: ignore[misc]
         """
         __tracebackhide__ = True
         misuse = core.release(_pointer(pointer, "free"), self._types.any_type)
-        if misuse is not None:
+        # A block of a plain allocator is not recorded: that proves nothing.
+        suspects = self.tracks or misuse is None or misuse.verdict < 0
+        if misuse is not None and suspects:
             _misuse.tell(misuse, core.address_of(pointer))
 
     def realloc(self, pointer: CData, count: int) -> CData:

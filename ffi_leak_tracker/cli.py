@@ -99,7 +99,7 @@ FFI_LEAK_TRACKER=on in their environment.
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options and the program."""
         parser.usage = (
-            "%(prog)s [options] (script.py | -m module | -c code) [args ...]"
+            "%(prog)s [options] (script.py | -m module | -c code) ..."
         )
         add = parser.add_argument
         what = parser.add_mutually_exclusive_group()
@@ -337,13 +337,15 @@ def _parser() -> Parser:
             allow_abbrev=False,
         )
         command.add_arguments(one)
-        one.set_defaults(command=command)
+        one.set_defaults(command=command, parser=one)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Obey the command line and return the exit status."""
-    options = _parser().parse_args(arguments)
+    options, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        options.parser.error(f"unknown arguments: {' '.join(unknown)}")
     try:
         return int(options.command(options))
     except CommandError as error:

@@ -8,7 +8,7 @@ from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ffi_leak_tracker import _core_api as core
-from ffi_leak_tracker import _current as _current
+from ffi_leak_tracker._current import variable as _current
 from ffi_leak_tracker._view import View
 from ffi_leak_tracker.filters import LeakFilter
 

@@ -18,7 +18,8 @@ def environment(**changes: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("FFI_LEAK_TRACKER", "PYTHON", "PYTEST"))
+        if name == "FFI_LEAK_TRACKER_FAST"
+        or not name.startswith(("FFI_LEAK_TRACKER", "PYTHON", "PYTEST"))
     }
     # glibc writes its last words to the terminal unless told otherwise.
     fixed = {"PYTHONPATH": PACKAGE_PARENT, "LIBC_FATAL_STDERR_": "1"}

@@ -17,17 +17,23 @@ if TYPE_CHECKING:
 IS_PYPY = sys.implementation.name == "pypy"
 
 
+def collect() -> None:
+    """Collect garbage; PyPy runs finalizers after the next one."""
+    gc.collect()
+    if IS_PYPY:
+        gc.collect()
+
+
 def restore_tracker() -> None:
     """Put everything back that a test may have changed."""
     core.lib.flk_fail_mapping(0)
     scopes._current.set(None)
     for scope in list(scopes._process_scopes):
         scope._end()
-    scopes.enabling.pauses = 0
+    core.gate_pause(-core.self_figures()["pauses"])
     LeakTracker.disable()
-    gc.collect()
-    if IS_PYPY:  # finalizers run after the collection that finds them
-        gc.collect()
+    if IS_PYPY or not core.scope_is_clean(core.PROCESS):
+        collect()
     core.drain_quarantine()
     core.configure(64, 1 << 20, False)
     core.configure_guard(0)
@@ -43,7 +49,7 @@ def clean_tracker() -> Iterator[None]:
     """Disabled, empty, without filters; afterwards sound in itself."""
     restore_tracker()
     yield
-    scope_count = scopes.enabling.scopes
+    scope_count = core.self_figures()["open_scopes"]
     is_sound = core.lib.flk_check()
     restore_tracker()
     assert is_sound, "flk_check() found the core damaged by this test"
