@@ -149,9 +149,14 @@ uint32_t flk_check_damage(void) { return flk_quarantine_check_all(); }
 int flk_next_misuse(flk_misuse *out) { return flk_misuse_pop(out); }
 
 // --- blocks of others --------------------------------------------------
+// Part of a key: another number would name other blocks.
+static bool is_layer(uint8_t layer) {
+    return layer >= FLK_IN_MAPPING && layer <= FLK_IN_HANDLE;
+}
+
 int flk_track(uint64_t address, uint64_t size_bytes, uint8_t layer,
               uint16_t type, uint32_t scope, uint32_t path) {
-    if (layer < FLK_IN_MAPPING || layer > FLK_IN_HANDLE || !address)
+    if (!is_layer(layer) || !address || scope == FLK_NOWHERE)
         return 0;
     flk_origin origin = {type, scope, path};
     atomic_store(&flk_tracker_settings.ever_enabled, true);
@@ -168,20 +173,23 @@ static int block_out(bool found, uint8_t layer, uint64_t address,
 
 int flk_untrack(uint64_t address, uint8_t layer, flk_block *out) {
     flk_record record;
-    bool taken = flk_tracker_on_free((flk_layer)layer, address, 0, &record) ==
-                 FLK_TAKEN;
+    bool taken = is_layer(layer) &&
+                 flk_tracker_on_free((flk_layer)layer, address, 0, &record) ==
+                     FLK_TAKEN;
     return block_out(taken, layer, address, &record, out);
 }
 
 int flk_find(uint64_t address, uint8_t layer, flk_block *out) {
     flk_record record;
-    bool found = flk_registry_find((flk_layer)layer, address, &record);
+    bool found = is_layer(layer) &&
+                 flk_registry_find((flk_layer)layer, address, &record);
     return block_out(found, layer, address, &record, out);
 }
 
 int flk_find_containing(uint64_t address, uint8_t layer, flk_block *out) {
     flk_entry entry;
-    bool found = flk_registry_containing((flk_layer)layer, address, &entry);
+    bool found = is_layer(layer) &&
+                 flk_registry_containing((flk_layer)layer, address, &entry);
     return block_out(found, layer, found ? entry.address : 0, &entry.record,
                      out);
 }

@@ -5,13 +5,25 @@
 
 #include "flk_arena.h"
 #include "flk_config.h"
+#include "flk_hash.h"
+
+// The entries, and their numbers by address: heads[bucket] is the newest
+// number (plus 1; 0 = none) of the bucket, links[i] the one before entry i.
+// A number that fell out of the ring ends its chain: nothing is unlinked.
+typedef struct ring {
+    flk_free entries[FLK_RECENT_ENTRIES];
+    uint32_t links[FLK_RECENT_ENTRIES];
+    // Read without the lock too: an address whose free another thread has
+    // told us of is there (relaxed: that telling orders it).
+    atomic_uint heads[FLK_RECENT_ENTRIES];
+} ring;
 
 typedef struct stripe {
     _Alignas(64) flk_lock lock;  // guards all of it
     uint32_t next;        // the next free goes to next % ENTRIES; wraps
     uint32_t held;        // the first one held; next - held are
     uint64_t held_bytes;
-    flk_free *entries;    // FLK_RECENT_ENTRIES, made on first use
+    _Atomic(ring *) ring; // made on first use
 } stripe;
 
 static struct {
@@ -46,17 +58,57 @@ flk_recent_limits flk_recent_read_limits(void) {
 
 // --- one stripe, locked ------------------------------------------------
 static flk_free *entry_at(const stripe *st, uint32_t number) {
-    return &st->entries[number % FLK_RECENT_ENTRIES];
+    ring *own = atomic_load_explicit(&st->ring, memory_order_acquire);
+    return &own->entries[number % FLK_RECENT_ENTRIES];
 }
 
 static uint32_t held_count(const stripe *st) { return st->next - st->held; }
 
+static ring *ring_of(const stripe *st) {
+    return atomic_load_explicit(&st->ring, memory_order_acquire);
+}
+
 static bool entries_ready(stripe *st) {
-    if (FLK_LIKELY(st->entries != NULL))
+    if (FLK_LIKELY(ring_of(st) != NULL))
         return true;
-    size_t bytes = FLK_RECENT_ENTRIES * sizeof(flk_free);
-    st->entries = flk_arena_keep(bytes);
-    return st->entries != NULL;
+    atomic_store_explicit(&st->ring, flk_arena_keep(sizeof(ring)),
+                          memory_order_release);
+    return ring_of(st) != NULL;
+}
+
+static uint32_t bucket_of(uint64_t address) {
+    return (uint32_t)flk_hash_mix(address) & (FLK_RECENT_ENTRIES - 1);
+}
+
+static void enter(stripe *st, const flk_free *freed) {
+    ring *own = ring_of(st);
+    uint32_t number = st->next++;
+    atomic_uint *head = &own->heads[bucket_of(freed->address)];
+    own->links[number % FLK_RECENT_ENTRIES] =
+        atomic_load_explicit(head, memory_order_relaxed);
+    own->entries[number % FLK_RECENT_ENTRIES] = *freed;
+    atomic_store_explicit(head, number + 1, memory_order_relaxed);
+}
+
+// The entry of this address with the highest number; NULL if there is none.
+static flk_free *newest_of(const stripe *st, uint64_t address) {
+    ring *own = ring_of(st);
+    uint32_t number = atomic_load_explicit(&own->heads[bucket_of(address)],
+                                           memory_order_relaxed);
+    while (number && st->next - (number - 1) <= FLK_RECENT_ENTRIES) {
+        flk_free *entry = entry_at(st, number - 1);
+        if (entry->address == address)
+            return entry;
+        number = own->links[(number - 1) % FLK_RECENT_ENTRIES];
+    }
+    return NULL;
+}
+
+// Without the lock: is there nothing of the address's bucket?
+static bool is_surely_absent(const stripe *st, uint64_t address) {
+    ring *own = ring_of(st);
+    return !own || !atomic_load_explicit(&own->heads[bucket_of(address)],
+                                         memory_order_relaxed);
 }
 
 // The oldest held block comes out; its entry stays as evidence.
@@ -86,7 +138,7 @@ uint32_t flk_recent_add(uint32_t thread_number, const flk_free *freed,
     } else {
         if (held_count(st) == FLK_RECENT_ENTRIES)
             release_oldest(st, out, &count);
-        *entry_at(st, st->next++) = *freed;
+        enter(st, freed);
         st->held_bytes += freed->record.size_bytes;
         while (count < out_max && is_over(st, limits))
             release_oldest(st, out, &count);
@@ -96,29 +148,20 @@ uint32_t flk_recent_add(uint32_t thread_number, const flk_free *freed,
 }
 
 // --- all stripes -------------------------------------------------------
-static bool find_in(stripe *st, uint64_t address, flk_free *out) {
-    // Newest first; numbers wrap, entries never used have no address.
-    for (uint32_t i = 1; st->entries && i <= FLK_RECENT_ENTRIES; i++)
-        if (entry_at(st, st->next - i)->address == address) {
-            *out = *entry_at(st, st->next - i);
-            return true;
-        }
-    return false;
-}
-
 bool flk_recent_find(uint64_t address, flk_free *out) {
     // The latest is the one with the memory held, or else any: an address
     // is held at most once.
     bool found = false;
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
         stripe *st = &recent.stripes[i];
-        flk_free candidate;
+        if (is_surely_absent(st, address))
+            continue;
         flk_lock_take(&st->lock);
-        if (find_in(st, address, &candidate) &&
-            (!found || candidate.memory ||
-             (!out->memory &&
-              candidate.record.sequence > out->record.sequence))) {
-            *out = candidate;
+        const flk_free *entry = newest_of(st, address);
+        if (entry && (!found || entry->memory ||
+                      (!out->memory &&
+                       entry->record.sequence > out->record.sequence))) {
+            *out = *entry;
             found = true;
         }
         flk_lock_release(&st->lock);
@@ -129,10 +172,12 @@ bool flk_recent_find(uint64_t address, flk_free *out) {
 void flk_recent_forget(uint64_t address) {
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
         stripe *st = &recent.stripes[i];
+        if (is_surely_absent(st, address))
+            continue;
+        flk_free *entry;
         flk_lock_take(&st->lock);
-        for (uint32_t j = 0; st->entries && j < FLK_RECENT_ENTRIES; j++)
-            if (st->entries[j].address == address && !st->entries[j].memory)
-                st->entries[j].address = 0;
+        while ((entry = newest_of(st, address)) && !entry->memory)
+            entry->address = 0;
         flk_lock_release(&st->lock);
     }
 }
@@ -188,7 +233,7 @@ static bool stripe_check(const stripe *st) {
             bytes += entry_at(st, n)->record.size_bytes;
     bool older_released = true;
     for (uint32_t n = st->next;
-         st->entries && n != st->held + FLK_RECENT_ENTRIES; n++)
+         ring_of(st) && n != st->held + FLK_RECENT_ENTRIES; n++)
         older_released &= entry_at(st, n)->memory == NULL;
     return bytes == st->held_bytes && older_released &&
            held_count(st) <= FLK_RECENT_ENTRIES;

@@ -28,7 +28,10 @@ static void containing_in(const flk_region *region, flk_layer layer,
 bool flk_registry_containing(flk_layer layer, uint64_t address,
                              flk_entry *out) {
     bool found = false;
-    for (int l = FLK_LEVEL_ALIGNED; l < FLK_LEVELS; l++) {
+    uint32_t used = atomic_load_explicit(&flk_levels_used,
+                                         memory_order_relaxed);
+    for (uint32_t left = used; left; left &= left - 1) {
+        uint32_t l = (uint32_t)__builtin_ctz(left);
         uint64_t own = flk_region_number((flk_level)l, address);
         for (uint64_t back = 0; back <= regions_back[l] && back <= own;
              back++) {

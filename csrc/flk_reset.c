@@ -56,6 +56,11 @@ static void after_fork_in_child(void) {
     atomic_store(&flk_tracker_counted.dropped, 0);
     atomic_store(&flk_tracker_counted.missed_frees, 0);
     atomic_store(&flk_tracker_counted.unknown_frees, 0);
+    atomic_store(&flk_tracker_counted.scopes_dropped, 0);
+    flk_misuse untold;
+    while (flk_misuse_pop(&untold))  // the parent tells of it
+        ;
+    flk_misuse_clear();
 }
 
 bool flk_tracker_init(void) {

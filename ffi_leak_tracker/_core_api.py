@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from struct import Struct
-from typing import TYPE_CHECKING, overload
 
 from ffi_leak_tracker.records import Allocation, Frame, Stats
 
@@ -26,10 +25,11 @@ except ImportError as error:
         f"-e . in a checkout). The cause: {error}"
     ) from error
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
-    from typing import Any
+    from typing import Any, overload
 
     from ffi_leak_tracker._core import CData
 
@@ -347,10 +347,13 @@ class BlockList(Sequence[Allocation]):
     def __len__(self) -> int:
         return len(self._raw) // _BLOCK.size
 
-    @overload
-    def __getitem__(self, index: int) -> Allocation: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Allocation, ...]: ...
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, index: int) -> Allocation: ...
+        @overload
+        def __getitem__(self, index: slice) -> tuple[Allocation, ...]: ...
+
     def __getitem__(
         self, index: int | slice
     ) -> Allocation | tuple[Allocation, ...]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
 
 from ffi_leak_tracker import _core_api as core
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 

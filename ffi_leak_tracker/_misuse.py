@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import warnings
 from collections import deque
-from typing import TYPE_CHECKING
 
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import exceptions
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ffi_leak_tracker.exceptions import MisuseError
 

@@ -7,11 +7,11 @@ other does.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker._current import variable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
@@ -124,7 +124,7 @@ class ScopeBase:
             )
         if self.where == "process":
             return self._enter_process()  # type: ignore[attr-defined]
-        self._previous = variable.get()
+        self._previous = _live(variable.get())
         self._open(current_scope())
         variable.set(self)
         core.set_thread_scope(self._number, +1)

@@ -154,7 +154,11 @@ class Script(Program):
             loader = machinery.SourceFileLoader("__main__", path)
             with io.open_code(path) as file:
                 code = compile(file.read(), path, "exec", dont_inherit=True)
-        return code, {"__file__": path, "__cached__": None, "__loader__": loader}
+        return code, {
+            "__file__": path,
+            "__cached__": None,
+            "__loader__": loader,
+        }
 
 
 # --- __main__ -----------------------------------------------------------

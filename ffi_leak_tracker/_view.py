@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import _misuse
@@ -10,6 +9,7 @@ from ffi_leak_tracker._format import plural
 from ffi_leak_tracker.filters import LeakFilter
 from ffi_leak_tracker.records import Snapshot
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ffi_leak_tracker.emitters import EmitterLike
     from ffi_leak_tracker.filters import FilterLike

@@ -8,13 +8,13 @@ ones under ``python -O`` or ``FFI_LEAK_TRACKER=release``.
 from __future__ import annotations
 
 from operator import index
-from typing import TYPE_CHECKING
 
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import _ctypes_of_cffi as cffi_types
 from ffi_leak_tracker import _misuse, _settings
 from ffi_leak_tracker.scopes import current_number
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 

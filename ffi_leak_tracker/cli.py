@@ -250,7 +250,9 @@ def _start(depth: int | None) -> Scope:
             file=sys.stderr,
         )
     atexit.unregister(_at_import.report)  # one report is enough
-    return LeakTracker.scope(where="process").__enter__()
+    scope = LeakTracker.scope(where="process")
+    scope.__enter__()
+    return scope
 
 
 def _check_tracking() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING
 
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import _misuse, _settings, _view
 from ffi_leak_tracker._view import Checkpoint, View
-from ffi_leak_tracker.scopes import Scope, current_scope
+from ffi_leak_tracker.scopes import (
+    Scope,
+    current_scope,
+    is_coroutine_function,
+)
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
@@ -216,7 +219,7 @@ class LeakTrackerType(View):
         the function. Of a coroutine function an awaitable is returned.
         """
         scope = self.scope(filter=filter, isolated=isolated)
-        if iscoroutinefunction(function):
+        if is_coroutine_function(function):
             return _await_in(scope, function)  # type: ignore[return-value]
         with scope:
             return function()

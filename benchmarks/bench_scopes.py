@@ -1,0 +1,84 @@
+"""P6: what does a scope cost, and do a million of them leave anything?"""
+
+from __future__ import annotations
+
+import statistics
+
+from harness import Row, interleaved, main, ratio_row
+
+from ffi_leak_tracker import LeakTracker
+
+N = 30_000
+MANY = 100_000
+EMPTY = "with of an empty Python context manager"
+
+
+class Empty:
+    def __enter__(self) -> Empty:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        pass
+
+
+def empty(n: int) -> None:
+    for _ in range(n):
+        with Empty():
+            pass
+
+
+def scopes(n: int) -> None:
+    scope = LeakTracker.scope
+    for _ in range(n):
+        with scope() as one:
+            pass
+        one.verify_no_leaks()
+
+
+def verifying_scopes(n: int) -> None:
+    scope = LeakTracker.scope
+    for _ in range(n):
+        with scope(verify=True):
+            pass
+
+
+def left_by(count: int) -> tuple[int, int]:
+    """Bytes and scope numbers that a loop of scopes leaves."""
+    scopes(1000)
+    before = LeakTracker.self_stats
+    scopes(count)
+    after = LeakTracker.self_stats
+    return (
+        after["bytes"] - before["bytes"],
+        after["scopes"] - before["scopes"],
+    )
+
+
+def rows() -> list[Row]:
+    times = interleaved(
+        {EMPTY: empty, "scope": scopes, "verify=True": verifying_scopes}, N
+    )
+    ns = times["scope"]
+    left_bytes, left_scopes = left_by(MANY)
+    return [
+        ratio_row("P6", "scope, left, verified", times, "scope", EMPTY, 5.0),
+        ratio_row(
+            "P6", "scope(verify=True)", times, "verify=True", EMPTY, None
+        ),
+        Row(
+            "P6",
+            "scope, left, verified",
+            "",
+            statistics.median(ns),
+            min(ns),
+            max(ns),
+            1000.0,
+            "ns",
+        ),
+        Row("P6", f"bytes left by {MANY} scopes", "", *[left_bytes] * 3, 0, ""),
+        Row("P6", f"numbers left by {MANY} scopes", "", *[left_scopes] * 3, 0, ""),
+    ]
+
+
+if __name__ == "__main__":
+    main(rows)

@@ -1,0 +1,125 @@
+// test_stack.c - from raw frames to a path.                                  SPDX-License-Identifier: MIT
+#include "flk_config.h"
+#include "flk_sites.h"
+#include "support.h"
+
+static const stub_code outer = {"main", "a.py", 10}, inner = {"f", "b.py", 20},
+                       own = {"calloc", "/own/x.py", 1};
+
+static uint32_t path_of(size_t count, const stub_code *const *codes,
+                        int64_t offset) {
+    stub_set_frames(codes, count, offset);
+    return flk_path_now();
+}
+
+static void test_frames_become_sites(void) {
+    const stub_code *codes[] = {&inner, &outer};
+    uint32_t sites[4], path = path_of(2, codes, 3);
+    flk_place place;
+    CHECK(flk_path_sites(path, sites, 4) == 2);
+    CHECK(flk_site_place(sites[0], &place) && place.line == 23);
+    CHECK_TEXT("f", place.function);
+    CHECK(flk_site_place(sites[1], &place) && place.line == 13);
+    CHECK_TEXT("a.py", place.filename);
+}
+
+static void test_same_stack_same_path(void) {
+    const stub_code *codes[] = {&inner, &outer};
+    uint32_t path = path_of(2, codes, 3);
+    CHECK(path_of(2, codes, 3) == path && path_of(2, codes, 4) != path);
+    CHECK(path_of(1, codes, 3) != path && path_of(2, codes, 3) == path);
+}
+
+static void test_own_frames_are_left_out(void) {
+    const stub_code *codes[] = {&own, &own, &inner, &own, &outer};
+    const stub_code *plain[] = {&inner, &outer};
+    CHECK(path_of(5, codes, 3) == path_of(2, plain, 3));
+}
+
+static void test_depth_cuts_the_outer_frames(void) {
+    const stub_code *codes[] = {&own, &inner, &outer, &outer};
+    uint32_t sites[4];
+    flk_set_stack_depth(1);
+    CHECK(flk_path_sites(path_of(4, codes, 3), sites, 4) == 1);
+    flk_set_stack_depth(0);
+    CHECK(path_of(4, codes, 3) == 0);
+    flk_set_stack_depth(1000);
+    CHECK(flk_stack_depth() == flk_stack_depth_max());
+    CHECK(flk_path_sites(path_of(4, codes, 3), sites, 4) == 3);
+}
+
+static void test_deep_stack_is_cut_not_lost(void) {
+    const stub_code *codes[100];
+    uint32_t sites[100];
+    for (int i = 0; i < 100; i++)
+        codes[i] = &inner;
+    CHECK(flk_path_sites(path_of(100, codes, 1), sites, 100) ==
+          FLK_PATH_FRAMES_MAX);
+}
+
+static void test_no_frames_no_path(void) { CHECK(path_of(0, NULL, 0) == 0); }
+
+static void test_dead_code_is_not_remembered(void) {
+    stub_code mortal = {"g", "c.py", 30};
+    const stub_code *codes[] = {&mortal};
+    uint32_t path = path_of(1, codes, 2), site;
+    flk_place place;
+    flk_sites_retire(&mortal);
+    mortal.function = "another at this address";
+    CHECK(path_of(1, codes, 2) != path);
+    CHECK(flk_path_sites(path, &site, 1) == 1);
+    CHECK(flk_site_place(site, &place) && place.line == 32);
+    CHECK_TEXT("g", place.function);
+    stub_set_frames(NULL, 0, 0);
+    flk_sites_retire(&mortal);
+}
+
+static void test_allocation_has_its_path(void) {
+    const stub_code *codes[] = {&inner, &outer};
+    flk_block block;
+    uint32_t path = path_of(2, codes, 5);
+    void *memory = flk_allocate(8, 0, 0, type_of("int"), 0, FLK_WALK);
+    CHECK(flk_find((uintptr_t)memory, FLK_IN_HEAP, &block));
+    CHECK(block.path == path);
+    flk_release(memory, 0, FLK_WALK, NULL);
+    flk_misuse misuse;
+    path = path_of(2, codes, 6);
+    CHECK(flk_release(memory, 0, FLK_WALK, &misuse) == FLK_DOUBLE_FREE);
+    CHECK(misuse.here_path == path && misuse.free_path == block.path);
+}
+
+// No memory for a new site: the allocation works, one is dropped.
+static void test_path_without_memory_drops(void) {
+    static stub_code many[20000];
+    uint64_t before = self_figures().dropped, failed = 0;
+    for (int i = 0; i < 20000; i++) {
+        many[i] = (stub_code){"h", "d.py", i};
+        const stub_code *codes[] = {&many[i]};
+        stub_set_frames(codes, 1, i);
+        flk_pages_fail_at(1);
+        bool is_tracked = flk_track(0x1000, 8, FLK_IN_HANDLE, 1, 0, FLK_WALK);
+        failed += !is_tracked;
+        flk_pages_fail_at(0);
+        if (!is_tracked)
+            CHECK(flk_path_now() != 0);
+    }
+    CHECK(failed > 0 && self_figures().dropped == before + failed);
+    stub_set_frames(NULL, 0, 0);
+}
+
+int main(void) {
+    start();
+    type_of("int");
+    RUN(test_frames_become_sites);
+    RUN(test_same_stack_same_path);
+    RUN(test_own_frames_are_left_out);
+    RUN(test_depth_cuts_the_outer_frames);
+    RUN(test_deep_stack_is_cut_not_lost);
+    RUN(test_no_frames_no_path);
+    RUN(test_dead_code_is_not_remembered);
+    RUN(test_allocation_has_its_path);
+    RUN(test_path_without_memory_drops);
+    RUN(test_everything_is_sound);
+    flk_drain_quarantine();
+    return DONE();
+}
