@@ -10,6 +10,9 @@
 #define FLK_PATH_FRAMES_MAX 64
 // Frames of this package that may stand between the user's and the walker.
 #define FLK_PATH_OWN_FRAMES_MAX 8
+// Frames recorded of a free: they are shown only with a misuse, and reports
+// show 8. Each tracked free pays for them (a third of P2 with 16).
+#define FLK_FREE_DEPTH_MAX 8
 // Frames recorded unless the user says otherwise (design.md section 5).
 #define FLK_STACK_DEPTH_DEFAULT 16
 

@@ -252,16 +252,6 @@ static PyObject *scope_end(PyObject *object, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
-static PyObject *scope_exit(PyObject *object, PyObject *const *args,
-                            Py_ssize_t count) {
-    PyObject *ended = scope_end(object, NULL);
-    if (!ended || !((scope *)object)->verifies)
-        return ended;
-    Py_DECREF(ended);
-    return PyObject_CallMethod(object, "_judge", "(O)",
-                               count > 1 ? args[1] : Py_None);
-}
-
 // --- judging -----------------------------------------------------------
 static bool is_clean(const scope *self) {
     uint32_t blocks, guard;
@@ -269,6 +259,17 @@ static bool is_clean(const scope *self) {
     int poison;
     flk_configuration(&blocks, &bytes, &poison, &guard);
     return !poison && !guard && flk_scope_is_clean(self->number);
+}
+
+static PyObject *scope_exit(PyObject *object, PyObject *const *args,
+                            Py_ssize_t count) {
+    scope *self = (scope *)object;
+    PyObject *error = count > 1 ? args[1] : Py_None;
+    PyObject *ended = scope_end(object, NULL);
+    if (!ended || !self->verifies || is_clean(self))
+        return ended;
+    Py_DECREF(ended);
+    return PyObject_CallMethod(object, "_judge", "(O)", error);
 }
 
 static PyObject *scope_verify(PyObject *object, PyObject *const *args,

@@ -82,8 +82,10 @@ static int free_recorded(void *address, const flk_record *record,
     if (FLK_UNLIKELY(record->flags & FLK_RECORD_GUARDED))
         verdict = flk_quarantine_check_guard(address, record, path, out);
     bool holds = flk_recent_read_limits().blocks_max > 0;
-    return flk_quarantine_add(address, record, holds ? flk_quarantine_path(path) : 0,
-                              out, verdict);
+    uint32_t free_path = !holds                   ? FLK_PATH_EMPTY
+                         : path == FLK_PATH_WALK ? flk_tracker_free_path()
+                                                 : path;
+    return flk_quarantine_add(address, record, free_path, out, verdict);
 }
 
 // Not recorded: is it proven misuse, maybe misuse, or nobody's business?

@@ -11,15 +11,17 @@
 
 enum { FRAMES_MAX = FLK_PATH_FRAMES_MAX + FLK_PATH_OWN_FRAMES_MAX };
 
+// A sum of products by different odd numbers: they do not wait for each
+// other (multilinear hashing: Carter and Wegman, 1979). Equality is compared.
 static uint64_t frames_hash(const flk_raw_frame *frames, size_t count) {
     uint64_t hash = count;
+    uint64_t factor = UINT64_C(0x9E3779B97F4A7C15);
     for (size_t i = 0; i < count; i++) {
         uint64_t frame = (uint64_t)(uintptr_t)frames[i].code;
-        frame += (uint64_t)frames[i].offset << 48;
-        hash = (hash ^ frame) * UINT64_C(0x9E3779B97F4A7C15);
-        hash ^= hash >> 32;
+        hash += (frame + (uint64_t)frames[i].offset * 3) * factor;
+        factor += UINT64_C(0xBF58476D1CE4E5BA);
     }
-    return hash;
+    return hash ^ hash >> 32;
 }
 
 // Sites of the frames, innermost first, without this package's own.
@@ -56,11 +58,9 @@ static bool memo_is(const flk_memo *memo, uint64_t hash, uint64_t generation,
            memcmp(memo->frames, frames, count * sizeof *frames) == 0;
 }
 
-uint32_t flk_stack_capture(flk_thread *thread, uint32_t depth) {
+uint32_t flk_stack_walk(flk_thread *thread, uint32_t depth) {
     flk_raw_frame frames[FRAMES_MAX];
-    if (depth == 0)
-        return FLK_PATH_EMPTY;
-    FLK_ASSERT(depth <= FLK_PATH_FRAMES_MAX);
+    FLK_ASSERT(depth > 0 && depth <= FLK_PATH_FRAMES_MAX);
     // Read before the frames: a code object that dies later is still on its
     // stack now, so what is remembered under this number stays true.
     uint64_t generation = flk_sites_generation();

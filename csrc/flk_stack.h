@@ -11,6 +11,9 @@
 #include "flk_thread.h"
 
 // At most `depth` frames that are not this package's own, innermost first.
-uint32_t flk_stack_capture(flk_thread *thread, uint32_t depth);
+uint32_t flk_stack_walk(flk_thread *thread, uint32_t depth);
+static inline uint32_t flk_stack_capture(flk_thread *thread, uint32_t depth) {
+    return depth == 0 ? 0 : flk_stack_walk(thread, depth);
+}
 
 #endif

@@ -145,13 +145,20 @@ flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address,
     return taken;
 }
 
-uint32_t flk_tracker_path(void) {
-    flk_thread *thread = flk_thread_enter();
+static uint32_t path_to(uint32_t depth) {
+    flk_thread *thread = depth ? flk_thread_enter() : NULL;
     if (!thread)
         return FLK_PATH_EMPTY;
-    uint32_t path = flk_stack_capture(thread, SETTING(stack_depth));
+    uint32_t path = flk_stack_capture(thread, depth);
     flk_thread_leave(thread);
     return path == FLK_PATH_NONE ? FLK_PATH_EMPTY : path;
+}
+
+uint32_t flk_tracker_path(void) { return path_to(SETTING(stack_depth)); }
+
+uint32_t flk_tracker_free_path(void) {
+    uint32_t depth = SETTING(stack_depth);
+    return path_to(depth < FLK_FREE_DEPTH_MAX ? depth : FLK_FREE_DEPTH_MAX);
 }
 
 // --- moves -------------------------------------------------------------

@@ -78,6 +78,8 @@ bool flk_tracker_move_end(flk_layer layer, uint64_t old_address,
                           uint64_t size_bytes);
 // The path of this thread now, as a record of an alloc would get it.
 uint32_t flk_tracker_path(void);
+// The same, but for a free, which keeps fewer frames.
+uint32_t flk_tracker_free_path(void);
 
 // Is the record in reports (not forgotten; inherited ones only if `all`)?
 bool flk_tracker_is_shown(const flk_record *record, bool all);

@@ -503,13 +503,15 @@ def address_of(pointer: Any) -> int:
     """
     if isinstance(pointer, int) and not isinstance(pointer, bool):
         return pointer
-    try:
-        return int(ffi.cast("uintptr_t", ffi.cast("void *", pointer)))
-    except TypeError:
-        raise TypeError(
-            "expected a cdata pointer or an address (int), not "
-            f"{type(pointer).__name__}"
-        ) from None
+    if isinstance(pointer, ffi.CData):
+        try:
+            return int(ffi.cast("uintptr_t", ffi.cast("void *", pointer)))
+        except TypeError:  # a structure
+            pass
+    raise TypeError(
+        "expected a cdata pointer or an address (int), not "
+        f"{type(pointer).__name__}"
+    )
 
 
 def track(

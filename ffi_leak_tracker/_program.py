@@ -75,6 +75,7 @@ class Program:
             _guarded(atexit._run_exitfuncs)
             sys.modules["__main__"] = before
             gc.collect()
+            gc.collect()  # finalizers of PyPy run after the collection
 
     def _execute(self) -> None:
         code, names = self.find()

@@ -211,7 +211,8 @@ def _open_scope(
     around = current_scope()
     where = "process" if around is None else around.where
     scope = Scope(name, where=where, filter=filter, isolated=isolated)
-    return scope.__enter__()
+    scope.__enter__()
+    return scope
 
 
 def _filter(item: pytest.Item) -> LeakFilter | None:

@@ -136,12 +136,7 @@ class View:
         """Return the blocks that ``verify_no_leaks`` would complain about."""
         found = self._taken(0, filter, False)
         for _ in range(2 if gc else 0):
-            owned = found._allocations
-            if not (
-                isinstance(owned, core.BlockList)
-                and owned.has_release("gc")
-                or any(one.release == "gc" for one in found)
-            ):
+            if not _has_owned(found):
                 break
             import gc as collector
 
@@ -196,6 +191,14 @@ class View:
         from ffi_leak_tracker.emitters import as_emitter
 
         as_emitter(emitter).emit(self.snapshot(filter=filter))
+
+
+def _has_owned(found: Snapshot) -> bool:
+    """Is a block owned by Python? Makes no records where none were made."""
+    blocks = found._allocations
+    if isinstance(blocks, core.BlockList):
+        return blocks.has_release("gc")
+    return any(one.release == "gc" for one in blocks)
 
 
 def global_filter() -> LeakFilter:

@@ -63,7 +63,7 @@ class Demo:
         from ffi_leak_tracker import _core_api as core
 
         demo = load_demo()
-        with LeakTracker.scope() as scope:
+        with LeakTracker.scope(where="process") as scope:
             _check_tracking()
             core.hide_callers()
             try:

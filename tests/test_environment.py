@@ -1,0 +1,156 @@
+"""What FFI_LEAK_TRACKER and -O decide, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from children import output, run
+
+SAMPLE = """
+    from ffi_leak_tracker import *
+    print(LeakTracker.enabled, adaptive_calloc is calloc,
+          adaptive_malloc is malloc)
+    LeakTracker.enable_in_debug()
+    print(LeakTracker.enabled)
+    with LeakTracker.scope() as scope:
+        pointer = diagnostic_calloc("int")
+    print(scope.stats.live_blocks)
+    diagnostic_calloc.free(pointer)
+"""
+LEAK = """
+    from ffi_leak_tracker import LeakTracker, diagnostic_calloc
+    def leak():
+        return diagnostic_calloc("int", 25)
+    keep = leak()
+"""
+
+
+def test_unset_is_debug_and_off() -> None:
+    """By default: adaptive allocators can track, tracking is off."""
+    assert "False False False\nTrue\n1" == output(SAMPLE)
+
+
+@pytest.mark.parametrize("mode", ["release", "RELEASE", " release "])
+def test_release_makes_adaptive_plain(mode) -> None:
+    """The very same objects; enable_in_debug() does nothing."""
+    expected = "False True True\nFalse\n1"
+    assert expected == output(SAMPLE, FFI_LEAK_TRACKER=mode)
+
+
+@pytest.mark.parametrize("option", ["-O", "-OO"])
+def test_optimised_python_is_release(option) -> None:
+    """python -O decides the same."""
+    assert "False True True\nFalse\n1" == output(SAMPLE, option)
+
+
+def test_off_never_tracks() -> None:
+    """Neither enable() nor a scope records anything."""
+    expected = "False True True\nFalse\n0"
+    assert expected == output(SAMPLE, FFI_LEAK_TRACKER="off")
+
+
+def test_verify_in_debug_does_nothing_in_release() -> None:
+    """verify_no_leaks_in_debug() passes over leaks under -O."""
+    code = LEAK.replace("keep", "LeakTracker.enable()\n    keep") + (
+        "\n    LeakTracker.verify_no_leaks_in_debug()\n    print('passed')"
+    )
+    assert "passed" == output(code, "-O")
+    assert "LeaksFoundError" in run(code).stderr
+
+
+def test_on_tracks_and_reports_at_exit() -> None:
+    """The report is on the standard error, with the line."""
+    done = run(LEAK, FFI_LEAK_TRACKER="on")
+    assert 0 == done.returncode
+    assert "LEAKED  1 block, 100 B, from 1 place" in done.stderr
+    assert "in leak" in done.stderr
+
+
+def test_on_reports_late_frees_rightly() -> None:
+    """What an atexit callback of the program frees is no leak."""
+    code = LEAK + (
+        "\n    import atexit"
+        "\n    atexit.register(lambda: diagnostic_calloc.free(keep))"
+    )
+    done = run(code, FFI_LEAK_TRACKER="on")
+    assert "No native memory leaks." in done.stderr
+
+
+def test_on_without_use_reports_nothing_live() -> None:
+    """A program that does nothing leaks exactly 0 blocks."""
+    done = run("import ffi_leak_tracker", FFI_LEAK_TRACKER="on")
+    assert (0, "") == (done.returncode, done.stdout)
+    assert done.stderr.startswith("No native memory leaks.")
+    assert "0 allocations" in done.stderr
+
+
+def test_report_goes_to_a_file(tmp_path) -> None:
+    """FFI_LEAK_TRACKER_REPORT names it: .json or text."""
+    for name in ("r.json", "r.txt"):
+        path = tmp_path / name
+        settings = {"FFI_LEAK_TRACKER": "on", "FFI_LEAK_TRACKER_REPORT": str(path)}
+        assert "" == output(LEAK, **settings)
+        text = path.read_text("utf-8")
+        assert "int" in text
+        if name.endswith("json"):
+            json.loads(text)
+
+
+def test_unwritable_report_goes_to_stderr(tmp_path) -> None:
+    """The report is not lost, and the reason is told."""
+    done = run(
+        LEAK,
+        FFI_LEAK_TRACKER="on",
+        FFI_LEAK_TRACKER_REPORT=str(tmp_path / "no" / "such" / "r.txt"),
+    )
+    assert 0 == done.returncode
+    assert "ffi_leak_tracker: " in done.stderr
+    assert "LEAKED  1 block" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("depth", "expected"), [("0", 0), ("1", 1), ("64", 64), ("999", 64)]
+)
+def test_depth_is_read(depth, expected) -> None:
+    """FFI_LEAK_TRACKER_DEPTH frames, 64 at most."""
+    code = "from ffi_leak_tracker import LeakTracker as t; print(t.stack_depth)"
+    done = run(code, FFI_LEAK_TRACKER="on", FFI_LEAK_TRACKER_DEPTH=depth)
+    assert str(expected) == done.stdout.strip()
+
+
+@pytest.mark.parametrize("depth", ["", "many", "-1", "1.5"])
+def test_senseless_depth_warns(depth) -> None:
+    """What is no number is ignored with a warning that names it."""
+    code = "from ffi_leak_tracker import LeakTracker as t; print(t.stack_depth)"
+    done = run(code, FFI_LEAK_TRACKER="on", FFI_LEAK_TRACKER_DEPTH=depth)
+    assert "16" == done.stdout.strip()
+    assert f"FFI_LEAK_TRACKER_DEPTH={depth!r} is not a number" in done.stderr
+
+
+def test_unknown_mode_warns() -> None:
+    """An unknown mode is ignored with a warning that lists the modes."""
+    done = run(SAMPLE, FFI_LEAK_TRACKER="yes")
+    assert "False False False\nTrue\n1" == done.stdout.strip()
+    assert "FFI_LEAK_TRACKER='yes' is not understood and ignored" in done.stderr
+    assert "off, release or on" in done.stderr
+
+
+def test_import_is_lazy() -> None:
+    """The bare import loads neither json nor logging nor dataclasses."""
+    code = """
+        import sys
+        import ffi_leak_tracker
+        heavy = {"json", "logging", "dataclasses", "cffi", "asyncio", "re"}
+        print(sorted(heavy & set(sys.modules)), "_core" in str(sys.modules))
+        print(set(dir(ffi_leak_tracker)) >= set(ffi_leak_tracker.__all__))
+        try:
+            ffi_leak_tracker.nothing
+        except AttributeError as error:
+            print(error)
+    """
+    assert output(code, "-S", "-I" if False else "-B").splitlines() == [
+        "[] False",
+        "True",
+        "module 'ffi_leak_tracker' has no attribute 'nothing'",
+    ]

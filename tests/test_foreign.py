@@ -1,0 +1,219 @@
+"""track and untrack: blocks that others allocated."""
+
+from __future__ import annotations
+
+import cffi
+import pytest
+
+from ffi_leak_tracker import (
+    LeaksFoundError,
+    LeakTracker,
+    calloc,
+    diagnostic_calloc,
+)
+
+ffi = cffi.FFI()
+ffi.cdef(
+    """
+    struct db; struct pair { int a, b; };
+    void *malloc(size_t); void free(void *);
+    """
+)
+libc = ffi.dlopen(None)
+
+pytestmark = pytest.mark.usefixtures("enabled")
+LAYERS = ("handle", "heap", "mapping")
+
+
+def only():
+    (block,) = LeakTracker.snapshot()
+    return block
+
+
+def test_track_records_and_returns() -> None:
+    """The pointer comes back; the record has its type and size."""
+    pointer = ffi.new("struct pair *")
+    assert LeakTracker.track(pointer) is pointer
+    block = only()
+    assert ("struct pair", 8, "handle", "custom") == (
+        block.type,
+        block.size,
+        block.kind,
+        block.release,
+    )
+    assert block.address == int(ffi.cast("uintptr_t", pointer))
+    assert block.frames[0].function.endswith("records_and_returns")
+    LeakTracker.untrack(pointer)
+
+
+def test_untrack_forgets() -> None:
+    """It is in no report any more; a second time is no error."""
+    pointer = ffi.new("int *")
+    LeakTracker.track(pointer)
+    with pytest.raises(LeaksFoundError):
+        LeakTracker.verify_no_leaks()
+    assert LeakTracker.untrack(pointer) is pointer
+    LeakTracker.verify_no_leaks()
+    LeakTracker.untrack(pointer)
+    assert (1, 1) == (LeakTracker.stats.allocations, LeakTracker.stats.frees)
+
+
+@pytest.mark.parametrize(
+    ("pointer", "type", "size"),
+    [
+        (ffi.new("int[5]"), "int", 20),
+        (ffi.cast("struct db *", 4096), "struct db", 0),
+        (ffi.cast("void *", 4096), "void", 0),
+        (4096, "void", 0),
+        (ffi.cast("char *", 4096), "char", 1),
+    ],
+    ids=["array", "opaque", "void", "int", "char"],
+)
+def test_type_and_size_of_pointer(pointer, type, size) -> None:
+    """Of the pointer's type; 0 bytes where that says nothing."""
+    LeakTracker.track(pointer)
+    assert (type, size) == (only().type, only().size)
+    LeakTracker.untrack(pointer)
+
+
+def test_options_are_recorded() -> None:
+    """Size, type, kind and release as told."""
+    LeakTracker.track(
+        4096, 100, type="sqlite3", kind="custom:open", release="custom:close"
+    )
+    block = only()
+    assert (100, "sqlite3") == (block.size, block.type)
+    assert ("custom:open", "custom:close") == (block.kind, block.release)
+    LeakTracker.untrack(4096)
+
+
+def test_layers_are_apart() -> None:
+    """One address may live once in each layer."""
+    for layer in LAYERS:
+        LeakTracker.track(8192, 10, layer=layer)
+    assert 3 == len(LeakTracker.snapshot())
+    assert 0 == LeakTracker.self_stats["missed_frees"]
+    for left in (2, 1, 0):
+        LeakTracker.untrack(8192)
+        assert left == LeakTracker.stats.live_blocks
+
+
+def test_handle_on_our_block() -> None:
+    """A handle that lies on a heap block: each has its record."""
+    pointer = diagnostic_calloc("struct pair" if False else "int", 2)
+    LeakTracker.track(pointer, type="thing")
+    assert ["int", "thing"] == sorted(b.type for b in LeakTracker.snapshot())
+    diagnostic_calloc.free(pointer)
+    assert ["thing"] == [b.type for b in LeakTracker.snapshot()]
+    LeakTracker.untrack(pointer)
+
+
+def test_tracked_heap_is_freed_by_us() -> None:
+    """release="free", layer="heap": our free releases it."""
+    memory = LeakTracker.track(libc.malloc(20), 20, release="free", layer="heap")
+    assert 20 == only().size
+    calloc.free(memory)
+    LeakTracker.verify_no_leaks()
+    assert 0 == LeakTracker.self_stats["unknown_frees"]
+
+
+def test_untrack_hands_over() -> None:
+    """Our block given to C: no leak, and C's free is not missed."""
+    pointer = diagnostic_calloc("int")
+    LeakTracker.untrack(pointer)
+    LeakTracker.verify_no_leaks()
+    libc.free(ffi.cast("void *", pointer))
+    diagnostic_calloc.free(diagnostic_calloc("int"))
+    assert 0 == LeakTracker.self_stats["missed_frees"]
+
+
+def test_null_is_not_recorded() -> None:
+    """A NULL pointer comes back and leaves nothing."""
+    assert ffi.NULL == LeakTracker.track(ffi.NULL)
+    assert 0 == LeakTracker.track(0)
+    LeakTracker.untrack(ffi.NULL)
+    LeakTracker.verify_no_leaks()
+
+
+def test_disabled_records_nothing() -> None:
+    """While tracking is off track() only returns; untrack() still works."""
+    LeakTracker.track(4096)
+    LeakTracker.disable()
+    LeakTracker.track(8192)
+    assert 1 == len(LeakTracker.snapshot())
+    LeakTracker.untrack(4096)
+    LeakTracker.verify_no_leaks()
+
+
+def test_tracked_in_current_scope() -> None:
+    """A handle belongs to the scope it was tracked in."""
+    with LeakTracker.scope("s") as scope:
+        LeakTracker.track(4096, 5)
+    assert 5 == scope.stats.live_bytes
+    LeakTracker.untrack(4096)
+    scope.verify_no_leaks()
+
+
+def test_tracked_twice_replaces() -> None:
+    """Who missed the untrack is told by missed_frees."""
+    LeakTracker.track(4096, 5)
+    LeakTracker.track(4096, 7)
+    assert 7 == only().size
+    assert 1 == LeakTracker.self_stats["missed_frees"]
+    LeakTracker.untrack(4096)
+
+
+def test_unaligned_handles() -> None:
+    """Handles may lie anywhere, side by side."""
+    for address in range(4096, 4160):
+        LeakTracker.track(address, 1)
+    assert 64 == len(LeakTracker.snapshot())
+    for address in range(4096, 4160):
+        LeakTracker.untrack(address)
+    LeakTracker.verify_no_leaks()
+
+
+@pytest.mark.parametrize("what", [None, "text", 1.5, True, object()])
+def test_no_pointer_is_refused(what) -> None:
+    """Neither pointer nor address: a TypeError that names the type."""
+    says = f"a cdata pointer or an address .*not {type(what).__name__}"
+    for call in (LeakTracker.track, LeakTracker.untrack, LeakTracker.find):
+        with pytest.raises(TypeError, match=says):
+            call(what)
+
+
+@pytest.mark.parametrize("address", [-1, 2**64, 2**80])
+def test_no_address_is_refused(address) -> None:
+    """An int that no address can be."""
+    for call in (LeakTracker.track, LeakTracker.untrack, LeakTracker.find):
+        with pytest.raises((ValueError, OverflowError)):
+            call(address)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"size": -1}, ValueError, "size must be 0 to"),
+        ({"size": "9"}, TypeError, "size must be an int, not str"),
+        ({"layer": "stack"}, ValueError, "handle.*not 'stack'"),
+    ],
+)
+def test_senseless_options_are_named(options, error, says) -> None:
+    """A wrong option raises and records nothing, on or off."""
+    for switch in (LeakTracker.enable, LeakTracker.disable):
+        switch()
+        with pytest.raises(error, match=says):
+            LeakTracker.track(4096, **options)
+    LeakTracker.verify_no_leaks()
+
+
+def test_find_looks_at_and_around() -> None:
+    """find() returns the block at an address or the one that contains it."""
+    pointer = diagnostic_calloc("char", 3000)
+    at = int(ffi.cast("uintptr_t", pointer))
+    for offset in (0, 1, 16, 1500, 2999):
+        assert at == LeakTracker.find(at + offset).address
+    assert LeakTracker.find(at + 3000) is None
+    assert LeakTracker.find(pointer).type == "char"
+    diagnostic_calloc.free(pointer)
+    assert LeakTracker.find(at) is None
