@@ -19,6 +19,7 @@ typedef struct flk_fast_context {
     PyObject *told;         // callable(misuse bytes, pointer or None)
     PyObject *note_thread;  // callable(): a new thread allocates
     PyObject *void_pointer; // ctype void *
+    PyObject *type_of;      // callable: the ctype of a cdata
     PyObject *process_top;  // the innermost process Scope, or None
 } flk_fast_context;
 extern flk_fast_context flk_fast;

@@ -40,7 +40,8 @@ typedef struct allocator {
     vectorcallfunc vectorcall;
     char is_zeroed, is_tracking;
     uint16_t any_type;
-    known_type types[CACHE_WAYS];
+    known_type types[CACHE_WAYS];     // by the argument of a call
+    known_type pointees[CACHE_WAYS];  // by the ctype of a pointer: realloc
     known_maker makers[CACHE_WAYS];
 } allocator;
 
@@ -49,8 +50,9 @@ static size_t way_of(PyObject *key) {
 }
 
 // --- types -------------------------------------------------------------
-static int type_learn(allocator *self, known_type *way, PyObject *key) {
-    PyObject *item = PyObject_CallMethod((PyObject *)self, "_item", "(O)",
+static int type_learn(allocator *self, known_type *way, PyObject *key,
+                      const char *method) {
+    PyObject *item = PyObject_CallMethod((PyObject *)self, method, "(O)",
                                          key);
     if (!item)
         return -1;
@@ -69,12 +71,13 @@ static int type_learn(allocator *self, known_type *way, PyObject *key) {
 }
 
 // A copy with a new reference to its pointer type.
-static int type_of(allocator *self, PyObject *key, known_type *out) {
+static int type_of(allocator *self, known_type *ways, PyObject *key,
+                   const char *method, known_type *out) {
     int status = 0;
     LOCK_CACHE(self);
-    known_type *way = &self->types[way_of(key)];
+    known_type *way = &ways[way_of(key)];
     if (FLK_UNLIKELY(way->key != key))
-        status = type_learn(self, way, key);
+        status = type_learn(self, way, key, method);
     *out = *way;
     Py_XINCREF(out->pointer_type);
     UNLOCK_CACHE();
@@ -142,7 +145,7 @@ static PyObject *allocator_call(PyObject *object, PyObject *const *args,
     size_t total;
     if (FLK_UNLIKELY(keywords || given < 1 || given > 2))
         return slowly(object, "_call", args, given, keywords);
-    if (FLK_UNLIKELY(type_of(self, args[0], &known) < 0))
+    if (FLK_UNLIKELY(type_of(self, self->types, args[0], "_item", &known) < 0))
         return NULL;
     Py_ssize_t count = given == 2 ? count_of(args[1]) : 1;
     void *memory = NULL;
@@ -162,6 +165,12 @@ static PyObject *tell(const flk_misuse *misuse, PyObject *pointer) {
                                  (Py_ssize_t)sizeof *misuse, pointer);
 }
 
+static int told(const flk_misuse *misuse, PyObject *pointer) {
+    PyObject *result = tell(misuse, pointer);
+    Py_XDECREF(result);
+    return result ? 0 : -1;
+}
+
 static PyObject *allocator_free(PyObject *object, PyObject *pointer) {
     void *memory;
     flk_misuse misuse;
@@ -177,6 +186,50 @@ static PyObject *allocator_free(PyObject *object, PyObject *pointer) {
     if (FLK_LIKELY(verdict >= FLK_FREED && !is_suspect))
         Py_RETURN_NONE;
     return tell(&misuse, pointer);
+}
+
+// The type a pointer points to, known by the ctype of the pointer.
+static int pointee_of(allocator *self, PyObject *pointer, known_type *out) {
+    PyObject *ctype = PyObject_CallOneArg(flk_fast.type_of, pointer);
+    if (!ctype)
+        return -1;
+    int status = type_of(self, self->pointees, ctype, "_pointee", out);
+    Py_DECREF(ctype);
+    return status;
+}
+
+static PyObject *allocator_realloc(PyObject *object, PyObject *const *args,
+                                   Py_ssize_t given, PyObject *keywords) {
+    allocator *self = (allocator *)object;
+    known_type known;
+    void *memory, *moved = NULL;
+    size_t total;
+    if (keywords || given != 2 || !flk_fast_pointer(args[0], &memory) ||
+        pointee_of(self, args[0], &known) < 0) {
+        PyErr_Clear();
+        return slowly(object, "_realloc", args, given, keywords);
+    }
+    bool is_usual = total_of(known.item_bytes, count_of(args[1]), &total) &&
+                    total > 0;
+    flk_misuse misuse = {.verdict = FLK_NO_ROOM};
+    if (is_usual) {
+        flk_origin origin = origin_of(self->is_tracking, known.type);
+        moved = flk_heap_reallocate(memory, total, &origin, &misuse);
+    }
+    // A verdict is told once; what failed left the block as it was, so the
+    // other half may try again and says what is wrong.
+    bool is_suspect = misuse.verdict == FLK_MAYBE_DOUBLE && self->is_tracking;
+    bool is_misuse = misuse.verdict < 0 && misuse.verdict != FLK_NO_ROOM;
+    PyObject *result = NULL;
+    if ((is_suspect || is_misuse) && told(&misuse, args[0]) < 0)
+        ;  // raised: what moved all the same is named in the error
+    else if (!moved &&
+             (misuse.verdict == FLK_NO_ROOM || misuse.verdict == FLK_OVERRUN))
+        result = slowly(object, "_realloc", args, given, NULL);
+    else
+        result = flk_fast_cdata(moved, known.pointer_type);
+    Py_DECREF(known.pointer_type);
+    return result;
 }
 
 // --- memory owned by cdata ---------------------------------------------
@@ -308,6 +361,8 @@ static int allocator_traverse(PyObject *object, visitproc visit, void *arg) {
     for (int i = 0; i < CACHE_WAYS; i++) {
         Py_VISIT(self->types[i].key);
         Py_VISIT(self->types[i].pointer_type);
+        Py_VISIT(self->pointees[i].key);
+        Py_VISIT(self->pointees[i].pointer_type);
         Py_VISIT(self->makers[i].key);
         Py_VISIT(self->makers[i].maker);
         Py_VISIT(self->makers[i].ctype);
@@ -320,6 +375,8 @@ static int allocator_clear(PyObject *object) {
     for (int i = 0; i < CACHE_WAYS; i++) {
         Py_CLEAR(self->types[i].key);
         Py_CLEAR(self->types[i].pointer_type);
+        Py_CLEAR(self->pointees[i].key);
+        Py_CLEAR(self->pointees[i].pointer_type);
         Py_CLEAR(self->makers[i].key);
         Py_CLEAR(self->makers[i].maker);
         Py_CLEAR(self->makers[i].ctype);
@@ -337,6 +394,8 @@ static void allocator_dealloc(PyObject *object) {
 
 static PyMethodDef methods[] = {
     {"free", allocator_free, METH_O, NULL},
+    {"realloc", (PyCFunction)(void (*)(void))allocator_realloc,
+     METH_FASTCALL | METH_KEYWORDS, NULL},
     {"new", (PyCFunction)(void (*)(void))allocator_new,
      METH_FASTCALL | METH_KEYWORDS, NULL},
     {"_set_up", allocator_set_up, METH_VARARGS, NULL},

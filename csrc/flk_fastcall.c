@@ -34,16 +34,17 @@ static void keep(PyObject **place, PyObject *object) {
 }
 
 static PyObject *set_up(PyObject *self, PyObject *args) {
-    PyObject *variable, *names, *told, *note_thread, *void_pointer;
+    PyObject *variable, *names, *told, *note_thread, *void_pointer, *type_of;
     (void)self;
-    if (!PyArg_ParseTuple(args, "OO!OOO", &variable, &PyDict_Type, &names,
-                          &told, &note_thread, &void_pointer))
+    if (!PyArg_ParseTuple(args, "OO!OOOO", &variable, &PyDict_Type, &names,
+                          &told, &note_thread, &void_pointer, &type_of))
         return NULL;
     keep(&flk_fast.variable, variable);
     keep(&flk_fast.names, names);
     keep(&flk_fast.told, told);
     keep(&flk_fast.note_thread, note_thread);
     keep(&flk_fast.void_pointer, void_pointer);
+    keep(&flk_fast.type_of, type_of);
     keep(&flk_fast.process_top, Py_None);
     Py_RETURN_NONE;
 }

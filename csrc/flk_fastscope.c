@@ -202,13 +202,16 @@ static int enter_context(scope *self) {
     PyObject *before = NULL;
     if (PyContextVar_Get(flk_fast.variable, NULL, &before) < 0)
         return -1;
-    if (!before)
-        before = Py_NewRef(Py_None);
-    Py_SETREF(self->previous, before);
+    // A scope that ended elsewhere is not put back: a chain of them would
+    // grow. Nor is one of the process, which is nobody's context.
     scope *around = live(before);
-    if (open_below(self, around ? (PyObject *)around
-                                : flk_fast.process_top) < 0 ||
-        set_variable((PyObject *)self) < 0)
+    PyObject *back = around && !around->is_process ? (PyObject *)around
+                                                   : Py_None;
+    Py_SETREF(self->previous, Py_NewRef(back));
+    PyObject *parent = around ? (PyObject *)around : flk_fast.process_top;
+    int status = open_below(self, parent);
+    Py_XDECREF(before);
+    if (status < 0 || set_variable((PyObject *)self) < 0)
         return -1;
     flk_set_thread_scope(self->number, +1);
     return 0;
@@ -235,6 +238,7 @@ static int leave_context(scope *self) {
         return -1;
     int status = now == (PyObject *)self ? set_variable(self->previous) : 0;
     Py_XDECREF(now);
+    Py_SETREF(self->previous, Py_NewRef(Py_None));
     flk_set_thread_scope(flk_fast_scope(), -1);
     return status;
 }

@@ -1,4 +1,4 @@
-"""A scope for each turn of a loop: which turn leaks, and how much a turn?
+"""A scope for each turn of a loop: which turns leak, and how much.
 
 Entering and leaving a scope scans nothing, so a hot loop can afford it.
 """

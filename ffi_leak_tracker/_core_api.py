@@ -13,6 +13,8 @@ import threading
 from collections.abc import Sequence
 from struct import Struct
 
+import _cffi_backend
+
 from ffi_leak_tracker.records import Allocation, Frame, Stats
 
 try:
@@ -87,6 +89,7 @@ def _fast() -> Any:
 
 
 fast = _fast()
+backend_typeof = _cffi_backend.typeof
 
 # --- plain forwards: bound once, called often ---------------------------
 enable = lib.flk_enable

@@ -85,9 +85,8 @@ class TypeCache:
         except Exception as error:
             raise _unknown(type, self._bound, error) from error
 
-    def pointee(self, pointer: CData) -> Item:
-        """The item type that a pointer points to."""
-        ctype = core.ffi.typeof(pointer)
+    def pointee(self, ctype: CType) -> Item:
+        """The item type that a pointer or array type is made of."""
         if ctype.kind not in {"pointer", "array"}:
             raise TypeError(f"expected a pointer, not {ctype.cname!r}")
         return self.item(ctype.item)

@@ -28,4 +28,5 @@ if core.fast is not None:
         _told,
         core.note_thread,
         core.ffi.typeof("void *"),
+        core.backend_typeof,
     )

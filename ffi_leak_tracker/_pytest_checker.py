@@ -20,8 +20,10 @@ from ffi_leak_tracker.filters import LeakFilter
 from ffi_leak_tracker.scopes import Scope, current_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
-    from typing import Any
+    from collections.abc import Callable, Generator
+    from typing import Any, TypeAlias
+
+    Protocol: TypeAlias = Callable[[pytest.Item, pytest.Item | None], object]
 
 FIXTURE = "leak_tracker"
 
@@ -34,6 +36,8 @@ class Checker:
         self._running: pytest.Item | None = None
         self._watch: Watch | None = None
         self._guards: dict[object, Scope] = {}
+        self._impls: list[Any] = []
+        self._protocols: list[Protocol] = []
         self._figures: dict[str, list[int]] = {}
         self._depth_before = core.stack_depth()
         if depth is not None:
@@ -51,8 +55,10 @@ class Checker:
 
     # --- which tests, and their scopes ----------------------------------
     def _takes(self, item: pytest.Item) -> bool:
-        exempt = item.get_closest_marker("no_leak_check") is not None
-        return self._checks_all and not exempt
+        return self._checks_all and not (
+            "no_leak_check" in item.keywords  # quick, but names count as well
+            and item.get_closest_marker("no_leak_check")
+        )
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -118,7 +124,7 @@ class Checker:
             item, "fixturenames", ()
         ):
             return None
-        for other in _other_protocols(self, item):
+        for other in self._others(item):
             if other(item, nextitem):
                 return True
         ihook, where = item.ihook, item.location
@@ -126,6 +132,13 @@ class Checker:
         self._run(item, nextitem)
         ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=where)
         return True
+
+    def _others(self, item: pytest.Item) -> list[Protocol]:
+        """Return what other plugins run tests with; this would hide it."""
+        impls = item.ihook.pytest_runtest_protocol.get_hookimpls()
+        if impls != self._impls:
+            self._impls, self._protocols = impls, _protocols_below(self, impls)
+        return self._protocols
 
     def _run(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         self._running = item
@@ -217,6 +230,8 @@ def _open_scope(
 
 def _filter(item: pytest.Item) -> LeakFilter | None:
     """Return what the markers of a test leave out; None for nothing."""
+    if "leak_filter" not in item.keywords:
+        return None
     whole: LeakFilter | None = None
     for mark in item.iter_markers("leak_filter"):
         try:
@@ -232,16 +247,14 @@ def _keyword(filter: object = None) -> tuple[object, ...]:
     return () if filter is None else (filter,)
 
 
-def _other_protocols(
-    checker: Checker, item: pytest.Item
-) -> Iterator[Callable[[pytest.Item, pytest.Item | None], object]]:
-    """Yield what other plugins run tests with; else it were left out."""
-    impls = item.ihook.pytest_runtest_protocol.get_hookimpls()
+def _protocols_below(checker: Checker, impls: list[Any]) -> list[Protocol]:
     left = [one for one in impls if not (one.wrapper or one.hookwrapper)]
     mine = [one.plugin for one in left].index(checker)
-    for one in reversed(left[:mine]):
-        if one.function.__module__ != "_pytest.runner":
-            yield partial(_call_hook, one)
+    return [
+        partial(_call_hook, one)
+        for one in reversed(left[:mine])
+        if one.function.__module__ != "_pytest.runner"
+    ]
 
 
 def _call_hook(

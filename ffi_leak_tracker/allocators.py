@@ -46,6 +46,10 @@ class _PlainBase:
         __tracebackhide__ = True
         self._free(pointer)  # type: ignore[attr-defined]
 
+    def realloc(self, *args: Any, **options: Any) -> CData:
+        __tracebackhide__ = True
+        return self._realloc(*args, **options)  # type: ignore[attr-defined]
+
     def new(self, *args: Any, **options: Any) -> CData:
         return self._new(*args, **options)  # type: ignore[attr-defined]
 
@@ -103,12 +107,18 @@ class Allocator(_Base):  # type: ignore[misc]
             alignment: int | None = None,
         ) -> CData: ...
         def free(self, pointer: CData) -> None: ...
+        def realloc(self, pointer: CData, count: int) -> CData: ...
         def new(self, cdecl: str | CType, init: Any = None) -> CData: ...
 
     # --- allocate -------------------------------------------------------
     def _item(self, type: str | CType) -> tuple[CType, int, int]:
         """For the C half: pointer type, bytes and number of an item type."""
         item = self._types.item(type)
+        return item.pointer, item.size, item.recorded
+
+    def _pointee(self, pointer_type: CType) -> tuple[CType, int, int]:
+        """The same for the type that a pointer type points to."""
+        item = self._types.pointee(pointer_type)
         return item.pointer, item.size, item.recorded
 
     def _maker(self, cdecl: str | CType) -> tuple[Any, CType]:
@@ -165,7 +175,7 @@ class Allocator(_Base):  # type: ignore[misc]
         if misuse is not None and suspects:
             _misuse.tell(misuse, core.address_of(pointer))
 
-    def realloc(self, pointer: CData, count: int) -> CData:
+    def _realloc(self, pointer: CData, count: int) -> CData:
         """Return the block with room for ``count`` items of its type.
 
         The record keeps its sequence number and call path. A NULL pointer
@@ -175,7 +185,7 @@ class Allocator(_Base):  # type: ignore[misc]
         Raises: as ``__call__`` and ``free``; then the old block is as it was.
         """
         __tracebackhide__ = True
-        item = self._types.pointee(_pointer(pointer, "realloc"))
+        item = self._types.pointee(core.ffi.typeof(_pointer(pointer, "realloc")))
         size = _total(item.size, count)
         number = item.recorded
         scope = current_number() if self.tracks else core.NOWHERE

@@ -512,6 +512,7 @@ def test_clean_report_says_so() -> None:
 
 def test_report_shows_the_source_line(enabled) -> None:
     """The line of source that allocated is in the report."""
+    LeakTracker.enable(stack_depth=1)
     pointer = alloc("int")
     stream = io.StringIO()
     LeakTracker.emit(stream)

@@ -34,6 +34,10 @@
 // Valgrind, or another tool that makes everything 30 times slower.
 static inline bool is_slow_tool(void) { return getenv("FLK_SLOW_TOOL"); }
 
+static inline int few_or_many(int valgrind, int sanitized, int plain) {
+    return is_slow_tool() ? valgrind : IS_SANITIZED ? sanitized : plain;
+}
+
 static inline void start(void) {
     CHECK(flk_start("/own/") == NULL);
     CHECK(flk_is_ready());

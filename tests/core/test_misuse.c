@@ -82,7 +82,7 @@ static void test_child_finds_the_queue_unlocked(void) {
     pthread_t thread;
     start();
     pthread_create(&thread, NULL, push_always, NULL);
-    for (int i = 0; i < (is_slow_tool() ? 5 : 100); i++)
+    for (int i = 0; i < few_or_many(5, 20, 100); i++)
         CHECK(child_says(child_pops));
     atomic_store(&is_over, true);
     pthread_join(thread, NULL);

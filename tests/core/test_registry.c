@@ -296,7 +296,7 @@ static void test_watch_tells_of_moves(void) {
 static void test_grows_and_shrinks(void) {
     enum { MANY = 300000 };
     uint64_t before = flk_arena_bytes();
-    uint64_t many = is_slow_tool() ? MANY / 30 : MANY;
+    uint64_t many = (uint64_t)few_or_many(MANY / 30, MANY / 10, MANY);
     for (uint64_t i = 0; i < many; i++)
         insert(0x10000000 + i * 48, 48, i + 1);
     CHECK(record_count() == many && flk_registry_check());
@@ -310,12 +310,12 @@ static void test_grows_and_shrinks(void) {
     flk_registry_read_stats(&stats);
     CHECK(stats.region_count <= FLK_SHARDS);  // one empty one a shard
     CHECK(flk_arena_bytes() - before < (full - before) / 2 ||
-          is_slow_tool());
+          many < MANY);
 }
 
 static void test_churn_of_fresh_addresses_is_flat(void) {
     enum { LIVE = 64 };
-    uint64_t many = is_slow_tool() ? 20000 : 1000000;
+    uint64_t many = (uint64_t)few_or_many(20000, 100000, 1000000);
     uint64_t state = 7, ring[LIVE] = {0}, warm = 0;
     for (uint64_t i = 0; i < many; i++) {
         uint64_t *place = &ring[i % LIVE];

@@ -98,7 +98,7 @@ static void test_mark_retires_blocks_being_opened(void) {
     pthread_t threads[2];
     for (int i = 0; i < 2; i++)
         pthread_create(&threads[i], NULL, take_after_marks, NULL);
-    for (int i = 0; i < (is_slow_tool() ? 2000 : 200000); i++)
+    for (int i = 0; i < few_or_many(2000, 20000, 200000); i++)
         atomic_store(&published, flk_sequence_mark());
     atomic_store(&is_over, true);
     for (int i = 0; i < 2; i++)

@@ -132,7 +132,7 @@ static void test_moving_blocks_are_told_once(void) {
         pthread_create(&threads[i], NULL, move_blocks, (void *)i);
     while (live_in(0) < MOVERS * BLOCKS)
         usleep(100);
-    for (int i = 0; i < (is_slow_tool() ? 20 : 1500); i++)
+    for (int i = 0; i < few_or_many(20, 200, 1500); i++)
         check_all_are_there_once();
     atomic_store(&is_over, true);
     for (int i = 0; i < MOVERS; i++)

@@ -245,7 +245,7 @@ static void test_fork_beside_busy_threads(void) {
     pthread_t threads[3];
     for (uintptr_t i = 0; i < 3; i++)
         pthread_create(&threads[i], NULL, work, (void *)(i + 1));
-    for (int i = 0; i < (is_slow_tool() ? 5 : IS_SANITIZED ? 40 : 200); i++)
+    for (int i = 0; i < few_or_many(5, 30, 200); i++)
         CHECK(child_says(child_works));
     atomic_store(&is_over, true);
     for (int i = 0; i < 3; i++)

@@ -1,0 +1,110 @@
+"""The examples run as they stand and print what they are meant to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from children import environment
+from outputs import is_shown, normalised
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+OUTPUTS = {
+    "custom_emitter": """\
+  120 int32_t
+    9 char
+hidden: 3 (size <= 8 OR stack contains "fill_cache")
+blocks: 3
+""",
+    "double_free": """\
+double free of 0x0123456789ab
+  the block: int32_t, 16 B, by calloc
+  this free at:
+    double_free.py:26  in main       adaptive_calloc.free(numbers)
+    double_free.py:33  in <module>   main()
+  freed at first:
+    double_free.py:18  in use        adaptive_calloc.free(numbers)
+    double_free.py:24  in main       use(numbers)
+    double_free.py:33  in <module>   main()
+  allocated at:
+    double_free.py:12  in make       return adaptive_calloc("int32_t", 4)
+    double_free.py:23  in main       numbers = make()
+    double_free.py:33  in <module>   main()
+  what to do: free the block in one place only, or drop the pointer once it \
+is freed
+""",
+    "foreign_pointer": """\
+live: 1
+10 bytes, strdup, in duplicate
+found: True
+live: 0
+""",
+    "scope_in_a_loop": """\
+request 0: 0 of 1 left
+request 1: 1 of 1 left
+  64 bytes of int32_t by handle
+request 2: 0 of 1 left
+request 3: 1 of 1 left
+  64 bytes of int32_t by handle
+""",
+    "zlib_with_allocators": """\
+types: {'inflate state'}
+live: 0
+""",
+}
+FAILURE = """\
+...
+1 native block leaked (100 B) from 1 place
+...
+    test_with_pytest.py:25  in test_that_leaks   adaptive_calloc("char", 100)
+...
+1 failed, 3 passed in 0.01s
+"""
+
+
+@pytest.fixture(autouse=True)
+def in_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a copy of the examples."""
+    shutil.copytree(EXAMPLES, tmp_path / "examples")
+    monkeypatch.chdir(tmp_path / "examples")
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run an interpreter."""
+    return subprocess.run(
+        [sys.executable, *words],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_example_prints_what_it_should(name: str) -> None:
+    """Apart from addresses, to the letter."""
+    done = run(f"{name}.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert normalised(done.stdout) == normalised(OUTPUTS[name])
+
+
+def test_pytest_example_fails_its_leaking_test() -> None:
+    """That one alone, with the line that leaks."""
+    plugin = "ffi_leak_tracker.pytest_plugin"
+    options = ["-q", "-p", plugin, "-p", "no:cacheprovider"]
+    done = run("-m", "pytest", *options, "test_with_pytest.py")
+    assert done.returncode == 1
+    assert is_shown(FAILURE, done.stdout), done.stdout
+
+
+def test_no_example_untested() -> None:
+    """Each file is run by a test."""
+    names = {*OUTPUTS, "test_with_pytest"}
+    assert {f"{name}.py" for name in names} == {
+        name for name in os.listdir() if name.endswith(".py")
+    }
