@@ -203,6 +203,8 @@ uint32_t flk_scope_new(uint32_t parent, int isolated) {
     return scope;
 }
 
+void flk_scope_left(uint32_t scope) { flk_scope_end(scope); }
+
 void flk_scope_gone(uint32_t scope) {
     if (scope != FLK_SCOPE_PROCESS)
         flk_scope_drop(scope);

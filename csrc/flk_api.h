@@ -157,6 +157,7 @@ int flk_find_containing(uint64_t address, uint8_t layer, flk_block *out);
 // --- scopes -------------------------------------------------------------
 // 0 is the process. The parent's number again if there is no room.
 uint32_t flk_scope_new(uint32_t parent, int isolated);
+void flk_scope_left(uint32_t scope);  // its window is over
 void flk_scope_gone(uint32_t scope);  // its Python object is no more
 uint32_t flk_process_scope(void);
 void flk_set_process_scope(uint32_t scope);

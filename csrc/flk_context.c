@@ -14,6 +14,8 @@ void flk_context_set(uint32_t scope) {
     if (!thread)
         return;
     thread->context_scope = scope;
+    thread->context_serial =
+        scope == FLK_SCOPE_NONE ? 0 : flk_scope_serial(scope);
     if (!flk_pyframe_context(&thread->context, &thread->context_version))
         thread->context = NULL;
     flk_thread_leave(thread);
@@ -29,8 +31,11 @@ uint32_t flk_context_scope(const flk_thread *thread) {
     if (atomic_load_explicit(&contexts.open, memory_order_relaxed) == 0 ||
         !flk_pyframe_context(&context, &version) || !context)
         return FLK_SCOPE_NONE;
-    if (thread->context == context && thread->context_version == version)
-        return thread->context_scope;
+    if (thread->context == context && thread->context_version == version) {
+        uint32_t scope = flk_scope_open_ancestor(thread->context_scope,
+                                                 thread->context_serial);
+        return scope == FLK_SCOPE_PROCESS ? FLK_SCOPE_NONE : scope;
+    }
     atomic_fetch_add_explicit(&contexts.unknown, 1, memory_order_relaxed);
     return FLK_SCOPE_NONE;
 }

@@ -138,6 +138,7 @@ static int scope_clear(PyObject *object) {
 
 static void end_uncounted(scope *self) {
     self->is_ended = 1;
+    flk_scope_end(self->number);
     self->ended_ns = flk_clock_coarse();
     flk_gate_scope(-1);
 }

@@ -12,16 +12,16 @@
 // A number that fell out of the ring ends its chain: nothing is unlinked.
 typedef struct ring {
     flk_free entries[FLK_RECENT_ENTRIES];
-    uint32_t links[FLK_RECENT_ENTRIES];
+    uint64_t links[FLK_RECENT_ENTRIES];
     // Read without the lock too: an address whose free another thread has
     // told us of is there (relaxed: that telling orders it).
-    atomic_uint heads[FLK_RECENT_ENTRIES];
+    atomic_ullong heads[FLK_RECENT_ENTRIES];
 } ring;
 
 typedef struct stripe {
     _Alignas(64) flk_lock lock;  // guards all of it
-    uint32_t next;        // the next free goes to next % ENTRIES; wraps
-    uint32_t held;        // the first one held; next - held are
+    uint64_t next;        // the next free goes to next % ENTRIES
+    uint64_t held;        // the first one held; next - held are
     uint64_t held_bytes;
     _Atomic(ring *) ring; // made on first use
 } stripe;
@@ -57,12 +57,12 @@ flk_recent_limits flk_recent_read_limits(void) {
 }
 
 // --- one stripe, locked ------------------------------------------------
-static flk_free *entry_at(const stripe *st, uint32_t number) {
+static flk_free *entry_at(const stripe *st, uint64_t number) {
     ring *own = atomic_load_explicit(&st->ring, memory_order_acquire);
     return &own->entries[number % FLK_RECENT_ENTRIES];
 }
 
-static uint32_t held_count(const stripe *st) { return st->next - st->held; }
+static uint64_t held_count(const stripe *st) { return st->next - st->held; }
 
 static ring *ring_of(const stripe *st) {
     return atomic_load_explicit(&st->ring, memory_order_acquire);
@@ -82,8 +82,8 @@ static uint32_t bucket_of(uint64_t address) {
 
 static void enter(stripe *st, const flk_free *freed) {
     ring *own = ring_of(st);
-    uint32_t number = st->next++;
-    atomic_uint *head = &own->heads[bucket_of(freed->address)];
+    uint64_t number = st->next++;
+    atomic_ullong *head = &own->heads[bucket_of(freed->address)];
     own->links[number % FLK_RECENT_ENTRIES] =
         atomic_load_explicit(head, memory_order_relaxed);
     own->entries[number % FLK_RECENT_ENTRIES] = *freed;
@@ -93,7 +93,7 @@ static void enter(stripe *st, const flk_free *freed) {
 // The entry of this address with the highest number; NULL if there is none.
 static flk_free *newest_of(const stripe *st, uint64_t address) {
     ring *own = ring_of(st);
-    uint32_t number = atomic_load_explicit(&own->heads[bucket_of(address)],
+    uint64_t number = atomic_load_explicit(&own->heads[bucket_of(address)],
                                            memory_order_relaxed);
     while (number && st->next - (number - 1) <= FLK_RECENT_ENTRIES) {
         flk_free *entry = entry_at(st, number - 1);
@@ -199,7 +199,7 @@ void flk_recent_visit_held(void (*visit)(const flk_free *, void *),
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
         stripe *st = &recent.stripes[i];
         flk_lock_take(&st->lock);
-        for (uint32_t n = st->held; n != st->next; n++)
+        for (uint64_t n = st->held; n != st->next; n++)
             if (entry_at(st, n)->memory)
                 visit(entry_at(st, n), context);
         flk_lock_release(&st->lock);
@@ -228,11 +228,11 @@ uint64_t flk_recent_held_bytes(void) {
 
 static bool stripe_check(const stripe *st) {
     uint64_t bytes = 0;
-    for (uint32_t n = st->held; n != st->next; n++)
+    for (uint64_t n = st->held; n != st->next; n++)
         if (entry_at(st, n)->memory)
             bytes += entry_at(st, n)->record.size_bytes;
     bool older_released = true;
-    for (uint32_t n = st->next;
+    for (uint64_t n = st->next;
          ring_of(st) && n != st->held + FLK_RECENT_ENTRIES; n++)
         older_released &= entry_at(st, n)->memory == NULL;
     return bytes == st->held_bytes && older_released &&

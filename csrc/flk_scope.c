@@ -9,6 +9,7 @@
 typedef struct scope {
     atomic_uint parent;  // relaxed: set before the number is handed out
     uint32_t next;       // free list or ring of lingering scopes
+    atomic_uint serial;  // rises by 2 when given out; 1 more once it was left
 } scope;
 
 enum { PAGE_SCOPES = 512, PAGES = FLK_SCOPES_MAX / PAGE_SCOPES };
@@ -33,6 +34,33 @@ uint32_t flk_scope_parent(uint32_t number) {
         return FLK_SCOPE_NONE;
     return atomic_load_explicit(&scope_at(number)->parent,
                                 memory_order_relaxed);
+}
+
+uint32_t flk_scope_serial(uint32_t number) {
+    if (number == FLK_SCOPE_PROCESS)
+        return 0;
+    return atomic_load_explicit(&scope_at(number)->serial,
+                                memory_order_relaxed) & ~1u;
+}
+
+void flk_scope_end(uint32_t number) {
+    if (number != FLK_SCOPE_PROCESS)
+        atomic_fetch_or_explicit(&scope_at(number)->serial, 1,
+                                 memory_order_relaxed);
+}
+
+static bool is_open(uint32_t number) {
+    return number == FLK_SCOPE_PROCESS ||
+           !(atomic_load_explicit(&scope_at(number)->serial,
+                                  memory_order_relaxed) & 1);
+}
+
+uint32_t flk_scope_open_ancestor(uint32_t number, uint32_t serial) {
+    if (number == FLK_SCOPE_NONE || flk_scope_serial(number) != serial)
+        return FLK_SCOPE_NONE;
+    while (number != FLK_SCOPE_NONE && !is_open(number))
+        number = flk_scope_parent(number);
+    return number;
 }
 
 bool flk_scope_is_within(uint32_t number, uint32_t view) {
@@ -110,10 +138,15 @@ uint32_t flk_scope_open(uint32_t parent, bool isolated, bool *made) {
     ring_advance();
     uint32_t number = number_take();
     *made = number != FLK_SCOPE_NONE;
-    if (*made)
-        atomic_store_explicit(&scope_at(number)->parent,
+    if (*made) {
+        scope *opened = scope_at(number);
+        atomic_store_explicit(&opened->parent,
                               isolated ? FLK_SCOPE_NONE : parent,
                               memory_order_relaxed);
+        atomic_store_explicit(&opened->serial,
+                              flk_scope_serial(number) + 2,
+                              memory_order_relaxed);
+    }
     flk_lock_release(&scopes.lock);
     return *made ? number : parent;
 }

@@ -17,6 +17,14 @@
 // A new scope below `parent`. What happens in an isolated one is not seen
 // from its parents. `made` says whether the number is new.
 uint32_t flk_scope_open(uint32_t parent, bool isolated, bool *made);
+// The scope was left; who still holds its number gets its nearest ancestor
+// that was not, from flk_scope_open_ancestor.
+void flk_scope_end(uint32_t scope);
+// Tells a number from the same one given out again later.
+uint32_t flk_scope_serial(uint32_t scope);
+// The scope itself, or its nearest ancestor that is open; FLK_SCOPE_NONE if
+// there is none, or if the number was given out again (another serial).
+uint32_t flk_scope_open_ancestor(uint32_t scope, uint32_t serial);
 // The object that names the scope is gone: the number is free as soon as no
 // live block carries it.
 void flk_scope_drop(uint32_t scope);

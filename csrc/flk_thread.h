@@ -35,7 +35,7 @@ typedef struct flk_thread {
     uint32_t cached_scope, cached_type;  // the last cells used
     flk_cell *cached_scope_cell, *cached_type_cell;
     // The scope Python code set last, and the context it was set in.
-    uint32_t context_scope;
+    uint32_t context_scope, context_serial;
     const void *context;
     uint64_t context_version;
     struct flk_thread *next, *previous;  // FLK_RANK_THREADS

@@ -101,6 +101,7 @@ set_stack_depth = lib.flk_set_stack_depth
 stack_depth = lib.flk_stack_depth
 allocate = lib.flk_allocate
 scope_new = lib.flk_scope_new
+scope_left = lib.flk_scope_left
 scope_gone = lib.flk_scope_gone
 scope_is_clean = lib.flk_scope_is_clean
 process_scope = lib.flk_process_scope

@@ -135,6 +135,7 @@ class ScopeBase:
             return
         self.ended = True
         self._ended_at = time.monotonic()
+        core.scope_left(self._number)
         core.gate_scope(-1)
         if self.where == "process":
             self._leave_process()  # type: ignore[attr-defined]
@@ -157,6 +158,7 @@ class ScopeBase:
             return
         if not self.ended:  # a generator that was never finished
             self.ended = True
+            core.scope_left(number)
             core.gate_scope(-1)
             if self.where == "context":
                 core.set_thread_scope(core.CURRENT_SCOPE, -1)

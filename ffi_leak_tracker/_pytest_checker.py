@@ -65,11 +65,12 @@ class Checker:
         """Open the scope of the test before its first fixture."""
         self._close()
         if self._takes(item):
-            self._watched(item).scope = _open_scope(item.name, _filter(item))
+            scope = _open_scope(item.name, _filter(item))
+            self._watched(item).scope = scope
 
     def _watched(self, item: pytest.Item) -> Watch:
         if self._watch is None:
-            self._watch = Watch(item, deferred=self._running is item)
+            self._watch = Watch(item)
         return self._watch
 
     def scope_of_fixture(self, item: pytest.Item) -> Scope:
@@ -124,18 +125,19 @@ class Checker:
             item, "fixturenames", ()
         ):
             return None
-        for other in self._others(item):
+        ihook = item.ihook
+        for other in self._others(ihook):
             if other(item, nextitem):
                 return True
-        ihook, where = item.ihook, item.location
+        where = item.location
         ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=where)
         self._run(item, nextitem)
         ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=where)
         return True
 
-    def _others(self, item: pytest.Item) -> list[Protocol]:
+    def _others(self, ihook: Any) -> list[Protocol]:
         """Return what other plugins run tests with; this would hide it."""
-        impls = item.ihook.pytest_runtest_protocol.get_hookimpls()
+        impls = ihook.pytest_runtest_protocol.get_hookimpls()
         if impls != self._impls:
             self._impls, self._protocols = impls, _protocols_below(self, impls)
         return self._protocols
@@ -153,8 +155,9 @@ class Checker:
             if self._watch is not None:  # interrupted
                 reports = list(self._watch.reports.values())
                 self._close()
+            tell = item.ihook.pytest_runtest_logreport
             for report in reports:
-                item.ihook.pytest_runtest_logreport(report=report)
+                tell(report=report)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -162,12 +165,12 @@ class Checker:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Collect the reports; judge here where others run the test."""
         report = yield
-        watch = self._watch
+        deferred, watch = self._running is item, self._watch
+        if deferred and report.outcome == "failed":
+            _announce_stop(item.session, report)
         if watch is not None and watch.item is item:
             watch.reports[str(report.when)] = report
-            if watch.deferred:
-                _announce_stop(item.session, report)
-            elif report.when == "teardown":
+            if report.when == "teardown" and not deferred:
                 self._judge(watch)
         return report
 
@@ -266,8 +269,6 @@ def _call_hook(
 
 def _announce_stop(session: pytest.Session, report: pytest.TestReport) -> None:
     """Say early that -x ends the run, so that all is torn down with this."""
-    if not report.failed or hasattr(report, "wasxfail"):
-        return
     limit, failed = session.config.getoption("maxfail"), session.testsfailed + 1
     if limit and failed >= limit:
         session.shouldfail = f"stopping after {failed} failures"

@@ -48,23 +48,23 @@ _HOMES = (
 class Watch:
     """What is known of the test that runs: its scope and its reports."""
 
-    __slots__ = ("deferred", "item", "logged", "reports", "scope")
+    __slots__ = ("item", "logged", "reports", "scope")
 
-    def __init__(self, item: pytest.Item, deferred: bool) -> None:
+    def __init__(self, item: pytest.Item) -> None:
         self.item = item
-        self.deferred = deferred  # reports are told after the judgement
         self.logged = False  # the report of the call was told
         self.reports: dict[str, pytest.TestReport] = {}
         self.scope: Scope | None = None
 
-    @property
-    def outcome(self) -> str:
-        """What came of it so far; a strict xpass still counts as passed."""
-        outcomes = {
-            "passed" if _is_xpass(one) else one.outcome
-            for one in self.reports.values()
-        }
-        return next((o for o in ("failed", "skipped") if o in outcomes), "")
+    def _outcome(self) -> str:
+        """Return what came of it; a strict xpass still counts as passed."""
+        worst = "passed"
+        for report in self.reports.values():
+            if report.outcome == "failed" and not _is_xpass(report):
+                return "failed"
+            if report.outcome == "skipped":
+                worst = "skipped"
+        return worst
 
     def close(self) -> None:
         """End the scope; once is enough."""
@@ -73,16 +73,17 @@ class Watch:
 
     def judge(self) -> None:
         """Look for leaks and tell them in the reports."""
-        if self.scope is None or self.outcome == "skipped":
+        outcome = self._outcome()
+        if self.scope is None or outcome == "skipped":
             return
         figures = [0, 0]
         self.reports["teardown"].__dict__[FIGURES] = figures
         if not core.scope_is_clean(self.scope.number):
             _let_go(self.item)
-        error = _error_of(self.scope, self.outcome == "failed")
+        error = _error_of(self.scope, outcome == "failed")
         if isinstance(error, LeaksFoundError):
             figures[:] = error.count, error.total_bytes
-        if error is not None and self.outcome == "failed":
+        if error is not None and outcome == "failed":
             self._add_section(error)
         elif error is not None:
             self._fail(error)

@@ -33,7 +33,8 @@ doing so. If it has told the outcome of the test before the teardown, a leak
 is an error at teardown.
 
 Cost: off, one look at the names of the collected tests' fixtures; neither the
-hooks nor the compiled core are loaded. On, 0.1 ms a test.
+hooks nor the compiled core are loaded. On, a scope, a look at its counter and
+some hook calls a test: below 0.2 ms.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from functools import wraps
 
@@ -33,6 +34,16 @@ current_number = _base.current_number
 
 _process_scopes: list[Scope] = []
 _lock = threading.RLock()
+
+
+def _forked() -> None:
+    """In the child of a fork: whoever held the lock is gone."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def current_scope() -> Scope | None:

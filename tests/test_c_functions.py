@@ -345,10 +345,6 @@ def test_process_scope_of_c_functions() -> None:
     alloc.free(pointer)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the thread keeps the number of a scope that was left in another",
-)
 @needs_walker
 def test_c_functions_after_exit_elsewhere() -> None:
     """A scope left in another thread gets no more blocks from C here."""

@@ -78,6 +78,7 @@ static void *change_without_memory(void *context) {
     while (flk_pages_fail_at(1) == 0 &&
            (kept[count] = flk_arena_get(4160, 0)))
         count++;
+    flk_pages_fail_at(1);
     if (c->is_resize)
         flk_account_resize(thread, c->scope, c->type, 10, 1000);
     else

@@ -132,7 +132,7 @@ static void test_moving_blocks_are_told_once(void) {
         pthread_create(&threads[i], NULL, move_blocks, (void *)i);
     while (live_in(0) < MOVERS * BLOCKS)
         usleep(100);
-    for (int i = 0; i < few_or_many(20, 200, 1500); i++)
+    for (int i = 0; i < few_or_many(10, 50, 300); i++)
         check_all_are_there_once();
     atomic_store(&is_over, true);
     for (int i = 0; i < MOVERS; i++)
@@ -152,5 +152,6 @@ int main(void) {
     RUN(test_moving_blocks_are_told_once);
     RUN(test_everything_is_sound);
     flk_snapshot_free(&snapshot);
+    flk_drain_quarantine();
     return DONE();
 }

@@ -1,0 +1,678 @@
+"""The pytest plugin: what fails, what does not, and what it says."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import ffi_leak_tracker
+from ffi_leak_tracker import LeakTracker
+from ffi_leak_tracker import _core_api as core
+
+pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestAssertRewriteWarning"
+)
+
+PLUGIN = "ffi_leak_tracker.pytest_plugin"
+# Hypothesis takes a second at the end of each run.
+LEAN = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+HEAD = """
+import pytest, threading, unittest
+from ffi_leak_tracker import LeakFilter, LeaksFoundError, LeakTracker
+from ffi_leak_tracker import diagnostic_calloc as calloc
+"""
+
+
+@pytest.fixture
+def run(pytester):
+    """Run a module of tests in this process."""
+
+    def run_here(source, *args, **files):
+        pytester.makepyfile(test_it=HEAD + source, **files)
+        return pytester.runpytest_inprocess("-p", PLUGIN, *LEAN, *args)
+
+    return run_here
+
+
+@pytest.fixture
+def spawn(pytester, monkeypatch):
+    """Run a module of tests in a process of its own."""
+    home = str(Path(ffi_leak_tracker.__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", home)
+
+    def run_there(source, *args, plugin=("-p", PLUGIN), head=HEAD):
+        pytester.makepyfile(test_it=head + source)
+        return pytester.runpytest_subprocess(*plugin, *LEAN, *args)
+
+    return run_there
+
+
+def outcomes(result, **expected):
+    """Compare all outcomes but warnings."""
+    found = result.parseoutcomes()
+    found.pop("warnings", None)
+    found.pop("warning", None)
+    assert expected == found
+
+
+# --- the fixture --------------------------------------------------------
+def test_fixture_fails_leaking_test(run):
+    """The report says how much, from which line, under the test's name."""
+    result = run("""
+def test_leak(leak_tracker):
+    calloc("int32_t", 4)
+""")
+    outcomes(result, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*___ test_leak ___*",
+            "1 native block leaked (16 B) from 1 place",
+            "LEAKED  1 block, 16 B*",
+            '*test_it.py:*in test_leak*calloc("int32_t", 4)*',
+            "FAILED test_it.py::test_leak - 1 native block leaked (16 B)*",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*pytest_pyfunc_call*")
+    result.stdout.no_fnmatch_line("*native leaks:*")
+
+
+def test_fixture_passes_clean_test(run):
+    """The scope is open, nests and shows what lives; other tests are free."""
+    result = run("""
+def test_clean(leak_tracker):
+    assert LeakTracker.enabled
+    block = calloc("int32_t", 4)
+    with LeakTracker.scope() as inner:
+        calloc.free(calloc("char"))
+    assert inner.stats.allocations == 1
+    assert leak_tracker.stats.live_bytes == 16
+    assert leak_tracker.stats.allocations == 2
+    calloc.free(block)
+
+def test_without():
+    assert not LeakTracker.enabled
+    calloc("int32_t")
+""")
+    outcomes(result, passed=2)
+    assert not LeakTracker.enabled
+
+
+def test_fixture_frees_count_in_any_order(run):
+    """A fixture set up before it may free what the test allocated."""
+    result = run("""
+@pytest.fixture
+def bin():
+    blocks = []
+    yield blocks
+    for block in blocks:
+        calloc.free(block)
+
+def test_before(bin, leak_tracker):
+    bin.append(calloc("int"))
+
+def test_after(leak_tracker, bin):
+    bin.append(calloc("int"))
+""")
+    outcomes(result, passed=2)
+
+
+def test_fixture_sees_from_its_setup_on(run):
+    """What a fixture before it leaks is outside; what one after it, inside."""
+    result = run("""
+@pytest.fixture
+def sloppy():
+    return calloc("int")
+
+def test_outside(sloppy, leak_tracker): pass
+def test_inside(leak_tracker, sloppy): pass
+""")
+    outcomes(result, passed=1, failed=1)
+    result.stdout.fnmatch_lines(["FAILED test_it.py::test_inside*"])
+
+
+def test_fixture_sees_threads(run):
+    """A thread of the test has no context scope and is seen as well."""
+    result = run("""
+def test_thread(leak_tracker):
+    thread = threading.Thread(target=calloc, args=("int",), name="worker")
+    thread.start()
+    thread.join()
+""")
+    outcomes(result, failed=1)
+    result.stdout.fnmatch_lines(["*thread worker*"])
+
+
+def test_fixture_named_late(run):
+    """Asked for by name only, with no hook yet: an error at teardown."""
+    result = run("""
+def test_late(request):
+    request.getfixturevalue("leak_tracker")
+    calloc("int")
+""")
+    outcomes(result, passed=1, errors=1)
+    result.stdout.fnmatch_lines(["1 native block leaked*"])
+
+
+def test_fixture_in_unittest_class(run):
+    """It comes to TestCase classes by usefixtures."""
+    result = run("""
+@pytest.mark.usefixtures("leak_tracker")
+class TestIt(unittest.TestCase):
+    def test_leak(self): calloc("int")
+    def test_clean(self): calloc.free(calloc("int"))
+""")
+    outcomes(result, passed=1, failed=1)
+
+
+def test_where_a_context_scope_is_open(run):
+    """The scope follows the context where the blocks go to one."""
+    result = run("""
+@pytest.fixture(scope="session")
+def outer():
+    with LeakTracker.scope("session") as scope:
+        yield scope
+
+def test_leak(outer, leak_tracker): calloc("int")
+def test_clean(outer, leak_tracker): calloc.free(calloc("int"))
+""")
+    outcomes(result, passed=1, failed=1)
+
+
+# --- --leaks ------------------------------------------------------------
+LEAKY = """
+def test_clean(): calloc.free(calloc("int"))
+def test_leak(): calloc("int"); calloc("long", 64)
+def test_leak_again(): calloc("char", 700)
+"""
+
+
+def test_option_checks_all(run):
+    """--leaks needs no fixture; the last line sums up."""
+    result = run(LEAKY, "--leaks")
+    outcomes(result, passed=1, failed=2)
+    result.stdout.fnmatch_lines(
+        ["native leaks: 2 of 3 tests leak 3 blocks, 1.2 KiB"]
+    )
+    assert not LeakTracker.enabled
+    assert "\x1b[" not in result.stdout.str()
+
+
+def test_option_off(run):
+    """Without it the same tests pass and nothing is said."""
+    result = run(LEAKY)
+    outcomes(result, passed=3)
+    result.stdout.no_fnmatch_line("*leak*blocks*")
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [((), {"failed": 2, "passed": 1}), (("--no-leaks",), {"passed": 3})],
+)
+def test_ini_option(run, pytester, args, expected):
+    """``leaks = true`` works; --no-leaks overrules it."""
+    pytester.makeini("[pytest]\nleaks = true\n")
+    outcomes(run(LEAKY, *args), **expected)
+
+
+def test_clean_run_says_nothing_but_with_v(run):
+    """No summary line for a clean run unless it is asked for."""
+    source = "def test_clean(): calloc.free(calloc('int'))"
+    run(source, "--leaks").stdout.no_fnmatch_line("*native leaks*")
+    verbose = run(source, "--leaks", "-v")
+    verbose.stdout.fnmatch_lines(["native leaks: none in 1 test"])
+
+
+def test_fixtures_are_part_of_the_test(run):
+    """What a fixture frees is no leak; what it keeps is one."""
+    result = run(
+        """
+@pytest.fixture
+def tidy():
+    block = calloc("int")
+    yield block
+    calloc.free(block)
+
+@pytest.fixture
+def sloppy(): return calloc("int")
+
+def test_tidy(tidy): pass
+def test_sloppy(sloppy): pass
+""",
+        "--leaks",
+    )
+    outcomes(result, passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*in sloppy*", "FAILED*test_sloppy*"])
+
+
+@pytest.mark.parametrize("scope", ["class", "module", "session"])
+def test_wider_fixtures_are_not(run, scope):
+    """Neither their setup nor their teardown counts for any test."""
+    result = run(
+        f"""
+@pytest.fixture(scope="{scope}", autouse=True)
+def wide():
+    block = calloc("int")
+    calloc("char")
+    yield block
+    calloc.free(block)
+    calloc("short")
+
+def test_one(wide): pass
+def test_two(wide): calloc.free(calloc("int"))
+""",
+        "--leaks",
+    )
+    outcomes(result, passed=2)
+
+
+def test_wider_fixture_asked_for_late(run):
+    """Also when the test itself asks for it; its own blocks still count."""
+    result = run(
+        """
+@pytest.fixture(scope="module")
+def wide(): return calloc("int")
+
+def test_clean(request): request.getfixturevalue("wide")
+def test_leak(request):
+    request.getfixturevalue("wide")
+    calloc("char", 3)
+""",
+        "--leaks",
+    )
+    outcomes(result, passed=1, failed=1)
+    result.stdout.fnmatch_lines(["1 native block leaked (3 B)*"])
+
+
+def test_xunit_setup_belongs_to_its_level(run):
+    """setup_module and setUpClass are wider; setup_method is not."""
+    result = run(
+        """
+def setup_module(): calloc("int")
+
+class TestIt(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls): cls.block = calloc("int")
+    def setUp(self): self.mine = calloc("int")
+    def tearDown(self): calloc.free(self.mine)
+    def test_clean(self): pass
+    def test_leak(self): calloc("char", 3)
+
+class TestPlain:
+    def setup_method(self): calloc("char", 5)
+    def test_leak(self): pass
+""",
+        "--leaks",
+    )
+    outcomes(result, passed=1, failed=2)
+    result.stdout.no_fnmatch_line("*_callTestMethod*")
+
+
+def test_owned_memory_is_no_leak(run):
+    """What pytest itself keeps of a test does not keep blocks alive."""
+    result = run(
+        """
+@pytest.fixture
+def owned(): return calloc.new("int[]", 4)
+
+class TestIt:
+    def test_owned(self, owned):
+        self.kept = calloc.new("int[]", 4)
+        self.cycle = [self.kept, self]
+
+KEPT = []
+def test_kept(): KEPT.append(calloc.new("int[4]"))
+""",
+        "--leaks",
+    )
+    outcomes(result, passed=1, failed=1)
+    result.stdout.fnmatch_lines(["FAILED*test_kept*"])
+
+
+def test_doctests_and_parameters(run, pytester):
+    """Doctest items and parametrized tests are tests as any other."""
+    pytester.makefile(
+        ".txt",
+        test_doc="""
+>>> from ffi_leak_tracker import diagnostic_calloc
+>>> block = diagnostic_calloc("int")
+""",
+    )
+    result = run(
+        """
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_n(n):
+    if n == 1:
+        calloc("int")
+""",
+        "--leaks",
+        "--import-mode=importlib",
+    )
+    outcomes(result, passed=2, failed=2)
+    result.stdout.fnmatch_lines(["FAILED test_it.py::test_n[[]1]*"])
+
+
+# --- outcomes -----------------------------------------------------------
+def test_failures_are_not_masked(run):
+    """Outcome and text stay; the leaks are a section more."""
+    result = run(
+        """
+def test_fails():
+    calloc("int")
+    owned = calloc.new("int[4]")
+    assert 1 == 2
+
+@pytest.fixture
+def broken():
+    yield
+    raise ValueError("broken")
+
+def test_broken(broken): calloc("char")
+""",
+        "--leaks",
+    )
+    outcomes(result, passed=1, failed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*ValueError: broken*",
+            "*- Native memory leaks of test_broken -*",
+            "*assert 1 == 2*",
+            "*- Native memory leaks of test_fails -*",
+            "1 native block leaked (4 B)*",
+            "FAILED test_it.py::test_fails - assert 1 == 2",
+        ]
+    )
+
+
+def test_failures_without_leaks_say_nothing(run):
+    """A test that only fails looks as it always did."""
+    result = run("def test_fails(): assert 0", "--leaks")
+    outcomes(result, failed=1)
+    result.stdout.no_fnmatch_line("*Native memory leaks*")
+
+
+def test_skipped_is_not_judged(run):
+    """A skip stays a skip, before and within the test."""
+    result = run(
+        """
+@pytest.mark.skip
+def test_mark(): pass
+def test_within():
+    calloc("int")
+    pytest.skip("no")
+""",
+        "--leaks",
+    )
+    outcomes(result, skipped=2)
+
+
+def test_xfail_takes_a_leak_as_failure(run):
+    """As if the test had raised LeaksFoundError at its end."""
+    result = run(
+        """
+@pytest.mark.xfail(strict=True)
+def test_strict(): calloc("int")
+@pytest.mark.xfail
+def test_lax(): calloc("int")
+@pytest.mark.xfail(raises=LeaksFoundError, strict=True)
+def test_expected(): calloc("int")
+@pytest.mark.xfail(raises=ValueError)
+def test_other(): calloc("int")
+@pytest.mark.xfail
+def test_fails(): calloc("int"); assert 0
+@pytest.mark.xfail
+def test_passes(): pass
+@pytest.mark.xfail(strict=True)
+def test_strict_passes(): pass
+""",
+        "--leaks",
+        "-rf",
+    )
+    outcomes(result, failed=2, xfailed=4, xpassed=1)
+    result.stdout.fnmatch_lines(
+        ["FAILED*test_other - 1 native*", "FAILED*test_strict_passes*"]
+    )
+
+
+def test_stop_at_first_leak(run):
+    """-x ends the run at a leak; a failure still tears all down at once."""
+    outcomes(run(LEAKY, "--leaks", "-x"), passed=1, failed=1)
+    result = run(
+        """
+@pytest.fixture(scope="module")
+def wide():
+    yield
+    raise ValueError("late")
+
+def test_fails(wide): assert 0
+def test_never(wide): pass
+""",
+        "--leaks",
+        "-x",
+    )
+    outcomes(result, failed=1, errors=1)
+    result.stdout.fnmatch_lines(["*stopping after * failures*"])
+
+
+def test_interrupted_run_keeps_the_reports(spawn):
+    """Ctrl-C while a fixture is torn down: the outcome so far is told."""
+    result = spawn(
+        """
+@pytest.fixture
+def slow():
+    yield
+    raise KeyboardInterrupt
+
+def test_fails(slow): assert 0
+""",
+        "--leaks",
+    )
+    outcomes(result, failed=1)
+    result.stdout.fnmatch_lines(["*KeyboardInterrupt*"])
+
+
+# --- markers ------------------------------------------------------------
+def test_markers(run):
+    """Exempt tests, ignored blocks; both are registered."""
+    result = run(
+        """
+@pytest.mark.no_leak_check(reason="keeps a table")
+def test_exempt(): calloc("int")
+
+@pytest.mark.leak_filter(LeakFilter.ignore_types(["int"]))
+class TestFiltered:
+    def test_ignored(self): calloc("int")
+    @pytest.mark.leak_filter(LeakFilter.ignore_size(max=1))
+    def test_both(self): calloc("int"); calloc("char")
+    def test_left(self): calloc("int"); calloc("short")
+    @pytest.mark.leak_filter(filter=lambda block: block.type == "short")
+    def test_predicate(self, leak_tracker): calloc("short")
+""",
+        "--leaks",
+        "--strict-markers",
+    )
+    outcomes(result, passed=4, failed=1)
+    result.stdout.fnmatch_lines(
+        ["1 native block leaked (2 B)*", "note: 1 block hidden by filter*"]
+    )
+
+
+def test_markers_apply_to_the_fixture(run):
+    """leak_filter does; no_leak_check is about --leaks only."""
+    result = run("""
+@pytest.mark.leak_filter(LeakFilter.ignore_types(["int"]))
+def test_filtered(leak_tracker): calloc("int")
+@pytest.mark.no_leak_check
+def test_exempt(leak_tracker): calloc("int")
+""")
+    outcomes(result, passed=1, failed=1)
+
+
+def test_filter_that_is_none(run):
+    """A wrong argument, or a predicate that raises, spoils its test only."""
+    result = run(
+        """
+@pytest.mark.leak_filter(3)
+def test_wrong(): pass
+@pytest.mark.leak_filter(filter=lambda block: 1 / 0)
+def test_raises(): calloc("int")
+def test_next(): pass
+""",
+        "--leaks",
+    )
+    outcomes(result, passed=1, failed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "@pytest.mark.leak_filter: expected a LeakFilter*",
+            "the leak check failed: ZeroDivisionError*",
+        ]
+    )
+
+
+# --- depth --------------------------------------------------------------
+def test_depth(run, pytester):
+    """--leaks-depth limits the frames, and only for this run."""
+    source = """
+def inner(): calloc("int")
+def outer(): inner()
+def test_deep(): outer()
+"""
+    before = core.stack_depth()
+    result = run(source, "--leaks", "--leaks-depth=1")
+    result.stdout.fnmatch_lines(["*in inner*"])
+    result.stdout.no_fnmatch_line("*in outer*")
+    assert before == core.stack_depth()
+    pytester.makeini("[pytest]\nleaks_depth = 2\n")
+    result = run(source, "--leaks")
+    result.stdout.fnmatch_lines(["*in inner*", "*in outer*"])
+    result.stdout.no_fnmatch_line("*in test_deep*")
+
+
+@pytest.mark.parametrize("depth", ["many", "65", "-1"])
+def test_depth_out_of_range(run, depth):
+    """A depth that cannot be is a usage error."""
+    result = run("", "--leaks", f"--leaks-depth={depth}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--leaks-depth must be*0 to 64*"])
+
+
+# --- other plugins ------------------------------------------------------
+RUNNER = """
+from _pytest.runner import runtestprotocol
+
+def pytest_runtest_protocol(item, nextitem):
+    if "mine" not in item.name:
+        return None
+    item.ihook.pytest_runtest_logstart(
+        nodeid=item.nodeid, location=item.location)
+    reports = runtestprotocol(item, log={log}, nextitem=nextitem)
+    if not {log}:
+        for report in reports:
+            item.ihook.pytest_runtest_logreport(report=report)
+    return True
+"""
+
+
+@pytest.mark.parametrize("where", ["conftest", "before"])
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        (False, {"failed": 3, "passed": 1}),
+        (True, {"failed": 2, "passed": 2, "errors": 1}),
+    ],
+)
+def test_plugins_that_run_tests(run, pytester, where, log, expected):
+    """They go on doing so, and the leaks are told all the same."""
+    files = {where: RUNNER.format(log=log)}
+    args = ["-p", where] if where == "before" else []
+    pytester.syspathinsert()
+    result = run(
+        """
+def test_mine(): calloc("int")
+def test_mine_clean(): pass
+def test_mine_fails(): calloc("int"); assert 0
+def test_other(): calloc("int")
+""",
+        *args,
+        "--leaks",
+        **files,
+    )
+    outcomes(result, **expected)
+    result.stdout.fnmatch_lines(["*Native memory leaks of test_mine_fails*"])
+
+
+def test_xdist(spawn):
+    """Workers judge, the controller sums up."""
+    pytest.importorskip("xdist")
+    result = spawn(LEAKY, "--leaks", "-n2")
+    outcomes(result, passed=1, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "LEAKED  2 blocks*",
+            "native leaks: 2 of 3 tests leak 3 blocks, 1.2 KiB",
+            "FAILED*test_leak - 2 native blocks leaked*",
+        ]
+    )
+
+
+def test_junit_tells_a_failure(run, pytester):
+    """For a build server the test failed and nothing else."""
+    run(LEAKY, "--leaks", "--junitxml=out.xml")
+    text = (pytester.path / "out.xml").read_text()
+    assert 'errors="0" failures="2"' in text
+    assert 'message="2 native blocks leaked (516 B) from 2 places"' in text
+
+
+# --- loading ------------------------------------------------------------
+def test_unused_plugin_loads_no_core(spawn):
+    """Neither the compiled core nor the hooks are there when off."""
+    result = spawn(
+        """
+def test_off(pytestconfig):
+    assert "ffi_leak_tracker.pytest_plugin" in sys.modules
+    assert "ffi_leak_tracker._core_api" not in sys.modules
+    plugins = pytestconfig.pluginmanager
+    assert not plugins.has_plugin("ffi_leak_tracker_checker")
+""",
+        head="import sys",
+    )
+    outcomes(result, passed=1)
+
+
+@pytest.mark.parametrize(
+    "plugin", [(), ("-p", PLUGIN), ("-p", "ffi_leak_tracker")]
+)
+def test_installed_as_a_distribution(spawn, pytester, plugin):
+    """The entry point suffices; to name the plugin as well is harmless."""
+    info = pytester.path / "plugged-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: plugged\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        f"[pytest11]\nffi_leak_tracker = {PLUGIN}\n"
+    )
+    os.environ["PYTHONPATH"] += os.pathsep + str(pytester.path)
+    result = spawn(LEAKY, "--leaks", plugin=plugin)
+    outcomes(result, passed=1, failed=2)
+
+
+def test_blocked_plugin(spawn):
+    """-p no: leaves no option behind."""
+    result = spawn(LEAKY, "--leaks", plugin=("-p", f"no:{PLUGIN}"))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+
+
+def test_switched_off_by_environment(spawn, monkeypatch):
+    """FFI_LEAK_TRACKER=off wins, and the header says so."""
+    monkeypatch.setenv("FFI_LEAK_TRACKER", "off")
+    result = spawn(LEAKY, "--leaks")
+    outcomes(result, passed=3)
+    result.stdout.fnmatch_lines(["leaks: FFI_LEAK_TRACKER=off*"])
+
+
+def test_no_colour_in_captured_reports(spawn, monkeypatch):
+    """Not even where colour is forced on everything."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    result = spawn(LEAKY, "--leaks", "--color=no")
+    assert "\x1b" not in result.stdout.str()

@@ -1,0 +1,176 @@
+"""The end of the interpreter: nothing crashes, whoever is late."""
+
+from __future__ import annotations
+
+import pytest
+from children import run
+from native import library_path
+
+from ffi_leak_tracker import _core_api as core
+
+START = """
+import atexit, sys, threading, time
+from ffi_leak_tracker import LeakTracker, diagnostic_calloc as alloc
+from ffi_leak_tracker import _core_api as core
+LeakTracker.enable()
+"""
+
+CASES = {
+    "nothing": "",
+    "live blocks": "keep = [alloc('int') for _ in range(100)]",
+    "owner in a global": "keep = alloc.new('int[10]')",
+    "owner in a cycle": "c = [alloc.new('int *')]; c.append(c); del c",
+    "owner in sys": "sys.flk_keep = alloc.new('int *')",
+    "owner in builtins": "import builtins; builtins.flk_keep = alloc.new('int *')",
+    "destructor": "keep = core.ffi.gc(alloc('int'), alloc.c_free)",
+    "free in atexit": "p = alloc('int'); atexit.register(alloc.free, p)",
+    "allocate in atexit": "atexit.register(lambda: alloc('int'))",
+    "double free in atexit": """
+p = alloc('int'); alloc.free(p)
+def late():
+    try:
+        alloc.free(p)
+    except Exception as error:
+        assert type(error).__name__ == 'DoubleFreeError', error
+    else:
+        sys.exit('not found')
+atexit.register(late)
+""",
+    "report in atexit": """
+p = alloc('int')
+atexit.register(lambda: str(LeakTracker.snapshot().groups()))
+""",
+    "free in __del__": """
+class Late:
+    def __init__(self): self.p = alloc('int')
+    def __del__(self): alloc.free(self.p)
+keep = Late(); sys.late = Late()
+""",
+    "allocate in __del__": """
+class Late:
+    def __del__(self): alloc('int')
+keep = Late(); sys.late = Late()
+""",
+    "open scope": "scope = LeakTracker.scope(); scope.__enter__(); p = alloc('int')",
+    "open process scope": "LeakTracker.scope(where='process').__enter__()",
+    "open generator": """
+def work():
+    with LeakTracker.scope():
+        yield alloc('int')
+keep = work(); next(keep)
+""",
+    "pause": "keep = LeakTracker.pause()",
+    "guards and poison": """
+LeakTracker.enable(guard=16, poison=True)
+keep = [alloc('int') for _ in range(100)]
+for p in keep[::2]: alloc.free(p)
+""",
+    "sys.exit": "keep = alloc('int'); sys.exit(0)",
+    "late import": "atexit.register(lambda: __import__('ffi_leak_tracker.filters'))",
+}
+DAEMON = """
+def work():
+    while True:
+        p = alloc('char', 50)
+        p = alloc.realloc(p, 100)
+        alloc.free(p)
+        with LeakTracker.scope():
+            alloc.new('int *')
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.02)
+"""
+
+
+@pytest.mark.parametrize("code", CASES.values(), ids=CASES)
+def test_ends_well(code) -> None:
+    """Return code 0 and nothing said."""
+    done = run(START + code)
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("mode", ["on", "release", "off"])
+def test_ends_well_in_each_mode(mode) -> None:
+    """With a report at exit, and without anything."""
+    code = START + CASES["destructor"] + "\n" + CASES["free in __del__"]
+    done = run(code, FFI_LEAK_TRACKER=mode)
+    assert 0 == done.returncode
+    assert "Traceback" not in done.stderr
+
+
+def test_daemon_threads() -> None:
+    """Daemon threads that allocate through the end of the interpreter."""
+    for _ in range(8):
+        done = run(START + DAEMON)
+        assert (0, "") == (done.returncode, done.stderr)
+
+
+def test_daemon_threads_with_report() -> None:
+    """The same with the report at exit."""
+    done = run(START + DAEMON, FFI_LEAK_TRACKER="on")
+    assert 0 == done.returncode
+
+
+NATIVE = """
+import cffi
+ffi = cffi.FFI()
+ffi.cdef('''
+    typedef struct allocator {{
+        void *(*malloc)(size_t); void *(*calloc)(size_t, size_t);
+        void *(*realloc)(void *, size_t); void (*free)(void *);
+    }} allocator;
+    int start_endless(const allocator *with);
+''')
+lib = ffi.dlopen({PATH!r}, ffi.RTLD_NODELETE)  # its threads run on
+with_ = ffi.new('allocator *')
+for name in ('malloc', 'calloc', 'realloc', 'free'):
+    kind = ffi.typeof(getattr(with_, name))
+    setattr(with_, name, ffi.cast(kind, getattr(alloc, 'c_' + name)))
+import ctypes
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(with_))
+for _ in range(2):
+    assert lib.start_endless(with_)
+time.sleep(0.01)
+"""
+
+
+def native_code() -> str:
+    return START + NATIVE.format(PATH=library_path())
+
+
+@pytest.mark.skipif(not core.walks_frames, reason="CPython's finalisation")
+def test_c_threads_through_the_end() -> None:
+    """C threads that allocate while the interpreter goes away."""
+    code = native_code()
+    for _ in range(8):
+        done = run(code)
+        assert (0, "") == (done.returncode, done.stderr)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["daemon", "native"])
+def test_many_ends(kind) -> None:
+    """100 runs of each, since the races are narrow."""
+    if kind == "native" and not core.walks_frames:
+        pytest.skip("CPython's finalisation")
+    code = START + DAEMON if kind == "daemon" else native_code()
+    for _ in range(100):
+        done = run(code)
+        assert (0, "") == (done.returncode, done.stderr)
+
+
+def test_import_in_thread_and_end() -> None:
+    """First imported in a thread that is gone at the end."""
+    code = """
+        import threading
+        def work():
+            from ffi_leak_tracker import LeakTracker, diagnostic_calloc
+            LeakTracker.enable()
+            global keep
+            keep = diagnostic_calloc.new("int *")
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    """
+    done = run(code)
+    assert (0, "") == (done.returncode, done.stderr)
