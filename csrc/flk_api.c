@@ -22,6 +22,8 @@
 
 _Static_assert(FLK_WALK == FLK_PATH_WALK && FLK_CURRENT == FLK_SCOPE_NONE &&
                    FLK_NOWHERE == FLK_SCOPE_NOWHERE &&
+                   FLK_SEQUENCE_SHIFT == FLK_TICK_SEQUENCE_SHIFT &&
+                   FLK_TICK_NS == 1 << FLK_TICK_SHIFT &&
                    FLK_IN_HEAP == (int)FLK_LAYER_HEAP &&
                    FLK_IN_MAPPING == (int)FLK_LAYER_MAPPING &&
                    FLK_IN_HANDLE == (int)FLK_LAYER_HANDLE,

@@ -27,6 +27,8 @@ typedef struct flk_block {
 #define FLK_WALK 4294967294   // path: take it from this thread's frames
 #define FLK_CURRENT 4294967295  // scope: the process scope of now
 #define FLK_NOWHERE 4294967294  // scope: do not record
+#define FLK_SEQUENCE_SHIFT 20    // a sequence >> this is its tick, from 1
+#define FLK_TICK_NS 4194304
 
 // --- life ---------------------------------------------------------------
 // Once, at import. `package_folder` ends with a separator. NULL if all is

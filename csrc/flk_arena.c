@@ -7,11 +7,11 @@
 #include "flk_platform.h"
 
 enum { STRIPES = 4 };
-// Chunk sizes: multiples of 16 bytes to 512, of 64 to 2048, of 512 to 8704,
+// Chunk sizes: multiples of 16 bytes to 512, of 64 to 2048, of 512 to 5120,
 // so that little is lost by rounding up.
 enum { SMALL_STEP = 16, SMALL_MAX = 512, SMALL_CLASSES = 32 };
 enum { MIDDLE_STEP = 64, MIDDLE_MAX = 2048, MIDDLE_CLASSES = 24 };
-enum { LARGE_STEP = 512, CLASS_MAX = 8704, LARGE_CLASSES = 13 };
+enum { LARGE_STEP = 512, CLASS_MAX = 5120, LARGE_CLASSES = 6 };
 enum { CLASSES = SMALL_CLASSES + MIDDLE_CLASSES + LARGE_CLASSES };
 
 // The first bytes of each slab. A free chunk's first word links the next.
@@ -106,14 +106,13 @@ size_t flk_arena_usable(size_t bytes) {
 }
 
 // --- slabs -------------------------------------------------------------
+// No large pages: filling one at its first touch takes a millisecond or more.
 static bool map_span(void) {
     size_t bytes = arena.span_next ? arena.span_next : FLK_SPAN_BYTES_MIN;
-    char *span = flk_pages_map(bytes, bytes);  // large pages want alignment
+    char *span = flk_pages_map(bytes, FLK_SLAB_BYTES);
     if (!span)
         return false;
-    if (bytes >= FLK_SPAN_BYTES_MAX)
-        flk_pages_huge(span, bytes);
-    else
+    if (bytes < FLK_SPAN_BYTES_MAX)
         arena.span_next = bytes * 2;
     arena.span = span;
     arena.span_left = bytes;
@@ -265,12 +264,11 @@ void flk_arena_put(void *chunk, size_t bytes) {
     memcpy(chunk, &s->free, sizeof s->free);
     s->free = chunk;
     s->used_count--;
-    // One empty slab stays as a spare, so that a loop at its edge is cheap.
-    bool drop = s->used_count == 0 && (s->next || s->previous);
-    if (drop)
+    // The slabs that slab_drop keeps make a loop at the edge cheap.
+    if (s->used_count == 0) {
         list_remove(list, s);
-    if (drop)
         slab_drop(s);
+    }
     flk_lock_release(&own->lock);
 }
 
@@ -312,13 +310,11 @@ bool flk_arena_check(void) {
     flk_arena_lock_all();
     for (uint32_t i = 0; i < STRIPES; i++)
         for (uint32_t c = 0; c < CLASSES; c++) {
-            uint32_t empty_count = 0;
             for (slab *s = arena.stripes[i].usable[c]; s; s = s->next) {
                 good &= slab_check(s, c) && s->stripe_index == i;
                 good &= !s->next || s->next->previous == s;
-                empty_count += s->used_count == 0;
+                good &= s->used_count > 0;
             }
-            good &= empty_count <= 1;
         }
     flk_arena_unlock_all();
     return good;

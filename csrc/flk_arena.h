@@ -3,8 +3,8 @@
 // Cost:    O(1); one lock a stripe, taken only when a structure grows or shrinks, not by each event.
 // Callers: any thread, inside the guard, any lock held (rank FLK_RANK_ARENA is the highest).
 // Fails:   NULL when no page is left; nothing is changed then.
-// Invariant: a slab is on its class's list of usable slabs exactly if it has a free chunk; used > 0 there,
-//            but for one spare slab a stripe and class. Checked by flk_arena_check().
+// Invariant: a slab is on its class's list of usable slabs exactly if it has a free chunk; used > 0 there.
+//            Checked by flk_arena_check().
 #ifndef FLK_ARENA_H
 #define FLK_ARENA_H
 

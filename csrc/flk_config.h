@@ -61,14 +61,14 @@
 // nanoseconds: 2^22 ns = 4.2 ms, so that a timestamp is good to 10 ms.
 #define FLK_TICK_SHIFT 22
 // Sequence numbers a tick can hold before they run ahead of the clock:
-// 2^24 events in 4.2 ms is 4e9 a second. 56 bits last 208 days.
-#define FLK_TICK_SEQUENCE_SHIFT 24
-// Sequence numbers a thread takes at once.
-#define FLK_SEQUENCE_BLOCK 4096
+// 2^20 events in 4.2 ms is 2.5e8 a second. 56 bits last nine years.
+#define FLK_TICK_SEQUENCE_SHIFT 20
+// Sequence numbers a thread takes at once: 1,024 threads in one tick.
+#define FLK_SEQUENCE_BLOCK 1024
 
 // Memory of the core: a slab serves chunks of one size; a span is what is
 // mapped at once and grows with use between these bounds. Powers of two.
-#define FLK_SLAB_BYTES 32768
+#define FLK_SLAB_BYTES 16384
 #define FLK_SPAN_BYTES_MIN (UINT64_C(1) << 18)
 #define FLK_SPAN_BYTES_MAX (UINT64_C(1) << 21)
 

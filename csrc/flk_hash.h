@@ -15,6 +15,12 @@ static inline uint64_t flk_hash_mix(uint64_t key) {
     return key ^ key >> 29;
 }
 
+// For keys that differ in their lower bits, as neighbours do: one multiply
+// spreads them evenly over the upper bits (Knuth 6.4, Fibonacci hashing).
+static inline uint64_t flk_hash_key(uint64_t key) {
+    return key * UINT64_C(0x9E3779B97F4A7C15);
+}
+
 // A number below `range`, from the low 32 bits.
 static inline uint32_t flk_hash_range(uint64_t hash, uint32_t range) {
     return (uint32_t)(((hash & UINT32_MAX) * range) >> 32);

@@ -1,10 +1,11 @@
-// flk_region.h - the records of one region: granule bytes, then records.     SPDX-License-Identifier: MIT
-// Keeps:   a chunk of the arena: `capacity` one-byte granule numbers (padded to 16), then as many records, in no
-//          order; the granule is found by comparing 16 bytes at once. Levels say how coarse a granule is.
-// Cost:    find O(count / 16); add and remove O(1) but for a regrowth, which moves all records (1,023 at most).
+// flk_region.h - the records of one region: slots found by their granule.    SPDX-License-Identifier: MIT
+// Keeps:   a chunk of the arena: a bit a slot (in use or not), a one-byte granule number a slot, then the records,
+//          in no order; the granule is found by comparing 64 slots at once. Levels say how coarse a granule is.
+// Cost:    find O(slots / 64); add and remove O(1) but for a regrowth, which moves all records (1,023 at most).
+//          A record never moves for another one: a take reads two lines, bits and granules and then the record.
 // Callers: flk_registry.c, holding the shard lock.
-// Fails:   flk_region_add returns NULL when the chunk cannot grow; the region is unchanged.
-// Invariant: count <= capacity; the chunk is NULL exactly when capacity is 0.
+// Fails:   flk_region_grow returns false when the chunk cannot grow; the region is unchanged.
+// Invariant: no bit at or past the capacity; a region without memory has the chunk flk_chunk_none.
 #ifndef FLK_REGION_H
 #define FLK_REGION_H
 
@@ -16,6 +17,13 @@
 #endif
 
 #include "flk_registry.h"
+
+// What each event runs through, compiled for FLK_LEVEL_ALIGNED once more.
+#if defined(__GNUC__)
+#define FLK_HOT inline __attribute__((always_inline))
+#else
+#define FLK_HOT inline
+#endif
 
 // A block of `size` lives in the finest level whose granule it fills, so
 // that blocks of one level never share a granule unless they overlap, and
@@ -30,7 +38,10 @@ typedef enum flk_level {
     FLK_LEVELS,
 } flk_level;
 
-extern const uint8_t flk_level_granule_shift[FLK_LEVELS];
+static inline uint32_t flk_level_granule_shift(flk_level level) {
+    static const uint8_t shifts[FLK_LEVELS] = {4, 0, 10, 18, 26, 34};
+    return shifts[level];
+}
 
 // In coarse levels the address is kept, since the granule does not imply it.
 typedef struct flk_large_record {
@@ -40,11 +51,13 @@ typedef struct flk_large_record {
 
 _Static_assert(sizeof(flk_large_record) == 32, "a record is 32 bytes at most");
 
-// Granule bytes follow the header, then, at `records_offset`, the records.
+// In memory, from below: padding to 16 bytes; a word for each 32 slots, with
+// a bit for each slot in use, the first word last; this, so that bits and
+// granules stand at fixed distances; a granule byte for each slot; and, at
+// `records_offset`, the records.
 typedef struct flk_chunk {
-    uint16_t count;
-    uint16_t capacity;
-    uint32_t records_offset;
+    uint16_t capacity;        // slots
+    uint16_t records_offset;  // from here
     uint8_t granules[];
 } flk_chunk;
 
@@ -55,7 +68,16 @@ typedef struct flk_region {
 
 _Static_assert(sizeof(flk_region) <= 16, "four regions a cache line");
 
-enum { FLK_REGION_RECORDS_MAX = 1023 };
+enum { FLK_REGION_RECORDS_MAX = 1023, FLK_CHUNK_WORD = 32 };
+
+// No slots; read only.
+extern const struct flk_no_chunk {
+    uint32_t used[4];
+    flk_chunk chunk;
+    uint8_t granules[64];
+} flk_no_chunk;
+#define flk_chunk_none ((flk_chunk *)(uintptr_t)&flk_no_chunk.chunk)
+
 
 static inline flk_level flk_level_of(uint64_t address, uint64_t size_bytes) {
     if (FLK_LIKELY(size_bytes < UINT64_C(1) << 10))
@@ -68,28 +90,33 @@ static inline flk_level flk_level_of(uint64_t address, uint64_t size_bytes) {
 }
 
 static inline uint64_t flk_region_number(flk_level level, uint64_t address) {
-    return address >> flk_level_granule_shift[level] >> 8;
+    return address >> flk_level_granule_shift(level) >> 8;
 }
 
+// The number stays in the lower bits: neighbours spread best (flk_hash.h).
 static inline uint64_t flk_region_key(flk_layer layer, flk_level level,
                                       uint64_t region_number) {
-    return region_number << 5 | (uint64_t)level << 2 | (uint64_t)layer;
+    return ((uint64_t)layer | (uint64_t)level << 2) << 59 | region_number;
+}
+
+static inline uint64_t flk_region_key_number(uint64_t key) {
+    return key & (UINT64_MAX >> 5);
 }
 
 static inline flk_level flk_region_level(const flk_region *region) {
-    return (flk_level)(region->key >> 2 & 7);
+    return (flk_level)(region->key >> 61);
 }
 
-static inline uint32_t flk_region_count(const flk_region *region) {
-    return region->chunk ? region->chunk->count : 0;
+static inline uint32_t flk_region_layer(const flk_region *region) {
+    return region->key >> 59 & 3;
 }
 
 static inline uint32_t flk_region_capacity(const flk_region *region) {
-    return region->chunk ? region->chunk->capacity : 0;
+    return region->chunk->capacity;
 }
 
 static inline uint8_t flk_region_granule(flk_level level, uint64_t address) {
-    return (uint8_t)(address >> flk_level_granule_shift[level]);
+    return (uint8_t)(address >> flk_level_granule_shift(level));
 }
 
 // The functions below take the level beside the region, so that the compiler
@@ -111,6 +138,16 @@ static inline flk_record *flk_region_record(const flk_region *region,
     return flk_chunk_record(region->chunk, flk_region_level(region), slot);
 }
 
+static inline uint32_t flk_chunk_words(const flk_chunk *chunk) {
+    return (chunk->capacity + FLK_CHUNK_WORD - 1u) / FLK_CHUNK_WORD;
+}
+
+// Which of the slots 32 * word and following are in use.
+static inline uint32_t *flk_chunk_used(const flk_chunk *chunk,
+                                       uint32_t word) {
+    return (uint32_t *)(uintptr_t)chunk - 1 - word;
+}
+
 static inline void flk_record_copy(flk_record *to, const flk_record *from) {
     // Word by word: a wider load of what was just stored in words would wait
     // for the store (no forwarding).
@@ -123,71 +160,81 @@ static inline void flk_record_copy(flk_record *to, const flk_record *from) {
     out[2] = in[2];
 }
 
-// The next slot from `slot` on whose granule byte is `granule`.
-#define FLK_REGION_NO_SLOT UINT32_MAX
-static inline uint32_t flk_granule_next(const uint8_t *granules,
-                                        uint32_t count, uint8_t granule,
-                                        uint32_t slot) {
+// A bit for each of 32 granule bytes that is `granule`. May read past the
+// last one, but not past the first record.
+static FLK_HOT uint32_t flk_granules_match(const uint8_t *granules,
+                                          uint8_t granule) {
 #if defined(__SSE2__) && !defined(FLK_NO_SIMD)
     const __m128i wanted = _mm_set1_epi8((char)granule);
-    uint32_t skip = ~0u << (slot & 15);
-    for (slot &= ~15u; slot < count; slot += 16, skip = ~0u) {
-        __m128i bytes = _mm_loadu_si128((const __m128i *)(granules + slot));
-        uint32_t hits =
-            (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, wanted)) & skip;
-        if (hits) {
-            slot += (uint32_t)__builtin_ctz(hits);
-            return slot < count ? slot : FLK_REGION_NO_SLOT;
-        }
-    }
-    return FLK_REGION_NO_SLOT;
+    __m128i low = _mm_loadu_si128((const __m128i *)(const void *)granules);
+    __m128i high =
+        _mm_loadu_si128((const __m128i *)(const void *)(granules + 16));
+    return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(low, wanted)) |
+           (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(high, wanted)) << 16;
 #else
-    if (slot >= count)
-        return FLK_REGION_NO_SLOT;
-    const uint8_t *hit = memchr(granules + slot, granule, count - slot);
-    return hit ? (uint32_t)(hit - granules) : FLK_REGION_NO_SLOT;
+    uint32_t hits = 0;
+    for (uint32_t i = 0; i < FLK_CHUNK_WORD; i++)
+        hits |= (uint32_t)(granules[i] == granule) << i;
+    return hits;
 #endif
 }
 
-// The slot of the record at `address`, moving ones only if `moving`;
-// FLK_REGION_NO_SLOT if there is none.
-static inline uint32_t flk_region_find(const flk_region *region,
-                                       flk_level level, uint64_t address,
-                                       bool moving) {
-    const flk_chunk *chunk = region->chunk;
-    if (FLK_UNLIKELY(!chunk))
-        return FLK_REGION_NO_SLOT;
-    uint8_t granule = flk_region_granule(level, address);
-    uint32_t slot = flk_granule_next(chunk->granules, chunk->count, granule, 0);
-    while (slot != FLK_REGION_NO_SLOT) {
-        const flk_record *record = flk_chunk_record(chunk, level, slot);
-        bool is_moving = record->flags & FLK_RECORD_MOVING;
-        if (FLK_LIKELY(is_moving == moving) &&
-            (level < FLK_LEVEL_1K ||
-             ((const flk_large_record *)(const void *)record)->address ==
-                 address))
-            break;
-        slot = flk_granule_next(chunk->granules, chunk->count, granule,
-                                slot + 1);
+// The slots in use of the first 64 that have this granule. Both words at
+// once: which of them has it cannot be foretold.
+static FLK_HOT uint64_t flk_chunk_hits(const flk_chunk *chunk, uint8_t granule) {
+    uint64_t hits = flk_granules_match(chunk->granules, granule) &
+                    *flk_chunk_used(chunk, 0);
+    if (chunk->capacity > FLK_CHUNK_WORD) {
+        uint32_t more = flk_granules_match(chunk->granules + FLK_CHUNK_WORD,
+                                           granule);
+        more &= *flk_chunk_used(chunk, 1);
+        hits |= (uint64_t)more << FLK_CHUNK_WORD;
     }
-    return slot;
+    return hits;
 }
 
-// Room for one more record: the chunk may grow. `moved` is raised by the
-// records that had to move. False without memory.
-bool flk_region_grow(flk_region *region, uint64_t *moved);
-// Gives memory back after a removal.
-void flk_region_shrink(flk_region *region);
+// The slot of the record at `address` that is not moving (or is);
+// FLK_REGION_NO_SLOT if there is none.
+#define FLK_REGION_NO_SLOT UINT32_MAX
+uint32_t flk_region_search(const flk_region *region, flk_level level,
+                           uint64_t address, bool moving);
 
-// A place for one more record, its address set; NULL without memory.
-static inline flk_record *flk_region_add(flk_region *region, flk_level level,
-                                         uint64_t address, uint64_t *moved) {
-    if (FLK_UNLIKELY(!region->chunk ||
-                     region->chunk->count == region->chunk->capacity) &&
-        !flk_region_grow(region, moved))
-        return NULL;
-    flk_chunk *chunk = region->chunk;
-    uint32_t slot = chunk->count++;
+// The same for one that is not moving, short for levels of small blocks.
+static FLK_HOT uint32_t flk_region_find(const flk_region *region, flk_level level,
+                                 uint64_t address) {
+    const flk_chunk *chunk = region->chunk;
+    if (level >= FLK_LEVEL_1K)
+        return flk_region_search(region, level, address, false);
+    uint64_t hits = flk_chunk_hits(chunk, flk_region_granule(level, address));
+    if (hits) {
+        uint32_t slot = (uint32_t)__builtin_ctzll(hits);
+        if (FLK_LIKELY(!(flk_chunk_record(chunk, level, slot)->flags &
+                         FLK_RECORD_MOVING)))
+            return slot;
+    } else if (FLK_LIKELY(chunk->capacity <= 2 * FLK_CHUNK_WORD)) {
+        return FLK_REGION_NO_SLOT;
+    }
+    return flk_region_search(region, level, address, false);
+}
+
+// A slot that is not in use: the lowest; from the capacity on there is none.
+static FLK_HOT uint32_t flk_chunk_free_slot(const flk_chunk *chunk) {
+    uint32_t first = 0, used;
+    do {
+        used = *flk_chunk_used(chunk, first / FLK_CHUNK_WORD);
+        if (FLK_LIKELY(~used))
+            return first + (uint32_t)__builtin_ctz(~used);
+        first += FLK_CHUNK_WORD;
+    } while (first < chunk->capacity);
+    return first;
+}
+
+// Takes a slot into use. The caller fills the record in.
+static FLK_HOT flk_record *flk_chunk_use(flk_chunk *chunk, flk_level level,
+                                        uint64_t address, uint32_t slot) {
+    FLK_ASSERT(slot < chunk->capacity);
+    *flk_chunk_used(chunk, slot / FLK_CHUNK_WORD) |=
+        1u << slot % FLK_CHUNK_WORD;
     chunk->granules[slot] = flk_region_granule(level, address);
     flk_record *record = flk_chunk_record(chunk, level, slot);
     if (level >= FLK_LEVEL_1K)
@@ -195,26 +242,23 @@ static inline flk_record *flk_region_add(flk_region *region, flk_level level,
     return record;
 }
 
-// Takes a record out; the last one takes its slot. Returns how many are left.
-static inline uint32_t flk_region_remove(flk_region *region, flk_level level,
-                                         uint32_t slot) {
-    flk_chunk *chunk = region->chunk;
-    uint32_t last = --chunk->count;
-    FLK_ASSERT(slot <= last);
-    if (slot != last) {
-        chunk->granules[slot] = chunk->granules[last];
-        flk_record *to = flk_chunk_record(chunk, level, slot);
-        const flk_record *from = flk_chunk_record(chunk, level, last);
-        if (level >= FLK_LEVEL_1K)
-            ((flk_large_record *)(void *)to)->address =
-                ((const flk_large_record *)(const void *)from)->address;
-        flk_record_copy(to, from);
-    }
-    if (FLK_UNLIKELY(last * 3 + 24 < chunk->capacity))
-        flk_region_shrink(region);
-    return last;
+// Takes a record out. True if its word of slots is empty now: the region may
+// be empty or want a smaller chunk (flk_region_thin).
+static FLK_HOT bool flk_region_remove(flk_region *region, uint32_t slot) {
+    uint32_t *used = flk_chunk_used(region->chunk, slot / FLK_CHUNK_WORD);
+    FLK_ASSERT(*used >> slot % FLK_CHUNK_WORD & 1);
+    *used &= ~(1u << slot % FLK_CHUNK_WORD);
+    return *used == 0;
 }
 
+// Room for one more record: the chunk grows. `moved` is raised by the records
+// that had to move. False without memory.
+bool flk_region_grow(flk_region *region, uint64_t *moved);
+// Gives memory back where it pays; returns the number of records.
+uint32_t flk_region_thin(flk_region *region);
+uint32_t flk_region_count(const flk_region *region);
+// The first slot in use from `slot` on, or FLK_REGION_NO_SLOT.
+uint32_t flk_region_next(const flk_region *region, uint32_t slot);
 uint64_t flk_region_address(const flk_region *region, uint32_t slot);
 void flk_region_free(flk_region *region);
 bool flk_region_check(const flk_region *region);

@@ -26,18 +26,19 @@ typedef struct held {
     uint32_t slot;
 } held;
 
-static inline bool lock_record_in(held *h, flk_layer layer, flk_level level,
+static FLK_HOT bool lock_record_in(held *h, flk_layer layer, flk_level level,
                                   uint64_t address) {
     h->spot = flk_spot_of(layer, level, address);
     h->level = level;
     flk_lock_take(&h->spot.shard->lock);
-    h->record = flk_shard_find(&h->spot, level, false, &h->region, &h->slot);
+    h->record = flk_shard_find(&h->spot, level, &h->region, &h->slot);
     if (FLK_LIKELY(h->record != NULL))
         return true;
     flk_lock_release(&h->spot.shard->lock);
     return false;
 }
 
+// Locks the shard that has a record at the address, the finest level first.
 static FLK_NOINLINE bool lock_record_of(held *h, uint32_t levels,
                                         flk_layer layer, uint64_t address) {
     for (; levels; levels &= levels - 1)
@@ -47,27 +48,8 @@ static FLK_NOINLINE bool lock_record_of(held *h, uint32_t levels,
     return false;
 }
 
-// Locks the shard that has a record at the address, the finest level first.
-static inline bool lock_record(held *h, flk_layer layer, uint64_t address) {
-    uint32_t levels = levels_of(address);
-    if (FLK_LIKELY(levels & 1 << FLK_LEVEL_ALIGNED) &&
-        FLK_LIKELY(lock_record_in(h, layer, FLK_LEVEL_ALIGNED, address)))
-        return true;
-    return lock_record_of(h, levels & ~(1u << FLK_LEVEL_ALIGNED), layer,
-                          address);
-}
-
 static inline void unlock_record(const held *h) {
     flk_lock_release(&h->spot.shard->lock);
-}
-
-// The usual level has a copy of its own of what follows.
-static inline void remove_record(const held *h) {
-    if (FLK_LIKELY(h->level == FLK_LEVEL_ALIGNED))
-        flk_shard_remove(h->spot.shard, FLK_LEVEL_ALIGNED, h->region,
-                         h->slot);
-    else
-        flk_shard_remove(h->spot.shard, h->level, h->region, h->slot);
 }
 
 // Records of other levels at this address are missed frees.
@@ -76,42 +58,42 @@ static FLK_NOINLINE bool purge_levels(uint32_t levels, flk_layer layer,
                                       flk_registry_event on_remove,
                                       void *context) {
     bool found = false;
-    held h;
-    while (lock_record_of(&h, levels, layer, address)) {
+    for (held h; lock_record_of(&h, levels, layer, address); found = true) {
         on_remove(h.record, context);
-        remove_record(&h);
+        flk_shard_remove(h.spot.shard, h.region, h.slot);
         unlock_record(&h);
-        found = true;
     }
     return found;
 }
 
 // --- insert, find, take ------------------------------------------------
-static inline flk_status insert_locked(const flk_spot *s, flk_level level,
-                                       const flk_record *record,
-                                       flk_registry_event on_insert,
-                                       flk_registry_event on_remove,
-                                       void *context, bool *replaced) {
+static FLK_HOT flk_status insert_locked(const flk_spot *s, flk_level level,
+                                 const flk_record *record,
+                                 flk_registry_event on_insert,
+                                 flk_registry_event on_remove, void *context,
+                                 bool *replaced) {
     flk_region *region;
     uint32_t slot;
-    flk_status status = FLK_OK;
-    flk_record *place = flk_shard_find(s, level, false, &region, &slot);
+    flk_record *place = flk_shard_find(s, level, &region, &slot);
     if (FLK_UNLIKELY(place != NULL)) {
         on_remove(place, context);
         *replaced = true;
-    } else if (!(place = flk_shard_add(s, level, region, &status))) {
-        return status;
+    } else if (FLK_UNLIKELY(!(place = flk_shard_add(s, level, region)))) {
+        flk_status status = FLK_OK;
+        place = flk_shard_add_growing(*s, level, region, &status);
+        if (!place)
+            return status;
     }
     flk_record_copy(place, record);
     on_insert(place, context);
     return FLK_OK;
 }
 
-static inline flk_status insert_at(flk_layer layer, flk_level level,
-                                   uint64_t address, const flk_record *record,
-                                   flk_registry_event on_insert,
-                                   flk_registry_event on_remove,
-                                   void *context, bool *replaced) {
+static FLK_HOT flk_status insert_at(flk_layer layer, flk_level level,
+                             uint64_t address, const flk_record *record,
+                             flk_registry_event on_insert,
+                             flk_registry_event on_remove, void *context,
+                             bool *replaced) {
     flk_spot s = flk_spot_of(layer, level, address);
     flk_lock_take(&s.shard->lock);
     flk_status status = insert_locked(&s, level, record, on_insert, on_remove,
@@ -120,53 +102,84 @@ static inline flk_status insert_at(flk_layer layer, flk_level level,
     return status;
 }
 
-static FLK_NOINLINE flk_status insert_large(flk_layer layer, flk_level level,
-                                            uint64_t address,
+static FLK_NOINLINE flk_status insert_other(flk_layer layer, uint64_t address,
                                             const flk_record *record,
                                             flk_registry_event on_insert,
                                             flk_registry_event on_remove,
                                             void *context, bool *replaced) {
+    flk_level level = flk_level_of(address, record->size_bytes);
+    *replaced = purge_levels(levels_of(address) & ~(1u << level), layer,
+                             address, on_remove, context);
     return insert_at(layer, level, address, record, on_insert, on_remove,
                      context, replaced);
 }
 
+// Here and below the usual level has a copy of the code of its own.
 flk_status flk_registry_insert(flk_layer layer, uint64_t address,
                                const flk_record *record,
                                flk_registry_event on_insert,
                                flk_registry_event on_remove, void *context,
                                bool *replaced) {
-    flk_level level = flk_level_of(address, record->size_bytes);
-    uint32_t others = levels_of(address) & ~(1u << level);
+    uint32_t others = levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED);
+    if (FLK_UNLIKELY(flk_level_of(address, record->size_bytes) !=
+                     FLK_LEVEL_ALIGNED))
+        return insert_other(layer, address, record, on_insert, on_remove,
+                            context, replaced);
     *replaced = FLK_UNLIKELY(others) && purge_levels(others, layer, address,
                                                      on_remove, context);
-    if (FLK_UNLIKELY(level != FLK_LEVEL_ALIGNED))
-        return insert_large(layer, level, address, record, on_insert,
-                            on_remove, context, replaced);
     return insert_at(layer, FLK_LEVEL_ALIGNED, address, record, on_insert,
                      on_remove, context, replaced);
 }
 
+static FLK_HOT bool find_held(const held *h, flk_record *out) {
+    flk_record_copy(out, h->record);
+    unlock_record(h);
+    return true;
+}
+
+static FLK_NOINLINE bool find_other(flk_layer layer, uint64_t address,
+                                    flk_record *out) {
+    uint32_t levels = levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED);
+    held h;
+    return lock_record_of(&h, levels, layer, address) && find_held(&h, out);
+}
+
 bool flk_registry_find(flk_layer layer, uint64_t address, flk_record *out) {
     held h;
-    if (!lock_record(&h, layer, address))
-        return false;
-    flk_record_copy(out, h.record);
-    unlock_record(&h);
-    return true;
+    if (FLK_LIKELY(!(address & 15)) &&
+        FLK_LIKELY(lock_record_in(&h, layer, FLK_LEVEL_ALIGNED, address)))
+        return find_held(&h, out);
+    return find_other(layer, address, out);
+}
+
+static FLK_HOT flk_taken take_held(const held *h, flk_registry_judge judge,
+                                  void *context, flk_record *out) {
+    flk_record_copy(out, h->record);
+    flk_taken taken = judge(h->record, context) ? FLK_TAKEN : FLK_KEPT;
+    if (FLK_LIKELY(taken == FLK_TAKEN))
+        flk_shard_remove(h->spot.shard, h->region, h->slot);
+    unlock_record(h);
+    return taken;
+}
+
+static FLK_NOINLINE flk_taken take_other(flk_layer layer, uint64_t address,
+                                         flk_registry_judge judge,
+                                         void *context, flk_record *out) {
+    uint32_t levels = levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED);
+    held h;
+    return lock_record_of(&h, levels, layer, address)
+               ? take_held(&h, judge, context, out)
+               : FLK_ABSENT;
 }
 
 flk_taken flk_registry_take(flk_layer layer, uint64_t address,
                             flk_registry_judge judge, void *context,
                             flk_record *out) {
     held h;
-    if (!lock_record(&h, layer, address))
-        return FLK_ABSENT;
-    flk_record_copy(out, h.record);
-    flk_taken taken = judge(h.record, context) ? FLK_TAKEN : FLK_KEPT;
-    if (FLK_LIKELY(taken == FLK_TAKEN))
-        remove_record(&h);
-    unlock_record(&h);
-    return taken;
+    if (FLK_LIKELY(!(address & 15)) &&
+        FLK_LIKELY(lock_record_in(&h, layer, FLK_LEVEL_ALIGNED, address)))
+        return take_held(&h, judge, context, out);
+    return take_other(layer, address, judge, context, out);
 }
 
 // --- watching moves ----------------------------------------------------
@@ -190,7 +203,7 @@ flk_taken flk_registry_move_begin(flk_layer layer, uint64_t address,
                                   flk_registry_judge judge, void *context,
                                   flk_record *out) {
     held h;
-    if (!lock_record(&h, layer, address))
+    if (!lock_record_of(&h, levels_of(address), layer, address))
         return FLK_ABSENT;
     flk_record_copy(out, h.record);
     flk_taken taken = judge(h.record, context) ? FLK_TAKEN : FLK_KEPT;
@@ -204,10 +217,12 @@ flk_taken flk_registry_move_begin(flk_layer layer, uint64_t address,
 static flk_record *moving_find(const flk_spot *s, uint64_t sequence,
                                flk_region **region, uint32_t *slot) {
     *region = flk_shard_region(s);
-    for (*slot = 0; *region && *slot < flk_region_count(*region); ++*slot) {
+    *slot = *region ? flk_region_next(*region, 0) : FLK_REGION_NO_SLOT;
+    while (*slot != FLK_REGION_NO_SLOT) {
         flk_record *record = flk_region_record(*region, *slot);
         if (record->sequence == sequence && record->flags & FLK_RECORD_MOVING)
             return record;
+        *slot = flk_region_next(*region, *slot + 1);
     }
     return NULL;
 }
@@ -238,8 +253,8 @@ static void unlock_two(flk_shard *a, flk_shard *b) {
 }
 
 // Both shards locked: the moving record goes out, then in at its new place.
-static flk_status move_locked(const flk_spot *from, flk_level from_level,
-                              const flk_spot *to, flk_level to_level,
+static flk_status move_locked(const flk_spot *from, const flk_spot *to,
+                              flk_level to_level,
                               uint64_t sequence, uint64_t size_bytes,
                               flk_registry_event on_resize,
                               flk_registry_event on_remove, void *context,
@@ -252,7 +267,7 @@ static flk_status move_locked(const flk_spot *from, flk_level from_level,
         atomic_fetch_add(&watch.moves, 1);
     flk_record record = *old;
     record.flags &= (uint8_t)~FLK_RECORD_MOVING;
-    flk_shard_remove(from->shard, from_level, region, slot);
+    flk_shard_remove(from->shard, region, slot);
     flk_record before = record;
     record.size_bytes = size_bytes & FLK_SIZE_MAX;
     flk_status status = FLK_LIMIT;  // a size that no record can hold
@@ -277,9 +292,9 @@ flk_status flk_registry_move(flk_layer layer, uint64_t old_address,
     flk_spot from = flk_spot_of(layer, from_level, old_address);
     flk_spot to = flk_spot_of(layer, to_level, new_address);
     lock_two(from.shard, to.shard);
-    flk_status status = move_locked(&from, from_level, &to, to_level,
-                                    moving->sequence, size_bytes, on_resize,
-                                    on_remove, context, replaced);
+    flk_status status = move_locked(&from, &to, to_level, moving->sequence,
+                                    size_bytes, on_resize, on_remove,
+                                    context, replaced);
     unlock_two(from.shard, to.shard);
     return status;
 }

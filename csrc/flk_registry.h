@@ -1,15 +1,15 @@
 // flk_registry.h - what is at this address, and which block contains it.     SPDX-License-Identifier: MIT
 // Keeps:   a record for each live block, keyed by (address, layer). Blocks are grouped by the region their
-//          address lies in (4 KiB for small ones); a region is an array of one-byte granule numbers and an array
-//          of records in no order. Larger blocks live in coarser levels, so that a containing block is at most
+//          address lies in (4 KiB for small ones); a region is a bit and a granule number of one byte a slot, and
+//          records in no order. Larger blocks live in coarser levels, so that a containing block is at most
 //          a few regions away. The address of a small block is not stored: region and granule say it.
 // Cost:    insert, find, take: one probe and one shard lock, O(1); an insert moves at most FLK_SHARD_REGIONS_MAX
-//          entries of 16 bytes and 256 records, and maps at most two pieces of memory. 24 bytes a record (32
-//          from 1 KiB on) and 1 a granule; no tombstones; shrinks.
+//          entries of 16 bytes and 1,023 records, and maps at most two pieces of memory. 24 bytes a record (32
+//          from 1 KiB on) and 9 bits a slot; no tombstones; shrinks.
 // Callers: any thread, inside the guard, GIL not needed. Lock rank: FLK_RANK_SHARD.
 // Fails:   limit or no page left: FLK_LIMIT, FLK_NO_MEMORY; the table is unchanged.
-// Invariant: at most one record not marked moving for each (address, layer); an entry's chunk holds its count of
-//            records; a shard keeps at most one empty region. Checked by flk_registry_check().
+// Invariant: at most one record not marked moving for each (address, layer); no bit past a chunk's slots;
+//            a shard keeps at most one empty region. Checked by flk_registry_check().
 // Source:  grouping by page after heaptrack's PointerMap (prior measurements in shared/design.md section 6).
 #ifndef FLK_REGISTRY_H
 #define FLK_REGISTRY_H

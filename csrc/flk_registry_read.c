@@ -11,7 +11,8 @@ static const uint8_t regions_back[FLK_LEVELS] = {1, 4, 1, 1, 1, 1};
 // The nearest record of the region that starts below and reaches over.
 static void containing_in(const flk_region *region, flk_layer layer,
                           uint64_t address, flk_entry *out, bool *found) {
-    for (uint32_t i = 0; i < flk_region_count(region); i++) {
+    for (uint32_t i = flk_region_next(region, 0); i != FLK_REGION_NO_SLOT;
+         i = flk_region_next(region, i + 1)) {
         const flk_record *record = flk_region_record(region, i);
         uint64_t start = flk_region_address(region, i);
         // Where a moving block lay another one may lie by now.
@@ -51,11 +52,14 @@ static void visit_locked(flk_shard *sh, flk_registry_visitor visit,
                          void *context) {
     for (uint32_t i = 0; i < sh->capacity; i++) {
         const flk_region *region = &sh->regions[i];
-        uint32_t count = region->key ? flk_region_count(region) : 0;
-        for (uint32_t slot = 0; slot < count; slot++) {
+        if (!region->key)
+            continue;
+        for (uint32_t slot = flk_region_next(region, 0);
+             slot != FLK_REGION_NO_SLOT;
+             slot = flk_region_next(region, slot + 1)) {
             flk_record *record = flk_region_record(region, slot);
             flk_entry entry = {flk_region_address(region, slot), *record,
-                               (uint32_t)(region->key & 3)};
+                               flk_region_layer(region)};
             visit(&entry, context);
             *record = entry.record;
         }

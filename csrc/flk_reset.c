@@ -85,9 +85,15 @@ typedef struct reset_view {
     uint32_t above;  // where the books go on above the view
 } reset_view;
 
+// The process also forgets what no view can show any more.
+static bool is_scope_in(uint32_t scope, uint32_t view) {
+    return flk_scope_is_within(scope, view) ||
+           (view == FLK_SCOPE_PROCESS && flk_scope_is_unseen(scope));
+}
+
 static bool is_in_view(const flk_record *record, uint32_t view) {
     return flk_tracker_is_shown(record, false) &&
-           flk_scope_is_within(record->scope, view);
+           is_scope_in((uint32_t)record->scope, view);
 }
 
 static void forget(flk_entry *entry, void *context) {
@@ -102,7 +108,7 @@ static void forget(flk_entry *entry, void *context) {
 
 static void clear_scope(uint32_t scope, void *context) {
     const reset_view *r = context;
-    if (flk_scope_is_within(scope, r->view))
+    if (is_scope_in(scope, r->view))
         flk_account_clear_scope_held(scope);
 }
 

@@ -33,6 +33,10 @@ uint32_t flk_scope_parent(uint32_t scope);
 // Is `scope` in the view of `view` (the same or below, not isolated)?
 bool flk_scope_is_within(uint32_t scope, uint32_t view);
 
+// Is the scope in nobody's view: isolated from the process, and the object
+// that could show it gone?
+bool flk_scope_is_unseen(uint32_t scope);
+
 // Numbers in use, the process not counted; those of them only live blocks
 // still hold.
 uint32_t flk_scope_count(void);

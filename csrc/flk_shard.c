@@ -20,7 +20,7 @@ static flk_status table_resize(flk_shard *sh, uint32_t capacity) {
     for (uint32_t i = 0; i < sh->capacity; i++) {
         uint64_t key = sh->regions[i].key;
         if (key)
-            grown.regions[flk_shard_place(&grown, key, flk_hash_mix(key))] =
+            grown.regions[flk_shard_place(&grown, key, flk_hash_key(key))] =
                 sh->regions[i];
     }
     flk_arena_put(sh->regions, sh->capacity * sizeof(flk_region));
@@ -36,7 +36,7 @@ static void place_clear(flk_shard *sh, uint32_t gap) {
         i = i + 1 == sh->capacity ? 0 : i + 1;
         if (!sh->regions[i].key)
             break;
-        uint32_t home = flk_hash_range(flk_hash_mix(sh->regions[i].key),
+        uint32_t home = flk_shard_home(flk_hash_key(sh->regions[i].key),
                                        sh->capacity);
         bool stays = gap <= i ? gap < home && home <= i
                               : gap < home || home <= i;
@@ -49,7 +49,7 @@ static void place_clear(flk_shard *sh, uint32_t gap) {
 }
 
 static void region_drop(flk_shard *sh, uint64_t key) {
-    uint32_t place = flk_shard_place(sh, key, flk_hash_mix(key));
+    uint32_t place = flk_shard_place(sh, key, flk_hash_key(key));
     flk_region *region = &sh->regions[place];
     FLK_ASSERT(region->key == key && flk_region_count(region) == 0);
     flk_region_free(region);
@@ -61,47 +61,75 @@ static void region_drop(flk_shard *sh, uint64_t key) {
 
 // One empty region a shard is kept, so that a loop of malloc and free does
 // not make and drop it each time; the one before it goes.
-void flk_shard_region_emptied(flk_shard *sh, uint64_t key) {
+static void region_keep_empty(flk_shard *sh, uint64_t key) {
     uint64_t before = sh->empty_key;
     sh->empty_key = key;
     if (before && before != key)
         region_drop(sh, before);
 }
 
-flk_region *flk_shard_add_region(const flk_spot *s, uint64_t *moved,
-                                 flk_status *status) {
+void flk_shard_thin(flk_shard *sh, flk_region *region) {
+    if (flk_region_thin(region) == 0)
+        region_keep_empty(sh, region->key);
+}
+
+static flk_status table_make_room(flk_shard *sh, uint64_t *moved) {
+    if ((sh->region_count + 1) * 8 <= sh->capacity * 7)
+        return FLK_OK;
+    uint32_t capacity = sh->capacity + (sh->capacity / 4 | 4);
+    if (capacity > FLK_SHARD_REGIONS_MAX &&
+        sh->capacity < FLK_SHARD_REGIONS_MAX)
+        capacity = FLK_SHARD_REGIONS_MAX;
+    *moved += sh->region_count;
+    return table_resize(sh, capacity);
+}
+
+// A region for the spot, empty for now.
+static flk_region *region_new(const flk_spot *s, uint64_t *moved,
+                              flk_status *status) {
     flk_shard *sh = s->shard;
-    if ((sh->region_count + 1) * 4 > sh->capacity * 3) {
-        uint32_t capacity = sh->capacity + (sh->capacity / 2 | 4);
-        if (capacity > FLK_SHARD_REGIONS_MAX &&
-            sh->capacity < FLK_SHARD_REGIONS_MAX)
-            capacity = FLK_SHARD_REGIONS_MAX;
-        *status = table_resize(sh, capacity);
-        if (*status != FLK_OK)
-            return NULL;
-        *moved += sh->region_count;
-    }
+    *status = table_make_room(sh, moved);
+    if (*status != FLK_OK)
+        return NULL;
     flk_region *region = &sh->regions[flk_shard_place(sh, s->key, s->hash)];
-    *region = (flk_region){s->key, NULL};
+    *region = (flk_region){s->key, flk_chunk_none};
     sh->region_count++;
     uint32_t bit = 1u << flk_region_level(region);
     if (!(atomic_load_explicit(&flk_levels_used, memory_order_relaxed) & bit))
         atomic_fetch_or_explicit(&flk_levels_used, bit, memory_order_relaxed);
-    flk_shard_region_emptied(sh, s->key);  // may move it
+    region_keep_empty(sh, s->key);  // may move it
     return &sh->regions[flk_shard_place(sh, s->key, s->hash)];
+}
+
+flk_record *flk_shard_add_growing(flk_spot s, flk_level level,
+                                  flk_region *region, flk_status *status) {
+    uint64_t moved = 0;
+    if (!region && !(region = region_new(&s, &moved, status)))
+        return NULL;
+    uint32_t slot = flk_region_capacity(region);
+    if (!flk_region_grow(region, &moved)) {
+        *status = FLK_NO_MEMORY;
+        return NULL;
+    }
+    if (s.shard->empty_key == s.key)
+        s.shard->empty_key = 0;
+    if (moved > s.shard->longest_move)
+        s.shard->longest_move = moved;
+    s.shard->record_count++;
+    return flk_chunk_use(region->chunk, level, s.address, slot);
 }
 
 // --- check -------------------------------------------------------------
 // No empty place between a region's home and where it stands.
 static bool place_check(const flk_shard *sh, uint32_t place) {
     uint64_t key = sh->regions[place].key;
-    uint64_t hash = flk_hash_mix(key);
+    uint64_t hash = flk_hash_key(key);
     return &flk_shards[hash >> 54] == sh &&
            flk_shard_place(sh, key, hash) == place;
 }
 
 bool flk_shard_check(flk_shard *sh) {
-    bool good = sh->region_count * 4 <= sh->capacity * 3;
+    bool good = sh->region_count * 8 <= sh->capacity * 7;
     uint32_t region_count = 0;
     uint64_t record_count = 0;
     for (uint32_t i = 0; good && i < sh->capacity; i++) {

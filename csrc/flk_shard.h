@@ -1,5 +1,5 @@
 // flk_shard.h - one shard of the registry: a table of regions.               SPDX-License-Identifier: MIT
-// Keeps:   regions by key, in open addressing with linear probing, at most 3/4 full; at most one of them is
+// Keeps:   regions by key, in open addressing with linear probing, at most 7/8 full; at most one of them is
 //          empty, so that a loop of malloc and free does not make and drop its region each time.
 // Cost:    find one probe; a region added may move all entries of the shard (FLK_SHARD_REGIONS_MAX at most).
 // Callers: flk_registry.c and flk_registry_read.c, holding the shard's lock. Lock rank: FLK_RANK_SHARD.
@@ -43,7 +43,7 @@ typedef struct flk_spot {
 static inline flk_spot flk_spot_of_region(flk_layer layer, flk_level level,
                                           uint64_t number) {
     flk_spot s = {.key = flk_region_key(layer, level, number)};
-    s.hash = flk_hash_mix(s.key);
+    s.hash = flk_hash_key(s.key);
     s.shard = &flk_shards[s.hash >> 54];
     return s;
 }
@@ -56,16 +56,21 @@ static inline flk_spot flk_spot_of(flk_layer layer, flk_level level,
     return s;
 }
 
+// The upper ten bits chose the shard.
+static inline uint32_t flk_shard_home(uint64_t hash, uint32_t capacity) {
+    return flk_hash_range(hash >> 22, capacity);
+}
+
 // The place of the region, or the empty place where it belongs.
-static inline uint32_t flk_shard_place(const flk_shard *shard, uint64_t key,
+static FLK_HOT uint32_t flk_shard_place(const flk_shard *shard, uint64_t key,
                                        uint64_t hash) {
-    uint32_t i = flk_hash_range(hash, shard->capacity);
+    uint32_t i = flk_shard_home(hash, shard->capacity);
     while (shard->regions[i].key && shard->regions[i].key != key)
         i = i + 1 == shard->capacity ? 0 : i + 1;
     return i;
 }
 
-static inline flk_region *flk_shard_region(const flk_spot *s) {
+static FLK_HOT flk_region *flk_shard_region(const flk_spot *s) {
     if (FLK_UNLIKELY(!s->shard->capacity))
         return NULL;
     flk_region *region =
@@ -73,52 +78,46 @@ static inline flk_region *flk_shard_region(const flk_spot *s) {
     return region->key ? region : NULL;
 }
 
-// The record at the spot's address, moving ones only if `moving`.
-static inline flk_record *flk_shard_find(const flk_spot *s, flk_level level,
-                                         bool moving, flk_region **region,
+// The record at the spot's address that is not moving.
+static FLK_HOT flk_record *flk_shard_find(const flk_spot *s, flk_level level,
+                                         flk_region **region,
                                          uint32_t *slot) {
     *region = flk_shard_region(s);
     if (!*region)
         return NULL;
-    *slot = flk_region_find(*region, level, s->address, moving);
+    *slot = flk_region_find(*region, level, s->address);
     return *slot == FLK_REGION_NO_SLOT
                ? NULL
                : flk_chunk_record((*region)->chunk, level, *slot);
 }
 
-// A region gets its first record, or its last one went.
-flk_region *flk_shard_add_region(const flk_spot *s, uint64_t *moved,
-                                 flk_status *status);
-void flk_shard_region_emptied(flk_shard *shard, uint64_t key);
+// A word of the region's slots became empty.
+void flk_shard_thin(flk_shard *shard, flk_region *region);
+// A place for one more record at the spot, whose region (NULL: none yet) is
+// full; NULL with the reason in `status`.
+flk_record *flk_shard_add_growing(flk_spot s, flk_level level,
+                                  flk_region *region, flk_status *status);
 
-// A place for one more record at the spot, whose region (or NULL) is known;
-// NULL with the reason in `status`.
-static inline flk_record *flk_shard_add(const flk_spot *s, flk_level level,
-                                        flk_region *region,
-                                        flk_status *status) {
-    uint64_t moved = 0;
-    if (FLK_UNLIKELY(!region) &&
-        !(region = flk_shard_add_region(s, &moved, status)))
+// A place for one more record at the spot in a region with room, or NULL.
+static FLK_HOT flk_record *flk_shard_add(const flk_spot *s, flk_level level,
+                                  flk_region *region) {
+    if (FLK_UNLIKELY(!region))
         return NULL;
-    flk_record *record = flk_region_add(region, level, s->address,
-                                        &moved);
-    if (FLK_UNLIKELY(!record)) {
-        *status = FLK_NO_MEMORY;
+    flk_chunk *chunk = region->chunk;
+    uint32_t slot = flk_chunk_free_slot(chunk);
+    if (FLK_UNLIKELY(slot >= chunk->capacity))
         return NULL;
-    }
-    if (s->shard->empty_key == s->key)
+    if (FLK_UNLIKELY(s->shard->empty_key == s->key))
         s->shard->empty_key = 0;
-    if (FLK_UNLIKELY(moved > s->shard->longest_move))
-        s->shard->longest_move = moved;
     s->shard->record_count++;
-    return record;
+    return flk_chunk_use(chunk, level, s->address, slot);
 }
 
-static inline void flk_shard_remove(flk_shard *shard, flk_level level,
-                                    flk_region *region, uint32_t slot) {
+static FLK_HOT void flk_shard_remove(flk_shard *shard, flk_region *region,
+                                    uint32_t slot) {
     shard->record_count--;
-    if (flk_region_remove(region, level, slot) == 0)
-        flk_shard_region_emptied(shard, region->key);
+    if (FLK_UNLIKELY(flk_region_remove(region, slot)))
+        flk_shard_thin(shard, region);
 }
 
 bool flk_shard_check(flk_shard *shard);

@@ -56,6 +56,15 @@ uint32_t flk_threads_live_count(void) {
     return count;
 }
 
+bool flk_threads_use_scope(uint32_t scope) {
+    bool used = false;
+    flk_lock_take(&threads.lock);
+    for (flk_thread *t = threads.first; t; t = t->next)
+        used |= atomic_load(&t->scope_in_use) == scope;
+    flk_lock_release(&threads.lock);
+    return used;
+}
+
 uint64_t flk_thread_ident_of(uint32_t number) {
     uint64_t ident = 0;
     flk_lock_take(&threads.lock);

@@ -36,6 +36,10 @@ typedef struct flk_thread {
     flk_cell *cached_scope_cell, *cached_type_cell;
     // The scope Python code set last, and the context it was set in.
     uint32_t context_scope, context_serial;
+    // The process scope an event of this thread is about to be recorded in,
+    // else 0: its number is not given out again meanwhile (a hazard pointer:
+    // Michael, 2004). Written by the owner, read by flk_scope_drop.
+    atomic_uint scope_in_use;
     const void *context;
     uint64_t context_version;
     struct flk_thread *next, *previous;  // FLK_RANK_THREADS
@@ -49,6 +53,8 @@ flk_thread *flk_thread_enter(void);
 void flk_thread_leave(flk_thread *thread);
 bool flk_thread_is_inside(void);
 
+// Does an event of any thread hold on to this process scope?
+bool flk_threads_use_scope(uint32_t scope);
 // Under the lock of the list.
 void flk_threads_lock(void);
 void flk_threads_unlock(void);

@@ -78,9 +78,30 @@ static bool judge_free(const flk_record *record, void *context) {
 }
 
 // --- events ------------------------------------------------------------
-static uint32_t scope_of(const flk_origin *origin) {
-    return origin->scope == FLK_SCOPE_NONE ? SETTING(process_scope)
-                                           : origin->scope;
+// The process scope of now, held on to until release_scope: announced first,
+// then read again (both sequentially consistent, as flk_set_process_scope
+// and flk_scope_drop are), so that its number cannot be given out again.
+static FLK_NOINLINE uint32_t hold_process_scope(flk_thread *thread) {
+    uint32_t scope = atomic_load(&flk_tracker_settings.process_scope);
+    for (;;) {
+        atomic_store(&thread->scope_in_use, scope);
+        uint32_t again = atomic_load(&flk_tracker_settings.process_scope);
+        if (again == scope)
+            return scope;
+        scope = again;
+    }
+}
+
+static uint32_t scope_of(flk_thread *thread, const flk_origin *origin) {
+    if (origin->scope != FLK_SCOPE_NONE)
+        return origin->scope;  // an object or the thread's context holds it
+    if (FLK_LIKELY(SETTING(process_scope) == FLK_SCOPE_PROCESS))
+        return FLK_SCOPE_PROCESS;  // is never given out
+    return hold_process_scope(thread);
+}
+
+static void release_scope(flk_thread *thread) {
+    atomic_store_explicit(&thread->scope_in_use, 0, memory_order_release);
 }
 
 static uint32_t path_of(flk_thread *thread, const flk_origin *origin) {
@@ -92,7 +113,7 @@ static uint32_t path_of(flk_thread *thread, const flk_origin *origin) {
 static bool record_alloc(flk_thread *thread, flk_layer layer,
                          uint64_t address, uint64_t size_bytes, uint8_t flags,
                          const flk_origin *origin) {
-    uint32_t scope = scope_of(origin);
+    uint32_t scope = scope_of(thread, origin);
     uint32_t path = path_of(thread, origin);
     if (FLK_UNLIKELY(path == FLK_PATH_NONE || size_bytes > FLK_SIZE_MAX ||
                      origin->type == 0 ||
@@ -125,6 +146,7 @@ bool flk_tracker_on_alloc(flk_layer layer, uint64_t address,
     if (FLK_LIKELY(thread != NULL)) {
         recorded = record_alloc(thread, layer, address, size_bytes, flags,
                                 origin);
+        release_scope(thread);
         flk_thread_leave(thread);
     }
     if (FLK_UNLIKELY(!recorded))

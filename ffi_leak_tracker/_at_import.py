@@ -32,5 +32,5 @@ def report() -> None:
     try:
         LeakTracker.emit(_settings.report or sys.stderr)
     except ReportWriteError as error:
-        print(f"ffi_leak_tracker: {error}", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"ffi_leak_tracker: {error}\n")
         LeakTracker.emit(sys.stderr)

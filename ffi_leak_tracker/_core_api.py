@@ -41,7 +41,7 @@ MAPPING = lib.FLK_IN_MAPPING
 CURRENT_SCOPE = lib.FLK_CURRENT
 NOWHERE = lib.FLK_NOWHERE
 PROCESS = 0
-LAYERS = {"heap": HEAP, "handle": HANDLE, "mapping": MAPPING}
+LAYERS: dict[str, int] = {"heap": HEAP, "handle": HANDLE, "mapping": MAPPING}
 SIZE_MAX = 2 ** (8 * ffi.sizeof("size_t") - 1) - 1
 PACKAGE_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -196,7 +196,8 @@ def _sum_up(stats: list[Stats]) -> Stats:
 
 
 # --- paths --------------------------------------------------------------
-_code_ids: dict[Any, int] = {}
+# Not by code object: equal ones may come from two files, and would be kept.
+_code_ids: dict[tuple[str, str], int] = {}
 
 
 def path_here() -> int:
@@ -220,11 +221,10 @@ def _walk(frame: FrameType | None, depth: int) -> int:
 
 
 def _code_id(code: Any) -> int:
-    known = _code_ids.get(code)
+    key = getattr(code, "co_qualname", code.co_name), code.co_filename
+    known = _code_ids.get(key)
     if known is None:
-        name = getattr(code, "co_qualname", code.co_name)
-        known = lib.flk_code_named(_bytes(name), _bytes(code.co_filename))
-        _code_ids[code] = known
+        known = _code_ids[key] = lib.flk_code_named(*map(_bytes, key))
     return known
 
 
@@ -328,8 +328,8 @@ def note_thread() -> None:
 # --- blocks -------------------------------------------------------------
 _BLOCK = Struct("=QQQIIIHBB")
 assert _BLOCK.size == ffi.sizeof("flk_block")
-_TICK_NS = 1 << 22
-_SEQUENCES = 24
+_TICK_NS: int = lib.FLK_TICK_NS
+_SEQUENCES: int = lib.FLK_SEQUENCE_SHIFT
 _START_NS = lib.flk_wall_ns(1 << _SEQUENCES)
 
 
@@ -391,7 +391,7 @@ def _allocation(fields: tuple[int, ...], taken_at: float) -> Allocation:
         name,
         kind,
         release,
-        _frames_of(path),  # type: ignore[arg-type]
+        _frames_of(path),
         (),
         when,
         max(0.0, taken_at - when),

@@ -41,7 +41,8 @@ def current_scope() -> Any:
 def current_number() -> int:
     """The number of the scope that an allocation made here belongs to."""
     scope = _live(variable.get())
-    return core.CURRENT_SCOPE if scope is None else scope.number
+    number: int = core.CURRENT_SCOPE if scope is None else scope.number
+    return number
 
 
 class ScopeBase:

@@ -90,6 +90,10 @@ class Scope(_base.ScopeBase, View):  # type: ignore[misc]
         own: LeakFilter = self._own_filter or LeakFilter.ignore_none()
         return own if self.parent is None else own | self.parent.filter
 
+    if TYPE_CHECKING:  # the base is C, or says as much as C does
+
+        def __enter__(self) -> Scope: ...
+
     # --- scopes of the process ------------------------------------------
     def _enter_process(self) -> Scope:
         with _lock:

@@ -220,7 +220,7 @@ class LeakTrackerType(View):
         """
         scope = self.scope(filter=filter, isolated=isolated)
         if is_coroutine_function(function):
-            return _await_in(scope, function)  # type: ignore[return-value]
+            return _await_in(scope, function)  # type: ignore[return-value, arg-type]
         with scope:
             return function()
 

@@ -31,13 +31,12 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run code in a new interpreter and return what came of it.
 
-    Args:
-        options: of the interpreter, as "-O".
-        changes: of the environment.
+    Options are those of the interpreter, changes those of the environment.
     """
     return subprocess.run(
         [sys.executable, *options, "-c", textwrap.dedent(code)],
         env=environment(**changes),
+        cwd=PACKAGE_PARENT,  # a checkout has no compiled core
         capture_output=True,
         text=True,
         timeout=timeout,

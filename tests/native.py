@@ -52,5 +52,7 @@ def functions_of(alloc):
     with_ = ffi.new("allocator *")
     for name in ("malloc", "calloc", "realloc", "free"):
         function = getattr(alloc, "c_" + name)
-        setattr(with_, name, ffi.cast(ffi.typeof(getattr(with_, name)), function))
+        setattr(
+            with_, name, ffi.cast(ffi.typeof(getattr(with_, name)), function)
+        )
     return with_

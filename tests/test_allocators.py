@@ -21,12 +21,17 @@ from ffi_leak_tracker import (
 from ffi_leak_tracker import _core_api as core
 
 PLAIN = {"calloc": calloc, "malloc": malloc}
-TRACKING = {"diagnostic_calloc": diagnostic_calloc, "diagnostic_malloc": diagnostic_malloc}
+TRACKING = {
+    "diagnostic_calloc": diagnostic_calloc,
+    "diagnostic_malloc": diagnostic_malloc,
+}
 ALL = {**PLAIN, **TRACKING}
 every = pytest.mark.parametrize("alloc", ALL.values(), ids=ALL)
 plain = pytest.mark.parametrize("alloc", PLAIN.values(), ids=PLAIN)
 tracking = pytest.mark.parametrize("alloc", TRACKING.values(), ids=TRACKING)
-zeroing = pytest.mark.parametrize("alloc", [calloc, diagnostic_calloc], ids=["plain", "diagnostic"])
+zeroing = pytest.mark.parametrize(
+    "alloc", [calloc, diagnostic_calloc], ids=["plain", "diagnostic"]
+)
 
 ffi = cffi.FFI()
 ffi.cdef(
@@ -120,7 +125,9 @@ def test_calloc_clears_used_memory(alloc, alignment) -> None:
 def test_count_zero_gets_block(alloc, enabled) -> None:
     """Zero items are a block of their own, of zero bytes."""
     first, second = alloc("int", 0), alloc("int", 0)
-    assert first and second and first != second
+    assert first
+    assert second
+    assert first != second
     assert 0 == LeakTracker.stats.live_bytes
     alloc.free(first)
     alloc.free(second)
@@ -139,7 +146,10 @@ def test_disabled_records_nothing(alloc) -> None:
     """Without enable() a tracking allocator behaves as its plain twin."""
     pointer = alloc("int", 4)
     alloc.free(pointer)
-    assert (0, 0) == (LeakTracker.stats.allocations, len(LeakTracker.snapshot()))
+    assert (0, 0) == (
+        LeakTracker.stats.allocations,
+        len(LeakTracker.snapshot()),
+    )
 
 
 @tracking
@@ -233,7 +243,10 @@ def test_odd_alignment_is_refused(alloc, alignment) -> None:
     ("type", "says"),
     [
         ("struct nowhere", r"'struct nowhere'.*(ffi\.typeof|sizeof|opaque)"),
-        ("no such type", r"'no such type' is not a standard C type: pass.*bind"),
+        (
+            "no such type",
+            r"'no such type' is not a standard C type: pass.*bind",
+        ),
         (ffi.typeof("struct opaque"), "size of 'struct opaque' is not known.*"),
         ("int[]", r"size of 'int\[\]' is not known"),
         ("int(int)", "int"),
@@ -260,7 +273,11 @@ def test_wrong_type_is_named(alloc, type, says, enabled) -> None:
         (2**61, OverflowError, r"2305843009213693952 items of 4 bytes"),
         (2**80, OverflowError, "more than a size can say"),
         (-(2**80), ValueError, "count must not be negative"),
-        (2**58, MemoryError, r"alloc could not get 1152921504606846976 bytes for int"),
+        (
+            2**58,
+            MemoryError,
+            r"alloc could not get 1152921504606846976 bytes for int",
+        ),
     ],
 )
 def test_wrong_count_is_named(alloc, count, error, says, enabled) -> None:
@@ -312,7 +329,9 @@ def test_realloc_keeps_content(alloc, count, enabled) -> None:
 
 
 @tracking
-@pytest.mark.parametrize("count", [3, 5, 100_000], ids=["shrink", "grow", "move"])
+@pytest.mark.parametrize(
+    "count", [3, 5, 100_000], ids=["shrink", "grow", "move"]
+)
 def test_realloc_keeps_identity(alloc, count, enabled) -> None:
     """Sequence number, call path and time stay; size and address follow."""
     pointer = alloc("int", 4)
@@ -350,7 +369,9 @@ def test_failed_realloc_leaves_record(alloc, enabled) -> None:
     pointer = alloc("int", 4)
     pointer[3] = 9
     before = only()
-    with pytest.raises(MemoryError, match=r"realloc could not get \d+ bytes for int"):
+    with pytest.raises(
+        MemoryError, match=r"realloc could not get \d+ bytes for int"
+    ):
         alloc.realloc(pointer, 2**58)
     after = only()
     assert (before.address, before.size) == (after.address, after.size)
@@ -365,7 +386,9 @@ def test_failed_realloc_leaves_record(alloc, enabled) -> None:
     ("count", "error"),
     [(-1, ValueError), (2**62, OverflowError), (1.5, TypeError)],
 )
-def test_senseless_realloc_changes_nothing(alloc, count, error, enabled) -> None:
+def test_senseless_realloc_changes_nothing(
+    alloc, count, error, enabled
+) -> None:
     """Numbers that make no sense raise before anything is done."""
     pointer = alloc("int", 4)
     with pytest.raises(error):

@@ -110,7 +110,9 @@ def test_disabled_functions_record_nothing() -> None:
     LeakTracker.verify_no_leaks()
 
 
-@pytest.mark.parametrize("allocator", [calloc, malloc], ids=["calloc", "malloc"])
+@pytest.mark.parametrize(
+    "allocator", [calloc, malloc], ids=["calloc", "malloc"]
+)
 def test_plain_functions_record_nothing(allocator) -> None:
     """A plain allocator's functions are as libc's."""
     pointer = c("realloc", allocator)(c("malloc", allocator)(10), 1000)
@@ -130,7 +132,9 @@ def test_plain_functions_honour_records() -> None:
 def test_functions_are_listed() -> None:
     """dir() names them, and so does the error for any other name."""
     assert {"malloc", "zalloc", "opaque"} <= set(dir(alloc.c_functions))
-    with pytest.raises(AttributeError, match="no C function 'valloc'.*malloc, calloc"):
+    with pytest.raises(
+        AttributeError, match=r"no C function 'valloc'.*malloc, calloc"
+    ):
         alloc.c_functions.valloc
 
 
@@ -287,7 +291,10 @@ def test_real_zlib() -> None:
     assert LeakTracker.stats.live_blocks >= 3
     assert {"deflate_state"} == {b.type for b in LeakTracker.snapshot()}
     data = b"leak " * 1000
-    source, out = Z.new("unsigned char[]", data), Z.new("unsigned char[]", 10_000)
+    source, out = (
+        Z.new("unsigned char[]", data),
+        Z.new("unsigned char[]", 10_000),
+    )
     stream.next_in, stream.avail_in = source, len(data)
     stream.next_out, stream.avail_out = out, 10_000
     assert 1 == libz.deflate(stream, 4)
@@ -351,7 +358,9 @@ def test_c_functions_after_exit_elsewhere() -> None:
     with LeakTracker.scope("outer"):
         scope = LeakTracker.scope("inner")
         scope.__enter__()
-        thread = threading.Thread(target=scope.__exit__, args=(None, None, None))
+        thread = threading.Thread(
+            target=scope.__exit__, args=(None, None, None)
+        )
         thread.start()
         thread.join()
         pointer = c("malloc")(10)
@@ -360,7 +369,9 @@ def test_c_functions_after_exit_elsewhere() -> None:
     alloc.free(pointer)
 
 
-@pytest.mark.parametrize("allocator", [alloc, calloc], ids=["tracking", "plain"])
+@pytest.mark.parametrize(
+    "allocator", [alloc, calloc], ids=["tracking", "plain"]
+)
 def test_own_threads_of_a_c_library(allocator) -> None:
     """Threads that Python never saw allocate, move and free."""
     kept = ffi.new("void *[]", 8 * 5)

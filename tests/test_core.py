@@ -92,8 +92,9 @@ FLAVOURS = (
     ),
 )
 
-PROGRAMS = sorted(path.stem for path in CORE.glob("test_*.c")) + [
-    "fuzz_registry"
+PROGRAMS = [
+    *sorted(path.stem for path in CORE.glob("test_*.c")),
+    "fuzz_registry",
 ]
 
 
@@ -139,11 +140,8 @@ class Builder:
 
     def compile(self, flavour: Flavour, source: Path) -> tuple[str, Path]:
         target = self.folder / flavour.name / f"{source.stem}.o"
-        run(
-            [CC, *COMMON, *flavour.flags]
-            + ["-c", str(source), "-o", str(target)],
-            {},
-        )
+        command = [CC, *COMMON, *flavour.flags]
+        run([*command, "-c", str(source), "-o", str(target)], {})
         return source.name, target
 
     def core_of(self, flavour: Flavour) -> dict[str, Path]:
@@ -167,9 +165,9 @@ class Builder:
         core = self.core_of(flavour)
         objects = [str(core[key]) for key in core if key not in included]
         target = self.folder / flavour.name / name
+        command = [CC, *COMMON, *flavour.flags, "-DFLK_FUZZ_MAIN"]
         run(
-            [CC, *COMMON, *flavour.flags, "-DFLK_FUZZ_MAIN", str(source)]
-            + [*objects, "-o", str(target), "-lpthread"],
+            [*command, str(source), *objects, "-o", str(target), "-lpthread"],
             {},
         )
         return target

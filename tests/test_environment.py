@@ -40,7 +40,7 @@ def test_release_makes_adaptive_plain(mode) -> None:
 
 @pytest.mark.parametrize("option", ["-O", "-OO"])
 def test_optimised_python_is_release(option) -> None:
-    """python -O decides the same."""
+    """Python -O decides the same."""
     assert "False True True\nFalse\n1" == output(SAMPLE, option)
 
 
@@ -89,7 +89,10 @@ def test_report_goes_to_a_file(tmp_path) -> None:
     """FFI_LEAK_TRACKER_REPORT names it: .json or text."""
     for name in ("r.json", "r.txt"):
         path = tmp_path / name
-        settings = {"FFI_LEAK_TRACKER": "on", "FFI_LEAK_TRACKER_REPORT": str(path)}
+        settings = {
+            "FFI_LEAK_TRACKER": "on",
+            "FFI_LEAK_TRACKER_REPORT": str(path),
+        }
         assert "" == output(LEAK, **settings)
         text = path.read_text("utf-8")
         assert "int" in text

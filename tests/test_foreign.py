@@ -110,7 +110,9 @@ def test_handle_on_our_block() -> None:
 
 def test_tracked_heap_is_freed_by_us() -> None:
     """release="free", layer="heap": our free releases it."""
-    memory = LeakTracker.track(libc.malloc(20), 20, release="free", layer="heap")
+    memory = LeakTracker.track(
+        libc.malloc(20), 20, release="free", layer="heap"
+    )
     assert 20 == only().size
     calloc.free(memory)
     LeakTracker.verify_no_leaks()

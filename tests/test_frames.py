@@ -1,5 +1,7 @@
 """Call paths: each kind of frame is named rightly, our own never shown."""
 
+# ruff: noqa: RUF015, RET503
+
 from __future__ import annotations
 
 import asyncio
@@ -211,7 +213,9 @@ def test_method_property_and_del() -> None:
 
     made: list = []
     thing = Thing()
-    assert ["value", "test_method_property_and_del"] == names(frames_of(thing.value), 2)
+    assert ["value", "test_method_property_and_del"] == names(
+        frames_of(thing.value), 2
+    )
     del thing
     collect()
     assert "__del__" == name_of(frames_of(made[0])[0])
@@ -256,7 +260,10 @@ def test_under_a_trace_function() -> None:
         sys.settrace(before[0])
         sys.setprofile(before[1])
     frame = frames_of(pointer)[0]
-    assert (line, "test_under_a_trace_function") == (frame.lineno, name_of(frame))
+    assert (line, "test_under_a_trace_function") == (
+        frame.lineno,
+        name_of(frame),
+    )
 
 
 def test_inside_a_trace_function() -> None:

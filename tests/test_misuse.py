@@ -295,7 +295,8 @@ def test_free_of_owned_memory_is_refused() -> None:
     text = str(caught.value)
     assert text.startswith("mismatched free of ")
     assert "release it by gc, as new needs" in text
-    assert "allocated at:" in text and "this free at:" in text
+    assert "allocated at:" in text
+    assert "this free at:" in text
     assert 1 == LeakTracker.self_stats["mismatched_frees"]
     owner[3] = 5
     del owner, caught  # the traceback holds it too
@@ -412,7 +413,9 @@ def test_overrun_is_found_on_free(guard, offset, says) -> None:
     with pytest.raises(CorruptionError) as caught:
         free_here(pointer)
     text = str(caught.value)
-    assert text.startswith(f"corrupted native memory at 0x{address(pointer):08x}")
+    assert text.startswith(
+        f"corrupted native memory at 0x{address(pointer):08x}"
+    )
     assert f"guard bytes were written to, {says}" in text
     assert "allocate_here" in text
     assert "check the lengths and lifetimes" in text
@@ -421,7 +424,7 @@ def test_overrun_is_found_on_free(guard, offset, says) -> None:
 
 
 def test_overrun_is_found_on_realloc() -> None:
-    """realloc tells of it, and the next one works."""
+    """Realloc tells of it, and the next one works."""
     LeakTracker.enable(guard=16)
     pointer = allocate_here()
     write_behind(pointer, 17)
@@ -481,7 +484,9 @@ def test_guard_change_is_refused_while_used() -> None:
     """Another guard needs all guarded blocks freed; the message says so."""
     LeakTracker.enable(guard=16)
     pointer = allocate_here()
-    with pytest.raises(RuntimeError, match="guard cannot change.*free them first"):
+    with pytest.raises(
+        RuntimeError, match=r"guard cannot change.*free them first"
+    ):
         LeakTracker.enable(guard=32)
     LeakTracker.enable(guard=16)
     alloc.free(pointer)
@@ -513,7 +518,9 @@ def test_write_after_free_is_found() -> None:
     pointer = allocate_here()
     alloc.free(pointer)
     write_behind(pointer, 5)
-    with pytest.raises(CorruptionError, match="byte 5 was written to after") as caught:
+    with pytest.raises(
+        CorruptionError, match="byte 5 was written to after"
+    ) as caught:
         for _ in range(10):
             alloc.free(alloc("int32_t", 4))
     assert address(pointer) == caught.value.allocation.address

@@ -148,7 +148,9 @@ class CoreAgainstDict(RuleBasedStateMachine):
 
     # --- blocks ---------------------------------------------------------
     @rule(address=addresses, size=sizes, layer=layers, t=picks, s=picks)
-    def track(self, address: int, size: int, layer: int, t: int, s: int) -> None:
+    def track(
+        self, address: int, size: int, layer: int, t: int, s: int
+    ) -> None:
         kind = self.types[t % 3]
         scope = self.open[s % len(self.open)]
         assert lib.flk_track(address, size, layer, kind, scope, 0)

@@ -1,5 +1,8 @@
 """Scopes: who sees which block, in nesting, tasks, threads and time."""
 
+# What a test nests is what it is about.
+# ruff: noqa: SIM117
+
 from __future__ import annotations
 
 import asyncio
@@ -9,7 +12,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import collect
+from children import output
+from conftest import IS_PYPY, collect
 
 from ffi_leak_tracker import (
     LeakFilter,
@@ -173,7 +177,9 @@ def test_scope_is_entered_once() -> None:
 
 def test_unknown_place_is_refused() -> None:
     """where= takes two words."""
-    with pytest.raises(ValueError, match="'context' or 'process', not 'thread'"):
+    with pytest.raises(
+        ValueError, match="'context' or 'process', not 'thread'"
+    ):
         LeakTracker.scope(where="thread")
 
 
@@ -199,10 +205,9 @@ def test_verify_is_silent_when_clean() -> None:
 
 def test_exception_is_not_masked() -> None:
     """The exception passes, with the leaks in a note."""
-    with pytest.raises(KeyError) as caught:
-        with LeakTracker.scope(verify=True):
-            pointer = alloc("int")
-            raise KeyError("mine")
+    with pytest.raises(KeyError) as caught, LeakTracker.scope(verify=True):
+        pointer = alloc("int")
+        raise KeyError("mine")
     (note,) = caught.value.__notes__
     assert note.startswith("1 native block leaked (4 B)")
     assert not LeakTracker.enabled
@@ -232,10 +237,9 @@ def test_failing_report_does_not_mask() -> None:
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
 def test_exits_are_not_masked(kind) -> None:
     """What is no Exception passes as well."""
-    with pytest.raises(kind):
-        with LeakTracker.scope(verify=True):
-            pointer = alloc("int")
-            raise kind
+    with pytest.raises(kind), LeakTracker.scope(verify=True):
+        pointer = alloc("int")
+        raise kind
     alloc.free(pointer)
 
 
@@ -392,7 +396,9 @@ def test_thread_name_is_recorded() -> None:
     """A report names the thread, although it has ended."""
     LeakTracker.enable()
     made = []
-    thread = threading.Thread(target=lambda: made.append(alloc("int")), name="T-9")
+    thread = threading.Thread(
+        target=lambda: made.append(alloc("int")), name="T-9"
+    )
     thread.start()
     thread.join()
     assert "T-9" == LeakTracker.snapshot()[0].thread
@@ -478,7 +484,8 @@ def test_task_sees_scope_it_was_created_in() -> None:
 
     first, second, pointer = asyncio.run(main())
     # The scope had ended when the task ran: its parent, the process.
-    assert not first.has_leaks and not second.has_leaks
+    assert not first.has_leaks
+    assert not second.has_leaks
     assert LeakTracker.has_leaks
     alloc.free(pointer)
 
@@ -696,30 +703,44 @@ def figures() -> tuple[int, int]:
 def test_many_scopes_leave_memory_flat() -> None:
     """100,000 scopes in a loop: no memory, no scope stays."""
     churn(1000)
-    before = figures()
+    memory, count = figures()
     churn(100_000)
-    assert before == figures()
+    later = figures()
+    assert count == later[1]
+    # On PyPy scopes wait for the garbage collector.
+    assert IS_PYPY or later[0] <= memory + 65536
 
 
-def test_leaky_scopes_are_reclaimed() -> None:
-    """Scopes that ended with blocks go once the blocks are freed."""
+LEAKY = """
+    from ffi_leak_tracker import LeakTracker, diagnostic_calloc as alloc
 
-    def leak_and_free() -> None:
+    def work():
         pointers = []
         for _ in range(500):
             with LeakTracker.scope("leaky"):
                 pointers.append(alloc("int"))
-        assert 500 == LeakTracker.stats.live_blocks
         for pointer in pointers:
             alloc.free(pointer)
-        churn(2000)
+        for _ in range(2000):
+            with LeakTracker.scope(verify=True):
+                alloc.free(alloc("int"))
 
-    for _ in range(6):
-        leak_and_free()
-    before = figures()
-    for _ in range(4):
-        leak_and_free()
-    assert figures() <= before
+    def figures(rounds):
+        import gc
+        for _ in range(rounds):
+            work()
+            gc.collect()
+        stats = LeakTracker.self_stats
+        return stats["bytes"], stats["scopes"], stats["lingering_scopes"]
+
+    first, later = figures(30), figures(30)
+    print(later[0] <= first[0] + 262144, later[1:])
+"""
+
+
+def test_leaky_scopes_are_reclaimed() -> None:
+    """Scopes that ended with blocks go once the blocks are freed."""
+    assert "True (0, 0)" == output(LEAKY)
 
 
 def test_exits_elsewhere_leave_memory_flat() -> None:

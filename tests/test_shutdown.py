@@ -1,5 +1,7 @@
 """The end of the interpreter: nothing crashes, whoever is late."""
 
+# ruff: noqa: E501
+
 from __future__ import annotations
 
 import pytest

@@ -1,5 +1,7 @@
 """Many threads at once: nothing is lost, invented or broken."""
 
+# ruff: noqa: RUF017, E731
+
 from __future__ import annotations
 
 import random
@@ -40,7 +42,8 @@ def together(*functions) -> list:
             problems.append(error)
 
     threads = [
-        threading.Thread(target=work, args=pair) for pair in enumerate(functions)
+        threading.Thread(target=work, args=pair)
+        for pair in enumerate(functions)
     ]
     for thread in threads:
         thread.start()
@@ -74,7 +77,12 @@ def churn(seed: int, rounds: int, keep: int = 0) -> list:
             i = chance.randrange(len(live))
             live[i] = alloc.realloc(live[i], chance.randrange(1, 500))
         else:
-            live.append(alloc(chance.choice(["int", "char", "double"]), chance.randrange(60)))
+            live.append(
+                alloc(
+                    chance.choice(["int", "char", "double"]),
+                    chance.randrange(60),
+                )
+            )
     while len(live) > keep:
         alloc.free(live.pop())
     return live
@@ -184,6 +192,8 @@ def test_resets_while_others_work() -> None:
     assert core.lib.flk_check()
 
 
+# A block from a pause at an address freed before it may be suspected.
+@pytest.mark.filterwarnings("ignore:double free:RuntimeWarning")
 def test_switching_while_others_work() -> None:
     """enable, disable, pause, depth and filters change at any time."""
     stop = threading.Event()
@@ -243,7 +253,7 @@ def test_short_threads_do_not_pile_up() -> None:
 def test_c_threads_and_python_threads() -> None:
     """C code's own threads beside Python's."""
     kept = ffi.new("void *[]", 4 * 3)
-    run = lambda: library().run_threads(functions_of(alloc), 4, 4000, 3, kept)  # noqa: E731
+    run = lambda: library().run_threads(functions_of(alloc), 4, 4000, 3, kept)
     together(run, lambda: churn(1, 2000), lambda: churn(2, 2000))
     assert_balanced(12)
     for pointer in kept:
@@ -253,7 +263,9 @@ def test_c_threads_and_python_threads() -> None:
 
 def test_peak_of_many_is_a_bound() -> None:
     """With several threads the peak is no less than what was live."""
-    kept = together(*(lambda: [alloc("char", 10) for _ in range(500)] for _ in range(4)))
+    kept = together(
+        *(lambda: [alloc("char", 10) for _ in range(500)] for _ in range(4))
+    )
     stats = LeakTracker.stats
     assert stats.peak_blocks >= 2000
     assert stats.peak_bytes >= 20_000
@@ -263,7 +275,9 @@ def test_peak_of_many_is_a_bound() -> None:
 
 def test_sequence_rises_in_each_thread() -> None:
     """Numbers are unique in all and rising in each thread."""
-    kept = together(*(lambda: [alloc("int") for _ in range(800)] for _ in range(4)))
+    kept = together(
+        *(lambda: [alloc("int") for _ in range(800)] for _ in range(4))
+    )
     number = {block.address: block.sequence for block in LeakTracker.snapshot()}
     assert 3200 == len(set(number.values()))
     for pointers in kept:

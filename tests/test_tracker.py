@@ -120,10 +120,26 @@ def test_enable_in_debug_enables() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
-        ({"stack_depth": -1}, ValueError, "stack_depth must be 0 to 64, but is -1"),
-        ({"stack_depth": 65}, ValueError, "stack_depth must be 0 to 64, but is 65"),
-        ({"stack_depth": "9"}, TypeError, "stack_depth must be an int, not str"),
-        ({"stack_depth": True}, TypeError, "stack_depth must be an int, not bool"),
+        (
+            {"stack_depth": -1},
+            ValueError,
+            "stack_depth must be 0 to 64, but is -1",
+        ),
+        (
+            {"stack_depth": 65},
+            ValueError,
+            "stack_depth must be 0 to 64, but is 65",
+        ),
+        (
+            {"stack_depth": "9"},
+            TypeError,
+            "stack_depth must be an int, not str",
+        ),
+        (
+            {"stack_depth": True},
+            TypeError,
+            "stack_depth must be an int, not bool",
+        ),
         ({"quarantine": 1025}, ValueError, "quarantine must be 0 to 1024"),
         ({"guard": 5000}, ValueError, "guard must be 0 to 4096"),
     ],
@@ -158,7 +174,11 @@ def test_stats_count_all(enabled) -> None:
         stats.bytes_freed,
     )
     assert (2, 200) == (stats.live_blocks, stats.live_bytes)
-    assert (5, 500, True) == (stats.peak_blocks, stats.peak_bytes, stats.peak_exact)
+    assert (5, 500, True) == (
+        stats.peak_blocks,
+        stats.peak_bytes,
+        stats.peak_exact,
+    )
     free_all(*pointers[3:])
 
 
@@ -172,7 +192,10 @@ def test_realloc_counts_bytes(enabled) -> None:
         LeakTracker.stats.peak_bytes,
     )
     pointer = alloc.realloc(pointer, 10)
-    assert (10, 1000) == (LeakTracker.stats.live_bytes, LeakTracker.stats.peak_bytes)
+    assert (10, 1000) == (
+        LeakTracker.stats.live_bytes,
+        LeakTracker.stats.peak_bytes,
+    )
     alloc.free(pointer)
     assert 0 == LeakTracker.stats.live_bytes
 
@@ -211,7 +234,9 @@ def test_snapshot_is_oldest_first(enabled) -> None:
     assert sequences == sorted(set(sequences))
     times = [block.epoch for block in LeakTracker.snapshot()]
     assert all(a <= b for a, b in pairwise(times))
-    free_all(*(p for i, p in enumerate(pointers) if i not in range(100, 300, 3)))
+    free_all(
+        *(p for i, p in enumerate(pointers) if i not in range(100, 300, 3))
+    )
 
 
 def test_snapshot_does_not_change(enabled) -> None:
@@ -284,7 +309,9 @@ def test_since_is_exact(enabled) -> None:
     newest = alloc("char")
     alloc.free(new.pop())
     alloc.free(old.pop())
-    assert ["short", "short", "char"] == [b.type for b in LeakTracker.since(mark)]
+    assert ["short", "short", "char"] == [
+        b.type for b in LeakTracker.since(mark)
+    ]
     assert ["char"] == [b.type for b in LeakTracker.since(later)]
     free_all(*old, *new, newest)
 
@@ -329,7 +356,7 @@ def test_reset_forgets_live_blocks(enabled) -> None:
 
 
 def test_reset_block_can_move(enabled) -> None:
-    """realloc of a forgotten block works and keeps it forgotten."""
+    """Realloc of a forgotten block works and keeps it forgotten."""
     pointer = alloc("int", 4)
     LeakTracker.reset()
     pointer = alloc.realloc(pointer, 100_000)
@@ -377,7 +404,9 @@ def test_filter_decides_at_report_time(enabled) -> None:
 def test_filter_may_be_a_callable(enabled) -> None:
     """Any callable on an allocation, for one report or all."""
     pointers = [alloc("char", 10), alloc("char", 20)]
-    assert [20] == [b.size for b in LeakTracker.snapshot(filter=lambda b: b.size < 15)]
+    assert [20] == [
+        b.size for b in LeakTracker.snapshot(filter=lambda b: b.size < 15)
+    ]
     LeakTracker.global_filter = lambda block: block.size > 15
     assert [10] == [b.size for b in LeakTracker.snapshot()]
     LeakTracker.global_filter = None
@@ -407,7 +436,9 @@ def test_stats_are_not_filtered(enabled) -> None:
 def test_wrong_filter_is_refused(enabled) -> None:
     """A text or class is no filter, and the old one stays."""
     for wrong in ("int", 5, LeakFilter):
-        with pytest.raises(TypeError, match="expected a LeakFilter, a callable"):
+        with pytest.raises(
+            TypeError, match="expected a LeakFilter, a callable"
+        ):
             LeakTracker.global_filter = wrong
     assert LeakFilter.ignore_none() == LeakTracker.global_filter
 
@@ -469,7 +500,8 @@ def test_json_report_round_trips(enabled, tmp_path) -> None:
     shot = LeakTracker.snapshot()
     assert shot
     loaded = json.loads(path.read_text("utf-8"))
-    assert "int" in path.read_text("utf-8") and isinstance(loaded, dict)
+    assert "int" in path.read_text("utf-8")
+    assert isinstance(loaded, dict)
     copy = Snapshot.from_dict(json.loads(json.dumps(shot.to_dict())))
     assert copy == shot
     for block in shot:
@@ -481,7 +513,12 @@ def test_emit_takes_all_kinds(enabled, tmp_path, capsys) -> None:
     """A path, a .json path, a stream, a callable, an emitter, nothing."""
     pointer = alloc("int")
     stream, got = io.StringIO(), []
-    for target in (tmp_path / "a.txt", str(tmp_path / "b.json"), stream, got.append):
+    for target in (
+        tmp_path / "a.txt",
+        str(tmp_path / "b.json"),
+        stream,
+        got.append,
+    ):
         LeakTracker.emit(target)
     LeakTracker.emit()
     assert "LEAKED  1 block" in (tmp_path / "a.txt").read_text("utf-8")

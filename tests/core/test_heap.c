@@ -250,7 +250,7 @@ static void test_overrun_is_found_on_realloc(void) {
     block[20] = 1;
     CHECK(!resize(block, 40) && misuse.verdict == FLK_OVERRUN);
     CHECK(misuse.damage == 20 && found(block).size_bytes == 20);
-    CHECK((block = resize(block, 4000)) && block[3999] + 1);
+    CHECK((block = resize(block, 4000)) != NULL);
     CHECK(!resize(block, SIZE_MAX - 40) && misuse.verdict == FLK_NO_ROOM);
     CHECK(!resize(block, NO_SUCH_SIZE) && misuse.verdict == FLK_NO_ROOM);
     CHECK(release(block) == FLK_FREED);
@@ -296,12 +296,12 @@ static void test_guarded_block_that_loses_its_record(void) {
     configure(64, 0, 16);
     char *block = allocate(8);
     memcpy(block, "content", 8);
-    int count = exhaust(kept, 144);  // the first chunk of a coarse region
+    int count = exhaust(kept, 48);  // the first chunk of a coarse region
     flk_pages_fail_at(1);
     block = resize(block, 1 << 26);  // a level of its own
     flk_pages_fail_at(0);
     while (count > 0)
-        flk_arena_put(kept[--count], 144);
+        flk_arena_put(kept[--count], 48);
     CHECK(block && strcmp(block, "content") == 0);
     CHECK(self_figures().dropped == 1 && live_in(0) == 0 && flk_check());
     CHECK(release(block) == FLK_NOT_RECORDED);

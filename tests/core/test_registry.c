@@ -334,34 +334,30 @@ static void test_churn_of_fresh_addresses_is_flat(void) {
 }
 
 // --- addresses made to collide -----------------------------------------
-// Region numbers whose hash begins with the same 10 + `bits` bits: one shard,
-// and homes close to each other.
-static uint64_t unmix(uint64_t hash) {
-    hash ^= hash >> 29 ^ hash >> 58;
-    hash *= UINT64_C(0x96DE1B173F119089);  // inverse of the second factor
-    hash ^= hash >> 32;
-    return hash * UINT64_C(0xF1DE83E19937733D);
-}
-
-static uint64_t colliding_address(uint64_t *state, uint64_t low_bits) {
-    uint64_t wanted = flk_region_key(FLK_LAYER_HEAP, FLK_LEVEL_ALIGNED, 0);
+// The number of a region that belongs into the first shard.
+static uint64_t number_in_first_shard(uint64_t *state) {
     for (;;) {
-        uint64_t hash = random_next(state) >> 10;
-        hash = hash & ~(low_bits << (32 - 16));
-        uint64_t key = unmix(hash);
-        if ((key & 31) == wanted && key >> 57 == 0) {
-            CHECK(flk_hash_mix(key) == hash);
-            return key >> 5 << 12;
-        }
+        uint64_t number = random_next(state) >> 20;
+        uint64_t hash = flk_hash_key(
+            flk_region_key(FLK_LAYER_HEAP, FLK_LEVEL_ALIGNED, number));
+        if (hash >> 54 == 0)
+            return number;
     }
 }
+
+// Numbers a Fibonacci number apart have almost the same hash (flk_hash.h).
+enum { FIBONACCI_48_LOW = 512559680 };  // less 2^32
 
 static void test_colliding_addresses_are_kept_apart(void) {
     enum { MANY = 3000 };
     static uint64_t addresses[MANY];
-    uint64_t state = 99;
+    uint64_t number = 1;
+    const uint64_t step = FIBONACCI_48_LOW + (UINT64_C(1) << 32);
+    while (flk_hash_key(flk_region_key(FLK_LAYER_HEAP, FLK_LEVEL_ALIGNED,
+                                       number)) >> 53 != 0)
+        number++;  // the first half of the first shard
     for (int i = 0; i < MANY; i++) {
-        addresses[i] = colliding_address(&state, 0xFFF0);
+        addresses[i] = (number + step * (uint64_t)i) << 12;
         insert(addresses[i], 16, (uint64_t)i + 1);
     }
     CHECK(flk_shards[0].record_count == MANY && flk_registry_check());
@@ -380,12 +376,12 @@ static void test_full_shard_refuses_without_harm(void) {
     uint64_t state = 5;
     flk_registry_stats stats;
     for (;; count++) {
-        addresses[count] = colliding_address(&state, 0);
+        addresses[count] = number_in_first_shard(&state) << 12;
         if (insert_in(FLK_LAYER_HEAP, addresses[count], 16, count + 1) !=
             FLK_OK)
             break;
     }
-    CHECK(count == FLK_SHARD_REGIONS_MAX / 4 * 3);
+    CHECK(count == FLK_SHARD_REGIONS_MAX / 8 * 7);
     CHECK(flk_registry_check() && find(addresses[count]) == 0);
     flk_registry_read_stats(&stats);
     CHECK(stats.longest_move <= FLK_SHARD_REGIONS_MAX + 1023);

@@ -161,7 +161,7 @@ static void test_recycled_number_keeps_books(void) {
     uint32_t parents[2] = {flk_scope_new(0, 1), flk_scope_new(0, 1)};
     pthread_t thread;
     pthread_create(&thread, NULL, free_handed, NULL);
-    for (int i = 0; i < few_or_many(300, 2000, 20000); i++) {
+    for (int i = 0; i < few_or_many(300, 2000, 10000); i++) {
         uint32_t scope = flk_scope_new(parents[i & 1], 0);
         uint64_t address = track_in(scope, 1);
         flk_scope_gone(scope);

@@ -1,0 +1,89 @@
+// bench_growth.c - the longest single insert while the registry grows.       SPDX-License-Identifier: MIT
+// Question: P19. Two bounds: CPU time of the thread, which the scheduler of a shared machine does not disturb, and
+// what is counted: entries and records moved by one insert, and pieces of memory mapped by one.
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "bench.h"
+#include "flk_config.h"
+#include "flk_platform.h"
+#include "flk_region.h"
+
+enum { LIVE = 10000000, HISTOGRAM = 4096 };
+
+static void no_event(const flk_record *record, void *context) {
+    (void)record;
+    (void)context;
+}
+
+static void insert(uint64_t address, uint64_t sequence) {
+    flk_record record = {.size_bytes = 48, .sequence = sequence, .type = 1};
+    bool replaced;
+    if (flk_registry_insert(FLK_LAYER_HEAP, address, &record, no_event,
+                            no_event, NULL, &replaced) != FLK_OK)
+        abort();
+}
+
+typedef struct growth {
+    uint64_t longest_ns, cost_of_clock;
+    uint64_t histogram[HISTOGRAM];  // inserts by nanoseconds
+    uint64_t most_mapped;
+    uint64_t over_limit;  // inserts of a millisecond or more
+} growth;
+
+static void grow(growth *g, uint64_t *address, uint64_t count) {
+    uint64_t before = bench_thread_time();
+    for (uint64_t i = 0; i < count; i++) {
+        insert(*address, i);
+        uint64_t after = bench_thread_time();
+        uint64_t mapped = flk_pages_fail_at(0);
+        uint64_t ns = after - before;
+        if (ns > g->longest_ns)
+            g->longest_ns = ns;
+        g->over_limit += ns >= 1000000;
+        if (mapped > g->most_mapped)
+            g->most_mapped = mapped;
+        g->histogram[ns < HISTOGRAM ? ns : HISTOGRAM - 1]++;
+        *address += 64;
+        before = bench_thread_time();
+    }
+}
+
+static uint64_t median_of(const growth *g) {
+    uint64_t seen = 0, ns = 0;
+    while (ns < HISTOGRAM && seen + g->histogram[ns] <= LIVE / 2)
+        seen += g->histogram[ns++];
+    return ns;
+}
+
+static uint64_t clock_cost(void) {
+    enum { READS = 100000 };
+    uint64_t start = bench_thread_time(), last = start;
+    for (int i = 0; i < READS; i++)
+        last = bench_thread_time();
+    return (last - start) / READS;
+}
+
+int main(int argc, char **argv) {
+    bench_begin(argc, argv);
+    flk_registry_init();
+    static growth g;
+    uint64_t address = UINT64_C(0x555500000010);
+    flk_pages_fail_at(0);
+    grow(&g, &address, LIVE);
+    flk_registry_stats stats;
+    flk_registry_read_stats(&stats);
+    uint64_t bound = FLK_SHARD_REGIONS_MAX + FLK_REGION_RECORDS_MAX;
+    bench_row_one("P19", "longest insert, growing to 1e7", "us",
+                  (double)g.longest_ns / 1000, 1000);
+    bench_row_one("", "inserts of a millisecond or more", "",
+                  (double)g.over_limit, 0);
+    bench_row_one("", "median insert, clock included", "ns",
+                  (double)median_of(&g), 0);
+    bench_row_one("", "of that the clock", "ns", (double)clock_cost(), 0);
+    bench_row_one("P19", "most entries and records moved by one insert", "",
+                  (double)stats.longest_move, (double)bound);
+    bench_row_one("P19", "most pieces of memory mapped by one insert", "",
+                  (double)g.most_mapped, 2);
+    return bench_end();
+}

@@ -1,0 +1,143 @@
+// bench_registry.c - find, remove and insert of one block, against boost.    SPDX-License-Identifier: MIT
+// Question: P15. Addresses come from malloc (16 to 115 bytes), in the order of their allocation and shuffled; our
+// side takes its locks, boost's has none; both run in one process, round by round.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench.h"
+#include "bench_peer.h"
+#include "flk_registry.h"
+
+enum { STEPS = 1000000, SIZE_MIN = 16, SIZE_SPAN = 100 };
+
+static void no_event(const flk_record *record, void *context) {
+    (void)record;
+    (void)context;
+}
+
+static bool always(const flk_record *record, void *context) {
+    (void)record;
+    (void)context;
+    return true;
+}
+
+static bool insert(uint64_t address, uint64_t sequence) {
+    flk_record record = {.size_bytes = 24, .sequence = sequence, .type = 1};
+    bool replaced;
+    return flk_registry_insert(FLK_LAYER_HEAP, address, &record, no_event,
+                               no_event, NULL, &replaced) == FLK_OK;
+}
+
+static bool take(uint64_t address) {
+    flk_record out;
+    return flk_registry_take(FLK_LAYER_HEAP, address, always, NULL, &out) ==
+           FLK_TAKEN;
+}
+
+static uint64_t three_calls(const uint64_t *keys, size_t count) {
+    uint64_t found = 0;
+    flk_record out;
+    for (size_t step = 0, i = 0; step < STEPS; step++) {
+        found += flk_registry_find(FLK_LAYER_HEAP, keys[i], &out);
+        take(keys[i]);
+        insert(keys[i], step);
+        i = i + 1 == count ? 0 : i + 1;
+    }
+    return found;
+}
+
+static uint64_t two_calls(const uint64_t *keys, size_t count) {
+    uint64_t found = 0;
+    for (size_t step = 0, i = 0; step < STEPS; step++) {
+        found += take(keys[i]);
+        insert(keys[i], step);
+        i = i + 1 == count ? 0 : i + 1;
+    }
+    return found;
+}
+
+typedef uint64_t (*ours)(const uint64_t *keys, size_t count);
+typedef uint64_t (*peers)(const uint64_t *keys, size_t count, size_t steps);
+
+static void measure(const char *what, const uint64_t *keys, size_t count,
+                    ours own, peers peer, double limit) {
+    bench_values own_ns = {.count = 0}, peer_ns = own_ns, ratio = own_ns;
+    for (int round = -1; round < bench_rounds(); round++) {
+        uint64_t start = bench_now();
+        uint64_t found = peer(keys, count, STEPS);
+        uint64_t middle = bench_now();
+        found += own(keys, count);
+        uint64_t end = bench_now();
+        if (found < STEPS)
+            abort();
+        if (round < 0)
+            continue;  // warms up
+        bench_add(&peer_ns, (double)(middle - start) / STEPS);
+        bench_add(&own_ns, (double)(end - middle) / STEPS);
+        bench_add(&ratio, (double)(end - middle) / (double)(middle - start));
+    }
+    char text[80];
+    snprintf(text, sizeof text, "%s, ours", what);
+    bench_row("", text, "ns", &own_ns, 0);
+    snprintf(text, sizeof text, "%s, boost", what);
+    if (!bench_peer_exists()) {
+        bench_missing("P15", text, "no boost headers");
+        return;
+    }
+    bench_row("", text, "ns", &peer_ns, 0);
+    snprintf(text, sizeof text, "%s, ratio", what);
+    bench_row("P15", text, "", &ratio, limit);
+}
+
+static void measure_order(const char *order, const uint64_t *keys,
+                          size_t count, double limit) {
+    char text[64];
+    bench_peer_fill(keys, count);
+    for (size_t i = 0; i < count; i++)
+        if (!insert(keys[i], i))
+            abort();
+    snprintf(text, sizeof text, "%zu live, %s, three calls", count, order);
+    measure(text, keys, count, three_calls, bench_peer_three_calls, limit);
+    snprintf(text, sizeof text, "%zu live, %s, take + insert", count, order);
+    measure(text, keys, count, two_calls, bench_peer_two_calls, limit);
+    for (size_t i = 0; i < count; i++)
+        take(keys[i]);
+    bench_peer_clear();
+}
+
+static void measure_count(size_t count, double in_order, double shuffled) {
+    uint64_t state = 1;
+    uint64_t *keys = malloc(count * sizeof *keys);
+    for (size_t i = 0; i < count; i++)
+        keys[i] = (uint64_t)(uintptr_t)malloc(
+            SIZE_MIN + bench_random(&state) % SIZE_SPAN);
+    void **blocks = malloc(count * sizeof *blocks);
+    memcpy(blocks, keys, count * sizeof *blocks);
+    measure_order("heap order", keys, count, in_order);
+    for (size_t i = count; i > 1; i--) {
+        size_t j = bench_random(&state) % i;
+        uint64_t key = keys[i - 1];
+        keys[i - 1] = keys[j];
+        keys[j] = key;
+    }
+    measure_order("shuffled", keys, count, shuffled);
+    for (size_t i = 0; i < count; i++)
+        free(blocks[i]);
+    free(blocks);
+    free(keys);
+}
+
+int main(int argc, char **argv) {
+    bench_begin(argc, argv);
+    flk_registry_init();
+    const char *only = getenv("BENCH_LIVE");  // one of the three
+    size_t live = only ? strtoul(only, NULL, 10) : 0;
+    if (live == 0 || live == 1000)
+        measure_count(1000, 1.2, 1.2);
+    if (live == 0 || live == 100000)
+        measure_count(100000, 0.9, 1.2);
+    if (live == 0 || live == 10000000)
+        measure_count(10000000, 0.6, 1.5);
+    return bench_end();
+}

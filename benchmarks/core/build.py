@@ -1,0 +1,101 @@
+"""Builds the programs of this folder; `build(target_dir)` returns them.
+
+The core is compiled with the flags of the extension module, without the files
+that see Python.h; tests/core/stub_python.c stands in for those.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+CSRC = ROOT / "csrc"
+TESTS = ROOT / "tests" / "core"
+
+SHARED = (HERE / "bench.c", TESTS / "stub_python.c")
+FLAGS = ["-std=c11", "-O2", "-g1", "-fvisibility=hidden", "-Wall", "-Wextra"]
+
+
+def _run(*command: object) -> None:
+    subprocess.run([str(part) for part in command], check=True)
+
+
+def _tool(name: str, default: str) -> list[str]:
+    return shlex.split(os.environ.get(name, default))
+
+
+@cache
+def _link_time(target: Path) -> tuple[str, ...]:
+    """Flags for link-time optimisation, which the extension uses as well."""
+    trial = target / "trial.c"
+    trial.write_text("int main(void) { return 0; }\n", encoding="utf-8")
+    flags = ("-flto", "-fno-semantic-interposition")
+    command = [*_tool("CC", "cc"), *flags, trial, "-o", target / "trial"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    return flags if done.returncode == 0 else ()
+
+
+def _compile(source: Path, target: Path) -> Path:
+    made = target / f"{source.stem}.o"
+    includes = [f"-I{CSRC}", f"-I{TESTS}", f"-I{HERE}"]
+    extra = shlex.split(os.environ.get("CFLAGS", ""))
+    if source.suffix == ".cpp":
+        tool = [*_tool("CXX", "c++"), "-std=c++17", "-O2"]
+    else:
+        tool = [*_tool("CC", "cc"), *FLAGS, *_link_time(target)]
+    _run(*tool, *extra, *includes, "-c", source, "-o", made)
+    return made
+
+
+def _sees_python(source: Path) -> bool:
+    text = source.read_text(encoding="utf-8")
+    seen = ("<Python.h>", '"flk_pyframe_layout.h"', '"flk_fast.h"')
+    return any(f"#include {header}" in text for header in seen)
+
+
+def _peer(target: Path) -> Path:
+    """The baseline, or its stand-in where boost is not installed."""
+    try:
+        return _compile(HERE / "bench_registry_boost.cpp", target)
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        print("no boost: its rows will be missing", file=sys.stderr)
+        return _compile(HERE / "bench_registry_none.c", target)
+
+
+def build(target_dir: str | Path) -> dict[str, Path]:
+    """Every program by its name, without the prefix bench_.
+
+    Args:
+        target_dir: a folder for objects and programs; made if missing.
+    Raises:
+        subprocess.CalledProcessError: the compiler said no.
+    """
+    target = Path(target_dir)
+    target.mkdir(parents=True, exist_ok=True)
+    core = [
+        _compile(source, target)
+        for source in sorted(CSRC.glob("flk_*.c"))
+        if not _sees_python(source)
+    ]
+    core += [_compile(source, target) for source in SHARED]
+    programs = {}
+    for source in sorted(HERE.glob("bench_*.c")):
+        name = source.stem.removeprefix("bench_")
+        if name == "registry_none":
+            continue
+        objects = [_compile(source, target)]
+        if name == "registry":
+            objects.append(_peer(target))
+        programs[name] = target / source.stem
+        link = [*_tool("CXX", "c++"), "-O2", *_link_time(target)]
+        _run(*link, *objects, *core, "-lpthread", "-lm", "-o", programs[name])
+    return programs
+
+
+if __name__ == "__main__":
+    for name, path in build(sys.argv[1]).items():
+        print(name, path)
