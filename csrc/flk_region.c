@@ -91,12 +91,13 @@ uint32_t flk_region_count(const flk_region *region) {
 static uint32_t capacity_after(uint32_t capacity, flk_level level) {
     uint32_t more = capacity < 8 ? 1 : capacity < 12 ? 2 : 4;
     uint32_t wanted = capacity + (capacity < 20 ? more : capacity / 4);
-    if (wanted > FLK_REGION_RECORDS_MAX)
-        wanted = FLK_REGION_RECORDS_MAX;
+    // Past 64 slots a find is longer; 64 blocks of 64 bytes fill a region.
+    uint32_t most = capacity < 64 ? 64 : FLK_REGION_RECORDS_MAX;
+    if (wanted > most)
+        wanted = most;
     // What the arena rounds up to may hold some more.
     size_t usable = flk_arena_usable(chunk_bytes(wanted, level));
-    while (wanted < FLK_REGION_RECORDS_MAX &&
-           chunk_bytes(wanted + 1, level) <= usable)
+    while (wanted < most && chunk_bytes(wanted + 1, level) <= usable)
         wanted++;
     return wanted;
 }

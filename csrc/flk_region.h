@@ -181,7 +181,8 @@ static FLK_HOT uint32_t flk_granules_match(const uint8_t *granules,
 
 // The slots in use of the first 64 that have this granule. Both words at
 // once: which of them has it cannot be foretold.
-static FLK_HOT uint64_t flk_chunk_hits(const flk_chunk *chunk, uint8_t granule) {
+static FLK_HOT uint64_t flk_chunk_hits(const flk_chunk *chunk,
+                                       uint8_t granule) {
     uint64_t hits = flk_granules_match(chunk->granules, granule) &
                     *flk_chunk_used(chunk, 0);
     if (chunk->capacity > FLK_CHUNK_WORD) {
@@ -200,8 +201,8 @@ uint32_t flk_region_search(const flk_region *region, flk_level level,
                            uint64_t address, bool moving);
 
 // The same for one that is not moving, short for levels of small blocks.
-static FLK_HOT uint32_t flk_region_find(const flk_region *region, flk_level level,
-                                 uint64_t address) {
+static FLK_HOT uint32_t flk_region_find(const flk_region *region,
+                                        flk_level level, uint64_t address) {
     const flk_chunk *chunk = region->chunk;
     if (level >= FLK_LEVEL_1K)
         return flk_region_search(region, level, address, false);
