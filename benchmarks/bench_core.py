@@ -26,7 +26,9 @@ def row_of(one: dict[str, Any]) -> Row:
     """A row of a C program as one of the harness; missing ones say so."""
     if one.get("median") is None:
         nan = float("nan")
-        return Row(one["goal"], one["what"] + ": missing", "", nan, nan, nan, None)
+        return Row(
+            one["goal"], one["what"] + ": missing", "", nan, nan, nan, None
+        )
     return Row(
         one["goal"],
         one["what"],

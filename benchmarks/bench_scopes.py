@@ -76,7 +76,14 @@ def rows() -> list[Row]:
             "ns",
         ),
         Row("P6", f"bytes left by {MANY} scopes", "", *[left_bytes] * 3, 0, ""),
-        Row("P6", f"numbers left by {MANY} scopes", "", *[left_scopes] * 3, 0, ""),
+        Row(
+            "P6",
+            f"numbers left by {MANY} scopes",
+            "",
+            *[left_scopes] * 3,
+            0,
+            "",
+        ),
     ]
 
 

@@ -20,7 +20,10 @@ def load(path: str) -> dict[str, Any]:
         raise SystemExit(
             f"{path} is no result of run.py --json: {error!r}"
         ) from error
-    return {f"{row['goal_id']} {row['what']} / {row['baseline']}": row for row in rows}
+    return {
+        f"{row['goal_id']} {row['what']} / {row['baseline']}": row
+        for row in rows
+    }
 
 
 def main() -> int:

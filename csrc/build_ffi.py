@@ -21,7 +21,6 @@ HEADERS = sorted(f"{CSRC}/{path.name}" for path in HERE.glob("flk*.h"))
 DEBUG = os.environ.get("FFI_LEAK_TRACKER_BUILD") == "debug"
 
 
-
 def link_time_flags() -> list[str]:
     """Flags that let small functions of one file be inlined in another.
 

@@ -54,6 +54,8 @@
 #define FLK_QUARANTINE_BLOCKS_DEFAULT 64
 #define FLK_QUARANTINE_BLOCKS_MAX FLK_RECENT_ENTRIES
 #define FLK_QUARANTINE_BYTES_DEFAULT (UINT64_C(1) << 20)
+// Blocks that one free can push out of the quarantine.
+#define FLK_QUARANTINE_LEAVING_MAX 8
 // Bytes of guard before and behind a block, when asked for.
 #define FLK_GUARD_BYTES_MAX 4096
 

@@ -76,18 +76,6 @@ void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
 }
 
 // --- free --------------------------------------------------------------
-static int free_recorded(void *address, const flk_record *record,
-                         uint32_t path, flk_misuse *out) {
-    int verdict = FLK_FREED;
-    if (FLK_UNLIKELY(record->flags & FLK_RECORD_GUARDED))
-        verdict = flk_quarantine_check_guard(address, record, path, out);
-    bool holds = flk_recent_read_limits().blocks_max > 0;
-    uint32_t free_path = !holds                   ? FLK_PATH_EMPTY
-                         : path == FLK_PATH_WALK ? flk_tracker_free_path()
-                                                 : path;
-    return flk_quarantine_add(address, record, free_path, out, verdict);
-}
-
 // Not recorded: is it proven misuse, maybe misuse, or nobody's business?
 static int judge_unrecorded(uint64_t address, uint32_t path,
                             flk_misuse *out) {
@@ -106,7 +94,7 @@ static int judge_unrecorded(uint64_t address, uint32_t path,
     }
     flk_tracker_count(&flk_tracker_counted.unknown_frees);
     // What was allocated while tracking was off is not recorded: no evidence.
-    if (!freed_lately || before.epoch != SETTING(epoch))
+    if (!freed_lately || !before.epoch || before.epoch != SETTING(epoch))
         return FLK_NOT_RECORDED;
     flk_recent_forget(address);  // told once
     flk_misuse_fill(out, FLK_MAYBE_DOUBLE, address, &before.record,
@@ -132,10 +120,17 @@ int flk_heap_free(void *address, uint16_t type, uint32_t path,
     }
     flk_record record;
     uint64_t key = (uintptr_t)address;
-    // The address must be known before the C function could give it away.
-    switch (flk_tracker_on_free(FLK_LAYER_HEAP, key, type, &record)) {
+    // Not initialised as a whole: `leaving` is large and filled by count.
+    flk_release_step step;
+    step.address = address;
+    step.path = path;
+    step.out = out;
+    step.verdict = FLK_FREED;
+    step.leaving_count = 0;
+    switch (flk_tracker_free_with(FLK_LAYER_HEAP, key, type, &record,
+                                  flk_quarantine_take, &step)) {
     case FLK_TAKEN:
-        return free_recorded(address, &record, path, out);
+        return flk_quarantine_finish(&step);
     case FLK_KEPT:
         flk_misuse_fill(out, FLK_MISMATCHED_FREE, key, &record, 0,
                     flk_quarantine_path(path));

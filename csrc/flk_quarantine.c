@@ -6,12 +6,12 @@
 #include "flk_config.h"
 #include "flk_guard.h"
 #include "flk_recent.h"
+#include "flk_callpath.h"
+#include "flk_stack.h"
 
 #define SETTING(name)                                  \
     atomic_load_explicit(&flk_tracker_settings.name, \
                          memory_order_relaxed)
-
-enum { OUT_MAX = 8 };
 
 flk_block flk_block_of(flk_layer layer, uint64_t address,
                        const flk_record *record) {
@@ -77,30 +77,49 @@ static int let_go(const flk_free *freed, flk_misuse *out, int verdict) {
     return FLK_WRITE_AFTER_FREE;
 }
 
-int flk_quarantine_add(void *address, const flk_record *record, uint32_t path,
-                       flk_misuse *out, int verdict) {
-    flk_thread *thread = flk_thread_pointer();
-    flk_free freed = {.address = (uintptr_t)address,
-                      .memory = memory_of(address, record),
+static uint32_t path_of(const flk_release_step *step, flk_thread *thread) {
+    if (step->path != FLK_PATH_WALK)
+        return step->path;
+    uint32_t path = flk_stack_capture(thread, flk_tracker_free_depth());
+    return path == FLK_PATH_NONE ? FLK_PATH_EMPTY : path;
+}
+
+void flk_quarantine_take(const flk_record *record, flk_thread *thread,
+                         void *context) {
+    flk_release_step *step = context;
+    bool holds = flk_recent_read_limits().blocks_max > 0;
+    bool guarded = record->flags & FLK_RECORD_GUARDED;
+    flk_free freed = {.address = (uintptr_t)step->address,
+                      .memory = memory_of(step->address, record),
                       .record = *record,
-                      .free_path = path,
-                      .epoch = SETTING(epoch),
-                      .thread = thread ? thread->number : 0};
-    if (SETTING(poison)) {
-        flk_poison_fill(address, record->size_bytes);
+                      .thread = thread->number};
+    if (holds || guarded)
+        freed.free_path = path_of(step, thread);
+    // Evidence only of a time when what is allocated is recorded.
+    if (flk_tracker_is_enabled())
+        freed.epoch = SETTING(epoch);
+    if (FLK_UNLIKELY(guarded))
+        step->verdict = flk_quarantine_check_guard(
+            step->address, record, freed.free_path, step->out);
+    if (FLK_UNLIKELY(SETTING(poison))) {
+        flk_poison_fill(step->address, record->size_bytes);
         freed.record.flags |= FLK_RECORD_POISONED;
     }
-    flk_free leaving[OUT_MAX];
-    uint32_t count = flk_recent_add(freed.thread, &freed, leaving, OUT_MAX);
-    for (uint32_t i = 0; i < count; i++)
-        verdict = let_go(&leaving[i], out, verdict);
-    return verdict;
+    step->leaving_count = flk_recent_add(thread->number, &freed,
+                                         step->leaving,
+                                         FLK_QUARANTINE_LEAVING_MAX);
+}
+
+int flk_quarantine_finish(flk_release_step *step) {
+    for (uint32_t i = 0; i < step->leaving_count; i++)
+        step->verdict = let_go(&step->leaving[i], step->out, step->verdict);
+    return step->verdict;
 }
 
 void flk_quarantine_drain(void) {
-    flk_free leaving[OUT_MAX];
+    flk_free leaving[FLK_QUARANTINE_LEAVING_MAX];
     uint32_t count;
-    while ((count = flk_recent_drain(leaving, OUT_MAX)) > 0)
+    while ((count = flk_recent_drain(leaving, FLK_QUARANTINE_LEAVING_MAX)) > 0)
         for (uint32_t i = 0; i < count; i++)
             let_go(&leaving[i], NULL, FLK_FREED);
 }

@@ -7,13 +7,27 @@
 #define FLK_QUARANTINE_H
 
 #include "flk_misuse.h"
+#include "flk_recent.h"
 #include "flk_tracker.h"
 
-// A recorded block was freed. Returns `verdict`, or FLK_WRITE_AFTER_FREE
-// with `out` filled if a block that leaves was written to and `verdict` is
-// not misuse already (else that goes into the queue).
-int flk_quarantine_add(void *address, const flk_record *record, uint32_t path,
-                       flk_misuse *out, int verdict);
+// One free on its way.
+typedef struct flk_release_step {
+    void *address;
+    uint32_t path;       // where it is freed, or FLK_PATH_WALK
+    flk_misuse *out;     // filled with a verdict that is not FLK_FREED
+    int verdict;
+    uint32_t leaving_count;
+    flk_free leaving[FLK_QUARANTINE_LEAVING_MAX];  // to the C free
+} flk_release_step;
+
+// For flk_tracker_free_with, the context a flk_release_step: checks the
+// guards, poisons, and holds the block back.
+void flk_quarantine_take(const flk_record *record, flk_thread *thread,
+                         void *context);
+// Then, without a lock: what leaves goes to the C free. Returns the verdict,
+// FLK_WRITE_AFTER_FREE if a block that leaves was written to and the verdict
+// was not misuse already (else that goes into the queue).
+int flk_quarantine_finish(flk_release_step *step);
 // FLK_FREED, or FLK_OVERRUN with `out` filled.
 int flk_quarantine_check_guard(const void *address, const flk_record *record,
                                uint32_t path, flk_misuse *out);

@@ -43,6 +43,8 @@ typedef struct event {
     flk_thread *thread;
     const flk_record *before;  // a move: the record with its old size
     uint16_t type;             // a free: how it is released, 0 = any way
+    flk_tracker_taken on_taken;  // a free, or NULL
+    void *context;
 } event;
 
 static void count_alloc(const flk_record *record, void *context) {
@@ -73,7 +75,10 @@ static bool may_be_released(const flk_record *record, void *context) {
 static bool judge_free(const flk_record *record, void *context) {
     if (!may_be_released(record, context))
         return false;
-    count_free(record, context);
+    event *e = context;
+    count_free(record, e);
+    if (e->on_taken)
+        e->on_taken(record, e->thread, e->context);
     return true;
 }
 
@@ -156,12 +161,19 @@ bool flk_tracker_on_alloc(flk_layer layer, uint64_t address,
 
 flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address,
                               uint16_t type, flk_record *out) {
+    return flk_tracker_free_with(layer, address, type, out, NULL, NULL);
+}
+
+flk_taken flk_tracker_free_with(flk_layer layer, uint64_t address,
+                                uint16_t type, flk_record *out,
+                                flk_tracker_taken on_taken, void *context) {
     flk_thread *thread = flk_thread_enter();
     if (FLK_UNLIKELY(!thread)) {
         flk_tracker_count(&flk_tracker_counted.dropped);
         return FLK_ABSENT;
     }
-    event e = {.thread = thread, .type = type};
+    event e = {.thread = thread, .type = type, .on_taken = on_taken,
+               .context = context};
     flk_taken taken = flk_registry_take(layer, address, judge_free, &e, out);
     flk_thread_leave(thread);
     return taken;
@@ -178,9 +190,9 @@ static uint32_t path_to(uint32_t depth) {
 
 uint32_t flk_tracker_path(void) { return path_to(SETTING(stack_depth)); }
 
-uint32_t flk_tracker_free_path(void) {
+uint32_t flk_tracker_free_depth(void) {
     uint32_t depth = SETTING(stack_depth);
-    return path_to(depth < FLK_FREE_DEPTH_MAX ? depth : FLK_FREE_DEPTH_MAX);
+    return depth < FLK_FREE_DEPTH_MAX ? depth : FLK_FREE_DEPTH_MAX;
 }
 
 // --- moves -------------------------------------------------------------

@@ -67,6 +67,14 @@ bool flk_tracker_on_alloc(flk_layer layer, uint64_t address,
 // (FLK_TAKEN), or the record that forbids it (FLK_KEPT: another release).
 flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address,
                               uint16_t type, flk_record *out);
+// The same; `on_taken` runs with the shard locked right before the record
+// goes, so that no thread finds the block neither recorded nor freed. It may
+// take locks of higher ranks, and must not call the tracker.
+typedef void (*flk_tracker_taken)(const flk_record *record,
+                                  flk_thread *thread, void *context);
+flk_taken flk_tracker_free_with(flk_layer layer, uint64_t address,
+                                uint16_t type, flk_record *out,
+                                flk_tracker_taken on_taken, void *context);
 // A block may move: call begin, then the C function, then exactly one of
 // cancel and end if begin said FLK_TAKEN. End: is it still recorded?
 flk_taken flk_tracker_move_begin(flk_layer layer, uint64_t address,
@@ -78,8 +86,8 @@ bool flk_tracker_move_end(flk_layer layer, uint64_t old_address,
                           uint64_t size_bytes);
 // The path of this thread now, as a record of an alloc would get it.
 uint32_t flk_tracker_path(void);
-// The same, but for a free, which keeps fewer frames.
-uint32_t flk_tracker_free_path(void);
+// How many frames a free keeps: fewer.
+uint32_t flk_tracker_free_depth(void);
 
 // Is the record in reports (not forgotten; inherited ones only if `all`)?
 bool flk_tracker_is_shown(const flk_record *record, bool all);

@@ -73,7 +73,6 @@ frames_problem = _start()
 walks_frames = bool(lib.flk_walks_frames())
 
 
-
 def _fast() -> Any:
     """The C callables behind allocators and scopes; None without them.
 
@@ -523,9 +522,7 @@ def track(
 ) -> bool:
     """Record a block of somebody else."""
     path = path_here()
-    return bool(
-        lib.flk_track(address, size, layer, type_number, scope, path)
-    )
+    return bool(lib.flk_track(address, size, layer, type_number, scope, path))
 
 
 def untrack(address: int, layer: int) -> bool:

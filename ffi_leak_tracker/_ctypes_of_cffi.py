@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import _cffi_backend
 
 from ffi_leak_tracker import _core_api as core
@@ -40,9 +39,7 @@ def _size_of(ctype: CType) -> int:
     if ctype.kind == "void":
         return 1  # bytes, as C compilers count them
     if ctype.kind == "function":
-        raise TypeError(
-            f"{ctype.cname!r} is a function, not a type of memory"
-        )
+        raise TypeError(f"{ctype.cname!r} is a function, not a type of memory")
     try:
         return int(core.ffi.sizeof(ctype))
     except (ValueError, TypeError, core.ffi.error) as error:
@@ -125,8 +122,7 @@ _unzeroed = core.ffi.new_allocator(should_clear_after_alloc=False)
 
 def _no_type(type: object) -> TypeError:
     return TypeError(
-        "a type is a C name or a ctype object (ffi.typeof(...)), not "
-        f"{type!r}"
+        f"a type is a C name or a ctype object (ffi.typeof(...)), not {type!r}"
     )
 
 

@@ -21,12 +21,14 @@ def _told(raw: bytes, pointer: object) -> None:
     _misuse.tell(core.misuse_from(raw), core.address_of(pointer))
 
 
-if core.fast is not None:
-    core.fast.set_up(
-        variable,
-        core.scope_names,
-        _told,
-        core.note_thread,
-        core.ffi.typeof("void *"),
-        core.backend_typeof,
-    )
+def set_up() -> None:
+    """Hand the C callables what they need of Python; once is enough."""
+    if core.fast is not None:
+        core.fast.set_up(
+            variable,
+            core.scope_names,
+            _told,
+            core.note_thread,
+            core.ffi.typeof("void *"),
+            core.backend_typeof,
+        )

@@ -116,7 +116,7 @@ def check_damage() -> None:
     damages = [e for e in untold if isinstance(e, exceptions.CorruptionError)]
     if not damages or policy == "count":
         return
-    untold.clear()
+    untold.remove(damages[0])  # the others stay, to be told next
     if policy == "raise":
         raise damages[0]
     _warn(damages[0])

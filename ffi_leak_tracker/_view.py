@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import _misuse
 from ffi_leak_tracker._format import plural
@@ -109,9 +108,7 @@ class View:
         """Return a mark for ``since``; O(1)."""
         return Checkpoint(core.mark())
 
-    def since(
-        self, mark: Checkpoint, *, filter: FilterLike = None
-    ) -> Snapshot:
+    def since(self, mark: Checkpoint, *, filter: FilterLike = None) -> Snapshot:
         """Return the live blocks of the view that were made after the mark.
 
         Raises: TypeError for anything but what ``checkpoint`` returned.

@@ -12,6 +12,7 @@ from operator import index
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import _ctypes_of_cffi as cffi_types
 from ffi_leak_tracker import _misuse, _settings
+from ffi_leak_tracker._c_functions import CFunctions
 from ffi_leak_tracker.scopes import current_number
 
 TYPE_CHECKING = False
@@ -185,7 +186,9 @@ class Allocator(_Base):  # type: ignore[misc]
         Raises: as ``__call__`` and ``free``; then the old block is as it was.
         """
         __tracebackhide__ = True
-        item = self._types.pointee(core.ffi.typeof(_pointer(pointer, "realloc")))
+        item = self._types.pointee(
+            core.ffi.typeof(_pointer(pointer, "realloc"))
+        )
         size = _total(item.size, count)
         number = item.recorded
         scope = current_number() if self.tracks else core.NOWHERE
@@ -265,41 +268,6 @@ class Allocator(_Base):  # type: ignore[misc]
         how = "tracking" if self.tracks else "plain"
         bound = "" if self._bound is None else f", bound to {self._bound!r}"
         return f"<{how} {self.kind} allocator{bound}>"
-
-
-class CFunctions:
-    """Allocator functions as C function pointers.
-
-    They may be called by any C code in any thread. Their blocks are of the
-    type ``void``, or of the name given to ``opaque`` where the C library
-    passes an opaque pointer on. They take the Python line below the C code.
-
-    A plain allocator's functions are libc's own.
-    """
-
-    def __init__(self, tracks: bool) -> None:
-        self._tracks = tracks
-
-    def __getattr__(self, name: str) -> CData:
-        table = core.C_FUNCTIONS if self._tracks else core.PLAIN_C_FUNCTIONS
-        if name not in table:
-            raise AttributeError(
-                f"no C function {name!r}; there are: {', '.join(table)}"
-            )
-        function = table[name]()
-        setattr(self, name, function)
-        return function
-
-    def __dir__(self) -> list[str]:
-        return [*core.C_FUNCTIONS, "opaque"]
-
-    def opaque(self, name: str) -> CData:
-        """A ``void *`` to hand to a C library as opaque pointer.
-
-        The ``opaque_*`` functions and ``zalloc`` record the name as the type
-        of what they allocate.
-        """
-        return core.opaque(core.type_id(name, "callback", "free"))
 
 
 class _Owner:

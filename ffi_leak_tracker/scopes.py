@@ -7,15 +7,16 @@ import threading
 from functools import wraps
 
 from ffi_leak_tracker import _core_api as core
-from ffi_leak_tracker._current import variable as _current
+from ffi_leak_tracker import _current
 from ffi_leak_tracker._view import View
 from ffi_leak_tracker.filters import LeakFilter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
     from collections.abc import Callable
     from types import TracebackType
+    from typing import Any, TypeVar
+
     from ffi_leak_tracker.filters import FilterLike
 
     Function = TypeVar("Function", bound=Callable[..., Any])
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Scope"]
 
 CO_COROUTINE = 0x80  # inspect.CO_COROUTINE
+CO_GENERATORS = 0x220  # inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
+_current.set_up()
 if core.fast is not None:
     _base: Any = core.fast
 else:
@@ -149,7 +152,16 @@ class Scope(_base.ScopeBase, View):  # type: ignore[misc]
         )
 
     def __call__(self, function: Function) -> Function:
-        """Decorate: each call of the function runs in a scope like this."""
+        """Decorate: each call of the function runs in a scope like this.
+
+        Raises: TypeError for a generator function, whose body would run
+            after the scope: open a scope in the body.
+        """
+        if _code_flags(function) & CO_GENERATORS:
+            raise TypeError(
+                "a scope cannot decorate a generator function: its body "
+                "runs after the call; open a scope in the body"
+            )
 
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -178,6 +190,10 @@ class Scope(_base.ScopeBase, View):  # type: ignore[misc]
 
 def is_coroutine_function(function: object) -> bool:
     """inspect.iscoroutinefunction, which takes 30 ms to import, for us."""
+    return bool(_code_flags(function) & CO_COROUTINE)
+
+
+def _code_flags(function: object) -> int:
     while True:
         inner = getattr(function, "func", None) or getattr(
             function, "__func__", None
@@ -185,8 +201,7 @@ def is_coroutine_function(function: object) -> bool:
         if inner is None:
             break
         function = inner
-    code = getattr(function, "__code__", None)
-    return code is not None and bool(code.co_flags & CO_COROUTINE)
+    return getattr(getattr(function, "__code__", None), "co_flags", 0)
 
 
 def _tell_process_scope() -> None:

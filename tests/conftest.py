@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ffi_leak_tracker import LeakTracker, _misuse, scopes
+from ffi_leak_tracker import LeakTracker, _current, _misuse, scopes
 from ffi_leak_tracker import _core_api as core
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def collect() -> None:
 def restore_tracker() -> None:
     """Put everything back that a test may have changed."""
     core.lib.flk_fail_mapping(0)
-    scopes._current.set(None)
+    _current.variable.set(None)
     for scope in list(scopes._process_scopes):
         scope._end()
     core.gate_pause(-core.self_figures()["pauses"])

@@ -123,12 +123,6 @@ def test_frees_in_other_threads() -> None:
     assert_balanced()
 
 
-@pytest.mark.skipif(
-    core.fast is None,
-    reason="a known race of the core: between the record's end and the "
-    "block's entry among the recent frees a second free is not seen; without "
-    "the GIL held it is a true double free (1 run in 10)",
-)
 def test_one_of_two_frees_wins() -> None:
     """Two threads free one block: exactly one is told."""
 

@@ -71,6 +71,7 @@ def build(target_dir: str | Path) -> dict[str, Path]:
 
     Args:
         target_dir: a folder for objects and programs; made if missing.
+
     Raises:
         subprocess.CalledProcessError: the compiler said no.
     """
