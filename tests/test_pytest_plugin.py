@@ -659,7 +659,9 @@ def test_installed_as_a_distribution(spawn, pytester, plugin):
 
 def test_blocked_plugin(spawn):
     """-p no: leaves no option behind."""
-    result = spawn(LEAKY, "--leaks", plugin=("-p", f"no:{PLUGIN}"))
+    # By its module, and by its name where the package is installed.
+    blocked = ("-p", f"no:{PLUGIN}", "-p", "no:ffi_leak_tracker")
+    result = spawn(LEAKY, "--leaks", plugin=blocked)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
 
 
