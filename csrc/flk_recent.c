@@ -28,6 +28,7 @@ typedef struct stripe {
 
 static struct {
     stripe stripes[FLK_RECENT_STRIPES];
+    atomic_uint used;  // release: the ring is there
     // Relaxed: a changed limit takes effect with the next free.
     atomic_uint blocks_max;
     atomic_ullong bytes_max;
@@ -71,9 +72,13 @@ static ring *ring_of(const stripe *st) {
 static bool entries_ready(stripe *st) {
     if (FLK_LIKELY(ring_of(st) != NULL))
         return true;
-    atomic_store_explicit(&st->ring, flk_arena_keep(sizeof(ring)),
-                          memory_order_release);
-    return ring_of(st) != NULL;
+    ring *made = flk_arena_keep(sizeof(ring));
+    if (!made)
+        return false;
+    atomic_store_explicit(&st->ring, made, memory_order_release);
+    atomic_fetch_or_explicit(&recent.used, 1u << (st - recent.stripes),
+                             memory_order_release);
+    return true;
 }
 
 static uint32_t bucket_of(uint64_t address) {
@@ -105,10 +110,14 @@ static flk_free *newest_of(const stripe *st, uint64_t address) {
 }
 
 // Without the lock: is there nothing of the address's bucket?
-static bool is_surely_absent(const stripe *st, uint64_t address) {
-    ring *own = ring_of(st);
-    return !own || !atomic_load_explicit(&own->heads[bucket_of(address)],
-                                         memory_order_relaxed);
+static bool is_surely_absent(const stripe *st, uint32_t bucket) {
+    return !atomic_load_explicit(&ring_of(st)->heads[bucket],
+                                 memory_order_relaxed);
+}
+
+// A bit for each stripe that has a ring.
+static uint32_t stripes_used(void) {
+    return atomic_load_explicit(&recent.used, memory_order_acquire);
 }
 
 // The oldest held block comes out; its entry stays as evidence.
@@ -152,9 +161,10 @@ bool flk_recent_find(uint64_t address, flk_free *out) {
     // The latest is the one with the memory held, or else any: an address
     // is held at most once.
     bool found = false;
-    for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
-        stripe *st = &recent.stripes[i];
-        if (is_surely_absent(st, address))
+    uint32_t bucket = bucket_of(address);
+    for (uint32_t left = stripes_used(); left; left &= left - 1) {
+        stripe *st = &recent.stripes[__builtin_ctz(left)];
+        if (is_surely_absent(st, bucket))
             continue;
         flk_lock_take(&st->lock);
         const flk_free *entry = newest_of(st, address);
@@ -170,9 +180,10 @@ bool flk_recent_find(uint64_t address, flk_free *out) {
 }
 
 void flk_recent_forget(uint64_t address) {
-    for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
-        stripe *st = &recent.stripes[i];
-        if (is_surely_absent(st, address))
+    uint32_t bucket = bucket_of(address);
+    for (uint32_t left = stripes_used(); left; left &= left - 1) {
+        stripe *st = &recent.stripes[__builtin_ctz(left)];
+        if (is_surely_absent(st, bucket))
             continue;
         flk_free *entry;
         flk_lock_take(&st->lock);
