@@ -324,7 +324,7 @@ def test_no_tabs_no_trailing_blanks(path) -> None:
 # --- everything ---------------------------------------------------------
 def texts() -> list[Path]:
     kinds = {".py", ".pyi", ".c", ".h", ".md", ".toml", ".cfg", ".in", ".txt"}
-    hidden = {"build", "dist", ".git", "__pycache__"}
+    hidden = {"build", "dist", ".git", ".venv", "__pycache__"}
     return [
         path
         for path in ROOT.rglob("*")
