@@ -93,8 +93,8 @@ class LeakTrackerType(View):
             misuse: what a proven misuse does: "raise" (at first), "warn" or
                 "count". Only calls made from Python can be raised in.
             quarantine: how many freed blocks are held back from the C free
-                (64 at first, in all at most 1 MiB; 0 to 1024), so that a
-                second free of one is proven.
+                (64 at first, at most 1 MiB; 0 to 1024), so that a second free
+                of one is proven. For each of 16 groups of threads.
             poison: fill freed blocks and check them when they leave the
                 quarantine; off at first.
             guard: guard bytes before and behind each block (rounded up to
