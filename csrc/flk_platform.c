@@ -22,6 +22,7 @@
 #endif
 
 static FLK_TLS void *thread_pointer;
+static FLK_TLS flk_marks thread_marks;
 
 static struct {
     pthread_once_t once;
@@ -109,6 +110,8 @@ static void make_key(void) {
 }
 
 void *flk_thread_pointer(void) { return thread_pointer; }
+
+flk_marks *flk_thread_marks(void) { return &thread_marks; }
 
 void flk_thread_set_pointer(void *pointer) {
     pthread_once(&platform.once, make_key);
@@ -198,6 +201,18 @@ void flk_pages_huge(void *pages, size_t bytes) {
 #endif
 }
 
+bool flk_pages_protect(uintptr_t address, size_t bytes, unsigned may) {
+    uintptr_t first = address & ~(uintptr_t)(flk_page_bytes() - 1);
+    int protection = (may & FLK_PAGE_READ ? PROT_READ : 0) |
+                     (may & FLK_PAGE_WRITE ? PROT_READ | PROT_WRITE : 0) |
+                     (may & FLK_PAGE_EXECUTE ? PROT_EXEC : 0);
+    int saved = errno;
+    bool done = mprotect((void *)first, address + bytes - first,
+                         protection) == 0;
+    errno = saved;
+    return done;
+}
+
 // --- clocks ------------------------------------------------------------
 static uint64_t clock_read(clockid_t clock) {
     struct timespec now;
@@ -219,7 +234,16 @@ uint64_t flk_clock_wall(void) { return clock_read(CLOCK_REALTIME); }
 // --- fork --------------------------------------------------------------
 void flk_at_fork(void (*prepare)(void), void (*parent)(void),
                  void (*child)(void)) {
-    static atomic_bool done;
-    if (!atomic_exchange(&done, true))
-        pthread_atfork(prepare, parent, child);
+    static atomic_uintptr_t known[2];
+    for (size_t i = 0; i < 2; i++) {
+        uintptr_t here = 0;
+        if (atomic_compare_exchange_strong(&known[i], &here,
+                                           (uintptr_t)prepare)) {
+            pthread_atfork(prepare, parent, child);
+            return;
+        }
+        if (here == (uintptr_t)prepare)
+            return;
+    }
+    flk_fatal("a third set of fork handlers", __FILE__, __LINE__);
 }

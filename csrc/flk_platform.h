@@ -44,6 +44,7 @@ _Noreturn void flk_fatal(const char *what, const char *file, int line);
 // in debug builds), except the shards, which may be taken all, in order.
 typedef enum flk_rank {
     FLK_RANK_NONE = 0,
+    FLK_RANK_ATTACH,    // patching of loaded objects; the loader's come after
     FLK_RANK_GATE,      // on or off
     FLK_RANK_TRACKER,   // settings, reset, snapshots, the fork
     FLK_RANK_SCOPES,    // open and close a scope
@@ -94,6 +95,15 @@ void flk_thread_set_pointer(void *pointer);
 void flk_thread_at_exit(void (*at_exit)(void *pointer));
 // What threading.get_ident() returns for this thread.
 uint64_t flk_thread_ident(void);
+// What the hooks remember of this thread between two of them. It is there in
+// every thread from its first to its last instruction, so that a hook finds
+// it without making anything.
+typedef struct flk_marks {
+    uintptr_t releasing;  // the block an outer hook is about to free, or 0
+    uint16_t on_behalf;   // type of what libc allocates for its caller, or 0
+    bool is_forking;      // this thread holds all locks
+} flk_marks;
+flk_marks *flk_thread_marks(void);
 
 // --- memory ------------------------------------------------------------
 // Zeroed pages, `bytes` a multiple of the page size; NULL when there are
@@ -105,6 +115,10 @@ void flk_pages_forget(void *pages, size_t bytes);
 // Asks for large pages where the system has them on request.
 void flk_pages_huge(void *pages, size_t bytes);
 size_t flk_page_bytes(void);
+// What may be done with pages; FLK_PAGE_WRITE implies reading.
+enum { FLK_PAGE_READ = 1, FLK_PAGE_WRITE = 2, FLK_PAGE_EXECUTE = 4 };
+// Of the pages that hold these bytes. False: the system refuses.
+bool flk_pages_protect(uintptr_t address, size_t bytes, unsigned may);
 // Tests: the n-th mapping from now fails, once (0 = none). Returns how many
 // mappings were asked for since the last call.
 uint64_t flk_pages_fail_at(uint64_t nth);
@@ -116,7 +130,9 @@ uint64_t flk_clock_coarse(void);
 uint64_t flk_clock_wall(void);
 
 // --- fork --------------------------------------------------------------
-// Called around fork in the forking thread. Once; later calls are ignored.
+// Called around fork in the forking thread: `prepare` of the set registered
+// last comes first, its other two come last. A set (named by its `prepare`)
+// is registered once; later calls are ignored. There is room for two.
 void flk_at_fork(void (*prepare)(void), void (*parent)(void),
                  void (*child)(void));
 
