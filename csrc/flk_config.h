@@ -77,6 +77,20 @@
 #define FLK_SPAN_BYTES_MIN (UINT64_C(1) << 18)
 #define FLK_SPAN_BYTES_MAX (UINT64_C(1) << 21)
 
+// Loaded objects whose calls can be told apart; 32 bytes each, touched only
+// as far as used. Processes with a thousand libraries are known.
+#define FLK_OBJECTS_MAX 2048
+// Bytes of all patterns that say which objects are asked for.
+#define FLK_PATTERNS_BYTES_MAX 65536
+// Passes over all slots until one changes nothing; each is a race won by a
+// thread that binds a slot at that moment.
+#define FLK_PATCH_PASSES_MAX 16
+// Events put off while a thread forks: what other fork handlers allocate.
+#define FLK_LATE_EVENTS_MAX 256
+// Pages of a munmap that are looked at one by one for records that begin in
+// its middle: 256 MiB of 4 KiB pages.
+#define FLK_UNMAP_PAGES_MAX 65536
+
 _Static_assert((FLK_SHARDS & (FLK_SHARDS - 1)) == 0, "a power of two");
 _Static_assert((FLK_PATH_SHARDS & (FLK_PATH_SHARDS - 1)) == 0,
                "a power of two");

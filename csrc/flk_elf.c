@@ -4,8 +4,6 @@
 #ifdef FLK_HAS_ELF
 #include <string.h>
 
-#include "flk_platform.h"
-
 // --- segments ----------------------------------------------------------
 static const Elf64_Phdr *segment_of(const flk_elf *elf, uintptr_t address,
                                     size_t bytes) {

@@ -12,9 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(__linux__) && (defined(__x86_64__) || defined(__aarch64__)) && \
-    defined(__LP64__)
-#define FLK_HAS_ELF 1
+#include "flk_platform.h"
+
+#ifdef FLK_HAS_ELF
 #include <elf.h>
 
 typedef struct flk_elf_span {

@@ -11,6 +11,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// Where objects are patched (flk_elf.h, flk_hook.h, flk_patch.h); elsewhere
+// flk_attach.h says that it is not supported.
+#if defined(__linux__) && defined(__LP64__) && \
+    (defined(__x86_64__) || defined(__aarch64__))
+#define FLK_HAS_ELF 1
+#endif
+
 #if defined(__GNUC__)
 #define FLK_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FLK_UNLIKELY(x) __builtin_expect(!!(x), 0)

@@ -1,0 +1,247 @@
+// flk_definers.c - definers and their exports. Contract: flk_definers.h.     SPDX-License-Identifier: MIT
+#include "flk_definers.h"
+
+#ifdef FLK_HAS_ELF
+#include <sys/auxv.h>
+
+typedef struct definer {
+    uintptr_t base;
+    const void *symbols;  // NULL: the place is free
+    uint32_t order;       // of loading, in this round
+    bool is_seen;
+    // Of functions chosen at load (STT_GNU_IFUNC): what chooses. Else 0.
+    uintptr_t resolvers[FLK_FN_COUNT];
+} definer;
+
+static struct {
+    definer all[FLK_DEFINERS_MAX];
+    uint32_t seen_count;
+    uintptr_t looked_up[FLK_FN_COUNT];
+    uintptr_t canonical[FLK_FN_COUNT];
+} definers;
+
+// --- reading -----------------------------------------------------------
+static bool is_ifunc(const Elf64_Sym *symbol) {
+    return ELF64_ST_TYPE(symbol->st_info) == STT_GNU_IFUNC;
+}
+
+static uintptr_t resolve(uintptr_t resolver) {
+#if defined(__aarch64__)
+    uint64_t more[2] = {sizeof more, getauxval(AT_HWCAP2)};
+    uint64_t first = getauxval(AT_HWCAP) | UINT64_C(1) << 62;
+    return ((uintptr_t(*)(uint64_t, const uint64_t *))resolver)(first, more);
+#else
+    return ((uintptr_t(*)(void))resolver)();
+#endif
+}
+
+static bool is_own_name(flk_function function, const char *name) {
+    return flk_hook_info[function].symbol[0] == name[0] &&
+           __builtin_strcmp(flk_hook_info[function].symbol, name) == 0;
+}
+
+typedef struct reading {
+    const flk_elf *elf;
+    unsigned definer;
+} reading;
+
+static void read_export(const flk_elf_export *one, void *context) {
+    const reading *r = context;
+    flk_function function = flk_hook_named(one->name);
+    if (function == FLK_FN_COUNT || !is_own_name(function, one->name) ||
+        one->symbol->st_shndx == SHN_UNDEF)
+        return;
+    uintptr_t address = r->elf->base + one->symbol->st_value;
+    unsigned definer;
+    flk_function same;
+    flk_via via;
+    if (flk_hook_is_stub(address, &definer, &same, &via))
+        return;  // ours since an earlier round
+    if (!one->is_default && flk_hook_original(r->definer, function))
+        return;
+    definers.all[r->definer].resolvers[function] =
+        is_ifunc(one->symbol) ? address : 0;
+    flk_hook_set_original(r->definer, function,
+                          is_ifunc(one->symbol) ? resolve(address) : address);
+}
+
+// The variadic ones are done by their kin that take a va_list.
+static void drop_without_kin(unsigned definer, flk_function function,
+                             flk_function kin) {
+    if (!flk_hook_original(definer, kin))
+        flk_hook_set_original(definer, function, 0);
+}
+
+static void read_exports(const flk_elf *elf, unsigned definer) {
+    reading r = {elf, definer};
+    flk_elf_each_export(elf, read_export, &r);
+    drop_without_kin(definer, FLK_FN_ASPRINTF, FLK_FN_VASPRINTF);
+    drop_without_kin(definer, FLK_FN_ASPRINTF_CHK, FLK_FN_VASPRINTF_CHK);
+}
+
+static void note_canonical(const flk_elf_export *one, void *context) {
+    const flk_elf *elf = context;
+    flk_function function = one->symbol->st_shndx == SHN_UNDEF
+                                ? flk_hook_named(one->name)
+                                : FLK_FN_COUNT;
+    if (function != FLK_FN_COUNT)
+        definers.canonical[function] = elf->base + one->symbol->st_value;
+}
+
+// --- places ------------------------------------------------------------
+static bool is_definer(const flk_elf *elf) {
+    return flk_elf_defines(elf, "malloc") || flk_elf_defines(elf, "free") ||
+           flk_elf_defines(elf, "_Znwm") || flk_elf_defines(elf, "_ZdlPv");
+}
+
+int flk_definers_of(const flk_elf *elf) {
+    for (int i = 0; i < FLK_DEFINERS_MAX; i++)
+        if (definers.all[i].symbols == elf->symbols &&
+            definers.all[i].base == elf->base)
+            return i;
+    return FLK_DEFINER_NONE;
+}
+
+static int place_for(const flk_elf *elf) {
+    int known = flk_definers_of(elf);
+    for (int i = 0; known < 0 && i < FLK_DEFINERS_MAX; i++)
+        if (!definers.all[i].symbols)
+            known = i;
+    return known;
+}
+
+static void clear_place(unsigned i) {
+    definers.all[i] = (definer){.symbols = NULL};
+    for (int f = 0; f < FLK_FN_COUNT; f++)
+        flk_hook_set_original(i, (flk_function)f, 0);
+}
+
+void flk_definers_begin(void) {
+    definers.seen_count = 0;
+    for (int i = 0; i < FLK_DEFINERS_MAX; i++)
+        definers.all[i].is_seen = false;
+    for (int f = 0; f < FLK_FN_COUNT; f++)
+        definers.canonical[f] = 0;
+}
+
+int flk_definers_see(const flk_elf *elf) {
+    if (definers.seen_count == 0)  // the program; no other has any
+        flk_elf_each_export(elf, note_canonical, (void *)elf);
+    uint32_t order = ++definers.seen_count;
+    if (!is_definer(elf))
+        return FLK_DEFINER_NONE;
+    int place = place_for(elf);
+    if (place < 0)
+        return FLK_DEFINER_NO_ROOM;
+    definer *d = &definers.all[place];
+    if (!d->symbols)
+        clear_place((unsigned)place);
+    d->base = elf->base;
+    d->symbols = elf->symbols;
+    d->order = order;
+    d->is_seen = true;
+    read_exports(elf, (unsigned)place);
+    return place;
+}
+
+// What may still point at the hooks of a definer that is gone would point
+// into unmapped memory without them: its functions stay known until the
+// place is needed.
+void flk_definers_end(void) {
+    for (int i = 0; i < FLK_DEFINERS_MAX; i++)
+        if (!definers.all[i].is_seen)
+            definers.all[i].symbols = NULL;
+}
+
+uint32_t flk_definers_count(void) {
+    uint32_t count = 0;
+    for (int i = 0; i < FLK_DEFINERS_MAX; i++)
+        count += definers.all[i].symbols != NULL;
+    return count;
+}
+
+// --- whose -------------------------------------------------------------
+int flk_definers_owner(flk_function function, uintptr_t address) {
+    for (int i = 0; i < FLK_DEFINERS_MAX; i++)
+        if (definers.all[i].symbols && address &&
+            flk_hook_original((unsigned)i, function) == address)
+            return i;
+    return FLK_DEFINER_NONE;
+}
+
+void flk_definers_looked_up(flk_function function, uintptr_t address) {
+    definers.looked_up[function] = address;
+}
+
+static int first_loaded(flk_function function) {
+    int first = FLK_DEFINER_NONE;
+    for (int i = 0; i < FLK_DEFINERS_MAX; i++)
+        if (definers.all[i].symbols &&
+            flk_hook_original((unsigned)i, function) &&
+            (first < 0 || definers.all[i].order < definers.all[first].order))
+            first = i;
+    return first;
+}
+
+int flk_definers_default(flk_function function) {
+    uintptr_t address = definers.looked_up[function];
+    unsigned definer;
+    flk_function same;
+    flk_via via;
+    if (flk_hook_is_stub(address, &definer, &same, &via))
+        return (int)definer;
+    int owner = flk_definers_owner(function, address);
+    return owner >= 0 ? owner : first_loaded(function);
+}
+
+bool flk_definers_is_canonical(flk_function function, uintptr_t address) {
+    return address && definers.canonical[function] == address;
+}
+
+// --- exports -----------------------------------------------------------
+typedef struct patching {
+    flk_patcher *patcher;
+    unsigned definer;
+    bool is_hooked, with_mappings;
+} patching;
+
+// The word that begins with st_name and holds the type.
+static void set_type(flk_patcher *patcher, Elf64_Sym *symbol, unsigned type) {
+    uintptr_t word;
+    Elf64_Sym changed = *symbol;
+    changed.st_info = ELF64_ST_INFO(ELF64_ST_BIND(symbol->st_info), type);
+    __builtin_memcpy(&word, &changed, sizeof word);
+    flk_patch_word(patcher, (uintptr_t *)symbol, word);
+}
+
+static void patch_export(const flk_elf_export *one, void *context) {
+    const patching *p = context;
+    flk_function function = flk_hook_named(one->name);
+    if (function == FLK_FN_COUNT || one->symbol->st_shndx == SHN_UNDEF)
+        return;
+    uintptr_t base = p->patcher->elf->base;
+    uintptr_t now = base + one->symbol->st_value;
+    uintptr_t resolver = definers.all[p->definer].resolvers[function];
+    uintptr_t own = resolver ? resolver
+                             : flk_hook_original(p->definer, function);
+    uintptr_t stub = flk_hook_stub(p->definer, function, FLK_VIA_EXPORT);
+    bool is_hooked = p->is_hooked &&
+                     (function < FLK_FN_MMAP || p->with_mappings);
+    if (now != own && now != stub)
+        return;  // an older version, or somebody else's
+    // In between, a look-up finds the resolver as a plain function: for the
+    // functions that are chosen so (deletes) that would leak one block.
+    if (resolver && is_hooked)
+        set_type(p->patcher, one->symbol, STT_FUNC);
+    flk_patch_word(p->patcher, (uintptr_t *)&one->symbol->st_value,
+                   (is_hooked ? stub : own) - base);
+    if (resolver && !is_hooked)
+        set_type(p->patcher, one->symbol, STT_GNU_IFUNC);
+}
+
+void flk_definers_patch(flk_patcher *patcher, int definer, bool is_hooked,
+                        bool with_mappings) {
+    patching p = {patcher, (unsigned)definer, is_hooked, with_mappings};
+    flk_elf_each_export(patcher->elf, patch_export, &p);
+}
+#endif

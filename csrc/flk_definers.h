@@ -1,0 +1,40 @@
+// flk_definers.h - the objects that define an allocator, and their own functions.  SPDX-License-Identifier: MIT
+// Keeps:   a place for each definer, which is also the number of its hook set; the addresses of its functions stand
+//          in flk_hook. A place is given away only when its object is gone.
+// Cost:    O(symbols) a definer.
+// Callers: under FLK_RANK_ATTACH, inside dl_iterate_phdr where an object is named.
+// Fails:   more than FLK_DEFINERS_MAX: see says FLK_DEFINER_NO_ROOM.
+// Invariant: what a definer's table of exports holds is its own function or the stub for looked-up calls of it.
+#ifndef FLK_DEFINERS_H
+#define FLK_DEFINERS_H
+
+#include "flk_hook.h"
+#include "flk_patch.h"
+
+#ifdef FLK_HAS_ELF
+enum { FLK_DEFINER_NONE = -1, FLK_DEFINER_NO_ROOM = -2 };
+
+// A round: begin, see every object in the order of loading, end.
+void flk_definers_begin(void);
+// The definer this object is; its functions are known from then on.
+int flk_definers_see(const flk_elf *elf);
+void flk_definers_end(void);
+int flk_definers_of(const flk_elf *elf);
+uint32_t flk_definers_count(void);
+
+// Whose function is it? FLK_DEFINER_NONE: nobody's.
+int flk_definers_owner(flk_function function, uintptr_t address);
+// What dlsym says of a function: its address (0: not found) while no lock is
+// held, so that unbound slots get what the loader would give them.
+void flk_definers_looked_up(flk_function function, uintptr_t address);
+// Whom the loader binds this function to: by look-up, else the first loaded.
+int flk_definers_default(flk_function function);
+// An address that stands for a function in a program that is not
+// position-independent: calls to it go through the program's own slot.
+bool flk_definers_is_canonical(flk_function function, uintptr_t address);
+
+// Its exports lead to stubs, or to its own functions again.
+void flk_definers_patch(flk_patcher *patcher, int definer, bool is_hooked,
+                        bool with_mappings);
+#endif
+#endif

@@ -1,0 +1,125 @@
+// flk_family.h - the functions that are hooked: the one table.               SPDX-License-Identifier: MIT
+// Keeps:   nothing. The only file that knows names of the C and C++ libraries.
+// Use:     FLK_FAMILY(X, ...) expands X(..., id, symbol, text, shape, sizes, release) for each function. `text` is
+//          the type that reports show, `shape` the stub of flk_hookset.c, `sizes` which words say how many bytes.
+// Source:  ISO C11 and C23, POSIX.1, the GNU C library's manual; names of C++ operators: Itanium C++ ABI 5.1.
+#ifndef FLK_FAMILY_H
+#define FLK_FAMILY_H
+
+#define FLK_FAMILY_C(X, ...)                                                  \
+    X(__VA_ARGS__, MALLOC, "malloc", "malloc", ALLOCATE, FIRST, "free")       \
+    X(__VA_ARGS__, CALLOC, "calloc", "calloc", ALLOCATE, PRODUCT, "free")     \
+    X(__VA_ARGS__, ALIGNED_ALLOC, "aligned_alloc", "aligned_alloc", ALLOCATE, \
+      SECOND, "free")                                                         \
+    X(__VA_ARGS__, MEMALIGN, "memalign", "memalign", ALLOCATE, SECOND,        \
+      "free")                                                                 \
+    X(__VA_ARGS__, VALLOC, "valloc", "valloc", ALLOCATE, FIRST, "free")       \
+    X(__VA_ARGS__, PVALLOC, "pvalloc", "pvalloc", ALLOCATE, FIRST, "free")    \
+    X(__VA_ARGS__, POSIX_MEMALIGN, "posix_memalign", "posix_memalign", PLACE, \
+      THIRD, "free")                                                          \
+    X(__VA_ARGS__, REALLOC, "realloc", "realloc", RESIZE, SECOND, "free")     \
+    X(__VA_ARGS__, REALLOCARRAY, "reallocarray", "reallocarray", RESIZE,      \
+      PRODUCT_AFTER, "free")                                                  \
+    X(__VA_ARGS__, FREE, "free", "free", RELEASE, NONE, "free")               \
+    X(__VA_ARGS__, CFREE, "cfree", "cfree", RELEASE, NONE, "free")            \
+    X(__VA_ARGS__, FREE_SIZED, "free_sized", "free_sized", RELEASE, NONE,     \
+      "free")                                                                 \
+    X(__VA_ARGS__, FREE_ALIGNED_SIZED, "free_aligned_sized",                  \
+      "free_aligned_sized", RELEASE, NONE, "free")
+
+// m is size_t, Pv a pointer, St11align_val_t the alignment,
+// RKSt9nothrow_t the mark of the forms that return NULL.
+#define FLK_FAMILY_NEW(X, ...)                                                \
+    X(__VA_ARGS__, NEW, "_Znwm", "operator new", ALLOCATE, FIRST, "delete")   \
+    X(__VA_ARGS__, NEW_NOTHROW, "_ZnwmRKSt9nothrow_t", "operator new",        \
+      ALLOCATE, FIRST, "delete")                                              \
+    X(__VA_ARGS__, NEW_ALIGNED, "_ZnwmSt11align_val_t", "operator new",       \
+      ALLOCATE, FIRST, "delete")                                              \
+    X(__VA_ARGS__, NEW_ALIGNED_NOTHROW,                                       \
+      "_ZnwmSt11align_val_tRKSt9nothrow_t", "operator new", ALLOCATE, FIRST,  \
+      "delete")                                                               \
+    X(__VA_ARGS__, NEWS, "_Znam", "operator new[]", ALLOCATE, FIRST,          \
+      "delete[]")                                                             \
+    X(__VA_ARGS__, NEWS_NOTHROW, "_ZnamRKSt9nothrow_t", "operator new[]",     \
+      ALLOCATE, FIRST, "delete[]")                                            \
+    X(__VA_ARGS__, NEWS_ALIGNED, "_ZnamSt11align_val_t", "operator new[]",    \
+      ALLOCATE, FIRST, "delete[]")                                            \
+    X(__VA_ARGS__, NEWS_ALIGNED_NOTHROW,                                      \
+      "_ZnamSt11align_val_tRKSt9nothrow_t", "operator new[]", ALLOCATE,       \
+      FIRST, "delete[]")
+
+#define FLK_FAMILY_DELETE(X, id, symbol, text, ...)                           \
+    X(__VA_ARGS__, id, symbol, text, RELEASE, NONE, text)                     \
+    X(__VA_ARGS__, id##_SIZED, symbol "m", text, RELEASE, NONE, text)         \
+    X(__VA_ARGS__, id##_NOTHROW, symbol "RKSt9nothrow_t", text, RELEASE,      \
+      NONE, text)                                                             \
+    X(__VA_ARGS__, id##_ALIGNED, symbol "St11align_val_t", text, RELEASE,     \
+      NONE, text)                                                             \
+    X(__VA_ARGS__, id##_SIZED_ALIGNED, symbol "mSt11align_val_t", text,       \
+      RELEASE, NONE, text)                                                    \
+    X(__VA_ARGS__, id##_ALIGNED_NOTHROW,                                      \
+      symbol "St11align_val_tRKSt9nothrow_t", text, RELEASE, NONE, text)
+
+#define FLK_LENT(X, id, symbol, text, ...)                                    \
+    X(__VA_ARGS__, id, symbol, text, LEND, NONE, "free")
+
+// Their blocks are the caller's to free, but are made by malloc calls of the
+// C library. The _chk forms are what fortified callers use.
+#define FLK_FAMILY_LEND(X, ...)                                               \
+    FLK_LENT(X, STRDUP, "strdup", "strdup", __VA_ARGS__)                      \
+    FLK_LENT(X, STRNDUP, "strndup", "strndup", __VA_ARGS__)                   \
+    FLK_LENT(X, WCSDUP, "wcsdup", "wcsdup", __VA_ARGS__)                      \
+    FLK_LENT(X, GETLINE, "getline", "getline", __VA_ARGS__)                   \
+    FLK_LENT(X, GETDELIM, "getdelim", "getdelim", __VA_ARGS__)                \
+    FLK_LENT(X, REALPATH, "realpath", "realpath", __VA_ARGS__)                \
+    FLK_LENT(X, REALPATH_CHK, "__realpath_chk", "realpath", __VA_ARGS__)      \
+    FLK_LENT(X, CANONICALIZE, "canonicalize_file_name",                       \
+             "canonicalize_file_name", __VA_ARGS__)                           \
+    FLK_LENT(X, GETCWD, "getcwd", "getcwd", __VA_ARGS__)                      \
+    FLK_LENT(X, GETCWD_CHK, "__getcwd_chk", "getcwd", __VA_ARGS__)            \
+    FLK_LENT(X, CURRENT_DIR, "get_current_dir_name", "get_current_dir_name",  \
+             __VA_ARGS__)                                                     \
+    FLK_LENT(X, TEMPNAM, "tempnam", "tempnam", __VA_ARGS__)                   \
+    FLK_LENT(X, SCANDIR, "scandir", "scandir", __VA_ARGS__)                   \
+    FLK_LENT(X, SCANDIR64, "scandir64", "scandir", __VA_ARGS__)               \
+    FLK_LENT(X, OPEN_MEMSTREAM, "open_memstream", "open_memstream",           \
+             __VA_ARGS__)                                                     \
+    FLK_LENT(X, OPEN_WMEMSTREAM, "open_wmemstream", "open_wmemstream",        \
+             __VA_ARGS__)                                                     \
+    FLK_LENT(X, VASPRINTF, "vasprintf", "asprintf", __VA_ARGS__)             \
+    FLK_LENT(X, VASPRINTF_CHK, "__vasprintf_chk", "asprintf", __VA_ARGS__)   \
+    X(__VA_ARGS__, ASPRINTF, "asprintf", "asprintf", PRINT, NONE, "free")     \
+    X(__VA_ARGS__, ASPRINTF_CHK, "__asprintf_chk", "asprintf", PRINT_CHK,     \
+      NONE, "free")
+
+#define FLK_FAMILY_MAP(X, ...)                                                \
+    X(__VA_ARGS__, MMAP, "mmap", "mmap", MAP, SECOND, "munmap")               \
+    X(__VA_ARGS__, MUNMAP, "munmap", "munmap", UNMAP, SECOND, "munmap")       \
+    X(__VA_ARGS__, MREMAP, "mremap", "mremap", REMAP, THIRD, "munmap")
+
+// The mapping functions come last: FLK_FN_MMAP is the first of them.
+#define FLK_FAMILY(X, ...)                                                    \
+    FLK_FAMILY_C(X, __VA_ARGS__)                                              \
+    FLK_FAMILY_NEW(X, __VA_ARGS__)                                            \
+    FLK_FAMILY_DELETE(X, DELETE, "_ZdlPv", "delete", __VA_ARGS__)             \
+    FLK_FAMILY_DELETE(X, DELETES, "_ZdaPv", "delete[]", __VA_ARGS__)          \
+    FLK_FAMILY_LEND(X, __VA_ARGS__)                                           \
+    FLK_FAMILY_MAP(X, __VA_ARGS__)
+
+// Other names of the same functions: where they have the same address.
+#define FLK_FAMILY_ALIASES(A)                                                 \
+    A("__libc_malloc", MALLOC)                                                \
+    A("__libc_calloc", CALLOC)                                                \
+    A("__libc_realloc", REALLOC)                                              \
+    A("__libc_free", FREE)                                                    \
+    A("__libc_memalign", MEMALIGN)                                            \
+    A("__libc_valloc", VALLOC)                                                \
+    A("__libc_pvalloc", PVALLOC)                                              \
+    A("__posix_memalign", POSIX_MEMALIGN)                                     \
+    A("__strdup", STRDUP)                                                     \
+    A("__strndup", STRNDUP)                                                   \
+    A("__getdelim", GETDELIM)                                                 \
+    A("__asprintf", ASPRINTF)                                                 \
+    A("mmap64", MMAP)
+
+#endif

@@ -1,0 +1,137 @@
+// flk_record.c - from hooks to the tracker. Contract: flk_record.h.          SPDX-License-Identifier: MIT
+#include "flk_record.h"
+
+#ifdef FLK_HAS_ELF
+#include "flk_config.h"
+#include "flk_context.h"
+#include "flk_scope.h"
+
+// --- counters ----------------------------------------------------------
+enum { STRIPES = 16 };
+
+typedef struct stripe {
+    _Alignas(64) atomic_ullong counts[FLK_HOOK_COUNTERS];  // relaxed
+} stripe;
+
+typedef struct late_event {
+    uintptr_t address;
+    uint64_t size_bytes;  // 0 and no type: it is gone
+    uint16_t type;
+    uint8_t layer;
+    bool is_made;
+} late_event;
+
+static struct {
+    stripe stripes[STRIPES];
+    // Of the forking thread, which is alone: it holds all locks.
+    uint32_t late_count;
+    late_event late[FLK_LATE_EVENTS_MAX];
+} hooks;
+
+void flk_record_count(flk_hook_counter counter) {
+    // Thread-local memory of two threads is pages apart.
+    uint64_t thread = (uintptr_t)flk_thread_marks() >> 12;
+    uint64_t i = thread * UINT64_C(0x9e3779b97f4a7c15) >> 60;
+    atomic_fetch_add_explicit(&hooks.stripes[i].counts[counter], 1,
+                              memory_order_relaxed);
+}
+
+uint64_t flk_hook_counted(flk_hook_counter counter) {
+    uint64_t sum = 0;
+    for (int i = 0; i < STRIPES; i++)
+        sum += atomic_load_explicit(&hooks.stripes[i].counts[counter],
+                                    memory_order_relaxed);
+    return sum;
+}
+
+void flk_hook_clear_counts(void) {
+    for (int i = 0; i < STRIPES; i++)
+        for (int k = 0; k < FLK_HOOK_COUNTERS; k++)
+            atomic_store_explicit(&hooks.stripes[i].counts[k], 0,
+                                  memory_order_relaxed);
+}
+
+// --- fork --------------------------------------------------------------
+static void put_off(late_event event) {
+    if (hooks.late_count == FLK_LATE_EVENTS_MAX)
+        flk_record_count(FLK_HOOK_LOST_IN_FORK);
+    else
+        hooks.late[hooks.late_count++] = event;
+}
+
+void flk_hook_fork_begins(void) { flk_thread_marks()->is_forking = true; }
+
+void flk_hook_fork_ends(void) {
+    flk_thread_marks()->is_forking = false;
+    uint32_t count = hooks.late_count;
+    hooks.late_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        late_event e = hooks.late[i];
+        if (e.is_made)
+            flk_record_made(e.layer, e.address, e.size_bytes, e.type);
+        else
+            flk_record_gone(e.layer, e.address, e.type);
+    }
+}
+
+// --- events ------------------------------------------------------------
+// May this event be told to the tracker now? Else it is put off or counted.
+static bool may_tell(late_event event) {
+    if (FLK_UNLIKELY(flk_thread_marks()->is_forking)) {
+        put_off(event);
+        return false;
+    }
+    if (FLK_UNLIKELY(flk_thread_is_inside())) {
+        flk_record_count(FLK_HOOK_REENTERED);
+        return false;
+    }
+    return true;
+}
+
+static uint32_t scope_now(void) {
+    const flk_thread *thread = flk_thread_pointer();
+    return thread ? flk_context_scope(thread) : FLK_SCOPE_NONE;
+}
+
+void flk_record_made(flk_layer layer, uintptr_t address, uint64_t size_bytes,
+                     uint16_t type) {
+    if (!may_tell((late_event){address, size_bytes, type, layer, true}))
+        return;
+    flk_origin origin = {type, scope_now(), FLK_PATH_WALK};
+    flk_tracker_on_alloc(layer, address, size_bytes, 0, &origin);
+}
+
+void flk_record_back(flk_layer layer, uintptr_t address,
+                     const flk_record *record) {
+    if (record->flags & FLK_RECORD_FORGOTTEN)
+        return;  // it was in no report, and shall be in none
+    flk_origin origin = {record->type, (uint32_t)record->scope, record->path};
+    flk_tracker_on_alloc(layer, address, record->size_bytes, 0, &origin);
+}
+
+void flk_record_gone(flk_layer layer, uintptr_t address, uint16_t type) {
+    if (!may_tell((late_event){address, 0, type, layer, false}))
+        return;
+    flk_record record;
+    switch (flk_tracker_on_free(layer, address, type, &record)) {
+    case FLK_TAKEN:
+        return;
+    case FLK_ABSENT:
+        flk_record_count(FLK_HOOK_FOREIGN_FREES);
+        return;
+    case FLK_KEPT:
+        flk_record_count(FLK_HOOK_MISMATCHED_FREES);
+        flk_tracker_on_free(layer, address, 0, &record);
+    }
+}
+
+bool flk_record_moves(flk_layer layer, uintptr_t address, uint16_t type,
+                      flk_record *out) {
+    flk_taken taken = flk_tracker_move_begin(layer, address, type, out);
+    if (FLK_UNLIKELY(taken == FLK_KEPT)) {
+        flk_record_count(FLK_HOOK_MISMATCHED_FREES);
+        taken = flk_tracker_move_begin(layer, address, 0, out);
+    }
+    return taken == FLK_TAKEN;
+}
+#endif
