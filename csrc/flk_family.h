@@ -60,34 +60,38 @@
     X(__VA_ARGS__, id##_ALIGNED_NOTHROW,                                      \
       symbol "St11align_val_tRKSt9nothrow_t", text, RELEASE, NONE, text)
 
-#define FLK_LENT(X, id, symbol, text, ...)                                    \
-    X(__VA_ARGS__, id, symbol, text, LEND, NONE, "free")
+#define FLK_LENT(X, id, symbol, text, where, ...)                             \
+    X(__VA_ARGS__, id, symbol, text, LEND, where, "free")
 
 // Their blocks are the caller's to free, but are made by malloc calls of the
-// C library. The _chk forms are what fortified callers use.
+// C library, among others that it keeps. The caller's is RETURNED, or POINTED
+// to by the first word afterwards; of ALL of them some cannot be told apart.
+// The _chk forms are what fortified callers use.
 #define FLK_FAMILY_LEND(X, ...)                                               \
-    FLK_LENT(X, STRDUP, "strdup", "strdup", __VA_ARGS__)                      \
-    FLK_LENT(X, STRNDUP, "strndup", "strndup", __VA_ARGS__)                   \
-    FLK_LENT(X, WCSDUP, "wcsdup", "wcsdup", __VA_ARGS__)                      \
-    FLK_LENT(X, GETLINE, "getline", "getline", __VA_ARGS__)                   \
-    FLK_LENT(X, GETDELIM, "getdelim", "getdelim", __VA_ARGS__)                \
-    FLK_LENT(X, REALPATH, "realpath", "realpath", __VA_ARGS__)                \
-    FLK_LENT(X, REALPATH_CHK, "__realpath_chk", "realpath", __VA_ARGS__)      \
+    FLK_LENT(X, STRDUP, "strdup", "strdup", RETURNED, __VA_ARGS__)            \
+    FLK_LENT(X, STRNDUP, "strndup", "strndup", RETURNED, __VA_ARGS__)         \
+    FLK_LENT(X, WCSDUP, "wcsdup", "wcsdup", RETURNED, __VA_ARGS__)            \
+    FLK_LENT(X, GETLINE, "getline", "getline", POINTED, __VA_ARGS__)          \
+    FLK_LENT(X, GETDELIM, "getdelim", "getdelim", POINTED, __VA_ARGS__)       \
+    FLK_LENT(X, REALPATH, "realpath", "realpath", RETURNED, __VA_ARGS__)      \
+    FLK_LENT(X, REALPATH_CHK, "__realpath_chk",                               \
+             "realpath", RETURNED, __VA_ARGS__)                               \
     FLK_LENT(X, CANONICALIZE, "canonicalize_file_name",                       \
-             "canonicalize_file_name", __VA_ARGS__)                           \
-    FLK_LENT(X, GETCWD, "getcwd", "getcwd", __VA_ARGS__)                      \
-    FLK_LENT(X, GETCWD_CHK, "__getcwd_chk", "getcwd", __VA_ARGS__)            \
-    FLK_LENT(X, CURRENT_DIR, "get_current_dir_name", "get_current_dir_name",  \
-             __VA_ARGS__)                                                     \
-    FLK_LENT(X, TEMPNAM, "tempnam", "tempnam", __VA_ARGS__)                   \
-    FLK_LENT(X, SCANDIR, "scandir", "scandir", __VA_ARGS__)                   \
-    FLK_LENT(X, SCANDIR64, "scandir64", "scandir", __VA_ARGS__)               \
-    FLK_LENT(X, OPEN_MEMSTREAM, "open_memstream", "open_memstream",           \
-             __VA_ARGS__)                                                     \
-    FLK_LENT(X, OPEN_WMEMSTREAM, "open_wmemstream", "open_wmemstream",        \
-             __VA_ARGS__)                                                     \
-    FLK_LENT(X, VASPRINTF, "vasprintf", "asprintf", __VA_ARGS__)             \
-    FLK_LENT(X, VASPRINTF_CHK, "__vasprintf_chk", "asprintf", __VA_ARGS__)   \
+             "canonicalize_file_name", RETURNED, __VA_ARGS__)                 \
+    FLK_LENT(X, GETCWD, "getcwd", "getcwd", RETURNED, __VA_ARGS__)            \
+    FLK_LENT(X, GETCWD_CHK, "__getcwd_chk", "getcwd", RETURNED, __VA_ARGS__)  \
+    FLK_LENT(X, CURRENT_DIR, "get_current_dir_name",                          \
+             "get_current_dir_name", RETURNED, __VA_ARGS__)                   \
+    FLK_LENT(X, TEMPNAM, "tempnam", "tempnam", RETURNED, __VA_ARGS__)         \
+    FLK_LENT(X, SCANDIR, "scandir", "scandir", ALL, __VA_ARGS__)              \
+    FLK_LENT(X, SCANDIR64, "scandir64", "scandir", ALL, __VA_ARGS__)          \
+    FLK_LENT(X, OPEN_MEMSTREAM, "open_memstream",                             \
+             "open_memstream", ALL, __VA_ARGS__)                              \
+    FLK_LENT(X, OPEN_WMEMSTREAM, "open_wmemstream",                           \
+             "open_wmemstream", ALL, __VA_ARGS__)                             \
+    FLK_LENT(X, VASPRINTF, "vasprintf", "asprintf", POINTED, __VA_ARGS__)     \
+    FLK_LENT(X, VASPRINTF_CHK, "__vasprintf_chk",                             \
+             "asprintf", POINTED, __VA_ARGS__)                                \
     X(__VA_ARGS__, ASPRINTF, "asprintf", "asprintf", PRINT, NONE, "free")     \
     X(__VA_ARGS__, ASPRINTF_CHK, "__asprintf_chk", "asprintf", PRINT_CHK,     \
       NONE, "free")

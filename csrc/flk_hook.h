@@ -46,6 +46,9 @@ typedef enum flk_sizes {
     FLK_SIZES_THIRD,
     FLK_SIZES_PRODUCT,        // first times second
     FLK_SIZES_PRODUCT_AFTER,  // second times third
+    FLK_SIZES_RETURNED,       // none: which block is the caller's
+    FLK_SIZES_POINTED,
+    FLK_SIZES_ALL,
 } flk_sizes;
 
 typedef struct flk_function_info {

@@ -3,21 +3,16 @@
 #include "flk_hook.h"
 
 #ifdef FLK_HAS_ELF
-#include "flk_callers.h"
 #include "flk_config.h"
-#include "flk_names.h"
 #include "flk_record.h"
+#include "flk_stub.h"
 
 // Of the kernel's interface, the same on both machines.
 enum { FIXED = 0x10, REMAP_FIXED = 2, REMAP_KEEPS = 4 };
 #define FAILED UINTPTR_MAX
 
-typedef uintptr_t (*function_of_6)(uintptr_t, uintptr_t, uintptr_t,
-                                   uintptr_t, uintptr_t, uintptr_t);
-
 static uintptr_t call(const uintptr_t *w, uint32_t site) {
-    function_of_6 original =
-        (function_of_6)flk_hook_original(site & 3, (flk_function)(site >> 4));
+    flk_function_of_6 original = (flk_function_of_6)flk_stub_original(site);
     return original(w[0], w[1], w[2], w[3], w[4], w[5]);
 }
 
@@ -90,11 +85,9 @@ static void forget_range(uintptr_t begin, uint64_t bytes) {
 
 // --- the three ---------------------------------------------------------
 static bool is_asked(uint32_t site, const void *caller) {
-    flk_via via = (flk_via)(site >> 2 & 3);
-    return flk_hook_state() == FLK_HOOKS_ON &&
-           (via == FLK_VIA_ASKED ||
-            (via == FLK_VIA_EXPORT &&
-             flk_callers_find((uintptr_t)caller) == FLK_CALLER_ASKED));
+    static const flk_marks nobody;  // the C library maps nothing for callers
+    return flk_stub_state() == FLK_HOOKS_ON &&
+           flk_stub_type_asked(site, caller, &nobody) != 0;
 }
 
 static void record(uintptr_t address, uint64_t bytes) {
@@ -142,10 +135,10 @@ static uintptr_t remap(const uintptr_t *w, uint32_t site,
 
 uintptr_t flk_hook_map(const uintptr_t *words, uint32_t site,
                        const void *caller) {
-    if (FLK_LIKELY(flk_hook_state() == FLK_HOOKS_OFF) ||
+    if (FLK_LIKELY(flk_stub_state() == FLK_HOOKS_OFF) ||
         flk_thread_marks()->is_forking || flk_thread_is_inside())
         return call(words, site);
-    switch ((flk_function)(site >> 4)) {
+    switch (flk_stub_function(site)) {
     case FLK_FN_MMAP:
         return map(words, site, caller);
     case FLK_FN_MUNMAP:

@@ -105,10 +105,19 @@ uint64_t flk_thread_ident(void);
 // What the hooks remember of this thread between two of them. It is there in
 // every thread from its first to its last instruction, so that a hook finds
 // it without making anything.
+enum { FLK_LENT_MAX = 4 };
 typedef struct flk_marks {
     uintptr_t releasing;  // the block an outer hook is about to free, or 0
-    uint16_t on_behalf;   // type of what libc allocates for its caller, or 0
+    // While the C library works for a caller that is asked for: the type of
+    // what it returns, else 0; its last allocations, one of which that is.
+    uint16_t on_behalf;
+    bool lends_all;       // they all are recorded
     bool is_forking;      // this thread holds all locks
+    uint32_t lent_count;
+    struct {
+        uintptr_t address;
+        uint64_t size_bytes;
+    } lent[FLK_LENT_MAX];
 } flk_marks;
 flk_marks *flk_thread_marks(void);
 

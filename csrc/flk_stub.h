@@ -1,0 +1,75 @@
+// flk_stub.h - what a stub's number means: definer, way, function.           SPDX-License-Identifier: MIT
+// Keeps:   the table behind flk_hook.h: originals, types, state.
+// Cost:    a load each; a looked-up call is told by its return address (flk_callers.h).
+// Callers: hooks, in any thread.
+#ifndef FLK_STUB_H
+#define FLK_STUB_H
+
+#include "flk_hook.h"
+
+#ifdef FLK_HAS_ELF
+typedef uintptr_t (*flk_function_of_3)(uintptr_t, uintptr_t, uintptr_t);
+typedef uintptr_t (*flk_function_of_4)(uintptr_t, uintptr_t, uintptr_t,
+                                       uintptr_t);
+typedef uintptr_t (*flk_function_of_6)(uintptr_t, uintptr_t, uintptr_t,
+                                       uintptr_t, uintptr_t, uintptr_t);
+
+typedef struct flk_stub_table {
+    atomic_int state;  // relaxed: an flk_hooks_state
+    // Set before any word points at a hook of the definer, constant while
+    // one does (relaxed).
+    atomic_uintptr_t originals[FLK_DEFINERS_MAX][FLK_FN_COUNT];
+    atomic_bool asked[FLK_DEFINERS_MAX];
+    _Atomic uint16_t types[FLK_FN_COUNT];
+} flk_stub_table;
+extern flk_stub_table flk_stub_now;
+
+static inline flk_function flk_stub_function(uint32_t site) {
+    return (flk_function)(site >> 4);
+}
+
+static inline flk_via flk_stub_via(uint32_t site) {
+    return (flk_via)(site >> 2 & 3);
+}
+_Static_assert(FLK_DEFINERS_MAX == 4 && FLK_VIA_COUNT <= 4, "FLK_SITE");
+
+static inline uintptr_t flk_stub_original(uint32_t site) {
+    return atomic_load_explicit(
+        &flk_stub_now.originals[site & 3][flk_stub_function(site)],
+        memory_order_relaxed);
+}
+
+static inline flk_hooks_state flk_stub_state(void) {
+    return (flk_hooks_state)atomic_load_explicit(&flk_stub_now.state,
+                                                 memory_order_relaxed);
+}
+
+// The definer's own code is asked for as well.
+static inline bool flk_stub_is_asked(uint32_t site) {
+    return atomic_load_explicit(&flk_stub_now.asked[site & 3],
+                                memory_order_relaxed);
+}
+
+static inline uint16_t flk_stub_type(uint32_t site) {
+    return atomic_load_explicit(
+        &flk_stub_now.types[flk_stub_function(site)],
+        memory_order_relaxed);
+}
+
+// The type to record an allocation under; 0: it is not asked for.
+uint16_t flk_stub_type_asked(uint32_t site, const void *caller,
+                             const flk_marks *marks);
+// How many bytes a call with these words asks for.
+uint64_t flk_stub_size(uint32_t site, uintptr_t a, uintptr_t b, uintptr_t c);
+
+// A block is recorded under this type, or noted as lent.
+void flk_stub_made(uintptr_t block, uint64_t size_bytes, uint16_t type,
+                   uint32_t site);
+
+// --- what the C library makes for a caller (flk_hooklend.c) --------------
+// On the way: told when it returns, if it is what it returns.
+void flk_lent_note(flk_marks *marks, uintptr_t block, uint64_t size_bytes);
+// Gone again on the way. True: it was one of them.
+bool flk_lent_forget(flk_marks *marks, uintptr_t block);
+#endif
+#endif
