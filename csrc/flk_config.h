@@ -85,6 +85,8 @@
 // Passes over all slots until one changes nothing; each is a race won by a
 // thread that binds a slot at that moment.
 #define FLK_PATCH_PASSES_MAX 16
+// Slots not bound when patched, whose old value is kept: some 10 a library.
+#define FLK_UNBOUND_MAX 4096
 // Events put off while a thread forks: what other fork handlers allocate.
 #define FLK_LATE_EVENTS_MAX 256
 // Pages of a munmap that are looked at one by one for records that begin in

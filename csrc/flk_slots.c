@@ -3,6 +3,7 @@
 
 #ifdef FLK_HAS_ELF
 #include "flk_definers.h"
+#include "flk_unbound.h"
 
 typedef struct setting {
     flk_patcher *patcher;
@@ -65,12 +66,16 @@ static void set_slot(const flk_elf_slot *slot, void *context) {
     bool hooked = is_hooked(s, function);
     if (!hooked && !is_bound)
         return;  // the loader binds it in its own time
+    if (!is_bound) {
+        flk_unbound_note(slot->word, *slot->word);
+        s->counts->unbound++;
+    }
     flk_via via = s->policy->is_asked ? FLK_VIA_ASKED : FLK_VIA_QUIET;
+    uintptr_t before = flk_unbound_value(slot->word);
     uintptr_t value = hooked ? flk_hook_stub((unsigned)owner, function, via)
-                             : own;
+                      : before ? before : own;
     s->counts->hooked += flk_patch_word(s->patcher, slot->word, value) &&
                          hooked;
-    s->counts->unbound += !is_bound;
 }
 
 void flk_slots_set(flk_patcher *patcher, const flk_slots_policy *policy,

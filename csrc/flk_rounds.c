@@ -1,0 +1,168 @@
+// flk_rounds.c - rounds over all loaded objects. Contract: flk_rounds.h.     SPDX-License-Identifier: MIT
+#if !defined(_GNU_SOURCE)
+#define _GNU_SOURCE
+#endif
+#include "flk_rounds.h"
+
+#ifdef FLK_HAS_ELF
+#include <link.h>
+
+#include "flk_callers.h"
+#include "flk_choice.h"
+#include "flk_config.h"
+#include "flk_definers.h"
+#include "flk_hook.h"
+#include "flk_loader.h"
+#include "flk_slots.h"
+#include "flk_unbound.h"
+
+// A slot that was unbound when patched may be bound late, by a thread that
+// had looked the function up before the exports were patched: another round
+// is due until so much time has gone by.
+enum { LATE_BINDING_NS = 1000000000 };
+
+static struct {
+    bool is_hooked, with_mappings, has_no_room;
+    uint64_t adds, subs;  // of the loader, at the last round
+    uint64_t unbound_at;  // when one was met, else 0
+    flk_attach_figures figures;
+} rounds;  // FLK_RANK_ATTACH
+
+// --- objects -----------------------------------------------------------
+static const char *path_of(const struct dl_phdr_info *info) {
+    return info->dlpi_name && info->dlpi_name[0] ? info->dlpi_name
+                                                 : flk_loader_program();
+}
+
+// The loader allocates for itself only, and we do not watch ourselves.
+static bool is_left_alone(const flk_elf *elf) {
+    uintptr_t here = flk_hook_stub(0, FLK_FN_MALLOC, FLK_VIA_ASKED);
+    return elf->base == flk_loader_base() || flk_elf_holds(elf, here, 1);
+}
+
+static bool open_object(flk_elf *out, const struct dl_phdr_info *info) {
+    return flk_elf_open(out, info->dlpi_addr, info->dlpi_phdr,
+                        info->dlpi_phnum);
+}
+
+static bool is_asked(const flk_elf *elf, const struct dl_phdr_info *info) {
+    return flk_definers_of(elf) >= 0 ? flk_choice_names(path_of(info))
+                                     : flk_choice_has(path_of(info));
+}
+
+// --- rounds ------------------------------------------------------------
+// First: who defines allocators, and whose code lies where.
+static int collect(struct dl_phdr_info *info, size_t size, void *unused) {
+    (void)size;
+    (void)unused;
+    flk_elf elf;
+    if (rounds.subs != info->dlpi_subs)
+        flk_unbound_clear();
+    rounds.adds = info->dlpi_adds;
+    rounds.subs = info->dlpi_subs;
+    if (!open_object(&elf, info))
+        return 0;
+    bool is_alone = is_left_alone(&elf);
+    int definer = elf.base == flk_loader_base() ? FLK_DEFINER_NONE
+                                                 : flk_definers_see(&elf);
+    rounds.has_no_room |= definer == FLK_DEFINER_NO_ROOM;
+    bool asked = !is_alone && is_asked(&elf, info);
+    if (definer >= 0)
+        flk_hook_ask_definer((unsigned)definer, asked);
+    flk_callers_add(elf.whole.begin, elf.whole.end, asked);
+    rounds.figures.objects++;
+    rounds.figures.objects_asked += asked;
+    return 0;
+}
+
+// Second: what is looked up from now on is a hook (or is none again).
+static int patch_exports(struct dl_phdr_info *info, size_t size,
+                         void *unused) {
+    (void)size;
+    (void)unused;
+    flk_elf elf;
+    if (!open_object(&elf, info))
+        return 0;
+    int definer = flk_definers_of(&elf);
+    flk_patcher patcher = {.elf = &elf};
+    if (definer >= 0)
+        flk_definers_patch(&patcher, definer, rounds.is_hooked,
+                           rounds.with_mappings);
+    rounds.figures.failed_words += patcher.failed;
+    return 0;
+}
+
+typedef struct pass {
+    uint32_t changed;
+    flk_slots_counts counts;
+} pass;
+
+// Third, until one pass changes nothing: what was looked up before.
+static int patch_slots(struct dl_phdr_info *info, size_t size,
+                       void *context) {
+    (void)size;
+    pass *p = context;
+    flk_elf elf;
+    if (!open_object(&elf, info) || is_left_alone(&elf))
+        return 0;
+    flk_patcher patcher = {.elf = &elf};
+    flk_slots_policy policy = {rounds.is_hooked, is_asked(&elf, info),
+                               rounds.with_mappings};
+    flk_slots_set(&patcher, &policy, &p->counts);
+    p->changed += patcher.changed;
+    rounds.figures.failed_words += patcher.failed;
+    return 0;
+}
+
+bool flk_rounds_collect(void) {
+    rounds.figures.objects = rounds.figures.objects_asked = 0;
+    rounds.has_no_room = false;
+    flk_callers_begin();
+    flk_definers_begin();
+    dl_iterate_phdr(collect, NULL);
+    flk_definers_end();
+    flk_callers_end();
+    rounds.figures.definers = flk_definers_count();
+    return !rounds.has_no_room;
+}
+
+void flk_rounds_patch(bool is_hooked, bool with_mappings) {
+    rounds.is_hooked = is_hooked;
+    rounds.with_mappings = with_mappings;
+    dl_iterate_phdr(patch_exports, NULL);
+    pass p;
+    int left = FLK_PATCH_PASSES_MAX;
+    do {
+        p = (pass){.changed = 0};
+        dl_iterate_phdr(patch_slots, &p);
+        rounds.figures.passes++;
+        rounds.figures.unbound_slots += p.counts.unbound;
+        if (p.counts.unbound)
+            rounds.unbound_at = flk_clock_coarse();
+    } while (p.changed > 0 && --left > 0);
+    rounds.figures.slots = p.counts.hooked;
+    rounds.figures.others_slots = p.counts.others;
+    if (!is_hooked)
+        flk_unbound_clear();
+}
+
+// --- is one due? -------------------------------------------------------
+static int has_moved(struct dl_phdr_info *info, size_t size, void *moved) {
+    (void)size;
+    *(bool *)moved = info->dlpi_adds != rounds.adds ||
+                     info->dlpi_subs != rounds.subs;
+    return 1;
+}
+
+bool flk_rounds_are_due(void) {
+    bool moved = false;
+    dl_iterate_phdr(has_moved, &moved);
+    bool is_late = rounds.unbound_at != 0;
+    if (is_late &&
+        flk_clock_coarse() - rounds.unbound_at > LATE_BINDING_NS)
+        rounds.unbound_at = 0;  // this time still
+    return moved || is_late;
+}
+
+void flk_rounds_read(flk_attach_figures *out) { *out = rounds.figures; }
+#endif

@@ -1,0 +1,280 @@
+// test_patch.c - what attach changes in memory, and that end puts it back.   SPDX-License-Identifier: MIT
+#include "flk_definers.h"
+#include "flk_slots.h"
+#include "libraries.h"
+
+#if defined(FLK_HAS_ELF) && !IS_SANITIZED
+static const char source[] =
+    "#include <stdlib.h>\n"
+    "void *take(size_t n) { return malloc(n); }\n"
+    "void give(void *p) { free(p); }\n"
+    "void *(*pointer)(size_t) = malloc;\n"
+    "static void *(*const sealed[])(size_t) = {malloc, valloc};\n"
+    "void *by_pointer(size_t n) { return pointer(n); }\n"
+    "void *by_sealed(int i, size_t n)\n"
+    "{ void *p = (*(void *(*const volatile *)(size_t))&sealed[i])(n);\n"
+    "  return p ? p : 0; }\n";
+
+// --- all words that could be changed ------------------------------------
+enum { WORDS_MAX = 8192 };
+typedef struct copy {
+    uintptr_t *words[WORDS_MAX], values[WORDS_MAX];
+    size_t count;
+    const flk_elf *elf;
+} copy;
+
+static void copy_word(copy *c, uintptr_t *word) {
+    CHECK(c->count < WORDS_MAX);
+    c->words[c->count] = word;
+    c->values[c->count++] = *word;
+}
+
+static void copy_slot(const flk_elf_slot *slot, void *context) {
+    if (flk_hook_named(slot->name) != FLK_FN_COUNT)
+        copy_word(context, slot->word);
+}
+
+static void copy_export(const flk_elf_export *one, void *context) {
+    if (flk_hook_named(one->name) == FLK_FN_COUNT)
+        return;
+    for (size_t i = 0; i < sizeof(Elf64_Sym) / sizeof(uintptr_t); i++)
+        copy_word(context, (uintptr_t *)one->symbol + i);
+}
+
+static int copy_object(struct dl_phdr_info *info, size_t size, void *c) {
+    (void)size;
+    flk_elf elf;
+    // Our own are left alone; the loader binds them meanwhile.
+    if (info->dlpi_name[0] && flk_elf_open(&elf, info->dlpi_addr,
+                                           info->dlpi_phdr,
+                                           info->dlpi_phnum)) {
+        flk_elf_each_slot(&elf, copy_slot, c);
+        flk_elf_each_export(&elf, copy_export, c);
+    }
+    return 0;
+}
+
+static size_t changed_since(const copy *c) {
+    size_t changed = 0;
+    for (size_t i = 0; i < c->count; i++)
+        changed += *c->words[i] != c->values[i];
+    return changed;
+}
+
+// --- protections --------------------------------------------------------
+// /proc/self/maps without what is no library's: one line a range.
+static void read_protections(char *out, size_t bytes) {
+    char line[600], range[100], may[8], file[500];
+    FILE *maps = fopen("/proc/self/maps", "r");
+    CHECK(maps != NULL);
+    size_t used = 0;
+    while (fgets(line, sizeof line, maps))
+        if (sscanf(line, "%99s %7s %*s %*s %*s %499s", range, may, file) ==
+                3 &&
+            strstr(file, ".so"))
+            used += (size_t)snprintf(out + used, bytes - used, "%s %s\n",
+                                     range, may);
+    fclose(maps);
+    CHECK(used > 0 && used < bytes - 200);
+}
+
+static void test_every_word_is_restored(void) {
+    static copy c;
+    void *now = opened(library("now", source, "-Wl,-z,now"), RTLD_NOW);
+    void *lazy = opened(library("lazy", source, "-Wl,-z,lazy"), RTLD_LAZY);
+    attach_to(NULL);  // the C library binds some of its own slots thereby
+    flk_attach_end();
+    dl_iterate_phdr(copy_object, &c);
+    CHECK(c.count > 50);
+    attach_to(NULL);
+    size_t changed = changed_since(&c);
+    flk_attach_figures f = attach_figures();
+    CHECK(changed > 20 && f.slots > 8 && f.failed_words == 0);
+    flk_attach_end();
+    CHECK(changed_since(&c) == 0);
+    dlclose(now);
+    dlclose(lazy);
+}
+
+static void test_protections_are_as_before(void) {
+    static char before[65536], during[65536], after[65536];
+    void *now = opened(library("now", source, "-Wl,-z,now,-z,relro"),
+                       RTLD_NOW);
+    read_protections(before, sizeof before);
+    attach_to(NULL);
+    read_protections(during, sizeof during);
+    flk_attach_end();
+    read_protections(after, sizeof after);
+    CHECK_TEXT(before, during);
+    CHECK_TEXT(before, after);
+    dlclose(now);
+}
+
+static void test_unbound_slots_are_hooked_and_unbound_again(void) {
+    static copy c;
+    void *lazy = opened(library("lazy2", source, "-Wl,-z,lazy"), RTLD_LAZY);
+    uint64_t unbound = attach_figures().unbound_slots;
+    dl_iterate_phdr(copy_object, &c);
+    attach_to("liblazy2.so");
+    CHECK(attach_figures().unbound_slots >= unbound + 2);
+    uintptr_t p = CALL(lazy, "take")(50);
+    CHECK(size_at(p) == 50);
+    CALL(lazy, "give")(p);
+    CHECK(!is_live(p));
+    flk_attach_end();
+    CHECK(changed_since(&c) == 0);
+    p = CALL(lazy, "take")(50);
+    CHECK(p && !is_live(p));
+    CALL(lazy, "give")(p);
+    CHECK(changed_since(&c) > 0);  // bound now
+    dlclose(lazy);
+}
+
+static void test_sealed_pointers_are_patched(void) {
+    void *now = opened(library("now", source, "-Wl,-z,now"), RTLD_NOW);
+    attach_to("libnow.so");
+    uintptr_t p = CALL(now, "by_sealed")(0, 61);
+    uintptr_t q = CALL(now, "by_sealed")(1, 62);
+    CHECK(size_at(p) == 61 && size_at(q) == 62);
+    CHECK_TEXT("valloc", type_at(q));
+    CALL(now, "give")(p);
+    CALL(now, "give")(q);
+    flk_attach_end();
+    dlclose(now);
+}
+
+static void *by_somebody_else(size_t size) {
+    (void)size;
+    return NULL;
+}
+
+static void test_changes_of_others_are_left_alone(void) {
+    void *now = opened(library("now", source, ""), RTLD_NOW);
+    void **pointer = function_of(now, "pointer");
+    void *before = *pointer;
+    *pointer = (void *)by_somebody_else;
+    attach_to(NULL);
+    CHECK(*pointer == (void *)by_somebody_else);
+    CHECK(attach_figures().others_slots >= 1);
+    CHECK(CALL(now, "by_pointer")(8) == 0);
+    *pointer = before;
+    attach_to(NULL);
+    CHECK(*pointer != before);
+    *pointer = (void *)by_somebody_else;
+    flk_attach_end();
+    CHECK(*pointer == (void *)by_somebody_else);
+    dlclose(now);
+}
+
+// --- coming and going ---------------------------------------------------
+static void test_library_loaded_after_attach(void) {
+    const char *path = library("late", source, "");
+    attach_to("liblate.so");
+    void *late = opened(path, RTLD_NOW);
+    flk_attach_refresh();
+    uintptr_t p = CALL(late, "take")(70), q = CALL(late, "by_pointer")(71);
+    CHECK(size_at(p) == 70 && size_at(q) == 71);
+    CALL(late, "give")(p);
+    CALL(late, "give")(q);
+    CHECK(!is_live(p) && attach_figures().objects_asked == 1);
+    flk_attach_end();
+    p = CALL(late, "take")(72);
+    CHECK(!is_live(p));
+    CALL(late, "give")(p);
+    dlclose(late);
+}
+
+static void test_frees_of_a_later_library_need_no_refresh(void) {
+    void *early = opened(library("early", source, ""), RTLD_NOW);
+    const char *path = library("later", source, "");
+    attach_to("libearly.so");
+    uintptr_t p = CALL(early, "take")(70);
+    void *later = opened(path, RTLD_NOW);
+    CHECK(is_live(p));
+    CALL(later, "give")(p);
+    CHECK(!is_live(p));
+    flk_attach_end();
+    dlclose(later);
+    dlclose(early);
+}
+
+static void test_unloaded_and_loaded_again(void) {
+    char path[400];
+    strcpy(path, library("again", source, ""));
+    attach_to("libagain.so");
+    for (int i = 0; i < 5; i++) {
+        void *again = opened(path, RTLD_NOW);
+        flk_attach_refresh();
+        uintptr_t p = CALL(again, "take")(80);
+        CHECK(size_at(p) == 80);
+        CALL(again, "give")(p);
+        CHECK(dlclose(again) == 0);
+        CHECK(attach_figures().objects_asked <= 1);
+    }
+    flk_attach_refresh();
+    CHECK(attach_figures().objects_asked == 0);
+    flk_attach_end();
+}
+
+static void test_refresh_does_nothing_without_news(void) {
+    attach_to(NULL);
+    uint64_t passes = attach_figures().passes;
+    if (attach_figures().unbound_slots == 0) {
+        flk_attach_refresh();
+        CHECK(attach_figures().passes == passes);
+    }
+    flk_attach_end();
+    flk_attach_refresh();
+    flk_attach_end();
+}
+
+static size_t mapped_pages(void) {
+    size_t pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    CHECK(file && fscanf(file, "%zu", &pages) == 1);
+    fclose(file);
+    return pages;
+}
+
+static void test_cycles_leak_nothing(void) {
+    static copy c;
+    void *now = opened(library("now", source, ""), RTLD_NOW);
+    int cycles = few_or_many(10, 0, 200);
+    attach_to(NULL);
+    flk_attach_end();
+    dl_iterate_phdr(copy_object, &c);
+    uint64_t own = self_figures().bytes;
+    size_t pages = 0;
+    for (int i = 0; i < cycles; i++) {
+        attach_to(i % 2 ? NULL : "libnow.so");
+        uintptr_t p = CALL(now, "take")(90);
+        CHECK(is_live(p));
+        CALL(now, "give")(p);
+        flk_attach_end();
+        if (i == cycles / 10)
+            pages = mapped_pages();
+    }
+    CHECK(self_figures().bytes == own || pages);
+    CHECK(is_slow_tool() || mapped_pages() <= pages);
+    CHECK(changed_since(&c) == 0 && flk_check());
+    dlclose(now);
+}
+
+int main(void) {
+    start();
+    RUN(test_every_word_is_restored);
+    RUN(test_protections_are_as_before);
+    RUN(test_unbound_slots_are_hooked_and_unbound_again);
+    RUN(test_sealed_pointers_are_patched);
+    RUN(test_changes_of_others_are_left_alone);
+    RUN(test_library_loaded_after_attach);
+    RUN(test_frees_of_a_later_library_need_no_refresh);
+    RUN(test_unloaded_and_loaded_again);
+    RUN(test_refresh_does_nothing_without_news);
+    RUN(test_cycles_leak_nothing);
+    RUN(test_everything_is_sound);
+    return DONE();
+}
+#else
+int main(void) { return DONE(); }
+#endif
