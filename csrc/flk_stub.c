@@ -2,6 +2,7 @@
 #include "flk_stub.h"
 
 #ifdef FLK_HAS_ELF
+#include "flk_account.h"
 #include "flk_callers.h"
 #include "flk_names.h"
 #include "flk_record.h"
@@ -18,7 +19,8 @@ bool flk_hook_init(void) {
         const flk_function_info *info = &flk_hook_info[i];
         flk_stub_now.types[i] = flk_names_intern(info->text, "hook",
                                                  info->release);
-        done &= flk_stub_now.types[i] != 0;
+        done &= flk_stub_now.types[i] != 0 &&
+                flk_account_prepare_type(flk_stub_now.types[i]);
     }
     flk_thread_leave(thread);
     return done;

@@ -1,0 +1,212 @@
+// test_attach_threads.c - attach while others allocate, bind, load and fork.  SPDX-License-Identifier: MIT
+// Use:     test_attach_threads [seconds]
+#include "libraries.h"
+
+#if !IS_SANITIZED
+static const char source[] =
+    "#include <stdlib.h>\n#include <string.h>\n"
+    "void *take(size_t n) { return malloc(n); }\n"
+    "void give(void *p) { free(p); }\n"
+    "void churn(unsigned n) { void *kept[32] = {0};\n"
+    "  for (unsigned i = 0; i < n; i++) { unsigned k = i * 7 % 32;\n"
+    "    if (i % 5 == 0) kept[k] = realloc(kept[k], i % 300 + 1);\n"
+    "    else { free(kept[k]); kept[k] = i % 3 ? malloc(i % 500 + 1)\n"
+    "      : (void *)strdup(\"text\"); } }\n"
+    "  for (int k = 0; k < 32; k++) free(kept[k]); }\n";
+
+static int seconds = 2;
+static atomic_bool is_over;
+static void *churning;
+
+static void *churn(void *count) {
+    void (*run)(unsigned) = (void (*)(unsigned))function_of(churning,
+                                                            "churn");
+    while (!atomic_load(&is_over)) {
+        run(1000);
+        atomic_fetch_add((atomic_ulong *)count, 1);
+    }
+    return NULL;
+}
+
+static void run_beside_churn(void (*step)(int round)) {
+    pthread_t threads[2];
+    static atomic_ulong count;
+    atomic_store(&is_over, false);
+    for (int i = 0; i < 2; i++)
+        pthread_create(&threads[i], NULL, churn, &count);
+    uint64_t until = flk_clock_coarse() + (uint64_t)seconds * 1000000000;
+    for (int round = 0; flk_clock_coarse() < until; round++)
+        step(round);
+    atomic_store(&is_over, true);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    CHECK(atomic_load(&count) > 0);
+}
+
+static void attach_and_end(int round) {
+    attach_to(round % 3 ? "libchurn.so" : NULL);
+    if (round % 4 == 0)
+        flk_attach_pause(1);
+    if (round % 5 == 0)
+        usleep(2000);
+    flk_attach_end();
+}
+
+static void test_attach_and_end_beside_two_threads(void) {
+    run_beside_churn(attach_and_end);
+    CHECK(attach_figures().failed_words == 0 && flk_check());
+    // Nothing is wrong afterwards: a round trip is seen in full.
+    flk_reset(0);
+    attach_to("libchurn.so");
+    uint64_t dropped = self_figures().dropped;
+    uintptr_t p = CALL(churning, "take")(77);
+    CHECK(size_at(p) == 77);
+    CALL(churning, "give")(p);
+    CHECK(live_in(0) == 0 && self_figures().dropped == dropped);
+    flk_attach_end();
+}
+
+static void fork_once(int round) {
+    (void)round;
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        alarm(20);
+        uintptr_t p = CALL(churning, "take")(78);
+        bool good = size_at(p) == 78;
+        CALL(churning, "give")(p);
+        flk_attach_end();
+        _exit(good && !is_live(p) && flk_check() ? 0 : 1);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void test_fork_while_attached(void) {
+    attach_to("libchurn.so");
+    run_beside_churn(fork_once);
+    flk_attach_end();
+    CHECK(flk_check());
+    flk_reset(0);
+}
+
+static void attach_or_fork(int round) {
+    if (round % 8 == 7) {
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            alarm(20);
+            attach_to(NULL);
+            flk_attach_end();
+            _exit(0);
+        }
+        int status;
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+    }
+    attach_and_end(round);
+}
+
+static void test_fork_between_attaches(void) {
+    run_beside_churn(attach_or_fork);
+    CHECK(flk_check());
+    flk_reset(0);
+}
+
+// --- lazy binding -------------------------------------------------------
+enum { LAZY = 24 };
+static struct {
+    void *handles[LAZY];
+    word_function take[LAZY], give[LAZY];
+    atomic_int turn, done;
+} lazy;
+
+static void *call_first(void *unused) {
+    for (int i = 0; i < LAZY; i++) {
+        while (atomic_load(&lazy.turn) <= i)
+            ;
+        lazy.give[i](lazy.take[i](16));
+        atomic_store(&lazy.done, i + 1);
+    }
+    return unused;
+}
+
+// A thread calls for the first time while we patch: whoever comes last, the
+// slot leads to the hook after the next refresh.
+static void test_race_with_lazy_binding(void) {
+    char path[400], name[20];
+    strcpy(path, library("lazy", source, "-Wl,-z,lazy"));
+    for (int i = 0; i < LAZY; i++) {
+        char command[900], copy[420];
+        snprintf(name, sizeof name, "lazy%d", i);
+        snprintf(copy, sizeof copy, "%s/lib%s.so", library_folder, name);
+        snprintf(command, sizeof command, "cp %s %s", path, copy);
+        CHECK(system(command) == 0);
+        lazy.handles[i] = opened(copy, RTLD_LAZY);
+        lazy.take[i] = CALL(lazy.handles[i], "take");
+        lazy.give[i] = CALL(lazy.handles[i], "give");
+    }
+    pthread_t thread;
+    pthread_create(&thread, NULL, call_first, NULL);
+    for (int i = 0; i < LAZY; i++) {
+        atomic_store(&lazy.turn, i + 1);
+        for (volatile int wait = 0; wait < i * 997 % 20000; wait++)
+            ;
+        attach_to("liblazy*.so");
+        while (atomic_load(&lazy.done) <= i)
+            ;
+        flk_attach_refresh();
+        uintptr_t p = lazy.take[i](17);
+        CHECK(size_at(p) == 17);
+        lazy.give[i](p);
+        CHECK(!is_live(p));
+        flk_attach_end();
+    }
+    pthread_join(thread, NULL);
+    CHECK(flk_check());
+}
+
+// --- loading ------------------------------------------------------------
+static char loaded_path[400];
+
+static void *load_and_unload(void *unused) {
+    while (!atomic_load(&is_over)) {
+        void *handle = dlopen(loaded_path, RTLD_NOW);
+        CHECK(handle != NULL);
+        CALL(handle, "give")(CALL(handle, "take")(18));
+        dlclose(handle);
+    }
+    return unused;
+}
+
+static void test_libraries_come_and_go_meanwhile(void) {
+    strcpy(loaded_path, library("loaded", source, "-Wl,-z,now,-z,relro"));
+    pthread_t thread;
+    atomic_store(&is_over, false);
+    pthread_create(&thread, NULL, load_and_unload, NULL);
+    for (int i = 0; i < 300; i++) {
+        attach_to("libloaded.so");
+        flk_attach_refresh();
+        flk_attach_end();
+    }
+    atomic_store(&is_over, true);
+    pthread_join(thread, NULL);
+    CHECK(attach_figures().failed_words == 0 && flk_check());
+}
+
+int main(int count, char **arguments) {
+    if (count > 1)
+        seconds = atoi(arguments[1]);
+    start();
+    churning = opened(library("churn", source, "-O2"), RTLD_NOW);
+    RUN(test_race_with_lazy_binding);
+    RUN(test_attach_and_end_beside_two_threads);
+    RUN(test_fork_while_attached);
+    RUN(test_fork_between_attaches);
+    RUN(test_libraries_come_and_go_meanwhile);
+    RUN(test_everything_is_sound);
+    return DONE();
+}
+#else
+int main(void) { return DONE(); }
+#endif
