@@ -1,4 +1,7 @@
 // flk_maps.c - /proc/self/maps, byte by byte. Contract: flk_maps.h.          SPDX-License-Identifier: MIT
+#if !defined(_GNU_SOURCE)
+#define _GNU_SOURCE
+#endif
 #include "flk_maps.h"
 
 #ifdef FLK_HAS_ELF
