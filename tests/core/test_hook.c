@@ -1,0 +1,435 @@
+// test_hook.c - the bodies of the hooks over made-up originals.              SPDX-License-Identifier: MIT
+#include "flk_callers.h"
+#include "flk_hook.h"
+#include "support.h"
+
+#ifdef FLK_HAS_ELF
+#include <errno.h>
+
+typedef uintptr_t (*stub)(uintptr_t, ...);
+enum { DEFINER = 3 };
+
+// What the made-up allocator does next.
+static struct {
+    uintptr_t result;
+    int error;       // errno, set when not 0
+    uint32_t calls;
+    uintptr_t words[3];
+    uintptr_t inner;  // a stub it calls with its words, or 0
+    uintptr_t inner_size;  // instead of the first word, or 0
+} next;
+
+static uintptr_t original(uintptr_t a, uintptr_t b, uintptr_t c) {
+    next.calls++;
+    next.words[0] = a;
+    next.words[1] = b;
+    next.words[2] = c;
+    if (next.error)
+        errno = next.error;
+    uintptr_t inner = next.inner;
+    next.inner = 0;
+    if (inner)
+        ((stub)inner)(next.inner_size ? next.inner_size : a, b, c);
+    return next.result;
+}
+
+static uintptr_t place(uintptr_t *out, size_t alignment, size_t size) {
+    (void)alignment;
+    (void)size;
+    *out = next.result;
+    return (uintptr_t)next.error;
+}
+
+static stub asked(flk_function function) {
+    return (stub)flk_hook_stub(DEFINER, function, FLK_VIA_ASKED);
+}
+
+static stub quiet(flk_function function) {
+    return (stub)flk_hook_stub(DEFINER, function, FLK_VIA_QUIET);
+}
+
+static void returns(uintptr_t result) {
+    next.result = result;
+    next.error = 0;
+}
+
+static bool find(flk_layer layer, uintptr_t address, flk_record *out) {
+    return flk_registry_find(layer, address, out);
+}
+
+static bool is_live(uintptr_t address) {
+    flk_record record;
+    return find(FLK_LAYER_HEAP, address, &record);
+}
+
+static void set_up(void) {
+    CHECK(flk_hook_init());
+    for (int i = 0; i < FLK_FN_COUNT; i++)
+        flk_hook_set_original(DEFINER, (flk_function)i, (uintptr_t)original);
+    flk_hook_set_original(DEFINER, FLK_FN_POSIX_MEMALIGN, (uintptr_t)place);
+    flk_hook_set_state(FLK_HOOKS_ON);
+}
+
+// --- names and stubs ----------------------------------------------------
+static void test_names_lead_to_functions(void) {
+    CHECK(flk_hook_named("malloc") == FLK_FN_MALLOC);
+    CHECK(flk_hook_named("__libc_free") == FLK_FN_FREE);
+    CHECK(flk_hook_named("_ZdlPvmSt11align_val_t") ==
+          FLK_FN_DELETE_SIZED_ALIGNED);
+    CHECK(flk_hook_named("mallo") == FLK_FN_COUNT);
+    CHECK(flk_hook_named("") == FLK_FN_COUNT);
+    for (int i = 0; i < FLK_FN_COUNT; i++)
+        CHECK((int)flk_hook_named(flk_hook_info[i].symbol) == i);
+}
+
+static void test_stubs_are_told_apart(void) {
+    unsigned definer;
+    flk_function function;
+    flk_via via;
+    for (unsigned d = 0; d < FLK_DEFINERS_MAX; d++)
+        for (int v = 0; v < FLK_VIA_COUNT; v++)
+            for (int f = 0; f < FLK_FN_COUNT; f++) {
+                uintptr_t address = flk_hook_stub(d, (flk_function)f,
+                                                  (flk_via)v);
+                CHECK(flk_hook_is_stub(address, &definer, &function, &via));
+                CHECK(definer == d && (int)function == f && (int)via == v);
+            }
+    CHECK(!flk_hook_is_stub((uintptr_t)malloc, &definer, &function, &via));
+    CHECK(!flk_hook_is_stub(0, &definer, &function, &via));
+}
+
+// --- what is recorded ---------------------------------------------------
+static void test_words_pass_through(void) {
+    returns(0x1000);
+    CHECK(asked(FLK_FN_CALLOC)(3, 5, 9) == 0x1000);
+    CHECK(next.words[0] == 3 && next.words[1] == 5);
+    flk_record record;
+    CHECK(find(FLK_LAYER_HEAP, 0x1000, &record) && record.size_bytes == 15);
+    returns(0);
+    asked(FLK_FN_FREE)(0x1000);
+    CHECK(next.words[0] == 0x1000 && !is_live(0x1000));
+}
+
+static void test_null_is_not_recorded(void) {
+    uint64_t live = live_in(0);
+    returns(0);
+    next.error = ENOMEM;
+    CHECK(asked(FLK_FN_MALLOC)(10) == 0 && errno == ENOMEM);
+    asked(FLK_FN_FREE)(0);
+    CHECK(live_in(0) == live);
+}
+
+static void test_errno_is_kept(void) {
+    returns(0x1000);
+    errno = 77;
+    asked(FLK_FN_MALLOC)(10);
+    CHECK(errno == 77);
+    asked(FLK_FN_REALLOC)(0x1000, 20);
+    CHECK(errno == 77);
+    asked(FLK_FN_FREE)(0x1000);
+    CHECK(errno == 77);
+}
+
+static void test_quiet_ways_record_nothing(void) {
+    returns(0x1000);
+    uint64_t live = live_in(0);
+    quiet(FLK_FN_MALLOC)(10);
+    quiet(FLK_FN_REALLOC)(0, 10);
+    quiet(FLK_FN_REALLOC)(0x2000, 10);
+    CHECK(live_in(0) == live);
+}
+
+static void test_failed_posix_memalign_is_not_recorded(void) {
+    uintptr_t out = 0;
+    returns(0x3000);
+    next.error = EINVAL;
+    CHECK((int)asked(FLK_FN_POSIX_MEMALIGN)((uintptr_t)&out, 3, 8) == EINVAL);
+    CHECK(!is_live(0x3000));
+    next.error = 0;
+    CHECK((int)asked(FLK_FN_POSIX_MEMALIGN)((uintptr_t)&out, 8, 8) == 0);
+    CHECK(is_live(0x3000));
+    asked(FLK_FN_FREE)(0x3000);
+}
+
+static void test_sizes_come_from_the_right_words(void) {
+    static const struct {
+        flk_function function;
+        uint64_t size;
+    } cases[] = {{FLK_FN_MALLOC, 3}, {FLK_FN_CALLOC, 15},
+                 {FLK_FN_MEMALIGN, 5}, {FLK_FN_NEW_ALIGNED, 3},
+                 {FLK_FN_NEWS_NOTHROW, 3}, {FLK_FN_PVALLOC, 3}};
+    returns(0x1000);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        flk_record record;
+        asked(cases[i].function)(3, 5, 0);
+        CHECK(find(FLK_LAYER_HEAP, 0x1000, &record));
+        CHECK(record.size_bytes == cases[i].size);
+        flk_tracker_on_free(FLK_LAYER_HEAP, 0x1000, 0, &record);
+    }
+}
+
+// --- realloc ------------------------------------------------------------
+static void test_realloc_to_nothing_by_result(void) {
+    flk_record record;
+    returns(0x1000);
+    asked(FLK_FN_MALLOC)(10);
+    returns(0);
+    errno = 5;
+    asked(FLK_FN_REALLOC)(0x1000, 0);  // freed, as glibc does
+    CHECK(!is_live(0x1000) && errno == 5);
+    returns(0x1000);
+    asked(FLK_FN_MALLOC)(10);
+    returns(0x2000);
+    asked(FLK_FN_REALLOC)(0x1000, 0);  // a block, as musl does
+    CHECK(!is_live(0x1000) && find(FLK_LAYER_HEAP, 0x2000, &record));
+    CHECK(record.size_bytes == 0);
+    returns(0);
+    next.error = ENOMEM;
+    asked(FLK_FN_REALLOC)(0x2000, 0);  // a failure
+    CHECK(is_live(0x2000) && errno == ENOMEM);
+    returns(0);
+    asked(FLK_FN_FREE)(0x2000);
+}
+
+static void test_failed_realloc_changes_nothing(void) {
+    flk_record before, after;
+    returns(0x1000);
+    asked(FLK_FN_MALLOC)(10);
+    CHECK(find(FLK_LAYER_HEAP, 0x1000, &before));
+    returns(0);
+    next.error = ENOMEM;
+    CHECK(asked(FLK_FN_REALLOC)(0x1000, 20) == 0);
+    CHECK(find(FLK_LAYER_HEAP, 0x1000, &after));
+    CHECK(memcmp(&before, &after, sizeof before) == 0);
+    returns(0);
+    quiet(FLK_FN_FREE)(0x1000);
+    CHECK(!is_live(0x1000));
+}
+
+static void test_realloc_of_the_unknown_is_new(void) {
+    returns(0x5000);
+    asked(FLK_FN_REALLOC)(0x4000, 20);
+    CHECK(is_live(0x5000) && !is_live(0x4000));
+    returns(0);
+    asked(FLK_FN_FREE)(0x5000);
+}
+
+// --- functions below functions ------------------------------------------
+static void test_release_below_release_is_told_once(void) {
+    uint64_t foreign = flk_hook_counted(FLK_HOOK_FOREIGN_FREES);
+    returns(0x1000);
+    asked(FLK_FN_NEW)(10);
+    returns(0);
+    next.inner = (uintptr_t)quiet(FLK_FN_FREE);
+    uint32_t calls = next.calls;
+    asked(FLK_FN_DELETE)(0x1000);
+    CHECK(next.calls == calls + 2 && !is_live(0x1000));
+    CHECK(flk_hook_counted(FLK_HOOK_FOREIGN_FREES) == foreign);
+    asked(FLK_FN_FREE)(0x1000);
+    CHECK(flk_hook_counted(FLK_HOOK_FOREIGN_FREES) == foreign + 1);
+}
+
+static void test_wrong_release_is_counted(void) {
+    uint64_t wrong = flk_hook_counted(FLK_HOOK_MISMATCHED_FREES);
+    returns(0x1000);
+    asked(FLK_FN_NEWS)(10);
+    asked(FLK_FN_DELETE)(0x1000);
+    CHECK(flk_hook_counted(FLK_HOOK_MISMATCHED_FREES) == wrong + 1);
+    CHECK(!is_live(0x1000));
+    asked(FLK_FN_NEW)(10);
+    asked(FLK_FN_REALLOC)(0x1000, 20);
+    CHECK(flk_hook_counted(FLK_HOOK_MISMATCHED_FREES) == wrong + 2);
+    CHECK(is_live(0x1000));
+    asked(FLK_FN_DELETE_SIZED)(0x1000, 20);
+    CHECK(!is_live(0x1000));
+}
+
+static void test_only_what_is_lent_is_recorded(void) {
+    flk_record record;
+    returns(0x1000);
+    next.inner = (uintptr_t)quiet(FLK_FN_MALLOC);
+    asked(FLK_FN_STRDUP)(30);
+    CHECK(find(FLK_LAYER_HEAP, 0x1000, &record) && record.size_bytes == 30);
+    CHECK_TEXT("strdup", flk_type_name(record.type));
+    asked(FLK_FN_FREE)(0x1000);
+    next.inner_size = 40;
+    // It made one block, and returned a buffer of the caller's.
+    uintptr_t buffer = 0x7000;
+    next.inner = (uintptr_t)quiet(FLK_FN_MALLOC);
+    asked(FLK_FN_GETLINE)((uintptr_t)&buffer);
+    CHECK(!is_live(0x1000) && !is_live(0x7000));
+    buffer = 0x1000;
+    next.inner = (uintptr_t)quiet(FLK_FN_MALLOC);
+    asked(FLK_FN_GETLINE)((uintptr_t)&buffer);
+    CHECK(is_live(0x1000));
+    asked(FLK_FN_FREE)(0x1000);
+    next.inner = (uintptr_t)quiet(FLK_FN_MALLOC);
+    quiet(FLK_FN_STRDUP)(30);
+    CHECK(!is_live(0x1000));
+    next.inner_size = 0;
+}
+
+// --- who calls ----------------------------------------------------------
+static void test_looked_up_calls_are_told_by_caller(void) {
+    stub looked_up = (stub)flk_hook_stub(DEFINER, FLK_FN_MALLOC,
+                                         FLK_VIA_EXPORT);
+    uintptr_t here = (uintptr_t)test_looked_up_calls_are_told_by_caller;
+    uint64_t unknown = flk_hook_counted(FLK_HOOK_UNKNOWN_CALLERS);
+    returns(0x1000);
+    CHECK(looked_up(10) == 0x1000 && !is_live(0x1000));
+    CHECK(flk_hook_counted(FLK_HOOK_UNKNOWN_CALLERS) == unknown + 1);
+    for (int is_asked = 0; is_asked < 2; is_asked++) {
+        flk_callers_begin();
+        flk_callers_add((here - 65536) & ~UINT64_C(4095),
+                        (here + 65536) & ~UINT64_C(4095), is_asked);
+        flk_callers_end();
+        CHECK(looked_up(10) == 0x1000 && is_live(0x1000) == is_asked);
+    }
+    CHECK(flk_hook_counted(FLK_HOOK_UNKNOWN_CALLERS) == unknown + 1);
+    asked(FLK_FN_FREE)(0x1000);
+    flk_callers_begin();
+    flk_callers_end();
+}
+
+// --- states -------------------------------------------------------------
+static void test_states(void) {
+    returns(0x1000);
+    flk_hook_set_state(FLK_HOOKS_PAUSED);
+    asked(FLK_FN_MALLOC)(10);
+    CHECK(!is_live(0x1000));
+    flk_hook_set_state(FLK_HOOKS_ON);
+    asked(FLK_FN_MALLOC)(10);
+    flk_hook_set_state(FLK_HOOKS_PAUSED);
+    returns(0x2000);
+    asked(FLK_FN_REALLOC)(0x1000, 20);
+    CHECK(!is_live(0x1000) && is_live(0x2000));
+    asked(FLK_FN_FREE)(0x2000);
+    CHECK(!is_live(0x2000));
+    flk_hook_set_state(FLK_HOOKS_OFF);
+    CHECK(asked(FLK_FN_MALLOC)(10) == 0x2000 && !is_live(0x2000));
+    flk_hook_set_state(FLK_HOOKS_ON);
+}
+
+static void test_inside_the_guard_events_are_counted(void) {
+    uint64_t reentered = flk_hook_counted(FLK_HOOK_REENTERED);
+    returns(0x1000);
+    flk_thread *thread = flk_thread_enter();
+    CHECK(asked(FLK_FN_MALLOC)(10) == 0x1000);
+    asked(FLK_FN_REALLOC)(0x1000, 20);
+    asked(FLK_FN_FREE)(0x1000);
+    flk_thread_leave(thread);
+    CHECK(flk_hook_counted(FLK_HOOK_REENTERED) == reentered + 3);
+    CHECK(!is_live(0x1000));
+}
+
+static void test_events_wait_while_forking(void) {
+    returns(0x1000);
+    asked(FLK_FN_MALLOC)(10);
+    flk_registry_lock_all();  // as the tracker's handler does
+    flk_hook_fork_begins();
+    asked(FLK_FN_FREE)(0x1000);
+    returns(0x2000);
+    asked(FLK_FN_MALLOC)(11);
+    returns(0x3000);
+    asked(FLK_FN_REALLOC)(0x2000, 12);
+    flk_registry_unlock_all();
+    CHECK(is_live(0x1000) && !is_live(0x2000));
+    flk_hook_fork_ends();
+    CHECK(!is_live(0x1000) && !is_live(0x2000) && is_live(0x3000));
+    asked(FLK_FN_FREE)(0x3000);
+    CHECK(flk_hook_counted(FLK_HOOK_LOST_IN_FORK) == 0);
+}
+
+// --- mappings -----------------------------------------------------------
+enum { PAGE = 4096 };
+static const uintptr_t base = 0x10000000;
+
+static uint64_t mapped_at(uintptr_t address) {
+    flk_record record;
+    return find(FLK_LAYER_MAPPING, address, &record) ? record.size_bytes : 0;
+}
+
+static void map(uintptr_t address, size_t pages) {
+    returns(address);
+    asked(FLK_FN_MMAP)(0, pages * PAGE, 3, 0x22, -1, 0);
+}
+
+static void unmap(uintptr_t address, size_t pages) {
+    returns(0);
+    quiet(FLK_FN_MUNMAP)(address, pages * PAGE);
+}
+
+static void test_unmap_may_cut_anywhere(void) {
+    uint64_t live = live_in(0);
+    map(base, 10);
+    CHECK(mapped_at(base) == 10 * PAGE);
+    unmap(base, 2);  // its head
+    CHECK(!mapped_at(base) && mapped_at(base + 2 * PAGE) == 8 * PAGE);
+    unmap(base + 9 * PAGE, 1);  // its tail
+    CHECK(mapped_at(base + 2 * PAGE) == 7 * PAGE);
+    unmap(base + 4 * PAGE, 2);  // its middle
+    CHECK(mapped_at(base + 2 * PAGE) == 2 * PAGE);
+    CHECK(mapped_at(base + 6 * PAGE) == 3 * PAGE);
+    map(base + 20 * PAGE, 1);
+    unmap(base, 32);  // several at once
+    CHECK(live_in(0) == live && flk_check());
+}
+
+static void test_fixed_mapping_replaces(void) {
+    map(base, 4);
+    returns(base + PAGE);
+    asked(FLK_FN_MMAP)(base + PAGE, PAGE, 3, 0x32, -1, 0);
+    CHECK(mapped_at(base) == PAGE && mapped_at(base + PAGE) == PAGE);
+    CHECK(mapped_at(base + 2 * PAGE) == 2 * PAGE);
+    unmap(base, 4);
+    returns(UINTPTR_MAX);
+    asked(FLK_FN_MMAP)(0, PAGE, 3, 0x22, -1, 0);
+    CHECK(!mapped_at(UINTPTR_MAX) && !mapped_at(base));
+}
+
+static void test_remap_keeps_identity(void) {
+    flk_record before, after;
+    map(base, 4);
+    CHECK(find(FLK_LAYER_MAPPING, base, &before));
+    returns(base + 64 * PAGE);
+    quiet(FLK_FN_MREMAP)(base, 4 * PAGE, 8 * PAGE, 1, 0);
+    CHECK(find(FLK_LAYER_MAPPING, base + 64 * PAGE, &after));
+    CHECK(!mapped_at(base) && after.sequence == before.sequence);
+    CHECK(after.size_bytes == 8 * PAGE);
+    returns(UINTPTR_MAX);
+    quiet(FLK_FN_MREMAP)(base + 64 * PAGE, 8 * PAGE, 90 * PAGE, 0, 0);
+    CHECK(mapped_at(base + 64 * PAGE) == 8 * PAGE);
+    unmap(base + 64 * PAGE, 8);
+    CHECK(!mapped_at(base + 64 * PAGE) && flk_check());
+}
+
+int main(void) {
+    start();
+    set_up();
+    RUN(test_names_lead_to_functions);
+    RUN(test_stubs_are_told_apart);
+    RUN(test_words_pass_through);
+    RUN(test_null_is_not_recorded);
+    RUN(test_errno_is_kept);
+    RUN(test_quiet_ways_record_nothing);
+    RUN(test_failed_posix_memalign_is_not_recorded);
+    RUN(test_sizes_come_from_the_right_words);
+    RUN(test_realloc_to_nothing_by_result);
+    RUN(test_failed_realloc_changes_nothing);
+    RUN(test_realloc_of_the_unknown_is_new);
+    RUN(test_release_below_release_is_told_once);
+    RUN(test_wrong_release_is_counted);
+    RUN(test_only_what_is_lent_is_recorded);
+    RUN(test_looked_up_calls_are_told_by_caller);
+    RUN(test_states);
+    RUN(test_inside_the_guard_events_are_counted);
+    RUN(test_events_wait_while_forking);
+    RUN(test_unmap_may_cut_anywhere);
+    RUN(test_fixed_mapping_replaces);
+    RUN(test_remap_keeps_identity);
+    RUN(test_everything_is_sound);
+    return DONE();
+}
+#else
+int main(void) { return DONE(); }
+#endif

@@ -1,0 +1,147 @@
+// test_objects.c - patterns, callers and protections: what attach asks of objects.  SPDX-License-Identifier: MIT
+#include "flk_callers.h"
+#include "flk_choice.h"
+#include "flk_config.h"
+#include "flk_maps.h"
+#include "flk_unbound.h"
+#include "support.h"
+
+#ifdef FLK_HAS_ELF
+static bool chosen(const char *include, const char *exclude,
+                   const char *path) {
+    CHECK(flk_choice_set(&include, include != NULL, &exclude,
+                         exclude != NULL));
+    return flk_choice_has(path);
+}
+
+static void test_patterns(void) {
+    CHECK(chosen("libfoo.so", NULL, "/usr/lib/libfoo.so"));
+    CHECK(chosen("/usr/*/libfoo.so", NULL, "/usr/lib/libfoo.so"));
+    CHECK(!chosen("libfoo.so", NULL, "/usr/lib/libfoo.so.1"));
+    CHECK(chosen("libfoo.so*", NULL, "/usr/lib/libfoo.so.1"));
+    CHECK(chosen("lib?oo*1", NULL, "libfoo.so.1.1"));
+    CHECK(!chosen("lib?oo*2", NULL, "libfoo.so.1.1"));
+    CHECK(chosen("*", NULL, "") && !chosen("?", NULL, ""));
+    CHECK(chosen("*a*b*c", NULL, "xxaxxbxbxxc"));
+}
+
+static void test_nothing_included_is_everything(void) {
+    CHECK(chosen(NULL, NULL, "/x"));
+    CHECK(!chosen(NULL, "libpython*", "/usr/lib/libpython3.11.so"));
+    CHECK(!chosen("lib*", "libpython*", "libpython3.11.so"));
+    CHECK(!flk_choice_names("libpython3.11.so"));
+    CHECK(chosen(NULL, NULL, "/x") && !flk_choice_names("/x"));
+}
+
+static void test_many_patterns_keep_their_order(void) {
+    const char *include[] = {"a", "bb", "ccc"}, *exclude[] = {"bb", "d"};
+    CHECK(flk_choice_set(include, 3, exclude, 2));
+    CHECK(flk_choice_has("a") && !flk_choice_has("bb"));
+    CHECK(flk_choice_has("ccc") && !flk_choice_has("d"));
+    CHECK(flk_choice_names("/x/ccc"));
+}
+
+static void test_ranges_are_found(void) {
+    flk_callers_begin();
+    flk_callers_add(0x5000, 0x6000, true);
+    flk_callers_add(0x1000, 0x3000, false);
+    flk_callers_add(0x3000, 0x4000, true);
+    flk_callers_end();
+    CHECK(flk_callers_count() == 3);
+    CHECK(flk_callers_find(0xfff) == FLK_CALLER_UNKNOWN);
+    CHECK(flk_callers_find(0x1000) == FLK_CALLER_OTHER);
+    CHECK(flk_callers_find(0x2fff) == FLK_CALLER_OTHER);
+    CHECK(flk_callers_find(0x3000) == FLK_CALLER_ASKED);
+    CHECK(flk_callers_find(0x4000) == FLK_CALLER_UNKNOWN);
+    CHECK(flk_callers_find(0x5fff) == FLK_CALLER_ASKED);
+    CHECK(flk_callers_find(0x6000) == FLK_CALLER_UNKNOWN);
+}
+
+static void test_too_many_ranges_are_unknown(void) {
+    flk_callers_begin();
+    for (uintptr_t i = 0; i < FLK_OBJECTS_MAX + 5; i++)
+        flk_callers_add(0x10000 + i * 0x1000, 0x10800 + i * 0x1000, true);
+    flk_callers_end();
+    CHECK(flk_callers_count() == FLK_OBJECTS_MAX);
+    CHECK(flk_callers_find(0x10000) == FLK_CALLER_ASKED);
+}
+
+// Two tables in turn; each reader sees one or the other.
+static atomic_bool is_over;
+
+static void *read_ranges(void *unused) {
+    while (!atomic_load(&is_over)) {
+        CHECK(flk_callers_find(0x100000) == FLK_CALLER_ASKED);
+        CHECK(flk_callers_find(0x90000) == FLK_CALLER_UNKNOWN);
+    }
+    return unused;
+}
+
+static void test_readers_see_whole_tables(void) {
+    pthread_t thread;
+    flk_callers_begin();
+    flk_callers_add(0x100000, 0x101000, true);
+    flk_callers_end();
+    pthread_create(&thread, NULL, read_ranges, NULL);
+    for (int i = 0; i < few_or_many(200, 2000, 20000); i++) {
+        flk_callers_begin();
+        for (uintptr_t k = 0; k < (uintptr_t)(i % 7); k++)
+            flk_callers_add(0x10000 + 0x1000 * k, 0x11000 + 0x1000 * k, i & 1);
+        flk_callers_add(0x100000, 0x101000, true);
+        flk_callers_end();
+    }
+    atomic_store(&is_over, true);
+    pthread_join(thread, NULL);
+}
+
+static void test_protections_are_told(void) {
+    static int data;
+    flk_maps_range range;
+    CHECK(flk_maps_find((uintptr_t)&data, &range));
+    CHECK(range.may == (FLK_PAGE_READ | FLK_PAGE_WRITE));
+    CHECK(range.begin <= (uintptr_t)&data && (uintptr_t)&data < range.end);
+    CHECK(flk_maps_find((uintptr_t)test_protections_are_told, &range));
+    CHECK(range.may == (FLK_PAGE_READ | FLK_PAGE_EXECUTE));
+    CHECK(!flk_maps_find(1, &range));
+    size_t page = flk_page_bytes();
+    char *pages = flk_pages_map(3 * page, page);
+    uintptr_t middle = (uintptr_t)pages + page;
+    CHECK(flk_pages_protect(middle + 8, 8, FLK_PAGE_READ));
+    CHECK(flk_maps_find(middle, &range) && range.may == FLK_PAGE_READ);
+    CHECK(range.begin == middle && range.end == middle + page);
+    CHECK(flk_pages_protect(middle, 8, FLK_PAGE_WRITE));
+    pages[page] = 1;
+    CHECK(!flk_pages_protect(1, 8, FLK_PAGE_READ));
+    flk_pages_unmap(pages, 3 * page);
+}
+
+static void test_unbound_slots_are_kept(void) {
+    static uintptr_t words[FLK_UNBOUND_MAX + 2];
+    flk_unbound_note(&words[0], 7);
+    flk_unbound_note(&words[0], 8);
+    CHECK(flk_unbound_value(&words[0]) == 7);
+    CHECK(flk_unbound_value(&words[1]) == 0);
+    for (int i = 1; i < FLK_UNBOUND_MAX + 2; i++)
+        flk_unbound_note(&words[i], 9);
+    CHECK(flk_unbound_value(&words[FLK_UNBOUND_MAX - 1]) == 9);
+    CHECK(flk_unbound_value(&words[FLK_UNBOUND_MAX]) == 0);
+    flk_unbound_clear();
+    CHECK(flk_unbound_value(&words[0]) == 0);
+}
+
+int main(void) {
+    start();
+    RUN(test_patterns);
+    RUN(test_nothing_included_is_everything);
+    RUN(test_many_patterns_keep_their_order);
+    RUN(test_ranges_are_found);
+    RUN(test_too_many_ranges_are_unknown);
+    RUN(test_readers_see_whole_tables);
+    RUN(test_protections_are_told);
+    RUN(test_unbound_slots_are_kept);
+    RUN(test_everything_is_sound);
+    return DONE();
+}
+#else
+int main(void) { return DONE(); }
+#endif
