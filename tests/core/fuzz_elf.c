@@ -149,7 +149,9 @@ static void run_random(long count, uint64_t state) {
 }
 
 int main(int count, char **arguments) {
-    if (count > 2 && strcmp(arguments[1], "-n") == 0)
+    if (count == 1)
+        run_random(20000, 1);
+    else if (count > 2 && strcmp(arguments[1], "-n") == 0)
         run_random(atol(arguments[2]),
                    count > 3 ? strtoull(arguments[3], NULL, 10) : 1);
     else
