@@ -25,6 +25,13 @@ static bool is_ifunc(const Elf64_Sym *symbol) {
     return ELF64_ST_TYPE(symbol->st_info) == STT_GNU_IFUNC;
 }
 
+static bool is_stub(uintptr_t address) {
+    unsigned definer;
+    flk_function function;
+    flk_via via;
+    return flk_hook_is_stub(address, &definer, &function, &via);
+}
+
 static uintptr_t resolve(uintptr_t resolver) {
 #if defined(__aarch64__)
     uint64_t more[2] = {sizeof more, getauxval(AT_HWCAP2)};
@@ -52,10 +59,7 @@ static void read_export(const flk_elf_export *one, void *context) {
         one->symbol->st_shndx == SHN_UNDEF)
         return;
     uintptr_t address = r->elf->base + one->symbol->st_value;
-    unsigned definer;
-    flk_function same;
-    flk_via via;
-    if (flk_hook_is_stub(address, &definer, &same, &via))
+    if (is_stub(address))
         return;  // ours since an earlier round
     if (!one->is_default && flk_hook_original(r->definer, function))
         return;
@@ -79,13 +83,17 @@ static void read_exports(const flk_elf *elf, unsigned definer) {
     drop_without_kin(definer, FLK_FN_ASPRINTF_CHK, FLK_FN_VASPRINTF_CHK);
 }
 
+static flk_function canonical_function(const flk_elf_export *one) {
+    return one->symbol->st_shndx == SHN_UNDEF ? flk_hook_named(one->name)
+                                              : FLK_FN_COUNT;
+}
+
 static void note_canonical(const flk_elf_export *one, void *context) {
     const flk_elf *elf = context;
-    flk_function function = one->symbol->st_shndx == SHN_UNDEF
-                                ? flk_hook_named(one->name)
-                                : FLK_FN_COUNT;
-    if (function != FLK_FN_COUNT)
-        definers.canonical[function] = elf->base + one->symbol->st_value;
+    flk_function function = canonical_function(one);
+    uintptr_t address = elf->base + one->symbol->st_value;
+    if (function != FLK_FN_COUNT && !is_stub(address))
+        definers.canonical[function] = address;
 }
 
 // --- places ------------------------------------------------------------
@@ -120,8 +128,6 @@ void flk_definers_begin(void) {
     definers.seen_count = 0;
     for (int i = 0; i < FLK_DEFINERS_MAX; i++)
         definers.all[i].is_seen = false;
-    for (int f = 0; f < FLK_FN_COUNT; f++)
-        definers.canonical[f] = 0;
 }
 
 int flk_definers_see(const flk_elf *elf) {
@@ -237,6 +243,28 @@ static void patch_export(const flk_elf_export *one, void *context) {
                    (is_hooked ? stub : own) - base);
     if (resolver && !is_hooked)
         set_type(p->patcher, one->symbol, STT_GNU_IFUNC);
+}
+
+static void patch_canonical(const flk_elf_export *one, void *context) {
+    const patching *p = context;
+    flk_function function = canonical_function(one);
+    int definer = function == FLK_FN_COUNT ? FLK_DEFINER_NONE
+                                           : flk_definers_default(function);
+    if (definer < 0)
+        return;
+    bool is_hooked = p->is_hooked &&
+                     (function < FLK_FN_MMAP || p->with_mappings);
+    uintptr_t value = is_hooked ? flk_hook_stub((unsigned)definer, function,
+                                                FLK_VIA_EXPORT)
+                                : definers.canonical[function];
+    flk_patch_word(p->patcher, (uintptr_t *)&one->symbol->st_value,
+                   value - p->patcher->elf->base);
+}
+
+void flk_definers_patch_program(flk_patcher *patcher, bool is_hooked,
+                                bool with_mappings) {
+    patching p = {patcher, 0, is_hooked, with_mappings};
+    flk_elf_each_export(patcher->elf, patch_canonical, &p);
 }
 
 void flk_definers_patch(flk_patcher *patcher, int definer, bool is_hooked,

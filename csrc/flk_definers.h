@@ -36,5 +36,8 @@ bool flk_definers_is_canonical(flk_function function, uintptr_t address);
 // Its exports lead to stubs, or to its own functions again.
 void flk_definers_patch(flk_patcher *patcher, int definer, bool is_hooked,
                         bool with_mappings);
+// The canonical addresses of the program, the object that comes first.
+void flk_definers_patch_program(flk_patcher *patcher, bool is_hooked,
+                                bool with_mappings);
 #endif
 #endif

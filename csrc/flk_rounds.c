@@ -34,10 +34,15 @@ static const char *path_of(const struct dl_phdr_info *info) {
                                                  : flk_loader_program();
 }
 
-// The loader allocates for itself only, and we do not watch ourselves.
+// It allocates for itself only. musl's loader is its C library as well.
+static bool is_loader(const flk_elf *elf) {
+    return elf->base != 0 && elf->base == flk_loader_base() &&
+           !flk_elf_defines(elf, "strdup");
+}
+
 static bool is_left_alone(const flk_elf *elf) {
     uintptr_t here = flk_hook_stub(0, FLK_FN_MALLOC, FLK_VIA_ASKED);
-    return elf->base == flk_loader_base() || flk_elf_holds(elf, here, 1);
+    return is_loader(elf) || flk_elf_holds(elf, here, 1);
 }
 
 static bool open_object(flk_elf *out, const struct dl_phdr_info *info) {
@@ -63,8 +68,8 @@ static int collect(struct dl_phdr_info *info, size_t size, void *unused) {
     if (!open_object(&elf, info))
         return 0;
     bool is_alone = is_left_alone(&elf);
-    int definer = elf.base == flk_loader_base() ? FLK_DEFINER_NONE
-                                                 : flk_definers_see(&elf);
+    int definer = is_loader(&elf) ? FLK_DEFINER_NONE
+                                  : flk_definers_see(&elf);
     rounds.has_no_room |= definer == FLK_DEFINER_NO_ROOM;
     bool asked = !is_alone && is_asked(&elf, info);
     if (definer >= 0)
@@ -77,14 +82,18 @@ static int collect(struct dl_phdr_info *info, size_t size, void *unused) {
 
 // Second: what is looked up from now on is a hook (or is none again).
 static int patch_exports(struct dl_phdr_info *info, size_t size,
-                         void *unused) {
+                         void *is_program) {
     (void)size;
-    (void)unused;
+    bool is_first = *(bool *)is_program;
+    *(bool *)is_program = false;
     flk_elf elf;
     if (!open_object(&elf, info))
         return 0;
-    int definer = flk_definers_of(&elf);
     flk_patcher patcher = {.elf = &elf};
+    if (is_first)
+        flk_definers_patch_program(&patcher, rounds.is_hooked,
+                                   rounds.with_mappings);
+    int definer = flk_definers_of(&elf);
     if (definer >= 0)
         flk_definers_patch(&patcher, definer, rounds.is_hooked,
                            rounds.with_mappings);
@@ -129,7 +138,8 @@ bool flk_rounds_collect(void) {
 void flk_rounds_patch(bool is_hooked, bool with_mappings) {
     rounds.is_hooked = is_hooked;
     rounds.with_mappings = with_mappings;
-    dl_iterate_phdr(patch_exports, NULL);
+    bool is_program = true;
+    dl_iterate_phdr(patch_exports, &is_program);
     pass p;
     int left = FLK_PATCH_PASSES_MAX;
     do {

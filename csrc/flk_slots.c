@@ -24,12 +24,12 @@ static int owner_of(const setting *s, const flk_elf_slot *slot,
     int owner = flk_definers_owner(*function, now);
     if (owner >= 0)
         return owner;
-    // Not bound: it still leads to the object's own linkage table.
+    // Not bound: it leads to the object's own linkage table still, or to the
+    // program's.
     *is_bound = !(slot->kind == FLK_ELF_JUMP_SLOT &&
-                  flk_elf_is_code(s->patcher->elf, now));
-    if (*is_bound && !flk_definers_is_canonical(*function, now))
-        return FLK_DEFINER_NONE;
-    return flk_definers_default(*function);
+                  flk_elf_is_code(s->patcher->elf, now)) &&
+                !flk_definers_is_canonical(*function, now);
+    return *is_bound ? FLK_DEFINER_NONE : flk_definers_default(*function);
 }
 
 static bool is_release(flk_shape shape) {

@@ -27,6 +27,7 @@ static const char source[] =
     "void *twice(size_t n) { void *p = malloc(n); return p ? p : malloc(1); }\n";
 
 static void *a, *b;  // two libraries of that source
+static void *(*volatile malloc_of_program)(size_t);
 
 static void test_malloc_is_recorded_with_its_size(void) {
     attach_to("liba.so");
@@ -265,6 +266,9 @@ int main(void) {
 #else
 int main(void) {
     start();
+    // In a program that is not position-independent the entry of its linkage
+    // table is thereby the address of malloc for all libraries.
+    malloc_of_program = malloc;
     a = opened(library("a", source, ""), RTLD_NOW);
     b = opened(library("b", source, "-Wl,-z,now -O2"), RTLD_NOW);
     RUN(test_malloc_is_recorded_with_its_size);

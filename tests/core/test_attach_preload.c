@@ -1,6 +1,6 @@
 // test_attach_preload.c - more than one allocator in the process.            SPDX-License-Identifier: MIT
 // The program runs itself again under LD_PRELOAD: of an allocator with memory of its own, which aborts on blocks
-// that are not its own, and of one that stands on the C library's.
+// that are not its own, and of two that stand on the C library's.
 #include "libraries.h"
 
 #if !IS_SANITIZED
@@ -31,6 +31,17 @@ static const char on_libc[] =
     "void *calloc(size_t a, size_t b) { return __libc_calloc(a, b); }\n"
     "void *realloc(void *p, size_t n) { return __libc_realloc(p, n); }\n"
     "void free(void *p) { __libc_free(p); }\n";
+
+// Chosen at load by a function (STT_GNU_IFUNC), as gperftools chooses some.
+static const char by_choice[] =
+    "#include <stddef.h>\n"
+    "extern void *__libc_malloc(size_t); extern void __libc_free(void *);\n"
+    "static void *one(size_t n) { return __libc_malloc(n); }\n"
+    "static void two(void *p) { __libc_free(p); }\n"
+    "static void *pick_one(void) { return (void *)one; }\n"
+    "static void *pick_two(void) { return (void *)two; }\n"
+    "void *malloc(size_t n) __attribute__((ifunc(\"pick_one\")));\n"
+    "void free(void *p) __attribute__((ifunc(\"pick_two\")));\n";
 
 static const char user[] =
     "#include <dlfcn.h>\n#include <stdlib.h>\n#include <string.h>\n"
@@ -104,6 +115,8 @@ int main(int count, char **arguments) {
     CHECK(run_again_under(arguments[0], "own", own_memory) == 0);
     check_passed++;
     CHECK(run_again_under(arguments[0], "onlibc", on_libc) == 0);
+    check_passed++;
+    CHECK(run_again_under(arguments[0], "choice", by_choice) == 0);
     check_passed++;
     return DONE();
 }
