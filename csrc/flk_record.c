@@ -4,6 +4,8 @@
 #ifdef FLK_HAS_ELF
 #include "flk_config.h"
 #include "flk_context.h"
+#include "flk_misuse.h"
+#include "flk_quarantine.h"
 #include "flk_scope.h"
 
 // --- counters ----------------------------------------------------------
@@ -109,6 +111,19 @@ void flk_record_back(flk_layer layer, uintptr_t address,
     flk_tracker_on_alloc(layer, address, record->size_bytes, 0, &origin);
 }
 
+// Nobody can be told now: it is counted, and told with the next report.
+static void note_mismatch(uintptr_t address, const flk_record *record) {
+    flk_misuse misuse;
+    flk_record_count(FLK_HOOK_MISMATCHED_FREES);
+    flk_misuse_fill(&misuse, FLK_MISMATCHED_FREE, address, record, 0,
+                    flk_tracker_path());
+    flk_thread *thread = flk_thread_enter();
+    if (!thread)
+        return;
+    flk_misuse_push(&misuse);
+    flk_thread_leave(thread);
+}
+
 void flk_record_gone(flk_layer layer, uintptr_t address, uint16_t type) {
     if (!may_tell((late_event){address, 0, type, layer, false}))
         return;
@@ -120,7 +135,7 @@ void flk_record_gone(flk_layer layer, uintptr_t address, uint16_t type) {
         flk_record_count(FLK_HOOK_FOREIGN_FREES);
         return;
     case FLK_KEPT:
-        flk_record_count(FLK_HOOK_MISMATCHED_FREES);
+        note_mismatch(address, &record);
         flk_tracker_on_free(layer, address, 0, &record);
     }
 }
@@ -129,7 +144,7 @@ bool flk_record_moves(flk_layer layer, uintptr_t address, uint16_t type,
                       flk_record *out) {
     flk_taken taken = flk_tracker_move_begin(layer, address, type, out);
     if (FLK_UNLIKELY(taken == FLK_KEPT)) {
-        flk_record_count(FLK_HOOK_MISMATCHED_FREES);
+        note_mismatch(address, out);
         taken = flk_tracker_move_begin(layer, address, 0, out);
     }
     return taken == FLK_TAKEN;

@@ -15,7 +15,7 @@ void flk_record_count(flk_hook_counter counter);
 void flk_record_made(flk_layer layer, uintptr_t address, uint64_t size_bytes,
                      uint16_t type);
 // A block is about to go, released as `type` says. A wrong release is
-// counted, and the record goes all the same.
+// counted and queued (flk_misuse.h), and the record goes all the same.
 void flk_record_gone(flk_layer layer, uintptr_t address, uint16_t type);
 // A record as it was, after its block turned out to stay.
 void flk_record_back(flk_layer layer, uintptr_t address,

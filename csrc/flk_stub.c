@@ -54,6 +54,18 @@ uint16_t flk_hook_type(flk_function function) {
 }
 
 // --- a site ------------------------------------------------------------
+uintptr_t flk_stub_wait(uint32_t site) {
+    enum { LOOKS_MAX = 100000000 };  // no processor takes a second
+    uintptr_t original = 0;
+    for (uint32_t i = 0; i < LOOKS_MAX && !original; i++)
+        original = atomic_load_explicit(
+            &flk_stub_now.originals[site & 3][flk_stub_function(site)],
+            memory_order_acquire);
+    if (!original)
+        flk_fatal("a hook without an original", __FILE__, __LINE__);
+    return original;
+}
+
 static bool is_caller_asked(const void *caller) {
     flk_caller found = flk_callers_find((uintptr_t)caller);
     if (FLK_UNLIKELY(found == FLK_CALLER_UNKNOWN))

@@ -33,10 +33,15 @@ static inline flk_via flk_stub_via(uint32_t site) {
 }
 _Static_assert(FLK_DEFINERS_MAX == 4 && FLK_VIA_COUNT <= 4, "FLK_SITE");
 
+// A processor may see the patched word before the original, though it was
+// written first: then the original comes in a moment.
+uintptr_t flk_stub_wait(uint32_t site);
+
 static inline uintptr_t flk_stub_original(uint32_t site) {
-    return atomic_load_explicit(
+    uintptr_t original = atomic_load_explicit(
         &flk_stub_now.originals[site & 3][flk_stub_function(site)],
         memory_order_relaxed);
+    return FLK_LIKELY(original != 0) ? original : flk_stub_wait(site);
 }
 
 static inline flk_hooks_state flk_stub_state(void) {

@@ -14,7 +14,7 @@ static const char source[] =
     "      : (void *)strdup(\"text\"); } }\n"
     "  for (int k = 0; k < 32; k++) free(kept[k]); }\n";
 
-static int seconds = 2;
+static int seconds = 1;
 static atomic_bool is_over;
 static void *churning;
 
@@ -113,6 +113,64 @@ static void test_fork_between_attaches(void) {
     flk_reset(0);
 }
 
+// --- several at it ------------------------------------------------------
+static void *attach_often(void *pattern) {
+    while (!atomic_load(&is_over)) {
+        attach_to(pattern);
+        flk_attach_refresh();
+        flk_attach_end();
+    }
+    return NULL;
+}
+
+static void do_nothing(int round) {
+    (void)round;
+    usleep(1000);
+}
+
+static void test_two_threads_attach(void) {
+    pthread_t thread;
+    atomic_store(&is_over, false);
+    pthread_create(&thread, NULL, attach_often, "libchurn.so");
+    run_beside_churn(attach_and_end);
+    pthread_join(thread, NULL);
+    CHECK(!attach_figures().attached && flk_check());
+    run_beside_churn(do_nothing);
+    flk_reset(0);
+}
+
+// --- ends of threads ----------------------------------------------------
+static pthread_key_t late_key;
+static atomic_int late_count;
+
+static void allocate_late(void *rounds) {
+    uintptr_t p = CALL(churning, "take")(79);
+    CHECK(size_at(p) == 79);
+    CALL(churning, "give")(p);
+    atomic_fetch_add(&late_count, 1);
+    if ((uintptr_t)rounds > 1)
+        pthread_setspecific(late_key, (char *)rounds - 1);
+}
+
+static void *end_late(void *rounds) {
+    uintptr_t p = CALL(churning, "take")(80);
+    pthread_setspecific(late_key, rounds);
+    return (void *)p;
+}
+
+static void test_hooks_run_to_the_end_of_a_thread(void) {
+    CHECK(pthread_key_create(&late_key, allocate_late) == 0);
+    attach_to("libchurn.so");
+    for (int i = 0; i < 20; i++) {
+        uintptr_t p = (uintptr_t)in_thread(end_late, (void *)8);
+        CHECK(size_at(p) == 80);
+        CALL(churning, "give")(p);
+    }
+    CHECK(atomic_load(&late_count) >= 20 && live_in(0) == 0);
+    flk_attach_end();
+    pthread_key_delete(late_key);
+}
+
 // --- lazy binding -------------------------------------------------------
 enum { LAZY = 24 };
 static struct {
@@ -203,6 +261,8 @@ int main(int count, char **arguments) {
     RUN(test_attach_and_end_beside_two_threads);
     RUN(test_fork_while_attached);
     RUN(test_fork_between_attaches);
+    RUN(test_two_threads_attach);
+    RUN(test_hooks_run_to_the_end_of_a_thread);
     RUN(test_libraries_come_and_go_meanwhile);
     RUN(test_everything_is_sound);
     return DONE();

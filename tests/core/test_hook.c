@@ -229,7 +229,10 @@ static void test_release_below_release_is_told_once(void) {
     CHECK(flk_hook_counted(FLK_HOOK_FOREIGN_FREES) == foreign + 1);
 }
 
-static void test_wrong_release_is_counted(void) {
+static void test_wrong_release_is_counted_and_queued(void) {
+    flk_misuse misuse;
+    while (flk_next_misuse(&misuse))
+        ;
     uint64_t wrong = flk_hook_counted(FLK_HOOK_MISMATCHED_FREES);
     returns(0x1000);
     asked(FLK_FN_NEWS)(10);
@@ -242,6 +245,10 @@ static void test_wrong_release_is_counted(void) {
     CHECK(is_live(0x1000));
     asked(FLK_FN_DELETE_SIZED)(0x1000, 20);
     CHECK(!is_live(0x1000));
+    CHECK(flk_next_misuse(&misuse) && flk_next_misuse(&misuse));
+    CHECK(misuse.verdict == FLK_MISMATCHED_FREE);
+    CHECK(misuse.block.address == 0x1000 && misuse.block.size_bytes == 10);
+    CHECK(!flk_next_misuse(&misuse));
 }
 
 static void test_only_what_is_lent_is_recorded(void) {
@@ -418,7 +425,7 @@ int main(void) {
     RUN(test_failed_realloc_changes_nothing);
     RUN(test_realloc_of_the_unknown_is_new);
     RUN(test_release_below_release_is_told_once);
-    RUN(test_wrong_release_is_counted);
+    RUN(test_wrong_release_is_counted_and_queued);
     RUN(test_only_what_is_lent_is_recorded);
     RUN(test_looked_up_calls_are_told_by_caller);
     RUN(test_states);
