@@ -56,6 +56,9 @@
 #define FLK_QUARANTINE_BYTES_DEFAULT (UINT64_C(1) << 20)
 // Blocks that one free can push out of the quarantine.
 #define FLK_QUARANTINE_LEAVING_MAX 8
+// Zeroed blocks up to here are malloc and memset, larger ones calloc, which
+// need not touch fresh pages: what glibc's caches of threads hold.
+#define FLK_SMALL_BYTES 1024
 // Bytes of guard before and behind a block, when asked for.
 #define FLK_GUARD_BYTES_MAX 4096
 

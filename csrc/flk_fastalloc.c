@@ -6,6 +6,7 @@
 #ifndef PYPY_VERSION
 #include <structmember.h>
 
+#include "flk_fastcdata.h"
 #include "flk_heap.h"
 #include "flk_platform.h"
 #include "flk_scope.h"
@@ -50,7 +51,7 @@ static size_t way_of(PyObject *key) {
 }
 
 // --- types -------------------------------------------------------------
-static int type_learn(allocator *self, known_type *way, PyObject *key,
+static FLK_NOINLINE int type_learn(allocator *self, known_type *way, PyObject *key,
                       const char *method) {
     PyObject *item = PyObject_CallMethod((PyObject *)self, method, "(O)",
                                          key);
@@ -71,7 +72,7 @@ static int type_learn(allocator *self, known_type *way, PyObject *key,
 }
 
 // A copy with a new reference to its pointer type.
-static int type_of(allocator *self, known_type *ways, PyObject *key,
+static FLK_HOT int type_of(allocator *self, known_type *ways, PyObject *key,
                    const char *method, known_type *out) {
     int status = 0;
     LOCK_CACHE(self);
@@ -85,24 +86,23 @@ static int type_of(allocator *self, known_type *ways, PyObject *key,
 }
 
 // --- memory ------------------------------------------------------------
-static int note_thread(void) {
-    flk_thread *thread = flk_thread_pointer();
-    if (FLK_LIKELY(thread && thread->is_noted))
-        return 0;
+static FLK_NOINLINE void note_thread(void) {
     PyObject *result = PyObject_CallNoArgs(flk_fast.note_thread);
+    if (!result)
+        PyErr_Clear();
     Py_XDECREF(result);
-    thread = flk_thread_pointer();
+    flk_thread *thread = flk_thread_pointer();
     if (thread)
         thread->is_noted = true;
-    return result ? 0 : -1;
 }
 
-static flk_origin origin_of(bool tracks, uint16_t type) {
+static FLK_HOT flk_origin origin_of(bool tracks, uint16_t type) {
     flk_origin origin = {type, FLK_SCOPE_NOWHERE, FLK_PATH_WALK};
     if (tracks && flk_tracker_is_enabled()) {
+        const flk_thread *thread = flk_thread_pointer();
+        if (FLK_UNLIKELY(!thread || !thread->is_noted))
+            note_thread();
         origin.scope = flk_fast_scope();
-        if (note_thread() < 0)
-            PyErr_Clear();
     }
     return origin;
 }

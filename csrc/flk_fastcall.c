@@ -1,31 +1,11 @@
-// flk_fastcall.c - installs the callables; cdata in and out. Contract: flk_fast.h. SPDX-License-Identifier: MIT
+// flk_fastcall.c - installs the callables. Contract: flk_fast.h.             SPDX-License-Identifier: MIT
 #include "flk_fast.h"
 
 #ifndef PYPY_VERSION
+#include "flk_fastcdata.h"
 #include "flk_tracker.h"
 
 flk_fast_context flk_fast;
-
-// The functions of cffi that make and read a cdata: numbers 10 and 11 of the
-// table every compiled cffi module gets (_cffi_include.h, version 0x2601).
-enum { EXPORT_FROM_C_POINTER = 10, EXPORT_TO_C_POINTER = 11 };
-static PyObject *(*from_c_pointer)(char *, void *);
-static char *(*to_c_pointer)(PyObject *, void *);
-
-void flk_fast_bind(void **exports) {
-    // A function pointer from void *, as cffi itself does it.
-    *(void **)&from_c_pointer = exports[EXPORT_FROM_C_POINTER];
-    *(void **)&to_c_pointer = exports[EXPORT_TO_C_POINTER];
-}
-
-PyObject *flk_fast_cdata(void *memory, PyObject *pointer_type) {
-    return from_c_pointer(memory, pointer_type);
-}
-
-int flk_fast_pointer(PyObject *object, void **memory) {
-    *memory = to_c_pointer(object, flk_fast.void_pointer);
-    return *memory || !PyErr_Occurred();
-}
 
 // --- what Python hands over --------------------------------------------
 static void keep(PyObject **place, PyObject *object) {
@@ -46,6 +26,8 @@ static PyObject *set_up(PyObject *self, PyObject *args) {
     keep(&flk_fast.void_pointer, void_pointer);
     keep(&flk_fast.type_of, type_of);
     keep(&flk_fast.process_top, Py_None);
+    if (flk_fast_probe_cdata(void_pointer) < 0)
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -101,6 +83,5 @@ int flk_fast_install(void *module) {
     return status == 0;
 }
 #else
-void flk_fast_bind(void **exports) { (void)exports; }
 int flk_fast_install(void *module) { return (void)module, 0; }
 #endif

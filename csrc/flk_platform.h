@@ -15,10 +15,16 @@
 #define FLK_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FLK_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define FLK_NOINLINE __attribute__((noinline))
+// What each event runs through: part of its caller.
+#define FLK_HOT inline __attribute__((always_inline))
+// The compiler may no longer know where this value comes from.
+#define FLK_OPAQUE(value) __asm__ volatile("" : "+r"(value))
 #else
 #define FLK_LIKELY(x) (x)
 #define FLK_UNLIKELY(x) (x)
 #define FLK_NOINLINE
+#define FLK_HOT inline
+#define FLK_OPAQUE(value) ((void)(value))
 #endif
 
 typedef enum flk_status {

@@ -63,7 +63,8 @@ static bool is_damaged(const flk_free *freed, flk_misuse *found) {
 }
 
 // A held block leaves: was it written to since it was freed?
-static int let_go(const flk_free *freed, flk_misuse *out, int verdict) {
+static FLK_NOINLINE int let_poisoned_go(const flk_free *freed,
+                                        flk_misuse *out, int verdict) {
     flk_misuse found;
     bool damaged = is_damaged(freed, &found);
     free(freed->memory);
@@ -75,6 +76,14 @@ static int let_go(const flk_free *freed, flk_misuse *out, int verdict) {
     }
     *out = found;
     return FLK_WRITE_AFTER_FREE;
+}
+
+static FLK_HOT int let_go(const flk_free *freed, flk_misuse *out,
+                          int verdict) {
+    if (FLK_UNLIKELY(freed->record.flags & FLK_RECORD_POISONED))
+        return let_poisoned_go(freed, out, verdict);
+    free(freed->memory);
+    return verdict;
 }
 
 static uint32_t path_of(const flk_release_step *step, flk_thread *thread) {

@@ -18,13 +18,6 @@
 
 #include "flk_registry.h"
 
-// What each event runs through, compiled for FLK_LEVEL_ALIGNED once more.
-#if defined(__GNUC__)
-#define FLK_HOT inline __attribute__((always_inline))
-#else
-#define FLK_HOT inline
-#endif
-
 // A block of `size` lives in the finest level whose granule it fills, so
 // that blocks of one level never share a granule unless they overlap, and
 // span two regions at most. Small ones: by 16 bytes where aligned, by 1 else.
@@ -69,6 +62,8 @@ typedef struct flk_region {
 _Static_assert(sizeof(flk_region) <= 16, "four regions a cache line");
 
 enum { FLK_REGION_RECORDS_MAX = 1023, FLK_CHUNK_WORD = 32 };
+// An empty region keeps no more slots than this; they are one word.
+enum { FLK_REGION_EMPTY_MAX = 8 };
 
 // No slots; read only.
 extern const struct flk_no_chunk {

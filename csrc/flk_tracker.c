@@ -7,6 +7,7 @@
 #include "flk_callpath.h"
 #include "flk_config.h"
 #include "flk_names.h"
+#include "flk_registry_hot.h"
 #include "flk_scope.h"
 #include "flk_stack.h"
 
@@ -47,12 +48,12 @@ typedef struct event {
     void *context;
 } event;
 
-static void count_alloc(const flk_record *record, void *context) {
+static FLK_HOT void count_alloc(const flk_record *record, void *context) {
     flk_account_alloc(((event *)context)->thread, record->scope, record->type,
                       record->size_bytes);
 }
 
-static void count_free(const flk_record *record, void *context) {
+static FLK_HOT void count_free(const flk_record *record, void *context) {
     if (is_in_books(record))
         flk_account_free(((event *)context)->thread, record->scope,
                          record->type, record->size_bytes);
@@ -65,14 +66,23 @@ static void count_resize(const flk_record *record, void *context) {
                            e->before->size_bytes, record->size_bytes);
 }
 
-static bool may_be_released(const flk_record *record, void *context) {
-    uint16_t type = ((event *)context)->type;
-    return type == 0 || type == record->type ||
-           flk_names_at(type)->release_id ==
-               flk_names_at(record->type)->release_id;
+static FLK_NOINLINE bool releases_match(flk_thread *thread, uint16_t given,
+                                        uint16_t recorded) {
+    if (flk_names_at(given)->release_id != flk_names_at(recorded)->release_id)
+        return false;
+    thread->matched_types = (uint32_t)given << 16 | recorded;
+    return true;
 }
 
-static bool judge_free(const flk_record *record, void *context) {
+static FLK_HOT bool may_be_released(const flk_record *record, void *context) {
+    const event *e = context;
+    uint32_t types = (uint32_t)e->type << 16 | record->type;
+    return FLK_LIKELY(types == e->thread->matched_types) || e->type == 0 ||
+           e->type == record->type ||
+           releases_match(e->thread, e->type, record->type);
+}
+
+static FLK_HOT bool judge_free(const flk_record *record, void *context) {
     if (!may_be_released(record, context))
         return false;
     event *e = context;
@@ -125,19 +135,15 @@ static bool record_alloc(flk_thread *thread, flk_layer layer,
                      !flk_account_ready(thread, scope, origin->type)))
         return false;
     uint64_t tick = flk_sequence_tick();
-    flk_record record = {
-        .size_bytes = size_bytes,
-        .scope = scope,
-        .sequence = flk_sequence_take(&thread->sequence, tick),
-        .flags = flags,
-        .path = path,
-        .type = origin->type,
-        .thread = (uint16_t)thread->number};
+    uint64_t sequence = flk_sequence_take(&thread->sequence, tick);
+    flk_record record = flk_record_of(size_bytes, scope, sequence, flags, path,
+                                      origin->type,
+                                      (uint16_t)thread->number);
     event e = {.thread = thread};
     bool replaced;
-    flk_status status = flk_registry_insert(layer, address, &record,
-                                            count_alloc, count_free, &e,
-                                            &replaced);
+    flk_status status = flk_registry_insert_hot(layer, address, &record,
+                                                count_alloc, count_free, &e,
+                                                &replaced);
     if (FLK_UNLIKELY(replaced))
         flk_tracker_count(&flk_tracker_counted.missed_frees);
     return status == FLK_OK;
@@ -174,7 +180,8 @@ flk_taken flk_tracker_free_with(flk_layer layer, uint64_t address,
     }
     event e = {.thread = thread, .type = type, .on_taken = on_taken,
                .context = context};
-    flk_taken taken = flk_registry_take(layer, address, judge_free, &e, out);
+    flk_taken taken = flk_registry_take_hot(layer, address, judge_free, &e,
+                                            out);
     flk_thread_leave(thread);
     return taken;
 }
