@@ -44,7 +44,10 @@
 #define FLK_PATHS_MAX (1u << 28)
 // Shards of the index of that tree: bounds how long one regrowth takes.
 #define FLK_PATH_SHARDS 64
-// Call paths each thread remembers by their raw frames; a power of two.
+// Marks one remembered path may depend on: its frames, this package's own and
+// shims between them; a path with more is not remembered.
+#define FLK_PATH_MARKS_MAX 96
+// Call paths each thread remembers by their marks; a power of two.
 #define FLK_PATH_MEMO_WAYS 64
 
 // Recent frees: stripes (threads are spread over them), entries kept in each

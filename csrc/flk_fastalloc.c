@@ -107,6 +107,34 @@ static FLK_HOT flk_origin origin_of(bool tracks, uint16_t type) {
     return origin;
 }
 
+// While C code of ours runs with the GIL, finding the thread state is cheap.
+static FLK_HOT flk_thread *attach(void) {
+    flk_thread *thread = flk_thread_pointer();
+    if (FLK_LIKELY(thread != NULL))
+        thread->is_attached = true;
+    return thread;
+}
+
+static FLK_HOT void detach(flk_thread *thread) {
+    if (FLK_LIKELY(thread != NULL))
+        thread->is_attached = false;
+}
+
+static FLK_HOT void *allocate(size_t bytes, bool zeroed,
+                              const flk_origin *origin) {
+    flk_thread *thread = attach();
+    void *memory = flk_heap_allocate(bytes, 0, zeroed, origin);
+    detach(thread);
+    return memory;
+}
+
+static FLK_HOT int release(void *memory, uint16_t type, flk_misuse *out) {
+    flk_thread *thread = attach();
+    int verdict = flk_heap_free(memory, type, FLK_PATH_WALK, out);
+    detach(thread);
+    return verdict;
+}
+
 // A count that is a small number, or -1 for anything else.
 static Py_ssize_t count_of(PyObject *object) {
     if (!PyLong_CheckExact(object))
@@ -151,7 +179,7 @@ static PyObject *allocator_call(PyObject *object, PyObject *const *args,
     void *memory = NULL;
     if (FLK_LIKELY(total_of(known.item_bytes, count, &total))) {
         flk_origin origin = origin_of(self->is_tracking, known.type);
-        memory = flk_heap_allocate(total, 0, self->is_zeroed, &origin);
+        memory = allocate(total, self->is_zeroed, &origin);
     }
     PyObject *result = memory ? flk_fast_cdata(memory, known.pointer_type)
                               : slowly(object, "_call", args, given, NULL);
@@ -178,8 +206,7 @@ static PyObject *allocator_free(PyObject *object, PyObject *pointer) {
         PyErr_Clear();
         return slowly(object, "_free", &pointer, 1, NULL);
     }
-    int verdict = flk_heap_free(memory, ((allocator *)object)->any_type,
-                                FLK_PATH_WALK, &misuse);
+    int verdict = release(memory, ((allocator *)object)->any_type, &misuse);
     // A block of a plain allocator is not recorded: that proves nothing.
     bool is_suspect = verdict == FLK_MAYBE_DOUBLE &&
                       ((allocator *)object)->is_tracking;
@@ -214,7 +241,9 @@ static PyObject *allocator_realloc(PyObject *object, PyObject *const *args,
     flk_misuse misuse = {.verdict = FLK_NO_ROOM};
     if (is_usual) {
         flk_origin origin = origin_of(self->is_tracking, known.type);
+        flk_thread *thread = attach();
         moved = flk_heap_reallocate(memory, total, &origin, &misuse);
+        detach(thread);
     }
     // A verdict is told once; what failed left the block as it was, so the
     // other half may try again and says what is wrong.
@@ -301,8 +330,7 @@ static PyObject *owner_alloc(PyObject *object, PyObject *size) {
     if (bytes < 0)
         return NULL;
     flk_origin origin = origin_of(true, self->type);
-    void *memory = flk_heap_allocate((size_t)bytes, 0, self->is_zeroed,
-                                     &origin);
+    void *memory = allocate((size_t)bytes, self->is_zeroed, &origin);
     return flk_fast_cdata(memory, flk_fast.void_pointer);
 }
 
@@ -311,8 +339,7 @@ static PyObject *owner_free(PyObject *object, PyObject *pointer) {
     flk_misuse misuse;
     if (!flk_fast_pointer(pointer, &memory))
         return NULL;
-    int verdict = flk_heap_free(memory, ((owner *)object)->type,
-                                FLK_PATH_WALK, &misuse);
+    int verdict = release(memory, ((owner *)object)->type, &misuse);
     if (verdict == FLK_FREED || verdict == FLK_NOT_RECORDED)
         Py_RETURN_NONE;
     return tell(&misuse, pointer);

@@ -14,10 +14,7 @@
 #include "flk_misuse.h"
 #include "flk_quarantine.h"
 #include "flk_recent.h"
-
-#define SETTING(name)                                  \
-    atomic_load_explicit(&flk_tracker_settings.name, \
-                         memory_order_relaxed)
+#include "flk_tracker_hot.h"
 
 // --- memory with and without guards ------------------------------------
 static FLK_NOINLINE void *aligned_allocate(size_t size_bytes,
@@ -83,7 +80,7 @@ void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
     if (!flk_tracker_is_enabled() || origin->scope == FLK_SCOPE_NOWHERE)
         return c_allocate(size_bytes, alignment, zeroed);
     // An alignment beyond the guard's would move the block's start.
-    uint32_t guard = SETTING(guard_bytes);
+    uint32_t guard = FLK_SETTING(guard_bytes);
     if (FLK_UNLIKELY(guard > 0 && alignment <= 16))
         return allocate_guarded(size_bytes, zeroed, origin, guard);
     void *block = c_allocate(size_bytes, alignment, zeroed);
@@ -112,7 +109,7 @@ static int judge_unrecorded(uint64_t address, uint32_t path,
     }
     flk_tracker_count(&flk_tracker_counted.unknown_frees);
     // What was allocated while tracking was off is not recorded: no evidence.
-    if (!freed_lately || !before.epoch || before.epoch != SETTING(epoch))
+    if (!freed_lately || !before.epoch || before.epoch != FLK_SETTING(epoch))
         return FLK_NOT_RECORDED;
     flk_recent_forget(address);  // told once
     flk_misuse_fill(out, FLK_MAYBE_DOUBLE, address, &before.record,
@@ -132,7 +129,7 @@ int flk_heap_free(void *address, uint16_t type, uint32_t path,
                   flk_misuse *out) {
     if (!address)
         return FLK_FREED;
-    if (!SETTING(ever_enabled)) {
+    if (!FLK_SETTING(ever_enabled)) {
         free(address);
         return FLK_NOT_RECORDED;
     }
@@ -145,8 +142,8 @@ int flk_heap_free(void *address, uint16_t type, uint32_t path,
     step.out = out;
     step.verdict = FLK_FREED;
     step.leaving_count = 0;
-    switch (flk_tracker_free_with(FLK_LAYER_HEAP, key, type, &record,
-                                  flk_quarantine_take, &step)) {
+    switch (flk_tracker_free_hot(FLK_LAYER_HEAP, key, type, &record,
+                                 flk_quarantine_take, &step)) {
     case FLK_TAKEN:
         return flk_quarantine_finish(&step);
     case FLK_KEPT:
@@ -167,7 +164,7 @@ static void *c_reallocate(void *address, size_t size_bytes,
                           const flk_record *record) {
     if (!(record->flags & FLK_RECORD_GUARDED))
         return realloc(address, size_bytes);
-    size_t guard = SETTING(guard_bytes);
+    size_t guard = FLK_SETTING(guard_bytes);
     if (size_bytes > SIZE_MAX - 2 * guard)
         return NULL;
     char *memory = realloc((char *)address - guard, size_bytes + 2 * guard);
@@ -184,7 +181,7 @@ static void *reallocate_recorded(void *address, size_t size_bytes,
     if (moving->flags & FLK_RECORD_GUARDED &&
         flk_quarantine_check_guard(address, moving, path, out) < 0) {
         // Told once: the guards are whole again for another try.
-        flk_guard_fill(address, moving->size_bytes, SETTING(guard_bytes));
+        flk_guard_fill(address, moving->size_bytes, FLK_SETTING(guard_bytes));
         flk_tracker_move_cancel(FLK_LAYER_HEAP, (uintptr_t)address, moving);
         return NULL;
     }
@@ -199,7 +196,7 @@ static void *reallocate_recorded(void *address, size_t size_bytes,
         !(moving->flags & FLK_RECORD_GUARDED))
         return moved;
     // Its record is lost, so nobody would know of the guard: a plain block.
-    char *memory = (char *)moved - SETTING(guard_bytes);
+    char *memory = (char *)moved - FLK_SETTING(guard_bytes);
     return memmove(memory, moved, size_bytes);
 }
 
@@ -207,7 +204,7 @@ static void *reallocate_unrecorded(void *address, size_t size_bytes,
                                    const flk_origin *origin,
                                    flk_misuse *out) {
     out->verdict = FLK_NOT_RECORDED;
-    if (SETTING(ever_enabled)) {
+    if (FLK_SETTING(ever_enabled)) {
         out->verdict = judge((uintptr_t)address, origin->path, out);
         if (out->verdict < 0)
             return NULL;
@@ -235,7 +232,7 @@ void *flk_heap_reallocate(void *address, size_t size_bytes,
         return NULL;
     }
     flk_record record;
-    if (!SETTING(ever_enabled))
+    if (!FLK_SETTING(ever_enabled))
         return reallocate_unrecorded(address, size_bytes, origin, out);
     switch (flk_tracker_move_begin(FLK_LAYER_HEAP, (uintptr_t)address,
                                    origin->type, &record)) {

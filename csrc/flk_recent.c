@@ -81,7 +81,7 @@ static bool entries_ready(stripe *st) {
 }
 
 static uint32_t bucket_of(uint64_t address) {
-    return (uint32_t)flk_hash_mix(address) & (FLK_RECENT_ENTRIES - 1);
+    return (uint32_t)(flk_hash_key(address) >> 32) & (FLK_RECENT_ENTRIES - 1);
 }
 
 static FLK_HOT void enter(stripe *st, const flk_free *freed) {
@@ -89,7 +89,13 @@ static FLK_HOT void enter(stripe *st, const flk_free *freed) {
     uint64_t number = st->next++;
     atomic_ullong *head = &own->heads[bucket_of(freed->address)];
     flk_free *entry = &own->entries[number % FLK_RECENT_ENTRIES];
-    *entry = *freed;
+    // Field by field, for the reason of flk_record_copy.
+    entry->address = freed->address;
+    entry->memory = freed->memory;
+    flk_record_copy(&entry->record, &freed->record);
+    entry->epoch = freed->epoch;
+    entry->free_path = freed->free_path;
+    entry->thread = freed->thread;
     entry->link = atomic_load_explicit(head, memory_order_relaxed);
     atomic_store_explicit(head, number + 1, memory_order_relaxed);
 }

@@ -143,18 +143,6 @@ static inline uint32_t *flk_chunk_used(const flk_chunk *chunk,
     return (uint32_t *)(uintptr_t)chunk - 1 - word;
 }
 
-static inline void flk_record_copy(flk_record *to, const flk_record *from) {
-    // Word by word: a wider load of what was just stored in words would wait
-    // for the store (no forwarding).
-    uint64_t *out = (uint64_t *)(void *)to;
-    const uint64_t *in = (const uint64_t *)(const void *)from;
-    out[0] = in[0];
-    atomic_signal_fence(memory_order_acq_rel);
-    out[1] = in[1];
-    atomic_signal_fence(memory_order_acq_rel);
-    out[2] = in[2];
-}
-
 // A bit for each of 32 granule bytes that is `granule`. May read past the
 // last one, but not past the first record.
 static FLK_HOT uint32_t flk_granules_match(const uint8_t *granules,

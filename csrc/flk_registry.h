@@ -66,6 +66,18 @@ static inline flk_record flk_record_of(uint64_t size_bytes, uint32_t scope,
 #endif
 }
 
+static inline void flk_record_copy(flk_record *to, const flk_record *from) {
+    // Word by word: a wider load of what was just stored in words would wait
+    // for the store (no forwarding).
+    uint64_t *out = (uint64_t *)(void *)to;
+    const uint64_t *in = (const uint64_t *)(const void *)from;
+    out[0] = in[0];
+    atomic_signal_fence(memory_order_acq_rel);
+    out[1] = in[1];
+    atomic_signal_fence(memory_order_acq_rel);
+    out[2] = in[2];
+}
+
 // A record together with its key.
 typedef struct flk_entry {
     uint64_t address;

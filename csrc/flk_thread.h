@@ -16,18 +16,19 @@
 #include "flk_pyframe.h"
 #include "flk_sequence.h"
 
-// A call path this thread was seen in, by its raw frames.
+// A call path this thread was seen in, by the marks it depends on.
 typedef struct flk_memo {
-    uint64_t hash;
     uint64_t generation;  // of flk_sites: code addresses mean the same since
     uint32_t path;
-    uint32_t frame_count;
-    flk_raw_frame frames[FLK_PATH_FRAMES_MAX + FLK_PATH_OWN_FRAMES_MAX];
+    uint16_t depth;       // the frames asked for; 0 = empty
+    uint16_t seen_count;
+    flk_frame_seen seen[FLK_PATH_MARKS_MAX];
 } flk_memo;
 
 typedef struct flk_thread {
     uint32_t inside;   // the guard: the tracker is at work in this thread
     bool is_noted;     // Python knows its name (flk_fastalloc.c)
+    bool is_attached;  // C code that holds the GIL runs us (flk_fastalloc.c)
     uint32_t number;   // 1.., 0 = past FLK_THREADS_MAX
     uint64_t ident;    // threading.get_ident()
     flk_sequence_block sequence;
