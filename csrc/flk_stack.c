@@ -51,7 +51,7 @@ static FLK_NOINLINE uint32_t intern(uint32_t depth, size_t *marks_used) {
 
 // --- the memo ----------------------------------------------------------
 // A path is looked for by its two innermost calls, in two ways; where that
-// finds others, which only differ further out, by all of its marks.
+// finds others, which differ further out, by all of its marks.
 typedef struct stack {
     uint64_t generation;
     uint32_t depth;
@@ -59,26 +59,23 @@ typedef struct stack {
     flk_frame_seen seen[FLK_PATH_MARKS_MAX];
 } stack;
 
-static FLK_HOT flk_memo *way_of(flk_thread *thread, uint64_t hash,
-                                uint32_t way) {
-    return &thread->memo[((hash >> 32) & (FLK_PATH_MEMO_WAYS - 1)) ^ way];
-}
-
-static FLK_HOT uint64_t short_hash(const flk_frame_seen *seen) {
-    return seen[0].mark * UINT64_C(0x9E3779B97F4A7C15) +
-           seen[1].mark * UINT64_C(0xBF58476D1CE4E5B9);
+static FLK_HOT flk_memo *near_of(flk_thread *thread,
+                                 const flk_frame_seen *seen) {
+    uint64_t hash = seen[0].mark * UINT64_C(0x9E3779B97F4A7C15) +
+                    seen[1].mark * UINT64_C(0xBF58476D1CE4E5B9);
+    return &thread->near[hash >> 32 & (FLK_PATH_MEMO_WAYS - 2)];
 }
 
 // A sum of products by different odd numbers: they do not wait for each
 // other (multilinear hashing: Carter and Wegman, 1979). Equality is compared.
-static uint64_t whole_hash(const stack *s) {
+static flk_memo *whole_of(flk_thread *thread, const stack *s) {
     uint64_t hash = s->depth;
     uint64_t factor = UINT64_C(0x9E3779B97F4A7C15);
     for (size_t i = 0; i < s->depth && i < s->count; i++) {
         hash += s->seen[i].mark * factor;
         factor += UINT64_C(0xBF58476D1CE4E5BA);
     }
-    return hash ^ hash << 29;
+    return &thread->whole[hash >> 32 & (FLK_PATH_MEMO_WAYS - 1)];
 }
 
 static FLK_HOT bool is_current(const flk_memo *memo, uint64_t generation) {
@@ -107,26 +104,36 @@ static bool may_be_remembered(const stack *s, size_t count) {
     return count > 0;
 }
 
+static void near_fill(flk_thread *thread, const stack *s, size_t count,
+                      uint32_t path) {
+    flk_memo *near = near_of(thread, s->seen);
+    memo_fill(near + is_current(near, s->generation), s, count, path);
+}
+
 static void remember(flk_thread *thread, const stack *s, size_t count,
                      uint32_t path) {
     if (count > s->count)  // the chain ends: its end is the last mark
         count = s->seen[s->count - 1].mark == FLK_MARK_END ? s->count : 0;
     if (!may_be_remembered(s, count))
         return;
-    uint64_t hash = short_hash(s->seen);
-    flk_memo *way = way_of(thread, hash, 0);
-    if (is_current(way, s->generation))
-        way = way_of(thread, hash, 1);
-    memo_fill(way, s, count, path);
-    memo_fill(way_of(thread, whole_hash(s), 0), s, count, path);
+    near_fill(thread, s, count, path);
+    memo_fill(whole_of(thread, s), s, count, path);
 }
 
-// FLK_PATH_NONE if the memo does not know it; `s` holds all marks then.
-static FLK_NOINLINE uint32_t recall_other(flk_thread *thread, stack *s,
-                                          const flk_frame_reader *reader) {
+// FLK_PATH_NONE if neither knows it; `s` holds all marks then.
+static FLK_NOINLINE uint32_t recall_late(flk_thread *thread, stack *s,
+                                         const flk_frame_reader *reader) {
     s->count = flk_pyframe_collect(reader, s->seen, FLK_PATH_MARKS_MAX);
-    flk_memo *memo = way_of(thread, whole_hash(s), 0);
-    return memo_is(memo, s, reader) ? memo->path : FLK_PATH_NONE;
+    flk_memo *memo = whole_of(thread, s);
+    if (!memo_is(memo, s, reader))
+        return FLK_PATH_NONE;
+    // What comes often gets the place of what was there first, in time.
+    if (++thread->recalled_late % 16 == 0) {
+        flk_memo *near = near_of(thread, s->seen);
+        near[1] = near[0];
+        near[0] = *memo;
+    }
+    return memo->path;
 }
 
 static FLK_HOT uint32_t recall(flk_thread *thread, stack *s,
@@ -134,13 +141,11 @@ static FLK_HOT uint32_t recall(flk_thread *thread, stack *s,
     s->count = flk_pyframe_collect(reader, s->seen, 2);
     if (FLK_UNLIKELY(s->seen[0].mark == FLK_MARK_END))
         return FLK_PATH_EMPTY;
-    uint64_t hash = short_hash(s->seen);
-    flk_memo *memo = way_of(thread, hash, 0);
-    if (FLK_LIKELY(memo_is(memo, s, reader)))
-        return memo->path;
-    memo = way_of(thread, hash, 1);
-    return memo_is(memo, s, reader) ? memo->path
-                                    : recall_other(thread, s, reader);
+    flk_memo *near = near_of(thread, s->seen);
+    if (FLK_LIKELY(memo_is(&near[0], s, reader)))
+        return near[0].path;
+    return memo_is(&near[1], s, reader) ? near[1].path
+                                        : recall_late(thread, s, reader);
 }
 
 static FLK_NOINLINE uint32_t learn(flk_thread *thread, const stack *s) {

@@ -47,7 +47,9 @@ typedef struct flk_thread {
     const void *context;
     uint64_t context_version;
     struct flk_thread *next, *previous;  // FLK_RANK_THREADS
-    flk_memo memo[FLK_PATH_MEMO_WAYS];
+    uint32_t recalled_late;  // paths that the first table did not have
+    flk_memo near[FLK_PATH_MEMO_WAYS];  // flk_stack.c: by their innermost calls
+    flk_memo whole[FLK_PATH_MEMO_WAYS];  // by all of their marks
 } flk_thread;
 
 void flk_thread_init(void);
