@@ -9,10 +9,9 @@
 #ifndef FLK_FASTCDATA_H
 #define FLK_FASTCDATA_H
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
 #include <stdbool.h>
 
+#include "flk_fast.h"
 #include "flk_platform.h"
 
 typedef struct flk_cdata {

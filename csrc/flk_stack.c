@@ -29,6 +29,9 @@ static size_t sites_of(const flk_raw_frame *frames, size_t count,
     return found;
 }
 
+// To the end of the chain.
+#define ALL_MARKS SIZE_MAX
+
 // The path of the frames that are there now. `marks_used` is how many marks
 // it depends on; 0: more than were walked.
 static FLK_NOINLINE uint32_t intern(uint32_t depth, size_t *marks_used) {
@@ -42,7 +45,7 @@ static FLK_NOINLINE uint32_t intern(uint32_t depth, size_t *marks_used) {
     if (left == depth)
         *marks_used = frames[used - 1].place + 1;
     else
-        *marks_used = count < walked ? FLK_PATH_MARKS_MAX : 0;
+        *marks_used = count < walked ? ALL_MARKS : 0;
     uint32_t path = FLK_PATH_EMPTY;
     while (left > 0 && path != FLK_PATH_NONE)
         path = flk_callpath_child(path, sites[--left]);
@@ -112,9 +115,10 @@ static void near_fill(flk_thread *thread, const stack *s, size_t count,
 
 static void remember(flk_thread *thread, const stack *s, size_t count,
                      uint32_t path) {
-    if (count > s->count)  // the chain ends: its end is the last mark
-        count = s->seen[s->count - 1].mark == FLK_MARK_END ? s->count : 0;
-    if (!may_be_remembered(s, count))
+    bool is_all = s->seen[s->count - 1].mark == FLK_MARK_END;
+    if (count == ALL_MARKS && is_all)
+        count = s->count;
+    if (count > s->count || !may_be_remembered(s, count))
         return;
     near_fill(thread, s, count, path);
     memo_fill(whole_of(thread, s), s, count, path);

@@ -46,9 +46,12 @@ bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
 void flk_pyframe_end(const flk_frame_reader *reader) { (void)reader; }
 
 static flk_frame_mark mark_at(size_t i) {
-    return i < mine.count ? ((flk_frame_mark)mine.frames[i].code << 16) +
-                                (flk_frame_mark)mine.frames[i].offset + 2
-                          : FLK_MARK_END;
+    if (i >= mine.count)
+        return FLK_MARK_END;
+    const flk_raw_frame *frame = &mine.frames[i];
+    if (frame->offset == STUB_MARKLESS)
+        return FLK_MARK_NONE;
+    return ((flk_frame_mark)frame->code << 16) + (uint32_t)frame->offset + 2;
 }
 
 size_t flk_pyframe_collect(const flk_frame_reader *reader,
@@ -70,8 +73,10 @@ bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
 }
 
 size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max) {
-    size_t count = mine.count < frames_max ? mine.count : frames_max;
-    memcpy(frames, mine.frames, count * sizeof *frames);
+    size_t count = 0;
+    for (size_t i = 0; i < mine.count && count < frames_max; i++)
+        if (mine.frames[i].code)
+            frames[count++] = mine.frames[i];
     atomic_fetch_add_explicit(&walk_count, 1, memory_order_relaxed);
     return count;
 }
