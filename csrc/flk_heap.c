@@ -240,7 +240,8 @@ void *flk_heap_reallocate(void *address, size_t size_bytes,
         return reallocate_recorded(address, size_bytes, &record,
                                    origin->path, out);
     case FLK_KEPT:
-        flk_misuse_fill(out, FLK_MISMATCHED_FREE, (uintptr_t)address, &record, 0,
+        flk_misuse_fill(out, FLK_MISMATCHED_FREE, (uintptr_t)address, &record,
+                        0,
                     flk_quarantine_path(origin->path));
         return NULL;
     case FLK_ABSENT:

@@ -151,7 +151,8 @@ static void check_live(flk_entry *entry, void *context) {
         return;
     flk_misuse found;
     if (flk_quarantine_check_guard(block, &entry->record, 0, &found) < 0) {
-        flk_guard_fill(block, entry->record.size_bytes, FLK_SETTING(guard_bytes));
+        flk_guard_fill(block, entry->record.size_bytes,
+                       FLK_SETTING(guard_bytes));
         flk_misuse_push(&found);
         ++*(uint32_t *)context;
     }
