@@ -187,17 +187,6 @@ void flk_pages_forget(void *pages, size_t bytes) {
     errno = saved;
 }
 
-void flk_pages_huge(void *pages, size_t bytes) {
-#ifdef MADV_HUGEPAGE
-    int saved = errno;
-    madvise(pages, bytes, MADV_HUGEPAGE);
-    errno = saved;
-#else
-    (void)pages;
-    (void)bytes;
-#endif
-}
-
 // --- clocks ------------------------------------------------------------
 static uint64_t clock_read(clockid_t clock) {
     struct timespec now;

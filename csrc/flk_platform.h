@@ -108,8 +108,6 @@ void *flk_pages_map(size_t bytes, size_t alignment);
 void flk_pages_unmap(void *pages, size_t bytes);
 // Gives the memory back but keeps the addresses; they read zero again.
 void flk_pages_forget(void *pages, size_t bytes);
-// Asks for large pages where the system has them on request.
-void flk_pages_huge(void *pages, size_t bytes);
 size_t flk_page_bytes(void);
 // Tests: the n-th mapping from now fails, once (0 = none). Returns how many
 // mappings were asked for since the last call.

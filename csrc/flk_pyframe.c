@@ -179,18 +179,26 @@ bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
     return true;
 }
 
-size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max) {
+size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
+                        bool *is_lasting) {
     PyThreadState *tstate = THIS_THREAD_STATE();
     if (FLK_UNLIKELY(!tstate))
         return 0;
     flk_raw_frame *out = frames, *end = frames + frames_max;
     uint32_t place = 0;
-    if (FLK_LIKELY(enter(tstate)))
+    bool is_mortal_left_out = false;
+    if (FLK_LIKELY(enter(tstate))) {
         for (const frame_type *frame = FIRST_FRAME(tstate);
-             frame && out < end; frame = NEXT_FRAME(frame), place++)
+             frame && out < end; frame = NEXT_FRAME(frame), place++) {
             if (FLK_LIKELY(read_frame(frame, out)))
                 out++->place = place;
+            else
+                is_mortal_left_out |= !IS_OF_C(frame);
+        }
+    }
     leave(tstate);
+    if (is_lasting)
+        *is_lasting = !is_mortal_left_out;
     FLK_ASSERT(out <= end);
     return (size_t)(out - frames);
 }
@@ -264,8 +272,9 @@ bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
     (void)reader, (void)seen, (void)count;
     return false;
 }
-size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max) {
-    (void)frames, (void)frames_max;
+size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
+                        bool *is_lasting) {
+    (void)frames, (void)frames_max, (void)is_lasting;
     return 0;
 }
 bool flk_pyframe_context(const void **context, uint64_t *version) {

@@ -55,8 +55,11 @@ bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
 
 // Fills at most `frames_max` frames of the calling thread, innermost first,
 // and returns how many. Shims and incomplete frames are left out, so the
-// result is what sys._getframe() and f_back tell.
-size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max);
+// result is what sys._getframe() and f_back tell. `is_lasting`, unless NULL:
+// will the same marks tell the same until a code object of `frames` dies? Not
+// so where a frame was left out whose code is not among them.
+size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
+                        bool *is_lasting);
 // The context object and version of the calling thread, for scopes; false
 // when there is no thread state.
 bool flk_pyframe_context(const void **context, uint64_t *version);

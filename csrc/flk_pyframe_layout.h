@@ -32,6 +32,7 @@
 typedef PyFrameObject frame_type;
 #define FIRST_FRAME(tstate) ((tstate)->frame)
 #define NEXT_FRAME(frame) ((frame)->f_back)
+#define IS_OF_C(frame) ((void)(frame), false)
 
 static inline bool read_frame(const frame_type *frame, flk_raw_frame *out) {
     out->code = frame->f_code;
@@ -77,6 +78,15 @@ typedef _PyInterpreterFrame frame_type;
 #define IS_SHIM(frame) ((frame)->owner >= FRAME_OWNED_BY_CSTACK)
 #else
 #define IS_SHIM(frame) ((frame)->owner >= FRAME_OWNED_BY_INTERPRETER)
+#endif
+
+// Runs no code object that can die.
+#if PY_VERSION_HEX < 0x030C0000
+#define IS_OF_C(frame) ((void)(frame), false)
+#elif PY_VERSION_HEX < 0x030D0000
+#define IS_OF_C(frame) ((frame)->owner >= FRAME_OWNED_BY_CSTACK)
+#else
+#define IS_OF_C(frame) IS_SHIM(frame)
 #endif
 
 #if PY_VERSION_HEX >= 0x030E0000 && defined(Py_GIL_DISABLED)

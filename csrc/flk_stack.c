@@ -33,19 +33,22 @@ static size_t sites_of(const flk_raw_frame *frames, size_t count,
 #define ALL_MARKS SIZE_MAX
 
 // The path of the frames that are there now. `marks_used` is how many marks
-// it depends on; 0: more than were walked.
+// it depends on; 0: it cannot be remembered.
 static FLK_NOINLINE uint32_t intern(uint32_t depth, size_t *marks_used) {
     flk_raw_frame frames[FRAMES_MAX];
     uint32_t sites[FRAMES_MAX];
     size_t used = 0, walked = depth + FLK_PATH_OWN_FRAMES_MAX;
-    size_t count = flk_pyframe_walk(frames, walked);
+    bool is_lasting = false;
+    size_t count = flk_pyframe_walk(frames, walked, &is_lasting);
     size_t left = sites_of(frames, count, depth, sites, &used);
     if (left == SIZE_MAX)
         return FLK_PATH_NONE;
     if (left == depth)
         *marks_used = frames[used - 1].place + 1;
-    else
-        *marks_used = count < walked ? ALL_MARKS : 0;
+    else if (count < walked)
+        *marks_used = ALL_MARKS;
+    if (!is_lasting)
+        *marks_used = 0;
     uint32_t path = FLK_PATH_EMPTY;
     while (left > 0 && path != FLK_PATH_NONE)
         path = flk_callpath_child(path, sites[--left]);

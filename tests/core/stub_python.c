@@ -72,8 +72,11 @@ bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
     return true;
 }
 
-size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max) {
+size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
+                        bool *is_lasting) {
     size_t count = 0;
+    if (is_lasting)
+        *is_lasting = true;
     for (size_t i = 0; i < mine.count && count < frames_max; i++)
         if (mine.frames[i].code)
             frames[count++] = mine.frames[i];
