@@ -1,6 +1,6 @@
 """Run the benchmarks: ``python benchmarks/run.py [--json FILE] [NAME...]``.
 
-Names: allocators, scopes, import, core (default: all). Prints one table and,
+Names: allocators, scopes, import, instructions, core (default: all). Prints one table and,
 with --json, writes one document; ``compare.py`` sets two of them side by side.
 """
 
@@ -16,7 +16,7 @@ sys.path.insert(0, str(HERE))
 
 from harness import Row, write  # noqa: E402
 
-NAMES = ("allocators", "scopes", "import", "core")
+NAMES = ("allocators", "scopes", "import", "instructions", "core")
 
 
 def main() -> int:
