@@ -1,7 +1,8 @@
 """Run the benchmarks: ``python benchmarks/run.py [--json FILE] [NAME...]``.
 
-Names: allocators, scopes, import, instructions, core (default: all). Prints one table and,
-with --json, writes one document; ``compare.py`` sets two of them side by side.
+Names: allocators, scopes, import, instructions, core (default: all). Prints one
+table and, with --json, writes one document; ``compare.py`` sets two of them
+side by side.
 """
 
 from __future__ import annotations
