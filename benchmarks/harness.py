@@ -148,6 +148,10 @@ def document(rows: Iterable[Row]) -> dict[str, object]:
     }
 
 
+def _short(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
 def table(rows: Iterable[Row]) -> str:
     """All rows as a Markdown table."""
     lines = [
@@ -157,8 +161,8 @@ def table(rows: Iterable[Row]) -> str:
     for row in rows:
         goal = "" if row.goal is None else f"{row.goal:g} {row.unit}"
         lines.append(
-            f"| {row.goal_id} | {row.what} | {row.value:.3g} {row.unit} | "
-            f"{row.low:.3g}..{row.high:.3g} | {goal} | {row.verdict} | "
+            f"| {row.goal_id} | {row.what} | {_short(row.value)} {row.unit} | "
+            f"{_short(row.low)}..{_short(row.high)} | {goal} | {row.verdict} | "
             f"{row.baseline} |"
         )
     return "\n".join(lines)

@@ -46,34 +46,6 @@ static FLK_HOT int type_of(flk_fast_allocator *self, flk_known_type *ways,
     return status;
 }
 
-// --- shared ------------------------------------------------------------
-void flk_fast_note_thread(void) {
-    PyObject *result = PyObject_CallNoArgs(flk_fast.note_thread);
-    if (!result)
-        PyErr_Clear();
-    Py_XDECREF(result);
-    flk_thread *thread = flk_thread_pointer();
-    if (thread)
-        thread->is_noted = true;
-}
-
-PyObject *flk_fast_slowly(PyObject *self, const char *method,
-                          PyObject *const *args, Py_ssize_t count,
-                          PyObject *keywords) {
-    PyObject *slow = PyObject_GetAttrString(self, method);
-    if (!slow)
-        return NULL;
-    PyObject *result = PyObject_Vectorcall(slow, args, (size_t)count,
-                                           keywords);
-    Py_DECREF(slow);
-    return result;
-}
-
-PyObject *flk_fast_tell(const flk_misuse *misuse, PyObject *pointer) {
-    return PyObject_CallFunction(flk_fast.told, "y#O", misuse,
-                                 (Py_ssize_t)sizeof *misuse, pointer);
-}
-
 // --- memory ------------------------------------------------------------
 // A count that is a small number, or -1 for anything else.
 static Py_ssize_t count_of(PyObject *object) {

@@ -2,6 +2,7 @@
 #include "flk_fast.h"
 
 #ifndef PYPY_VERSION
+#include "flk_fastalloc.h"
 #include "flk_fastcdata.h"
 #include "flk_tracker.h"
 
@@ -52,6 +53,35 @@ static PyObject *current_scope(PyObject *self, PyObject *unused) {
     return PyErr_Occurred() ? NULL : Py_NewRef(flk_fast.process_top);
 }
 
+// --- what needs Python -------------------------------------------------
+void flk_fast_note_thread(void) {
+    PyObject *result = PyObject_CallNoArgs(flk_fast.note_thread);
+    if (!result)
+        PyErr_Clear();
+    Py_XDECREF(result);
+    flk_thread *thread = flk_thread_pointer();
+    if (thread)
+        thread->is_noted = true;
+}
+
+PyObject *flk_fast_slowly(PyObject *self, const char *method,
+                          PyObject *const *args, Py_ssize_t count,
+                          PyObject *keywords) {
+    PyObject *slow = PyObject_GetAttrString(self, method);
+    if (!slow)
+        return NULL;
+    PyObject *result = PyObject_Vectorcall(slow, args, (size_t)count,
+                                           keywords);
+    Py_DECREF(slow);
+    return result;
+}
+
+PyObject *flk_fast_tell(const flk_misuse *misuse, PyObject *pointer) {
+    return PyObject_CallFunction(flk_fast.told, "y#O", misuse,
+                                 (Py_ssize_t)sizeof *misuse, pointer);
+}
+
+// --- the module ---------------------------------------------------------
 static PyMethodDef functions[] = {
     {"set_up", set_up, METH_VARARGS, NULL},
     {"set_process_top", set_process_top, METH_O, NULL},
