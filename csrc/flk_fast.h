@@ -21,6 +21,7 @@ typedef struct flk_fast_context {
     PyObject *note_thread;  // callable(): a new thread allocates
     PyObject *void_pointer; // ctype void *
     PyObject *type_of;      // callable: the ctype of a cdata
+    PyObject *own;          // callable(cdata, finalizer): ffi.gc
     PyObject *process_top;  // the innermost process Scope, or None
 } flk_fast_context;
 extern flk_fast_context flk_fast;

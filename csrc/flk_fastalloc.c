@@ -190,6 +190,7 @@ static int allocator_traverse(PyObject *object, visitproc visit, void *arg) {
         Py_VISIT(self->makers[i].key);
         Py_VISIT(self->makers[i].maker);
         Py_VISIT(self->makers[i].ctype);
+        Py_VISIT(self->makers[i].release);
     }
     return 0;
 }
@@ -204,6 +205,7 @@ static int allocator_clear(PyObject *object) {
         Py_CLEAR(self->makers[i].key);
         Py_CLEAR(self->makers[i].maker);
         Py_CLEAR(self->makers[i].ctype);
+        Py_CLEAR(self->makers[i].release);
     }
     return 0;
 }

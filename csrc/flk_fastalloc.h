@@ -32,6 +32,9 @@ typedef struct flk_known_maker {
     PyObject *key;
     PyObject *maker;  // what ffi.new_allocator returned
     PyObject *ctype;
+    PyObject *release;  // the finalizer of a plain item, or NULL
+    size_t item_bytes;
+    uint16_t type;
 } flk_known_maker;
 
 typedef struct flk_fast_allocator {

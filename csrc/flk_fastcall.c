@@ -16,9 +16,11 @@ static void keep(PyObject **place, PyObject *object) {
 
 static PyObject *set_up(PyObject *self, PyObject *args) {
     PyObject *variable, *names, *told, *note_thread, *void_pointer, *type_of;
+    PyObject *own;
     (void)self;
-    if (!PyArg_ParseTuple(args, "OO!OOOO", &variable, &PyDict_Type, &names,
-                          &told, &note_thread, &void_pointer, &type_of))
+    if (!PyArg_ParseTuple(args, "OO!OOOOO", &variable, &PyDict_Type, &names,
+                          &told, &note_thread, &void_pointer, &type_of,
+                          &own))
         return NULL;
     keep(&flk_fast.variable, variable);
     keep(&flk_fast.names, names);
@@ -26,6 +28,7 @@ static PyObject *set_up(PyObject *self, PyObject *args) {
     keep(&flk_fast.note_thread, note_thread);
     keep(&flk_fast.void_pointer, void_pointer);
     keep(&flk_fast.type_of, type_of);
+    keep(&flk_fast.own, own);
     keep(&flk_fast.process_top, Py_None);
     if (flk_fast_probe_cdata(void_pointer) < 0)
         return NULL;

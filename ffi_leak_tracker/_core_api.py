@@ -89,6 +89,7 @@ def _fast() -> Any:
 
 fast = _fast()
 backend_typeof = _cffi_backend.typeof
+backend_gc = _cffi_backend.gcp  # ffi.gc
 
 # --- plain forwards: bound once, called often ---------------------------
 enable = lib.flk_enable
