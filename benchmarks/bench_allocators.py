@@ -15,7 +15,7 @@ from ffi_leak_tracker import LeakTracker, calloc, diagnostic_calloc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-N = 50_000
+N = 10_000
 DEPTH = 40
 UNTRACKED = "ffi.cast(T, lib.calloc(1, n)) + lib.free"
 BASE = baseline.build()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
@@ -17,7 +18,10 @@ TRACKER = "from ffi_leak_tracker import LeakTracker, adaptive_calloc"
 def seconds(statement: str) -> float:
     """Time of an import statement in a fresh process."""
     command = [sys.executable, "-c", TIMED.format(statement)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=environment
+    )
     return float(done.stdout)
 
 
@@ -31,14 +35,14 @@ def rows() -> list[Row]:
     for _ in range(ROUNDS):
         for name, statement in statements.items():
             times[name].append(seconds(statement))
+    times = {name: values[1:] for name, values in times.items()}  # 1 warm-up
 
     def row(name: str, what: str, goal: float | None) -> Row:
         ratios = [
             one / base
             for one, base in zip(times[name], times["cffi"], strict=True)
         ]
-        median = statistics.median(ratios)
-        low, high = min(ratios), max(ratios)
+        low, median, high = statistics.quantiles(ratios, n=4)
         return Row("P18", what, "import cffi", median, low, high, goal)
 
     return [

@@ -1,8 +1,9 @@
 """Interleaved timing: ratios of two things run in turns in one process.
 
 A row is a ratio to its baseline: the median over rounds of (time of the case /
-time of the baseline in the same round), with the spread. Absolute times are
-for information only.
+time of the baseline in the same round), with the quartiles as its spread.
+Rounds are short and many: what disturbs the machine disturbs whole rounds, and
+the median does not see a few of them. Absolute times are for information.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-ROUNDS = 9
+ROUNDS = 61
 HERE = Path(__file__).resolve().parent
 
 
@@ -88,13 +89,14 @@ def ratio_row(
         one / base
         for one, base in zip(times[case], times[baseline], strict=True)
     ]
+    low, median, high = statistics.quantiles(ratios, n=4)
     return Row(
         goal_id,
         what,
         baseline,
-        statistics.median(ratios),
-        min(ratios),
-        max(ratios),
+        median,
+        low,
+        high,
         goal,
         rounds=len(ratios),
         detail={
@@ -146,6 +148,10 @@ def document(rows: Iterable[Row]) -> dict[str, object]:
     }
 
 
+def _short(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
 def table(rows: Iterable[Row]) -> str:
     """All rows as a Markdown table."""
     lines = [
@@ -155,8 +161,8 @@ def table(rows: Iterable[Row]) -> str:
     for row in rows:
         goal = "" if row.goal is None else f"{row.goal:g} {row.unit}"
         lines.append(
-            f"| {row.goal_id} | {row.what} | {row.value:.3g} {row.unit} | "
-            f"{row.low:.3g}..{row.high:.3g} | {goal} | {row.verdict} | "
+            f"| {row.goal_id} | {row.what} | {_short(row.value)} {row.unit} | "
+            f"{_short(row.low)}..{_short(row.high)} | {goal} | {row.verdict} | "
             f"{row.baseline} |"
         )
     return "\n".join(lines)

@@ -19,7 +19,7 @@ bool flk_account_prepare_scope(uint32_t scope) {
     return made;
 }
 
-bool flk_account_ready(flk_thread *thread, uint32_t scope, uint32_t type) {
+bool flk_account_ready_any(flk_thread *thread, uint32_t scope, uint32_t type) {
     bool ready = flk_thread_type_cell(thread, type) != NULL;
     // The innermost last, so that its cell stays the cached one.
     uint32_t above = flk_scope_parent(scope);
@@ -35,8 +35,8 @@ static flk_cell *scope_cell(flk_thread *thread, uint32_t scope,
                               : flk_cells_at(&thread->scopes, scope, true);
 }
 
-void flk_account_alloc(flk_thread *thread, uint32_t scope, uint32_t type,
-                       uint64_t size_bytes) {
+void flk_account_alloc_any(flk_thread *thread, uint32_t scope, uint32_t type,
+                           uint64_t size_bytes) {
     flk_cell_alloc(flk_thread_type_cell(thread, type), size_bytes);
     for (uint32_t s = scope; s != FLK_SCOPE_NONE; s = flk_scope_parent(s))
         flk_cell_alloc(scope_cell(thread, s, scope), size_bytes);
@@ -60,8 +60,8 @@ static flk_totals *totals_of(void) {
     return totals;
 }
 
-void flk_account_free(flk_thread *thread, uint32_t scope, uint32_t type,
-                      uint64_t size_bytes) {
+void flk_account_free_any(flk_thread *thread, uint32_t scope, uint32_t type,
+                          uint64_t size_bytes) {
     // The child before its parents: a parent is empty only if all below are.
     // Once counted, a scope may be empty and its number be given out again,
     // below another parent: its parent is read before.

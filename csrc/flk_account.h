@@ -10,17 +10,54 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "flk_scope.h"
 #include "flk_thread.h"
 
 // Makes the cells of the totals, so that counting a free can never fail.
 bool flk_account_prepare_type(uint32_t type);
 bool flk_account_prepare_scope(uint32_t scope);
 
-bool flk_account_ready(flk_thread *thread, uint32_t scope, uint32_t type);
-void flk_account_alloc(flk_thread *thread, uint32_t scope, uint32_t type,
-                       uint64_t size_bytes);
-void flk_account_free(flk_thread *thread, uint32_t scope, uint32_t type,
-                      uint64_t size_bytes);
+// Any scope and type.
+bool flk_account_ready_any(flk_thread *thread, uint32_t scope, uint32_t type);
+void flk_account_alloc_any(flk_thread *thread, uint32_t scope, uint32_t type,
+                           uint64_t size_bytes);
+void flk_account_free_any(flk_thread *thread, uint32_t scope, uint32_t type,
+                          uint64_t size_bytes);
+
+// Short for a block of the process's scope whose cells were used last.
+static inline bool flk_account_is_usual(const flk_thread *thread,
+                                        uint32_t scope, uint32_t type) {
+    return FLK_LIKELY(scope == FLK_SCOPE_PROCESS &&
+                      thread->cached_scope == scope &&
+                      thread->cached_type == type);
+}
+
+static inline bool flk_account_ready(flk_thread *thread, uint32_t scope,
+                                     uint32_t type) {
+    return flk_account_is_usual(thread, scope, type) ||
+           flk_account_ready_any(thread, scope, type);
+}
+
+static inline void flk_account_alloc(flk_thread *thread, uint32_t scope,
+                                     uint32_t type, uint64_t size_bytes) {
+    if (!flk_account_is_usual(thread, scope, type)) {
+        flk_account_alloc_any(thread, scope, type, size_bytes);
+        return;
+    }
+    flk_cell_alloc(thread->cached_type_cell, size_bytes);
+    flk_cell_alloc(thread->cached_scope_cell, size_bytes);
+}
+
+static inline void flk_account_free(flk_thread *thread, uint32_t scope,
+                                    uint32_t type, uint64_t size_bytes) {
+    if (!flk_account_is_usual(thread, scope, type)) {
+        flk_account_free_any(thread, scope, type, size_bytes);
+        return;
+    }
+    flk_cell_free(thread->cached_scope_cell, size_bytes);
+    flk_cell_free(thread->cached_type_cell, size_bytes);
+}
+
 void flk_account_resize(flk_thread *thread, uint32_t scope, uint32_t type,
                         uint64_t old_bytes, uint64_t new_bytes);
 

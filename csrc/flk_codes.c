@@ -178,7 +178,7 @@ static bool is_frame(PyFrameObject *frame, const flk_raw_frame *raw) {
 // Compares with the public functions, from this frame out.
 static bool walker_agrees(void) {
     flk_raw_frame raw[16];
-    size_t n = flk_pyframe_walk(raw, 16), i = 0;
+    size_t n = flk_pyframe_walk(raw, 16, NULL), i = 0;
     PyFrameObject *frame = PyEval_GetFrame();
     Py_XINCREF(frame);
     bool agrees = true;

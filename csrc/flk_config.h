@@ -44,7 +44,10 @@
 #define FLK_PATHS_MAX (1u << 28)
 // Shards of the index of that tree: bounds how long one regrowth takes.
 #define FLK_PATH_SHARDS 64
-// Call paths each thread remembers by their raw frames; a power of two.
+// Marks one remembered path may depend on: its frames, this package's own and
+// shims between them; a path with more is not remembered.
+#define FLK_PATH_MARKS_MAX 96
+// Call paths each thread remembers by their marks; a power of two.
 #define FLK_PATH_MEMO_WAYS 64
 
 // Recent frees: stripes (threads are spread over them), entries kept in each
@@ -56,6 +59,9 @@
 #define FLK_QUARANTINE_BYTES_DEFAULT (UINT64_C(1) << 20)
 // Blocks that one free can push out of the quarantine.
 #define FLK_QUARANTINE_LEAVING_MAX 8
+// Zeroed blocks up to here are malloc and memset, larger ones calloc, which
+// need not touch fresh pages: what glibc's caches of threads hold.
+#define FLK_SMALL_BYTES 1024
 // Bytes of guard before and behind a block, when asked for.
 #define FLK_GUARD_BYTES_MAX 4096
 

@@ -4,8 +4,11 @@
 #include "flk_platform.h"
 #include "flk_scope.h"
 
+// A scope is counted here before other code than that which opened it can see
+// it, and as long as it is open: a context whose thread sees 0 has none.
+atomic_int flk_contexts_open;
+
 static struct {
-    atomic_int open;        // context scopes; relaxed: a hint
     atomic_ullong unknown;  // relaxed, reports only
 } contexts;
 
@@ -22,13 +25,13 @@ void flk_context_set(uint32_t scope) {
 }
 
 void flk_context_count(int change) {
-    atomic_fetch_add_explicit(&contexts.open, change, memory_order_relaxed);
+    atomic_fetch_add_explicit(&flk_contexts_open, change, memory_order_relaxed);
 }
 
 uint32_t flk_context_scope(const flk_thread *thread) {
     const void *context;
     uint64_t version;
-    if (atomic_load_explicit(&contexts.open, memory_order_relaxed) == 0 ||
+    if (atomic_load_explicit(&flk_contexts_open, memory_order_relaxed) == 0 ||
         !flk_pyframe_context(&context, &version) || !context)
         return FLK_SCOPE_NONE;
     if (thread->context == context && thread->context_version == version) {

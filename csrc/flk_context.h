@@ -15,6 +15,7 @@
 void flk_context_set(uint32_t scope);
 // A context scope was opened (+1) or ended (-1).
 void flk_context_count(int change);
+extern atomic_int flk_contexts_open;  // relaxed: see flk_context_count
 // The scope for an allocation made by C code of this thread.
 uint32_t flk_context_scope(const flk_thread *thread);
 uint64_t flk_context_unknown(void);

@@ -91,86 +91,54 @@ void flk_cells_free(flk_cells *cells) {
 }
 
 // --- counting ----------------------------------------------------------
-// One writer: a load and a store, no read-modify-write. A free is published
-// with release and read first, with acquire, so that a reader who counts a
-// free also counts its allocation: live sums are never negative.
-#define CELL_GET(cell, field) \
-    atomic_load_explicit(&(cell)->field, memory_order_relaxed)
-#define CELL_SET(cell, field, value) \
-    atomic_store_explicit(&(cell)->field, (value), memory_order_relaxed)
-
-static void raise_peak_bytes(flk_cell *cell, uint64_t bytes) {
-    int64_t live = (int64_t)(bytes - CELL_GET(cell, free_bytes));
-    if (live > CELL_GET(cell, peak_bytes))
-        CELL_SET(cell, peak_bytes, live);
-}
-
-void flk_cell_alloc(flk_cell *cell, uint64_t size_bytes) {
-    uint64_t count = CELL_GET(cell, alloc_count) + 1;
-    uint64_t bytes = CELL_GET(cell, alloc_bytes) + size_bytes;
-    CELL_SET(cell, alloc_count, count);
-    CELL_SET(cell, alloc_bytes, bytes);
-    int64_t live_count = (int64_t)(count - CELL_GET(cell, free_count));
-    if (live_count > CELL_GET(cell, peak_count))
-        CELL_SET(cell, peak_count, live_count);
-    raise_peak_bytes(cell, bytes);
-}
-
 void flk_cell_resize(flk_cell *cell, uint64_t old_bytes, uint64_t new_bytes) {
     if (new_bytes < old_bytes) {
-        uint64_t freed = CELL_GET(cell, free_bytes) + (old_bytes - new_bytes);
+        uint64_t freed = FLK_CELL_GET(cell, free_bytes) + (old_bytes - new_bytes);
         atomic_store_explicit(&cell->free_bytes, freed, memory_order_release);
         return;
     }
-    uint64_t bytes = CELL_GET(cell, alloc_bytes) + (new_bytes - old_bytes);
-    CELL_SET(cell, alloc_bytes, bytes);
-    raise_peak_bytes(cell, bytes);
+    uint64_t bytes = FLK_CELL_GET(cell, alloc_bytes) + (new_bytes - old_bytes);
+    FLK_CELL_SET(cell, alloc_bytes, bytes);
+    flk_cell_raise_peak_bytes(cell, bytes);
 }
 
 void flk_cell_uncount(flk_cell *cell, uint64_t size_bytes) {
-    CELL_SET(cell, alloc_count, CELL_GET(cell, alloc_count) - 1);
-    CELL_SET(cell, alloc_bytes, CELL_GET(cell, alloc_bytes) - size_bytes);
-}
-
-void flk_cell_free(flk_cell *cell, uint64_t size_bytes) {
-    uint64_t count = CELL_GET(cell, free_count) + 1;
-    uint64_t bytes = CELL_GET(cell, free_bytes) + size_bytes;
-    atomic_store_explicit(&cell->free_bytes, bytes, memory_order_release);
-    atomic_store_explicit(&cell->free_count, count, memory_order_release);
+    FLK_CELL_SET(cell, alloc_count, FLK_CELL_GET(cell, alloc_count) - 1);
+    FLK_CELL_SET(cell, alloc_bytes, FLK_CELL_GET(cell, alloc_bytes) - size_bytes);
 }
 
 void flk_cell_clear(flk_cell *cell) {
-    CELL_SET(cell, alloc_count, 0);
-    CELL_SET(cell, free_count, 0);
-    CELL_SET(cell, alloc_bytes, 0);
-    CELL_SET(cell, free_bytes, 0);
-    CELL_SET(cell, peak_count, 0);
-    CELL_SET(cell, peak_bytes, 0);
-    CELL_SET(cell, folded, 0);
+    FLK_CELL_SET(cell, alloc_count, 0);
+    FLK_CELL_SET(cell, free_count, 0);
+    FLK_CELL_SET(cell, alloc_bytes, 0);
+    FLK_CELL_SET(cell, free_bytes, 0);
+    FLK_CELL_SET(cell, peak_count, 0);
+    FLK_CELL_SET(cell, peak_bytes, 0);
+    FLK_CELL_SET(cell, folded, 0);
 }
 
 // A thread that only frees counts too: the peaks of the others, who do not
 // know of its frees, are bounds then.
 static uint64_t feeders_of(const flk_cell *cell) {
-    uint64_t folded = CELL_GET(cell, folded);
-    bool is_fed = CELL_GET(cell, alloc_count) || CELL_GET(cell, free_count);
+    uint64_t folded = FLK_CELL_GET(cell, folded);
+    bool is_fed = FLK_CELL_GET(cell, alloc_count) || FLK_CELL_GET(cell, free_count);
     return folded ? folded : is_fed;
 }
 
 void flk_cell_fold(flk_cell *into, const flk_cell *from) {
-    CELL_SET(into, folded, feeders_of(into) + feeders_of(from));
-    CELL_SET(into, alloc_count,
-             CELL_GET(into, alloc_count) + CELL_GET(from, alloc_count));
-    CELL_SET(into, alloc_bytes,
-             CELL_GET(into, alloc_bytes) + CELL_GET(from, alloc_bytes));
-    CELL_SET(into, free_count,
-             CELL_GET(into, free_count) + CELL_GET(from, free_count));
-    CELL_SET(into, free_bytes,
-             CELL_GET(into, free_bytes) + CELL_GET(from, free_bytes));
-    CELL_SET(into, peak_count,
-             CELL_GET(into, peak_count) + CELL_GET(from, peak_count));
-    CELL_SET(into, peak_bytes,
-             CELL_GET(into, peak_bytes) + CELL_GET(from, peak_bytes));
+    FLK_CELL_SET(into, folded, feeders_of(into) + feeders_of(from));
+    FLK_CELL_SET(into, alloc_count,
+             FLK_CELL_GET(into, alloc_count) + FLK_CELL_GET(from, alloc_count));
+    FLK_CELL_SET(into, alloc_bytes,
+             FLK_CELL_GET(into, alloc_bytes) + FLK_CELL_GET(from, alloc_bytes));
+    FLK_CELL_SET(into, free_count,
+             FLK_CELL_GET(into, free_count) + FLK_CELL_GET(from, free_count));
+    FLK_CELL_SET(into, free_bytes,
+             FLK_CELL_GET(into, free_bytes) + FLK_CELL_GET(from, free_bytes));
+    FLK_CELL_SET(into, peak_count,
+             FLK_CELL_GET(into, peak_count) + FLK_CELL_GET(from, peak_count));
+    FLK_CELL_SET(into, peak_bytes,
+             FLK_CELL_GET(into, peak_bytes) + FLK_CELL_GET(from, peak_bytes));
 }
 
 void flk_sum_frees(flk_sum *sum, const flk_cell *cell) {
@@ -181,9 +149,9 @@ void flk_sum_frees(flk_sum *sum, const flk_cell *cell) {
 }
 
 void flk_sum_allocs(flk_sum *sum, const flk_cell *cell) {
-    sum->alloc_count += CELL_GET(cell, alloc_count);
-    sum->alloc_bytes += CELL_GET(cell, alloc_bytes);
-    sum->peak_count += CELL_GET(cell, peak_count);
-    sum->peak_bytes += CELL_GET(cell, peak_bytes);
+    sum->alloc_count += FLK_CELL_GET(cell, alloc_count);
+    sum->alloc_bytes += FLK_CELL_GET(cell, alloc_bytes);
+    sum->peak_count += FLK_CELL_GET(cell, peak_count);
+    sum->peak_bytes += FLK_CELL_GET(cell, peak_bytes);
     sum->feeders += (uint32_t)feeders_of(cell);
 }

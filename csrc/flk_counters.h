@@ -45,8 +45,39 @@ void flk_cells_each(flk_cells *cells,
                                   void *context),
                     void *context);
 
-void flk_cell_alloc(flk_cell *cell, uint64_t size_bytes);
-void flk_cell_free(flk_cell *cell, uint64_t size_bytes);
+// --- counting ----------------------------------------------------------
+// One writer: a load and a store, no read-modify-write. A free is published
+// with release and read first, with acquire, so that a reader who counts a
+// free also counts its allocation: live sums are never negative.
+#define FLK_CELL_GET(cell, field) \
+    atomic_load_explicit(&(cell)->field, memory_order_relaxed)
+#define FLK_CELL_SET(cell, field, value) \
+    atomic_store_explicit(&(cell)->field, (value), memory_order_relaxed)
+
+static inline void flk_cell_raise_peak_bytes(flk_cell *cell, uint64_t bytes) {
+    int64_t live = (int64_t)(bytes - FLK_CELL_GET(cell, free_bytes));
+    if (live > FLK_CELL_GET(cell, peak_bytes))
+        FLK_CELL_SET(cell, peak_bytes, live);
+}
+
+static inline void flk_cell_alloc(flk_cell *cell, uint64_t size_bytes) {
+    uint64_t count = FLK_CELL_GET(cell, alloc_count) + 1;
+    uint64_t bytes = FLK_CELL_GET(cell, alloc_bytes) + size_bytes;
+    FLK_CELL_SET(cell, alloc_count, count);
+    FLK_CELL_SET(cell, alloc_bytes, bytes);
+    int64_t live_count = (int64_t)(count - FLK_CELL_GET(cell, free_count));
+    if (live_count > FLK_CELL_GET(cell, peak_count))
+        FLK_CELL_SET(cell, peak_count, live_count);
+    flk_cell_raise_peak_bytes(cell, bytes);
+}
+
+static inline void flk_cell_free(flk_cell *cell, uint64_t size_bytes) {
+    uint64_t count = FLK_CELL_GET(cell, free_count) + 1;
+    uint64_t bytes = FLK_CELL_GET(cell, free_bytes) + size_bytes;
+    atomic_store_explicit(&cell->free_bytes, bytes, memory_order_release);
+    atomic_store_explicit(&cell->free_count, count, memory_order_release);
+}
+
 // A live block has another size now.
 void flk_cell_resize(flk_cell *cell, uint64_t old_bytes, uint64_t new_bytes);
 // A live block was never allocated after all.

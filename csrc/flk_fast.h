@@ -1,5 +1,5 @@
 // flk_fast.h - the CPython callables behind allocators and scopes.           SPDX-License-Identifier: MIT
-// Keeps:   what Python hands over once (flk_fast_context); the export table of cffi.
+// Keeps:   what Python hands over once (flk_fast_context).
 // Cost:    no cffi call, no GIL release: see benchmarks/README.md.
 // Callers: the module at import, then the interpreter, with the GIL (or attached, where there is none).
 // Source:  shared/design.md decision 4; cffi's own functions make and read the cdata (_cffi_include.h).
@@ -11,6 +11,7 @@
 #include <Python.h>
 
 #include "flk.h"
+#include "flk_context.h"
 
 // What Python code supplies, in the order of flk_fast_set_up's arguments.
 typedef struct flk_fast_context {
@@ -20,18 +21,21 @@ typedef struct flk_fast_context {
     PyObject *note_thread;  // callable(): a new thread allocates
     PyObject *void_pointer; // ctype void *
     PyObject *type_of;      // callable: the ctype of a cdata
+    PyObject *own;          // callable(cdata, finalizer): ffi.gc
     PyObject *process_top;  // the innermost process Scope, or None
 } flk_fast_context;
 extern flk_fast_context flk_fast;
 
 // The scope number for an allocation made here, FLK_CURRENT for none.
-uint32_t flk_fast_scope(void);
+uint32_t flk_fast_scope_open(void);  // some context scope is open
+static inline uint32_t flk_fast_scope(void) {
+    return FLK_LIKELY(!atomic_load_explicit(&flk_contexts_open,
+                                            memory_order_relaxed))
+               ? FLK_CURRENT
+               : flk_fast_scope_open();
+}
 // A new reference to the innermost live scope, or NULL for none (no error).
 PyObject *flk_fast_current(void);
-
-PyObject *flk_fast_cdata(void *memory, PyObject *pointer_type);
-// False with an exception set if `object` is no pointer.
-int flk_fast_pointer(PyObject *object, void **memory);
 
 // Add their types to the module; -1 with an exception set.
 int flk_fast_add_scope(PyObject *module);

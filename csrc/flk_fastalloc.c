@@ -6,52 +6,13 @@
 #ifndef PYPY_VERSION
 #include <structmember.h>
 
-#include "flk_heap.h"
-#include "flk_platform.h"
-#include "flk_scope.h"
-#include "flk_thread.h"
-
-#ifdef Py_GIL_DISABLED
-#define LOCK_CACHE(self) Py_BEGIN_CRITICAL_SECTION(self)
-#define UNLOCK_CACHE() Py_END_CRITICAL_SECTION()
-#else
-#define LOCK_CACHE(self) {
-#define UNLOCK_CACHE() }
-#endif
-
-enum { CACHE_WAYS = 8 };
-
-// A type argument seen before, by identity (the key is kept alive).
-typedef struct known_type {
-    PyObject *key;
-    PyObject *pointer_type;
-    size_t item_bytes;
-    uint16_t type;
-} known_type;
-
-typedef struct known_maker {
-    PyObject *key;
-    PyObject *maker;  // what ffi.new_allocator returned
-    PyObject *ctype;
-} known_maker;
-
-typedef struct allocator {
-    PyObject_HEAD
-    vectorcallfunc vectorcall;
-    char is_zeroed, is_tracking;
-    uint16_t any_type;
-    known_type types[CACHE_WAYS];     // by the argument of a call
-    known_type pointees[CACHE_WAYS];  // by the ctype of a pointer: realloc
-    known_maker makers[CACHE_WAYS];
-} allocator;
-
-static size_t way_of(PyObject *key) {
-    return ((uintptr_t)key >> 4 ^ (uintptr_t)key >> 9) & (CACHE_WAYS - 1);
-}
+#include "flk_fastalloc.h"
+#include "flk_fastcdata.h"
 
 // --- types -------------------------------------------------------------
-static int type_learn(allocator *self, known_type *way, PyObject *key,
-                      const char *method) {
+static FLK_NOINLINE int type_learn(flk_fast_allocator *self,
+                                   flk_known_type *way, PyObject *key,
+                                   const char *method) {
     PyObject *item = PyObject_CallMethod((PyObject *)self, method, "(O)",
                                          key);
     if (!item)
@@ -71,42 +32,21 @@ static int type_learn(allocator *self, known_type *way, PyObject *key,
 }
 
 // A copy with a new reference to its pointer type.
-static int type_of(allocator *self, known_type *ways, PyObject *key,
-                   const char *method, known_type *out) {
+static FLK_HOT int type_of(flk_fast_allocator *self, flk_known_type *ways,
+                           PyObject *key, const char *method,
+                           flk_known_type *out) {
     int status = 0;
-    LOCK_CACHE(self);
-    known_type *way = &ways[way_of(key)];
+    FLK_LOCK_CACHE(self);
+    flk_known_type *way = &ways[flk_fast_way(key)];
     if (FLK_UNLIKELY(way->key != key))
         status = type_learn(self, way, key, method);
     *out = *way;
     Py_XINCREF(out->pointer_type);
-    UNLOCK_CACHE();
+    FLK_UNLOCK_CACHE();
     return status;
 }
 
 // --- memory ------------------------------------------------------------
-static int note_thread(void) {
-    flk_thread *thread = flk_thread_pointer();
-    if (FLK_LIKELY(thread && thread->is_noted))
-        return 0;
-    PyObject *result = PyObject_CallNoArgs(flk_fast.note_thread);
-    Py_XDECREF(result);
-    thread = flk_thread_pointer();
-    if (thread)
-        thread->is_noted = true;
-    return result ? 0 : -1;
-}
-
-static flk_origin origin_of(bool tracks, uint16_t type) {
-    flk_origin origin = {type, FLK_SCOPE_NOWHERE, FLK_PATH_WALK};
-    if (tracks && flk_tracker_is_enabled()) {
-        origin.scope = flk_fast_scope();
-        if (note_thread() < 0)
-            PyErr_Clear();
-    }
-    return origin;
-}
-
 // A count that is a small number, or -1 for anything else.
 static Py_ssize_t count_of(PyObject *object) {
     if (!PyLong_CheckExact(object))
@@ -123,73 +63,56 @@ static bool total_of(size_t item_bytes, Py_ssize_t count, size_t *total) {
            *total <= PTRDIFF_MAX;
 }
 
-// The Python method of that name with the same arguments.
-static PyObject *slowly(PyObject *self, const char *method,
-                        PyObject *const *args, Py_ssize_t count,
-                        PyObject *keywords) {
-    PyObject *slow = PyObject_GetAttrString(self, method);
-    if (!slow)
-        return NULL;
-    PyObject *result = PyObject_Vectorcall(slow, args, (size_t)count,
-                                           keywords);
-    Py_DECREF(slow);
-    return result;
-}
-
 // --- alloc(type, count) ------------------------------------------------
 static PyObject *allocator_call(PyObject *object, PyObject *const *args,
                                 size_t flags, PyObject *keywords) {
-    allocator *self = (allocator *)object;
+    flk_fast_allocator *self = (flk_fast_allocator *)object;
     Py_ssize_t given = PyVectorcall_NARGS(flags);
-    known_type known;
+    flk_known_type known;
     size_t total;
     if (FLK_UNLIKELY(keywords || given < 1 || given > 2))
-        return slowly(object, "_call", args, given, keywords);
+        return flk_fast_slowly(object, "_call", args, given, keywords);
     if (FLK_UNLIKELY(type_of(self, self->types, args[0], "_item", &known) < 0))
         return NULL;
     Py_ssize_t count = given == 2 ? count_of(args[1]) : 1;
     void *memory = NULL;
     if (FLK_LIKELY(total_of(known.item_bytes, count, &total))) {
-        flk_origin origin = origin_of(self->is_tracking, known.type);
-        memory = flk_heap_allocate(total, 0, self->is_zeroed, &origin);
+        flk_origin origin = flk_fast_origin(self->is_tracking, known.type);
+        memory = flk_fast_allocate(total, self->is_zeroed, &origin);
     }
-    PyObject *result = memory ? flk_fast_cdata(memory, known.pointer_type)
-                              : slowly(object, "_call", args, given, NULL);
+    PyObject *result =
+        memory ? flk_fast_cdata(memory, known.pointer_type)
+               : flk_fast_slowly(object, "_call", args, given, NULL);
     Py_DECREF(known.pointer_type);
     return result;
 }
 
 // --- free and realloc --------------------------------------------------
-static PyObject *tell(const flk_misuse *misuse, PyObject *pointer) {
-    return PyObject_CallFunction(flk_fast.told, "y#O", misuse,
-                                 (Py_ssize_t)sizeof *misuse, pointer);
-}
-
 static int told(const flk_misuse *misuse, PyObject *pointer) {
-    PyObject *result = tell(misuse, pointer);
+    PyObject *result = flk_fast_tell(misuse, pointer);
     Py_XDECREF(result);
     return result ? 0 : -1;
 }
 
 static PyObject *allocator_free(PyObject *object, PyObject *pointer) {
+    const flk_fast_allocator *self = (flk_fast_allocator *)object;
     void *memory;
     flk_misuse misuse;
     if (FLK_UNLIKELY(!flk_fast_pointer(pointer, &memory))) {
         PyErr_Clear();
-        return slowly(object, "_free", &pointer, 1, NULL);
+        return flk_fast_slowly(object, "_free", &pointer, 1, NULL);
     }
-    int verdict = flk_heap_free(memory, ((allocator *)object)->any_type,
-                                FLK_PATH_WALK, &misuse);
+    int verdict = flk_fast_release(memory, self->any_type, &misuse);
     // A block of a plain allocator is not recorded: that proves nothing.
-    bool is_suspect = verdict == FLK_MAYBE_DOUBLE &&
-                      ((allocator *)object)->is_tracking;
+    bool is_suspect = verdict == FLK_MAYBE_DOUBLE && self->is_tracking;
     if (FLK_LIKELY(verdict >= FLK_FREED && !is_suspect))
         Py_RETURN_NONE;
-    return tell(&misuse, pointer);
+    return flk_fast_tell(&misuse, pointer);
 }
 
 // The type a pointer points to, known by the ctype of the pointer.
-static int pointee_of(allocator *self, PyObject *pointer, known_type *out) {
+static int pointee_of(flk_fast_allocator *self, PyObject *pointer,
+                      flk_known_type *out) {
     PyObject *ctype = PyObject_CallOneArg(flk_fast.type_of, pointer);
     if (!ctype)
         return -1;
@@ -200,21 +123,23 @@ static int pointee_of(allocator *self, PyObject *pointer, known_type *out) {
 
 static PyObject *allocator_realloc(PyObject *object, PyObject *const *args,
                                    Py_ssize_t given, PyObject *keywords) {
-    allocator *self = (allocator *)object;
-    known_type known;
+    flk_fast_allocator *self = (flk_fast_allocator *)object;
+    flk_known_type known;
     void *memory, *moved = NULL;
     size_t total;
     if (keywords || given != 2 || !flk_fast_pointer(args[0], &memory) ||
         pointee_of(self, args[0], &known) < 0) {
         PyErr_Clear();
-        return slowly(object, "_realloc", args, given, keywords);
+        return flk_fast_slowly(object, "_realloc", args, given, keywords);
     }
     bool is_usual = total_of(known.item_bytes, count_of(args[1]), &total) &&
                     total > 0;
     flk_misuse misuse = {.verdict = FLK_NO_ROOM};
     if (is_usual) {
-        flk_origin origin = origin_of(self->is_tracking, known.type);
+        flk_origin origin = flk_fast_origin(self->is_tracking, known.type);
+        flk_thread *thread = flk_fast_attach();
         moved = flk_heap_reallocate(memory, total, &origin, &misuse);
+        flk_fast_detach(thread);
     }
     // A verdict is told once; what failed left the block as it was, so the
     // other half may try again and says what is wrong.
@@ -225,127 +150,26 @@ static PyObject *allocator_realloc(PyObject *object, PyObject *const *args,
         ;  // raised: what moved all the same is named in the error
     else if (!moved &&
              (misuse.verdict == FLK_NO_ROOM || misuse.verdict == FLK_OVERRUN))
-        result = slowly(object, "_realloc", args, given, NULL);
+        result = flk_fast_slowly(object, "_realloc", args, given, NULL);
     else
         result = flk_fast_cdata(moved, known.pointer_type);
     Py_DECREF(known.pointer_type);
     return result;
 }
 
-// --- memory owned by cdata ---------------------------------------------
-static int maker_learn(allocator *self, known_maker *way, PyObject *key) {
-    PyObject *made = PyObject_CallMethod((PyObject *)self, "_maker", "(O)",
-                                         key);
-    if (!made)
-        return -1;
-    PyObject *maker, *ctype;
-    int good = PyArg_ParseTuple(made, "OO", &maker, &ctype);
-    if (good) {
-        Py_XSETREF(way->key, Py_NewRef(key));
-        Py_XSETREF(way->maker, Py_NewRef(maker));
-        Py_XSETREF(way->ctype, Py_NewRef(ctype));
-    }
-    Py_DECREF(made);
-    return good ? 0 : -1;
-}
-
-static int maker_of(allocator *self, PyObject *key, known_maker *out) {
-    int status = 0;
-    LOCK_CACHE(self);
-    known_maker *way = &self->makers[way_of(key)];
-    if (FLK_UNLIKELY(way->key != key))
-        status = maker_learn(self, way, key);
-    *out = *way;
-    Py_XINCREF(out->maker);
-    Py_XINCREF(out->ctype);
-    UNLOCK_CACHE();
-    return status;
-}
-
-static PyObject *allocator_new(PyObject *object, PyObject *const *args,
-                               Py_ssize_t count, PyObject *keywords) {
-    known_maker known;
-    if (FLK_UNLIKELY(keywords || count < 1 || count > 2))
-        return slowly(object, "_new", args, count, keywords);
-    if (FLK_UNLIKELY(maker_of((allocator *)object, args[0], &known) < 0))
-        return NULL;
-    PyObject *given[2] = {known.ctype, count == 2 ? args[1] : Py_None};
-    size_t passed = given[1] == Py_None ? 1 : 2;
-    PyObject *result = PyObject_Vectorcall(known.maker, given, passed, NULL);
-    Py_DECREF(known.maker);
-    Py_DECREF(known.ctype);
-    return result;
-}
-
-// The functions that ffi.new_allocator calls, for one type.
-typedef struct owner {
-    PyObject_HEAD
-    uint16_t type;
-    char is_zeroed;
-} owner;
-
-static int owner_init(PyObject *object, PyObject *args, PyObject *kwargs) {
-    owner *self = (owner *)object;
-    int type, zeroed;
-    (void)kwargs;
-    if (!PyArg_ParseTuple(args, "ip", &type, &zeroed))
-        return -1;
-    self->type = (uint16_t)type;
-    self->is_zeroed = (char)zeroed;
-    return 0;
-}
-
-static PyObject *owner_alloc(PyObject *object, PyObject *size) {
-    owner *self = (owner *)object;
-    Py_ssize_t bytes = PyLong_AsSsize_t(size);
-    if (bytes < 0)
-        return NULL;
-    flk_origin origin = origin_of(true, self->type);
-    void *memory = flk_heap_allocate((size_t)bytes, 0, self->is_zeroed,
-                                     &origin);
-    return flk_fast_cdata(memory, flk_fast.void_pointer);
-}
-
-static PyObject *owner_free(PyObject *object, PyObject *pointer) {
-    void *memory;
-    flk_misuse misuse;
-    if (!flk_fast_pointer(pointer, &memory))
-        return NULL;
-    int verdict = flk_heap_free(memory, ((owner *)object)->type,
-                                FLK_PATH_WALK, &misuse);
-    if (verdict == FLK_FREED || verdict == FLK_NOT_RECORDED)
-        Py_RETURN_NONE;
-    return tell(&misuse, pointer);
-}
-
-static PyMethodDef owner_methods[] = {
-    {"alloc", owner_alloc, METH_O, NULL},
-    {"free", owner_free, METH_O, NULL},
-    {NULL, NULL, 0, NULL}};
-
-static PyType_Slot owner_slots[] = {{Py_tp_init, owner_init},
-                                    {Py_tp_methods, owner_methods},
-                                    {0, NULL}};
-
-static PyType_Spec owner_spec = {
-    .name = "ffi_leak_tracker._core.fast.Owner",
-    .basicsize = sizeof(owner),
-    .flags = Py_TPFLAGS_DEFAULT,
-    .slots = owner_slots};
-
 // --- the type ----------------------------------------------------------
 static PyObject *allocator_new_object(PyTypeObject *type, PyObject *args,
                                       PyObject *kwargs) {
     (void)args;
     (void)kwargs;
-    allocator *self = (allocator *)type->tp_alloc(type, 0);
+    flk_fast_allocator *self = (flk_fast_allocator *)type->tp_alloc(type, 0);
     if (self)
         self->vectorcall = allocator_call;
     return (PyObject *)self;
 }
 
 static PyObject *allocator_set_up(PyObject *object, PyObject *args) {
-    allocator *self = (allocator *)object;
+    flk_fast_allocator *self = (flk_fast_allocator *)object;
     int zeroed, tracking, any_type;
     if (!PyArg_ParseTuple(args, "ppi", &zeroed, &tracking, &any_type))
         return NULL;
@@ -356,9 +180,9 @@ static PyObject *allocator_set_up(PyObject *object, PyObject *args) {
 }
 
 static int allocator_traverse(PyObject *object, visitproc visit, void *arg) {
-    allocator *self = (allocator *)object;
+    flk_fast_allocator *self = (flk_fast_allocator *)object;
     Py_VISIT(Py_TYPE(object));
-    for (int i = 0; i < CACHE_WAYS; i++) {
+    for (int i = 0; i < FLK_FAST_WAYS; i++) {
         Py_VISIT(self->types[i].key);
         Py_VISIT(self->types[i].pointer_type);
         Py_VISIT(self->pointees[i].key);
@@ -366,13 +190,14 @@ static int allocator_traverse(PyObject *object, visitproc visit, void *arg) {
         Py_VISIT(self->makers[i].key);
         Py_VISIT(self->makers[i].maker);
         Py_VISIT(self->makers[i].ctype);
+        Py_VISIT(self->makers[i].release);
     }
     return 0;
 }
 
 static int allocator_clear(PyObject *object) {
-    allocator *self = (allocator *)object;
-    for (int i = 0; i < CACHE_WAYS; i++) {
+    flk_fast_allocator *self = (flk_fast_allocator *)object;
+    for (int i = 0; i < FLK_FAST_WAYS; i++) {
         Py_CLEAR(self->types[i].key);
         Py_CLEAR(self->types[i].pointer_type);
         Py_CLEAR(self->pointees[i].key);
@@ -380,6 +205,7 @@ static int allocator_clear(PyObject *object) {
         Py_CLEAR(self->makers[i].key);
         Py_CLEAR(self->makers[i].maker);
         Py_CLEAR(self->makers[i].ctype);
+        Py_CLEAR(self->makers[i].release);
     }
     return 0;
 }
@@ -396,13 +222,13 @@ static PyMethodDef methods[] = {
     {"free", allocator_free, METH_O, NULL},
     {"realloc", (PyCFunction)(void (*)(void))allocator_realloc,
      METH_FASTCALL | METH_KEYWORDS, NULL},
-    {"new", (PyCFunction)(void (*)(void))allocator_new,
+    {"new", (PyCFunction)(void (*)(void))flk_fast_new,
      METH_FASTCALL | METH_KEYWORDS, NULL},
     {"_set_up", allocator_set_up, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 
 static PyMemberDef members[] = {
-    {"__vectorcalloffset__", T_PYSSIZET, offsetof(allocator, vectorcall),
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(flk_fast_allocator, vectorcall),
      READONLY, NULL},
     {NULL, 0, 0, 0, NULL}};
 
@@ -417,7 +243,7 @@ static PyType_Slot slots[] = {{Py_tp_new, allocator_new_object},
 
 static PyType_Spec spec = {
     .name = "ffi_leak_tracker._core.fast.AllocatorBase",
-    .basicsize = sizeof(allocator),
+    .basicsize = sizeof(flk_fast_allocator),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE |
              Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_HAVE_GC,
     .slots = slots};
@@ -445,7 +271,7 @@ static int add_type(PyObject *module, const char *name, PyType_Spec *s) {
 int flk_fast_add_allocator(PyObject *module) {
     return PyModule_AddFunctions(module, functions) < 0 ||
                    add_type(module, "AllocatorBase", &spec) < 0 ||
-                   add_type(module, "Owner", &owner_spec) < 0
+                   add_type(module, "Owner", &flk_fast_owner_spec) < 0
                ? -1
                : 0;
 }

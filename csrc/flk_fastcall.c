@@ -1,31 +1,12 @@
-// flk_fastcall.c - installs the callables; cdata in and out. Contract: flk_fast.h. SPDX-License-Identifier: MIT
+// flk_fastcall.c - installs the callables. Contract: flk_fast.h.             SPDX-License-Identifier: MIT
 #include "flk_fast.h"
 
 #ifndef PYPY_VERSION
+#include "flk_fastalloc.h"
+#include "flk_fastcdata.h"
 #include "flk_tracker.h"
 
 flk_fast_context flk_fast;
-
-// The functions of cffi that make and read a cdata: numbers 10 and 11 of the
-// table every compiled cffi module gets (_cffi_include.h, version 0x2601).
-enum { EXPORT_FROM_C_POINTER = 10, EXPORT_TO_C_POINTER = 11 };
-static PyObject *(*from_c_pointer)(char *, void *);
-static char *(*to_c_pointer)(PyObject *, void *);
-
-void flk_fast_bind(void **exports) {
-    // A function pointer from void *, as cffi itself does it.
-    *(void **)&from_c_pointer = exports[EXPORT_FROM_C_POINTER];
-    *(void **)&to_c_pointer = exports[EXPORT_TO_C_POINTER];
-}
-
-PyObject *flk_fast_cdata(void *memory, PyObject *pointer_type) {
-    return from_c_pointer(memory, pointer_type);
-}
-
-int flk_fast_pointer(PyObject *object, void **memory) {
-    *memory = to_c_pointer(object, flk_fast.void_pointer);
-    return *memory || !PyErr_Occurred();
-}
 
 // --- what Python hands over --------------------------------------------
 static void keep(PyObject **place, PyObject *object) {
@@ -35,9 +16,11 @@ static void keep(PyObject **place, PyObject *object) {
 
 static PyObject *set_up(PyObject *self, PyObject *args) {
     PyObject *variable, *names, *told, *note_thread, *void_pointer, *type_of;
+    PyObject *own;
     (void)self;
-    if (!PyArg_ParseTuple(args, "OO!OOOO", &variable, &PyDict_Type, &names,
-                          &told, &note_thread, &void_pointer, &type_of))
+    if (!PyArg_ParseTuple(args, "OO!OOOOO", &variable, &PyDict_Type, &names,
+                          &told, &note_thread, &void_pointer, &type_of,
+                          &own))
         return NULL;
     keep(&flk_fast.variable, variable);
     keep(&flk_fast.names, names);
@@ -45,7 +28,10 @@ static PyObject *set_up(PyObject *self, PyObject *args) {
     keep(&flk_fast.note_thread, note_thread);
     keep(&flk_fast.void_pointer, void_pointer);
     keep(&flk_fast.type_of, type_of);
+    keep(&flk_fast.own, own);
     keep(&flk_fast.process_top, Py_None);
+    if (flk_fast_probe_cdata(void_pointer) < 0)
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -70,6 +56,35 @@ static PyObject *current_scope(PyObject *self, PyObject *unused) {
     return PyErr_Occurred() ? NULL : Py_NewRef(flk_fast.process_top);
 }
 
+// --- what needs Python -------------------------------------------------
+void flk_fast_note_thread(void) {
+    PyObject *result = PyObject_CallNoArgs(flk_fast.note_thread);
+    if (!result)
+        PyErr_Clear();
+    Py_XDECREF(result);
+    flk_thread *thread = flk_thread_pointer();
+    if (thread)
+        thread->is_noted = true;
+}
+
+PyObject *flk_fast_slowly(PyObject *self, const char *method,
+                          PyObject *const *args, Py_ssize_t count,
+                          PyObject *keywords) {
+    PyObject *slow = PyObject_GetAttrString(self, method);
+    if (!slow)
+        return NULL;
+    PyObject *result = PyObject_Vectorcall(slow, args, (size_t)count,
+                                           keywords);
+    Py_DECREF(slow);
+    return result;
+}
+
+PyObject *flk_fast_tell(const flk_misuse *misuse, PyObject *pointer) {
+    return PyObject_CallFunction(flk_fast.told, "y#O", misuse,
+                                 (Py_ssize_t)sizeof *misuse, pointer);
+}
+
+// --- the module ---------------------------------------------------------
 static PyMethodDef functions[] = {
     {"set_up", set_up, METH_VARARGS, NULL},
     {"set_process_top", set_process_top, METH_O, NULL},
@@ -101,6 +116,5 @@ int flk_fast_install(void *module) {
     return status == 0;
 }
 #else
-void flk_fast_bind(void **exports) { (void)exports; }
 int flk_fast_install(void *module) { return (void)module, 0; }
 #endif

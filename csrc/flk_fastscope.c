@@ -46,7 +46,7 @@ PyObject *flk_fast_current(void) {
     return found;
 }
 
-uint32_t flk_fast_scope(void) {
+uint32_t flk_fast_scope_open(void) {
     PyObject *value = NULL;
     if (PyContextVar_Get(flk_fast.variable, NULL, &value) < 0) {
         PyErr_Clear();
@@ -212,9 +212,14 @@ static int enter_context(scope *self) {
     PyObject *parent = around ? (PyObject *)around : flk_fast.process_top;
     int status = open_below(self, parent);
     Py_XDECREF(before);
-    if (status < 0 || set_variable((PyObject *)self) < 0)
+    if (status < 0)
         return -1;
-    flk_set_thread_scope(self->number, +1);
+    flk_context_count(+1);
+    if (set_variable((PyObject *)self) < 0) {
+        flk_context_count(-1);
+        return -1;
+    }
+    flk_context_set(self->number);
     return 0;
 }
 

@@ -14,17 +14,11 @@
 #include "flk_misuse.h"
 #include "flk_quarantine.h"
 #include "flk_recent.h"
-
-#define SETTING(name)                                  \
-    atomic_load_explicit(&flk_tracker_settings.name, \
-                         memory_order_relaxed)
+#include "flk_tracker_hot.h"
 
 // --- memory with and without guards ------------------------------------
-static void *c_allocate(size_t size_bytes, size_t alignment, bool zeroed) {
-    if (size_bytes == 0)
-        size_bytes = 1;  // a block of its own, on every C library
-    if (alignment <= _Alignof(max_align_t))
-        return zeroed ? calloc(1, size_bytes) : malloc(size_bytes);
+static FLK_NOINLINE void *aligned_allocate(size_t size_bytes,
+                                           size_t alignment, bool zeroed) {
     void *memory = NULL;
     int error = posix_memalign(&memory, alignment, size_bytes);
     if (error) {
@@ -32,6 +26,25 @@ static void *c_allocate(size_t size_bytes, size_t alignment, bool zeroed) {
         return NULL;
     }
     return zeroed ? memset(memory, 0, size_bytes) : memory;
+}
+
+// glibc before 2.41 serves calloc without its cache of the thread: three
+// times the instructions of malloc and memset, where blocks are small.
+static FLK_HOT void *small_zeroed(size_t size_bytes) {
+    void *memory = malloc(size_bytes);
+    FLK_OPAQUE(memory);  // compilers make a calloc of the two
+    return FLK_LIKELY(memory != NULL) ? memset(memory, 0, size_bytes) : NULL;
+}
+
+static FLK_HOT void *c_allocate(size_t size_bytes, size_t alignment,
+                                bool zeroed) {
+    size_bytes += !size_bytes;  // a block of its own, on every C library
+    if (FLK_UNLIKELY(alignment > _Alignof(max_align_t)))
+        return aligned_allocate(size_bytes, alignment, zeroed);
+    if (!zeroed)
+        return malloc(size_bytes);
+    return size_bytes <= FLK_SMALL_BYTES ? small_zeroed(size_bytes)
+                                         : calloc(1, size_bytes);
 }
 
 static void *guarded_allocate(size_t size_bytes, size_t alignment,
@@ -49,30 +62,32 @@ static void *guarded_allocate(size_t size_bytes, size_t alignment,
     return memory + before;
 }
 
-static void *allocate_recorded(size_t size_bytes, size_t alignment,
-                               bool zeroed, const flk_origin *origin) {
-    // An alignment beyond the guard's would move the block's start.
-    uint32_t guard = SETTING(guard_bytes);
-    bool guarded = guard > 0 && alignment <= 16;
-    void *block = guarded ? guarded_allocate(size_bytes, 0, zeroed, guard)
-                          : c_allocate(size_bytes, alignment, zeroed);
-    if (FLK_UNLIKELY(!block))
-        return NULL;
-    uint8_t flags = guarded ? FLK_RECORD_GUARDED : 0;
-    if (flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)block, size_bytes,
-                             flags, origin) ||
-        !guarded)
+static FLK_NOINLINE void *allocate_guarded(size_t size_bytes, bool zeroed,
+                                           const flk_origin *origin,
+                                           uint32_t guard) {
+    char *block = guarded_allocate(size_bytes, 0, zeroed, guard);
+    if (!block ||
+        flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)block, size_bytes,
+                             FLK_RECORD_GUARDED, origin))
         return block;
     // Not recorded, so nobody would know of the guard: a plain block then.
-    free((char *)block - guard);
-    return c_allocate(size_bytes, alignment, zeroed);
+    free(block - guard);
+    return c_allocate(size_bytes, 0, zeroed);
 }
 
 void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
                         const flk_origin *origin) {
     if (!flk_tracker_is_enabled() || origin->scope == FLK_SCOPE_NOWHERE)
         return c_allocate(size_bytes, alignment, zeroed);
-    return allocate_recorded(size_bytes, alignment, zeroed, origin);
+    // An alignment beyond the guard's would move the block's start.
+    uint32_t guard = FLK_SETTING(guard_bytes);
+    if (FLK_UNLIKELY(guard > 0 && alignment <= 16))
+        return allocate_guarded(size_bytes, zeroed, origin, guard);
+    void *block = c_allocate(size_bytes, alignment, zeroed);
+    if (FLK_LIKELY(block != NULL))
+        flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)block, size_bytes, 0,
+                             origin);
+    return block;
 }
 
 // --- free --------------------------------------------------------------
@@ -94,7 +109,7 @@ static int judge_unrecorded(uint64_t address, uint32_t path,
     }
     flk_tracker_count(&flk_tracker_counted.unknown_frees);
     // What was allocated while tracking was off is not recorded: no evidence.
-    if (!freed_lately || !before.epoch || before.epoch != SETTING(epoch))
+    if (!freed_lately || !before.epoch || before.epoch != FLK_SETTING(epoch))
         return FLK_NOT_RECORDED;
     flk_recent_forget(address);  // told once
     flk_misuse_fill(out, FLK_MAYBE_DOUBLE, address, &before.record,
@@ -114,7 +129,7 @@ int flk_heap_free(void *address, uint16_t type, uint32_t path,
                   flk_misuse *out) {
     if (!address)
         return FLK_FREED;
-    if (!SETTING(ever_enabled)) {
+    if (!FLK_SETTING(ever_enabled)) {
         free(address);
         return FLK_NOT_RECORDED;
     }
@@ -127,8 +142,8 @@ int flk_heap_free(void *address, uint16_t type, uint32_t path,
     step.out = out;
     step.verdict = FLK_FREED;
     step.leaving_count = 0;
-    switch (flk_tracker_free_with(FLK_LAYER_HEAP, key, type, &record,
-                                  flk_quarantine_take, &step)) {
+    switch (flk_tracker_free_hot(FLK_LAYER_HEAP, key, type, &record,
+                                 flk_quarantine_take, &step)) {
     case FLK_TAKEN:
         return flk_quarantine_finish(&step);
     case FLK_KEPT:
@@ -149,7 +164,7 @@ static void *c_reallocate(void *address, size_t size_bytes,
                           const flk_record *record) {
     if (!(record->flags & FLK_RECORD_GUARDED))
         return realloc(address, size_bytes);
-    size_t guard = SETTING(guard_bytes);
+    size_t guard = FLK_SETTING(guard_bytes);
     if (size_bytes > SIZE_MAX - 2 * guard)
         return NULL;
     char *memory = realloc((char *)address - guard, size_bytes + 2 * guard);
@@ -166,7 +181,7 @@ static void *reallocate_recorded(void *address, size_t size_bytes,
     if (moving->flags & FLK_RECORD_GUARDED &&
         flk_quarantine_check_guard(address, moving, path, out) < 0) {
         // Told once: the guards are whole again for another try.
-        flk_guard_fill(address, moving->size_bytes, SETTING(guard_bytes));
+        flk_guard_fill(address, moving->size_bytes, FLK_SETTING(guard_bytes));
         flk_tracker_move_cancel(FLK_LAYER_HEAP, (uintptr_t)address, moving);
         return NULL;
     }
@@ -181,7 +196,7 @@ static void *reallocate_recorded(void *address, size_t size_bytes,
         !(moving->flags & FLK_RECORD_GUARDED))
         return moved;
     // Its record is lost, so nobody would know of the guard: a plain block.
-    char *memory = (char *)moved - SETTING(guard_bytes);
+    char *memory = (char *)moved - FLK_SETTING(guard_bytes);
     return memmove(memory, moved, size_bytes);
 }
 
@@ -189,7 +204,7 @@ static void *reallocate_unrecorded(void *address, size_t size_bytes,
                                    const flk_origin *origin,
                                    flk_misuse *out) {
     out->verdict = FLK_NOT_RECORDED;
-    if (SETTING(ever_enabled)) {
+    if (FLK_SETTING(ever_enabled)) {
         out->verdict = judge((uintptr_t)address, origin->path, out);
         if (out->verdict < 0)
             return NULL;
@@ -217,7 +232,7 @@ void *flk_heap_reallocate(void *address, size_t size_bytes,
         return NULL;
     }
     flk_record record;
-    if (!SETTING(ever_enabled))
+    if (!FLK_SETTING(ever_enabled))
         return reallocate_unrecorded(address, size_bytes, origin, out);
     switch (flk_tracker_move_begin(FLK_LAYER_HEAP, (uintptr_t)address,
                                    origin->type, &record)) {
@@ -225,7 +240,8 @@ void *flk_heap_reallocate(void *address, size_t size_bytes,
         return reallocate_recorded(address, size_bytes, &record,
                                    origin->path, out);
     case FLK_KEPT:
-        flk_misuse_fill(out, FLK_MISMATCHED_FREE, (uintptr_t)address, &record, 0,
+        flk_misuse_fill(out, FLK_MISMATCHED_FREE, (uintptr_t)address, &record,
+                        0,
                     flk_quarantine_path(origin->path));
         return NULL;
     case FLK_ABSENT:

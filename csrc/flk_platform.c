@@ -190,17 +190,6 @@ void flk_pages_forget(void *pages, size_t bytes) {
     errno = saved;
 }
 
-void flk_pages_huge(void *pages, size_t bytes) {
-#ifdef MADV_HUGEPAGE
-    int saved = errno;
-    madvise(pages, bytes, MADV_HUGEPAGE);
-    errno = saved;
-#else
-    (void)pages;
-    (void)bytes;
-#endif
-}
-
 bool flk_pages_protect(uintptr_t address, size_t bytes, unsigned may) {
     uintptr_t first = address & ~(uintptr_t)(flk_page_bytes() - 1);
     int protection = (may & FLK_PAGE_READ ? PROT_READ : 0) |
@@ -212,6 +201,7 @@ bool flk_pages_protect(uintptr_t address, size_t bytes, unsigned may) {
     errno = saved;
     return done;
 }
+
 
 // --- clocks ------------------------------------------------------------
 static uint64_t clock_read(clockid_t clock) {

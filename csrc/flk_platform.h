@@ -22,10 +22,16 @@
 #define FLK_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FLK_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define FLK_NOINLINE __attribute__((noinline))
+// What each event runs through: part of its caller.
+#define FLK_HOT inline __attribute__((always_inline))
+// The compiler may no longer know where this value comes from.
+#define FLK_OPAQUE(value) __asm__ volatile("" : "+r"(value))
 #else
 #define FLK_LIKELY(x) (x)
 #define FLK_UNLIKELY(x) (x)
 #define FLK_NOINLINE
+#define FLK_HOT inline
+#define FLK_OPAQUE(value) ((void)(value))
 #endif
 
 typedef enum flk_status {
@@ -128,8 +134,6 @@ void *flk_pages_map(size_t bytes, size_t alignment);
 void flk_pages_unmap(void *pages, size_t bytes);
 // Gives the memory back but keeps the addresses; they read zero again.
 void flk_pages_forget(void *pages, size_t bytes);
-// Asks for large pages where the system has them on request.
-void flk_pages_huge(void *pages, size_t bytes);
 size_t flk_page_bytes(void);
 // What may be done with pages; FLK_PAGE_WRITE implies reading.
 enum { FLK_PAGE_READ = 1, FLK_PAGE_WRITE = 2, FLK_PAGE_EXECUTE = 4 };

@@ -130,17 +130,75 @@ void flk_pyframe_forked(void) {
 // another thread (3.10, 3.11) or NULL (mechanisms.md).
 #define THIS_THREAD_STATE() PyGILState_GetThisThreadState()
 
-size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max) {
+bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
+    const PyThreadState *tstate =
+        is_attached ? PyThreadState_Get() : THIS_THREAD_STATE();
+    if (FLK_UNLIKELY(!tstate))
+        return false;
+    if (FLK_UNLIKELY(!enter(tstate))) {
+        leave(tstate);
+        return false;
+    }
+    reader->thread_state = tstate;
+    reader->frame = FIRST_FRAME(tstate);
+    return true;
+}
+
+void flk_pyframe_end(const flk_frame_reader *reader) {
+    leave(reader->thread_state);
+}
+
+size_t flk_pyframe_collect(const flk_frame_reader *reader,
+                           flk_frame_seen *seen, size_t seen_max) {
+    const frame_type *frame = reader->frame;
+    size_t count = 0;
+    for (; frame && count < seen_max; frame = NEXT_FRAME(frame))
+        seen[count++] = (flk_frame_seen){mark_of(frame), NEXT_FRAME(frame)};
+    if (count < seen_max)
+        seen[count++] = (flk_frame_seen){FLK_MARK_END, NULL};
+    return count;
+}
+
+bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
+                         size_t count) {
+    const frame_type *frame = reader->frame;
+    for (const flk_frame_seen *end = seen + count; seen < end; seen++) {
+        if (FLK_UNLIKELY(!frame))
+            return seen->mark == FLK_MARK_END;
+        if (mark_of(frame) != seen->mark)
+            return false;
+        // A branch, not a choice of values: the processor goes on with the
+        // guess while the load that proves it is under way.
+        const frame_type *next = seen->next;
+        if (FLK_UNLIKELY(next != NEXT_FRAME(frame))) {
+            next = seen->next = NEXT_FRAME(frame);
+            FLK_OPAQUE(next);
+        }
+        frame = next;
+    }
+    return true;
+}
+
+size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
+                        bool *is_lasting) {
     PyThreadState *tstate = THIS_THREAD_STATE();
     if (FLK_UNLIKELY(!tstate))
         return 0;
     flk_raw_frame *out = frames, *end = frames + frames_max;
-    if (FLK_LIKELY(enter(tstate)))
+    uint32_t place = 0;
+    bool is_mortal_left_out = false;
+    if (FLK_LIKELY(enter(tstate))) {
         for (const frame_type *frame = FIRST_FRAME(tstate);
-             frame && out < end; frame = NEXT_FRAME(frame))
+             frame && out < end; frame = NEXT_FRAME(frame), place++) {
             if (FLK_LIKELY(read_frame(frame, out)))
-                out++;
+                out++->place = place;
+            else
+                is_mortal_left_out |= !IS_OF_C(frame);
+        }
+    }
     leave(tstate);
+    if (is_lasting)
+        *is_lasting = !is_mortal_left_out;
     FLK_ASSERT(out <= end);
     return (size_t)(out - frames);
 }
@@ -199,8 +257,24 @@ const char *flk_pyframe_mismatch(void) {
 }
 
 #else  // no walker: no thread is ever inside
-size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max) {
-    (void)frames, (void)frames_max;
+bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
+    (void)reader, (void)is_attached;
+    return false;
+}
+void flk_pyframe_end(const flk_frame_reader *reader) { (void)reader; }
+size_t flk_pyframe_collect(const flk_frame_reader *reader,
+                           flk_frame_seen *seen, size_t seen_max) {
+    (void)reader, (void)seen, (void)seen_max;
+    return 0;
+}
+bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
+                         size_t count) {
+    (void)reader, (void)seen, (void)count;
+    return false;
+}
+size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
+                        bool *is_lasting) {
+    (void)frames, (void)frames_max, (void)is_lasting;
     return 0;
 }
 bool flk_pyframe_context(const void **context, uint64_t *version) {

@@ -21,13 +21,45 @@
 // byte offset of the instruction being run (what f_lasti says).
 typedef struct flk_raw_frame {
     const void *code;
-    int64_t offset;
+    int32_t offset;
+    uint32_t place;  // in the chain, those left out counted: 0 = innermost
 } flk_raw_frame;
+
+// What tells a frame from any other place as long as no code object dies: its
+// instruction's address. A chain that ends has the mark FLK_MARK_END last.
+typedef uintptr_t flk_frame_mark;
+#define FLK_MARK_END ((flk_frame_mark)0)
+#define FLK_MARK_NONE ((flk_frame_mark)1)  // cannot be told from others
+
+// A frame seen before, and where the next one was: where it is most often,
+// so that a processor need not wait for each frame to tell of the next.
+typedef struct flk_frame_seen {
+    flk_frame_mark mark;
+    const void *next;
+} flk_frame_seen;
+
+// The chain of this thread, between begin (if true) and end: short, never
+// nested, no lock taken and nothing waited for in between.
+typedef struct flk_frame_reader {
+    const void *thread_state, *frame;
+} flk_frame_reader;
+// Who is attached (holds the GIL) finds its thread state faster.
+bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached);
+void flk_pyframe_end(const flk_frame_reader *reader);
+// The first frames of the chain, shims included, at most `seen_max`.
+size_t flk_pyframe_collect(const flk_frame_reader *reader,
+                           flk_frame_seen *seen, size_t seen_max);
+// Does the chain begin with these marks? Their `next` is brought up to date.
+bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
+                         size_t count);
 
 // Fills at most `frames_max` frames of the calling thread, innermost first,
 // and returns how many. Shims and incomplete frames are left out, so the
-// result is what sys._getframe() and f_back tell.
-size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max);
+// result is what sys._getframe() and f_back tell. `is_lasting`, unless NULL:
+// will the same marks tell the same until a code object of `frames` dies? Not
+// so where a frame was left out whose code is not among them.
+size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
+                        bool *is_lasting);
 // The context object and version of the calling thread, for scopes; false
 // when there is no thread state.
 bool flk_pyframe_context(const void **context, uint64_t *version);

@@ -32,13 +32,24 @@
 typedef PyFrameObject frame_type;
 #define FIRST_FRAME(tstate) ((tstate)->frame)
 #define NEXT_FRAME(frame) ((frame)->f_back)
+#define IS_OF_C(frame) ((void)(frame), false)
 
 static inline bool read_frame(const frame_type *frame, flk_raw_frame *out) {
     out->code = frame->f_code;
     out->offset = frame->f_lasti < 0
                       ? -1
-                      : frame->f_lasti * (int64_t)sizeof(_Py_CODEUNIT);
+                      : frame->f_lasti * (int32_t)sizeof(_Py_CODEUNIT);
     return true;
+}
+
+// Code objects may share their instructions, so they are part of it: 16-byte
+// aligned, with 48 bits of address. Longer functions have no mark.
+static inline flk_frame_mark mark_of(const frame_type *frame) {
+    uint32_t place = (uint32_t)(frame->f_lasti + 1);
+    if (FLK_UNLIKELY(place >= 1u << 19))
+        return FLK_MARK_NONE;
+    return ((flk_frame_mark)(uintptr_t)frame->f_code >> 4 << 20) |
+           (flk_frame_mark)place << 1;
 }
 #else
 typedef _PyInterpreterFrame frame_type;
@@ -67,6 +78,15 @@ typedef _PyInterpreterFrame frame_type;
 #define IS_SHIM(frame) ((frame)->owner >= FRAME_OWNED_BY_CSTACK)
 #else
 #define IS_SHIM(frame) ((frame)->owner >= FRAME_OWNED_BY_INTERPRETER)
+#endif
+
+// Runs no code object that can die.
+#if PY_VERSION_HEX < 0x030C0000
+#define IS_OF_C(frame) ((void)(frame), false)
+#elif PY_VERSION_HEX < 0x030D0000
+#define IS_OF_C(frame) ((frame)->owner >= FRAME_OWNED_BY_CSTACK)
+#else
+#define IS_OF_C(frame) IS_SHIM(frame)
 #endif
 
 #if PY_VERSION_HEX >= 0x030E0000 && defined(Py_GIL_DISABLED)
@@ -105,9 +125,14 @@ static inline bool read_frame(const frame_type *frame, flk_raw_frame *out) {
     int64_t first =
         code->_co_firsttraceable * (int64_t)sizeof(_Py_CODEUNIT);
     out->code = code;
-    out->offset = offset;
+    out->offset = (int32_t)offset;
     return FLK_LIKELY(offset >= first) ||
            frame->owner == FRAME_OWNED_BY_GENERATOR;
+}
+
+// Instructions are part of their code object, or of a thread's copy of it.
+static inline flk_frame_mark mark_of(const frame_type *frame) {
+    return (flk_frame_mark)(uintptr_t)INSTRUCTION(frame);
 }
 #endif
 

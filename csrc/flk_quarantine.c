@@ -9,10 +9,6 @@
 #include "flk_callpath.h"
 #include "flk_stack.h"
 
-#define SETTING(name)                                  \
-    atomic_load_explicit(&flk_tracker_settings.name, \
-                         memory_order_relaxed)
-
 flk_block flk_block_of(flk_layer layer, uint64_t address,
                        const flk_record *record) {
     return (flk_block){.address = address,
@@ -46,7 +42,7 @@ void flk_misuse_fill(flk_misuse *out, int verdict, uint64_t address,
 static void *memory_of(void *address, const flk_record *record) {
     if (FLK_LIKELY(!(record->flags & FLK_RECORD_GUARDED)))
         return address;
-    return (char *)address - SETTING(guard_bytes);
+    return (char *)address - FLK_SETTING(guard_bytes);
 }
 
 // --- into and out of the quarantine ------------------------------------
@@ -63,7 +59,8 @@ static bool is_damaged(const flk_free *freed, flk_misuse *found) {
 }
 
 // A held block leaves: was it written to since it was freed?
-static int let_go(const flk_free *freed, flk_misuse *out, int verdict) {
+static FLK_NOINLINE int let_poisoned_go(const flk_free *freed,
+                                        flk_misuse *out, int verdict) {
     flk_misuse found;
     bool damaged = is_damaged(freed, &found);
     free(freed->memory);
@@ -77,6 +74,14 @@ static int let_go(const flk_free *freed, flk_misuse *out, int verdict) {
     return FLK_WRITE_AFTER_FREE;
 }
 
+static FLK_HOT int let_go(const flk_free *freed, flk_misuse *out,
+                          int verdict) {
+    if (FLK_UNLIKELY(freed->record.flags & FLK_RECORD_POISONED))
+        return let_poisoned_go(freed, out, verdict);
+    free(freed->memory);
+    return verdict;
+}
+
 static uint32_t path_of(const flk_release_step *step, flk_thread *thread) {
     if (step->path != FLK_PATH_WALK)
         return step->path;
@@ -87,21 +92,20 @@ static uint32_t path_of(const flk_release_step *step, flk_thread *thread) {
 void flk_quarantine_take(const flk_record *record, flk_thread *thread,
                          void *context) {
     flk_release_step *step = context;
-    bool holds = flk_recent_read_limits().blocks_max > 0;
     bool guarded = record->flags & FLK_RECORD_GUARDED;
-    flk_free freed = {.address = (uintptr_t)step->address,
-                      .memory = memory_of(step->address, record),
-                      .record = *record,
-                      .thread = thread->number};
-    if (holds || guarded)
-        freed.free_path = path_of(step, thread);
+    bool holds = flk_recent_read_limits().blocks_max > 0;
+    flk_free freed;
+    freed.address = (uintptr_t)step->address;
+    freed.memory = memory_of(step->address, record);
+    flk_record_copy(&freed.record, record);
+    freed.thread = thread->number;
+    freed.free_path = holds || guarded ? path_of(step, thread) : 0;
     // Evidence only of a time when what is allocated is recorded.
-    if (flk_tracker_is_enabled())
-        freed.epoch = SETTING(epoch);
+    freed.epoch = flk_tracker_is_enabled() ? FLK_SETTING(epoch) : 0;
     if (FLK_UNLIKELY(guarded))
         step->verdict = flk_quarantine_check_guard(
             step->address, record, freed.free_path, step->out);
-    if (FLK_UNLIKELY(SETTING(poison))) {
+    if (FLK_UNLIKELY(FLK_SETTING(poison))) {
         flk_poison_fill(step->address, record->size_bytes);
         freed.record.flags |= FLK_RECORD_POISONED;
     }
@@ -128,7 +132,7 @@ void flk_quarantine_drain(void) {
 int flk_quarantine_check_guard(const void *address, const flk_record *record,
                                uint32_t path, flk_misuse *out) {
     int32_t damage;
-    if (flk_guard_check(address, record->size_bytes, SETTING(guard_bytes),
+    if (flk_guard_check(address, record->size_bytes, FLK_SETTING(guard_bytes),
                         &damage))
         return FLK_FREED;
     flk_misuse_fill(out, FLK_OVERRUN, (uintptr_t)address, record, 0,
@@ -147,7 +151,8 @@ static void check_live(flk_entry *entry, void *context) {
         return;
     flk_misuse found;
     if (flk_quarantine_check_guard(block, &entry->record, 0, &found) < 0) {
-        flk_guard_fill(block, entry->record.size_bytes, SETTING(guard_bytes));
+        flk_guard_fill(block, entry->record.size_bytes,
+                       FLK_SETTING(guard_bytes));
         flk_misuse_push(&found);
         ++*(uint32_t *)context;
     }
@@ -191,7 +196,7 @@ bool flk_quarantine_set_guard(uint32_t guard_bytes) {
     if (guard_bytes > FLK_GUARD_BYTES_MAX)
         return false;
     guard_bytes = (guard_bytes + 15) & ~15u;
-    if (guard_bytes == SETTING(guard_bytes))
+    if (guard_bytes == FLK_SETTING(guard_bytes))
         return true;
     flk_quarantine_drain();  // what is held has the old guards
     for (uint32_t i = 0; i < FLK_SHARDS; i++)

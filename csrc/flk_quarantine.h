@@ -20,7 +20,7 @@ typedef struct flk_release_step {
     flk_free leaving[FLK_QUARANTINE_LEAVING_MAX];  // to the C free
 } flk_release_step;
 
-// For flk_tracker_free_with, the context a flk_release_step: checks the
+// For flk_tracker_free_hot, the context a flk_release_step: checks the
 // guards, poisons, and holds the block back.
 void flk_quarantine_take(const flk_record *record, flk_thread *thread,
                          void *context);

@@ -8,11 +8,10 @@
 #include "flk_hash.h"
 
 // The entries, and their numbers by address: heads[bucket] is the newest
-// number (plus 1; 0 = none) of the bucket, links[i] the one before entry i.
+// number (plus 1; 0 = none) of the bucket, an entry's link the one before it.
 // A number that fell out of the ring ends its chain: nothing is unlinked.
 typedef struct ring {
     flk_free entries[FLK_RECENT_ENTRIES];
-    uint64_t links[FLK_RECENT_ENTRIES];
     // Read without the lock too: an address whose free another thread has
     // told us of is there (relaxed: that telling orders it).
     atomic_ullong heads[FLK_RECENT_ENTRIES];
@@ -82,16 +81,22 @@ static bool entries_ready(stripe *st) {
 }
 
 static uint32_t bucket_of(uint64_t address) {
-    return (uint32_t)flk_hash_mix(address) & (FLK_RECENT_ENTRIES - 1);
+    return (uint32_t)(flk_hash_key(address) >> 32) & (FLK_RECENT_ENTRIES - 1);
 }
 
-static void enter(stripe *st, const flk_free *freed) {
+static FLK_HOT void enter(stripe *st, const flk_free *freed) {
     ring *own = ring_of(st);
     uint64_t number = st->next++;
     atomic_ullong *head = &own->heads[bucket_of(freed->address)];
-    own->links[number % FLK_RECENT_ENTRIES] =
-        atomic_load_explicit(head, memory_order_relaxed);
-    own->entries[number % FLK_RECENT_ENTRIES] = *freed;
+    flk_free *entry = &own->entries[number % FLK_RECENT_ENTRIES];
+    // Field by field, for the reason of flk_record_copy.
+    entry->address = freed->address;
+    entry->memory = freed->memory;
+    flk_record_copy(&entry->record, &freed->record);
+    entry->epoch = freed->epoch;
+    entry->free_path = freed->free_path;
+    entry->thread = freed->thread;
+    entry->link = atomic_load_explicit(head, memory_order_relaxed);
     atomic_store_explicit(head, number + 1, memory_order_relaxed);
 }
 
@@ -104,7 +109,7 @@ static flk_free *newest_of(const stripe *st, uint64_t address) {
         flk_free *entry = entry_at(st, number - 1);
         if (entry->address == address)
             return entry;
-        number = own->links[(number - 1) % FLK_RECENT_ENTRIES];
+        number = entry->link;
     }
     return NULL;
 }
@@ -121,12 +126,16 @@ static uint32_t stripes_used(void) {
 }
 
 // The oldest held block comes out; its entry stays as evidence.
-static void release_oldest(stripe *st, flk_free *out, uint32_t *count) {
+static FLK_HOT void release_oldest(stripe *st, flk_free *out, uint32_t *count) {
     flk_free *oldest = entry_at(st, st->held++);
     if (!oldest->memory)
         return;
     st->held_bytes -= oldest->record.size_bytes;
-    out[(*count)++] = *oldest;
+    flk_free *leaves = &out[(*count)++];
+    if (FLK_UNLIKELY(oldest->record.flags & FLK_RECORD_POISONED))
+        *leaves = *oldest;  // is looked at before its memory goes
+    leaves->memory = oldest->memory;
+    leaves->record.flags = oldest->record.flags;
     oldest->memory = NULL;
 }
 

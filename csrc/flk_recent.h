@@ -19,10 +19,13 @@ typedef struct flk_free {
     uint64_t address;    // as the caller knows it; 0 = forgotten
     void *memory;        // what the C free must get; NULL once it had it
     flk_record record;   // of the block
+    uint64_t epoch;      // of the tracker: on without a break since?
     uint32_t free_path;  // where it was freed
     uint32_t thread;     // who freed it
-    uint64_t epoch;      // of the tracker: on without a break since?
+    uint64_t link;       // of the ring (flk_recent.c)
 } flk_free;
+
+_Static_assert(sizeof(flk_free) == 64, "one cache line");
 
 typedef struct flk_recent_limits {
     uint32_t blocks_max;  // a stripe; 0 = hold none
@@ -35,7 +38,8 @@ flk_recent_limits flk_recent_read_limits(void);
 
 // Enters a free. Blocks that need no longer be held (maybe this one) come
 // out into `out`, at most `out_max`; the caller releases their memory, not
-// under any lock. Returns how many.
+// under any lock. Returns how many. Of a block that was not poisoned only
+// `memory` and the record's flags are filled in.
 uint32_t flk_recent_add(uint32_t thread_number, const flk_free *freed,
                         flk_free *out, uint32_t out_max);
 // The latest free of this address.

@@ -7,9 +7,6 @@
 
 const struct flk_no_chunk flk_no_chunk;
 
-// An empty region keeps no more slots than this.
-enum { EMPTY_CAPACITY_MAX = 8 };
-
 _Static_assert((int)FLK_REGION_RECORDS_MAX * 2 <= UINT16_MAX,
                "records_offset has 16 bits");
 
@@ -144,8 +141,8 @@ uint32_t flk_region_thin(flk_region *region) {
     uint32_t count = flk_region_count(region);
     uint32_t capacity = flk_region_capacity(region);
     uint32_t wanted = capacity;
-    if (count == 0 && capacity > EMPTY_CAPACITY_MAX)
-        wanted = EMPTY_CAPACITY_MAX / 2;
+    if (count == 0 && capacity > FLK_REGION_EMPTY_MAX)
+        wanted = FLK_REGION_EMPTY_MAX / 2;
     else if (count * 3 + 24 < capacity)
         wanted = capacity_after(count, flk_region_level(region));
     if (wanted < capacity)

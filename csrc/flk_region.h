@@ -18,13 +18,6 @@
 
 #include "flk_registry.h"
 
-// What each event runs through, compiled for FLK_LEVEL_ALIGNED once more.
-#if defined(__GNUC__)
-#define FLK_HOT inline __attribute__((always_inline))
-#else
-#define FLK_HOT inline
-#endif
-
 // A block of `size` lives in the finest level whose granule it fills, so
 // that blocks of one level never share a granule unless they overlap, and
 // span two regions at most. Small ones: by 16 bytes where aligned, by 1 else.
@@ -69,6 +62,8 @@ typedef struct flk_region {
 _Static_assert(sizeof(flk_region) <= 16, "four regions a cache line");
 
 enum { FLK_REGION_RECORDS_MAX = 1023, FLK_CHUNK_WORD = 32 };
+// An empty region keeps no more slots than this; they are one word.
+enum { FLK_REGION_EMPTY_MAX = 8 };
 
 // No slots; read only.
 extern const struct flk_no_chunk {
@@ -146,18 +141,6 @@ static inline uint32_t flk_chunk_words(const flk_chunk *chunk) {
 static inline uint32_t *flk_chunk_used(const flk_chunk *chunk,
                                        uint32_t word) {
     return (uint32_t *)(uintptr_t)chunk - 1 - word;
-}
-
-static inline void flk_record_copy(flk_record *to, const flk_record *from) {
-    // Word by word: a wider load of what was just stored in words would wait
-    // for the store (no forwarding).
-    uint64_t *out = (uint64_t *)(void *)to;
-    const uint64_t *in = (const uint64_t *)(const void *)from;
-    out[0] = in[0];
-    atomic_signal_fence(memory_order_acq_rel);
-    out[1] = in[1];
-    atomic_signal_fence(memory_order_acq_rel);
-    out[2] = in[2];
 }
 
 // A bit for each of 32 granule bytes that is `granule`. May read past the

@@ -1,7 +1,7 @@
 // flk_registry.c - insert, find, take, move. Contract: flk_registry.h.       SPDX-License-Identifier: MIT
 #include "flk_registry.h"
 
-#include "flk_shard.h"
+#include "flk_registry_hot.h"
 
 void flk_registry_init(void) {
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
@@ -9,177 +9,92 @@ void flk_registry_init(void) {
 }
 
 // --- levels ------------------------------------------------------------
-// A bit for each level that may hold a block at this address.
-static inline uint32_t levels_of(uint64_t address) {
-    uint32_t impossible =
-        1u << (address & 15 ? FLK_LEVEL_ALIGNED : FLK_LEVEL_ODD);
-    return atomic_load_explicit(&flk_levels_used, memory_order_relaxed) &
-           ~impossible;
-}
-
-// A record that was found, its shard locked.
-typedef struct held {
-    flk_spot spot;
-    flk_level level;
-    flk_region *region;
-    flk_record *record;
-    uint32_t slot;
-} held;
-
-static FLK_HOT bool lock_record_in(held *h, flk_layer layer, flk_level level,
-                                  uint64_t address) {
-    h->spot = flk_spot_of(layer, level, address);
-    h->level = level;
-    flk_lock_take(&h->spot.shard->lock);
-    h->record = flk_shard_find(&h->spot, level, &h->region, &h->slot);
-    if (FLK_LIKELY(h->record != NULL))
-        return true;
-    flk_lock_release(&h->spot.shard->lock);
-    return false;
-}
-
 // Locks the shard that has a record at the address, the finest level first.
-static FLK_NOINLINE bool lock_record_of(held *h, uint32_t levels,
-                                        flk_layer layer, uint64_t address) {
+bool flk_lock_record_of(flk_held *h, uint32_t levels, flk_layer layer,
+                        uint64_t address) {
     for (; levels; levels &= levels - 1)
-        if (lock_record_in(h, layer, (flk_level)__builtin_ctz(levels),
-                           address))
+        if (flk_lock_record_in(h, layer, (flk_level)__builtin_ctz(levels),
+                               address))
             return true;
     return false;
 }
 
-static inline void unlock_record(const held *h) {
-    flk_lock_release(&h->spot.shard->lock);
-}
-
-// Records of other levels at this address are missed frees.
-static FLK_NOINLINE bool purge_levels(uint32_t levels, flk_layer layer,
-                                      uint64_t address,
-                                      flk_registry_event on_remove,
-                                      void *context) {
+bool flk_registry_purge(uint32_t levels, flk_layer layer, uint64_t address,
+                        flk_registry_event on_remove, void *context) {
     bool found = false;
-    for (held h; lock_record_of(&h, levels, layer, address); found = true) {
+    for (flk_held h; flk_lock_record_of(&h, levels, layer, address);
+         found = true) {
         on_remove(h.record, context);
         flk_shard_remove(h.spot.shard, h.region, h.slot);
-        unlock_record(&h);
+        flk_unlock_record(&h);
     }
     return found;
 }
 
 // --- insert, find, take ------------------------------------------------
-static FLK_HOT flk_status insert_locked(const flk_spot *s, flk_level level,
-                                 const flk_record *record,
-                                 flk_registry_event on_insert,
-                                 flk_registry_event on_remove, void *context,
-                                 bool *replaced) {
-    flk_region *region;
-    uint32_t slot;
-    flk_record *place = flk_shard_find(s, level, &region, &slot);
-    if (FLK_UNLIKELY(place != NULL)) {
-        on_remove(place, context);
-        *replaced = true;
-    } else if (FLK_UNLIKELY(!(place = flk_shard_add(s, level, region)))) {
-        flk_status status = FLK_OK;
-        place = flk_shard_add_growing(*s, level, region, &status);
-        if (!place)
-            return status;
-    }
-    flk_record_copy(place, record);
-    on_insert(place, context);
-    return FLK_OK;
-}
-
-static FLK_HOT flk_status insert_at(flk_layer layer, flk_level level,
-                             uint64_t address, const flk_record *record,
-                             flk_registry_event on_insert,
-                             flk_registry_event on_remove, void *context,
-                             bool *replaced) {
-    flk_spot s = flk_spot_of(layer, level, address);
-    flk_lock_take(&s.shard->lock);
-    flk_status status = insert_locked(&s, level, record, on_insert, on_remove,
-                                      context, replaced);
-    flk_lock_release(&s.shard->lock);
-    return status;
-}
-
-static FLK_NOINLINE flk_status insert_other(flk_layer layer, uint64_t address,
-                                            const flk_record *record,
-                                            flk_registry_event on_insert,
-                                            flk_registry_event on_remove,
-                                            void *context, bool *replaced) {
+// The level is not known when this is compiled: short, not fast.
+static FLK_NOINLINE flk_status insert_any(flk_layer layer, uint64_t address,
+                                          const flk_record *record,
+                                          flk_registry_event on_insert,
+                                          flk_registry_event on_remove,
+                                          void *context, bool *replaced) {
     flk_level level = flk_level_of(address, record->size_bytes);
-    *replaced = purge_levels(levels_of(address) & ~(1u << level), layer,
-                             address, on_remove, context);
-    return insert_at(layer, level, address, record, on_insert, on_remove,
-                     context, replaced);
+    *replaced = flk_registry_purge(flk_levels_of(address) & ~(1u << level),
+                                   layer, address, on_remove, context);
+    return flk_insert_at(layer, level, address, record, on_insert, on_remove,
+                         context, replaced);
 }
 
-// Here and below the usual level has a copy of the code of its own.
 flk_status flk_registry_insert(flk_layer layer, uint64_t address,
                                const flk_record *record,
                                flk_registry_event on_insert,
                                flk_registry_event on_remove, void *context,
                                bool *replaced) {
-    uint32_t others = levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED);
     if (FLK_UNLIKELY(flk_level_of(address, record->size_bytes) !=
                      FLK_LEVEL_ALIGNED))
-        return insert_other(layer, address, record, on_insert, on_remove,
-                            context, replaced);
-    *replaced = FLK_UNLIKELY(others) && purge_levels(others, layer, address,
-                                                     on_remove, context);
-    return insert_at(layer, FLK_LEVEL_ALIGNED, address, record, on_insert,
-                     on_remove, context, replaced);
+        return insert_any(layer, address, record, on_insert, on_remove,
+                          context, replaced);
+    return flk_registry_insert_hot(layer, address, record, on_insert,
+                                   on_remove, context, replaced);
 }
 
-static FLK_HOT bool find_held(const held *h, flk_record *out) {
+static FLK_HOT bool find_held(const flk_held *h, flk_record *out) {
     flk_record_copy(out, h->record);
-    unlock_record(h);
+    flk_unlock_record(h);
     return true;
 }
 
 static FLK_NOINLINE bool find_other(flk_layer layer, uint64_t address,
                                     flk_record *out) {
-    uint32_t levels = levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED);
-    held h;
-    return lock_record_of(&h, levels, layer, address) && find_held(&h, out);
+    uint32_t levels = flk_levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED);
+    flk_held h;
+    return flk_lock_record_of(&h, levels, layer, address) && find_held(&h, out);
 }
 
 bool flk_registry_find(flk_layer layer, uint64_t address, flk_record *out) {
-    held h;
+    flk_held h;
     if (FLK_LIKELY(!(address & 15)) &&
-        FLK_LIKELY(lock_record_in(&h, layer, FLK_LEVEL_ALIGNED, address)))
+        FLK_LIKELY(flk_lock_record_in(&h, layer, FLK_LEVEL_ALIGNED, address)))
         return find_held(&h, out);
     return find_other(layer, address, out);
 }
 
-static FLK_HOT flk_taken take_held(const held *h, flk_registry_judge judge,
-                                  void *context, flk_record *out) {
-    flk_record_copy(out, h->record);
-    flk_taken taken = judge(h->record, context) ? FLK_TAKEN : FLK_KEPT;
-    if (FLK_LIKELY(taken == FLK_TAKEN))
-        flk_shard_remove(h->spot.shard, h->region, h->slot);
-    unlock_record(h);
-    return taken;
-}
-
-static FLK_NOINLINE flk_taken take_other(flk_layer layer, uint64_t address,
-                                         flk_registry_judge judge,
-                                         void *context, flk_record *out) {
-    uint32_t levels = levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED);
-    held h;
-    return lock_record_of(&h, levels, layer, address)
-               ? take_held(&h, judge, context, out)
+FLK_NOINLINE flk_taken flk_registry_take_other(flk_layer layer,
+                                               uint64_t address,
+                                               flk_registry_judge judge,
+                                               void *context,
+                                               flk_record *out) {
+    uint32_t levels = flk_levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED);
+    flk_held h;
+    return flk_lock_record_of(&h, levels, layer, address)
+               ? flk_take_held(&h, judge, context, out)
                : FLK_ABSENT;
 }
 
 flk_taken flk_registry_take(flk_layer layer, uint64_t address,
                             flk_registry_judge judge, void *context,
                             flk_record *out) {
-    held h;
-    if (FLK_LIKELY(!(address & 15)) &&
-        FLK_LIKELY(lock_record_in(&h, layer, FLK_LEVEL_ALIGNED, address)))
-        return take_held(&h, judge, context, out);
-    return take_other(layer, address, judge, context, out);
+    return flk_registry_take_hot(layer, address, judge, context, out);
 }
 
 // --- watching moves ----------------------------------------------------
@@ -202,14 +117,14 @@ bool flk_registry_watch_end(uint64_t begun) {
 flk_taken flk_registry_move_begin(flk_layer layer, uint64_t address,
                                   flk_registry_judge judge, void *context,
                                   flk_record *out) {
-    held h;
-    if (!lock_record_of(&h, levels_of(address), layer, address))
+    flk_held h;
+    if (!flk_lock_record_of(&h, flk_levels_of(address), layer, address))
         return FLK_ABSENT;
     flk_record_copy(out, h.record);
     flk_taken taken = judge(h.record, context) ? FLK_TAKEN : FLK_KEPT;
     if (taken == FLK_TAKEN)
         h.record->flags |= FLK_RECORD_MOVING;
-    unlock_record(&h);
+    flk_unlock_record(&h);
     return taken;
 }
 
@@ -272,7 +187,7 @@ static flk_status move_locked(const flk_spot *from, const flk_spot *to,
     record.size_bytes = size_bytes & FLK_SIZE_MAX;
     flk_status status = FLK_LIMIT;  // a size that no record can hold
     if (size_bytes <= FLK_SIZE_MAX)
-        status = insert_locked(to, to_level, &record, on_resize, on_remove,
+        status = flk_insert_locked(to, to_level, &record, on_resize, on_remove,
                                context, replaced);
     if (status != FLK_OK)
         on_remove(&before, context);
@@ -287,7 +202,7 @@ flk_status flk_registry_move(flk_layer layer, uint64_t old_address,
                              bool *replaced) {
     flk_level from_level = flk_level_of(old_address, moving->size_bytes);
     flk_level to_level = flk_level_of(new_address, size_bytes);
-    *replaced = purge_levels(levels_of(new_address) & ~(1u << to_level), layer,
+    *replaced = flk_registry_purge(flk_levels_of(new_address) & ~(1u << to_level), layer,
                              new_address, on_remove, context);
     flk_spot from = flk_spot_of(layer, from_level, old_address);
     flk_spot to = flk_spot_of(layer, to_level, new_address);

@@ -16,6 +16,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "flk_platform.h"
 
@@ -44,6 +45,38 @@ typedef struct flk_record {
 } flk_record;
 
 _Static_assert(sizeof(flk_record) == 24, "rank-implied address");
+
+// A record from its parts, each below its limit: three words put together in
+// registers, where compilers write bit fields byte by byte.
+static inline flk_record flk_record_of(uint64_t size_bytes, uint32_t scope,
+                                       uint64_t sequence, uint8_t flags,
+                                       uint32_t path, uint16_t type,
+                                       uint16_t thread) {
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    uint64_t words[3] = {size_bytes | (uint64_t)scope << 40,
+                         sequence | (uint64_t)flags << 56,
+                         path | (uint64_t)type << 32 |
+                             (uint64_t)thread << 48};
+    flk_record record;
+    memcpy(&record, words, sizeof record);
+    return record;
+#else
+    return (flk_record){size_bytes, scope, sequence, flags,
+                        path,       type,  thread};
+#endif
+}
+
+static inline void flk_record_copy(flk_record *to, const flk_record *from) {
+    // Word by word: a wider load of what was just stored in words would wait
+    // for the store (no forwarding).
+    uint64_t *out = (uint64_t *)(void *)to;
+    const uint64_t *in = (const uint64_t *)(const void *)from;
+    out[0] = in[0];
+    atomic_signal_fence(memory_order_acq_rel);
+    out[1] = in[1];
+    atomic_signal_fence(memory_order_acq_rel);
+    out[2] = in[2];
+}
 
 // A record together with its key.
 typedef struct flk_entry {

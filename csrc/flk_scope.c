@@ -30,9 +30,7 @@ static scope *scope_at(uint32_t number) {
     return page ? &page[number % PAGE_SCOPES] : NULL;
 }
 
-uint32_t flk_scope_parent(uint32_t number) {
-    if (number == FLK_SCOPE_PROCESS)
-        return FLK_SCOPE_NONE;
+uint32_t flk_scope_above(uint32_t number) {
     return atomic_load_explicit(&scope_at(number)->parent,
                                 memory_order_relaxed);
 }

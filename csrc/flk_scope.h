@@ -29,7 +29,11 @@ uint32_t flk_scope_open_ancestor(uint32_t scope, uint32_t serial);
 // live block carries it.
 void flk_scope_drop(uint32_t scope);
 // Where the scope's events are counted next; FLK_SCOPE_NONE at the top.
-uint32_t flk_scope_parent(uint32_t scope);
+uint32_t flk_scope_above(uint32_t scope);  // not of the process
+static inline uint32_t flk_scope_parent(uint32_t scope) {
+    return scope == FLK_SCOPE_PROCESS ? FLK_SCOPE_NONE
+                                      : flk_scope_above(scope);
+}
 // Is `scope` in the view of `view` (the same or below, not isolated)?
 bool flk_scope_is_within(uint32_t scope, uint32_t view);
 

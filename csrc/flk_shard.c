@@ -68,7 +68,7 @@ static void region_keep_empty(flk_shard *sh, uint64_t key) {
         region_drop(sh, before);
 }
 
-void flk_shard_thin(flk_shard *sh, flk_region *region) {
+void flk_shard_thin_region(flk_shard *sh, flk_region *region) {
     if (flk_region_thin(region) == 0)
         region_keep_empty(sh, region->key);
 }

@@ -91,8 +91,6 @@ static FLK_HOT flk_record *flk_shard_find(const flk_spot *s, flk_level level,
                : flk_chunk_record((*region)->chunk, level, *slot);
 }
 
-// A word of the region's slots became empty.
-void flk_shard_thin(flk_shard *shard, flk_region *region);
 // A place for one more record at the spot, whose region (NULL: none yet) is
 // full; NULL with the reason in `status`.
 flk_record *flk_shard_add_growing(flk_spot s, flk_level level,
@@ -113,8 +111,20 @@ static FLK_HOT flk_record *flk_shard_add(const flk_spot *s, flk_level level,
     return flk_chunk_use(chunk, level, s->address, slot);
 }
 
+// A word of the region's slots became empty. Short for the loop of malloc and
+// free whose small region is the one that may be empty.
+void flk_shard_thin_region(flk_shard *shard, flk_region *region);
+static FLK_HOT void flk_shard_thin(flk_shard *shard, flk_region *region) {
+    bool may_be_empty = !shard->empty_key || shard->empty_key == region->key;
+    if (FLK_LIKELY(may_be_empty &&
+                   region->chunk->capacity <= FLK_REGION_EMPTY_MAX))
+        shard->empty_key = region->key;
+    else
+        flk_shard_thin_region(shard, region);
+}
+
 static FLK_HOT void flk_shard_remove(flk_shard *shard, flk_region *region,
-                                    uint32_t slot) {
+                                     uint32_t slot) {
     shard->record_count--;
     if (FLK_UNLIKELY(flk_region_remove(region, slot)))
         flk_shard_thin(shard, region);

@@ -126,7 +126,7 @@ void flk_threads_forget_others(void) {
 // --- this thread -------------------------------------------------------
 void flk_thread_init(void) { flk_thread_at_exit(thread_ends); }
 
-static FLK_NOINLINE flk_thread *thread_begin(void) {
+FLK_NOINLINE flk_thread *flk_thread_begin(void) {
     flk_thread *thread = flk_pages_map(block_bytes(), flk_page_bytes());
     if (!thread)
         return NULL;
@@ -138,31 +138,13 @@ static FLK_NOINLINE flk_thread *thread_begin(void) {
     return thread;
 }
 
-flk_thread *flk_thread_enter(void) {
-    flk_thread *thread = flk_thread_pointer();
-    if (FLK_UNLIKELY(!thread))
-        return thread_begin();
-    if (FLK_UNLIKELY(thread->inside))
-        return NULL;
-    thread->inside = 1;
-    atomic_signal_fence(memory_order_seq_cst);  // against signal handlers
-    return thread;
-}
-
-void flk_thread_leave(flk_thread *thread) {
-    FLK_ASSERT(thread->inside == 1);
-    atomic_signal_fence(memory_order_seq_cst);
-    thread->inside = 0;
-}
-
 bool flk_thread_is_inside(void) {
     flk_thread *thread = flk_thread_pointer();
     return thread && thread->inside;
 }
 
-flk_cell *flk_thread_scope_cell(flk_thread *thread, uint32_t scope) {
-    if (FLK_LIKELY(scope == thread->cached_scope))
-        return thread->cached_scope_cell;
+// --- the cells used last ---------------------------------------------
+flk_cell *flk_thread_scope_cell_other(flk_thread *thread, uint32_t scope) {
     flk_cell *cell = flk_cells_at(&thread->scopes, scope, true);
     if (cell) {
         thread->cached_scope = scope;
@@ -171,9 +153,7 @@ flk_cell *flk_thread_scope_cell(flk_thread *thread, uint32_t scope) {
     return cell;
 }
 
-flk_cell *flk_thread_type_cell(flk_thread *thread, uint32_t type) {
-    if (FLK_LIKELY(type == thread->cached_type))
-        return thread->cached_type_cell;
+flk_cell *flk_thread_type_cell_other(flk_thread *thread, uint32_t type) {
     flk_cell *cell = flk_cells_at(&thread->types, type, true);
     if (cell) {
         thread->cached_type = type;

@@ -12,21 +12,23 @@
 
 #include "flk_config.h"
 #include "flk_counters.h"
+#include "flk_platform.h"
 #include "flk_pyframe.h"
 #include "flk_sequence.h"
 
-// A call path this thread was seen in, by its raw frames.
+// A call path this thread was seen in, by the marks it depends on.
 typedef struct flk_memo {
-    uint64_t hash;
     uint64_t generation;  // of flk_sites: code addresses mean the same since
     uint32_t path;
-    uint32_t frame_count;
-    flk_raw_frame frames[FLK_PATH_FRAMES_MAX + FLK_PATH_OWN_FRAMES_MAX];
+    uint16_t depth;       // the frames asked for; 0 = empty
+    uint16_t seen_count;
+    flk_frame_seen seen[FLK_PATH_MARKS_MAX];
 } flk_memo;
 
 typedef struct flk_thread {
     uint32_t inside;   // the guard: the tracker is at work in this thread
     bool is_noted;     // Python knows its name (flk_fastalloc.c)
+    bool is_attached;  // C code that holds the GIL runs us (flk_fastalloc.c)
     uint32_t number;   // 1.., 0 = past FLK_THREADS_MAX
     uint64_t ident;    // threading.get_ident()
     flk_sequence_block sequence;
@@ -34,6 +36,8 @@ typedef struct flk_thread {
     flk_cells types;   // by type id
     uint32_t cached_scope, cached_type;  // the last cells used
     flk_cell *cached_scope_cell, *cached_type_cell;
+    // Two types whose releases were found to match: given << 16 | recorded.
+    uint32_t matched_types;
     // The scope Python code set last, and the context it was set in.
     uint32_t context_scope, context_serial;
     // The process scope an event of this thread is about to be recorded in,
@@ -43,14 +47,34 @@ typedef struct flk_thread {
     const void *context;
     uint64_t context_version;
     struct flk_thread *next, *previous;  // FLK_RANK_THREADS
-    flk_memo memo[FLK_PATH_MEMO_WAYS];
+    uint32_t recalled_late;  // paths that the first table did not have
+    flk_memo near[FLK_PATH_MEMO_WAYS];  // flk_stack.c: by their innermost calls
+    flk_memo whole[FLK_PATH_MEMO_WAYS];  // by all of their marks
 } flk_thread;
 
 void flk_thread_init(void);
+// The first event of a thread: its block, with the guard set; or NULL.
+flk_thread *flk_thread_begin(void);
+
 // This thread's block with the guard set; NULL if it is set already (the
 // tracker is re-entered) or no block can be had.
-flk_thread *flk_thread_enter(void);
-void flk_thread_leave(flk_thread *thread);
+static inline flk_thread *flk_thread_enter(void) {
+    flk_thread *thread = flk_thread_pointer();
+    if (FLK_UNLIKELY(!thread))
+        return flk_thread_begin();
+    if (FLK_UNLIKELY(thread->inside))
+        return NULL;
+    thread->inside = 1;
+    atomic_signal_fence(memory_order_seq_cst);  // against signal handlers
+    return thread;
+}
+
+static inline void flk_thread_leave(flk_thread *thread) {
+    FLK_ASSERT(thread->inside == 1);
+    atomic_signal_fence(memory_order_seq_cst);
+    thread->inside = 0;
+}
+
 bool flk_thread_is_inside(void);
 
 // Does an event of any thread hold on to this process scope?
@@ -69,8 +93,22 @@ flk_totals *flk_totals_lock(void);
 void flk_totals_unlock(void);
 
 // The cell of the thread, made on demand; NULL without memory.
-flk_cell *flk_thread_scope_cell(flk_thread *thread, uint32_t scope);
-flk_cell *flk_thread_type_cell(flk_thread *thread, uint32_t type);
+flk_cell *flk_thread_scope_cell_other(flk_thread *thread, uint32_t scope);
+flk_cell *flk_thread_type_cell_other(flk_thread *thread, uint32_t type);
+
+static inline flk_cell *flk_thread_scope_cell(flk_thread *thread,
+                                              uint32_t scope) {
+    return FLK_LIKELY(scope == thread->cached_scope)
+               ? thread->cached_scope_cell
+               : flk_thread_scope_cell_other(thread, scope);
+}
+
+static inline flk_cell *flk_thread_type_cell(flk_thread *thread,
+                                             uint32_t type) {
+    return FLK_LIKELY(type == thread->cached_type)
+               ? thread->cached_type_cell
+               : flk_thread_type_cell_other(thread, type);
+}
 
 uint32_t flk_threads_live_count(void);
 // The ident of a thread number while the thread lives; 0 afterwards.

@@ -1,9 +1,8 @@
 // flk_tracker.c - records events. Contract: flk_tracker.h.                   SPDX-License-Identifier: MIT
-#include "flk_tracker.h"
+#include "flk_tracker_hot.h"
 
 #include <errno.h>
 
-#include "flk_account.h"
 #include "flk_callpath.h"
 #include "flk_config.h"
 #include "flk_names.h"
@@ -13,10 +12,6 @@
 flk_settings flk_tracker_settings = {.stack_depth = FLK_STACK_DEPTH_DEFAULT};
 flk_tracker_counts flk_tracker_counted;
 
-#define SETTING(name)                                  \
-    atomic_load_explicit(&flk_tracker_settings.name, \
-                         memory_order_relaxed)
-
 void flk_tracker_enable(bool on) {
     if (on)
         atomic_store(&flk_tracker_settings.ever_enabled, true);
@@ -24,61 +19,29 @@ void flk_tracker_enable(bool on) {
         atomic_fetch_add(&flk_tracker_settings.epoch, 1);
 }
 
-static bool is_inherited(const flk_record *record) {
-    return record->sequence < SETTING(inherited_below);
-}
-
-// Records that are not in the books: forgotten, or counted by the parent.
-static bool is_in_books(const flk_record *record) {
-    return !(record->flags & FLK_RECORD_FORGOTTEN) && !is_inherited(record);
-}
-
 bool flk_tracker_is_shown(const flk_record *record, bool all) {
     return !(record->flags & FLK_RECORD_FORGOTTEN) &&
-           (all || !is_inherited(record));
+           (all || !flk_tracker_is_inherited(record));
 }
 
 // --- under the shard lock ----------------------------------------------
-typedef struct event {
-    flk_thread *thread;
-    const flk_record *before;  // a move: the record with its old size
-    uint16_t type;             // a free: how it is released, 0 = any way
-    flk_tracker_taken on_taken;  // a free, or NULL
-    void *context;
-} event;
-
-static void count_alloc(const flk_record *record, void *context) {
-    flk_account_alloc(((event *)context)->thread, record->scope, record->type,
+static FLK_HOT void count_alloc(const flk_record *record, void *context) {
+    flk_account_alloc(((flk_event *)context)->thread, record->scope, record->type,
                       record->size_bytes);
 }
 
-static void count_free(const flk_record *record, void *context) {
-    if (is_in_books(record))
-        flk_account_free(((event *)context)->thread, record->scope,
-                         record->type, record->size_bytes);
-}
-
 static void count_resize(const flk_record *record, void *context) {
-    event *e = context;
-    if (is_in_books(record))
+    flk_event *e = context;
+    if (flk_tracker_is_in_books(record))
         flk_account_resize(e->thread, record->scope, record->type,
                            e->before->size_bytes, record->size_bytes);
 }
 
-static bool may_be_released(const flk_record *record, void *context) {
-    uint16_t type = ((event *)context)->type;
-    return type == 0 || type == record->type ||
-           flk_names_at(type)->release_id ==
-               flk_names_at(record->type)->release_id;
-}
-
-static bool judge_free(const flk_record *record, void *context) {
-    if (!may_be_released(record, context))
+bool flk_tracker_releases_match(flk_thread *thread, uint16_t given,
+                                uint16_t recorded) {
+    if (flk_names_at(given)->release_id != flk_names_at(recorded)->release_id)
         return false;
-    event *e = context;
-    count_free(record, e);
-    if (e->on_taken)
-        e->on_taken(record, e->thread, e->context);
+    thread->matched_types = (uint32_t)given << 16 | recorded;
     return true;
 }
 
@@ -100,7 +63,7 @@ static FLK_NOINLINE uint32_t hold_process_scope(flk_thread *thread) {
 static uint32_t scope_of(flk_thread *thread, const flk_origin *origin) {
     if (origin->scope != FLK_SCOPE_NONE)
         return origin->scope;  // an object or the thread's context holds it
-    if (FLK_LIKELY(SETTING(process_scope) == FLK_SCOPE_PROCESS))
+    if (FLK_LIKELY(FLK_SETTING(process_scope) == FLK_SCOPE_PROCESS))
         return FLK_SCOPE_PROCESS;  // is never given out
     return hold_process_scope(thread);
 }
@@ -111,7 +74,7 @@ static void release_scope(flk_thread *thread) {
 
 static uint32_t path_of(flk_thread *thread, const flk_origin *origin) {
     return origin->path == FLK_PATH_WALK
-               ? flk_stack_capture(thread, SETTING(stack_depth))
+               ? flk_stack_capture(thread, FLK_SETTING(stack_depth))
                : origin->path;
 }
 
@@ -125,19 +88,15 @@ static bool record_alloc(flk_thread *thread, flk_layer layer,
                      !flk_account_ready(thread, scope, origin->type)))
         return false;
     uint64_t tick = flk_sequence_tick();
-    flk_record record = {
-        .size_bytes = size_bytes,
-        .scope = scope,
-        .sequence = flk_sequence_take(&thread->sequence, tick),
-        .flags = flags,
-        .path = path,
-        .type = origin->type,
-        .thread = (uint16_t)thread->number};
-    event e = {.thread = thread};
+    uint64_t sequence = flk_sequence_take(&thread->sequence, tick);
+    flk_record record = flk_record_of(size_bytes, scope, sequence, flags, path,
+                                      origin->type,
+                                      (uint16_t)thread->number);
+    flk_event e = {.thread = thread};
     bool replaced;
-    flk_status status = flk_registry_insert(layer, address, &record,
-                                            count_alloc, count_free, &e,
-                                            &replaced);
+    flk_status status = flk_registry_insert_hot(layer, address, &record,
+                                                count_alloc, flk_tracker_count_free, &e,
+                                                &replaced);
     if (FLK_UNLIKELY(replaced))
         flk_tracker_count(&flk_tracker_counted.missed_frees);
     return status == FLK_OK;
@@ -161,22 +120,7 @@ bool flk_tracker_on_alloc(flk_layer layer, uint64_t address,
 
 flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address,
                               uint16_t type, flk_record *out) {
-    return flk_tracker_free_with(layer, address, type, out, NULL, NULL);
-}
-
-flk_taken flk_tracker_free_with(flk_layer layer, uint64_t address,
-                                uint16_t type, flk_record *out,
-                                flk_tracker_taken on_taken, void *context) {
-    flk_thread *thread = flk_thread_enter();
-    if (FLK_UNLIKELY(!thread)) {
-        flk_tracker_count(&flk_tracker_counted.dropped);
-        return FLK_ABSENT;
-    }
-    event e = {.thread = thread, .type = type, .on_taken = on_taken,
-               .context = context};
-    flk_taken taken = flk_registry_take(layer, address, judge_free, &e, out);
-    flk_thread_leave(thread);
-    return taken;
+    return flk_tracker_free_hot(layer, address, type, out, NULL, NULL);
 }
 
 static uint32_t path_to(uint32_t depth) {
@@ -188,10 +132,10 @@ static uint32_t path_to(uint32_t depth) {
     return path == FLK_PATH_NONE ? FLK_PATH_EMPTY : path;
 }
 
-uint32_t flk_tracker_path(void) { return path_to(SETTING(stack_depth)); }
+uint32_t flk_tracker_path(void) { return path_to(FLK_SETTING(stack_depth)); }
 
 uint32_t flk_tracker_free_depth(void) {
-    uint32_t depth = SETTING(stack_depth);
+    uint32_t depth = FLK_SETTING(stack_depth);
     return depth < FLK_FREE_DEPTH_MAX ? depth : FLK_FREE_DEPTH_MAX;
 }
 
@@ -201,9 +145,9 @@ flk_taken flk_tracker_move_begin(flk_layer layer, uint64_t address,
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         return FLK_ABSENT;
-    event e = {.thread = thread, .type = type};
+    flk_event e = {.thread = thread, .type = type};
     flk_taken taken = flk_registry_move_begin(layer, address,
-                                              may_be_released, &e, out);
+                                              flk_tracker_may_release, &e, out);
     flk_thread_leave(thread);
     return taken;
 }
@@ -220,11 +164,11 @@ bool flk_tracker_move_end(flk_layer layer, uint64_t old_address,
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         flk_fatal("a move ends inside the guard", __FILE__, __LINE__);
-    event e = {.thread = thread, .before = moving};
+    flk_event e = {.thread = thread, .before = moving};
     bool replaced;
     flk_status status = flk_registry_move(layer, old_address, moving,
                                           new_address, size_bytes,
-                                          count_resize, count_free, &e,
+                                          count_resize, flk_tracker_count_free, &e,
                                           &replaced);
     flk_thread_leave(thread);
     if (replaced)

@@ -31,6 +31,9 @@ typedef struct flk_settings {
     atomic_ullong inherited_below;  // sequences from before the last fork
 } flk_settings;
 extern flk_settings flk_tracker_settings;
+#define FLK_SETTING(name)                            \
+    atomic_load_explicit(&flk_tracker_settings.name, \
+                         memory_order_relaxed)
 
 typedef struct flk_tracker_counts {
     atomic_ullong dropped;        // events that could not be recorded
@@ -45,8 +48,7 @@ static inline void flk_tracker_count(atomic_ullong *counter) {
 }
 
 static inline bool flk_tracker_is_enabled(void) {
-    return atomic_load_explicit(&flk_tracker_settings.enabled,
-                                memory_order_relaxed);
+    return FLK_SETTING(enabled);
 }
 
 // What the caller knows of a new block.
@@ -67,14 +69,6 @@ bool flk_tracker_on_alloc(flk_layer layer, uint64_t address,
 // (FLK_TAKEN), or the record that forbids it (FLK_KEPT: another release).
 flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address,
                               uint16_t type, flk_record *out);
-// The same; `on_taken` runs with the shard locked right before the record
-// goes, so that no thread finds the block neither recorded nor freed. It may
-// take locks of higher ranks, and must not call the tracker.
-typedef void (*flk_tracker_taken)(const flk_record *record,
-                                  flk_thread *thread, void *context);
-flk_taken flk_tracker_free_with(flk_layer layer, uint64_t address,
-                                uint16_t type, flk_record *out,
-                                flk_tracker_taken on_taken, void *context);
 // A block may move: call begin, then the C function, then exactly one of
 // cancel and end if begin said FLK_TAKEN. End: is it still recorded?
 flk_taken flk_tracker_move_begin(flk_layer layer, uint64_t address,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import threading
+from _thread import _local as thread_local  # threading takes 7 ms to load
 from collections.abc import Sequence
 from struct import Struct
 
@@ -89,6 +89,7 @@ def _fast() -> Any:
 
 fast = _fast()
 backend_typeof = _cffi_backend.typeof
+backend_gc = _cffi_backend.gcp  # ffi.gc
 
 # --- plain forwards: bound once, called often ---------------------------
 enable = lib.flk_enable
@@ -302,6 +303,8 @@ def _thread_name(number: int) -> str:
     known = _thread_names.get(number)
     if known is not None:
         return known
+    import threading
+
     ident = lib.flk_thread_ident_now(number)
     for thread in threading.enumerate():
         if thread.ident == ident:
@@ -310,7 +313,15 @@ def _thread_name(number: int) -> str:
     return f"thread {number}" if number else "thread ?"
 
 
-_noted = threading.local()
+def _own_name(number: int) -> str:
+    # Not loaded: this thread was not made by it, or is the main one.
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        return str(threading.current_thread().name)
+    return "MainThread" if number == 1 else f"thread {number}"
+
+
+_noted = thread_local()
 
 
 def note_thread() -> None:
@@ -321,7 +332,7 @@ def note_thread() -> None:
         _noted.done = True
         number = lib.flk_thread_number()
         if number:
-            _thread_names[number] = threading.current_thread().name
+            _thread_names[number] = _own_name(number)
 
 
 # --- blocks -------------------------------------------------------------

@@ -117,6 +117,22 @@ class TypeCache:
         return (core.ffi.new if zeroed else _unzeroed), ctype
 
 
+_CHARACTERS = {"char", "wchar_t", "char16_t", "char32_t"}
+
+
+def is_plain_item(ctype: CType) -> bool:
+    """Does ``ffi.new`` of this type allocate its item and nothing else?
+
+    Not for structs, whose pointer owns an object of its own, and not for
+    characters, which get a zero behind them.
+    """
+    return (
+        ctype.kind == "pointer"
+        and ctype.item.kind in {"primitive", "pointer", "enum"}
+        and ctype.item.cname not in _CHARACTERS
+    )
+
+
 _unzeroed = core.ffi.new_allocator(should_clear_after_alloc=False)
 
 

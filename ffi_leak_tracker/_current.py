@@ -31,4 +31,5 @@ def set_up() -> None:
             core.note_thread,
             core.ffi.typeof("void *"),
             core.backend_typeof,
+            core.backend_gc,
         )

@@ -123,10 +123,16 @@ class Allocator(_Base):  # type: ignore[misc]
         return item.pointer, item.size, item.recorded
 
     def _maker(self, cdecl: str | CType) -> tuple[Any, CType]:
-        """For the C half: what makes memory owned by cdata, and its type."""
+        """Return what makes memory owned by cdata, and its type."""
         if self._owner is None:
             return self._types.plain_maker(cdecl, self._zeroed)
         return self._owner.maker(cdecl)
+
+    def _owned(self, cdecl: str | CType) -> tuple[Any, CType, Any, int, int]:
+        """For the C half: also finalizer, bytes, type of what it can make."""
+        if self._owner is None:
+            return (*self._maker(cdecl), None, 0, 0)
+        return self._owner.owned(cdecl)
 
     def _call(
         self,
@@ -289,6 +295,15 @@ class _Owner:
             maker = self._alloc._types.new_allocator(*functions)
             self._makers[number] = maker
         return maker, ctype
+
+    def owned(self, cdecl: str | CType) -> tuple[Any, CType, Any, int, int]:
+        """The maker, the ctype, and what one plain item needs (or None)."""
+        maker, ctype = self.maker(cdecl)
+        number = core.type_id(self._alloc._types.owned(cdecl)[1], "new", "gc")
+        if not cffi_types.is_plain_item(ctype):
+            return maker, ctype, None, 0, number
+        release = core.fast.Owner(number, self._alloc._zeroed).free
+        return maker, ctype, release, core.ffi.sizeof(ctype.item), number
 
     def _functions(self, number: int) -> tuple[Any, Any]:
         zeroed = self._alloc._zeroed

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
-from functools import wraps
+from _thread import RLock  # threading takes 7 ms to load
 
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import _current
@@ -36,13 +35,13 @@ current_number = _base.current_number
 """The number of the scope that an allocation made here belongs to."""
 
 _process_scopes: list[Scope] = []
-_lock = threading.RLock()
+_lock = RLock()
 
 
 def _forked() -> None:
     """In the child of a fork: whoever held the lock is gone."""
     global _lock  # noqa: PLW0603
-    _lock = threading.RLock()
+    _lock = RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -157,6 +156,8 @@ class Scope(_base.ScopeBase, View):  # type: ignore[misc]
         Raises: TypeError for a generator function, whose body would run
             after the scope: open a scope in the body.
         """
+        from functools import wraps
+
         if _code_flags(function) & CO_GENERATORS:
             raise TypeError(
                 "a scope cannot decorate a generator function: its body "

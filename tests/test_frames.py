@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import sys
 import threading
 
@@ -103,6 +104,69 @@ def test_line_within_a_statement() -> None:
     frame = frames_of(pointer)[0]
     assert __file__ == frame.filename
     assert line - 1 <= frame.lineno <= line
+
+
+# A tree of calls: frames of Python, of C between them, of generators.
+def leaf(_steps) -> None:
+    pointer, expected = alloc("int"), true_path(sys._getframe())
+    found = LeakTracker.find(pointer).frames
+    alloc.free(pointer)
+    depth = LeakTracker.stack_depth
+    assert [(f.filename, f.lineno) for f in found] == expected[:depth]
+
+
+def straight(steps) -> None:
+    step(steps)
+
+
+def by_two_lines(steps) -> None:
+    if len(steps) % 2:
+        step(steps)
+    else:
+        step(steps)
+
+
+def through_c(steps) -> None:
+    list(map(step, [steps]))
+
+
+def through_sort(steps) -> None:
+    sorted([1], key=lambda _: step(steps))
+
+
+def through_generator(steps) -> None:
+    def produce():
+        yield step(steps)
+
+    next(produce())
+
+
+def through_exec(steps) -> None:
+    exec("step(steps)", {"step": step, "steps": steps})
+
+
+KINDS = (straight, by_two_lines, through_c, through_sort, through_generator)
+
+
+def step(steps) -> None:
+    kind = steps[0] if steps else leaf
+    kind(steps[1:])
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 7, 16, 64])
+def test_random_call_trees(depth) -> None:
+    """The memo of paths never mistakes one for another."""
+    chosen = random.Random(depth)
+    LeakTracker.enable(stack_depth=depth)
+    for _ in range(300):
+        step(chosen.choices(KINDS, k=chosen.randrange(20)))
+
+
+def test_call_trees_of_mortal_code() -> None:
+    chosen = random.Random(1)
+    LeakTracker.enable(stack_depth=16)
+    for _ in range(300):
+        step(chosen.choices((*KINDS, through_exec), k=8))
 
 
 def test_changed_depth_counts_from_now() -> None:

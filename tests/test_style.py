@@ -28,7 +28,6 @@ each_source = pytest.mark.parametrize("path", C_AND_H, ids=lambda p: p.name)
 LONG_FILES = {
     "_core_api.py": (620, "the one seam: all that touches ffi and lib"),
     "flk_arena.c": (340, "slabs, spans and their check belong together"),
-    "flk_fastalloc.c": (480, "one type object; its half of cffi is static"),
     "flk_fastscope.c": (400, "one type object and its members"),
 }
 

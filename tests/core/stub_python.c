@@ -24,7 +24,8 @@ void stub_set_frames(const stub_code *const *codes, size_t count,
                      int64_t offset) {
     mine.count = count < FRAMES_MAX ? count : FRAMES_MAX;
     for (size_t i = 0; i < mine.count; i++)
-        mine.frames[i] = (flk_raw_frame){codes[i], offset};
+        mine.frames[i] = (flk_raw_frame){codes[i], (int32_t)offset,
+                                         (uint32_t)i};
 }
 
 void stub_set_context(const void *context, uint64_t version) {
@@ -36,9 +37,49 @@ uint64_t stub_walk_count(void) { return atomic_load(&walk_count); }
 uint32_t stub_forked_count(void) { return atomic_load(&forked_count); }
 
 // --- flk_pyframe.h -----------------------------------------------------
-size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max) {
-    size_t count = mine.count < frames_max ? mine.count : frames_max;
-    memcpy(frames, mine.frames, count * sizeof *frames);
+bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
+    (void)reader, (void)is_attached;
+    atomic_fetch_add_explicit(&walk_count, 1, memory_order_relaxed);
+    return true;
+}
+
+void flk_pyframe_end(const flk_frame_reader *reader) { (void)reader; }
+
+static flk_frame_mark mark_at(size_t i) {
+    if (i >= mine.count)
+        return FLK_MARK_END;
+    const flk_raw_frame *frame = &mine.frames[i];
+    if (frame->offset == STUB_MARKLESS)
+        return FLK_MARK_NONE;
+    return ((flk_frame_mark)frame->code << 16) + (uint32_t)frame->offset + 2;
+}
+
+size_t flk_pyframe_collect(const flk_frame_reader *reader,
+                           flk_frame_seen *seen, size_t seen_max) {
+    size_t count = mine.count < seen_max ? mine.count + 1 : seen_max;
+    (void)reader;
+    for (size_t i = 0; i < count; i++)
+        seen[i] = (flk_frame_seen){mark_at(i), NULL};
+    return count;
+}
+
+bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
+                         size_t count) {
+    (void)reader;
+    for (size_t i = 0; i < count; i++)
+        if (seen[i].mark != mark_at(i))
+            return false;
+    return true;
+}
+
+size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
+                        bool *is_lasting) {
+    size_t count = 0;
+    if (is_lasting)
+        *is_lasting = true;
+    for (size_t i = 0; i < mine.count && count < frames_max; i++)
+        if (mine.frames[i].code)
+            frames[count++] = mine.frames[i];
     atomic_fetch_add_explicit(&walk_count, 1, memory_order_relaxed);
     return count;
 }

@@ -15,6 +15,8 @@ typedef struct stub_code {
 } stub_code;
 
 // The frames of this thread from now on, innermost first, each at `offset`.
+// NULL is a shim: in the chain, but no frame.
+#define STUB_MARKLESS 1000  // an offset that has no mark
 void stub_set_frames(const stub_code *const *codes, size_t count,
                      int64_t offset);
 // The context of this thread; NULL: it has no thread state.

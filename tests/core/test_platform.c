@@ -104,7 +104,6 @@ static void test_forgotten_pages_read_zero(void) {
     size_t page = flk_page_bytes();
     char *pages = flk_pages_map(2 * page, page);
     memset(pages, 1, 2 * page);
-    flk_pages_huge(pages, 2 * page);
     flk_pages_forget(pages + page, page);
     CHECK(pages[page - 1] == 1 && is_zero(pages + page, page));
     flk_pages_unmap(pages, 2 * page);

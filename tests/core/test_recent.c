@@ -53,7 +53,7 @@ static void test_nothing_is_held_if_so_told(void) {
     limit(0, 1 << 20);
     flk_free out[8], freed = freed_at(31, 1);
     CHECK(flk_recent_add(1, &freed, out, 8) == 1);
-    CHECK(out[0].address == 31 && out[0].memory == freed.memory);
+    CHECK(out[0].memory == freed.memory);
     CHECK(is_known(31) && !is_held(31));
 }
 

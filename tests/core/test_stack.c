@@ -57,6 +57,92 @@ static void test_deep_stack_is_cut_not_lost(void) {
           FLK_PATH_FRAMES_MAX);
 }
 
+// --- the memo ----------------------------------------------------------
+// What flk_path_now says of these frames is these frames, cut at the depth.
+static void check_path(size_t count, const stub_code *const *codes,
+                       int64_t offset) {
+    uint32_t sites[FLK_PATH_FRAMES_MAX], path = path_of(count, codes, offset);
+    uint32_t found = flk_path_sites(path, sites, FLK_PATH_FRAMES_MAX);
+    uint32_t depth = flk_stack_depth(), next = 0;
+    for (size_t i = 0; i < count && next < depth; i++) {
+        if (!codes[i] || codes[i] == &own)
+            continue;
+        flk_place place;
+        CHECK(next < found && flk_site_place(sites[next++], &place));
+        CHECK(place.line == codes[i]->first_line + offset);
+        CHECK_TEXT(codes[i]->function, place.function);
+    }
+    CHECK(found == next);
+}
+
+static void test_paths_that_differ_far_out(void) {
+    static stub_code callers[300];
+    for (int i = 0; i < 300; i++)
+        callers[i] = (stub_code){"caller", "e.py", 100 + i};
+    flk_set_stack_depth(16);
+    for (int round = 0; round < 3; round++)
+        for (int i = 0; i < 300; i++) {
+            const stub_code *codes[] = {&inner, &inner, &inner, &callers[i]};
+            check_path(4, codes, 7);
+            check_path(4, codes, 7);
+        }
+}
+
+static void test_shims_are_no_frames(void) {
+    const stub_code *codes[] = {NULL, &inner, NULL, NULL, &outer, NULL};
+    const stub_code *plain[] = {&inner, &outer};
+    for (uint32_t depth = 1; depth < 4; depth++) {
+        flk_set_stack_depth(depth);
+        CHECK(path_of(6, codes, 3) == path_of(2, plain, 3));
+        CHECK(path_of(6, codes, 3) == path_of(2, plain, 3));
+        check_path(6, codes, 3);
+        check_path(5, codes, 3);
+    }
+}
+
+static void test_more_marks_than_are_remembered(void) {
+    const stub_code *codes[120];
+    for (int i = 0; i < 120; i++)
+        codes[i] = i % 8 ? NULL : i % 16 ? &inner : &outer;
+    for (uint32_t depth = 8; depth <= FLK_PATH_FRAMES_MAX; depth += 7) {
+        flk_set_stack_depth(depth);
+        for (size_t count = 80; count < 120; count += 3) {
+            check_path(count, codes, 2);
+            check_path(count, codes, 2);
+        }
+    }
+}
+
+static void test_frames_without_a_mark(void) {
+    const stub_code *codes[] = {&inner, &outer}, *other[] = {&outer, &inner};
+    flk_set_stack_depth(16);
+    for (int i = 0; i < 3; i++) {
+        check_path(2, codes, STUB_MARKLESS);
+        check_path(2, other, STUB_MARKLESS);
+    }
+}
+
+// Few codes, so that stacks share their inner frames.
+static void test_random_stacks(void) {
+    const stub_code *pool[] = {&inner, &outer, &own, NULL, &inner};
+    const stub_code *codes[40];
+    uint64_t random = 88172645463325252;
+    for (int i = 0; i < few_or_many(300, 3000, 20000); i++) {
+        random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+        size_t count = random % 24 + 1;
+        size_t own_count = 0;
+        for (size_t j = 0; j < count; j++) {
+            codes[j] = pool[(random >> (j * 2 % 50)) % 5];
+            own_count += codes[j] == &own;
+        }
+        if (own_count > FLK_PATH_OWN_FRAMES_MAX)
+            continue;
+        flk_set_stack_depth((uint32_t)(random >> 60) + 1);
+        check_path(count, codes, random >> 40 & 3);
+    }
+    flk_set_stack_depth(1000);
+}
+
 static void test_no_frames_no_path(void) { CHECK(path_of(0, NULL, 0) == 0); }
 
 static void test_dead_code_is_not_remembered(void) {
@@ -115,6 +201,11 @@ int main(void) {
     RUN(test_own_frames_are_left_out);
     RUN(test_depth_cuts_the_outer_frames);
     RUN(test_deep_stack_is_cut_not_lost);
+    RUN(test_paths_that_differ_far_out);
+    RUN(test_shims_are_no_frames);
+    RUN(test_more_marks_than_are_remembered);
+    RUN(test_frames_without_a_mark);
+    RUN(test_random_stacks);
     RUN(test_no_frames_no_path);
     RUN(test_dead_code_is_not_remembered);
     RUN(test_allocation_has_its_path);
