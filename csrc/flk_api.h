@@ -208,6 +208,28 @@ uint64_t flk_thread_ident_now(uint32_t thread);  // 0 ended
 uint32_t flk_thread_number(void);                // this thread's; 0 unknown
 void flk_reset(uint32_t scope);
 
+// --- hooks --------------------------------------------------------------
+// Records from now on what the loaded objects that `include` names allocate
+// (none: all but those of `exclude`), by path or its last part, with * and ?.
+// 0 done, -1 not: `reason` says why. Attached already: to these instead.
+int flk_hooks_attach(const char *const *include, size_t include_count,
+                     const char *const *exclude, size_t exclude_count,
+                     int with_mappings, char *reason, size_t reason_bytes);
+void flk_hooks_refresh(void);  // objects that were loaded since
+void flk_hooks_detach(void);
+// Forgets what hooks recorded; detached first, or its frees are foreign.
+void flk_hooks_drop(void);
+
+typedef struct flk_hooks_figures {
+    uint64_t attached, paused;        // 0 or 1
+    uint64_t objects, objects_asked;  // loaded; recorded
+    uint64_t definers;                // allocators in the process
+    uint64_t slots, unbound_slots, others_slots, failed_words;
+    uint64_t foreign_frees, mismatched_frees;
+    uint64_t reentered, lost_in_fork, unknown_callers;
+} flk_hooks_figures;
+void flk_hooks_read(flk_hooks_figures *out);
+
 // --- for tests ----------------------------------------------------------
 int flk_check(void);
 uint64_t flk_fail_mapping(uint64_t nth);

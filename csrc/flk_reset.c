@@ -137,6 +137,67 @@ void flk_tracker_reset(uint32_t view) {
     flk_lock_release(&tracker_lock);
 }
 
+// --- dropping ----------------------------------------------------------
+typedef struct drop {
+    bool (*is_dropped)(uint16_t type);
+    uint32_t count;
+    flk_entry entries[64];  // of one shard, to be taken out
+} drop;
+
+static bool is_droppable(const flk_record *record, const drop *d) {
+    return d->is_dropped(record->type) &&
+           !(record->flags & FLK_RECORD_MOVING);
+}
+
+static void leave_books(flk_entry *entry, void *context) {
+    const drop *d = context;
+    flk_record *record = &entry->record;
+    if (!is_droppable(record, d) || !flk_tracker_is_shown(record, false))
+        return;
+    flk_account_forget(record->thread, (uint32_t)record->scope, record->type,
+                       record->size_bytes);
+    record->flags |= FLK_RECORD_FORGOTTEN;
+}
+
+static void note_dropped(flk_entry *entry, void *context) {
+    drop *d = context;
+    if (d->count < sizeof d->entries / sizeof *d->entries &&
+        is_droppable(&entry->record, d) &&
+        !flk_tracker_is_shown(&entry->record, false))
+        d->entries[d->count++] = *entry;
+}
+
+static bool is_same(const flk_record *record, void *context) {
+    return record->sequence == ((const flk_entry *)context)->record.sequence;
+}
+
+// Between the two locks a block may go and its address come back.
+static void take_out(drop *d, uint32_t shard) {
+    do {
+        d->count = 0;
+        flk_registry_visit_shard(shard, note_dropped, d);
+        for (uint32_t i = 0; i < d->count; i++) {
+            flk_entry *e = &d->entries[i];
+            flk_record record;
+            flk_registry_take((flk_layer)e->layer, e->address, is_same, e,
+                              &record);
+        }
+    } while (d->count > 0);
+}
+
+void flk_tracker_drop(bool (*is_dropped)(uint16_t type)) {
+    drop d = {.is_dropped = is_dropped};
+    flk_lock_take(&tracker_lock);
+    flk_threads_lock();
+    flk_registry_lock_all();
+    flk_registry_visit_held(leave_books, &d);
+    flk_registry_unlock_all();
+    flk_threads_unlock();
+    for (uint32_t i = 0; i < FLK_SHARDS; i++)
+        take_out(&d, i);
+    flk_lock_release(&tracker_lock);
+}
+
 // --- check -------------------------------------------------------------
 typedef struct tally {
     uint64_t count, bytes;

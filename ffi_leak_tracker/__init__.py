@@ -10,6 +10,7 @@ from os import environ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ffi_leak_tracker._attach import Attachment as Attachment
     from ffi_leak_tracker.allocators import Allocator as Allocator
     from ffi_leak_tracker.allocators import adaptive_calloc as adaptive_calloc
     from ffi_leak_tracker.allocators import adaptive_malloc as adaptive_malloc
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker.emitters.logging import (
         LoggingEmitter as LoggingEmitter,
     )
+    from ffi_leak_tracker.exceptions import AttachError as AttachError
     from ffi_leak_tracker.exceptions import CorruptionError as CorruptionError
     from ffi_leak_tracker.exceptions import DoubleFreeError as DoubleFreeError
     from ffi_leak_tracker.exceptions import (
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "_attach": "Attachment",
     "allocators": (
         "Allocator adaptive_calloc adaptive_malloc calloc diagnostic_calloc "
         "diagnostic_malloc malloc"
@@ -75,8 +78,8 @@ _HOMES = {
     "emitters.json": "JsonEmitter",
     "emitters.logging": "LoggingEmitter",
     "exceptions": (
-        "CorruptionError DoubleFreeError InvalidFreeError LeakTrackerError "
-        "LeakTrackerException LeaksFoundError MismatchedFreeError "
+        "AttachError CorruptionError DoubleFreeError InvalidFreeError "
+        "LeakTrackerError LeakTrackerException LeaksFoundError MismatchedFreeError "
         "MisuseError MisuseWarning ReportFormatError ReportWriteError"
     ),
     "filters": "LeakFilter",

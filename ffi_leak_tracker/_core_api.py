@@ -96,6 +96,7 @@ enable = lib.flk_enable
 gate_scope = lib.flk_gate_for_scope
 gate_pause = lib.flk_gate_for_pause
 forbid = lib.flk_forbid
+hooks_refresh = lib.flk_hooks_refresh
 is_enabled = lib.flk_is_enabled
 set_stack_depth = lib.flk_set_stack_depth
 stack_depth = lib.flk_stack_depth
@@ -565,10 +566,16 @@ def self_figures() -> dict[str, int]:
     """What the tracker says of itself, by the names of flk_api.h."""
     out = ffi.new("flk_self *")
     lib.flk_self_figures(out)
-    return {name: getattr(out, name) for name, _ in _SELF_FIELDS}
+    hooks = ffi.new("flk_hooks_figures *")
+    lib.flk_hooks_read(hooks)
+    return {
+        **{name: getattr(out, name) for name, _ in _SELF_FIELDS},
+        **{f"hooks_{name}": getattr(hooks, name) for name, _ in _HOOKS_FIELDS},
+    }
 
 
 _SELF_FIELDS = ffi.typeof("flk_self").fields
+_HOOKS_FIELDS = ffi.typeof("flk_hooks_figures").fields
 
 
 # --- C functions --------------------------------------------------------

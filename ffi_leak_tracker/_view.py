@@ -87,6 +87,7 @@ class View:
     def _taken(
         self, since: int, filter: FilterLike, inherited: bool
     ) -> Snapshot:
+        core.hooks_refresh()  # what was loaded since
         found = core.blocks(self.number, since, inherited)
         everything = Snapshot(
             found,
@@ -218,6 +219,9 @@ _TRUTHS = (
     ("interior_frees", "free", "of an address inside a block"),
     ("mismatched_frees", "free", "by the wrong release"),
     ("damages", "block", "written to outside its bounds or after its free"),
+    ("hooks_failed_words", "function pointer", "not to be hooked"),
+    ("hooks_reentered", "event", "of a signal handler inside the tracker"),
+    ("hooks_lost_in_fork", "event", "during a fork not recorded"),
 )
 
 

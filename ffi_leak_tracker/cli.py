@@ -124,6 +124,20 @@ FFI_LEAK_TRACKER=on in their environment.
             help="end with status 1 if the program leaked (it is the default)",
         )
         add(
+            "--native",
+            action="store_true",
+            help="record what native code allocates by itself, too, in all "
+            "libraries but the interpreter's",
+        )
+        add(
+            "--library",
+            action="append",
+            default=[],
+            metavar="PATTERN",
+            help="the same in the libraries of this path, or name with * and "
+            "? (may be given more than once)",
+        )
+        add(
             "--owned",
             action="store_true",
             help="count memory whose Python owners (ffi.new) still live",
@@ -145,7 +159,7 @@ FFI_LEAK_TRACKER=on in their environment.
         parent = os.getpid()
         try:
             program.check()
-            scope = _start(options.depth)
+            scope = _start(options)
             status = program.run()
         except ProgramError as error:
             raise CommandError(str(error)) from None
@@ -233,15 +247,17 @@ def load_demo() -> dict[str, Any]:
     return names
 
 
-def _start(depth: int | None) -> Scope:
+def _start(options: argparse.Namespace) -> Scope:
     """Track the whole process from now on."""
     import atexit
 
     from ffi_leak_tracker import LeakTracker, _at_import, _settings
     from ffi_leak_tracker import _core_api as core
 
-    LeakTracker.enable(stack_depth=depth)
+    LeakTracker.enable(stack_depth=options.depth)
     _check_tracking()
+    if options.native or options.library:
+        _attach(options)
     core.hide_callers()
     if _settings.is_release:
         print(
@@ -253,6 +269,17 @@ def _start(depth: int | None) -> Scope:
     scope = LeakTracker.scope(where="process")
     scope.__enter__()
     return scope
+
+
+def _attach(options: argparse.Namespace) -> None:
+    """Record what libraries allocate; not ended, so that all is reported."""
+    from ffi_leak_tracker import LeakTracker
+    from ffi_leak_tracker.exceptions import AttachError
+
+    try:
+        LeakTracker.attach(None if options.native else options.library)
+    except AttachError as error:
+        raise CommandError(str(error)) from None
 
 
 def _check_tracking() -> None:

@@ -48,6 +48,10 @@ class ReportWriteError(LeakTrackerError, OSError):
     """A report could not be written; nothing was lost but the file."""
 
 
+class AttachError(LeakTrackerError, RuntimeError):
+    """Hooks cannot be had here; the message says why. Nothing was changed."""
+
+
 class MisuseWarning(RuntimeWarning):
     """A misuse of native memory under the policy ``misuse="warn"``."""
 

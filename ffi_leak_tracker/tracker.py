@@ -15,13 +15,15 @@ from ffi_leak_tracker.scopes import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from types import TracebackType
     from typing import Any, TypeVar
 
+    from ffi_leak_tracker._attach import Attachment
+    from ffi_leak_tracker._libraries import Library
     from ffi_leak_tracker.exceptions import MisuseError
     from ffi_leak_tracker.filters import FilterLike, LeakFilter
-    from ffi_leak_tracker.records import Allocation, Stats
+    from ffi_leak_tracker.records import Allocation, Snapshot, Stats
 
     Pointer = TypeVar("Pointer")
     Result = TypeVar("Result")
@@ -164,6 +166,61 @@ class LeakTrackerType(View):
     def stack_depth(self) -> int:
         """Python frames recorded for each block."""
         return int(core.stack_depth())
+
+    # --- hooks ----------------------------------------------------------
+    def attach(
+        self,
+        libraries: Iterable[Library] | None = None,
+        *,
+        exclude: Iterable[Library] = (),
+        include_python: bool = False,
+        mappings: bool = False,
+        stack_depth: int | None = None,
+    ) -> Attachment:
+        """Record what native code allocates by itself, from now on.
+
+        The running process is changed, nothing else: the function pointers
+        of loaded libraries lead to us until ``detach()``. Frees are seen
+        whoever makes them, allocations where asked for. Works with scopes:
+        a block belongs to the scope of the thread when that is certain.
+
+        Args:
+            libraries: what to record: modules (with what they are linked
+                to), the ``lib`` of a cffi module, paths, or patterns with
+                ``*`` and ``?`` for a path or its last part. None: everything
+                but the interpreter, cffi, the C library's own and our own.
+            exclude: what not to record, named as above.
+            include_python: with None, also what the interpreter and cffi
+                allocate.
+            mappings: ``mmap``, ``munmap``, ``mremap`` as well.
+            stack_depth: as for ``enable``.
+
+        Returns: what ends it, by ``detach()`` or as a context manager.
+            Attachments stack.
+
+        Raises: AttachError where hooks cannot be had (not Linux, a static C
+            library, under AddressSanitizer or ThreadSanitizer); TypeError,
+            ValueError for libraries that are none.
+
+        Cost: some milliseconds; then an event for each malloc and free of
+            what is recorded, a lookup for each other free.
+        """
+        from ffi_leak_tracker import _attach
+
+        wanted = _attach.Attachment(
+            libraries, exclude, include_python, mappings
+        )
+        self._configure(stack_depth, None, None, None, None)
+        return _attach.attach(wanted)
+
+    #: The same, to be read as ``with LeakTracker.attached(...)``.
+    attached = attach
+
+    def detach(self) -> Snapshot:
+        """End all attachments; return what hooks recorded and still lives."""
+        from ffi_leak_tracker import _attach
+
+        return _attach.detach_all()
 
     # --- the view -------------------------------------------------------
     @property

@@ -1,0 +1,148 @@
+"""Attaching: what libraries allocate behind Python's back, while running."""
+
+from __future__ import annotations
+
+from _thread import RLock
+
+from ffi_leak_tracker import _core_api as core
+from ffi_leak_tracker import _core_hooks as hooks
+from ffi_leak_tracker import _libraries, _settings
+from ffi_leak_tracker._view import View
+from ffi_leak_tracker.exceptions import AttachError
+from ffi_leak_tracker.filters import LeakFilter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from ffi_leak_tracker._libraries import Library
+    from ffi_leak_tracker.records import Allocation, Snapshot
+
+_lock = RLock()
+#: The attachments that are on, oldest first.
+_active: list[Attachment] = []
+
+
+class _Process(View):
+    """The whole process, whatever scope is open."""
+
+    @property
+    def number(self) -> int:
+        return core.PROCESS
+
+
+class Attachment:
+    """What ``LeakTracker.attach`` returns; ``detach()`` or ``with`` ends it.
+
+    Attachments stack: what any of them asks for is recorded. When the last
+    one ends, every function pointer that is still ours is put back, and the
+    blocks that were recorded are forgotten, since nobody would see their end.
+    """
+
+    def __init__(
+        self,
+        libraries: Iterable[Library] | None,
+        exclude: Iterable[Library],
+        include_python: bool,
+        mappings: bool,
+    ) -> None:
+        self.is_all = libraries is None
+        self.include = _libraries.patterns_of(libraries or ())
+        self.exclude = _libraries.patterns_of(exclude)
+        if self.is_all and not include_python:
+            self.exclude += _libraries.python_patterns()
+        self.mappings = bool(mappings)
+
+    @property
+    def attached(self) -> bool:
+        """Is it on?"""
+        return self in _active
+
+    def detach(self) -> Snapshot:
+        """End it; return the blocks that hooks recorded and that still live.
+
+        Once is enough. Of the whole process, whatever scope is open.
+        """
+        with _lock:
+            found = recorded()
+            if self in _active:
+                _active.remove(self)
+                _apply()
+        return found
+
+    def __enter__(self) -> Attachment:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.detach()
+
+    def __repr__(self) -> str:
+        what = "all" if self.is_all else ", ".join(self.include)
+        return f"<Attachment to {what}, {'on' if self.attached else 'off'}>"
+
+
+def attach(attachment: Attachment) -> Attachment:
+    """Begin; see ``LeakTracker.attach``."""
+    if _settings.mode == "off":
+        return attachment
+    with _lock:
+        _active.append(attachment)
+        try:
+            _apply()
+        except BaseException:
+            _active.remove(attachment)
+            raise
+    return attachment
+
+
+def detach_all() -> Snapshot:
+    """End all; see ``LeakTracker.detach``."""
+    with _lock:
+        found = recorded()
+        _active.clear()
+        _apply()
+    return found
+
+
+def recorded() -> Snapshot:
+    """Return the live blocks that hooks recorded, of the whole process."""
+    return _Process().snapshot(
+        filter=LeakFilter.ignore_if(_is_ours, "made by our allocators")
+    )
+
+
+def _is_ours(block: Allocation) -> bool:
+    return block.kind != "hook"
+
+
+def _apply() -> None:
+    """Attach to what the active ones ask for in all; none: put all back."""
+    if not _active:
+        hooks.detach()
+        hooks.drop()
+        return
+    include, exclude = _wanted()
+    mappings = any(one.mappings for one in _active)
+    reason = hooks.attach(include, exclude, mappings)
+    if reason is not None:
+        raise AttachError(f"cannot attach: {reason}")
+
+
+def _wanted() -> tuple[list[str], list[str]]:
+    named = [name for one in _active for name in one.include]
+    wide = [one for one in _active if one.is_all]
+    if not wide:
+        hidden = [name for one in _active for name in one.exclude]
+        return named, [name for name in hidden if name not in named]
+    hidden = [
+        name
+        for name in wide[0].exclude
+        if all(name in one.exclude for one in wide) and name not in named
+    ]
+    return [], hidden
