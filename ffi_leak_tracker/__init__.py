@@ -79,8 +79,9 @@ _HOMES = {
     "emitters.logging": "LoggingEmitter",
     "exceptions": (
         "AttachError CorruptionError DoubleFreeError InvalidFreeError "
-        "LeakTrackerError LeakTrackerException LeaksFoundError MismatchedFreeError "
-        "MisuseError MisuseWarning ReportFormatError ReportWriteError"
+        "LeakTrackerError LeakTrackerException LeaksFoundError "
+        "MismatchedFreeError MisuseError MisuseWarning ReportFormatError "
+        "ReportWriteError"
     ),
     "filters": "LeakFilter",
     "records": "Allocation Frame Group NativeFrame Snapshot Stats",

@@ -49,3 +49,13 @@ mode = _read_mode()
 depth = _read_depth()
 report = os.environ.get("FFI_LEAK_TRACKER_REPORT")
 is_release = mode in {"off", "release"} or not __debug__
+
+
+def check_range(name: str, value: int | None, maximum: int) -> None:
+    """Raise TypeError or ValueError unless it is None or 0 to maximum."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if not 0 <= value <= maximum:
+        raise ValueError(f"{name} must be 0 to {maximum}, but is {value}")

@@ -105,23 +105,23 @@ FFI_LEAK_TRACKER=on in their environment.
         what = parser.add_mutually_exclusive_group()
         what.add_argument("-m", action="store_true", help="run a module")
         what.add_argument("-c", action="store_true", help="run program text")
+        self._add_recording(parser)
+        self._add_reporting(parser)
+        add(
+            "program",
+            nargs=argparse.REMAINDER,
+            metavar="script.py",
+            help="a script, or a directory or zip file with a __main__.py, "
+            "and its arguments",
+        )
+
+    def _add_recording(self, parser: argparse.ArgumentParser) -> None:
+        add = parser.add_argument
         add(
             "--depth",
             metavar="N",
             type=_depth,
             help="Python frames recorded for each block, 0 to 64 (16)",
-        )
-        add("--json", metavar="FILE", help="write the report as JSON, too")
-        add(
-            "--report",
-            metavar="FILE",
-            help="write the report to a file, not to the standard error",
-        )
-        add(
-            "--fail-on-leaks",
-            action=argparse.BooleanOptionalAction,
-            default=True,
-            help="end with status 1 if the program leaked (it is the default)",
         )
         add(
             "--native",
@@ -137,17 +137,25 @@ FFI_LEAK_TRACKER=on in their environment.
             help="the same in the libraries of this path, or name with * and "
             "? (may be given more than once)",
         )
+
+    def _add_reporting(self, parser: argparse.ArgumentParser) -> None:
+        add = parser.add_argument
+        add("--json", metavar="FILE", help="write the report as JSON, too")
+        add(
+            "--report",
+            metavar="FILE",
+            help="write the report to a file, not to the standard error",
+        )
+        add(
+            "--fail-on-leaks",
+            action=argparse.BooleanOptionalAction,
+            default=True,
+            help="end with status 1 if the program leaked (it is the default)",
+        )
         add(
             "--owned",
             action="store_true",
             help="count memory whose Python owners (ffi.new) still live",
-        )
-        add(
-            "program",
-            nargs=argparse.REMAINDER,
-            metavar="script.py",
-            help="a script, or a directory or zip file with a __main__.py, "
-            "and its arguments",
         )
 
     def __call__(self, options: argparse.Namespace) -> int:

@@ -6,6 +6,8 @@ import time
 
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import _misuse, _settings, _view
+from ffi_leak_tracker._attaching import Attaching
+from ffi_leak_tracker._settings import check_range
 from ffi_leak_tracker._view import Checkpoint, View
 from ffi_leak_tracker.scopes import (
     Scope,
@@ -15,15 +17,13 @@ from ffi_leak_tracker.scopes import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
     from typing import Any, TypeVar
 
-    from ffi_leak_tracker._attach import Attachment
-    from ffi_leak_tracker._libraries import Library
     from ffi_leak_tracker.exceptions import MisuseError
     from ffi_leak_tracker.filters import FilterLike, LeakFilter
-    from ffi_leak_tracker.records import Allocation, Snapshot, Stats
+    from ffi_leak_tracker.records import Allocation, Stats
 
     Pointer = TypeVar("Pointer")
     Result = TypeVar("Result")
@@ -56,7 +56,7 @@ class Pause:
         self.resume()
 
 
-class LeakTrackerType(View):
+class LeakTrackerType(Attaching, View):
     """The type of ``LeakTracker``, the one tracker of the process.
 
     Inside a scope its reports show that scope, outside the whole process,
@@ -118,9 +118,9 @@ class LeakTrackerType(View):
         poison: bool | None,
         guard: int | None,
     ) -> None:
-        _check_range("stack_depth", stack_depth, core.STACK_DEPTH_MAX)
-        _check_range("quarantine", quarantine, 1024)
-        _check_range("guard", guard, 4096)
+        check_range("stack_depth", stack_depth, core.STACK_DEPTH_MAX)
+        check_range("quarantine", quarantine, 1024)
+        check_range("guard", guard, 4096)
         if misuse is not None:
             _misuse.set_policy(misuse)
         if guard is not None and not core.configure_guard(guard):
@@ -166,61 +166,6 @@ class LeakTrackerType(View):
     def stack_depth(self) -> int:
         """Python frames recorded for each block."""
         return int(core.stack_depth())
-
-    # --- hooks ----------------------------------------------------------
-    def attach(
-        self,
-        libraries: Iterable[Library] | None = None,
-        *,
-        exclude: Iterable[Library] = (),
-        include_python: bool = False,
-        mappings: bool = False,
-        stack_depth: int | None = None,
-    ) -> Attachment:
-        """Record what native code allocates by itself, from now on.
-
-        The running process is changed, nothing else: the function pointers
-        of loaded libraries lead to us until ``detach()``. Frees are seen
-        whoever makes them, allocations where asked for. Works with scopes:
-        a block belongs to the scope of the thread when that is certain.
-
-        Args:
-            libraries: what to record: modules (with what they are linked
-                to), the ``lib`` of a cffi module, paths, or patterns with
-                ``*`` and ``?`` for a path or its last part. None: everything
-                but the interpreter, cffi, the C library's own and our own.
-            exclude: what not to record, named as above.
-            include_python: with None, also what the interpreter and cffi
-                allocate.
-            mappings: ``mmap``, ``munmap``, ``mremap`` as well.
-            stack_depth: as for ``enable``.
-
-        Returns: what ends it, by ``detach()`` or as a context manager.
-            Attachments stack.
-
-        Raises: AttachError where hooks cannot be had (not Linux, a static C
-            library, under AddressSanitizer or ThreadSanitizer); TypeError,
-            ValueError for libraries that are none.
-
-        Cost: some milliseconds; then an event for each malloc and free of
-            what is recorded, a lookup for each other free.
-        """
-        from ffi_leak_tracker import _attach
-
-        wanted = _attach.Attachment(
-            libraries, exclude, include_python, mappings
-        )
-        self._configure(stack_depth, None, None, None, None)
-        return _attach.attach(wanted)
-
-    #: The same, to be read as ``with LeakTracker.attached(...)``.
-    attached = attach
-
-    def detach(self) -> Snapshot:
-        """End all attachments; return what hooks recorded and still lives."""
-        from ffi_leak_tracker import _attach
-
-        return _attach.detach_all()
 
     # --- the view -------------------------------------------------------
     @property
@@ -332,7 +277,7 @@ class LeakTrackerType(View):
         number = _layer(layer)
         name, known_size = _type_and_size(pointer)
         total = known_size if size is None else size
-        _check_range("size", total, core.SIZE_MAX)
+        check_range("size", total, core.SIZE_MAX)
         if address and self.enabled:
             from ffi_leak_tracker.scopes import current_number
 
@@ -405,15 +350,6 @@ async def _await_in(
 ) -> Result:
     async with scope:
         return await function()
-
-
-def _check_range(name: str, value: int | None, maximum: int) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if not 0 <= value <= maximum:
-        raise ValueError(f"{name} must be 0 to {maximum}, but is {value}")
 
 
 def _layer(name: str) -> int:

@@ -1,0 +1,48 @@
+// flk_apihooks.c - the part of flk_api.h that is about hooks.                SPDX-License-Identifier: MIT
+#include <string.h>
+
+#include "flk.h"
+#include "flk_attach.h"
+#include "flk_gate.h"
+#include "flk_names.h"
+#include "flk_tracker.h"
+
+int flk_hooks_attach(const char *const *include, size_t include_count,
+                     const char *const *exclude, size_t exclude_count,
+                     int with_mappings, char *reason, size_t reason_bytes) {
+    flk_attach_options options = {include, include_count, exclude,
+                                  exclude_count, with_mappings};
+    if (flk_attach_begin(&options, reason, reason_bytes) < 0)
+        return -1;
+    flk_attach_pause(flk_gate_pauses() > 0);
+    return 0;
+}
+
+void flk_hooks_refresh(void) { flk_attach_refresh(); }
+void flk_hooks_detach(void) { flk_attach_end(); }
+
+static bool is_of_hooks(uint16_t type) {
+    return strcmp(flk_names_at(type)->kind, "hook") == 0;
+}
+
+void flk_hooks_drop(void) { flk_tracker_drop(is_of_hooks); }
+
+void flk_hooks_read(flk_hooks_figures *out) {
+    flk_attach_figures f;
+    flk_attach_read(&f);
+    *out = (flk_hooks_figures){
+        .attached = f.attached,
+        .paused = f.paused,
+        .objects = f.objects,
+        .objects_asked = f.objects_asked,
+        .definers = f.definers,
+        .slots = f.slots,
+        .unbound_slots = f.unbound_slots,
+        .others_slots = f.others_slots,
+        .failed_words = f.failed_words,
+        .foreign_frees = f.foreign_frees,
+        .mismatched_frees = f.mismatched_frees,
+        .reentered = f.reentered,
+        .lost_in_fork = f.lost_in_fork,
+        .unknown_callers = f.unknown_callers};
+}
