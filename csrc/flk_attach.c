@@ -66,7 +66,7 @@ static bool begin_held(const flk_attach_options *o, const char **reason) {
     if (flk_definers_default(FLK_FN_MALLOC) < 0)
         *reason = "no loaded object exports malloc (static C library?)";
     else if (!has_room)
-        *reason = "more than 4 loaded objects define an allocator";
+        *reason = "more than 4 loaded objects define malloc";
     if (*reason)
         return false;
     attach.is_attached = true;

@@ -234,6 +234,29 @@ static void test_looked_up_functions_are_hooked(void) {
     dlclose(c);
 }
 
+// A library that keeps malloc and free in variables, if it is installed.
+static void check_libxml2(void) {
+    void *xml = dlopen("libxml2.so.2", RTLD_NOW);
+    if (!xml)
+        return;
+    flk_attach_refresh();
+    uint64_t live = live_in(0);
+    uintptr_t tree = CALL(xml, "xmlParseMemory")("<a><b>t</b></a>", 15);
+    CHECK(tree && live_in(0) > live + 3);
+    CALL(xml, "xmlFreeDoc")(tree);
+    CALL(xml, "xmlCleanupParser")();
+    CHECK(live_in(0) == live);
+}
+
+static void test_libxml2_is_balanced(void) {
+    attach_to("libxml2.so*");
+    check_libxml2();  // attached before it is loaded
+    flk_attach_end();
+    attach_to("libxml2.so*");
+    check_libxml2();  // and after
+    flk_attach_end();
+}
+
 static void test_reasons_are_told(void) {
     static char long_one[70000];
     memset(long_one, 'x', sizeof long_one - 1);
@@ -284,6 +307,7 @@ int main(void) {
     RUN(test_choice_may_change_while_attached);
     RUN(test_whole_process_is_all_but_libc);
     RUN(test_looked_up_functions_are_hooked);
+    RUN(test_libxml2_is_balanced);
     RUN(test_reasons_are_told);
     RUN(test_everything_is_sound);
     return DONE();
