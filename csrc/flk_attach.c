@@ -25,6 +25,7 @@ static int refuse(char *reason, size_t reason_bytes, const char *text) {
 #include "flk_definers.h"
 #include "flk_hook.h"
 #include "flk_loader.h"
+#include "flk_newcomers.h"
 #include "flk_rounds.h"
 #include "flk_tracker.h"
 
@@ -88,6 +89,7 @@ int flk_attach_begin(const flk_attach_options *options, char *reason,
         return refuse(reason, reason_bytes, against);
     flk_at_fork(before_fork, after_fork, after_fork);
     flk_loader_keep_us();
+    flk_newcomers_start();
     flk_loader_look_up(addresses);
     flk_lock_take(&attach.lock);
     take_look_ups(addresses);

@@ -198,6 +198,39 @@ static void test_frees_of_a_later_library_need_no_refresh(void) {
     dlclose(early);
 }
 
+// By its return address, where the C library can tell without a lock.
+static void test_later_library_is_seen_before_a_refresh(void) {
+    static const char text[] =
+        "#include <stdlib.h>\nvoid *early;\n"
+        "__attribute__((constructor)) static void at_load(void)\n"
+        "{ early = malloc(73); if (!early) abort(); }\n"
+        "void *first(void) { return early; }\n"
+        "void *take(size_t n) { void *p = malloc(n); if (!p) abort();\n"
+        "  return p; }\n"
+        "void give(void *p) { free(p); }\n";
+    if (!dlsym(RTLD_DEFAULT, "_dl_find_object"))
+        return;
+    char path[400];
+    strcpy(path, library("other", text, "-Wl,-z,now"));
+    const char *asked_for = library("newcomer", text, "-Wl,-z,now");
+    attach_to("libnewcomer.so");
+    void *other = opened(path, RTLD_NOW);
+    CHECK(!is_live(CALL(other, "first")()));
+    void *newcomer = opened(asked_for, RTLD_NOW);
+    uintptr_t p = CALL(newcomer, "take")(74);
+    CHECK(size_at(CALL(newcomer, "first")()) == 73 && size_at(p) == 74);
+    flk_attach_refresh();
+    uintptr_t q = CALL(newcomer, "take")(75);
+    CHECK(size_at(q) == 75);
+    CALL(newcomer, "give")(p);
+    CALL(newcomer, "give")(q);
+    CALL(newcomer, "give")(CALL(newcomer, "first")());
+    CHECK(live_in(0) == 0);
+    flk_attach_end();
+    dlclose(newcomer);
+    dlclose(other);
+}
+
 static void test_unloaded_and_loaded_again(void) {
     char path[400];
     strcpy(path, library("again", source, ""));
@@ -325,6 +358,7 @@ int main(void) {
     RUN(test_changes_of_others_are_left_alone);
     RUN(test_library_loaded_after_attach);
     RUN(test_frees_of_a_later_library_need_no_refresh);
+    RUN(test_later_library_is_seen_before_a_refresh);
     RUN(test_unloaded_and_loaded_again);
     RUN(test_refresh_does_nothing_without_news);
     RUN(test_cycles_leak_nothing);
