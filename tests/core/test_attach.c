@@ -171,6 +171,21 @@ static void test_pause_honours_frees_only(void) {
     flk_attach_end();
 }
 
+static void test_records_are_dropped_after_the_end(void) {
+    uintptr_t blocks[500];
+    CHECK(flk_attach_drop() == 0);
+    attach_to("liba.so");
+    for (int i = 0; i < 500; i++)
+        blocks[i] = CALL(a, "take")(i + 1);
+    flk_attach_end();
+    track(0x1000, 8);
+    CHECK(live_in(0) == 501 && flk_attach_drop() == 500);
+    CHECK(live_in(0) == 1 && flk_check());
+    CHECK(flk_untrack(0x1000, FLK_IN_HANDLE, NULL));
+    for (int i = 0; i < 500; i++)
+        CALL(b, "give")(blocks[i]);
+}
+
 static void test_detached_hooks_pass_on(void) {
     attach_to(NULL);
     void *(*kept)(size_t) = function_of(RTLD_DEFAULT, "malloc");
@@ -342,6 +357,7 @@ int main(void) {
     RUN(test_libc_returns_on_behalf);
     RUN(test_private_blocks_of_libc_are_silent);
     RUN(test_pause_honours_frees_only);
+    RUN(test_records_are_dropped_after_the_end);
     RUN(test_detached_hooks_pass_on);
     RUN(test_choice_may_change_while_attached);
     RUN(test_whole_process_is_all_but_libc);
