@@ -25,6 +25,7 @@ static int refuse(char *reason, size_t reason_bytes, const char *text) {
 #include "flk_definers.h"
 #include "flk_hook.h"
 #include "flk_loader.h"
+#include "flk_newcomers.h"
 #include "flk_rounds.h"
 #include "flk_tracker.h"
 
@@ -65,8 +66,8 @@ static bool begin_held(const flk_attach_options *o, const char **reason) {
     bool has_room = flk_rounds_collect();
     if (flk_definers_default(FLK_FN_MALLOC) < 0)
         *reason = "no loaded object exports malloc (static C library?)";
-    else if (!has_room)
-        *reason = "more than 4 loaded objects define an allocator";
+    else if (!has_room && !attach.is_attached)
+        *reason = "more than 4 loaded objects define malloc";
     if (*reason)
         return false;
     attach.is_attached = true;
@@ -88,6 +89,7 @@ int flk_attach_begin(const flk_attach_options *options, char *reason,
         return refuse(reason, reason_bytes, against);
     flk_at_fork(before_fork, after_fork, after_fork);
     flk_loader_keep_us();
+    flk_newcomers_start();
     flk_loader_look_up(addresses);
     flk_lock_take(&attach.lock);
     take_look_ups(addresses);
@@ -163,4 +165,5 @@ void flk_attach_read(flk_attach_figures *out) {
     *out = (flk_attach_figures){.attached = 0};
 }
 void flk_attach_clear_counts(void) {}
+uint64_t flk_attach_drop(void) { return 0; }
 #endif

@@ -34,6 +34,10 @@ void flk_attach_refresh(void);
 void flk_attach_pause(int is_paused);
 // Every word that is still ours holds its own function again. Records stay.
 void flk_attach_end(void);
+// After end, when the snapshot was taken: drops the records that hooks made,
+// because frees of their blocks are not seen any more. They count as freed.
+// Returns how many. O(records).
+uint64_t flk_attach_drop(void);
 
 typedef struct flk_attach_figures {
     uint64_t attached, paused;          // 0 or 1

@@ -46,7 +46,13 @@ static flk_caller search(uintptr_t address) {
                : FLK_CALLER_OTHER;
 }
 
-flk_caller flk_callers_find(uintptr_t address) {
+static _Atomic(flk_caller (*)(uintptr_t)) find_newcomer;
+
+void flk_callers_set_newcomers(flk_caller (*find)(uintptr_t)) {
+    atomic_store(&find_newcomer, find);
+}
+
+static flk_caller find_in_table(uintptr_t address) {
     for (int i = 0; i < TRIES; i++) {
         unsigned before = atomic_load_explicit(&callers.version,
                                                memory_order_acquire);
@@ -58,6 +64,12 @@ flk_caller flk_callers_find(uintptr_t address) {
             return found;
     }
     return FLK_CALLER_UNKNOWN;
+}
+
+flk_caller flk_callers_find(uintptr_t address) {
+    flk_caller found = find_in_table(address);
+    flk_caller (*ask)(uintptr_t) = atomic_load(&find_newcomer);
+    return found == FLK_CALLER_UNKNOWN && ask ? ask(address) : found;
 }
 
 void flk_callers_begin(void) { callers.next_count = 0; }

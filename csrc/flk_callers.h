@@ -17,6 +17,9 @@ typedef enum flk_caller {
 } flk_caller;
 
 flk_caller flk_callers_find(uintptr_t address);
+// Tells of addresses in no range of the table: objects that came since, as
+// the loader knows them. NULL (at first): nobody does.
+void flk_callers_set_newcomers(flk_caller (*find)(uintptr_t address));
 // Replaces the table: begin, add in any order, end.
 void flk_callers_begin(void);
 void flk_callers_add(uintptr_t begin, uintptr_t end, bool is_asked);

@@ -2,7 +2,7 @@
 // Keeps:   a copy of the patterns: `*` any text, `?` any character, matched with the path of an object and with its
 //          last part.
 // Cost:    O(patterns x length) an object. No lock, no allocation.
-// Callers: under FLK_RANK_ATTACH.
+// Callers: set: under FLK_RANK_ATTACH. The others: any thread.
 // Fails:   longer than FLK_PATTERNS_BYTES_MAX in all: set says false and nothing changes.
 #ifndef FLK_CHOICE_H
 #define FLK_CHOICE_H

@@ -97,9 +97,12 @@ static void note_canonical(const flk_elf_export *one, void *context) {
 }
 
 // --- places ------------------------------------------------------------
-static bool is_definer(const flk_elf *elf) {
-    return flk_elf_defines(elf, "malloc") || flk_elf_defines(elf, "free") ||
-           flk_elf_defines(elf, "_Znwm") || flk_elf_defines(elf, "_ZdlPv");
+static bool defines(const flk_elf *elf, bool of_malloc) {
+    bool plain = flk_elf_defines(elf, "malloc") ||
+                 flk_elf_defines(elf, "free");
+    return of_malloc ? plain
+                     : !plain && (flk_elf_defines(elf, "_Znwm") ||
+                                  flk_elf_defines(elf, "_ZdlPv"));
 }
 
 int flk_definers_of(const flk_elf *elf) {
@@ -130,11 +133,11 @@ void flk_definers_begin(void) {
         definers.all[i].is_seen = false;
 }
 
-int flk_definers_see(const flk_elf *elf) {
+int flk_definers_see(const flk_elf *elf, bool of_malloc) {
     if (definers.seen_count == 0)  // the program; no other has any
         flk_elf_each_export(elf, note_canonical, (void *)elf);
     uint32_t order = ++definers.seen_count;
-    if (!is_definer(elf))
+    if (!defines(elf, of_malloc))
         return FLK_DEFINER_NONE;
     int place = place_for(elf);
     if (place < 0)

@@ -14,10 +14,12 @@
 #ifdef FLK_HAS_ELF
 enum { FLK_DEFINER_NONE = -1, FLK_DEFINER_NO_ROOM = -2 };
 
-// A round: begin, see every object in the order of loading, end.
+// A round: begin, see every object in the order of loading for definers of
+// malloc, then again for those that define operators new and delete only,
+// end. The latter can be done without: their own malloc calls are seen.
 void flk_definers_begin(void);
 // The definer this object is; its functions are known from then on.
-int flk_definers_see(const flk_elf *elf);
+int flk_definers_see(const flk_elf *elf, bool of_malloc);
 void flk_definers_end(void);
 int flk_definers_of(const flk_elf *elf);
 uint32_t flk_definers_count(void);

@@ -19,6 +19,8 @@
 #ifdef FLK_HAS_ELF
 #include "flk_family.h"
 
+// How reports name the way their blocks were made.
+#define FLK_HOOK_KIND "hook"
 enum { FLK_DEFINERS_MAX = 4 };  // allocators in one process
 
 #define FLK_FAMILY_ID(x_, id, symbol, text, shape, sizes, release) FLK_FN_##id,

@@ -81,7 +81,7 @@ FLK_NOINLINE void flk_lock_contended(flk_lock *lock) {
 
 #ifdef FLK_DEBUG
 // How many locks of each rank this thread holds.
-static _Thread_local uint16_t held[FLK_RANK_ARENA + 1];
+static FLK_TLS uint16_t held[FLK_RANK_ARENA + 1];
 
 void flk_lock_note(const flk_lock *lock) {
     FLK_ASSERT(lock->rank > FLK_RANK_NONE && lock->rank <= FLK_RANK_ARENA);

@@ -56,7 +56,21 @@ static bool is_asked(const flk_elf *elf, const struct dl_phdr_info *info) {
 }
 
 // --- rounds ------------------------------------------------------------
-// First: who defines allocators, and whose code lies where.
+// First: who defines allocators. Libraries with a C++ runtime of their own
+// may be many: there need not be room for all of those.
+static int see_definer(struct dl_phdr_info *info, size_t size,
+                       void *of_malloc) {
+    (void)size;
+    flk_elf elf;
+    if (!open_object(&elf, info) || is_loader(&elf))
+        return 0;
+    int definer = flk_definers_see(&elf, *(bool *)of_malloc);
+    rounds.has_no_room |= definer == FLK_DEFINER_NO_ROOM &&
+                          *(bool *)of_malloc;
+    return 0;
+}
+
+// And whose code lies where, and who is asked for.
 static int collect(struct dl_phdr_info *info, size_t size, void *unused) {
     (void)size;
     (void)unused;
@@ -67,11 +81,8 @@ static int collect(struct dl_phdr_info *info, size_t size, void *unused) {
     rounds.subs = info->dlpi_subs;
     if (!open_object(&elf, info))
         return 0;
-    bool is_alone = is_left_alone(&elf);
-    int definer = is_loader(&elf) ? FLK_DEFINER_NONE
-                                  : flk_definers_see(&elf);
-    rounds.has_no_room |= definer == FLK_DEFINER_NO_ROOM;
-    bool asked = !is_alone && is_asked(&elf, info);
+    bool asked = !is_left_alone(&elf) && is_asked(&elf, info);
+    int definer = flk_definers_of(&elf);
     if (definer >= 0)
         flk_hook_ask_definer((unsigned)definer, asked);
     flk_callers_add(elf.whole.begin, elf.whole.end, asked);
@@ -126,10 +137,13 @@ static int patch_slots(struct dl_phdr_info *info, size_t size,
 bool flk_rounds_collect(void) {
     rounds.figures.objects = rounds.figures.objects_asked = 0;
     rounds.has_no_room = false;
-    flk_callers_begin();
+    bool yes = true, no = false;
     flk_definers_begin();
-    dl_iterate_phdr(collect, NULL);
+    dl_iterate_phdr(see_definer, &yes);
+    dl_iterate_phdr(see_definer, &no);
     flk_definers_end();
+    flk_callers_begin();
+    dl_iterate_phdr(collect, NULL);
     flk_callers_end();
     rounds.figures.definers = flk_definers_count();
     return !rounds.has_no_room;

@@ -3,7 +3,7 @@
 // Cost:    O(relocations by name of all objects) a round; is_due O(1).
 // Callers: under FLK_RANK_ATTACH; takes the loader's lock of its list (dl_iterate_phdr), not the one that
 //          constructors run under.
-// Fails:   collect says false when there are more allocators than hook sets.
+// Fails:   collect says false when there are more definers of malloc than hook sets.
 // Invariant: exports are patched before slots, slots until one pass changes nothing: what is looked up meanwhile
 //            is a hook already, and what was looked up before is met by a later pass.
 #ifndef FLK_ROUNDS_H

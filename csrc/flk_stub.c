@@ -17,7 +17,7 @@ bool flk_hook_init(void) {
     bool done = true;
     for (int i = 0; i < FLK_FN_COUNT; i++) {
         const flk_function_info *info = &flk_hook_info[i];
-        flk_stub_now.types[i] = flk_names_intern(info->text, "hook",
+        flk_stub_now.types[i] = flk_names_intern(info->text, FLK_HOOK_KIND,
                                                  info->release);
         done &= flk_stub_now.types[i] != 0 &&
                 flk_account_prepare_type(flk_stub_now.types[i]);

@@ -24,6 +24,12 @@ static const char source[] =
     "  table = {malloc, free};\n"
     "void *by_table(size_t n) { return table.take(n); }\n"
     "void give_by_table(void *p) { table.give(p); }\n"
+    "#include <sys/mman.h>\n"
+    "void *mapped(size_t n) { return mmap(0, n, PROT_READ | PROT_WRITE,\n"
+    "  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }\n"
+    "int unmapped(void *p, size_t n) { return munmap(p, n); }\n"
+    "void *remapped(void *p, size_t n, size_t m)\n"
+    "{ return mremap(p, n, m, MREMAP_MAYMOVE); }\n"
     "void *twice(size_t n) { void *p = malloc(n); return p ? p : malloc(1); }\n";
 
 static void *a, *b;  // two libraries of that source
@@ -165,6 +171,21 @@ static void test_pause_honours_frees_only(void) {
     flk_attach_end();
 }
 
+static void test_records_are_dropped_after_the_end(void) {
+    uintptr_t blocks[500];
+    CHECK(flk_attach_drop() == 0);
+    attach_to("liba.so");
+    for (int i = 0; i < 500; i++)
+        blocks[i] = CALL(a, "take")(i + 1);
+    flk_attach_end();
+    track(0x1000, 8);
+    CHECK(live_in(0) == 501 && flk_attach_drop() == 500);
+    CHECK(live_in(0) == 1 && flk_check());
+    CHECK(flk_untrack(0x1000, FLK_IN_HANDLE, NULL));
+    for (int i = 0; i < 500; i++)
+        CALL(b, "give")(blocks[i]);
+}
+
 static void test_detached_hooks_pass_on(void) {
     attach_to(NULL);
     void *(*kept)(size_t) = function_of(RTLD_DEFAULT, "malloc");
@@ -234,6 +255,62 @@ static void test_looked_up_functions_are_hooked(void) {
     dlclose(c);
 }
 
+static uint64_t mapped_at(uintptr_t address) {
+    flk_record record;
+    return flk_registry_find(FLK_LAYER_MAPPING, address, &record)
+               ? record.size_bytes
+               : 0;
+}
+
+static void test_mappings_on_request(void) {
+    uint64_t page = flk_page_bytes();
+    const char *pattern = "liba.so";
+    char reason[100];
+    flk_attach_options options = {&pattern, 1, NULL, 0, 1};
+    attach_to("liba.so");
+    uintptr_t p = CALL(a, "mapped")(8 * page);
+    CHECK(!mapped_at(p));
+    CALL(a, "unmapped")(p, 8 * page);
+    CHECK(flk_attach_begin(&options, reason, sizeof reason) == 0);
+    p = CALL(a, "mapped")(8 * page - 5);
+    CHECK(mapped_at(p) == 8 * page);
+    CALL(b, "unmapped")(p + 2 * page, page);
+    CHECK(mapped_at(p) == 2 * page && mapped_at(p + 3 * page) == 5 * page);
+    uintptr_t q = CALL(a, "remapped")(p + 3 * page, 5 * page, 90 * page);
+    CHECK(mapped_at(q) == 90 * page);
+    CALL(b, "unmapped")(p, 2 * page);
+    CALL(b, "unmapped")(q, 90 * page);
+    CHECK(!mapped_at(p) && !mapped_at(q));
+    attach_to("liba.so");  // and without them again
+    p = CALL(a, "mapped")(page);
+    CHECK(!mapped_at(p));
+    CALL(a, "unmapped")(p, page);
+    flk_attach_end();
+}
+
+// A library that keeps malloc and free in variables, if it is installed.
+static void check_libxml2(void) {
+    void *xml = dlopen("libxml2.so.2", RTLD_NOW);
+    if (!xml)
+        return;
+    flk_attach_refresh();
+    uint64_t live = live_in(0);
+    uintptr_t tree = CALL(xml, "xmlParseMemory")("<a><b>t</b></a>", 15);
+    CHECK(tree && live_in(0) > live + 3);
+    CALL(xml, "xmlFreeDoc")(tree);
+    CALL(xml, "xmlCleanupParser")();
+    CHECK(live_in(0) == live);
+}
+
+static void test_libxml2_is_balanced(void) {
+    attach_to("libxml2.so*");
+    check_libxml2();  // attached before it is loaded
+    flk_attach_end();
+    attach_to("libxml2.so*");
+    check_libxml2();  // and after
+    flk_attach_end();
+}
+
 static void test_reasons_are_told(void) {
     static char long_one[70000];
     memset(long_one, 'x', sizeof long_one - 1);
@@ -280,10 +357,13 @@ int main(void) {
     RUN(test_libc_returns_on_behalf);
     RUN(test_private_blocks_of_libc_are_silent);
     RUN(test_pause_honours_frees_only);
+    RUN(test_records_are_dropped_after_the_end);
     RUN(test_detached_hooks_pass_on);
     RUN(test_choice_may_change_while_attached);
     RUN(test_whole_process_is_all_but_libc);
     RUN(test_looked_up_functions_are_hooked);
+    RUN(test_mappings_on_request);
+    RUN(test_libxml2_is_balanced);
     RUN(test_reasons_are_told);
     RUN(test_everything_is_sound);
     return DONE();

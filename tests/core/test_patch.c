@@ -198,6 +198,39 @@ static void test_frees_of_a_later_library_need_no_refresh(void) {
     dlclose(early);
 }
 
+// By its return address, where the C library can tell without a lock.
+static void test_later_library_is_seen_before_a_refresh(void) {
+    static const char text[] =
+        "#include <stdlib.h>\nvoid *early;\n"
+        "__attribute__((constructor)) static void at_load(void)\n"
+        "{ early = malloc(73); if (!early) abort(); }\n"
+        "void *first(void) { return early; }\n"
+        "void *take(size_t n) { void *p = malloc(n); if (!p) abort();\n"
+        "  return p; }\n"
+        "void give(void *p) { free(p); }\n";
+    if (!dlsym(RTLD_DEFAULT, "_dl_find_object"))
+        return;
+    char path[400];
+    strcpy(path, library("other", text, "-Wl,-z,now"));
+    const char *asked_for = library("newcomer", text, "-Wl,-z,now");
+    attach_to("libnewcomer.so");
+    void *other = opened(path, RTLD_NOW);
+    CHECK(!is_live(CALL(other, "first")()));
+    void *newcomer = opened(asked_for, RTLD_NOW);
+    uintptr_t p = CALL(newcomer, "take")(74);
+    CHECK(size_at(CALL(newcomer, "first")()) == 73 && size_at(p) == 74);
+    flk_attach_refresh();
+    uintptr_t q = CALL(newcomer, "take")(75);
+    CHECK(size_at(q) == 75);
+    CALL(newcomer, "give")(p);
+    CALL(newcomer, "give")(q);
+    CALL(newcomer, "give")(CALL(newcomer, "first")());
+    CHECK(live_in(0) == 0);
+    flk_attach_end();
+    dlclose(newcomer);
+    dlclose(other);
+}
+
 static void test_unloaded_and_loaded_again(void) {
     char path[400];
     strcpy(path, library("again", source, ""));
@@ -260,6 +293,62 @@ static void test_cycles_leak_nothing(void) {
     dlclose(now);
 }
 
+// --- many allocators ----------------------------------------------------
+static const char own_malloc[] =
+    "#include <stddef.h>\nvoid *malloc(size_t n) { return 0; }\n"
+    "void free(void *p) {}\n";
+static const char own_new[] =
+    "#include <stdlib.h>\nvoid *_Znwm(size_t n) { return malloc(n); }\n"
+    "void _ZdlPv(void *p) { free(p); }\n"
+    "void *take(size_t n) { return _Znwm(n); }\n"
+    "void give(void *p) { _ZdlPv(p); }\n";
+enum { COPIES = FLK_DEFINERS_MAX + 2 };
+
+static void open_copies(void **handles, const char *name,
+                        const char *text) {
+    for (int i = 0; i < COPIES; i++) {
+        char numbered[20];
+        snprintf(numbered, sizeof numbered, "%s%d", name, i);
+        handles[i] = opened(library(numbered, text, ""), RTLD_NOW);
+    }
+}
+
+static void close_copies(void **handles) {
+    for (int i = 0; i < COPIES; i++)
+        dlclose(handles[i]);
+}
+
+static void test_too_many_allocators_are_refused(void) {
+    void *handles[COPIES];
+    char reason[100] = "";
+    flk_attach_options options = {.include_count = 0};
+    open_copies(handles, "own", own_malloc);
+    CHECK(flk_attach_begin(&options, reason, sizeof reason) == -1);
+    CHECK(strstr(reason, "define malloc") && !attach_figures().attached);
+    close_copies(handles);
+    attach_to(NULL);
+    flk_attach_end();
+}
+
+// Those there is no room for are seen by their calls of malloc.
+static void test_many_own_operators_are_no_harm(void) {
+    void *handles[COPIES];
+    open_copies(handles, "new", own_new);
+    attach_to("libnew*.so");
+    uint64_t missed = self_figures().missed_frees;
+    for (int i = 0; i < COPIES; i++) {
+        uint64_t live = live_in(0);
+        uintptr_t p = CALL(handles[i], "take")(30);
+        CHECK(size_at(p) == 30 && live_in(0) == live + 1);
+        CALL(handles[i], "give")(p);
+        CHECK(live_in(0) == live);
+    }
+    CHECK(attach_figures().mismatched_frees == 0);
+    CHECK(self_figures().missed_frees == missed);
+    flk_attach_end();
+    close_copies(handles);
+}
+
 int main(void) {
     start();
     RUN(test_every_word_is_restored);
@@ -269,9 +358,12 @@ int main(void) {
     RUN(test_changes_of_others_are_left_alone);
     RUN(test_library_loaded_after_attach);
     RUN(test_frees_of_a_later_library_need_no_refresh);
+    RUN(test_later_library_is_seen_before_a_refresh);
     RUN(test_unloaded_and_loaded_again);
     RUN(test_refresh_does_nothing_without_news);
     RUN(test_cycles_leak_nothing);
+    RUN(test_too_many_allocators_are_refused);
+    RUN(test_many_own_operators_are_no_harm);
     RUN(test_everything_is_sound);
     return DONE();
 }

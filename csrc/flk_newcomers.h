@@ -1,0 +1,15 @@
+// flk_newcomers.h - is code that was loaded since the last round asked for?  SPDX-License-Identifier: MIT
+// Keeps:   the address of _dl_find_object, where the C library has it (glibc 2.35 on): it takes no lock.
+// Cost:    a search of the loader's table and a match of the patterns.
+// Callers: start: with no lock held. After it, flk_callers.h asks here, in any thread.
+// Fails:   without _dl_find_object newcomers stay unknown until the next round.
+// Source:  glibc manual, "Dynamic Linker Introspection": struct dl_find_object.
+#ifndef FLK_NEWCOMERS_H
+#define FLK_NEWCOMERS_H
+
+#include "flk_platform.h"
+
+#ifdef FLK_HAS_ELF
+void flk_newcomers_start(void);
+#endif
+#endif
