@@ -1,11 +1,7 @@
 // flk_apihooks.c - the part of flk_api.h that is about hooks.                SPDX-License-Identifier: MIT
-#include <string.h>
-
 #include "flk.h"
 #include "flk_attach.h"
 #include "flk_gate.h"
-#include "flk_names.h"
-#include "flk_tracker.h"
 
 int flk_hooks_attach(const char *const *include, size_t include_count,
                      const char *const *exclude, size_t exclude_count,
@@ -21,11 +17,7 @@ int flk_hooks_attach(const char *const *include, size_t include_count,
 void flk_hooks_refresh(void) { flk_attach_refresh(); }
 void flk_hooks_detach(void) { flk_attach_end(); }
 
-static bool is_of_hooks(uint16_t type) {
-    return strcmp(flk_names_at(type)->kind, "hook") == 0;
-}
-
-void flk_hooks_drop(void) { flk_tracker_drop(is_of_hooks); }
+void flk_hooks_drop(void) { flk_attach_drop(); }
 
 void flk_hooks_read(flk_hooks_figures *out) {
     flk_attach_figures f;

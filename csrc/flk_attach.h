@@ -35,8 +35,8 @@ void flk_attach_pause(int is_paused);
 // Every word that is still ours holds its own function again. Records stay.
 void flk_attach_end(void);
 // After end, when the snapshot was taken: drops the records that hooks made,
-// because frees of their blocks are not seen any more. They count as freed.
-// Returns how many. O(records).
+// because frees of their blocks are not seen any more. They are forgotten, as
+// though never made. Returns how many. O(records).
 uint64_t flk_attach_drop(void);
 
 typedef struct flk_attach_figures {

@@ -172,21 +172,27 @@ static bool is_same(const flk_record *record, void *context) {
 }
 
 // Between the two locks a block may go and its address come back.
-static void take_out(drop *d, uint32_t shard) {
+static uint64_t take_out(drop *d, uint32_t shard) {
+    uint64_t dropped = 0;
     do {
         d->count = 0;
         flk_registry_visit_shard(shard, note_dropped, d);
         for (uint32_t i = 0; i < d->count; i++) {
             flk_entry *e = &d->entries[i];
             flk_record record;
-            flk_registry_take((flk_layer)e->layer, e->address, is_same, e,
-                              &record);
+            dropped += flk_registry_take((flk_layer)e->layer, e->address,
+                                         is_same, e, &record) == FLK_TAKEN;
         }
     } while (d->count > 0);
+    return dropped;
 }
 
-void flk_tracker_drop(bool (*is_dropped)(uint16_t type)) {
+uint64_t flk_tracker_drop(bool (*is_dropped)(uint16_t type)) {
     drop d = {.is_dropped = is_dropped};
+    uint64_t dropped = 0;
+    flk_thread *thread = flk_thread_enter();
+    if (!thread)
+        return 0;
     flk_lock_take(&tracker_lock);
     flk_threads_lock();
     flk_registry_lock_all();
@@ -194,8 +200,10 @@ void flk_tracker_drop(bool (*is_dropped)(uint16_t type)) {
     flk_registry_unlock_all();
     flk_threads_unlock();
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
-        take_out(&d, i);
+        dropped += take_out(&d, i);
     flk_lock_release(&tracker_lock);
+    flk_thread_leave(thread);
+    return dropped;
 }
 
 // --- check -------------------------------------------------------------

@@ -88,8 +88,8 @@ bool flk_tracker_is_shown(const flk_record *record, bool all);
 // Forgets the live blocks in the view of a scope; their memory stays.
 void flk_tracker_reset(uint32_t view);
 // Forgets the live blocks of these types, and their records go: nobody will
-// see them freed. O(n).
-void flk_tracker_drop(bool (*is_dropped)(uint16_t type));
+// see them freed. Returns how many. O(n).
+uint64_t flk_tracker_drop(bool (*is_dropped)(uint16_t type));
 // O(n), for tests: every structure is right and the books agree.
 bool flk_tracker_check(void);
 

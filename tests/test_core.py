@@ -80,15 +80,16 @@ FLAVOURS = (
     Flavour(
         "release",
         ("-O2", "-fvisibility=hidden"),
-        only="test_(account|faults|heap|registry|threads)",
+        only="test_(account|attach\w*|faults|heap|hook|patch|registry|threads)",
     ),
     Flavour(
         "valgrind",
         ("-DFLK_DEBUG", "-O1"),
         ("valgrind", "-q", "--error-exitcode=9"),
         {"FLK_SLOW_TOOL": "1"},
-        only="test_(account|arena|callpath|context|counters|guard|heap|names"
-        "|quarantine|recent|region|registry|sites|stack|thread)",
+        only="test_(account|arena|attach|attach_cxx|callpath|context|counters"
+        "|elf|guard|heap|hook|names|objects|patch|quarantine|recent|region"
+        "|registry|sites|stack|thread)",
     ),
 )
 
