@@ -80,7 +80,7 @@ FLAVOURS = (
     Flavour(
         "release",
         ("-O2", "-fvisibility=hidden"),
-        only="test_(account|attach\w*|faults|heap|hook|patch|registry|threads)",
+        only=r"test_(account|attach\w*|faults|heap|hook|patch|registry|threads)",
     ),
     Flavour(
         "valgrind",
