@@ -177,6 +177,15 @@ void flk_scope_figures(uint32_t scope, flk_figures *out);
 void flk_type_figures(uint16_t type, flk_figures *out);
 int flk_scope_is_clean(uint32_t scope);  // no live block in its view; O(1)
 
+typedef struct flk_thread_figures {
+    uint32_t thread;  // its number; 0: all that ended, and unnumbered ones
+    uint64_t ident;   // threading.get_ident(); 0 for those
+    uint64_t allocations, frees, bytes_allocated, bytes_freed;
+} flk_thread_figures;
+// What each living thread and the ended ones together did; returns how many
+// entries there are, of which at most `max` are filled in.
+size_t flk_threads_read(flk_thread_figures *out, size_t max);
+
 typedef struct flk_self {
     uint64_t entries, capacity, regions, bytes;
     uint64_t paths, sites, codes, types, scopes, lingering_scopes, threads;
@@ -229,6 +238,14 @@ typedef struct flk_hooks_figures {
     uint64_t reentered, lost_in_fork, unknown_callers;
 } flk_hooks_figures;
 void flk_hooks_read(flk_hooks_figures *out);
+
+// --- signals ------------------------------------------------------------
+// From now on each `signal_number` that this process gets is a byte to read
+// from the descriptor returned, besides what handled it before; -1 with
+// errno. Not for a child of a fork, which begins anew. After end the reader
+// meets the end of the pipe, and closes it.
+int flk_signal_begin(int signal_number);
+void flk_signal_end(int signal_number);
 
 // --- for tests ----------------------------------------------------------
 int flk_check(void);

@@ -36,6 +36,40 @@ void flk_type_figures(uint16_t type, flk_figures *out) {
     figures_of(&sum, out);
 }
 
+// Every event counts in one type, whatever scope it is in.
+static void add_type(uint32_t type, flk_cell *cell, void *context) {
+    flk_sum *sum = context;
+    (void)type;
+    flk_sum_frees(sum, cell);
+    flk_sum_allocs(sum, cell);
+}
+
+static void thread_figures_of(flk_cells *types, uint32_t thread,
+                              uint64_t ident, flk_thread_figures *out) {
+    flk_sum sum = {.feeders = 0};
+    flk_cells_each(types, add_type, &sum);
+    *out = (flk_thread_figures){.thread = thread,
+                                .ident = ident,
+                                .allocations = sum.alloc_count,
+                                .frees = sum.free_count,
+                                .bytes_allocated = sum.alloc_bytes,
+                                .bytes_freed = sum.free_bytes};
+}
+
+size_t flk_threads_read(flk_thread_figures *out, size_t max) {
+    size_t count = 0;
+    flk_threads_lock();
+    for (flk_thread *t = flk_threads_first(); t; t = t->next, count++)
+        if (count < max)
+            thread_figures_of(&t->types, t->number, t->ident, &out[count]);
+    flk_cells *ended = &flk_totals_lock()->types;
+    if (count < max)
+        thread_figures_of(ended, 0, 0, &out[count]);
+    flk_totals_unlock();
+    flk_threads_unlock();
+    return count + 1;
+}
+
 int flk_scope_is_clean(uint32_t scope) {
     return flk_account_scope_is_empty(scope);
 }

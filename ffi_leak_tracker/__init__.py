@@ -11,6 +11,7 @@ from os import environ
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ffi_leak_tracker._attach import Attachment as Attachment
+    from ffi_leak_tracker._threads import ThreadStats as ThreadStats
     from ffi_leak_tracker.allocators import Allocator as Allocator
     from ffi_leak_tracker.allocators import adaptive_calloc as adaptive_calloc
     from ffi_leak_tracker.allocators import adaptive_malloc as adaptive_malloc
@@ -69,6 +70,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "_attach": "Attachment",
+    "_threads": "ThreadStats",
     "allocators": (
         "Allocator adaptive_calloc adaptive_malloc calloc diagnostic_calloc "
         "diagnostic_malloc malloc"

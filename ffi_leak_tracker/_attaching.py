@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker._settings import check_range
+from ffi_leak_tracker._view import View
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ffi_leak_tracker._attach import Attachment
+    from ffi_leak_tracker._dump import SignalDump
     from ffi_leak_tracker._libraries import Library
+    from ffi_leak_tracker.emitters import EmitterLike
     from ffi_leak_tracker.records import Snapshot
 
 
-class Attaching:
-    """Attach, and detach."""
+class Attaching(View):
+    """Attach and detach; reports on a signal."""
 
     def attach(
         self,
@@ -72,3 +75,29 @@ class Attaching:
         from ffi_leak_tracker import _attach
 
         return _attach.detach_all()
+
+    def dump_on_signal(
+        self, signal: int | None = None, target: EmitterLike = None
+    ) -> SignalDump:
+        """Report the living process whenever it gets a signal.
+
+        Safe at any moment: the report is made by a thread, not inside the
+        handler, and what handled the signal before still does. In a forked
+        child it goes on for the child.
+
+        Args:
+            signal: the signal; None for ``SIGUSR2``.
+            target: as for ``emit``; None for the standard error. A path gets
+                a number before its suffix: ``leaks.1.json``.
+
+        Returns: what ends it, by ``stop()`` or as a context manager.
+
+        Raises: ValueError for a signal that makes reports already; OSError
+            for one that cannot be caught.
+        """
+        from signal import SIGUSR2
+
+        from ffi_leak_tracker import _dump
+
+        number = SIGUSR2 if signal is None else int(signal)
+        return _dump.begin(number, _dump.emitting(self.emit, target))

@@ -13,6 +13,7 @@ class _FFI:
     CType: type[Any]
     NULL: Any
     error: type[Exception]
+    errno: int
     def new(self, cdecl: str | _CType, init: Any = None) -> _CData: ...
     def new_allocator(
         self,

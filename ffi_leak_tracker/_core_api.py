@@ -300,7 +300,8 @@ _thread_names: dict[int, str] = {}
 scope_names: dict[int, str] = {}
 
 
-def _thread_name(number: int) -> str:
+def thread_name(number: int) -> str:
+    """The name of a thread by its number, now or before it ended."""
     known = _thread_names.get(number)
     if known is not None:
         return known
@@ -407,7 +408,7 @@ def _allocation(fields: tuple[int, ...], taken_at: float) -> Allocation:
         when,
         max(0.0, taken_at - when),
         sequence,
-        _thread_name(thread),
+        thread_name(thread),
         scope_names.get(scope),
     )
 

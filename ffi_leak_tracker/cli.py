@@ -5,19 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ffi_leak_tracker import __version__
+from ffi_leak_tracker._run_output import CommandError, Output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any, NoReturn, TextIO
+    from typing import Any, NoReturn
 
-    from ffi_leak_tracker import LeakFilter, LeaksEmitter
     from ffi_leak_tracker._program import Program
-    from ffi_leak_tracker.records import Allocation, Snapshot
     from ffi_leak_tracker.scopes import Scope
 
 __all__ = ["main"]
@@ -26,11 +23,6 @@ CLEAN = 0
 LEAKED = 1
 UNUSABLE = 2  # bad arguments, nothing to run, a report that is not written
 DEPTH_MAX = 64
-MISUSES_SHOWN = 10
-
-
-class CommandError(Exception):
-    """The command cannot do its work; the message is one line."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -92,8 +84,8 @@ exit status:
   a report could not be written.
 
 no report: after os._exit, os.exec*, a signal that kills the process, and in
-forked children. Programs that it starts are not tracked: set
-FFI_LEAK_TRACKER=on in their environment.
+forked children without --follow-fork. Programs that it starts are not
+tracked: set FFI_LEAK_TRACKER=on in their environment.
 """
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -147,6 +139,19 @@ FFI_LEAK_TRACKER=on in their environment.
             help="write the report to a file, not to the standard error",
         )
         add(
+            "--follow-fork",
+            action="store_true",
+            help="forked children report, too, in FILE with their process "
+            "number before its suffix",
+        )
+        add(
+            "--dump-signal",
+            metavar="SIGNAL",
+            type=_signal,
+            help="report the living program at each such signal (SIGUSR2), in "
+            "FILE with 1, 2, ... before its suffix",
+        )
+        add(
             "--fail-on-leaks",
             action=argparse.BooleanOptionalAction,
             default=True,
@@ -168,73 +173,18 @@ FFI_LEAK_TRACKER=on in their environment.
         try:
             program.check()
             scope = _start(options)
+            children = output.follow(scope) if options.follow_fork else None
+            if options.dump_signal:
+                output.dump_on(options.dump_signal, scope)
             status = program.run()
         except ProgramError as error:
             raise CommandError(str(error)) from None
         if os.getpid() != parent:
+            if children:
+                children.report()
             return status
         verdict = output.report(scope)
         return status or verdict
-
-
-class Output:
-    """Where ``run`` reports to; checked before the program runs."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.json = _writable(options.json)
-        self.text = _writable(options.report)
-        self.fails = options.fail_on_leaks
-        self.owned = options.owned
-        self.stream: TextIO | None = sys.stderr
-
-    def report(self, scope: Scope) -> int:
-        """Report the blocks of the scope; return the verdict as status."""
-        from ffi_leak_tracker import LeakTracker
-
-        self._settle_streams()
-        found = scope.snapshot(filter=None if self.owned else _owned())
-        written = self._write(found)
-        misuses = LeakTracker.misuses()
-        for error in misuses[:MISUSES_SHOWN]:
-            self._say(f"\n{error}")
-        if not written:
-            return UNUSABLE
-        failed = len(found) or len(misuses)
-        return LEAKED if failed and self.fails else CLEAN
-
-    def _settle_streams(self) -> None:
-        """Flush what the program printed; replace the stream it closed."""
-        with suppress(OSError, ValueError, AttributeError):
-            sys.stdout.flush()  # the interpreter tells of trouble at its end
-        if self.stream is None or self.stream.closed:
-            self.stream = None
-            with suppress(OSError):
-                self.stream = os.fdopen(2, "w", closefd=False)
-
-    def _write(self, found: Snapshot) -> bool:
-        from ffi_leak_tracker import ConsoleEmitter, JsonEmitter
-        from ffi_leak_tracker.exceptions import ReportWriteError
-
-        target = self.text or self.stream or os.devnull
-        emitters: list[LeaksEmitter] = [ConsoleEmitter(target)]
-        if self.json:
-            emitters.append(JsonEmitter(self.json))
-        written = True
-        for emitter in emitters:
-            try:
-                emitter.emit(found)
-            except ReportWriteError as error:
-                self._say(f"ffi-leak-tracker run: {error}")
-                written = False
-        if self.text and not written:
-            ConsoleEmitter(self.stream).emit(found)
-        elif self.text and len(found):
-            self._say(f"ffi-leak-tracker run: LEAKED, see {self.text}")
-        return written
-
-    def _say(self, line: str) -> None:
-        if self.stream is not None:
-            print(line, file=self.stream)
 
 
 # --- what the commands stand on -----------------------------------------
@@ -297,16 +247,6 @@ def _check_tracking() -> None:
         raise CommandError("FFI_LEAK_TRACKER=off forbids tracking: unset it")
 
 
-def _owned() -> LeakFilter:
-    """Return a filter for memory that live Python objects will release."""
-    from ffi_leak_tracker import LeakFilter
-
-    def is_owned(block: Allocation) -> bool:
-        return block.release == "gc"
-
-    return LeakFilter.ignore_if(is_owned, "owned by live Python objects")
-
-
 def _program(options: argparse.Namespace) -> Program:
     """Return what the command line asks to run."""
     from ffi_leak_tracker._program import Module, Script, Text
@@ -332,23 +272,18 @@ def _depth(text: str) -> int:
     )
 
 
-def _writable(path: str | None) -> str | None:
-    """Return the path made absolute, if a report can be written to it."""
-    if path is None:
-        return None
-    target = os.path.realpath(path)
-    try:
-        if os.path.isdir(target):
-            raise IsADirectoryError(21, "it is a directory")
-        if not os.path.exists(target) or os.path.isfile(target):
-            tempfile.TemporaryFile(dir=os.path.dirname(target)).close()
-        elif not os.access(target, os.W_OK):
-            raise PermissionError(13, "permission denied")
-    except OSError as error:
-        raise CommandError(
-            f"cannot write to {path}: {error.strerror}"
-        ) from None
-    return os.path.abspath(path)
+def _signal(text: str) -> int:
+    """Return the number of a signal named so; an error of argparse if none."""
+    import signal
+
+    name = text.upper()
+    known = {one.name: int(one) for one in signal.Signals}
+    number = known.get(name, known.get(f"SIG{name}"))
+    if number is None and text.isdigit() and int(text) in known.values():
+        number = int(text)
+    if number is None:
+        raise argparse.ArgumentTypeError(f"no such signal: {text!r}")
+    return number
 
 
 def _parser() -> Parser:

@@ -8,7 +8,7 @@ from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import _misuse, _settings, _view
 from ffi_leak_tracker._attaching import Attaching
 from ffi_leak_tracker._settings import check_range
-from ffi_leak_tracker._view import Checkpoint, View
+from ffi_leak_tracker._view import Checkpoint
 from ffi_leak_tracker.scopes import (
     Scope,
     current_scope,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, TypeVar
 
+    from ffi_leak_tracker._threads import ThreadStats
     from ffi_leak_tracker.exceptions import MisuseError
     from ffi_leak_tracker.filters import FilterLike, LeakFilter
     from ffi_leak_tracker.records import Allocation, Stats
@@ -56,7 +57,7 @@ class Pause:
         self.resume()
 
 
-class LeakTrackerType(Attaching, View):
+class LeakTrackerType(Attaching):
     """The type of ``LeakTracker``, the one tracker of the process.
 
     Inside a scope its reports show that scope, outside the whole process,
@@ -316,6 +317,16 @@ class LeakTrackerType(Attaching, View):
         Cost: O(types x threads), whatever the number of blocks.
         """
         return core.type_figures()
+
+    def threads(self) -> tuple[ThreadStats, ...]:
+        """Return what each thread allocated and freed, the busiest first.
+
+        Of the whole process; ended threads count together. Cost: O(threads
+        x types).
+        """
+        from ffi_leak_tracker import _threads
+
+        return _threads.read()
 
     @property
     def self_stats(self) -> dict[str, int]:

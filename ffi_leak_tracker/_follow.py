@@ -1,0 +1,66 @@
+"""Reports of forked children, each in files of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from ffi_leak_tracker._dump import numbered
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from ffi_leak_tracker.filters import LeakFilter
+    from ffi_leak_tracker.scopes import Scope
+
+
+class Children:
+    """Makes each forked child report at its end what it made and left.
+
+    A child ends by returning, or by ``os._exit``, as those of
+    ``multiprocessing`` do. Its files are named by its process number:
+    ``leaks.json`` becomes ``leaks.4711.json``.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        filter: LeakFilter | None,
+        json: str | None,
+        text: str | None,
+    ) -> None:
+        self._scope = scope
+        self._filter = filter
+        self._paths = json, text
+        self._reported = True  # not a child
+        self._exit = os._exit
+        os._exit = self._report_and_exit
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        self._reported = False
+
+    def _report_and_exit(self, status: int) -> NoReturn:
+        try:
+            self.report()
+        finally:
+            self._exit(status)
+
+    def report(self) -> None:
+        """Write the files of this child, once; what goes wrong is said."""
+        from ffi_leak_tracker import ConsoleEmitter, JsonEmitter
+        from ffi_leak_tracker.exceptions import ReportWriteError
+
+        if self._reported:
+            return
+        self._reported = True
+        found = self._scope.snapshot(filter=self._filter)
+        for path, emitter in zip(
+            self._paths, (JsonEmitter, ConsoleEmitter), strict=True
+        ):
+            try:
+                if path:
+                    emitter(numbered(path, os.getpid())).emit(found)
+            except ReportWriteError as error:
+                sys.stderr.write(f"ffi-leak-tracker run: {error}\n")

@@ -1,0 +1,148 @@
+"""What ``run`` reports, where to, and when."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+    from typing import TextIO
+
+    from ffi_leak_tracker._follow import Children
+    from ffi_leak_tracker.emitters import LeaksEmitter
+    from ffi_leak_tracker.filters import LeakFilter
+    from ffi_leak_tracker.records import Allocation, Snapshot
+    from ffi_leak_tracker.scopes import Scope
+
+CLEAN = 0
+LEAKED = 1
+UNUSABLE = 2  # bad arguments, nothing to run, a report that is not written
+MISUSES_SHOWN = 10
+
+
+class CommandError(Exception):
+    """The command cannot do its work; the message is one line."""
+
+
+class Output:
+    """Where ``run`` reports to; checked before the program runs."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.json = _writable(options.json)
+        self.text = _writable(options.report)
+        self.fails = options.fail_on_leaks
+        self.owned = options.owned
+        self.stream: TextIO | None = sys.stderr
+
+    def follow(self, scope: Scope) -> Children:
+        """Make forked children report, in files numbered by process."""
+        from ffi_leak_tracker._follow import Children
+
+        if not self.json and not self.text:
+            raise CommandError(
+                "--follow-fork needs --json FILE or --report FILE"
+            )
+        hidden = None if self.owned else _owned()
+        return Children(scope, hidden, self.json, self.text)
+
+    def dump_on(self, number: int, scope: Scope) -> None:
+        """Report the living program at each signal, in numbered files."""
+        from ffi_leak_tracker import _dump
+        from ffi_leak_tracker.emitters import as_emitter
+
+        def dump(count: int) -> None:
+            found = scope.snapshot(filter=None if self.owned else _owned())
+            for path in (self.json, self.text):
+                if path:
+                    as_emitter(_dump.numbered(path, count)).emit(found)
+            if not self.json and not self.text:
+                as_emitter(sys.stderr).emit(found)
+
+        try:
+            _dump.begin(number, dump)
+        except OSError as error:
+            raise CommandError(
+                f"cannot report on signal {number}: {error.strerror}"
+            ) from None
+
+    def report(self, scope: Scope) -> int:
+        """Report the blocks of the scope; return the verdict as status."""
+        from ffi_leak_tracker import LeakTracker
+
+        self._settle_streams()
+        found = scope.snapshot(filter=None if self.owned else _owned())
+        written = self._write(found)
+        misuses = LeakTracker.misuses()
+        for error in misuses[:MISUSES_SHOWN]:
+            self._say(f"\n{error}")
+        if not written:
+            return UNUSABLE
+        failed = len(found) or len(misuses)
+        return LEAKED if failed and self.fails else CLEAN
+
+    def _settle_streams(self) -> None:
+        """Flush what the program printed; replace the stream it closed."""
+        with suppress(OSError, ValueError, AttributeError):
+            sys.stdout.flush()  # the interpreter tells of trouble at its end
+        if self.stream is None or self.stream.closed:
+            self.stream = None
+            with suppress(OSError):
+                self.stream = os.fdopen(2, "w", closefd=False)
+
+    def _write(self, found: Snapshot) -> bool:
+        from ffi_leak_tracker import ConsoleEmitter, JsonEmitter
+        from ffi_leak_tracker.exceptions import ReportWriteError
+
+        target = self.text or self.stream or os.devnull
+        emitters: list[LeaksEmitter] = [ConsoleEmitter(target)]
+        if self.json:
+            emitters.append(JsonEmitter(self.json))
+        written = True
+        for emitter in emitters:
+            try:
+                emitter.emit(found)
+            except ReportWriteError as error:
+                self._say(f"ffi-leak-tracker run: {error}")
+                written = False
+        if self.text and not written:
+            ConsoleEmitter(self.stream).emit(found)
+        elif self.text and len(found):
+            self._say(f"ffi-leak-tracker run: LEAKED, see {self.text}")
+        return written
+
+    def _say(self, line: str) -> None:
+        if self.stream is not None:
+            print(line, file=self.stream)
+
+
+def _owned() -> LeakFilter:
+    """Return a filter for memory that live Python objects will release."""
+    from ffi_leak_tracker import LeakFilter
+
+    def is_owned(block: Allocation) -> bool:
+        return block.release == "gc"
+
+    return LeakFilter.ignore_if(is_owned, "owned by live Python objects")
+
+
+def _writable(path: str | None) -> str | None:
+    """Return the path made absolute, if a report can be written to it."""
+    if path is None:
+        return None
+    target = os.path.realpath(path)
+    try:
+        if os.path.isdir(target):
+            raise IsADirectoryError(21, "it is a directory")
+        if not os.path.exists(target) or os.path.isfile(target):
+            tempfile.TemporaryFile(dir=os.path.dirname(target)).close()
+        elif not os.access(target, os.W_OK):
+            raise PermissionError(13, "permission denied")
+    except OSError as error:
+        raise CommandError(
+            f"cannot write to {path}: {error.strerror}"
+        ) from None
+    return os.path.abspath(path)

@@ -1,0 +1,165 @@
+"""Reports on a signal, and of forked children."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from children import output
+
+from ffi_leak_tracker import LeakTracker
+from ffi_leak_tracker import diagnostic_calloc as alloc
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="no such signals"),
+    pytest.mark.usefixtures("enabled"),
+]
+
+
+def wait_for(path: Path) -> Path:
+    """Wait until a report is there, whole."""
+    for _ in range(200):
+        if path.exists() and path.stat().st_size:
+            return path
+        time.sleep(0.02)
+    pytest.fail(f"no {path.name}")
+
+
+def sizes(path: Path) -> list[int]:
+    report = json.loads(wait_for(path).read_text())
+    return sorted(one["size"] for one in report["allocations"])
+
+
+def test_each_signal_makes_a_report(tmp_path) -> None:
+    pointer = alloc("char", 123)
+    with LeakTracker.dump_on_signal(target=tmp_path / "leaks.json") as dump:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert 123 in sizes(tmp_path / "leaks.1.json")
+        alloc.free(pointer)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert 123 not in sizes(tmp_path / "leaks.2.json")
+        assert dump.signal == signal.SIGUSR2
+
+
+def test_earlier_handler_still_handles(tmp_path) -> None:
+    seen = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
+    try:
+        target = tmp_path / "a.txt"
+        with LeakTracker.dump_on_signal(signal.SIGUSR1, target):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            wait_for(tmp_path / "a.1.txt")
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(0)
+        assert len(seen) == 2
+        assert not (tmp_path / "a.2.txt").exists()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_one_report_a_signal() -> None:
+    dump = LeakTracker.dump_on_signal()
+    with pytest.raises(ValueError, match="makes a report already"):
+        LeakTracker.dump_on_signal()
+    dump.stop()
+    LeakTracker.dump_on_signal().stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, 0, 1000])
+def test_what_cannot_be_caught(number) -> None:
+    with pytest.raises(OSError, match="Invalid argument"):
+        LeakTracker.dump_on_signal(number)
+
+
+def test_unwritable_report_stops_nothing(tmp_path, capfd) -> None:
+    target = tmp_path / "missing" / "a.json"
+    with LeakTracker.dump_on_signal(target=target):
+        os.kill(os.getpid(), signal.SIGUSR2)
+        for _ in range(100):
+            time.sleep(0.02)
+            if "no report on a signal" in capfd.readouterr().err:
+                return
+    pytest.fail("nothing was said")
+
+
+def test_forked_child_reports_itself(tmp_path) -> None:
+    code = f"""
+        import os, signal, time
+        from ffi_leak_tracker import LeakTracker, diagnostic_calloc as alloc
+        LeakTracker.enable()
+        LeakTracker.dump_on_signal(target={str(tmp_path / "a.json")!r})
+        if os.fork() == 0:
+            pointer = alloc("char", 77)
+            os.kill(os.getpid(), signal.SIGUSR2)
+            while not os.path.exists({str(tmp_path / "a.1.json")!r}):
+                time.sleep(0.01)
+            time.sleep(0.1)
+            os._exit(0)
+        os.wait()
+        time.sleep(0.1)
+        print(sorted(os.listdir({str(tmp_path)!r})))
+    """
+    assert output(code).strip() == "['a.1.json']"
+    assert sizes(tmp_path / "a.1.json") == [77]
+
+
+# --- the command line ---------------------------------------------------
+PROGRAM = """
+import os, signal, sys, time
+from ffi_leak_tracker import diagnostic_calloc as alloc
+kept = []
+def end(size, how):
+    if os.fork() == 0:
+        kept.append(alloc("char", size))
+        how(0)
+    os.wait()
+end(11, sys.exit)
+end(22, os._exit)
+kept.append(alloc("char", 33))
+if "signal" in sys.argv:
+    os.kill(os.getpid(), signal.SIGUSR1)
+    time.sleep(0.5)
+"""
+
+
+def run(tmp_path, *options: str) -> dict[str, list[int]]:
+    """What each file that a run leaves holds."""
+    import subprocess
+
+    command = [sys.executable, "-m", "ffi_leak_tracker", "run"]
+    command += [*options, "--json", str(tmp_path / "a.json")]
+    done = subprocess.run(
+        [*command, "-c", PROGRAM, "signal"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    return {path.name: sizes(path) for path in tmp_path.iterdir()}
+
+
+def test_children_report_in_files_of_their_own(tmp_path) -> None:
+    found = run(tmp_path, "--follow-fork", "--dump-signal", "USR1")
+    assert found.pop("a.1.json") == [33]
+    assert found.pop("a.json") == [33]
+    assert sorted(found.values()) == [[11], [22]]
+    assert all(name.split(".")[1].isdigit() for name in found)
+
+
+def test_children_are_silent_otherwise(tmp_path) -> None:
+    # The signal that nobody asked about would kill: so it is asked about.
+    found = run(tmp_path, "--dump-signal", "SIGUSR1")
+    assert found == {"a.json": [33], "a.1.json": [33]}
+
+
+def test_bad_options() -> None:
+    from ffi_leak_tracker import cli
+
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["run", "--dump-signal", "SIGNONE", "-c", "0"])
+    assert ended.value.code == 2
