@@ -82,5 +82,5 @@ ffibuilder.set_source(
     extra_link_args=["-Wl,-z,now", "-O2", *LINK_TIME]
     if sys.platform == "linux"
     else LINK_TIME,
-    libraries=["pthread"] if sys.platform == "linux" else [],
+    libraries=["pthread", "m"] if sys.platform == "linux" else [],
 )

@@ -224,6 +224,9 @@ void flk_reset(uint32_t scope);
 int flk_hooks_attach(const char *const *include, size_t include_count,
                      const char *const *exclude, size_t exclude_count,
                      int with_mappings, char *reason, size_t reason_bytes);
+// A block for each so many bytes on average is recorded; 0: all. To be set
+// while no block is recorded by hooks.
+void flk_hooks_sample(uint64_t mean_bytes);
 void flk_hooks_refresh(void);  // objects that were loaded since
 void flk_hooks_detach(void);
 // Forgets what hooks recorded; detached first, or its frees are foreign.

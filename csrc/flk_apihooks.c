@@ -2,6 +2,7 @@
 #include "flk.h"
 #include "flk_attach.h"
 #include "flk_gate.h"
+#include "flk_sample.h"
 
 int flk_hooks_attach(const char *const *include, size_t include_count,
                      const char *const *exclude, size_t exclude_count,
@@ -12,6 +13,10 @@ int flk_hooks_attach(const char *const *include, size_t include_count,
         return -1;
     flk_attach_pause(flk_gate_pauses() > 0);
     return 0;
+}
+
+void flk_hooks_sample(uint64_t mean_bytes) {
+    atomic_store(&flk_sample_mean_bytes, mean_bytes);
 }
 
 void flk_hooks_refresh(void) { flk_attach_refresh(); }

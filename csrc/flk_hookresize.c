@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "flk_record.h"
+#include "flk_sample.h"
 #include "flk_stub.h"
 
 // What the original does below this call is part of it.
@@ -57,6 +58,16 @@ static uintptr_t resize_in_fork(uintptr_t a, uintptr_t b, uintptr_t c,
     return moved;
 }
 
+// A sample is taken anew, by the new size alone: so a block that grows step by
+// step is not likelier to be recorded than one that was made at once.
+static void end_move(uintptr_t from, const flk_record *record, uintptr_t to,
+                     uint64_t size_bytes) {
+    flk_record gone;
+    flk_tracker_move_end(FLK_LAYER_HEAP, from, record, to, size_bytes);
+    if (!flk_sample_takes(flk_thread_marks(), size_bytes))
+        flk_tracker_on_free(FLK_LAYER_HEAP, to, 0, &gone);
+}
+
 static uintptr_t resize(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t site,
                         uint16_t type) {
     uint64_t size_bytes = flk_stub_size(site, a, b, c);
@@ -67,7 +78,7 @@ static uintptr_t resize(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t site,
                                      &record);
     uintptr_t moved = call_resize(a, b, c, site);
     if (is_known && moved)
-        flk_tracker_move_end(FLK_LAYER_HEAP, a, &record, moved, size_bytes);
+        end_move(a, &record, moved, size_bytes);
     else if (is_known)
         flk_tracker_move_cancel(FLK_LAYER_HEAP, a, &record);
     else if (moved && type)

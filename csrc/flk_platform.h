@@ -120,6 +120,9 @@ typedef struct flk_marks {
     bool lends_all;       // they all are recorded
     bool is_forking;      // this thread holds all locks
     uint32_t lent_count;
+    // Samples (flk_sample.h): bytes to the next one, of which mean.
+    double sample_left;
+    uint64_t sample_mean, random;
     struct {
         uintptr_t address;
         uint64_t size_bytes;

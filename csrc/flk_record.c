@@ -6,6 +6,7 @@
 #include "flk_context.h"
 #include "flk_misuse.h"
 #include "flk_quarantine.h"
+#include "flk_sample.h"
 #include "flk_scope.h"
 
 // --- counters ----------------------------------------------------------
@@ -97,7 +98,8 @@ static uint32_t scope_now(void) {
 
 void flk_record_made(flk_layer layer, uintptr_t address, uint64_t size_bytes,
                      uint16_t type) {
-    if (!may_tell((late_event){address, size_bytes, type, layer, true}))
+    if (!may_tell((late_event){address, size_bytes, type, layer, true}) ||
+        !flk_sample_takes(flk_thread_marks(), size_bytes))
         return;
     flk_origin origin = {type, scope_now(), FLK_PATH_WALK};
     flk_tracker_on_alloc(layer, address, size_bytes, 0, &origin);
@@ -131,8 +133,9 @@ void flk_record_gone(flk_layer layer, uintptr_t address, uint16_t type) {
     switch (flk_tracker_on_free(layer, address, type, &record)) {
     case FLK_TAKEN:
         return;
-    case FLK_ABSENT:
-        flk_record_count(FLK_HOOK_FOREIGN_FREES);
+    case FLK_ABSENT:  // or not sampled
+        if (!flk_sample_is_on())
+            flk_record_count(FLK_HOOK_FOREIGN_FREES);
         return;
     case FLK_KEPT:
         note_mismatch(address, &record);

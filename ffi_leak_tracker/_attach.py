@@ -6,7 +6,7 @@ from _thread import RLock
 
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import _core_hooks as hooks
-from ffi_leak_tracker import _libraries, _settings
+from ffi_leak_tracker import _libraries, _sampling, _settings
 from ffi_leak_tracker._view import View
 from ffi_leak_tracker.exceptions import AttachError
 from ffi_leak_tracker.filters import LeakFilter
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ffi_leak_tracker._libraries import Library
+    from ffi_leak_tracker._sampling import Estimate
     from ffi_leak_tracker.records import Allocation, Snapshot
 
 _lock = RLock()
@@ -46,6 +47,7 @@ class Attachment:
         exclude: Iterable[Library],
         include_python: bool,
         mappings: bool,
+        sample_bytes: int | None = None,
     ) -> None:
         self.is_all = libraries is None
         self.include = _libraries.patterns_of(libraries or ())
@@ -53,11 +55,20 @@ class Attachment:
         if self.is_all and not include_python:
             self.exclude += _libraries.python_patterns()
         self.mappings = bool(mappings)
+        self.sample_bytes = sample_bytes or 0
 
     @property
     def attached(self) -> bool:
         """Is it on?"""
         return self in _active
+
+    def estimate(self) -> Estimate:
+        """Return how much native code holds, guessed where it is sampled.
+
+        Of the whole process; without ``sample_bytes`` it is no guess.
+        """
+        sizes = [one.size for one in recorded()]
+        return _sampling.Estimate.of(sizes, self.sample_bytes)
 
     def detach(self) -> Snapshot:
         """End it; return the blocks that hooks recorded and that still live.
@@ -92,6 +103,11 @@ def attach(attachment: Attachment) -> Attachment:
     if _settings.mode == "off":
         return attachment
     with _lock:
+        if _active and attachment.sample_bytes != _active[0].sample_bytes:
+            raise ValueError(
+                f"sample_bytes is {_active[0].sample_bytes or None} in the "
+                "attachments that are on: detach them first"
+            )
         _active.append(attachment)
         try:
             _apply()
@@ -110,6 +126,11 @@ def detach_all() -> Snapshot:
     return found
 
 
+def _sample(mean_bytes: int) -> None:
+    _sampling.mean_bytes = mean_bytes
+    hooks.sample(mean_bytes)
+
+
 def recorded() -> Snapshot:
     """Return the live blocks that hooks recorded, of the whole process."""
     return _Process().snapshot(
@@ -126,8 +147,10 @@ def _apply() -> None:
     if not _active:
         hooks.detach()
         hooks.drop()
+        _sample(0)
         return
     include, exclude = _wanted()
+    _sample(_active[0].sample_bytes)
     mappings = any(one.mappings for one in _active)
     reason = hooks.attach(include, exclude, mappings)
     if reason is not None:

@@ -28,6 +28,7 @@ class Attaching(View):
         include_python: bool = False,
         mappings: bool = False,
         stack_depth: int | None = None,
+        sample_bytes: int | None = None,
     ) -> Attachment:
         """Record what native code allocates by itself, from now on.
 
@@ -46,6 +47,9 @@ class Attaching(View):
                 allocate.
             mappings: ``mmap``, ``munmap``, ``mremap`` as well.
             stack_depth: as for ``enable``.
+            sample_bytes: record only a block for each so many bytes on
+                average, larger ones likelier; for production. Every report
+                says so, and what it estimates from them. None: all blocks.
 
         Returns: what ends it, by ``detach()`` or as a context manager.
             Attachments stack.
@@ -60,9 +64,10 @@ class Attaching(View):
         from ffi_leak_tracker import _attach
 
         wanted = _attach.Attachment(
-            libraries, exclude, include_python, mappings
+            libraries, exclude, include_python, mappings, sample_bytes
         )
         check_range("stack_depth", stack_depth, core.STACK_DEPTH_MAX)
+        check_range("sample_bytes", sample_bytes, core.SIZE_MAX)
         if stack_depth is not None:
             core.set_stack_depth(stack_depth)
         return _attach.attach(wanted)

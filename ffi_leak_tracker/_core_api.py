@@ -385,12 +385,18 @@ class BlockList(Sequence[Allocation]):
 
     def has_release(self, release: str) -> bool:
         """Is there a block that must be released this way?"""
-        wanted = {
-            number
-            for number in range(1, lib.flk_type_count() + 1)
-            if _type_of(number)[2] == release
-        }
+        wanted = _types_with(2, release)
         return any(f[6] in wanted for f in _BLOCK.iter_unpack(self._raw))
+
+    def sizes_of(self, kind: str) -> list[int]:
+        """The sizes of the blocks of this kind."""
+        wanted = _types_with(1, kind)
+        return [f[1] for f in _BLOCK.iter_unpack(self._raw) if f[6] in wanted]
+
+
+def _types_with(field: int, text: str) -> set[int]:
+    numbers = range(1, lib.flk_type_count() + 1)
+    return {number for number in numbers if _type_of(number)[field] == text}
 
 
 def _allocation(fields: tuple[int, ...], taken_at: float) -> Allocation:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 detach = lib.flk_hooks_detach
 drop = lib.flk_hooks_drop
 refresh = lib.flk_hooks_refresh
+sample = lib.flk_hooks_sample
 
 
 def attach(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ffi_leak_tracker import _core_api as core
-from ffi_leak_tracker import _misuse
+from ffi_leak_tracker import _misuse, _sampling
 from ffi_leak_tracker._format import plural
 from ffi_leak_tracker.filters import LeakFilter
 from ffi_leak_tracker.records import Snapshot
@@ -92,7 +92,7 @@ class View:
         everything = Snapshot(
             found,
             self.stats,
-            self._notes(),
+            [*self._notes(), *_sampling.notes_on(found)],
             found.taken_at,
             self.duration,
             self.name,
