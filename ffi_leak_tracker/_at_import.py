@@ -11,13 +11,30 @@ def apply() -> None:
         from ffi_leak_tracker import _core_api as core
 
         core.forbid()
-    elif _settings.mode == "on":
+    elif _settings.mode in {"on", "attach"}:
         import atexit
 
         from ffi_leak_tracker.tracker import LeakTracker
 
         LeakTracker.enable(stack_depth=min(_settings.depth, 64))
+        if _settings.mode == "attach":
+            _attach()
         atexit.register(report)
+
+
+def _attach() -> None:
+    """Attach to all libraries; where that cannot be had, say so and go on."""
+    import warnings
+
+    from ffi_leak_tracker.exceptions import AttachError
+    from ffi_leak_tracker.tracker import LeakTracker
+
+    try:
+        LeakTracker.attach()
+    except AttachError as error:
+        warnings.warn(
+            f"FFI_LEAK_TRACKER=attach: {error}", RuntimeWarning, stacklevel=4
+        )
 
 
 def report() -> None:

@@ -2,7 +2,8 @@
 
 ``FFI_LEAK_TRACKER``: ``off`` (nothing is ever tracked), ``release`` (the
 adaptive allocators are the plain ones, as under ``python -O``), ``on``
-(tracking from import on, report at exit). With ``on``:
+(tracking from import on, report at exit), ``attach`` (the same, and what all
+libraries allocate by themselves). With the last two:
 ``FFI_LEAK_TRACKER_DEPTH`` frames (default 16), ``FFI_LEAK_TRACKER_REPORT``
 a path (``.json`` or text) instead of the standard error.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import os
 import warnings
 
-MODES = ("", "off", "release", "on")
+MODES = ("", "off", "release", "on", "attach")
 
 
 def _read_mode() -> str:
@@ -21,7 +22,7 @@ def _read_mode() -> str:
         return mode
     warnings.warn(
         f"FFI_LEAK_TRACKER={mode!r} is not understood and ignored: use off, "
-        "release or on",
+        "release, on or attach",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from children import output, run
@@ -136,7 +138,7 @@ def test_unknown_mode_warns() -> None:
     done = run(SAMPLE, FFI_LEAK_TRACKER="yes")
     assert "False False False\nTrue\n1" == done.stdout.strip()
     assert "FFI_LEAK_TRACKER='yes' is not understood and ignored" in done.stderr
-    assert "off, release or on" in done.stderr
+    assert "off, release, on or attach" in done.stderr
 
 
 def test_import_is_lazy() -> None:
@@ -157,3 +159,25 @@ def test_import_is_lazy() -> None:
         "True",
         "module 'ffi_leak_tracker' has no attribute 'nothing'",
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no hooks")
+@pytest.mark.parametrize("bytes_kept", [0, 77])
+def test_attach_reports_what_libraries_leak(tmp_path, bytes_kept) -> None:
+    """FFI_LEAK_TRACKER=attach needs nothing but the import."""
+    source, target = tmp_path / "keeps.c", tmp_path / "libkeeps.so"
+    source.write_text(
+        "#include <stdlib.h>\nvoid *keep(int n) { return n ? malloc(n) : 0; }\n"
+    )
+    command = ["cc", "-shared", "-fPIC", str(source), "-o", str(target)]
+    subprocess.run(command, check=True)
+    code = f"""
+        import ctypes, ffi_leak_tracker
+        ctypes.CDLL({str(target)!r}).keep({bytes_kept})
+    """
+    done = run(code, FFI_LEAK_TRACKER="attach")
+    assert done.returncode == 0
+    if bytes_kept:
+        assert "1 x 77 B   malloc   hook" in done.stderr
+    else:
+        assert "No native memory leaks" in done.stderr
