@@ -104,7 +104,7 @@ def test_forked_child_reports_itself(tmp_path) -> None:
         time.sleep(0.1)
         print(sorted(os.listdir({str(tmp_path)!r})))
     """
-    assert output(code).strip() == "['a.1.json']"
+    assert output(code, "-W", "ignore").strip() == "['a.1.json']"
     assert sizes(tmp_path / "a.1.json") == [77]
 
 
