@@ -29,6 +29,10 @@ static int refuse(char *reason, size_t reason_bytes, const char *text) {
 #include "flk_rounds.h"
 #include "flk_tracker.h"
 
+// Until the first begin nobody takes the lock: the handlers that keep a fork
+// from finding it held come with that.
+static atomic_bool was_begun;
+
 static struct {
     flk_lock lock;  // guards the rest, and what stands on FLK_RANK_ATTACH
     bool is_attached, with_mappings;
@@ -88,6 +92,7 @@ int flk_attach_begin(const flk_attach_options *options, char *reason,
     if (against)
         return refuse(reason, reason_bytes, against);
     flk_at_fork(before_fork, after_fork, after_fork);
+    atomic_store(&was_begun, true);
     flk_loader_keep_us();
     flk_newcomers_start();
     flk_loader_look_up(addresses);
@@ -100,6 +105,8 @@ int flk_attach_begin(const flk_attach_options *options, char *reason,
 
 void flk_attach_refresh(void) {
     uintptr_t addresses[FLK_FN_COUNT];
+    if (!atomic_load(&was_begun))
+        return;
     flk_lock_take(&attach.lock);
     bool is_due = attach.is_attached && flk_rounds_are_due();
     flk_lock_release(&attach.lock);
@@ -116,6 +123,8 @@ void flk_attach_refresh(void) {
 }
 
 void flk_attach_pause(int is_paused) {
+    if (!atomic_load(&was_begun))
+        return;
     flk_lock_take(&attach.lock);
     if (attach.is_attached)
         flk_hook_set_state(is_paused ? FLK_HOOKS_PAUSED : FLK_HOOKS_ON);
@@ -123,6 +132,8 @@ void flk_attach_pause(int is_paused) {
 }
 
 void flk_attach_end(void) {
+    if (!atomic_load(&was_begun))
+        return;
     flk_lock_take(&attach.lock);
     if (attach.is_attached) {
         flk_hook_set_state(FLK_HOOKS_PAUSED);
@@ -136,6 +147,9 @@ void flk_attach_end(void) {
 
 // --- figures -----------------------------------------------------------
 void flk_attach_read(flk_attach_figures *out) {
+    *out = (flk_attach_figures){.attached = 0};
+    if (!atomic_load(&was_begun))
+        return;
     flk_lock_take(&attach.lock);
     flk_rounds_read(out);
     out->attached = attach.is_attached;

@@ -37,7 +37,7 @@ def library_path() -> str:
         pytest.skip("no C compiler")
     path = Path(mkdtemp(prefix="flk-tests-")) / "allocator_user.so"
     command = [compiler, "-O1", "-g", "-shared", "-fPIC", "-o", path, SOURCE]
-    subprocess.run([*command, "-lpthread"], check=True)
+    subprocess.run([*command, "-lpthread", "-lm"], check=True)
     return str(path)
 
 

@@ -168,7 +168,15 @@ class Builder:
         target = self.folder / flavour.name / name
         command = [CC, *COMMON, *flavour.flags, "-DFLK_FUZZ_MAIN"]
         run(
-            [*command, str(source), *objects, "-o", str(target), "-lpthread"],
+            [
+                *command,
+                str(source),
+                *objects,
+                "-o",
+                str(target),
+                "-lpthread",
+                "-lm",
+            ],
             {},
         )
         return target
