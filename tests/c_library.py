@@ -135,13 +135,16 @@ def child_environment(**changes: str) -> dict[str, str]:
     return {**fixed, **changes}
 
 
-def child(code: str, *options: str, **changes: str) -> str:
+def child(
+    code: str, *options: str, timeout: float = 120, **changes: str
+) -> str:
     """Return what the code printed in a process that may be spoiled.
 
     It must end well and write nothing to the standard error.
     """
     text = "from c_library import *\n" + textwrap.dedent(code)
-    done = children.run(text, *options, **child_environment(**changes))
+    fixed = child_environment(**changes)
+    done = children.run(text, *options, timeout=timeout, **fixed)
     assert (done.returncode, done.stderr) == (0, ""), (
         f"ended with {done.returncode}:\n{done.stdout}{done.stderr}"
     )

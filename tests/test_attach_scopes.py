@@ -515,3 +515,45 @@ def test_destructors_of_libraries_run_after_the_end() -> None:
         lib.take(10)
     """)
     assert printed == "destructor ran"
+
+
+def test_detach_beside_threads_leaves_no_record() -> None:
+    """A malloc or realloc under way meanwhile leaves none either."""
+    child("""
+        lib = opened("threads", "-Wl,-z,nodelete", as_name="staying")
+        lib.start_endless(2)
+        for round in range(100):
+            with LeakTracker.attach([lib]):
+                lib.churn(100)
+            found = LeakTracker.snapshot()
+            assert len(found) == 0, (round, found[:])
+            if round % 10 == 0:
+                pid = os.fork()
+                if pid == 0:
+                    with LeakTracker.attach([lib]):
+                        pass
+                    whole = LeakTracker.snapshot(include_inherited=True)
+                    os._exit(len(whole))
+                assert os.waitpid(pid, 0)[1] == 0
+        lib.stop_endless(2)
+        assert core.self_figures()["entries"] == 0
+        assert LeakTracker.stats.live_blocks == 0
+        assert core.lib.flk_check()
+    """)
+
+
+def test_fork_in_the_middle_of_a_realloc() -> None:
+    """The child forgets what a thread that it does not have was moving."""
+    child("""
+        lib = opened("threads", "-Wl,-z,nodelete", as_name="staying")
+        LeakTracker.attach([lib])
+        lib.start_endless(2)
+        for round in range(30):
+            pid = os.fork()
+            if pid == 0:
+                LeakTracker.detach()
+                os._exit(len(LeakTracker.snapshot(include_inherited=True)))
+            assert os.waitpid(pid, 0)[1] == 0, round
+        lib.stop_endless(2)
+        LeakTracker.verify_no_leaks()
+    """)
