@@ -130,6 +130,8 @@ static uintptr_t remap(const uintptr_t *w, uint32_t site,
     else
         flk_tracker_move_end(FLK_LAYER_MAPPING, w[0], &known, mapped,
                              whole_pages(w[2]));
+    flk_record_settle(FLK_LAYER_MAPPING, mapped == FAILED ? w[0] : mapped,
+                      known.type);
     return mapped;
 }
 

@@ -83,6 +83,8 @@ static uintptr_t resize(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t site,
         flk_tracker_move_cancel(FLK_LAYER_HEAP, a, &record);
     else if (moved && type)
         flk_stub_made(moved, size_bytes, type, site);
+    if (is_known)
+        flk_record_settle(FLK_LAYER_HEAP, moved ? moved : a, record.type);
     return moved;
 }
 

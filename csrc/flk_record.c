@@ -2,12 +2,16 @@
 #include "flk_record.h"
 
 #ifdef FLK_HAS_ELF
+#include <string.h>
+
 #include "flk_config.h"
 #include "flk_context.h"
 #include "flk_misuse.h"
+#include "flk_names.h"
 #include "flk_quarantine.h"
 #include "flk_sample.h"
 #include "flk_scope.h"
+#include "flk_stub.h"
 
 // --- counters ----------------------------------------------------------
 enum { STRIPES = 16 };
@@ -103,6 +107,16 @@ void flk_record_made(flk_layer layer, uintptr_t address, uint64_t size_bytes,
         return;
     flk_origin origin = {type, scope_now(), FLK_PATH_WALK};
     flk_tracker_on_alloc(layer, address, size_bytes, 0, &origin);
+    flk_record_settle(layer, address, type);
+}
+
+// The drop locked the shard of the record, before this thread or after it: so
+// it took the record out, or this thread sees the state that it ran under.
+void flk_record_settle(flk_layer layer, uintptr_t address, uint16_t type) {
+    flk_record record;
+    if (FLK_UNLIKELY(flk_stub_state() == FLK_HOOKS_OFF) &&
+        strcmp(flk_names_at(type)->kind, FLK_HOOK_KIND) == 0)
+        flk_tracker_on_free(layer, address, 0, &record);
 }
 
 void flk_record_back(flk_layer layer, uintptr_t address,
@@ -111,6 +125,7 @@ void flk_record_back(flk_layer layer, uintptr_t address,
         return;  // it was in no report, and shall be in none
     flk_origin origin = {record->type, (uint32_t)record->scope, record->path};
     flk_tracker_on_alloc(layer, address, record->size_bytes, 0, &origin);
+    flk_record_settle(layer, address, record->type);
 }
 
 // Nobody can be told now: it is counted, and told with the next report.

@@ -20,6 +20,10 @@ void flk_record_gone(flk_layer layer, uintptr_t address, uint16_t type);
 // A record as it was, after its block turned out to stay.
 void flk_record_back(flk_layer layer, uintptr_t address,
                      const flk_record *record);
+// After an allocation or a move of the hook's own: if others have detached
+// meanwhile, the record came after the drop or was passed over by it, and
+// goes again. The block has not been returned yet.
+void flk_record_settle(flk_layer layer, uintptr_t address, uint16_t type);
 // As flk_tracker_move_begin, but a wrong release is only counted.
 bool flk_record_moves(flk_layer layer, uintptr_t address, uint16_t type,
                       flk_record *out);

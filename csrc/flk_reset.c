@@ -144,25 +144,23 @@ typedef struct drop {
     flk_entry entries[64];  // of one shard, to be taken out
 } drop;
 
-static bool is_droppable(const flk_record *record, const drop *d) {
-    return d->is_dropped(record->type) &&
-           !(record->flags & FLK_RECORD_MOVING);
-}
-
+// Moving ones are forgotten here, and stay until their move ends.
 static void leave_books(flk_entry *entry, void *context) {
     const drop *d = context;
     flk_record *record = &entry->record;
-    if (!is_droppable(record, d) || !flk_tracker_is_shown(record, false))
+    if (!d->is_dropped(record->type))
         return;
-    flk_account_forget(record->thread, (uint32_t)record->scope, record->type,
-                       record->size_bytes);
+    if (flk_tracker_is_shown(record, false))
+        flk_account_forget(record->thread, (uint32_t)record->scope,
+                           record->type, record->size_bytes);
     record->flags |= FLK_RECORD_FORGOTTEN;
 }
 
 static void note_dropped(flk_entry *entry, void *context) {
     drop *d = context;
     if (d->count < sizeof d->entries / sizeof *d->entries &&
-        is_droppable(&entry->record, d) &&
+        d->is_dropped(entry->record.type) &&
+        !(entry->record.flags & FLK_RECORD_MOVING) &&
         !flk_tracker_is_shown(&entry->record, false))
         d->entries[d->count++] = *entry;
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from _thread import RLock
 
 from ffi_leak_tracker import _core_api as core
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
 _lock = RLock()
 #: The attachments that are on, oldest first.
 _active: list[Attachment] = []
+
+
+def _forked() -> None:
+    """In the child of a fork: whoever held the lock is gone."""
+    global _lock  # noqa: PLW0603
+    _lock = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 class _Process(View):
@@ -50,7 +61,11 @@ class Attachment:
         sample_bytes: int | None = None,
     ) -> None:
         self.is_all = libraries is None
-        self.include = _libraries.patterns_of(libraries or ())
+        self.include = (
+            [] if libraries is None else _libraries.patterns_of(libraries)
+        )
+        if not (self.is_all or self.include):
+            raise ValueError("no library is named; None would mean all")
         self.exclude = _libraries.patterns_of(exclude)
         if self.is_all and not include_python:
             self.exclude += _libraries.python_patterns()

@@ -39,9 +39,10 @@ class Attaching(View):
 
         Args:
             libraries: what to record: modules (with what they are linked
-                to), the ``lib`` of a cffi module, paths, or patterns with
-                ``*`` and ``?`` for a path or its last part. None: everything
-                but the interpreter, cffi, the C library's own and our own.
+                to), packages, the ``lib`` of a cffi module, what
+                ``ctypes.CDLL`` returned, paths, or patterns with ``*`` and
+                ``?`` for a path or its last part. None: everything but the
+                interpreter, cffi, the C library's own and our own.
             exclude: what not to record, named as above.
             include_python: with None, also what the interpreter and cffi
                 allocate.

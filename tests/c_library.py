@@ -1,0 +1,151 @@
+"""Small C libraries in libs/, one behaviour a file, for tests and children.
+
+A child process that ``child`` started has all names of this module, finds
+the libraries its parent compiled, and may be changed for good.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import cffi
+import children
+import pytest
+
+from ffi_leak_tracker import LeakTracker
+from ffi_leak_tracker import _core_api as core
+
+__all__ = [
+    "FOLDER",
+    "LeakTracker",
+    "cffi",
+    "child",
+    "child_environment",
+    "core",
+    "declarations",
+    "extension",
+    "gc",
+    "here",
+    "json",
+    "lines",
+    "opened",
+    "os",
+    "path",
+    "sizes",
+    "sys",
+    "threading",
+    "to",
+]
+
+SOURCES = Path(__file__).with_name("libs")
+FOLDER = Path(os.environ.get("C_LIBRARIES") or mkdtemp(prefix="flk-tests-"))
+if "C_LIBRARIES" not in os.environ:
+    atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+
+COMPILER = shutil.which("cc") or shutil.which("gcc")
+CXX = shutil.which("c++") or shutil.which("g++")
+needs_hooks = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux"),
+    pytest.mark.skipif(COMPILER is None, reason="no C compiler"),
+    pytest.mark.skipif(
+        sys.implementation.name == "pypy", reason="frames of CPython"
+    ),
+]
+FLAGS = ("-O1", "-g", "-D_GNU_SOURCE", "-fno-builtin", "-w")
+#: ``void *take(size_t size) {``: what a library exports stands in one line.
+_FUNCTION = re.compile(r"^(?!static|//|#|__)(\w.*\)) \{", re.M)
+
+
+def source(name: str) -> Path:
+    """Return the C or C++ file of a library."""
+    return next(SOURCES.glob(f"{name}.c*"))
+
+
+def path(name: str, *flags: str, as_name: str | None = None) -> str:
+    """Return a library's path, compiled when it is first asked for."""
+    file = source(name)
+    target = FOLDER / f"lib{as_name or name}.so"
+    if not target.exists():
+        compiler = CXX if file.suffix == ".cpp" else COMPILER
+        command = [compiler, *FLAGS, "-shared", "-fPIC", "-o", target, file]
+        subprocess.run([*command, *flags, "-lpthread"], check=True)
+    return str(target)
+
+
+def declarations(name: str) -> str:
+    """Return what a library exports, for cffi."""
+    found = _FUNCTION.findall(source(name).read_text("utf-8"))
+    return "".join(f"{one};\n" for one in found)
+
+
+def opened(name: str, *flags: str, as_name: str | None = None) -> Any:
+    """Return a library, loaded through cffi in ABI mode."""
+    ffi = cffi.FFI()
+    ffi.cdef(declarations(name))
+    return ffi.dlopen(path(name, *flags, as_name=as_name))
+
+
+def here() -> int:
+    """Return the number of the line that calls this."""
+    return sys._getframe(1).f_lineno
+
+
+def lines(blocks: Any) -> list[int]:
+    """Return the innermost Python line of each block."""
+    return [block.frames[0].lineno for block in blocks]
+
+
+def sizes(blocks: Any) -> list[int]:
+    """Return the size of each block, sorted."""
+    return sorted(block.size for block in blocks)
+
+
+def to(name: str) -> str:
+    """Return a pattern for a library of ours."""
+    return f"lib{name}.so"
+
+
+def extension(name: str, tracked: str) -> Path:
+    """Return the folder of a cffi API-mode module with a library's code."""
+    folder = FOLDER / name
+    if not folder.exists():
+        ffi = cffi.FFI()
+        ffi.cdef(declarations(tracked))
+        ffi.set_source(name, source(tracked).read_text("utf-8"))
+        ffi.compile(str(folder))
+    return folder
+
+
+def child_environment(**changes: str) -> dict[str, str]:
+    """Return an environment in which a child finds this module."""
+    folders = (children.PACKAGE_PARENT, str(Path(__file__).parent))
+    fixed = {"PYTHONPATH": os.pathsep.join(folders), "C_LIBRARIES": str(FOLDER)}
+    return {**fixed, **changes}
+
+
+def child(
+    code: str, *options: str, timeout: float = 120, **changes: str
+) -> str:
+    """Return what the code printed in a process that may be spoiled.
+
+    It must end well and write nothing to the standard error.
+    """
+    text = "from c_library import *\n" + textwrap.dedent(code)
+    fixed = child_environment(**changes)
+    done = children.run(text, *options, timeout=timeout, **fixed)
+    assert (done.returncode, done.stderr) == (0, ""), (
+        f"ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+    )
+    return done.stdout.strip()

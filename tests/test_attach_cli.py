@@ -1,0 +1,198 @@
+"""The command line: run --native and run --library."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from c_library import child_environment, needs_hooks, path
+from children import environment
+
+pytestmark = needs_hooks
+SETUP = """
+    import cffi
+    ffi = cffi.FFI()
+    ffi.cdef("void *take(size_t); void give(void *);")
+    lib = ffi.dlopen({path!r})
+"""
+LEAK = "lib.take(1000)  # forgotten"
+CLEAN = "lib.give(lib.take(1000))"
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(
+    program: str, *options: str, **changes: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program that has the library of plain.c, under tracking."""
+    text = dedent(SETUP).format(path=path("plain")) + dedent(program)
+    Path("prog.py").write_text(text, "utf-8")
+    return subprocess.run(
+        [sys.executable, "-m", "ffi_leak_tracker", "run", *options, "prog.py"],
+        env=environment(**child_environment(**changes)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def line_of(program: str, text: str) -> int:
+    whole = dedent(SETUP) + dedent(program)
+    return next(i for i, one in enumerate(whole.splitlines(), 1) if text in one)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--native",), ("--library", "libplain*"), ("--library", "*/libplain.so")],
+    ids=" ".join,
+)
+def test_a_leak_of_a_library_is_reported(options) -> None:
+    """Status 1, the function and the line; nothing else."""
+    done = run(LEAK, *options)
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert "LEAKED  1 block," in done.stderr
+    assert f"prog.py:{line_of(LEAK, 'forgotten')}" in done.stderr
+    assert "malloc" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--native", "--library=libplain*"])
+def test_a_program_that_frees_is_clean(option) -> None:
+    done = run(CLEAN, option)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("No native memory leaks."), done.stderr
+
+
+def test_without_the_options_libraries_are_not_watched() -> None:
+    done = run(LEAK)
+    assert done.returncode == 0, done.stderr
+
+
+def test_other_libraries_are_silent() -> None:
+    done = run(LEAK, "--library", "libother*", "--library", "libmore*")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_report_as_json() -> None:
+    done = run(LEAK, "--library=libplain*", "--json", "leaks.json")
+    assert done.returncode == 1
+    report = json.loads(Path("leaks.json").read_text("utf-8"))
+    (block,) = report["allocations"]
+    assert (block["kind"], block["size"]) == ("hook", 1000)
+
+
+def test_status_of_the_program_comes_first() -> None:
+    assert run("raise SystemExit(7)", "--native").returncode == 7
+    assert run(f"{LEAK}\nraise SystemExit(7)", "--native").returncode == 7
+    assert run(LEAK, "--native", "--no-fail-on-leaks").returncode == 0
+
+
+def test_depth_is_obeyed() -> None:
+    program = """
+        def inner():
+            lib.take(1000)
+        def outer():
+            inner()
+        outer()
+    """
+    done = run(program, "--library=libplain*", "--depth=1")
+    assert done.returncode == 1
+    assert "in inner" in done.stderr
+    assert "in outer" not in done.stderr
+
+
+def test_what_hooks_found_wrong_is_reported() -> None:
+    """A wrong release: told at the end, status 1."""
+    library = path("operators")
+    program = f"""
+        cxx = cffi.FFI()
+        cxx.cdef("char *new_one(size_t); void release(char *);")
+        cxx = cxx.dlopen({library!r})
+        from ffi_leak_tracker import LeakTracker
+        LeakTracker.snapshot()  # the C++ library came after attach
+        cxx.release(cxx.new_one(24))
+    """
+    done = run(program, "--library=liboperators*")
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("No native memory leaks."), done.stderr
+    assert "operator new" in done.stderr
+
+
+def test_threads_and_exit_handlers_are_waited_for() -> None:
+    program = """
+        import atexit, threading
+        kept = lib.take(1000)
+        atexit.register(lib.give, kept)
+        def late():
+            lib.give(lib.take(10))
+            lib.take(77)  # forgotten
+        threading.Thread(target=late).start()
+    """
+    done = run(program, "--library=libplain*")
+    assert done.returncode == 1
+    assert "1 block, 77 B" in done.stderr, done.stderr
+
+
+def test_children_of_a_fork_report_nothing() -> None:
+    """They end as they would, with their own status."""
+    program = """
+        import os, sys
+        pid = os.fork()
+        if pid == 0:
+            lib.take(5)
+            sys.exit(9)
+        status = os.waitpid(pid, 0)[1]
+        assert os.waitstatus_to_exitcode(status) == 9, status
+    """
+    done = run(program, "--native")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("leaks") == 1, done.stderr
+
+
+def test_os_exit_and_exec_end_quietly() -> None:
+    for end in ("os._exit(3)", "os.execv('/bin/sh', ['sh', '-c', 'exit 3'])"):
+        done = run(f"import os\n{LEAK}\n{end}", "--native")
+        assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
+
+
+def test_programs_that_attach_themselves() -> None:
+    """Their detach leaves what --native asked for."""
+    program = """
+        from ffi_leak_tracker import LeakTracker
+        with LeakTracker.attach(["libplain*"]) as handle:
+            lib.take(10)
+        lib.take(1000)
+    """
+    done = run(program, "--native")
+    assert done.returncode == 1
+    assert "2 blocks" in done.stderr, done.stderr
+
+
+def test_a_real_program_is_clean() -> None:
+    """The standard library: imports, json, subprocesses, threads, sqlite3."""
+    program = """
+        import asyncio, concurrent.futures, ctypes, decimal, json, re, ssl
+        import subprocess, sys, tempfile, unittest, urllib.request, zlib
+        import xml.dom.minidom, sqlite3
+        json.loads(json.dumps({"a": [1, 2, 3]}))
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda n: zlib.compress(b"x" * n), range(100)))
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        asyncio.run(asyncio.sleep(0))
+        db = sqlite3.connect(":memory:")
+        db.execute("create table t(a)")
+        db.close()
+        xml.dom.minidom.parseString("<a><b/></a>")
+    """
+    done = run(program, "--native")
+    print(done.stderr)
+    assert done.stdout == ""
+    # What libraries keep on purpose is shown; nothing crashes.
+    assert done.returncode in {0, 1}
