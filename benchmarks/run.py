@@ -1,8 +1,8 @@
 """Run the benchmarks: ``python benchmarks/run.py [--json FILE] [NAME...]``.
 
-Names: allocators, scopes, import, instructions, core (default: all). Prints one
-table and, with --json, writes one document; ``compare.py`` sets two of them
-side by side.
+Names: allocators, scopes, import, instructions, core, hooks (default: all).
+Prints one table and, with --json, writes one document; ``compare.py`` sets two
+of them side by side.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ sys.path.insert(0, str(HERE))
 
 from harness import Row, write  # noqa: E402
 
-NAMES = ("allocators", "scopes", "import", "instructions", "core")
+NAMES = ("allocators", "scopes", "import", "instructions", "core", "hooks")
 
 
 def main() -> int:

@@ -1,25 +1,49 @@
 // flk_hookset.c - one function for each definer, way and hooked function.    SPDX-License-Identifier: MIT
 // The contract stands in flk_hook.h. A stub adds to the words it got which stub it is and who called, and goes to
-// the body: about 20 bytes each.
+// the body; where nothing is to be done it goes to the original at once, whose place in the table it knows. About 60
+// bytes each.
 #include "flk_hook.h"
 
 #ifdef FLK_HAS_ELF
 #include <stdarg.h>
 #include <string.h>
 
+#include "flk_stub.h"
+
 #define CALLER __builtin_return_address(0)
 #define SITE(d, v, id) FLK_SITE(d, FLK_VIA_##v, FLK_FN_##id)
 #define NAME(d, v, id) stub_##d##_##v##_##id
 
-#define STUB_OF_3(d, v, id, body)                                            \
+// Where there is nothing to do: NULL if the original is not there yet.
+#define ORIGINAL(d, id)                                                      \
+    (flk_function_of_3) atomic_load_explicit(                                \
+        &flk_stub_now.originals[d][FLK_FN_##id], memory_order_relaxed)
+
+// A slot of an object that is not asked for: on behalf of one at most.
+static inline bool allocates_only(flk_via via) {
+    return flk_stub_state() != FLK_HOOKS_ON ||
+           (via == FLK_VIA_QUIET && !flk_thread_marks()->on_behalf);
+}
+
+#define STUB_OF_3(d, v, id, body, has_nothing_to_do)                         \
     static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c) { \
+        flk_function_of_3 original = ORIGINAL(d, id);                        \
+        if (FLK_LIKELY(has_nothing_to_do) && FLK_LIKELY(original != NULL))   \
+            return original(a, b, c);                                        \
         return body(a, b, c, SITE(d, v, id), CALLER);                        \
     }
-#define STUB_ALLOCATE(d, v, id) STUB_OF_3(d, v, id, flk_hook_allocate)
-#define STUB_PLACE(d, v, id) STUB_OF_3(d, v, id, flk_hook_place)
-#define STUB_RESIZE(d, v, id) STUB_OF_3(d, v, id, flk_hook_resize)
+#define STUB_ALLOCATE(d, v, id)                                              \
+    STUB_OF_3(d, v, id, flk_hook_allocate, allocates_only(FLK_VIA_##v))
+#define STUB_PLACE(d, v, id)                                                 \
+    STUB_OF_3(d, v, id, flk_hook_place, allocates_only(FLK_VIA_##v))
+#define STUB_RESIZE(d, v, id)                                                \
+    STUB_OF_3(d, v, id, flk_hook_resize, flk_stub_state() == FLK_HOOKS_OFF)
 #define STUB_RELEASE(d, v, id)                                               \
     static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c) { \
+        flk_function_of_3 original = ORIGINAL(d, id);                        \
+        if (FLK_LIKELY(!a || flk_stub_state() == FLK_HOOKS_OFF) &&           \
+            FLK_LIKELY(original != NULL))                                    \
+            return original(a, b, c);                                        \
         return flk_hook_release(a, b, c, SITE(d, v, id));                    \
     }
 #define STUB_LEND(d, v, id)                                                \

@@ -12,9 +12,12 @@
 #include "flk_sample.h"
 #include "flk_scope.h"
 #include "flk_stub.h"
+#include "flk_tracker_hot.h"
 
 // --- counters ----------------------------------------------------------
-enum { STRIPES = 16 };
+// A stripe for each of the first threads, written by it alone; the first one
+// is for all others. Numbers of threads are not given out again.
+enum { STRIPES = 256 };
 
 typedef struct stripe {
     _Alignas(64) atomic_ullong counts[FLK_HOOK_COUNTERS];  // relaxed
@@ -30,20 +33,27 @@ typedef struct late_event {
 
 static struct {
     stripe stripes[STRIPES];
+    // What was counted up to the last clearing: relaxed.
+    atomic_ullong cleared[FLK_HOOK_COUNTERS];
     // Of the forking thread, which is alone: it holds all locks.
     uint32_t late_count;
     late_event late[FLK_LATE_EVENTS_MAX];
 } hooks;
 
 void flk_record_count(flk_hook_counter counter) {
-    // Thread-local memory of two threads is pages apart.
-    uint64_t thread = (uintptr_t)flk_thread_marks() >> 12;
-    uint64_t i = thread * UINT64_C(0x9e3779b97f4a7c15) >> 60;
-    atomic_fetch_add_explicit(&hooks.stripes[i].counts[counter], 1,
-                              memory_order_relaxed);
+    const flk_thread *thread = flk_thread_pointer();
+    uint32_t i = thread && thread->number < STRIPES ? thread->number : 0;
+    // A signal handler's event in between is not counted.
+    atomic_ullong *count = &hooks.stripes[i].counts[counter];
+    if (FLK_LIKELY(i != 0))  // no locked instruction
+        atomic_store_explicit(
+            count, atomic_load_explicit(count, memory_order_relaxed) + 1,
+            memory_order_relaxed);
+    else
+        atomic_fetch_add_explicit(count, 1, memory_order_relaxed);
 }
 
-uint64_t flk_hook_counted(flk_hook_counter counter) {
+static uint64_t counted_ever(flk_hook_counter counter) {
     uint64_t sum = 0;
     for (int i = 0; i < STRIPES; i++)
         sum += atomic_load_explicit(&hooks.stripes[i].counts[counter],
@@ -51,11 +61,17 @@ uint64_t flk_hook_counted(flk_hook_counter counter) {
     return sum;
 }
 
+uint64_t flk_hook_counted(flk_hook_counter counter) {
+    return counted_ever(counter) -
+           atomic_load_explicit(&hooks.cleared[counter],
+                                memory_order_relaxed);
+}
+
 void flk_hook_clear_counts(void) {
-    for (int i = 0; i < STRIPES; i++)
-        for (int k = 0; k < FLK_HOOK_COUNTERS; k++)
-            atomic_store_explicit(&hooks.stripes[i].counts[k], 0,
-                                  memory_order_relaxed);
+    for (int k = 0; k < FLK_HOOK_COUNTERS; k++)
+        atomic_store_explicit(&hooks.cleared[k],
+                              counted_ever((flk_hook_counter)k),
+                              memory_order_relaxed);
 }
 
 // --- fork --------------------------------------------------------------
@@ -82,28 +98,32 @@ void flk_hook_fork_ends(void) {
 }
 
 // --- events ------------------------------------------------------------
-// May this event be told to the tracker now? Else it is put off or counted.
-static bool may_tell(late_event event) {
-    if (FLK_UNLIKELY(flk_thread_marks()->is_forking)) {
-        put_off(event);
-        return false;
-    }
-    if (FLK_UNLIKELY(flk_thread_is_inside())) {
-        flk_record_count(FLK_HOOK_REENTERED);
-        return false;
-    }
-    return true;
+// May an event be told to the tracker now? Else it is put off or counted.
+static inline bool may_tell(void) {
+    const flk_thread *thread = flk_thread_pointer();
+    return FLK_LIKELY(!flk_thread_marks()->is_forking) &&
+           FLK_LIKELY(!thread || !thread->inside);
 }
 
-static uint32_t scope_now(void) {
+static FLK_NOINLINE void tell_not(late_event event) {
+    if (flk_thread_marks()->is_forking)
+        put_off(event);
+    else
+        flk_record_count(FLK_HOOK_REENTERED);
+}
+
+static inline uint32_t scope_now(void) {
     const flk_thread *thread = flk_thread_pointer();
     return thread ? flk_context_scope(thread) : FLK_SCOPE_NONE;
 }
 
 void flk_record_made(flk_layer layer, uintptr_t address, uint64_t size_bytes,
                      uint16_t type) {
-    if (!may_tell((late_event){address, size_bytes, type, layer, true}) ||
-        !flk_sample_takes(flk_thread_marks(), size_bytes))
+    if (FLK_UNLIKELY(!may_tell())) {
+        tell_not((late_event){address, size_bytes, type, layer, true});
+        return;
+    }
+    if (!flk_sample_takes(flk_thread_marks(), size_bytes))
         return;
     flk_origin origin = {type, scope_now(), FLK_PATH_WALK};
     flk_tracker_on_alloc(layer, address, size_bytes, 0, &origin);
@@ -142,10 +162,12 @@ static void note_mismatch(uintptr_t address, const flk_record *record) {
 }
 
 void flk_record_gone(flk_layer layer, uintptr_t address, uint16_t type) {
-    if (!may_tell((late_event){address, 0, type, layer, false}))
+    if (FLK_UNLIKELY(!may_tell())) {
+        tell_not((late_event){address, 0, type, layer, false});
         return;
+    }
     flk_record record;
-    switch (flk_tracker_on_free(layer, address, type, &record)) {
+    switch (flk_tracker_free_hot(layer, address, type, &record, NULL, NULL)) {
     case FLK_TAKEN:
         return;
     case FLK_ABSENT:  // or not sampled

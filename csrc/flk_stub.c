@@ -73,12 +73,9 @@ static bool is_caller_asked(const void *caller) {
     return found == FLK_CALLER_ASKED;
 }
 
-uint16_t flk_stub_type_asked(uint32_t site, const void *caller,
-                             const flk_marks *marks) {
-    flk_via via = flk_stub_via(site);
-    if (via == FLK_VIA_ASKED)
-        return flk_stub_type(site);
-    if (marks->on_behalf || via == FLK_VIA_QUIET)
+uint16_t flk_stub_type_elsewhere(uint32_t site, const void *caller,
+                                 const flk_marks *marks) {
+    if (marks->on_behalf || flk_stub_via(site) == FLK_VIA_QUIET)
         return marks->on_behalf;
     return is_caller_asked(caller) ? flk_stub_type(site) : 0;
 }

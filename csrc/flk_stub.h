@@ -62,8 +62,14 @@ static inline uint16_t flk_stub_type(uint32_t site) {
 }
 
 // The type to record an allocation under; 0: it is not asked for.
-uint16_t flk_stub_type_asked(uint32_t site, const void *caller,
-                             const flk_marks *marks);
+uint16_t flk_stub_type_elsewhere(uint32_t site, const void *caller,
+                                 const flk_marks *marks);
+static inline uint16_t flk_stub_type_asked(uint32_t site, const void *caller,
+                                           const flk_marks *marks) {
+    return FLK_LIKELY(flk_stub_via(site) == FLK_VIA_ASKED)
+               ? flk_stub_type(site)
+               : flk_stub_type_elsewhere(site, caller, marks);
+}
 // How many bytes a call with these words asks for.
 uint64_t flk_stub_size(uint32_t site, uintptr_t a, uintptr_t b, uintptr_t c);
 

@@ -1,6 +1,6 @@
 // flk_tracker_hot.h - a free, compiled into who calls it.                    SPDX-License-Identifier: MIT
 // Keeps:   nothing; as flk_tracker_on_free, with what happens to a block that may go made part of the code.
-// Callers: flk_tracker.c, flk_heap.c.
+// Callers: flk_tracker.c, flk_heap.c, flk_record.c.
 #ifndef FLK_TRACKER_HOT_H
 #define FLK_TRACKER_HOT_H
 
