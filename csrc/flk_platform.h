@@ -67,6 +67,7 @@ typedef enum flk_rank {
     FLK_RANK_RECENT,    // one stripe of recent frees
     FLK_RANK_NAMES,     // interned types
     FLK_RANK_CALLPATH,  // one shard of the tree's index
+    FLK_RANK_MODULES,   // modules of native frames
     FLK_RANK_CODES,     // code objects and sites
     FLK_RANK_ARENA,     // memory of the core; takes nothing else
 } flk_rank;
@@ -120,6 +121,7 @@ typedef struct flk_marks {
     bool lends_all;       // they all are recorded
     bool is_forking;      // this thread holds all locks
     uint32_t lent_count;
+    const void *caller;   // of the last allocation asked for: a hint
     struct {
         uintptr_t address;
         uint64_t size_bytes;

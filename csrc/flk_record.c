@@ -99,7 +99,7 @@ void flk_record_made(flk_layer layer, uintptr_t address, uint64_t size_bytes,
                      uint16_t type) {
     if (!may_tell((late_event){address, size_bytes, type, layer, true}))
         return;
-    flk_origin origin = {type, scope_now(), FLK_PATH_WALK};
+    flk_origin origin = {type, scope_now(), FLK_PATH_WALK_NATIVE};
     flk_tracker_on_alloc(layer, address, size_bytes, 0, &origin);
 }
 
