@@ -6,6 +6,7 @@
 
 #include "flk_account.h"
 #include "flk_arena.h"
+#include "flk_attach.h"
 #include "flk_callpath.h"
 #include "flk_codes.h"
 #include "flk_config.h"
@@ -247,6 +248,15 @@ void flk_set_thread_scope(uint32_t scope, int change) {
     flk_context_count(change);
     flk_context_set(scope);
 }
+
+// --- hooks -------------------------------------------------------------
+int flk_hooks_begin(const char *pattern, char *reason, size_t reason_bytes) {
+    flk_attach_options options = {.include = &pattern,
+                                  .include_count = pattern != NULL};
+    return flk_attach_begin(&options, reason, reason_bytes);
+}
+
+void flk_hooks_end(void) { flk_attach_end(); }
 
 // --- snapshots ---------------------------------------------------------
 int flk_snapshot_take(uint32_t scope, uint64_t since, int inherited,

@@ -70,7 +70,7 @@ FLAVOURS = (
         },
         # Those that have threads.
         only="test_(arena|callpath|misuse|names|platform|scope|sequence|sites"
-        "|snapshot|thread|threads|tracker)",
+        "|snapshot|thread|threads|tracker|unwind)",
     ),
     Flavour(
         "no_simd",
@@ -80,7 +80,7 @@ FLAVOURS = (
     Flavour(
         "release",
         ("-O2", "-fvisibility=hidden"),
-        only="test_(account|faults|heap|registry|threads)",
+        only="test_(account|faults|heap|registry|threads|unwind)",
     ),
     Flavour(
         "valgrind",
@@ -88,7 +88,7 @@ FLAVOURS = (
         ("valgrind", "-q", "--error-exitcode=9"),
         {"FLK_SLOW_TOOL": "1"},
         only="test_(account|arena|callpath|context|counters|guard|heap|names"
-        "|quarantine|recent|region|registry|sites|stack|thread)",
+        "|quarantine|recent|region|registry|sites|stack|thread|unwind)",
     ),
 )
 
