@@ -44,8 +44,9 @@
 // them: our own, and those of the interrupted.
 #define FLK_NATIVE_FRAMES_MAX 64
 #define FLK_NATIVE_STEPS_MAX 96
-// Native stacks, and addresses of code, each thread remembers; powers of two.
-#define FLK_NATIVE_TRAILS 64
+// Frames of native stacks, and addresses of code, each thread remembers;
+// powers of two. 40 and 32 bytes each, mapped as used.
+#define FLK_NATIVE_NODES 4096
 #define FLK_NATIVE_RULES 1024
 // Objects met on a stack: each library, once for each place it was loaded at.
 #define FLK_MODULES_MAX 65536

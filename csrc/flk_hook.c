@@ -28,7 +28,6 @@ uintptr_t flk_hook_allocate(uintptr_t a, uintptr_t b, uintptr_t c,
     if (FLK_LIKELY(flk_stub_state() != FLK_HOOKS_ON))
         return original(a, b, c);
     flk_marks *marks = flk_thread_marks();
-    marks->caller = caller;
     uint16_t type = flk_stub_type_asked(site, caller, marks);
     if (!type)
         return original(a, b, c);
@@ -49,7 +48,6 @@ uintptr_t flk_hook_place(uintptr_t a, uintptr_t b, uintptr_t c,
     if (FLK_LIKELY(flk_stub_state() != FLK_HOOKS_ON))
         return original(a, b, c);
     flk_marks *marks = flk_thread_marks();
-    marks->caller = caller;
     uint16_t type = flk_stub_type_asked(site, caller, marks);
     uint16_t on_behalf = marks->on_behalf;
     marks->on_behalf = 0;

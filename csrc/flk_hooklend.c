@@ -39,7 +39,6 @@ uintptr_t flk_hook_lend(uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d,
     if (FLK_LIKELY(flk_stub_state() != FLK_HOOKS_ON))
         return original(a, b, c, d);
     flk_marks *marks = flk_thread_marks();
-    marks->caller = caller;
     uint16_t type = flk_stub_type_asked(site, caller, marks);
     if (!type || marks->on_behalf)
         return original(a, b, c, d);

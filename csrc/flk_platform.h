@@ -121,7 +121,6 @@ typedef struct flk_marks {
     bool lends_all;       // they all are recorded
     bool is_forking;      // this thread holds all locks
     uint32_t lent_count;
-    const void *caller;   // of the last allocation asked for: a hint
     struct {
         uintptr_t address;
         uint64_t size_bytes;

@@ -198,8 +198,7 @@ static FLK_NOINLINE uint32_t learn_native(flk_native *native,
 // Not inlined: its frame is the one that the walk begins with.
 FLK_NOINLINE uint32_t flk_stack_add_native(flk_thread *thread, uint32_t base,
                                            uint32_t depth) {
-    flk_wanted wanted = {flk_unwind_here(), flk_thread_marks()->caller, base,
-                         depth};
+    flk_wanted wanted = {flk_unwind_here(), base, depth};
     if (FLK_UNLIKELY(!thread->native))
         thread->native = flk_native_new();
     if (base == FLK_PATH_NONE || !thread->native)

@@ -1,14 +1,13 @@
 // flk_unwind.c - rules, steps and trails. Contract: flk_unwind.h.            SPDX-License-Identifier: MIT
 #include "flk_unwind.h"
 
-#include "flk_callpath.h"
 #include "flk_hash.h"
 #include "flk_platform.h"
 
 #ifdef FLK_HAS_ELF
 #include "flk_modules.h"
 #include "flk_unwind_gcc.h"
-#include "flk_unwind_step.h"
+#include "flk_ways.h"
 
 typedef enum kind {
     SHOWN,  // a frame of a path
@@ -26,27 +25,16 @@ typedef struct rule {
     bool is_understood;
 } rule;
 
-// One caller found: by which rule, and where it returned to.
-typedef struct trail_step {
-    uintptr_t returns_to;
-    flk_cfi_rule how;
-} trail_step;
-
-typedef struct trail {
-    uintptr_t pc;    // where it begins; 0 = empty
-    uint32_t base, depth, path;
-    uint32_t count;  // of steps
-    trail_step steps[FLK_NATIVE_STEPS_MAX];
-} trail;
-
-static atomic_ullong gcc_count;  // relaxed: a figure
-
 struct flk_native {
-    uint64_t epoch;   // of the loader: what is kept was learned in it
-    trail last;       // as walked; count 0: not to be remembered
-    trail trails[FLK_NATIVE_TRAILS];
+    uint64_t epoch;      // of the loader: what is kept was learned in it
+    uint32_t depth;      // and with so many frames
+    uint32_t trail_count;  // 0: what was walked is not to be remembered
+    flk_way_step trail[FLK_NATIVE_STEPS_MAX];
+    flk_ways ways;
     rule rules[FLK_NATIVE_RULES];
 };
+
+static atomic_ullong gcc_count;  // relaxed: a figure
 
 static size_t native_bytes(void) {
     size_t page = flk_page_bytes();
@@ -68,14 +56,20 @@ void flk_unwind_start(void) {
     flk_unwind_gcc_warm_up();
 }
 
-// Something was loaded: maybe where something else was before. The pages
-// read zero again.
-static void keep_up(flk_native *native) {
-    uint64_t epoch = flk_loaded_epoch();
-    if (FLK_LIKELY(native->epoch == epoch))
-        return;
+// The pages read zero again.
+static FLK_NOINLINE void forget(flk_native *native, uint64_t epoch,
+                                uint32_t depth) {
     flk_pages_forget(native, native_bytes());
     native->epoch = epoch;
+    native->depth = depth;
+}
+
+// Something was loaded: maybe where something else was before.
+static FLK_HOT void keep_up(flk_native *native, uint32_t depth) {
+    uint64_t epoch = flk_loaded_epoch();
+    if (FLK_UNLIKELY(native->epoch != epoch || native->depth != depth ||
+                     flk_ways_are_full(&native->ways)))
+        forget(native, epoch, depth);
 }
 
 // --- rules -------------------------------------------------------------
@@ -122,23 +116,22 @@ static bool take(walk *w, const rule *found) {
     return found->kind == EDGE || w->count == w->depth;
 }
 
-static void note(trail *t, const rule *found, uintptr_t returns_to) {
-    t->steps[t->count++] = (trail_step){returns_to, found->how};
+static void note(flk_native *n, const rule *found, uintptr_t returns_to) {
+    n->trail[n->trail_count++] = (flk_way_step){returns_to, found->how};
 }
 
 // False: it ends where something is not understood.
 static bool walk_by_rules(walk *w) {
-    trail *t = &w->native->last;
     for (;;) {
         const rule *found = rule_at(w->native, w->address);
         if (take(w, found) ||
             (found->is_understood && found->how.flags & FLK_CFI_END))
             return true;
-        if (t->count == FLK_NATIVE_STEPS_MAX || !found->is_understood ||
+        if (w->native->trail_count == FLK_NATIVE_STEPS_MAX || !found->is_understood ||
             !flk_step_is_sound(&found->how, &w->at, w->limit))
             return false;
         flk_step(&found->how, &w->at);
-        note(t, found, w->at.pc);
+        note(w->native, found, w->at.pc);
         if (!w->at.pc)
             return true;
         w->address = w->at.pc - !(found->how.flags & FLK_CFI_SIGNAL);
@@ -167,10 +160,10 @@ size_t flk_unwind_walk(flk_native *native, const flk_wanted *wanted,
     walk w = {.native = native, .address = wanted->at.pc,
               .limit = limit_of(&wanted->at), .at = wanted->at,
               .sites = sites, .depth = wanted->depth};
-    keep_up(native);
-    native->last.count = 0;
+    keep_up(native, wanted->depth);
+    native->trail_count = 0;
     if (!walk_by_rules(&w)) {
-        native->last.count = 0;
+        native->trail_count = 0;
         w.count = 0;
         atomic_fetch_add_explicit(&gcc_count, 1, memory_order_relaxed);
         flk_unwind_gcc(take_address, &w);
@@ -180,63 +173,33 @@ size_t flk_unwind_walk(flk_native *native, const flk_wanted *wanted,
 
 uint64_t flk_unwind_gcc_count(void) { return atomic_load(&gcc_count); }
 
-// --- trails ------------------------------------------------------------
-static trail *trail_of(flk_native *native, const flk_wanted *wanted) {
-    uint64_t key = (uintptr_t)wanted->caller * UINT64_C(0xBF58476D1CE4E5B9) +
-                   wanted->at.sp * UINT64_C(0x94D049BB133111EB) +
-                   wanted->base;
-    return &native->trails[flk_hash_key(key) >> 32 & (FLK_NATIVE_TRAILS - 1)];
-}
-
-// Each step stands on the one before it: as long as all return addresses
-// are those of the trail its rules are the right ones for this stack.
-static FLK_READS_STACKS bool leads_along(const trail *t, flk_registers at) {
-    for (uint32_t i = 0; i < t->count; i++) {
-        flk_step(&t->steps[i].how, &at);
-        if (at.pc != t->steps[i].returns_to)
-            return false;
-    }
-    return true;
-}
-
+// --- stacks met --------------------------------------------------------
 uint32_t flk_unwind_recall(flk_native *native, const flk_wanted *wanted) {
-    keep_up(native);
-    const trail *t = trail_of(native, wanted);
-    if (t->pc != wanted->at.pc || t->base != wanted->base ||
-        t->depth != wanted->depth || !leads_along(t, wanted->at))
-        return FLK_PATH_NONE;
-    return t->path;
+    keep_up(native, wanted->depth);
+    return flk_ways_follow(&native->ways, &wanted->at, wanted->base);
 }
 
 void flk_unwind_remember(flk_native *native, const flk_wanted *wanted,
                          uint32_t path) {
-    const trail *last = &native->last;
-    trail *t = trail_of(native, wanted);
-    if (last->count == 0)
-        return;
-    t->pc = wanted->at.pc;
-    t->base = wanted->base;
-    t->depth = wanted->depth;
-    t->path = path;
-    t->count = last->count;
-    for (uint32_t i = 0; i < last->count; i++)
-        t->steps[i] = last->steps[i];
+    if (native->trail_count > 0)
+        flk_ways_add(&native->ways, &wanted->at, wanted->base, native->trail,
+                     native->trail_count, path);
+}
+
+// --- check -------------------------------------------------------------
+static bool rule_is_sound(const flk_native *native, size_t i) {
+    const rule *one = &native->rules[i];
+    return !one->address ||
+           ((flk_hash_key(one->address) >> 32 & (FLK_NATIVE_RULES - 1)) == i &&
+            (one->kind == SHOWN || !one->site));
 }
 
 bool flk_native_check(const flk_native *native) {
-    for (size_t i = 0; i < FLK_NATIVE_RULES; i++) {
-        const rule *one = &native->rules[i];
-        if (one->address &&
-            ((flk_hash_key(one->address) >> 32 & (FLK_NATIVE_RULES - 1)) != i ||
-             (one->kind != SHOWN && one->site)))
-            return false;
-    }
-    for (size_t i = 0; i < FLK_NATIVE_TRAILS; i++) {
-        const trail *t = &native->trails[i];
-        if (t->count > FLK_NATIVE_STEPS_MAX || (t->pc && !t->count))
-            return false;
-    }
-    return true;
+    bool is_sound = native->trail_count <= FLK_NATIVE_STEPS_MAX;
+    is_sound &= flk_ways_check(&native->ways);
+    for (size_t i = 0; i < FLK_NATIVE_RULES; i++)
+        is_sound &= rule_is_sound(native, i);
+    return is_sound;
 }
 #else
 void flk_unwind_start(void) {}

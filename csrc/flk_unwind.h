@@ -49,10 +49,8 @@ static FLK_HOT flk_registers flk_unwind_here(void) {
 }
 
 // What was found for this thread, above this path of Python frames.
-// `caller` is any address that helps to tell stacks apart.
 typedef struct flk_wanted {
     flk_registers at;
-    const void *caller;
     uint32_t base;   // a path
     uint32_t depth;  // frames
 } flk_wanted;

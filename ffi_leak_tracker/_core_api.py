@@ -355,7 +355,7 @@ _sites_seen = 0
 
 def _new_native_sites() -> list[tuple[str, int, int]]:
     """Those of all paths, so that a module is looked into just once."""
-    global _sites_seen  # noqa: PLW0603
+    global _sites_seen
     first, _sites_seen = _sites_seen + 1, self_figures()["sites"]
     found = map(_native_site, range(first, _sites_seen + 1))
     return [site for site in found if site]
