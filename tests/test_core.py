@@ -87,7 +87,7 @@ FLAVOURS = (
         ("-DFLK_DEBUG", "-O1"),
         ("valgrind", "-q", "--error-exitcode=9"),
         {"FLK_SLOW_TOOL": "1"},
-        only="test_(account|arena|callpath|context|counters|guard|heap|names"
+        only="test_(account|arena|callpath|cfi|context|counters|guard|heap|names"
         "|quarantine|recent|region|registry|sites|stack|thread|unwind)",
     ),
 )
