@@ -11,8 +11,10 @@
 #include "flk_codes.h"
 #include "flk_config.h"
 #include "flk_context.h"
+#include "flk_demangle.h"
 #include "flk_gate.h"
 #include "flk_heap.h"
+#include "flk_modules.h"
 #include "flk_names.h"
 #include "flk_quarantine.h"
 #include "flk_recent.h"
@@ -20,6 +22,7 @@
 #include "flk_sites.h"
 #include "flk_snapshot.h"
 #include "flk_tracker.h"
+#include "flk_unwind.h"
 
 _Static_assert(FLK_WALK == FLK_PATH_WALK && FLK_CURRENT == FLK_SCOPE_NONE &&
                    FLK_NOWHERE == FLK_SCOPE_NOWHERE &&
@@ -66,6 +69,18 @@ uint32_t flk_stack_depth(void) {
 }
 
 uint32_t flk_stack_depth_max(void) { return FLK_PATH_FRAMES_MAX; }
+void flk_set_native_depth(uint32_t frames) {
+    if (frames > FLK_NATIVE_FRAMES_MAX)
+        frames = FLK_NATIVE_FRAMES_MAX;
+    if (frames > 0)
+        flk_unwind_start();
+    atomic_store(&flk_tracker_settings.native_depth, frames);
+}
+
+uint32_t flk_native_depth(void) {
+    return atomic_load(&flk_tracker_settings.native_depth);
+}
+
 int flk_walks_frames(void) { return flk_pyframe_is_open(); }
 void flk_stop_frames(void) { flk_codes_close(); }
 
@@ -95,6 +110,14 @@ int flk_site_place(uint32_t site, flk_place *out) {
     *out = (flk_place){info.function, info.filename,   info.line,
                        info.end_line, info.column, info.end_column};
     return 1;
+}
+
+int flk_site_native(uint32_t site, flk_native_place *out) {
+    return flk_modules_describe(site, out);
+}
+
+size_t flk_demangle(const char *name, char *out, size_t out_bytes) {
+    return flk_demangle_name(name, out, out_bytes);
 }
 
 uint32_t flk_code_named(const char *function, const char *filename) {
@@ -235,6 +258,15 @@ void flk_set_thread_scope(uint32_t scope, int change) {
     flk_context_count(change);
     flk_context_set(scope);
 }
+
+// --- hooks -------------------------------------------------------------
+int flk_hooks_begin(const char *pattern, char *reason, size_t reason_bytes) {
+    flk_attach_options options = {.include = &pattern,
+                                  .include_count = pattern != NULL};
+    return flk_attach_begin(&options, reason, reason_bytes);
+}
+
+void flk_hooks_end(void) { flk_attach_end(); }
 
 // --- snapshots ---------------------------------------------------------
 int flk_snapshot_take(uint32_t scope, uint64_t since, int inherited,

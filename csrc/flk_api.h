@@ -47,6 +47,10 @@ int flk_is_enabled(void);
 void flk_set_stack_depth(uint32_t frames);  // 0 .. flk_stack_depth_max()
 uint32_t flk_stack_depth(void);
 uint32_t flk_stack_depth_max(void);
+// Native frames of what hooks see: 0 .. flk_stack_depth_max(). Not to be
+// called while the caller is inside of the loader.
+void flk_set_native_depth(uint32_t frames);
+uint32_t flk_native_depth(void);
 int flk_walks_frames(void);  // 0: the caller passes paths
 void flk_stop_frames(void);  // interpreter shutdown
 
@@ -70,6 +74,20 @@ typedef struct flk_place {
 // The sites of a path, innermost first; returns how many there are.
 size_t flk_path_sites(uint32_t path, uint32_t *sites, size_t sites_max);
 int flk_site_place(uint32_t site, flk_place *out);  // 1 found, 0 not
+// A native frame. Its module is a file that was loaded at `base`; `offset`
+// is an address of the file, inside the call. Symbols: of that file, if the
+// table of its .eh_frame_hdr still has the fingerprint (FNV-1a of its first
+// 4096 bytes; 0 = it has none).
+typedef struct flk_native_place {
+    const char *path;  // "" = code of no object: `offset` is from `base`
+    uint64_t base;
+    uint64_t offset;
+    uint64_t fingerprint;
+    uint32_t module;   // rises with each file at each place
+} flk_native_place;
+int flk_site_native(uint32_t site, flk_native_place *out);  // 1 it is one
+// The readable form of a C++ name; 0: it is none, or no C++ is loaded.
+size_t flk_demangle(const char *name, char *out, size_t out_bytes);
 // For interpreters without a walker: a code by its texts, a path by its
 // (code, line) pairs, innermost first. 0: none.
 uint32_t flk_code_named(const char *function, const char *filename);
@@ -197,6 +215,12 @@ typedef struct flk_self {
 } flk_self;
 void flk_self_figures(flk_self *out);
 void flk_clear_counts(void);  // the counters of events, for reset
+
+// --- hooks --------------------------------------------------------------
+// Allocations of the objects whose path or its last part matches are seen
+// from now on; NULL: of all. 0 done, -1 not: `reason` says why.
+int flk_hooks_begin(const char *pattern, char *reason, size_t reason_bytes);
+void flk_hooks_end(void);
 
 // --- snapshots ----------------------------------------------------------
 typedef struct flk_snapshot {

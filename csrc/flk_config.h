@@ -40,6 +40,16 @@
 // Distinct code objects and distinct (code, offset) sites.
 #define FLK_CODES_MAX (1u << 22)
 #define FLK_SITES_MAX (1u << 24)
+// Native frames of one call path, and frames that may be walked through for
+// them: our own, and those of the interrupted.
+#define FLK_NATIVE_FRAMES_MAX 64
+#define FLK_NATIVE_STEPS_MAX 96
+// Frames of native stacks, and addresses of code, each thread remembers;
+// powers of two. 40 and 32 bytes each, mapped as used.
+#define FLK_NATIVE_NODES 4096
+#define FLK_NATIVE_RULES 1024
+// Objects met on a stack: each library, once for each place it was loaded at.
+#define FLK_MODULES_MAX 65536
 // Nodes of the tree of call paths; an id is 32 bits of a record.
 #define FLK_PATHS_MAX (1u << 28)
 // Shards of the index of that tree: bounds how long one regrowth takes.

@@ -67,6 +67,7 @@ typedef enum flk_rank {
     FLK_RANK_RECENT,    // one stripe of recent frees
     FLK_RANK_NAMES,     // interned types
     FLK_RANK_CALLPATH,  // one shard of the tree's index
+    FLK_RANK_MODULES,   // modules of native frames
     FLK_RANK_CODES,     // code objects and sites
     FLK_RANK_ARENA,     // memory of the core; takes nothing else
 } flk_rank;

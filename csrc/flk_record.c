@@ -125,7 +125,7 @@ void flk_record_made(flk_layer layer, uintptr_t address, uint64_t size_bytes,
     }
     if (!flk_sample_takes(flk_thread_marks(), size_bytes))
         return;
-    flk_origin origin = {type, scope_now(), FLK_PATH_WALK};
+    flk_origin origin = {type, scope_now(), FLK_PATH_WALK_NATIVE};
     flk_tracker_on_alloc(layer, address, size_bytes, 0, &origin);
     flk_record_settle(layer, address, type);
 }

@@ -5,6 +5,7 @@
 #include "flk_callpath.h"
 #include "flk_config.h"
 #include "flk_misuse.h"
+#include "flk_modules.h"
 #include "flk_gate.h"
 #include "flk_names.h"
 #include "flk_pyframe.h"
@@ -27,6 +28,7 @@ static void lock_all(void) {
     flk_misuse_lock_all();
     flk_names_lock_all();
     flk_callpath_lock_all();
+    flk_modules_lock_all();
     flk_sites_lock_all();
     flk_arena_lock_all();
 }
@@ -34,6 +36,7 @@ static void lock_all(void) {
 static void unlock_all(void) {
     flk_arena_unlock_all();
     flk_sites_unlock_all();
+    flk_modules_unlock_all();
     flk_callpath_unlock_all();
     flk_names_unlock_all();
     flk_misuse_unlock_all();
@@ -234,6 +237,6 @@ bool flk_tracker_check(void) {
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
         flk_registry_visit_shard(i, add_up, &t);
     return types_agree(&t) && flk_registry_check() && flk_callpath_check() &&
-           flk_sites_check() && flk_names_check() && flk_recent_check() &&
+           flk_modules_check() && flk_sites_check() && flk_names_check() && flk_recent_check() &&
            flk_arena_check();
 }

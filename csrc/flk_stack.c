@@ -8,6 +8,7 @@
 #include "flk_hash.h"
 #include "flk_platform.h"
 #include "flk_sites.h"
+#include "flk_unwind.h"
 
 enum { FRAMES_MAX = FLK_PATH_FRAMES_MAX + FLK_PATH_OWN_FRAMES_MAX };
 
@@ -177,3 +178,40 @@ uint32_t flk_stack_walk(flk_thread *thread, uint32_t depth) {
     flk_pyframe_end(&reader);
     return FLK_LIKELY(path != FLK_PATH_NONE) ? path : learn(thread, &s);
 }
+
+// --- native frames -----------------------------------------------------
+#ifdef FLK_HAS_ELF
+static FLK_NOINLINE uint32_t learn_native(flk_native *native,
+                                          const flk_wanted *wanted) {
+    uint32_t sites[FLK_NATIVE_FRAMES_MAX];
+    size_t left = flk_unwind_walk(native, wanted, sites);
+    if (left == FLK_UNWIND_NO_MEMORY)
+        return FLK_PATH_NONE;
+    uint32_t path = wanted->base;
+    while (left > 0 && path != FLK_PATH_NONE)
+        path = flk_callpath_child(path, sites[--left]);
+    if (path != FLK_PATH_NONE)
+        flk_unwind_remember(native, wanted, path);
+    return path;
+}
+
+// Not inlined: its frame is the one that the walk begins with.
+FLK_NOINLINE uint32_t flk_stack_add_native(flk_thread *thread, uint32_t base,
+                                           uint32_t depth) {
+    flk_wanted wanted = {flk_unwind_here(), base, depth};
+    if (FLK_UNLIKELY(!thread->native))
+        thread->native = flk_native_new();
+    if (base == FLK_PATH_NONE || !thread->native)
+        return FLK_PATH_NONE;
+    uint32_t path = flk_unwind_recall(thread->native, &wanted);
+    return FLK_LIKELY(path != FLK_PATH_NONE)
+               ? path
+               : learn_native(thread->native, &wanted);
+}
+#else
+uint32_t flk_stack_add_native(flk_thread *thread, uint32_t base,
+                              uint32_t depth) {
+    (void)thread, (void)depth;
+    return base;
+}
+#endif

@@ -16,4 +16,9 @@ static inline uint32_t flk_stack_capture(flk_thread *thread, uint32_t depth) {
     return depth == 0 ? 0 : flk_stack_walk(thread, depth);
 }
 
+// The path with at most `depth` native frames above those of `base`, up to
+// the Python runtime; `base` itself without native frames.
+uint32_t flk_stack_add_native(flk_thread *thread, uint32_t base,
+                              uint32_t depth);
+
 #endif

@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "flk_platform.h"
+#include "flk_unwind.h"
 
 static struct {
     flk_lock lock;       // list, number, live_count
@@ -94,6 +95,7 @@ static void fold_cell(uint32_t number, flk_cell *cell, void *context) {
 static void block_free(flk_thread *thread) {
     flk_cells_free(&thread->scopes);
     flk_cells_free(&thread->types);
+    flk_native_free(thread->native);
     flk_pages_unmap(thread, block_bytes());
 }
 

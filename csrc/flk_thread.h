@@ -16,6 +16,8 @@
 #include "flk_pyframe.h"
 #include "flk_sequence.h"
 
+struct flk_native;
+
 // A call path this thread was seen in, by the marks it depends on.
 typedef struct flk_memo {
     uint64_t generation;  // of flk_sites: code addresses mean the same since
@@ -46,6 +48,7 @@ typedef struct flk_thread {
     atomic_uint scope_in_use;
     const void *context;
     uint64_t context_version;
+    struct flk_native *native;  // flk_unwind.h; NULL until asked for
     struct flk_thread *next, *previous;  // FLK_RANK_THREADS
     uint32_t recalled_late;  // paths that the first table did not have
     flk_memo near[FLK_PATH_MEMO_WAYS];  // flk_stack.c: by their innermost calls

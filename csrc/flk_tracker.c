@@ -73,9 +73,16 @@ static void release_scope(flk_thread *thread) {
 }
 
 static uint32_t path_of(flk_thread *thread, const flk_origin *origin) {
-    return origin->path == FLK_PATH_WALK
-               ? flk_stack_capture(thread, FLK_SETTING(stack_depth))
-               : origin->path;
+    bool is_walked = origin->path - FLK_PATH_WALK_NATIVE <=
+                     FLK_PATH_WALK - FLK_PATH_WALK_NATIVE;
+    if (!is_walked)
+        return origin->path;
+    uint32_t path = flk_stack_capture(thread, FLK_SETTING(stack_depth));
+    if (FLK_LIKELY(origin->path == FLK_PATH_WALK))
+        return path;
+    uint32_t depth = FLK_SETTING(native_depth);
+    return FLK_LIKELY(depth == 0) ? path
+                                  : flk_stack_add_native(thread, path, depth);
 }
 
 static bool record_alloc(flk_thread *thread, flk_layer layer,

@@ -17,6 +17,8 @@
 
 // Take the path from the Python frames of this thread.
 #define FLK_PATH_WALK (UINT32_MAX - 1)
+// The same, with native frames above if they are wanted.
+#define FLK_PATH_WALK_NATIVE (UINT32_MAX - 2)
 // The scope of what is not to be recorded.
 #define FLK_SCOPE_NOWHERE (UINT32_MAX - 1)
 
@@ -25,6 +27,7 @@ typedef struct flk_settings {
     atomic_bool ever_enabled;    // false: no record can exist
     atomic_ullong epoch;         // rises whenever tracking goes on or off
     atomic_uint stack_depth;     // frames, 0 = none
+    atomic_uint native_depth;    // frames of hooks, 0 = none
     atomic_uint process_scope;   // scope of who has no scope of its own
     atomic_uint guard_bytes;     // flk_guard.h
     atomic_bool poison;
@@ -55,7 +58,7 @@ static inline bool flk_tracker_is_enabled(void) {
 typedef struct flk_origin {
     uint16_t type;   // flk_names
     uint32_t scope;  // or FLK_SCOPE_NONE: the process scope
-    uint32_t path;   // or FLK_PATH_WALK
+    uint32_t path;   // or FLK_PATH_WALK, FLK_PATH_WALK_NATIVE
 } flk_origin;
 
 bool flk_tracker_init(void);  // idempotent

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from typing import Any, overload
 
     from ffi_leak_tracker._core import CData
+    from ffi_leak_tracker.records import NativeFrame
 
 HEAP = lib.FLK_IN_HEAP
 HANDLE = lib.FLK_IN_HANDLE
@@ -232,15 +233,18 @@ def _code_id(code: Any) -> int:
 class _PathFrames:
     """The frames of one path, resolved when first asked for."""
 
-    __slots__ = ("frames", "path")
+    __slots__ = ("frames", "path", "resolve")
 
-    def __init__(self, path: int) -> None:
+    def __init__(
+        self, path: int, resolve: Callable[[int], tuple[Any, ...]]
+    ) -> None:
         self.path = path
-        self.frames: tuple[Frame, ...] | None = None
+        self.resolve = resolve
+        self.frames: tuple[Any, ...] | None = None
 
-    def __call__(self) -> tuple[Frame, ...]:
+    def __call__(self) -> tuple[Any, ...]:
         if self.frames is None:
-            self.frames = path_frames(self.path)
+            self.frames = self.resolve(self.path)
         return self.frames
 
 
@@ -248,12 +252,20 @@ _sites: dict[int, Frame] = {}
 _paths: dict[int, _PathFrames] = {}
 
 
-def path_frames(path: int) -> tuple[Frame, ...]:
-    """The frames of a path, innermost first."""
-    room = STACK_DEPTH_MAX
+def _sites_of(path: int) -> list[int]:
+    """The sites of a path: native ones, then those of Python."""
+    room = STACK_DEPTH_MAX * 2
     sites = ffi.new("uint32_t[]", room)
     count = min(lib.flk_path_sites(path, sites, room), room)
-    return _above_hidden(tuple(_frame(sites[i]) for i in range(count)))
+    return list(sites[0:count])
+
+
+def path_frames(path: int) -> tuple[Frame, ...]:
+    """The Python frames of a path, innermost first."""
+    sites = _sites_of(path)
+    if _has_native:
+        sites = [site for site in sites if _native_site(site) is None]
+    return _above_hidden(tuple(map(_frame, sites)))
 
 
 _hidden: tuple[Frame, ...] = ()
@@ -291,8 +303,101 @@ def _frame(site: int) -> Frame:
 def _frames_of(path: int) -> _PathFrames:
     known = _paths.get(path)
     if known is None:
-        known = _paths[path] = _PathFrames(path)
+        known = _paths[path] = _PathFrames(path, path_frames)
     return known
+
+
+# --- native frames ------------------------------------------------------
+_has_native = False  # may a path have any?
+_native_sites: dict[int, tuple[str, int, int] | None] = {}
+
+
+def set_native_depth(frames: int, *, lines: bool = False) -> None:
+    """Record native frames with what hooks see; 0 for none.
+
+    Args:
+        lines: ask for file and line too when a report is made.
+    """
+    global _has_native  # noqa: PLW0603
+    lib.flk_set_native_depth(frames)
+    _has_native = _has_native or frames > 0
+    if frames:
+        from ffi_leak_tracker import _symbols
+
+        _symbols.set_lines(lines)
+
+
+def native_depth() -> int:
+    """How many native frames are recorded with what hooks see."""
+    return int(lib.flk_native_depth())
+
+
+def _native_site(site: int) -> tuple[str, int, int] | None:
+    if site not in _native_sites:
+        place = ffi.new("flk_native_place *")
+        found = None
+        if lib.flk_site_native(site, place):
+            path = os.fsdecode(ffi.string(place.path))
+            found = (path, int(place.offset), int(place.fingerprint))
+        _native_sites[site] = found
+    return _native_sites[site]
+
+
+def _demangle(name: str) -> str:
+    if not name.startswith("_Z"):
+        return name
+    room = 4096
+    out = ffi.new("char[]", room)
+    return _text(out) if lib.flk_demangle(_bytes(name), out, room) else name
+
+
+_sites_seen = 0
+
+
+def _new_native_sites() -> list[tuple[str, int, int]]:
+    """Those of all paths, so that a module is looked into just once."""
+    global _sites_seen
+    first, _sites_seen = _sites_seen + 1, self_figures()["sites"]
+    found = map(_native_site, range(first, _sites_seen + 1))
+    return [site for site in found if site]
+
+
+def native_frames(path: int) -> tuple[NativeFrame, ...]:
+    """The native frames of a path, innermost first."""
+    from ffi_leak_tracker import _symbols
+
+    if _symbols.with_lines:
+        _symbols.look_up(_new_native_sites())
+    known = map(_native_site, _sites_of(path))
+    frames = [_symbols.frame_of(site, _demangle) for site in known if site]
+    return _symbols.folded(frames)
+
+
+_native_paths: dict[int, _PathFrames] = {}
+
+
+def _native_of(path: int) -> tuple[()] | _PathFrames:
+    if not _has_native:
+        return ()
+    known = _native_paths.get(path)
+    if known is None:
+        known = _native_paths[path] = _PathFrames(path, native_frames)
+    return known
+
+
+# --- hooks --------------------------------------------------------------
+def hooks_begin(pattern: str | None) -> None:
+    """See the allocations of objects of this name, or of all.
+
+    Raises: RuntimeError saying why it cannot be done here.
+    """
+    reason = ffi.new("char[]", 200)
+    text = NULL if pattern is None else ffi.new("char[]", os.fsencode(pattern))
+    if lib.flk_hooks_begin(text, reason, 200):
+        raise RuntimeError(_text(reason))
+
+
+hooks_end = lib.flk_hooks_end
 
 
 # --- threads and scopes by number ---------------------------------------
@@ -410,7 +515,7 @@ def _allocation(fields: tuple[int, ...], taken_at: float) -> Allocation:
         kind,
         release,
         _frames_of(path),
-        (),
+        _native_of(path),
         when,
         max(0.0, taken_at - when),
         sequence,

@@ -70,7 +70,7 @@ FLAVOURS = (
         },
         # Those that have threads.
         only="test_(arena|callpath|misuse|names|platform|scope|sequence|sites"
-        "|snapshot|thread|threads|tracker)",
+        "|snapshot|thread|threads|tracker|unwind)",
     ),
     Flavour(
         "no_simd",
@@ -80,16 +80,16 @@ FLAVOURS = (
     Flavour(
         "release",
         ("-O2", "-fvisibility=hidden"),
-        only=r"test_(account|attach\w*|faults|heap|hook|patch|registry|threads)",
+        only=r"test_(account|attach\w*|faults|heap|hook|patch|registry|threads|unwind)",
     ),
     Flavour(
         "valgrind",
         ("-DFLK_DEBUG", "-O1"),
         ("valgrind", "-q", "--error-exitcode=9"),
         {"FLK_SLOW_TOOL": "1"},
-        only="test_(account|arena|attach|attach_cxx|callpath|context|counters"
-        "|elf|guard|heap|hook|names|objects|patch|quarantine|recent|region"
-        "|registry|sites|stack|thread)",
+        only="test_(account|arena|attach|attach_cxx|callpath|cfi|context"
+        "|counters|elf|guard|heap|hook|names|objects|patch|quarantine|recent|region"
+        "|registry|sites|stack|thread|unwind)",
     ),
 )
 
