@@ -1,4 +1,7 @@
 // flk_modules.c - a store of modules. Contract: flk_modules.h.               SPDX-License-Identifier: MIT
+#if !defined(_GNU_SOURCE)
+#define _GNU_SOURCE
+#endif
 #include "flk_modules.h"
 
 #ifdef FLK_HAS_ELF

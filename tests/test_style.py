@@ -26,7 +26,7 @@ each_source = pytest.mark.parametrize("path", C_AND_H, ids=lambda p: p.name)
 
 # Longer than the rule, each with its reason and a wall of its own.
 LONG_FILES = {
-    "_core_api.py": (720, "the one seam: all that touches ffi and lib"),
+    "_core_api.py": (730, "the one seam: all that touches ffi and lib"),
     "flk_arena.c": (340, "slabs, spans and their check belong together"),
     "flk_fastscope.c": (400, "one type object and its members"),
 }
