@@ -71,6 +71,7 @@ class Attachment:
             self.exclude += _libraries.python_patterns()
         self.mappings = bool(mappings)
         self.sample_bytes = sample_bytes or 0
+        self.native = 0, False  # frames, and whether with lines
 
     @property
     def attached(self) -> bool:
@@ -141,6 +142,11 @@ def detach_all() -> Snapshot:
     return found
 
 
+def _set_native() -> None:
+    depth = max(one.native[0] for one in _active)
+    core.set_native_depth(depth, lines=any(one.native[1] for one in _active))
+
+
 def _sample(mean_bytes: int) -> None:
     _sampling.mean_bytes = mean_bytes
     hooks.sample(mean_bytes)
@@ -163,8 +169,10 @@ def _apply() -> None:
         hooks.detach()
         hooks.drop()
         _sample(0)
+        core.set_native_depth(0)
         return
     include, exclude = _wanted()
+    _set_native()
     _sample(_active[0].sample_bytes)
     mappings = any(one.mappings for one in _active)
     reason = hooks.attach(include, exclude, mappings)

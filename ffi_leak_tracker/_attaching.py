@@ -28,6 +28,8 @@ class Attaching(View):
         include_python: bool = False,
         mappings: bool = False,
         stack_depth: int | None = None,
+        native_depth: int = 0,
+        native_lines: bool = False,
         sample_bytes: int | None = None,
     ) -> Attachment:
         """Record what native code allocates by itself, from now on.
@@ -48,6 +50,10 @@ class Attaching(View):
                 allocate.
             mappings: ``mmap``, ``munmap``, ``mremap`` as well.
             stack_depth: as for ``enable``.
+            native_depth: native frames recorded above the Python ones, 0 to
+                64: which C function allocated. Of all attachments the most.
+            native_lines: name their files and lines, too, when a report is
+                made, where llvm-symbolizer or addr2line is installed; slow.
             sample_bytes: record only a block for each so many bytes on
                 average, larger ones likelier; for production. Every report
                 says so, and what it estimates from them. None: all blocks.
@@ -64,9 +70,11 @@ class Attaching(View):
         """
         from ffi_leak_tracker import _attach
 
+        check_range("native_depth", native_depth, core.STACK_DEPTH_MAX)
         wanted = _attach.Attachment(
             libraries, exclude, include_python, mappings, sample_bytes
         )
+        wanted.native = native_depth, native_lines
         check_range("stack_depth", stack_depth, core.STACK_DEPTH_MAX)
         check_range("sample_bytes", sample_bytes, core.SIZE_MAX)
         if stack_depth is not None:

@@ -217,20 +217,25 @@ def frame_lines(
 ) -> list[str]:
     """Return a line for each frame, innermost first, in aligned columns.
 
-    Never empty: a call path that is not known says so.
+    Never empty: a call path that is not known says so. Python frames get at
+    least half of the limit: they say whose fault it is.
     """
     paint = paint or _Paint(False)
-    native = [_native_cells(frame) for frame in native_frames]
-    left = None if limit is None else max(limit - len(native), 0)
-    python = [_cells(frame, source) for frame in frames[:left]]
-    cells = (native + python)[:limit]
-    hidden = len(frames) + len(native_frames) - len(cells)
-    lines = _columns(cells, paint)
-    if hidden:
-        lines.append(
-            "    " + paint("dim", f"... {plural(hidden, 'more frame')}")
-        )
+    total = len(frames) + len(native_frames) if limit is None else limit
+    shown = min(len(native_frames), total - min(len(frames), total // 2))
+    native = [_native_cells(frame) for frame in native_frames[:shown]]
+    python = [_cells(frame, source) for frame in frames[: total - shown]]
+    lines = _columns(native + python, paint)
+    hidden = len(native_frames) - shown
+    lines[shown:shown] = _more(hidden, "native frame", paint)
+    lines += _more(len(frames) - len(python), "frame", paint)
     return lines or ["    " + paint("dim", "(call path not recorded)")]
+
+
+def _more(count: int, what: str, paint: _Paint) -> list[str]:
+    if not count:
+        return []
+    return ["    " + paint("dim", f"... {plural(count, f'more {what}')}")]
 
 
 def _cells(frame: Frame, source: bool) -> tuple[str, str, str]:

@@ -139,6 +139,14 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             help="write the report to a file, not to the standard error",
         )
         add(
+            "--native-depth",
+            metavar="N",
+            type=_depth,
+            default=8,
+            help="native frames recorded with --native and --library, 0 to "
+            "64 (8), with lines where there is debug information",
+        )
+        add(
             "--follow-fork",
             action="store_true",
             help="forked children report, too, in FILE with their process "
@@ -235,7 +243,11 @@ def _attach(options: argparse.Namespace) -> None:
     from ffi_leak_tracker.exceptions import AttachError
 
     try:
-        LeakTracker.attach(None if options.native else options.library)
+        LeakTracker.attach(
+            None if options.native else options.library,
+            native_depth=options.native_depth,
+            native_lines=True,
+        )
     except AttachError as error:
         raise CommandError(str(error)) from None
 

@@ -156,3 +156,26 @@ def test_printable_escapes_controls() -> None:
 def test_quoted_is_sorted() -> None:
     """Words come in one order, whatever the set gives."""
     assert '"A", "B", "None"' == quoted({"B", None, "A"})
+
+
+def test_python_frames_have_room_below_native_ones() -> None:
+    """They get at least half of the lines, and what is left over."""
+    from helpers import frame, native_frame
+
+    from ffi_leak_tracker._report import frame_lines
+
+    def counts(python: int, native: int, limit: int | None) -> list[str]:
+        lines = frame_lines(
+            [frame()] * python, [native_frame()] * native, limit, source=False
+        )
+        return [line.strip() for line in lines if "more" in line]
+
+    assert counts(3, 10, 8) == ["... 5 more native frames"]
+    assert counts(9, 10, 8) == [
+        "... 6 more native frames",
+        "... 5 more frames",
+    ]
+    assert counts(9, 1, 8) == ["... 2 more frames"]
+    assert counts(0, 9, 8) == ["... 1 more native frame"]
+    assert counts(9, 9, None) == []
+    assert len(frame_lines([], [native_frame()] * 3, 8)) == 3
