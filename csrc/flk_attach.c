@@ -4,6 +4,7 @@
 #endif
 #include "flk_attach.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "flk_platform.h"
@@ -57,6 +58,22 @@ static void take_look_ups(const uintptr_t *addresses) {
         flk_definers_looked_up((flk_function)i, addresses[i]);
 }
 
+// In a hook, maybe in a constructor, with any lock of others held: so nothing
+// is looked up and nobody is waited for.
+static bool do_round(void) {
+    if (!flk_lock_try(&attach.lock))
+        return false;
+    int saved = errno;
+    bool is_attached = attach.is_attached;
+    if (is_attached) {
+        flk_rounds_collect();
+        flk_rounds_patch(true, attach.with_mappings);
+    }
+    errno = saved;
+    flk_lock_release(&attach.lock);
+    return is_attached;
+}
+
 // --- the four ----------------------------------------------------------
 static bool begin_held(const flk_attach_options *o, const char **reason) {
     if (!flk_choice_set(o->include, o->include_count, o->exclude,
@@ -94,7 +111,7 @@ int flk_attach_begin(const flk_attach_options *options, char *reason,
     flk_at_fork(before_fork, after_fork, after_fork);
     atomic_store(&was_begun, true);
     flk_loader_keep_us();
-    flk_newcomers_start();
+    flk_newcomers_start(do_round);
     flk_loader_look_up(addresses);
     flk_lock_take(&attach.lock);
     take_look_ups(addresses);

@@ -52,7 +52,7 @@ void flk_callers_set_newcomers(flk_caller (*find)(uintptr_t)) {
     atomic_store(&find_newcomer, find);
 }
 
-static flk_caller find_in_table(uintptr_t address) {
+flk_caller flk_callers_listed(uintptr_t address) {
     for (int i = 0; i < TRIES; i++) {
         unsigned before = atomic_load_explicit(&callers.version,
                                                memory_order_acquire);
@@ -67,7 +67,7 @@ static flk_caller find_in_table(uintptr_t address) {
 }
 
 flk_caller flk_callers_find(uintptr_t address) {
-    flk_caller found = find_in_table(address);
+    flk_caller found = flk_callers_listed(address);
     flk_caller (*ask)(uintptr_t) = atomic_load(&find_newcomer);
     return found == FLK_CALLER_UNKNOWN && ask ? ask(address) : found;
 }

@@ -17,6 +17,8 @@ typedef enum flk_caller {
 } flk_caller;
 
 flk_caller flk_callers_find(uintptr_t address);
+// The same by the table alone.
+flk_caller flk_callers_listed(uintptr_t address);
 // Tells of addresses in no range of the table: objects that came since, as
 // the loader knows them. NULL (at first): nobody does.
 void flk_callers_set_newcomers(flk_caller (*find)(uintptr_t address));

@@ -105,6 +105,10 @@ static bool defines(const flk_elf *elf, bool of_malloc) {
                                   flk_elf_defines(elf, "_ZdlPv"));
 }
 
+bool flk_definers_may_be(const flk_elf *elf) {
+    return defines(elf, true) || defines(elf, false);
+}
+
 int flk_definers_of(const flk_elf *elf) {
     for (int i = 0; i < FLK_DEFINERS_MAX; i++)
         if (definers.all[i].symbols == elf->symbols &&

@@ -22,6 +22,8 @@ void flk_definers_begin(void);
 int flk_definers_see(const flk_elf *elf, bool of_malloc);
 void flk_definers_end(void);
 int flk_definers_of(const flk_elf *elf);
+// Would a round see a definer in it? In any thread.
+bool flk_definers_may_be(const flk_elf *elf);
 uint32_t flk_definers_count(void);
 
 // Whose function is it? FLK_DEFINER_NONE: nobody's.

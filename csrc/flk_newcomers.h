@@ -1,6 +1,7 @@
 // flk_newcomers.h - is code that was loaded since the last round asked for?  SPDX-License-Identifier: MIT
 // Keeps:   the address of _dl_find_object, where the C library has it (glibc 2.35 on): it takes no lock.
 // Cost:    a search of the loader's table and a match of the patterns.
+//          The first allocation of a new definer costs a round: what it exports is not hooked yet.
 // Callers: start: with no lock held. After it, flk_callers.h asks here, in any thread.
 // Fails:   without _dl_find_object newcomers stay unknown until the next round.
 // Source:  glibc manual, "Dynamic Linker Introspection": struct dl_find_object.
@@ -10,6 +11,7 @@
 #include "flk_platform.h"
 
 #ifdef FLK_HAS_ELF
-void flk_newcomers_start(void);
+// `do_round` takes no lock that is held; false: it did nothing.
+void flk_newcomers_start(bool (*do_round)(void));
 #endif
 #endif

@@ -95,6 +95,13 @@ static inline void flk_lock_take(flk_lock *lock) {
         flk_lock_contended(lock);
 }
 
+static inline bool flk_lock_try(flk_lock *lock) {
+    if (atomic_exchange_explicit(&lock->word, 1, memory_order_acquire))
+        return false;
+    flk_lock_note(lock);
+    return true;
+}
+
 static inline void flk_lock_release(flk_lock *lock) {
     flk_unlock_note(lock);
     atomic_store_explicit(&lock->word, 0, memory_order_release);

@@ -611,6 +611,26 @@ def test_operators_and_the_wrong_one_of_them() -> None:
     """)
 
 
+@pytest.mark.skipif(CXX is None, reason="no C++ compiler")
+@pytest.mark.parametrize("what", ["", "['liboperators*']"])
+def test_a_cxx_runtime_that_comes_after_attach(what) -> None:
+    """Its operators are known at once, what it makes for itself is silent."""
+    child(f"""
+        with LeakTracker.attach({what}):
+            lib = opened("operators")
+            one, many = lib.new_one(24), lib.new_many(25); line = here()
+            found = LeakTracker.snapshot()
+            assert [b.type for b in found] == [
+                "operator new", "operator new[]"], found[:]
+            assert lines(found) == [line] * 2
+            lib.delete_one(one), lib.delete_many(many)
+            LeakTracker.verify_no_leaks()
+            assert LeakTracker.misuses() == ()
+            lib.release(lib.new_one(24))
+            assert len(LeakTracker.misuses()) == 1
+    """)
+
+
 # --- mappings -----------------------------------------------------------
 def test_mappings_on_request() -> None:
     """A part unmapped leaves the rest; a moved one has its new size."""
