@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
+import math
 import os
 import shutil
 import statistics
@@ -267,7 +268,12 @@ class Figure:
             what = f"{what}: missing ({absent})"
             return Row(goal_id, what, baseline, NAN, NAN, NAN, None, unit)
         middle = value(*[statistics.median(one) for one in lists])
-        rounds = [value(*each) for each in zip(*lists, strict=False)]
+        # Where a peer added nothing in a round, there is no ratio.
+        rounds = [
+            one
+            for each in zip(*lists, strict=False)
+            if math.isfinite(one := value(*each))
+        ] or [middle]
         low, high = min(rounds), max(rounds)
         if len(rounds) > 1:
             low, _, high = statistics.quantiles(rounds, n=4, method="inclusive")

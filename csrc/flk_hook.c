@@ -7,7 +7,7 @@
 
 // --- allocation --------------------------------------------------------
 void flk_stub_made(uintptr_t block, uint64_t size_bytes, uint16_t type,
-                        uint32_t site) {
+                   uint32_t site) {
     flk_marks *marks = flk_thread_marks();
     if (FLK_UNLIKELY(marks->on_behalf == type && !marks->lends_all)) {
         flk_lent_note(marks, block, size_bytes);

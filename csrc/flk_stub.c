@@ -80,10 +80,9 @@ uint16_t flk_stub_type_elsewhere(uint32_t site, const void *caller,
     return is_caller_asked(caller) ? flk_stub_type(site) : 0;
 }
 
-uint64_t flk_stub_size(uint32_t site, uintptr_t a, uintptr_t b, uintptr_t c) {
-    switch (flk_hook_info[flk_stub_function(site)].sizes) {
-    case FLK_SIZES_FIRST:
-        return a;
+uint64_t flk_stub_size_other(flk_sizes sizes, uintptr_t a, uintptr_t b,
+                             uintptr_t c) {
+    switch (sizes) {
     case FLK_SIZES_SECOND:
         return b;
     case FLK_SIZES_THIRD:

@@ -71,7 +71,15 @@ static inline uint16_t flk_stub_type_asked(uint32_t site, const void *caller,
                : flk_stub_type_elsewhere(site, caller, marks);
 }
 // How many bytes a call with these words asks for.
-uint64_t flk_stub_size(uint32_t site, uintptr_t a, uintptr_t b, uintptr_t c);
+uint64_t flk_stub_size_other(flk_sizes sizes, uintptr_t a, uintptr_t b,
+                             uintptr_t c);
+static inline uint64_t flk_stub_size(uint32_t site, uintptr_t a, uintptr_t b,
+                                     uintptr_t c) {
+    flk_sizes sizes = flk_hook_info[flk_stub_function(site)].sizes;
+    return FLK_LIKELY(sizes == FLK_SIZES_FIRST)
+               ? a
+               : flk_stub_size_other(sizes, a, b, c);
+}
 
 // A block is recorded under this type, or noted as lent.
 void flk_stub_made(uintptr_t block, uint64_t size_bytes, uint16_t type,
