@@ -65,6 +65,7 @@ bool flk_loaded_is_watched(void) {
     return atomic_load(&loaded.word_count) > 0;
 }
 
+#if defined(__GLIBC__)
 static int read_adds(struct dl_phdr_info *info, size_t size, void *adds) {
     (void)size;
     *(uint64_t *)adds = info->dlpi_adds;
@@ -76,10 +77,16 @@ typedef struct words {
     const uint64_t *at[WORDS_MAX];
 } words;
 
+// The number of objects that are there now stands behind the first one's
+// address. It may equal the counter, but does not rise for ever.
+static bool is_number_of_objects(const uint64_t *state, size_t i) {
+    return i > 0 && read_word(&state[i - 1]) == (uintptr_t)_r_debug.r_map;
+}
+
 // All words of the loader's state that hold the count now. One of them is
-// the counter, so if none of them changes the counter does not either. The
-// others are mostly the number of objects.
+// the counter, so if none of them changes the counter does not either.
 static void find_words(words *out) {
+    out->count = 0;
     Dl_info info;
     const ElfW(Sym) *symbol = NULL;
     const uint64_t *state = dlsym(RTLD_DEFAULT, "_rtld_global");
@@ -88,7 +95,8 @@ static void find_words(words *out) {
     if (state && dladdr1(state, &info, (void **)&symbol, RTLD_DL_SYMENT) &&
         symbol && info.dli_saddr == (const void *)state)
         for (size_t i = 0; i < symbol->st_size / sizeof *state; i++)
-            if (read_word(&state[i]) == adds && out->count++ < WORDS_MAX)
+            if (read_word(&state[i]) == adds &&
+                !is_number_of_objects(state, i) && out->count++ < WORDS_MAX)
                 out->at[out->count - 1] = &state[i];
     dl_iterate_phdr(read_adds, &again);
     // More, or another thread loads right now: not known this time.
@@ -114,18 +122,26 @@ static void set_words(const words *w) {
                           memory_order_release);
 }
 
-void flk_loaded_start(void) {
-    atomic_store(&loaded.find,
-                 (find_object)dlsym(RTLD_DEFAULT, "_dl_find_object"));
-#if defined(__GLIBC__)
+// Another thread may load just now: then again.
+static void watch(void) {
+    enum { TRIES = 10 };
     words found = {.count = 0};
-    find_words(&found);
+    for (int i = 0; i < TRIES && found.count == 0; i++)
+        find_words(&found);
     // Who comes second may as well use what the first one found.
     if (!atomic_flag_test_and_set(&loaded.is_being_set)) {
         set_words(&found);
         atomic_flag_clear(&loaded.is_being_set);
     }
+}
+#else
+static void watch(void) {}
 #endif
+
+void flk_loaded_start(void) {
+    atomic_store(&loaded.find,
+                 (find_object)dlsym(RTLD_DEFAULT, "_dl_find_object"));
+    watch();
     dlerror();  // what was not found is nobody's error
 }
 

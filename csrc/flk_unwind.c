@@ -127,7 +127,8 @@ static bool walk_by_rules(walk *w) {
         if (take(w, found) ||
             (found->is_understood && found->how.flags & FLK_CFI_END))
             return true;
-        if (w->native->trail_count == FLK_NATIVE_STEPS_MAX || !found->is_understood ||
+        if (w->native->trail_count == FLK_NATIVE_STEPS_MAX ||
+            !found->is_understood ||
             !flk_step_is_sound(&found->how, &w->at, w->limit))
             return false;
         flk_step(&found->how, &w->at);

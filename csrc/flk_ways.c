@@ -17,7 +17,7 @@ static FLK_HOT uint32_t *place_of(flk_ways *ways, uint32_t parent,
 
 // Most often the one met last: no processor waits for the hash.
 static FLK_HOT flk_way_node *child_of(flk_ways *ways, flk_way_node *parent,
-                              uintptr_t address) {
+                                      uintptr_t address) {
     flk_way_node *child = node_at(ways, parent->last);
     if (FLK_LIKELY(child->parent == parent->number &&
                    child->address == address))
@@ -60,17 +60,17 @@ FLK_READS_STACKS uint32_t flk_ways_follow(flk_ways *ways,
 }
 
 static flk_way_node *add(flk_ways *ways, uint32_t *place, uint32_t parent,
-                 uintptr_t address, uint32_t path) {
+                         uintptr_t address, uint32_t path) {
     uint32_t number = ++ways->number;
     flk_way_node *one = node_at(ways, number);
     *place = number;
-    *one = (flk_way_node){.address = address, .number = number, .parent = parent,
-                  .path = path};
+    *one = (flk_way_node){.address = address, .number = number,
+                          .parent = parent, .path = path};
     return one;
 }
 
-static flk_way_node *child_made(flk_ways *ways, flk_way_node *parent, uintptr_t address,
-                        uint32_t path) {
+static flk_way_node *child_made(flk_ways *ways, flk_way_node *parent,
+                                uintptr_t address, uint32_t path) {
     flk_way_node *child = child_of(ways, parent, address);
     if (!child) {
         uint32_t *place = place_of(ways, parent->number, address);
@@ -98,7 +98,7 @@ static bool node_is_sound(const flk_ways *ways, uint32_t i) {
     return one->number == 0 ||
            (one->number % FLK_NATIVE_NODES == i && one->number <= ways->number &&
             one->parent < one->number &&
-            one->number + FLK_NATIVE_NODES > ways->number);
+            ways->number - one->number < FLK_NATIVE_NODES);
 }
 
 bool flk_ways_check(const flk_ways *ways) {
