@@ -17,8 +17,25 @@ static const Elf64_Phdr *segment_of(const flk_elf *elf, uintptr_t address,
     return NULL;
 }
 
+// Tables may go on in the next segment, if that is where this one ends: such
+// programs are made by tools that move the tables (patchelf).
+static bool holds(const flk_elf *elf, uintptr_t address, size_t bytes,
+                  unsigned flags) {
+    for (size_t i = 0; i < elf->header_count; i++) {
+        const Elf64_Phdr *h = segment_of(elf, address, bytes > 0);
+        if (!h || (h->p_flags & flags) != flags)
+            return false;
+        size_t left = elf->base + h->p_vaddr + h->p_memsz - address;
+        if (bytes <= left)
+            return true;
+        address += left;
+        bytes -= left;
+    }
+    return false;
+}
+
 bool flk_elf_holds(const flk_elf *elf, uintptr_t address, size_t bytes) {
-    return segment_of(elf, address, bytes) != NULL;
+    return holds(elf, address, bytes, 0);
 }
 
 bool flk_elf_is_code(const flk_elf *elf, uintptr_t address) {
@@ -39,8 +56,7 @@ unsigned flk_elf_protection(const flk_elf *elf, uintptr_t address) {
 // Readable memory of the object, aligned for what is read there.
 static bool can_read(const flk_elf *elf, uintptr_t address, size_t bytes,
                      size_t alignment) {
-    const Elf64_Phdr *h = segment_of(elf, address, bytes);
-    return h && h->p_flags & PF_R && address % alignment == 0;
+    return holds(elf, address, bytes, PF_R) && address % alignment == 0;
 }
 
 // glibc turns the pointers of the dynamic section into addresses, musl and
