@@ -20,7 +20,6 @@ from tempfile import mkdtemp
 import cffi
 
 from ffi_leak_tracker import LeakTracker
-from ffi_leak_tracker import _core_api as core
 
 LEVELS, PAIRS = 8, 100_000
 
@@ -76,12 +75,11 @@ WAYS = ("not hooked", "hooked", "native frames")
 
 def measure(lib, way: str, mask: int) -> float:
     """Nanoseconds a pair."""
-    core.set_native_depth(LEVELS if way == "native frames" else 0)
-    if way != "not hooked":
-        core.hooks_begin("libflkloop*")
-    lib.run(1000, mask)
-    taken = lib.run(PAIRS, mask)
-    core.hooks_end()
+    depth = LEVELS if way == "native frames" else 0
+    library = "libnothing*" if way == "not hooked" else "libflkloop*"
+    with LeakTracker.attach([library], native_depth=depth):
+        lib.run(1000, mask)
+        taken = lib.run(PAIRS, mask)
     return float(taken)
 
 
@@ -98,7 +96,7 @@ def main() -> None:
         row = {way: round(median(found[kind, way]), 1) for way in WAYS}
         row["added"] = round(row["native frames"] - row["hooked"], 1)
         print(f"{kind:12} {json.dumps(row)}")
-    print(f"paths {core.self_figures()['paths']}")
+    print(f"paths {LeakTracker.self_stats['paths']}")
 
 
 if __name__ == "__main__":

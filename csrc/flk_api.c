@@ -259,15 +259,6 @@ void flk_set_thread_scope(uint32_t scope, int change) {
     flk_context_set(scope);
 }
 
-// --- hooks -------------------------------------------------------------
-int flk_hooks_begin(const char *pattern, char *reason, size_t reason_bytes) {
-    flk_attach_options options = {.include = &pattern,
-                                  .include_count = pattern != NULL};
-    return flk_attach_begin(&options, reason, reason_bytes);
-}
-
-void flk_hooks_end(void) { flk_attach_end(); }
-
 // --- snapshots ---------------------------------------------------------
 int flk_snapshot_take(uint32_t scope, uint64_t since, int inherited,
                       flk_snapshot *out) {

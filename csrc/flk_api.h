@@ -216,12 +216,6 @@ typedef struct flk_self {
 void flk_self_figures(flk_self *out);
 void flk_clear_counts(void);  // the counters of events, for reset
 
-// --- hooks --------------------------------------------------------------
-// Allocations of the objects whose path or its last part matches are seen
-// from now on; NULL: of all. 0 done, -1 not: `reason` says why.
-int flk_hooks_begin(const char *pattern, char *reason, size_t reason_bytes);
-void flk_hooks_end(void);
-
 // --- snapshots ----------------------------------------------------------
 typedef struct flk_snapshot {
     size_t count;

@@ -385,21 +385,6 @@ def _native_of(path: int) -> tuple[()] | _PathFrames:
     return known
 
 
-# --- hooks --------------------------------------------------------------
-def hooks_begin(pattern: str | None) -> None:
-    """See the allocations of objects of this name, or of all.
-
-    Raises: RuntimeError saying why it cannot be done here.
-    """
-    reason = ffi.new("char[]", 200)
-    text = NULL if pattern is None else ffi.new("char[]", os.fsencode(pattern))
-    if lib.flk_hooks_begin(text, reason, 200):
-        raise RuntimeError(_text(reason))
-
-
-hooks_end = lib.flk_hooks_end
-
-
 # --- threads and scopes by number ---------------------------------------
 _thread_names: dict[int, str] = {}
 scope_names: dict[int, str] = {}

@@ -60,11 +60,8 @@ def library():
 def hooked():
     """Sees what the library allocates, with eight native frames."""
     lib = library()
-    core.hooks_begin("libtaker*")
-    core.set_native_depth(8)
-    yield lib
-    core.hooks_end()
-    core.set_native_depth(0)
+    with LeakTracker.attach(["libtaker*"], native_depth=8):
+        yield lib
 
 
 def block_at(address):
@@ -306,8 +303,7 @@ def test_the_wrapper_of_an_api_module_is_left_out() -> None:
         sys.path.insert(0, {place!r})
         from _native_taker import lib
         from ffi_leak_tracker import LeakTracker, _core_api as core
-        core.hooks_begin("_native_taker*")
-        core.set_native_depth(8)
+        LeakTracker.attach(["_native_taker*"], native_depth=8)
         kept = lib.take(40)
         (block,) = LeakTracker.snapshot()
         print([f.function for f in block.native_frames], block.site.function)
@@ -331,13 +327,10 @@ def test_cplusplus_names_are_readable(tmp_path) -> None:
         "utf-8",
     )
     lib = ffi.dlopen(compiled("libtaker_cxx", source=source))
-    core.hooks_begin("libtaker_cxx*")
-    core.set_native_depth(8)
-    address = lib.take(49)
-    names = functions(block_at(address))
-    lib.give(address)
-    core.hooks_end()
-    core.set_native_depth(0)
+    with LeakTracker.attach(["libtaker_cxx*"], native_depth=8):
+        address = lib.take(49)
+        names = functions(block_at(address))
+        lib.give(address)
     assert ["outer::Taker::take(unsigned long)", "take"] == names
 
 
@@ -347,8 +340,7 @@ def test_unloaded_libraries_keep_their_names(hooked) -> None:
     kept = {}
     for path in (first, second):
         lib = ffi.dlopen(path)
-        core.lib.flk_hooks_begin(ffi_text("libtaker*"), core.NULL, 0)
-        core.set_native_depth(8)
+        core.hooks_refresh()
         address = lib.take(50)
         kept[path] = address
         ffi.dlclose(lib)
@@ -358,10 +350,6 @@ def test_unloaded_libraries_keep_their_names(hooked) -> None:
         assert {path} == {frame.module for frame in block.native_frames}
     for address in kept.values():
         hooked.give(address)
-
-
-def ffi_text(text: str):
-    return core.ffi.new("char[]", text.encode())
 
 
 def test_a_forked_child_has_native_frames(hooked) -> None:

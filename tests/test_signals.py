@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from children import output
 
+import ffi_leak_tracker
 from ffi_leak_tracker import LeakTracker
 from ffi_leak_tracker import diagnostic_calloc as alloc
 
@@ -123,7 +124,10 @@ end(22, os._exit)
 kept.append(alloc("char", 33))
 if "signal" in sys.argv:
     os.kill(os.getpid(), signal.SIGUSR1)
-    time.sleep(0.5)
+    numbered = sys.argv[2]
+    while not os.path.exists(numbered):
+        time.sleep(0.01)
+    time.sleep(0.1)
 """
 
 
@@ -134,10 +138,12 @@ def run(tmp_path, *options: str) -> dict[str, list[int]]:
     command = [sys.executable, "-m", "ffi_leak_tracker", "run"]
     command += [*options, "--json", str(tmp_path / "a.json")]
     done = subprocess.run(
-        [*command, "-c", PROGRAM, "signal"],
+        [*command, "-c", PROGRAM, "signal", str(tmp_path / "a.1.json")],
         capture_output=True,
         text=True,
         check=False,
+        # Not the source tree, which may not be built: where this one is.
+        cwd=Path(ffi_leak_tracker.__file__).parents[1],
     )
     assert done.returncode == 1, done.stderr
     return {path.name: sizes(path) for path in tmp_path.iterdir()}
