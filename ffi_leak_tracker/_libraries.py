@@ -26,6 +26,7 @@ _RUNTIME = (
     "libpthread.so*",
     "libgcc_s.so*",
     "libpython*",
+    "libpypy*",
 )
 
 
@@ -55,7 +56,7 @@ def python_patterns() -> list[str]:
         program = os.readlink("/proc/self/exe")
     except OSError:
         program = os.path.realpath(sys.executable)
-    return [program, "libpython*", "_cffi_backend*"]
+    return [program, "libpython*", "libpypy*", "_cffi_backend*"]
 
 
 def _patterns_of_one(library: Library) -> list[str]:

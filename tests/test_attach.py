@@ -431,6 +431,9 @@ def test_looked_up_functions(which, when) -> None:
     What was looked up before is a pointer in a variable of Python's, which
     nobody can find; that a block of it is freed by a hook is no error.
     """
+    # Pointers copied before attach cannot be found; those into the stubs of a
+    # program that is not PIE lead through a slot that is hooked.
+    possible = (0, 100) if which == "None" else (0,)
     child(f"""
         import ctypes
         ffi = cffi.FFI()
@@ -450,8 +453,8 @@ def test_looked_up_functions(which, when) -> None:
         if {when!r} == "before":
             assert len(found) == 100, len(found)
             assert {{b.frames[0].lineno for b in found}} == {{first, second}}
-        else:  # pointers copied before attach cannot be found
-            assert len(found) == 0
+        else:
+            assert len(found) in {possible}, len(found)
         for block in kept:
             lib.free(block)
         for block in also:

@@ -8,8 +8,10 @@ static void (*real_free)(void *);
 static void *(*real_malloc)(size_t);
 
 __attribute__((constructor)) static void keep(void) {
-    real_free = dlsym(RTLD_DEFAULT, "free");
-    real_malloc = dlsym(RTLD_DEFAULT, "malloc");
+    // Not RTLD_DEFAULT: a program that is not PIE may have a stub of its own.
+    void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+    real_free = dlsym(libc, "free");
+    real_malloc = dlsym(libc, "malloc");
 }
 void *take(size_t size) { return malloc(size); }
 void give(void *block) { free(block); }
