@@ -2,7 +2,7 @@
 // Keeps:   nothing of its own: the cells of flk_thread.h.
 // Cost:    one cell for the type, one for each scope from the innermost to the process.
 // Callers: the thread that makes the event, inside the guard, holding the shard lock of the block's address.
-// Fails:   flk_account_ready false: a cell cannot be had, nothing may be recorded (one more drop).
+// Fails:   flk_account_ready_any false: a cell cannot be had, nothing may be recorded (one more drop).
 // Invariant: allocations - frees = live blocks, per type, per scope and in all (tests compare with the registry).
 #ifndef FLK_ACCOUNT_H
 #define FLK_ACCOUNT_H
@@ -32,15 +32,11 @@ static inline bool flk_account_is_usual(const flk_thread *thread,
                       thread->cached_type == type);
 }
 
-static inline bool flk_account_ready(flk_thread *thread, uint32_t scope,
-                                     uint32_t type) {
-    return flk_account_is_usual(thread, scope, type) ||
-           flk_account_ready_any(thread, scope, type);
-}
-
+// `is_usual` as told right before.
 static inline void flk_account_alloc(flk_thread *thread, uint32_t scope,
-                                     uint32_t type, uint64_t size_bytes) {
-    if (!flk_account_is_usual(thread, scope, type)) {
+                                     uint32_t type, uint64_t size_bytes,
+                                     bool is_usual) {
+    if (FLK_UNLIKELY(!is_usual)) {
         flk_account_alloc_any(thread, scope, type, size_bytes);
         return;
     }

@@ -143,8 +143,11 @@ void flk_attach_pause(int is_paused) {
     if (!atomic_load(&was_begun))
         return;
     flk_lock_take(&attach.lock);
-    if (attach.is_attached)
+    if (attach.is_attached) {
         flk_hook_set_state(is_paused ? FLK_HOOKS_PAUSED : FLK_HOOKS_ON);
+        if (is_paused)
+            flk_hook_idle_if_empty();
+    }
     flk_lock_release(&attach.lock);
 }
 
@@ -171,7 +174,7 @@ void flk_attach_read(flk_attach_figures *out) {
     flk_rounds_read(out);
     out->attached = attach.is_attached;
     out->paused = attach.is_attached &&
-                  flk_hook_state() == FLK_HOOKS_PAUSED;
+                  flk_hook_state() != FLK_HOOKS_ON;
     flk_lock_release(&attach.lock);
     out->foreign_frees = flk_hook_counted(FLK_HOOK_FOREIGN_FREES);
     out->mismatched_frees = flk_hook_counted(FLK_HOOK_MISMATCHED_FREES);

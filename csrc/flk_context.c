@@ -31,7 +31,7 @@ void flk_context_count(int change) {
 uint32_t flk_context_scope(const flk_thread *thread) {
     const void *context;
     uint64_t version;
-    if (atomic_load_explicit(&flk_contexts_open, memory_order_relaxed) == 0 ||
+    if (!flk_context_is_open() ||
         !flk_pyframe_context(&context, &version) || !context)
         return FLK_SCOPE_NONE;
     if (thread->context == context && thread->context_version == version) {

@@ -7,6 +7,8 @@
 #ifndef FLK_CONTEXT_H
 #define FLK_CONTEXT_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "flk_thread.h"
@@ -16,6 +18,9 @@ void flk_context_set(uint32_t scope);
 // A context scope was opened (+1) or ended (-1).
 void flk_context_count(int change);
 extern atomic_int flk_contexts_open;  // relaxed: see flk_context_count
+static inline bool flk_context_is_open(void) {
+    return atomic_load_explicit(&flk_contexts_open, memory_order_relaxed) != 0;
+}
 // The scope for an allocation made by C code of this thread.
 uint32_t flk_context_scope(const flk_thread *thread);
 uint64_t flk_context_unknown(void);

@@ -1,7 +1,7 @@
 // flk_hook.h - what runs in place of malloc, free and their kin.             SPDX-License-Identifier: MIT
 // Keeps:   for each definer (an object that defines an allocator) the addresses of its own functions, the types
 //          of what they make, and counters. Hooks of definer d call d's functions and nobody else's.
-// Cost:    off: one load and a branch. Frees: one probe of the registry. Recorded: one event of flk_tracker.h.
+// Cost:    off or idle: one load and a branch. Frees: one probe of the registry. Recorded: one event of flk_tracker.h.
 // Callers: any thread, at any time, with any lock of theirs held: no hook allocates, waits for the loader or the
 //          GIL, or changes errno. Inside the guard, or in a fork, events are counted or put off.
 // Fails:   never to the caller, who gets what the original function returns.
@@ -70,6 +70,8 @@ typedef enum flk_via {
 
 typedef enum flk_hooks_state {
     FLK_HOOKS_OFF,     // pass everything on
+    FLK_HOOKS_IDLE,    // the same: paused, and no block is recorded
+    FLK_HOOKS_NEARLY_IDLE,  // as paused, while that is found out
     FLK_HOOKS_PAUSED,  // frees and moves only
     FLK_HOOKS_ON,
 } flk_hooks_state;
@@ -79,6 +81,9 @@ typedef enum flk_hooks_state {
 bool flk_hook_init(void);
 void flk_hook_set_state(flk_hooks_state state);
 flk_hooks_state flk_hook_state(void);
+// Paused becomes idle if no block is recorded that hooks can see freed, until
+// one is. O(regions).
+void flk_hook_idle_if_empty(void);
 // FLK_FN_COUNT: not in the family.
 flk_function flk_hook_named(const char *symbol);
 uintptr_t flk_hook_stub(unsigned definer, flk_function function, flk_via via);
@@ -123,6 +128,9 @@ FLK_NOINLINE uintptr_t flk_hook_place(uintptr_t a, uintptr_t b, uintptr_t c,
                                       uint32_t site, const void *caller);
 FLK_NOINLINE uintptr_t flk_hook_resize(uintptr_t a, uintptr_t b, uintptr_t c,
                                        uint32_t site, const void *caller);
+// free: as release, shorter where it is the innermost of its kind.
+FLK_NOINLINE uintptr_t flk_hook_free(uintptr_t a, uintptr_t b, uintptr_t c,
+                                     uint32_t site);
 FLK_NOINLINE uintptr_t flk_hook_release(uintptr_t a, uintptr_t b,
                                         uintptr_t c, uint32_t site);
 FLK_NOINLINE uintptr_t flk_hook_lend(uintptr_t a, uintptr_t b, uintptr_t c,

@@ -137,7 +137,7 @@ static uintptr_t remap(const uintptr_t *w, uint32_t site,
 
 uintptr_t flk_hook_map(const uintptr_t *words, uint32_t site,
                        const void *caller) {
-    if (FLK_LIKELY(flk_stub_state() == FLK_HOOKS_OFF) ||
+    if (FLK_LIKELY(flk_stub_is_off()) ||
         flk_thread_marks()->is_forking || flk_thread_is_inside())
         return call(words, site);
     switch (flk_stub_function(site)) {

@@ -94,7 +94,7 @@ uintptr_t flk_hook_resize(uintptr_t a, uintptr_t b, uintptr_t c,
         return flk_hook_allocate(a, b, c, site, caller);
     flk_marks *marks = flk_thread_marks();
     flk_hooks_state state = flk_stub_state();
-    if (FLK_LIKELY(state == FLK_HOOKS_OFF) || marks->releasing == a)
+    if (FLK_LIKELY(state <= FLK_HOOKS_IDLE) || marks->releasing == a)
         return ((flk_function_of_3)flk_stub_original(site))(a, b, c);
     uint16_t type = state == FLK_HOOKS_ON
                         ? flk_stub_type_asked(site, caller, marks)

@@ -15,9 +15,8 @@
 #define NAME(d, v, id) stub_##d##_##v##_##id
 
 // Where there is nothing to do: NULL if the original is not there yet.
-#define ORIGINAL(d, id)                                                      \
-    (flk_function_of_3) atomic_load_explicit(                                \
-        &flk_stub_now.originals[d][FLK_FN_##id], memory_order_relaxed)
+#define ORIGINAL(d, v, id) \
+    (flk_function_of_3) FLK_STUB_GET(SITE(d, v, id), original)
 
 // A slot of an object that is not asked for: on behalf of one at most.
 static inline bool allocates_only(flk_via via) {
@@ -27,7 +26,7 @@ static inline bool allocates_only(flk_via via) {
 
 #define STUB_OF_3(d, v, id, body, has_nothing_to_do)                         \
     static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c) { \
-        flk_function_of_3 original = ORIGINAL(d, id);                        \
+        flk_function_of_3 original = ORIGINAL(d, v, id);                        \
         if (FLK_LIKELY(has_nothing_to_do) && FLK_LIKELY(original != NULL))   \
             return original(a, b, c);                                        \
         return body(a, b, c, SITE(d, v, id), CALLER);                        \
@@ -37,14 +36,16 @@ static inline bool allocates_only(flk_via via) {
 #define STUB_PLACE(d, v, id)                                                 \
     STUB_OF_3(d, v, id, flk_hook_place, allocates_only(FLK_VIA_##v))
 #define STUB_RESIZE(d, v, id)                                                \
-    STUB_OF_3(d, v, id, flk_hook_resize, flk_stub_state() == FLK_HOOKS_OFF)
+    STUB_OF_3(d, v, id, flk_hook_resize, flk_stub_is_off())
 #define STUB_RELEASE(d, v, id)                                               \
     static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c) { \
-        flk_function_of_3 original = ORIGINAL(d, id);                        \
-        if (FLK_LIKELY(!a || flk_stub_state() == FLK_HOOKS_OFF) &&           \
+        flk_function_of_3 original = ORIGINAL(d, v, id);                        \
+        if (FLK_LIKELY(!a || flk_stub_is_off()) &&           \
             FLK_LIKELY(original != NULL))                                    \
             return original(a, b, c);                                        \
-        return flk_hook_release(a, b, c, SITE(d, v, id));                    \
+        return FLK_FN_##id == FLK_FN_FREE                                    \
+                   ? flk_hook_free(a, b, c, SITE(d, v, id))                  \
+                   : flk_hook_release(a, b, c, SITE(d, v, id));              \
     }
 #define STUB_LEND(d, v, id)                                                \
     static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c, \

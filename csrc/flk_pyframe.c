@@ -51,8 +51,7 @@ static inline bool is_owner(const slot *s, const PyThreadState *tstate) {
 // processor keeps this order is not asked for here, where it costs 6 ns,
 // but in flk_pyframe_close, by a fence in all threads: afterwards each one
 // either has seen the door closed or is seen inside.
-static inline bool enter(const PyThreadState *tstate) {
-    slot *s = slot_of(tstate);
+static inline bool enter_at(slot *s, const PyThreadState *tstate) {
     if (FLK_LIKELY(is_owner(s, tstate)) || become_owner(s, tstate))
         atomic_store_explicit(&s->inside, true, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst);
@@ -61,13 +60,15 @@ static inline bool enter(const PyThreadState *tstate) {
     return open && tstate->interp == open;
 }
 
-static inline void leave(const PyThreadState *tstate) {
-    slot *s = slot_of(tstate);
+static inline void leave_at(slot *s, const PyThreadState *tstate) {
     if (FLK_LIKELY(is_owner(s, tstate)))
         atomic_store_explicit(&s->inside, false, memory_order_release);
     else
         atomic_fetch_sub(&s->guests, 1);
 }
+
+#define enter(tstate) enter_at(slot_of(tstate), tstate)
+#define leave(tstate) leave_at(slot_of(tstate), tstate)
 
 static void nap(void) {
     int saved = errno;
@@ -135,17 +136,19 @@ bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
         is_attached ? PyThreadState_Get() : THIS_THREAD_STATE();
     if (FLK_UNLIKELY(!tstate))
         return false;
-    if (FLK_UNLIKELY(!enter(tstate))) {
-        leave(tstate);
+    slot *s = slot_of(tstate);
+    if (FLK_UNLIKELY(!enter_at(s, tstate))) {
+        leave_at(s, tstate);
         return false;
     }
     reader->thread_state = tstate;
+    reader->slot = s;
     reader->frame = FIRST_FRAME(tstate);
     return true;
 }
 
 void flk_pyframe_end(const flk_frame_reader *reader) {
-    leave(reader->thread_state);
+    leave_at(reader->slot, reader->thread_state);
 }
 
 size_t flk_pyframe_collect(const flk_frame_reader *reader,
@@ -162,21 +165,25 @@ size_t flk_pyframe_collect(const flk_frame_reader *reader,
 bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
                          size_t count) {
     const frame_type *frame = reader->frame;
-    for (const flk_frame_seen *end = seen + count; seen < end; seen++) {
-        if (FLK_UNLIKELY(!frame))
-            return seen->mark == FLK_MARK_END;
+    bool is_whole = seen[count - 1].mark == FLK_MARK_END;
+    for (const flk_frame_seen *end = seen + count - is_whole; seen < end;
+         seen++) {
         if (mark_of(frame) != seen->mark)
             return false;
-        // A branch, not a choice of values: the processor goes on with the
-        // guess while the load that proves it is under way.
-        const frame_type *next = seen->next;
-        if (FLK_UNLIKELY(next != NEXT_FRAME(frame))) {
-            next = seen->next = NEXT_FRAME(frame);
-            FLK_OPAQUE(next);
+        // The processor goes on with the guess while the load that proves it
+        // is under way: the compiler must not take the one for the other. A
+        // guess is never NULL but at the end, so neither is what it proves.
+        const frame_type *guess = seen->next, *next = guess;
+        FLK_OPAQUE(next);
+        if (FLK_UNLIKELY(guess != NEXT_FRAME(frame))) {
+            next = NEXT_FRAME(frame);
+            if (!next)
+                return seen + 1 == end;
+            seen->next = next;
         }
         frame = next;
     }
-    return true;
+    return !is_whole || !frame;
 }
 
 size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,

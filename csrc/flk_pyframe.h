@@ -41,7 +41,9 @@ typedef struct flk_frame_seen {
 // The chain of this thread, between begin (if true) and end: short, never
 // nested, no lock taken and nothing waited for in between.
 typedef struct flk_frame_reader {
-    const void *thread_state, *frame;
+    const void *thread_state;
+    const void *frame;  // the innermost, or NULL
+    void *slot;
 } flk_frame_reader;
 // Who is attached (holds the GIL) finds its thread state faster.
 bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached);
@@ -49,7 +51,9 @@ void flk_pyframe_end(const flk_frame_reader *reader);
 // The first frames of the chain, shims included, at most `seen_max`.
 size_t flk_pyframe_collect(const flk_frame_reader *reader,
                            flk_frame_seen *seen, size_t seen_max);
-// Does the chain begin with these marks? Their `next` is brought up to date.
+// Does the chain, which has a frame, begin with these marks, at least one and
+// no FLK_MARK_NONE? Their `next` is brought up to date; it is NULL in the last
+// frame of a chain only.
 bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
                          size_t count);
 

@@ -1,18 +1,13 @@
 // flk_record.c - from hooks to the tracker. Contract: flk_record.h.          SPDX-License-Identifier: MIT
-#include "flk_record.h"
+#include "flk_record_hot.h"
 
 #ifdef FLK_HAS_ELF
 #include <string.h>
 
 #include "flk_config.h"
-#include "flk_context.h"
 #include "flk_misuse.h"
 #include "flk_names.h"
 #include "flk_quarantine.h"
-#include "flk_sample.h"
-#include "flk_scope.h"
-#include "flk_stub.h"
-#include "flk_tracker_hot.h"
 
 // --- counters ----------------------------------------------------------
 // A stripe for each of the first threads, written by it alone; the first one
@@ -23,21 +18,13 @@ typedef struct stripe {
     _Alignas(64) atomic_ullong counts[FLK_HOOK_COUNTERS];  // relaxed
 } stripe;
 
-typedef struct late_event {
-    uintptr_t address;
-    uint64_t size_bytes;  // 0 and no type: it is gone
-    uint16_t type;
-    uint8_t layer;
-    bool is_made;
-} late_event;
-
 static struct {
     stripe stripes[STRIPES];
     // What was counted up to the last clearing: relaxed.
     atomic_ullong cleared[FLK_HOOK_COUNTERS];
     // Of the forking thread, which is alone: it holds all locks.
     uint32_t late_count;
-    late_event late[FLK_LATE_EVENTS_MAX];
+    flk_late_event late[FLK_LATE_EVENTS_MAX];
 } hooks;
 
 void flk_record_count(flk_hook_counter counter) {
@@ -75,7 +62,7 @@ void flk_hook_clear_counts(void) {
 }
 
 // --- fork --------------------------------------------------------------
-static void put_off(late_event event) {
+static void put_off(flk_late_event event) {
     if (hooks.late_count == FLK_LATE_EVENTS_MAX)
         flk_record_count(FLK_HOOK_LOST_IN_FORK);
     else
@@ -89,7 +76,7 @@ void flk_hook_fork_ends(void) {
     uint32_t count = hooks.late_count;
     hooks.late_count = 0;
     for (uint32_t i = 0; i < count; i++) {
-        late_event e = hooks.late[i];
+        flk_late_event e = hooks.late[i];
         if (e.is_made)
             flk_record_made(e.layer, e.address, e.size_bytes, e.type);
         else
@@ -98,44 +85,28 @@ void flk_hook_fork_ends(void) {
 }
 
 // --- events ------------------------------------------------------------
-// May an event be told to the tracker now? Else it is put off or counted.
-static inline bool may_tell(void) {
-    const flk_thread *thread = flk_thread_pointer();
-    return FLK_LIKELY(!flk_thread_marks()->is_forking) &&
-           FLK_LIKELY(!thread || !thread->inside);
-}
-
-static FLK_NOINLINE void tell_not(late_event event) {
+FLK_NOINLINE void flk_record_tell_not(flk_late_event event) {
     if (flk_thread_marks()->is_forking)
         put_off(event);
     else
         flk_record_count(FLK_HOOK_REENTERED);
 }
 
-static inline uint32_t scope_now(void) {
-    const flk_thread *thread = flk_thread_pointer();
-    return thread ? flk_context_scope(thread) : FLK_SCOPE_NONE;
-}
-
 void flk_record_made(flk_layer layer, uintptr_t address, uint64_t size_bytes,
                      uint16_t type) {
-    if (FLK_UNLIKELY(!may_tell())) {
-        tell_not((late_event){address, size_bytes, type, layer, true});
-        return;
-    }
-    if (!flk_sample_takes(flk_thread_marks(), size_bytes))
-        return;
-    flk_origin origin = {type, scope_now(), FLK_PATH_WALK_NATIVE};
-    flk_tracker_on_alloc(layer, address, size_bytes, 0, &origin);
-    flk_record_settle(layer, address, type);
+    flk_record_made_hot(flk_thread_marks(), layer, address, size_bytes, type);
+}
+
+void flk_record_settle(flk_layer layer, uintptr_t address, uint16_t type) {
+    flk_record_settle_hot(layer, address, type);
 }
 
 // The drop locked the shard of the record, before this thread or after it: so
 // it took the record out, or this thread sees the state that it ran under.
-void flk_record_settle(flk_layer layer, uintptr_t address, uint16_t type) {
+FLK_NOINLINE void flk_record_settle_off(flk_layer layer, uintptr_t address,
+                                        uint16_t type) {
     flk_record record;
-    if (FLK_UNLIKELY(flk_stub_state() == FLK_HOOKS_OFF) &&
-        strcmp(flk_names_at(type)->kind, FLK_HOOK_KIND) == 0)
+    if (strcmp(flk_names_at(type)->kind, FLK_HOOK_KIND) == 0)
         flk_tracker_on_free(layer, address, 0, &record);
 }
 
@@ -161,23 +132,14 @@ static void note_mismatch(uintptr_t address, const flk_record *record) {
     flk_thread_leave(thread);
 }
 
+FLK_NOINLINE void flk_record_gone_wrong(flk_layer layer, uintptr_t address,
+                                        flk_record *record) {
+    note_mismatch(address, record);
+    flk_tracker_on_free(layer, address, 0, record);
+}
+
 void flk_record_gone(flk_layer layer, uintptr_t address, uint16_t type) {
-    if (FLK_UNLIKELY(!may_tell())) {
-        tell_not((late_event){address, 0, type, layer, false});
-        return;
-    }
-    flk_record record;
-    switch (flk_tracker_free_hot(layer, address, type, &record, NULL, NULL)) {
-    case FLK_TAKEN:
-        return;
-    case FLK_ABSENT:  // or not sampled
-        if (!flk_sample_is_on())
-            flk_record_count(FLK_HOOK_FOREIGN_FREES);
-        return;
-    case FLK_KEPT:
-        note_mismatch(address, &record);
-        flk_tracker_on_free(layer, address, 0, &record);
-    }
+    flk_record_gone_hot(flk_thread_marks(), layer, address, type);
 }
 
 bool flk_record_moves(flk_layer layer, uintptr_t address, uint16_t type,

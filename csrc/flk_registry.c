@@ -12,10 +12,12 @@ void flk_registry_init(void) {
 // Locks the shard that has a record at the address, the finest level first.
 bool flk_lock_record_of(flk_held *h, uint32_t levels, flk_layer layer,
                         uint64_t address) {
-    for (; levels; levels &= levels - 1)
-        if (flk_lock_record_in(h, layer, (flk_level)__builtin_ctz(levels),
-                               address))
+    for (; levels; levels &= levels - 1) {
+        flk_level level = (flk_level)__builtin_ctz(levels);
+        if (flk_shard_may_hold(flk_spot_of(layer, level, address).hash) &&
+            flk_lock_record_in(h, layer, level, address))
             return true;
+    }
     return false;
 }
 

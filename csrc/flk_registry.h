@@ -143,6 +143,7 @@ typedef void (*flk_registry_visitor)(flk_entry *entry, void *context);
 void flk_registry_visit_shard(uint32_t shard_index,
                               flk_registry_visitor visit, void *context);
 uint64_t flk_registry_shard_count(uint32_t shard_index);
+bool flk_registry_holds(flk_layer layer);  // any record; O(regions)
 // Between begin and end a visit of all shards, one by one, can miss or double
 // a record that moves from one to another: end says whether any did.
 uint64_t flk_registry_watch_begin(void);

@@ -87,6 +87,27 @@ uint64_t flk_registry_shard_count(uint32_t shard_index) {
     return count;
 }
 
+static bool shard_holds(const flk_shard *sh, flk_layer layer) {
+    for (uint32_t i = 0; i < sh->capacity; i++) {
+        const flk_region *region = &sh->regions[i];
+        if (region->key && flk_region_layer(region) == (uint32_t)layer &&
+            flk_region_next(region, 0) != FLK_REGION_NO_SLOT)
+            return true;
+    }
+    return false;
+}
+
+bool flk_registry_holds(flk_layer layer) {
+    bool holds = false;
+    for (uint32_t i = 0; i < FLK_SHARDS && !holds; i++) {
+        flk_shard *sh = &flk_shards[i];
+        flk_lock_take(&sh->lock);
+        holds = sh->record_count > 0 && shard_holds(sh, layer);
+        flk_lock_release(&sh->lock);
+    }
+    return holds;
+}
+
 // --- self-statistics and checks ----------------------------------------
 static void stats_add(const flk_shard *sh, flk_registry_stats *out) {
     out->record_count += sh->record_count;

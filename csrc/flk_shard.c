@@ -7,6 +7,16 @@
 
 flk_shard flk_shards[FLK_SHARDS];
 atomic_uint flk_levels_used;
+_Atomic uint8_t flk_region_hints[1 << FLK_HINT_BITS];
+
+static void hint(uint64_t key, int change) {
+    _Atomic uint8_t *count =
+        &flk_region_hints[flk_hash_key(key) >> (64 - FLK_HINT_BITS)];
+    uint8_t now = atomic_load_explicit(count, memory_order_relaxed);
+    if (now != FLK_HINT_FULL)
+        atomic_store_explicit(count, (uint8_t)(now + change),
+                              memory_order_relaxed);
+}
 
 static flk_status table_resize(flk_shard *sh, uint32_t capacity) {
     if (capacity > FLK_SHARD_REGIONS_MAX)
@@ -54,6 +64,7 @@ static void region_drop(flk_shard *sh, uint64_t key) {
     FLK_ASSERT(region->key == key && flk_region_count(region) == 0);
     flk_region_free(region);
     place_clear(sh, place);
+    hint(key, -1);
     sh->region_count--;
     if (sh->capacity > 16 && sh->region_count * 4 < sh->capacity)
         table_resize(sh, sh->region_count * 2 + 4);  // or stays as it is
@@ -94,6 +105,7 @@ static flk_region *region_new(const flk_spot *s, uint64_t *moved,
     flk_region *region = &sh->regions[flk_shard_place(sh, s->key, s->hash)];
     *region = (flk_region){s->key, flk_chunk_none};
     sh->region_count++;
+    hint(s->key, 1);
     uint32_t bit = 1u << flk_region_level(region);
     if (!(atomic_load_explicit(&flk_levels_used, memory_order_relaxed) & bit))
         atomic_fetch_or_explicit(&flk_levels_used, bit, memory_order_relaxed);
@@ -120,6 +132,22 @@ flk_record *flk_shard_add_growing(flk_spot s, flk_level level,
 }
 
 // --- check -------------------------------------------------------------
+static bool hints_check(const flk_shard *sh) {
+    enum { PER_SHARD = (1 << FLK_HINT_BITS) / FLK_SHARDS };
+    uint32_t counts[PER_SHARD] = {0};
+    for (uint32_t i = 0; i < sh->capacity; i++)
+        if (sh->regions[i].key)
+            counts[flk_hash_key(sh->regions[i].key) >> (64 - FLK_HINT_BITS) &
+                   (PER_SHARD - 1)]++;
+    for (uint32_t i = 0; i < PER_SHARD; i++) {
+        uint8_t hint = atomic_load(
+            &flk_region_hints[(size_t)(sh - flk_shards) * PER_SHARD + i]);
+        if (hint != FLK_HINT_FULL && hint != counts[i])
+            return false;
+    }
+    return true;
+}
+
 // No empty place between a region's home and where it stands.
 static bool place_check(const flk_shard *sh, uint32_t place) {
     uint64_t key = sh->regions[place].key;
@@ -143,5 +171,5 @@ bool flk_shard_check(flk_shard *sh) {
                    (region->key == sh->empty_key);
     }
     return good && region_count == sh->region_count &&
-           record_count == sh->record_count;
+           record_count == sh->record_count && hints_check(sh);
 }

@@ -5,7 +5,8 @@
 // Callers: flk_registry.c and flk_registry_read.c, holding the shard's lock. Lock rank: FLK_RANK_SHARD.
 // Fails:   FLK_LIMIT or FLK_NO_MEMORY; the table is unchanged.
 // Invariant: no gap between a region's home and its place (no tombstones); record_count is the sum over the
-//            regions; empty_key names the only region without records. Checked by flk_shard_check().
+//            regions; empty_key names the only region without records; hints count its regions. Checked by
+//            flk_shard_check().
 #ifndef FLK_SHARD_H
 #define FLK_SHARD_H
 
@@ -31,6 +32,19 @@ extern flk_shard flk_shards[FLK_SHARDS];
 // not searched, and a block that another thread just put there is not yet
 // ours to free.
 extern atomic_uint flk_levels_used;
+
+// How many regions have hashes that begin alike, for who wants to know without
+// a lock that a block is not recorded (a Bloom filter of one function; Fan et
+// al., 2000, for the counting). The bits that choose the shard are among them,
+// so that its lock guards a count. Relaxed: whoever was handed a block sees at
+// least what was there when it was recorded.
+enum { FLK_HINT_BITS = 16, FLK_HINT_FULL = UINT8_MAX };  // stays full
+extern _Atomic uint8_t flk_region_hints[1 << FLK_HINT_BITS];
+static inline bool flk_shard_may_hold(uint64_t hash) {
+    const _Atomic uint8_t *count =
+        &flk_region_hints[hash >> (64 - FLK_HINT_BITS)];
+    return atomic_load_explicit(count, memory_order_relaxed) != 0;
+}
 
 // Where a block, or a region, belongs.
 typedef struct flk_spot {

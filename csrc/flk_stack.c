@@ -144,16 +144,25 @@ static FLK_NOINLINE uint32_t recall_late(flk_thread *thread, stack *s,
     return memo->path;
 }
 
+static FLK_NOINLINE uint32_t recall_other(flk_thread *thread, stack *s,
+                                          const flk_frame_reader *reader) {
+    s->count = flk_pyframe_collect(reader, s->seen, 2);
+    flk_memo *near = near_of(thread, s->seen);
+    for (int i = 0; i < 2; i++)
+        if (memo_is(&near[i], s, reader)) {
+            thread->last = &near[i];
+            return near[i].path;
+        }
+    return recall_late(thread, s, reader);
+}
+
 static FLK_HOT uint32_t recall(flk_thread *thread, stack *s,
                                const flk_frame_reader *reader) {
-    s->count = flk_pyframe_collect(reader, s->seen, 2);
-    if (FLK_UNLIKELY(s->seen[0].mark == FLK_MARK_END))
+    if (FLK_UNLIKELY(!reader->frame))
         return FLK_PATH_EMPTY;
-    flk_memo *near = near_of(thread, s->seen);
-    if (FLK_LIKELY(memo_is(&near[0], s, reader)))
-        return near[0].path;
-    return memo_is(&near[1], s, reader) ? near[1].path
-                                        : recall_late(thread, s, reader);
+    return FLK_LIKELY(memo_is(thread->last, s, reader))
+               ? thread->last->path
+               : recall_other(thread, s, reader);
 }
 
 static FLK_NOINLINE uint32_t learn(flk_thread *thread, const stack *s) {

@@ -134,6 +134,7 @@ FLK_NOINLINE flk_thread *flk_thread_begin(void) {
         return NULL;
     thread->ident = flk_thread_ident();
     thread->cached_scope = thread->cached_type = UINT32_MAX;
+    thread->last = &thread->near[0];
     thread->inside = 1;  // setting the pointer may allocate
     flk_thread_set_pointer(thread);
     list_add(thread);

@@ -51,6 +51,7 @@ typedef struct flk_thread {
     struct flk_native *native;  // flk_unwind.h; NULL until asked for
     struct flk_thread *next, *previous;  // FLK_RANK_THREADS
     uint32_t recalled_late;  // paths that the first table did not have
+    flk_memo *last;          // the one that matched last, or any
     flk_memo near[FLK_PATH_MEMO_WAYS];  // flk_stack.c: by their innermost calls
     flk_memo whole[FLK_PATH_MEMO_WAYS];  // by all of their marks
 } flk_thread;

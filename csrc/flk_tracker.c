@@ -3,11 +3,7 @@
 
 #include <errno.h>
 
-#include "flk_callpath.h"
-#include "flk_config.h"
 #include "flk_names.h"
-#include "flk_scope.h"
-#include "flk_stack.h"
 
 flk_settings flk_tracker_settings = {.stack_depth = FLK_STACK_DEPTH_DEFAULT};
 flk_tracker_counts flk_tracker_counted;
@@ -19,17 +15,22 @@ void flk_tracker_enable(bool on) {
         atomic_fetch_add(&flk_tracker_settings.epoch, 1);
 }
 
+void flk_tracker_wakes(void (*wake)(void)) {
+    atomic_store(&flk_tracker_settings.wakes, wake);
+}
+
+FLK_NOINLINE void flk_tracker_wake(void) {
+    void (*wake)(void) = atomic_load(&flk_tracker_settings.wakes);
+    if (wake)
+        wake();
+}
+
 bool flk_tracker_is_shown(const flk_record *record, bool all) {
     return !(record->flags & FLK_RECORD_FORGOTTEN) &&
            (all || !flk_tracker_is_inherited(record));
 }
 
 // --- under the shard lock ----------------------------------------------
-static FLK_HOT void count_alloc(const flk_record *record, void *context) {
-    flk_account_alloc(((flk_event *)context)->thread, record->scope, record->type,
-                      record->size_bytes);
-}
-
 static void count_resize(const flk_record *record, void *context) {
     flk_event *e = context;
     if (flk_tracker_is_in_books(record))
@@ -49,7 +50,7 @@ bool flk_tracker_releases_match(flk_thread *thread, uint16_t given,
 // The process scope of now, held on to until release_scope: announced first,
 // then read again (both sequentially consistent, as flk_set_process_scope
 // and flk_scope_drop are), so that its number cannot be given out again.
-static FLK_NOINLINE uint32_t hold_process_scope(flk_thread *thread) {
+uint32_t flk_tracker_hold_process_scope(flk_thread *thread) {
     uint32_t scope = atomic_load(&flk_tracker_settings.process_scope);
     for (;;) {
         atomic_store(&thread->scope_in_use, scope);
@@ -60,69 +61,10 @@ static FLK_NOINLINE uint32_t hold_process_scope(flk_thread *thread) {
     }
 }
 
-static uint32_t scope_of(flk_thread *thread, const flk_origin *origin) {
-    if (origin->scope != FLK_SCOPE_NONE)
-        return origin->scope;  // an object or the thread's context holds it
-    if (FLK_LIKELY(FLK_SETTING(process_scope) == FLK_SCOPE_PROCESS))
-        return FLK_SCOPE_PROCESS;  // is never given out
-    return hold_process_scope(thread);
-}
-
-static void release_scope(flk_thread *thread) {
-    atomic_store_explicit(&thread->scope_in_use, 0, memory_order_release);
-}
-
-static uint32_t path_of(flk_thread *thread, const flk_origin *origin) {
-    bool is_walked = origin->path - FLK_PATH_WALK_NATIVE <=
-                     FLK_PATH_WALK - FLK_PATH_WALK_NATIVE;
-    if (!is_walked)
-        return origin->path;
-    uint32_t path = flk_stack_capture(thread, FLK_SETTING(stack_depth));
-    if (FLK_LIKELY(origin->path == FLK_PATH_WALK))
-        return path;
-    uint32_t depth = FLK_SETTING(native_depth);
-    return FLK_LIKELY(depth == 0) ? path
-                                  : flk_stack_add_native(thread, path, depth);
-}
-
-static bool record_alloc(flk_thread *thread, flk_layer layer,
-                         uint64_t address, uint64_t size_bytes, uint8_t flags,
-                         const flk_origin *origin) {
-    uint32_t scope = scope_of(thread, origin);
-    uint32_t path = path_of(thread, origin);
-    if (FLK_UNLIKELY(path == FLK_PATH_NONE || size_bytes > FLK_SIZE_MAX ||
-                     origin->type == 0 ||
-                     !flk_account_ready(thread, scope, origin->type)))
-        return false;
-    uint64_t tick = flk_sequence_tick();
-    uint64_t sequence = flk_sequence_take(&thread->sequence, tick);
-    flk_record record = flk_record_of(size_bytes, scope, sequence, flags, path,
-                                      origin->type,
-                                      (uint16_t)thread->number);
-    flk_event e = {.thread = thread};
-    bool replaced;
-    flk_status status = flk_registry_insert_hot(layer, address, &record,
-                                                count_alloc, flk_tracker_count_free, &e,
-                                                &replaced);
-    if (FLK_UNLIKELY(replaced))
-        flk_tracker_count(&flk_tracker_counted.missed_frees);
-    return status == FLK_OK;
-}
-
 bool flk_tracker_on_alloc(flk_layer layer, uint64_t address,
                           uint64_t size_bytes, uint8_t flags,
                           const flk_origin *origin) {
-    flk_thread *thread = flk_thread_enter();
-    bool recorded = false;
-    if (FLK_LIKELY(thread != NULL)) {
-        recorded = record_alloc(thread, layer, address, size_bytes, flags,
-                                origin);
-        release_scope(thread);
-        flk_thread_leave(thread);
-    }
-    if (FLK_UNLIKELY(!recorded))
-        flk_tracker_count(&flk_tracker_counted.dropped);
-    return recorded;
+    return flk_tracker_alloc_hot(layer, address, size_bytes, flags, origin);
 }
 
 flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address,
@@ -182,5 +124,6 @@ bool flk_tracker_move_end(flk_layer layer, uint64_t old_address,
         flk_tracker_count(&flk_tracker_counted.missed_frees);
     if (status != FLK_OK)
         flk_tracker_count(&flk_tracker_counted.dropped);
+    flk_tracker_wake_if_asked();  // it may have left shards not yet looked at
     return status == FLK_OK;
 }

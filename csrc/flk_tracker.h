@@ -32,6 +32,9 @@ typedef struct flk_settings {
     atomic_uint guard_bytes;     // flk_guard.h
     atomic_bool poison;
     atomic_ullong inherited_below;  // sequences from before the last fork
+    // Called when a block was recorded, before its maker goes on, or NULL.
+    // Read by each event after its insert.
+    _Atomic(void (*)(void)) wakes;
 } flk_settings;
 extern flk_settings flk_tracker_settings;
 #define FLK_SETTING(name)                            \
@@ -61,6 +64,7 @@ typedef struct flk_origin {
     uint32_t path;   // or FLK_PATH_WALK, FLK_PATH_WALK_NATIVE
 } flk_origin;
 
+void flk_tracker_wakes(void (*wake)(void));
 bool flk_tracker_init(void);  // idempotent
 void flk_tracker_enable(bool on);
 

@@ -38,7 +38,8 @@ uint32_t stub_forked_count(void) { return atomic_load(&forked_count); }
 
 // --- flk_pyframe.h -----------------------------------------------------
 bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
-    (void)reader, (void)is_attached;
+    (void)is_attached;
+    reader->frame = mine.count ? &mine : NULL;
     atomic_fetch_add_explicit(&walk_count, 1, memory_order_relaxed);
     return true;
 }

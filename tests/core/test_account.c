@@ -12,8 +12,8 @@ static void test_event_counts_in_the_whole_chain(void) {
     uint32_t outer = flk_scope_new(0, 0), inner = flk_scope_new(outer, 0);
     uint16_t type = type_of("chained");
     flk_thread *thread = flk_thread_enter();
-    CHECK(flk_account_ready(thread, inner, type));
-    flk_account_alloc(thread, inner, type, 100);
+    CHECK(flk_account_ready_any(thread, inner, type));
+    flk_account_alloc(thread, inner, type, 100, false);
     flk_account_resize(thread, inner, type, 100, 250);
     flk_thread_leave(thread);
     CHECK(live_bytes_in(inner) == 250 && live_bytes_in(outer) == 250);
@@ -94,8 +94,8 @@ static change counted_block(bool is_resize) {
     change c = {flk_scope_new(flk_scope_new(0, 0), 0), type_of("poor"),
                 is_resize};
     flk_thread *thread = flk_thread_enter();
-    CHECK(flk_account_ready(thread, c.scope, c.type));
-    flk_account_alloc(thread, c.scope, c.type, 10);
+    CHECK(flk_account_ready_any(thread, c.scope, c.type));
+    flk_account_alloc(thread, c.scope, c.type, 10, false);
     flk_thread_leave(thread);
     return c;
 }

@@ -66,6 +66,27 @@ static void test_attach_and_end_beside_two_threads(void) {
     flk_attach_end();
 }
 
+static void pause_and_resume(int round) {
+    flk_attach_pause(1);
+    if (round % 3 == 0)
+        usleep(300);
+    flk_attach_pause(0);
+    if (round % 7 == 0)
+        usleep(200);
+}
+
+// What was recorded is seen freed, whether hooks were on, paused or idle.
+static void test_pause_beside_two_threads(void) {
+    flk_attach_drop();  // what the last test's ends left behind
+    uint64_t missed = self_figures().missed_frees;
+    attach_to("libchurn.so");
+    run_beside_churn(pause_and_resume);
+    CHECK(live_in(0) == 0);
+    CHECK(self_figures().missed_frees == missed);
+    CHECK(flk_check());
+    flk_attach_end();
+}
+
 static void fork_once(int round) {
     (void)round;
     pid_t child = fork();
@@ -259,6 +280,7 @@ int main(int count, char **arguments) {
     churning = opened(library("churn", source, "-O2"), RTLD_NOW);
     RUN(test_race_with_lazy_binding);
     RUN(test_attach_and_end_beside_two_threads);
+    RUN(test_pause_beside_two_threads);
     RUN(test_fork_while_attached);
     RUN(test_fork_between_attaches);
     RUN(test_two_threads_attach);

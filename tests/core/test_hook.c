@@ -317,6 +317,36 @@ static void test_states(void) {
     flk_hook_set_state(FLK_HOOKS_ON);
 }
 
+static void test_idle_until_a_block_is_recorded(void) {
+    flk_hook_set_state(FLK_HOOKS_PAUSED);
+    flk_hook_idle_if_empty();
+    CHECK(flk_hook_state() == FLK_HOOKS_IDLE);
+    uint64_t foreign = flk_hook_counted(FLK_HOOK_FOREIGN_FREES);
+    asked(FLK_FN_FREE)(0x1000);
+    asked(FLK_FN_REALLOC)(0x1000, 20);
+    CHECK(flk_hook_counted(FLK_HOOK_FOREIGN_FREES) == foreign);
+    // Whoever records a block, hook or not, wakes: its free is seen.
+    flk_origin origin = {flk_type_intern("t", "malloc", "free"),
+                         FLK_SCOPE_NONE, 0};
+    CHECK(flk_tracker_on_alloc(FLK_LAYER_HEAP, 0x1000, 8, 0, &origin));
+    CHECK(flk_hook_state() == FLK_HOOKS_PAUSED && is_live(0x1000));
+    flk_hook_idle_if_empty();
+    CHECK(flk_hook_state() == FLK_HOOKS_PAUSED);
+    asked(FLK_FN_FREE)(0x1000);
+    CHECK(!is_live(0x1000));
+    // A handle is no block: no hook sees it go.
+    CHECK(flk_tracker_on_alloc(FLK_LAYER_HANDLE, 0x1000, 8, 0, &origin));
+    flk_hook_idle_if_empty();
+    CHECK(flk_hook_state() == FLK_HOOKS_IDLE);
+    flk_record record;
+    flk_tracker_on_free(FLK_LAYER_HANDLE, 0x1000, 0, &record);
+    CHECK(flk_tracker_on_alloc(FLK_LAYER_MAPPING, 0x1000, 8, 0, &origin));
+    flk_hook_idle_if_empty();
+    CHECK(flk_hook_state() == FLK_HOOKS_PAUSED);
+    flk_tracker_on_free(FLK_LAYER_MAPPING, 0x1000, 0, &record);
+    flk_hook_set_state(FLK_HOOKS_ON);
+}
+
 static void test_inside_the_guard_events_are_counted(void) {
     uint64_t reentered = flk_hook_counted(FLK_HOOK_REENTERED);
     returns(0x1000);
@@ -429,6 +459,7 @@ int main(void) {
     RUN(test_only_what_is_lent_is_recorded);
     RUN(test_looked_up_calls_are_told_by_caller);
     RUN(test_states);
+    RUN(test_idle_until_a_block_is_recorded);
     RUN(test_inside_the_guard_events_are_counted);
     RUN(test_events_wait_while_forking);
     RUN(test_unmap_may_cut_anywhere);
