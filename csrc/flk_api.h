@@ -234,6 +234,7 @@ uint64_t flk_age_ns(uint64_t sequence);
 uint64_t flk_thread_ident_now(uint32_t thread);  // 0 ended
 uint32_t flk_thread_number(void);                // this thread's; 0 unknown
 void flk_reset(uint32_t scope);
+void flk_reset_peak(uint32_t scope);  // to what is live now; O(threads)
 
 // --- hooks --------------------------------------------------------------
 // Records from now on what the loaded objects that `include` names allocate

@@ -111,6 +111,7 @@ set_process_scope = lib.flk_set_process_scope
 set_thread_scope = lib.flk_set_thread_scope
 mark = lib.flk_mark
 reset = lib.flk_reset
+reset_peak = lib.flk_reset_peak
 clear_counts = lib.flk_clear_counts
 drain_quarantine = lib.flk_drain_quarantine
 check_damage = lib.flk_check_damage
