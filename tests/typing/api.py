@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ffi_leak_tracker import (
     Allocation,
+    AllocationStats,
     Allocator,
     Checkpoint,
     ConsoleEmitter,
@@ -28,7 +29,7 @@ from ffi_leak_tracker import (
     MisuseError,
     Scope,
     Snapshot,
-    Stats,
+    TypeStats,
     adaptive_calloc,
     adaptive_malloc,
     calloc,
@@ -82,7 +83,7 @@ def switches() -> None:
 def scopes() -> None:
     with LeakTracker.scope("name", where="process", isolated=True) as scope:
         assert_type(scope, Scope)
-    assert_type(scope.stats, Stats)
+    assert_type(scope.stats, AllocationStats)
     assert_type(scope.has_leaks, bool)
     assert_type(scope.name, str | None)
     scope.verify_no_leaks(gc=False)
@@ -124,7 +125,7 @@ def records() -> None:
         assert_type(block.site, Frame | None)
         assert_type(Allocation.from_json(block.to_json()), Allocation)
         block.size = 3  # type: ignore[misc]
-    assert_type(LeakTracker.types(), Mapping[str, Stats])
+    assert_type(LeakTracker.types(), Mapping[str, TypeStats])
     assert_type(LeakTracker.find(0x1000), Allocation | None)
     assert_type(LeakTracker.stats.live_bytes, int)
 
