@@ -139,6 +139,11 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             help="write the report to a file, not to the standard error",
         )
         add(
+            "--types",
+            action="store_true",
+            help="add a table of all C types: live, total and peak",
+        )
+        add(
             "--native-depth",
             metavar="N",
             type=_depth,

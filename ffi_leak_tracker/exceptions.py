@@ -146,9 +146,9 @@ class BudgetError(LeakTrackerError, AssertionError):
         """
         given = {k: v for k, v in limits.items() if v is not None}
         if not given:
-            raise TypeError(f"no limit is given: name one of {_either(limits)}")
+            raise TypeError(f"no limit is given: name one of {_LIMITS}")
         for name, limit in given.items():
-            _check_limit(name, limit, limits)
+            _check_limit(name, limit)
         error = cls(stats, given)
         return error if error.exceeded else None
 
@@ -188,6 +188,7 @@ _EXCESSES = {
     "bytes": "{:,} bytes allocated",
     "peak": "peak of {:,} bytes",
 }
+_LIMITS = ", ".join(_EXCESSES)
 
 
 def _excess(one: tuple[str, int, int]) -> str:
@@ -197,13 +198,9 @@ def _excess(one: tuple[str, int, int]) -> str:
     return f"{what}, {actual - limit:,} over the limit of {limit:,}"
 
 
-def _either(names: Mapping[str, object]) -> str:
-    return ", ".join(names)
-
-
-def _check_limit(name: str, limit: object, known: Mapping[str, object]) -> None:
+def _check_limit(name: str, limit: object) -> None:
     if name not in _EXCESSES:
-        raise TypeError(f"no such limit: {name}; name one of {_either(known)}")
+        raise TypeError(f"no such limit: {name}; name one of {_LIMITS}")
     if isinstance(limit, bool) or not isinstance(limit, int):
         raise TypeError(
             f"the limit of {name} must be an int, not {type(limit).__name__}"
