@@ -154,8 +154,9 @@ class AllocationTracker:
         @overload
         @staticmethod
         def measure(
+            name: str = ...,
+            /,
             *,
-            name: str | None = None,
             where: str = "context",
             isolated: bool = False,
             each: Callable[[AllocationStats], object] | None = None,
@@ -184,7 +185,7 @@ class AllocationTracker:
         Args:
             call: a function and its arguments, keywords as well: it is
                 called at once. Of a coroutine function, await what is
-                returned. None: keywords are those of ``Measurement``.
+                returned. No function: arguments are those of ``Measurement``.
 
         Returns: ``(result, stats)`` of a call; else a ``Measurement``, for
             ``with`` and ``async with`` and, with ``each=``, a decorator.
@@ -193,8 +194,8 @@ class AllocationTracker:
             may raise: ``with``, ``each=``, or ``measure().run(function)``.
         """
         __tracebackhide__ = True
-        if not call:
-            return Measurement(**options)
+        if not call or isinstance(call[0], str):
+            return Measurement(*call, **options)
         measurement = Measurement()
         result = measurement.run(*call, **options)
         if is_coroutine_function(call[0]):
