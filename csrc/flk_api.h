@@ -192,6 +192,7 @@ typedef struct flk_figures {
     int peak_exact;
 } flk_figures;
 void flk_scope_figures(uint32_t scope, flk_figures *out);
+uint64_t flk_scope_unknown(void);  // as in flk_self, alone
 void flk_type_figures(uint16_t type, flk_figures *out);
 int flk_scope_is_clean(uint32_t scope);  // no live block in its view; O(1)
 

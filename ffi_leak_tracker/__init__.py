@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         diagnostic_malloc as diagnostic_malloc,
     )
     from ffi_leak_tracker.allocators import malloc as malloc
+    from ffi_leak_tracker.detector import LeakDetector as LeakDetector
     from ffi_leak_tracker.emitters import LeaksEmitter as LeaksEmitter
     from ffi_leak_tracker.emitters.console import (
         ConsoleEmitter as ConsoleEmitter,
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
     )
     from ffi_leak_tracker.filters import LeakFilter as LeakFilter
     from ffi_leak_tracker.measure import AllocationTracker as AllocationTracker
-    from ffi_leak_tracker.measure import LeakDetector as LeakDetector
     from ffi_leak_tracker.measure import Measurement as Measurement
     from ffi_leak_tracker.measure import PeakMemoryTracker as PeakMemoryTracker
     from ffi_leak_tracker.profiler import (
@@ -87,6 +87,7 @@ _HOMES = {
         "Allocator adaptive_calloc adaptive_malloc calloc diagnostic_calloc "
         "diagnostic_malloc malloc"
     ),
+    "detector": "LeakDetector",
     "emitters": "LeaksEmitter",
     "emitters.console": "ConsoleEmitter",
     "emitters.json": "JsonEmitter",
@@ -98,7 +99,7 @@ _HOMES = {
         "ReportFormatError ReportWriteError"
     ),
     "filters": "LeakFilter",
-    "measure": ("AllocationTracker LeakDetector Measurement PeakMemoryTracker"),
+    "measure": "AllocationTracker Measurement PeakMemoryTracker",
     "profiler": "AllocationProfiler Histogram ProfiledRun",
     "records": (
         "Allocation AllocationStats Frame Group NativeFrame Snapshot Stats "

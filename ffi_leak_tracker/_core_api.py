@@ -107,6 +107,7 @@ scope_new = lib.flk_scope_new
 scope_left = lib.flk_scope_left
 scope_gone = lib.flk_scope_gone
 scope_is_clean = lib.flk_scope_is_clean
+scope_unknown = lib.flk_scope_unknown
 process_scope = lib.flk_process_scope
 set_process_scope = lib.flk_set_process_scope
 set_thread_scope = lib.flk_set_thread_scope

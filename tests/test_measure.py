@@ -18,7 +18,6 @@ from contextlib import suppress
 import pytest
 from children import output
 
-import ffi_leak_tracker.measure
 from ffi_leak_tracker import (
     AllocationStats,
     AllocationTracker,
@@ -28,9 +27,13 @@ from ffi_leak_tracker import (
     Measurement,
     PeakMemoryTracker,
     Scope,
+    Stats,
+    _stats,
+    detector,
 )
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import diagnostic_calloc as alloc
+from ffi_leak_tracker import measure as measure_module
 
 measure = AllocationTracker.measure
 FRESH = {
@@ -80,6 +83,9 @@ def test_call_gives_result_and_stats() -> None:
 def test_call_that_allocates_nothing() -> None:
     """Nothing of our own shows up."""
     assert (None, AllocationStats()) == measure(lambda: None)
+    with measure() as measurement:
+        assert 0 == measurement.uncertain
+    assert 0 == measurement.uncertain
 
 
 def test_with_block() -> None:
@@ -551,7 +557,7 @@ def test_capture_before_anything_is_loaded() -> None:
 
 
 def test_one_class_two_names() -> None:
-    assert ffi_leak_tracker.Stats is AllocationStats
+    assert Stats is AllocationStats
 
 
 # --- LeakDetector -------------------------------------------------------
@@ -823,7 +829,7 @@ def test_children_of_fork_measure() -> None:
 
 def test_examples_in_docstrings() -> None:
     """They run as they stand."""
-    for module in (ffi_leak_tracker.measure, ffi_leak_tracker._stats):
+    for module in (detector, measure_module, _stats):
         failed, tried = doctest.testmod(module)
         assert (0, True) == (failed, tried > 0)
 
