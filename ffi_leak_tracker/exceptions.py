@@ -161,9 +161,9 @@ class BudgetError(LeakTrackerError, AssertionError):
             "peak": self.stats.peak_bytes,
         }
         return tuple(
-            (name, limit, actual[name])
-            for name, limit in self.limits.items()
-            if actual[name] > limit
+            (name, self.limits[name], value)
+            for name, value in actual.items()
+            if value > self.limits.get(name, value)
         )
 
     @property
@@ -184,9 +184,9 @@ class BudgetError(LeakTrackerError, AssertionError):
 
 
 _EXCESSES = {
-    "blocks": "{:,} blocks allocated",
-    "bytes": "{:,} bytes allocated",
-    "peak": "peak of {:,} bytes",
+    "blocks": ("block", "{} allocated"),
+    "bytes": ("byte", "{} allocated"),
+    "peak": ("byte", "peak of {}"),
 }
 _LIMITS = ", ".join(_EXCESSES)
 
@@ -194,7 +194,8 @@ _LIMITS = ", ".join(_EXCESSES)
 def _excess(one: tuple[str, int, int]) -> str:
     """Return in words: actual, limit and by how much."""
     name, limit, actual = one
-    what = _EXCESSES[name].format(actual)
+    unit, text = _EXCESSES[name]
+    what = text.format(plural(actual, unit))
     return f"{what}, {actual - limit:,} over the limit of {limit:,}"
 
 
