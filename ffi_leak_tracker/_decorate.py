@@ -61,7 +61,7 @@ def decorated(
 
 
 def call_in(
-    window: Window, function: Callable[..., Any], *args: Any, **kwargs: Any
+    window: Window, function: Callable[..., Any], /, *args: Any, **kwargs: Any
 ) -> Any:
     """Return the function's result, or what to await for it.
 

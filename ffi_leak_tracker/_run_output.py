@@ -81,7 +81,7 @@ class Output:
         for error in misuses[:MISUSES_SHOWN]:
             self._say(f"\n{error}")
         if self.types:
-            self._add_types()
+            self._add_types(self.text if written else None)
         if not written:
             return UNUSABLE
         failed = len(found) or len(misuses)
@@ -117,20 +117,20 @@ class Output:
             self._say(f"ffi-leak-tracker run: LEAKED, see {self.text}")
         return written
 
-    def _add_types(self) -> None:
-        """Put the table of C types below the report, wherever that is."""
+    def _add_types(self, path: str | None) -> None:
+        """Put the table of C types below the report: a file, or the stream."""
         from ffi_leak_tracker import LeakTracker
         from ffi_leak_tracker._type_table import type_table
 
         table = "\n" + type_table(LeakTracker.types().values())
-        if self.text:
-            try:
-                with open(self.text, "a", encoding="utf-8") as file:
-                    file.write(table)
-                return
-            except OSError as error:
-                self._say(f"ffi-leak-tracker run: {error}")
-        self._say(table.rstrip())
+        if path is None:
+            self._say(table.rstrip())
+            return
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(table)
+        except OSError as error:
+            self._say(f"ffi-leak-tracker run: {error}\n{table.rstrip()}")
 
     def _say(self, line: str) -> None:
         if self.stream is not None:

@@ -8,7 +8,8 @@ is ever negative. Windows nest, the outer one counts the inner one's blocks.
 Tracking is on while a window is open, and afterwards as it was before; inside
 ``LeakTracker.pause()``, or with ``FFI_LEAK_TRACKER=off``, nothing is counted.
 Windows see what our allocators allocate and, between ``LeakTracker.attach()``
-and ``detach()``, what native code allocates by itself (see ``uncertain``).
+and ``detach()``, what native code allocates by itself (see ``uncertain``); of
+that, with ``sample_bytes=``, only the samples.
 """
 
 from __future__ import annotations
@@ -87,9 +88,11 @@ class Measurement(Window):
 
         Of native code that ran meanwhile, in any thread, where it was not
         certain which context scope was the current one: after an ``await``
-        during which other tasks ran, for instance. ``where="process"`` has
-        them all. 0 unless attached.
+        during which other tasks ran, for instance. 0 unless attached, and
+        with ``where="process"``, which has them all in ``stats``.
         """
+        if self._scope.where == "process":
+            return 0
         if self._final is None:
             return max(0, int(core.scope_unknown()) - self._unknown)
         return self._unknown

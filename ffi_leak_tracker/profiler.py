@@ -107,7 +107,7 @@ class AllocationProfiler:
             **kwargs: Arguments.kwargs,
         ) -> Result: ...
 
-    def profile(self, *call: Any, **keywords: Any) -> Any:  # type: ignore[misc]
+    def profile(self, /, *call: Any, **keywords: Any) -> Any:  # type: ignore[misc]
         """Profile a call, or make what profiles a block or a function.
 
         Args:

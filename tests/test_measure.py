@@ -80,6 +80,13 @@ def test_call_gives_result_and_stats() -> None:
     assert ((7, 3), AllocationStats(1, 1, 7, 7, 1, 7)) == (result, stats)
 
 
+def test_call_passes_every_keyword() -> None:
+    """Also those that our own functions have."""
+    names = {"self": 1, "function": 2, "window": 3, "name": 4, "each": 5}
+    assert names == measure(lambda **given: given, **names)[0]
+    assert names == PeakMemoryTracker().track(lambda **given: given, **names)
+
+
 def test_call_that_allocates_nothing() -> None:
     """Nothing of our own shows up."""
     assert (None, AllocationStats()) == measure(lambda: None)
@@ -808,6 +815,28 @@ def test_peak_of_many_threads_is_a_bound() -> None:
             pool.submit(spend, 5).result()
         alloc.free(pointer)
     assert (15, False) == (tracker.peak_bytes, tracker.peak_exact)
+
+
+def test_reset_beside_threads() -> None:
+    """Counts stay exact while peaks start anew; peaks cover what lives."""
+
+    def work() -> None:
+        for _ in range(2000):
+            spend(8)
+
+    with PeakMemoryTracker(where="process") as tracker:
+        kept = alloc("char", 100)
+        with ThreadPoolExecutor(2) as pool:
+            running = [pool.submit(work) for _ in range(2)]
+            for _ in range(200):
+                tracker.reset()
+                assert 100 <= tracker.peak_bytes
+            for one in running:
+                one.result()
+        tracker.reset()
+        assert (100, 1) == (tracker.peak_bytes, tracker.peak_blocks)
+        alloc.free(kept)
+    assert (4001, 4001, 32_100, 32_100) == counts(tracker.stats)
 
 
 def test_children_of_fork_measure() -> None:

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import pytest
 from children import output
+from conftest import collect
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -163,6 +164,10 @@ def test_generator_functions_are_turned_down() -> None:
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="'context' or 'process'"):
         AllocationProfiler(where="here")
+    found = AllocationProfiler().profile(
+        lambda **given: given, self=1, function=2, window=3
+    )
+    assert {"self": 1, "function": 2, "window": 3} == found
     with pytest.raises(TypeError, match="keywords only with a function"):
         AllocationProfiler().profile(each=print)
 
@@ -177,8 +182,10 @@ def test_reset_forgets_the_runs() -> None:
 
 def test_runs_keep_no_scopes() -> None:
     """Many runs hold figures only."""
+    collect()
     before = LeakTracker.self_stats["scopes"]
     profiler = profiled(*range(1, 101))
+    collect()
     assert (100, 0) == (
         profiler.count,
         LeakTracker.self_stats["scopes"] - before,
