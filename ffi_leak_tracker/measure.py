@@ -5,8 +5,11 @@ allocated in it, and the frees of these, in whatever thread or task they are
 freed. A free of an older block counts where that was allocated, so no figure
 is ever negative. Windows nest, the outer one counts the inner one's blocks.
 
-Tracking is on while a window is open, and afterwards as it was before; inside
-``LeakTracker.pause()``, or with ``FFI_LEAK_TRACKER=off``, nothing is counted.
+Tracking is on while a window is open, and afterwards as it was before. Who
+says ``LeakTracker.disable()`` in a window is obeyed; inside
+``LeakTracker.pause()``, or with ``FFI_LEAK_TRACKER=off``, nothing is counted
+either.
+
 Windows see what our allocators allocate and, between ``LeakTracker.attach()``
 and ``detach()``, what native code allocates by itself (see ``uncertain``); of
 that, with ``sample_bytes=``, only the samples.

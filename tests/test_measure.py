@@ -492,6 +492,19 @@ def test_tracking_with_windows_in_threads() -> None:
     assert not LeakTracker.enabled
 
 
+def test_who_disables_in_a_window_is_obeyed() -> None:
+    """There and in windows inside, until somebody enables."""
+    LeakTracker.enable()
+    with measure() as outer:
+        LeakTracker.disable()
+        assert 0 == measure(spend, 5)[1].allocations
+        LeakTracker.enable()
+        assert 6 == measure(spend, 6)[1].bytes_allocated
+        LeakTracker.disable()
+    assert not LeakTracker.enabled
+    assert 6 == outer.stats.bytes_allocated
+
+
 def test_nothing_is_counted_in_a_pause() -> None:
     """A pause is stronger, also one inside."""
     with LeakTracker.pause():
