@@ -158,6 +158,16 @@ void flk_account_clear_scope_held(uint32_t scope) {
     flk_totals_unlock();
 }
 
+static void lower_peak(flk_sum *unused, const flk_cell *cell) {
+    (void)unused;
+    flk_cell_lower_peak((flk_cell *)cell);
+}
+
+void flk_account_lower_peak_held(uint32_t scope) {
+    each_cell(scopes_of, scope, lower_peak, NULL, flk_totals_lock());
+    flk_totals_unlock();
+}
+
 void flk_account_clear_scope(uint32_t scope) {
     flk_threads_lock();
     flk_account_clear_scope_held(scope);

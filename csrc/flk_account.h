@@ -73,6 +73,8 @@ void flk_account_forget(uint32_t thread_number, uint32_t scope, uint32_t type,
 void flk_account_remember(uint32_t type, uint64_t size_bytes);
 // One scope, as above.
 void flk_account_clear_scope_held(uint32_t scope);
+// The peaks of one scope are what is live there now.
+void flk_account_lower_peak_held(uint32_t scope);
 // All types, or everything (the child of a fork), to zero.
 void flk_account_clear_types(void);
 void flk_account_clear_all(void);

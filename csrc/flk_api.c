@@ -284,6 +284,7 @@ uint32_t flk_thread_number(void) {
 }
 
 void flk_reset(uint32_t scope) { flk_tracker_reset(scope); }
+void flk_reset_peak(uint32_t scope) { flk_tracker_reset_peak(scope); }
 
 int flk_check(void) { return flk_tracker_check(); }
 uint64_t flk_fail_mapping(uint64_t nth) { return flk_pages_fail_at(nth); }

@@ -192,6 +192,7 @@ typedef struct flk_figures {
     int peak_exact;
 } flk_figures;
 void flk_scope_figures(uint32_t scope, flk_figures *out);
+uint64_t flk_scope_unknown(void);  // as in flk_self, alone
 void flk_type_figures(uint16_t type, flk_figures *out);
 int flk_scope_is_clean(uint32_t scope);  // no live block in its view; O(1)
 
@@ -234,6 +235,7 @@ uint64_t flk_age_ns(uint64_t sequence);
 uint64_t flk_thread_ident_now(uint32_t thread);  // 0 ended
 uint32_t flk_thread_number(void);                // this thread's; 0 unknown
 void flk_reset(uint32_t scope);
+void flk_reset_peak(uint32_t scope);  // to what is live now; O(threads)
 
 // --- hooks --------------------------------------------------------------
 // Records from now on what the loaded objects that `include` names allocate

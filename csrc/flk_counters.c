@@ -117,6 +117,15 @@ void flk_cell_clear(flk_cell *cell) {
     FLK_CELL_SET(cell, folded, 0);
 }
 
+void flk_cell_lower_peak(flk_cell *cell) {
+    FLK_CELL_SET(cell, peak_count,
+                 (int64_t)(FLK_CELL_GET(cell, alloc_count) -
+                           FLK_CELL_GET(cell, free_count)));
+    FLK_CELL_SET(cell, peak_bytes,
+                 (int64_t)(FLK_CELL_GET(cell, alloc_bytes) -
+                           FLK_CELL_GET(cell, free_bytes)));
+}
+
 // A thread that only frees counts too: the peaks of the others, who do not
 // know of its frees, are bounds then.
 static uint64_t feeders_of(const flk_cell *cell) {

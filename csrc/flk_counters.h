@@ -83,6 +83,9 @@ void flk_cell_resize(flk_cell *cell, uint64_t old_bytes, uint64_t new_bytes);
 // A live block was never allocated after all.
 void flk_cell_uncount(flk_cell *cell, uint64_t size_bytes);
 void flk_cell_clear(flk_cell *cell);
+// The peak is what is live now: in a thread that frees what others made, less
+// than none. The sum of all threads' peaks is then exact.
+void flk_cell_lower_peak(flk_cell *cell);
 // Adds what `from` counted, its peak as a bound.
 void flk_cell_fold(flk_cell *into, const flk_cell *from);
 void flk_sum_frees(flk_sum *sum, const flk_cell *cell);   // first, of all

@@ -30,6 +30,8 @@ void flk_scope_figures(uint32_t scope, flk_figures *out) {
     figures_of(&sum, out);
 }
 
+uint64_t flk_scope_unknown(void) { return flk_context_unknown(); }
+
 void flk_type_figures(uint16_t type, flk_figures *out) {
     flk_sum sum;
     flk_account_type(type, &sum);

@@ -140,6 +140,15 @@ void flk_tracker_reset(uint32_t view) {
     flk_lock_release(&tracker_lock);
 }
 
+// Cells are written under a shard lock, by their owners: all are held.
+void flk_tracker_reset_peak(uint32_t scope) {
+    flk_threads_lock();
+    flk_registry_lock_all();
+    flk_account_lower_peak_held(scope);
+    flk_registry_unlock_all();
+    flk_threads_unlock();
+}
+
 // --- dropping ----------------------------------------------------------
 typedef struct drop {
     bool (*is_dropped)(uint16_t type);

@@ -94,6 +94,8 @@ uint32_t flk_tracker_free_depth(void);
 bool flk_tracker_is_shown(const flk_record *record, bool all);
 // Forgets the live blocks in the view of a scope; their memory stays.
 void flk_tracker_reset(uint32_t view);
+// The peaks of a scope start anew from what is live there now.
+void flk_tracker_reset_peak(uint32_t scope);
 // Forgets the live blocks of these types, and their records go: nobody will
 // see them freed. Returns how many. O(n).
 uint64_t flk_tracker_drop(bool (*is_dropped)(uint16_t type));

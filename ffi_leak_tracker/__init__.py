@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         diagnostic_malloc as diagnostic_malloc,
     )
     from ffi_leak_tracker.allocators import malloc as malloc
+    from ffi_leak_tracker.detector import LeakDetector as LeakDetector
     from ffi_leak_tracker.emitters import LeaksEmitter as LeaksEmitter
     from ffi_leak_tracker.emitters.console import (
         ConsoleEmitter as ConsoleEmitter,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         LoggingEmitter as LoggingEmitter,
     )
     from ffi_leak_tracker.exceptions import AttachError as AttachError
+    from ffi_leak_tracker.exceptions import BudgetError as BudgetError
     from ffi_leak_tracker.exceptions import CorruptionError as CorruptionError
     from ffi_leak_tracker.exceptions import DoubleFreeError as DoubleFreeError
     from ffi_leak_tracker.exceptions import (
@@ -56,12 +58,22 @@ if TYPE_CHECKING:
         ReportWriteError as ReportWriteError,
     )
     from ffi_leak_tracker.filters import LeakFilter as LeakFilter
+    from ffi_leak_tracker.measure import AllocationTracker as AllocationTracker
+    from ffi_leak_tracker.measure import Measurement as Measurement
+    from ffi_leak_tracker.measure import PeakMemoryTracker as PeakMemoryTracker
+    from ffi_leak_tracker.profiler import (
+        AllocationProfiler as AllocationProfiler,
+    )
+    from ffi_leak_tracker.profiler import Histogram as Histogram
+    from ffi_leak_tracker.profiler import ProfiledRun as ProfiledRun
     from ffi_leak_tracker.records import Allocation as Allocation
+    from ffi_leak_tracker.records import AllocationStats as AllocationStats
     from ffi_leak_tracker.records import Frame as Frame
     from ffi_leak_tracker.records import Group as Group
     from ffi_leak_tracker.records import NativeFrame as NativeFrame
     from ffi_leak_tracker.records import Snapshot as Snapshot
     from ffi_leak_tracker.records import Stats as Stats
+    from ffi_leak_tracker.records import TypeStats as TypeStats
     from ffi_leak_tracker.scopes import Scope as Scope
     from ffi_leak_tracker.tracker import Checkpoint as Checkpoint
     from ffi_leak_tracker.tracker import LeakTracker as LeakTracker
@@ -75,18 +87,24 @@ _HOMES = {
         "Allocator adaptive_calloc adaptive_malloc calloc diagnostic_calloc "
         "diagnostic_malloc malloc"
     ),
+    "detector": "LeakDetector",
     "emitters": "LeaksEmitter",
     "emitters.console": "ConsoleEmitter",
     "emitters.json": "JsonEmitter",
     "emitters.logging": "LoggingEmitter",
     "exceptions": (
-        "AttachError CorruptionError DoubleFreeError InvalidFreeError "
-        "LeakTrackerError LeakTrackerException LeaksFoundError "
-        "MismatchedFreeError MisuseError MisuseWarning ReportFormatError "
-        "ReportWriteError"
+        "AttachError BudgetError CorruptionError DoubleFreeError "
+        "InvalidFreeError LeakTrackerError LeakTrackerException "
+        "LeaksFoundError MismatchedFreeError MisuseError MisuseWarning "
+        "ReportFormatError ReportWriteError"
     ),
     "filters": "LeakFilter",
-    "records": "Allocation Frame Group NativeFrame Snapshot Stats",
+    "measure": "AllocationTracker Measurement PeakMemoryTracker",
+    "profiler": "AllocationProfiler Histogram ProfiledRun",
+    "records": (
+        "Allocation AllocationStats Frame Group NativeFrame Snapshot Stats "
+        "TypeStats"
+    ),
     "scopes": "Scope",
     "tracker": "Checkpoint LeakTracker",
 }

@@ -15,7 +15,8 @@ from struct import Struct
 
 import _cffi_backend
 
-from ffi_leak_tracker.records import Allocation, Frame, Stats
+from ffi_leak_tracker._stats import AllocationStats, TypeStats, set_capture
+from ffi_leak_tracker.records import Allocation, Frame
 
 try:
     from ffi_leak_tracker._core import ffi, lib
@@ -106,11 +107,13 @@ scope_new = lib.flk_scope_new
 scope_left = lib.flk_scope_left
 scope_gone = lib.flk_scope_gone
 scope_is_clean = lib.flk_scope_is_clean
+scope_unknown = lib.flk_scope_unknown
 process_scope = lib.flk_process_scope
 set_process_scope = lib.flk_set_process_scope
 set_thread_scope = lib.flk_set_thread_scope
 mark = lib.flk_mark
 reset = lib.flk_reset
+reset_peak = lib.flk_reset_peak
 clear_counts = lib.flk_clear_counts
 drain_quarantine = lib.flk_drain_quarantine
 check_damage = lib.flk_check_damage
@@ -171,30 +174,24 @@ def _type_of(number: int) -> tuple[str, str, str]:
     return known
 
 
-def type_figures() -> dict[str, Stats]:
+def type_figures() -> dict[str, TypeStats]:
     """Figures of each C type, over all its kinds."""
     out = ffi.new("flk_figures *")
-    found: dict[str, list[Stats]] = {}
+    found: dict[str, list[AllocationStats]] = {}
     for number in range(1, lib.flk_type_count() + 1):
         lib.flk_type_figures(number, out)
-        found.setdefault(_type_of(number)[0], []).append(_stats(out))
-    sums = {name: _sum_up(stats) for name, stats in found.items()}
-    return {name: one for name, one in sums.items() if one.allocations}
+        if out.allocations:
+            found.setdefault(_type_of(number)[0], []).append(_stats(out))
+    return {name: _sum_up(name, parts) for name, parts in found.items()}
 
 
-def _sum_up(stats: list[Stats]) -> Stats:
-    if len(stats) == 1:
-        return stats[0]
-    feeders = [one for one in stats if one.allocations]
-    return Stats(
-        sum(one.allocations for one in stats),
-        sum(one.frees for one in stats),
-        sum(one.bytes_allocated for one in stats),
-        sum(one.bytes_freed for one in stats),
-        sum(one.peak_blocks for one in stats),
-        sum(one.peak_bytes for one in stats),
-        all(one.peak_exact for one in feeders) and len(feeders) <= 1,
-    )
+def _sum_up(name: str, parts: list[AllocationStats]) -> TypeStats:
+    sums = [
+        sum([getattr(one, field) for one in parts])
+        for field in AllocationStats._fields[:-1]
+    ]
+    is_exact = len(parts) == 1 and parts[0].peak_exact
+    return TypeStats(name, *sums, is_exact)
 
 
 # --- paths --------------------------------------------------------------
@@ -640,8 +637,8 @@ def untrack(address: int, layer: int) -> bool:
 
 
 # --- figures ------------------------------------------------------------
-def _stats(out: CData) -> Stats:
-    return Stats(
+def _stats(out: CData) -> AllocationStats:
+    return AllocationStats(
         out.allocations,
         out.frees,
         out.bytes_allocated,
@@ -652,11 +649,14 @@ def _stats(out: CData) -> Stats:
     )
 
 
-def scope_figures(scope: int) -> Stats:
+def scope_figures(scope: int) -> AllocationStats:
     """Counts of the view of a scope."""
     out = ffi.new("flk_figures *")
     lib.flk_scope_figures(scope, out)
     return _stats(out)
+
+
+set_capture(lambda: scope_figures(PROCESS))
 
 
 def self_figures() -> dict[str, int]:

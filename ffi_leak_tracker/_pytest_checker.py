@@ -16,7 +16,9 @@ from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import _settings
 from ffi_leak_tracker._format import format_bytes, plural
 from ffi_leak_tracker._pytest_verdict import FIGURES, Watch
+from ffi_leak_tracker.exceptions import BudgetError
 from ffi_leak_tracker.filters import LeakFilter
+from ffi_leak_tracker.records import AllocationStats
 from ffi_leak_tracker.scopes import Scope, current_scope
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     Protocol: TypeAlias = Callable[[pytest.Item, pytest.Item | None], object]
 
 FIXTURE = "leak_tracker"
+BUDGET = "leak_budget"
 
 
 class Checker:
@@ -64,9 +67,15 @@ class Checker:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Open the scope of the test before its first fixture."""
         self._close()
-        if self._takes(item):
-            scope = _open_scope(item.name, _filter(item))
-            self._watched(item).scope = scope
+        takes, limits = self._takes(item), _limits(item)
+        if not takes and limits is None:
+            return
+        scope = _open_scope(item.name, _filter(item))
+        watch = self._watched(item)
+        if takes:
+            watch.scope = scope
+        if limits is not None:
+            watch.budget = scope, limits
 
     def _watched(self, item: pytest.Item) -> Watch:
         if self._watch is None:
@@ -121,9 +130,7 @@ class Checker:
 
         So that a leak, known after the teardown, is a failure of the test.
         """
-        if not self._takes(item) and FIXTURE not in getattr(
-            item, "fixturenames", ()
-        ):
+        if not self._takes(item) and not is_asked_for(item):
             return None
         ihook = item.ihook
         for other in self._others(ihook):
@@ -218,6 +225,32 @@ def _totals(leaking: list[list[int]], tests: str) -> str:
     size = format_bytes(sum(one[1] for one in leaking))
     verb = "leaks" if len(leaking) == 1 else "leak"
     return f"{len(leaking):,} of {tests} {verb} {blocks}, {size}"
+
+
+def is_asked_for(item: pytest.Item) -> bool:
+    """Does a test have the fixture or a budget?"""
+    names = getattr(item, "fixturenames", ())
+    return FIXTURE in names or _has_budget(item)
+
+
+def _has_budget(item: pytest.Item) -> bool:
+    return BUDGET in item.keywords and bool(item.get_closest_marker(BUDGET))
+
+
+def _limits(item: pytest.Item) -> dict[str, int | None] | None:
+    """Return the limits of a test, of each the closest marker's; or None."""
+    if not _has_budget(item):
+        return None
+    found: dict[str, int | None] = {}
+    try:
+        for mark in item.iter_markers(BUDGET):
+            if mark.args:
+                raise TypeError("limits are given by name: blocks=, bytes=")
+            found = {**mark.kwargs, **found}
+        BudgetError.of(AllocationStats(), found)  # are they limits?
+    except (TypeError, ValueError) as error:
+        pytest.fail(f"@pytest.mark.{BUDGET}: {error}", pytrace=False)
+    return found
 
 
 def _open_scope(

@@ -12,7 +12,11 @@ from _pytest._code import code
 from _pytest.skipping import xfailed_key
 
 from ffi_leak_tracker import _core_api as core
-from ffi_leak_tracker.exceptions import LeaksFoundError, LeakTrackerError
+from ffi_leak_tracker.exceptions import (
+    BudgetError,
+    LeaksFoundError,
+    LeakTrackerError,
+)
 from ffi_leak_tracker.filters import LeakFilter
 from ffi_leak_tracker.records import Allocation, Snapshot
 
@@ -48,13 +52,14 @@ _HOMES = (
 class Watch:
     """What is known of the test that runs: its scope and its reports."""
 
-    __slots__ = ("item", "logged", "reports", "scope")
+    __slots__ = ("budget", "item", "logged", "reports", "scope")
 
     def __init__(self, item: pytest.Item) -> None:
         self.item = item
         self.logged = False  # the report of the call was told
         self.reports: dict[str, pytest.TestReport] = {}
-        self.scope: Scope | None = None
+        self.scope: Scope | None = None  # what is left in it is a leak
+        self.budget: tuple[Scope, dict[str, int | None]] | None = None
 
     def _outcome(self) -> str:
         """Return what came of it; a strict xpass still counts as passed."""
@@ -67,30 +72,44 @@ class Watch:
         return worst
 
     def close(self) -> None:
-        """End the scope; once is enough."""
+        """End the scopes; once is enough."""
         if self.scope is not None:
             self.scope.__exit__(None, None, None)
+        if self.budget is not None:
+            self.budget[0].__exit__(None, None, None)
 
     def judge(self) -> None:
-        """Look for leaks and tell them in the reports."""
-        outcome = self._outcome()
-        if self.scope is None or outcome == "skipped":
-            return
+        """Look for leaks and what is over budget; tell it in the reports."""
+        for look in (self._leaks, self._excess):
+            outcome = self._outcome()
+            error = None if outcome == "skipped" else look(outcome == "failed")
+            if error is not None and outcome == "failed":
+                self._add_section(error)
+            elif error is not None:
+                self._fail(error)
+
+    def _leaks(self, failed: bool) -> Exception | None:
+        if self.scope is None:
+            return None
         figures = [0, 0]
         self.reports["teardown"].__dict__[FIGURES] = figures
         if not core.scope_is_clean(self.scope.number):
             _let_go(self.item)
-        error = _error_of(self.scope, outcome == "failed")
+        error = _error_of(self.scope, failed)
         if isinstance(error, LeaksFoundError):
             figures[:] = error.count, error.total_bytes
-        if error is not None and outcome == "failed":
-            self._add_section(error)
-        elif error is not None:
-            self._fail(error)
+        return error
+
+    def _excess(self, failed: bool) -> Exception | None:
+        if self.budget is None:
+            return None
+        scope, limits = self.budget
+        return BudgetError.of(scope.stats, limits)
 
     def _add_section(self, error: Exception) -> None:
-        """Show the leaks of a test that failed, beside its failure."""
-        title = f"Native memory leaks of {self.item.name}"
+        """Show what a test that failed did besides, beside its failure."""
+        what = "budget" if isinstance(error, BudgetError) else "leaks"
+        title = f"Native memory {what} of {self.item.name}"
         report = next(one for one in self.reports.values() if one.failed)
         if self.logged and report.when != "teardown":
             # Of what comes later pytest shows what names the teardown.

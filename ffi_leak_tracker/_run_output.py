@@ -36,6 +36,7 @@ class Output:
         self.text = _writable(options.report)
         self.fails = options.fail_on_leaks
         self.owned = options.owned
+        self.types = options.types
         self.stream: TextIO | None = sys.stderr
 
     def follow(self, scope: Scope) -> Children:
@@ -79,6 +80,8 @@ class Output:
         misuses = LeakTracker.misuses()
         for error in misuses[:MISUSES_SHOWN]:
             self._say(f"\n{error}")
+        if self.types:
+            self._add_types(self.text if written else None)
         if not written:
             return UNUSABLE
         failed = len(found) or len(misuses)
@@ -113,6 +116,21 @@ class Output:
         elif self.text and len(found):
             self._say(f"ffi-leak-tracker run: LEAKED, see {self.text}")
         return written
+
+    def _add_types(self, path: str | None) -> None:
+        """Put the table of C types below the report: a file, or the stream."""
+        from ffi_leak_tracker import LeakTracker
+        from ffi_leak_tracker._type_table import type_table
+
+        table = "\n" + type_table(LeakTracker.types().values())
+        if path is None:
+            self._say(table.rstrip())
+            return
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(table)
+        except OSError as error:
+            self._say(f"ffi-leak-tracker run: {error}\n{table.rstrip()}")
 
     def _say(self, line: str) -> None:
         if self.stream is not None:

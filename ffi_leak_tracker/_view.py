@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ffi_leak_tracker.emitters import EmitterLike
     from ffi_leak_tracker.filters import FilterLike
-    from ffi_leak_tracker.records import Stats
+    from ffi_leak_tracker.records import AllocationStats
 
 _global_filter = LeakFilter.ignore_none()
 
@@ -52,7 +52,7 @@ class View:
 
     # --- figures --------------------------------------------------------
     @property
-    def stats(self) -> Stats:
+    def stats(self) -> AllocationStats:
         """Allocations, frees, live and peak, in blocks and bytes; O(threads).
 
         Unfiltered. Peaks are exact while one thread feeds the view, else
@@ -129,17 +129,28 @@ class View:
         """
         core.reset(self.number)
 
+    def reset_peak(self) -> None:
+        """Let the peaks of ``stats`` start anew from what is live now.
+
+        Scopes around and inside have peaks of their own, which stay.
+        Cost: O(threads), with all other threads' allocations waiting.
+        """
+        core.reset_peak(self.number)
+
     # --- judging --------------------------------------------------------
     def leaks(self, *, filter: FilterLike = None, gc: bool = True) -> Snapshot:
         """Return the blocks that ``verify_no_leaks`` would complain about."""
-        found = self._taken(0, filter, False)
+        return self._leaks_since(0, filter, gc)
+
+    def _leaks_since(self, mark: int, filter: FilterLike, gc: bool) -> Snapshot:
+        found = self._taken(mark, filter, False)
         for _ in range(2 if gc else 0):
             if not _has_owned(found):
                 break
             import gc as collector
 
             collector.collect()
-            found = self._taken(0, filter, False)
+            found = self._taken(mark, filter, False)
         return found
 
     def verify_no_leaks(
@@ -174,6 +185,20 @@ class View:
 
         if not _settings.is_release:
             self.verify_no_leaks(filter=filter, gc=gc)
+
+    def assert_max(
+        self,
+        *,
+        blocks: int | None = None,
+        bytes: int | None = None,
+        peak: int | None = None,
+    ) -> None:
+        """Do nothing if ``stats`` keeps within a budget; O(threads).
+
+        Limits and errors are those of ``AllocationStats.assert_max``.
+        """
+        __tracebackhide__ = True
+        self.stats.assert_max(blocks=blocks, bytes=bytes, peak=peak)
 
     def emit(
         self, emitter: EmitterLike = None, *, filter: FilterLike = None

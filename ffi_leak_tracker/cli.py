@@ -99,6 +99,7 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
         what.add_argument("-c", action="store_true", help="run program text")
         self._add_recording(parser)
         self._add_reporting(parser)
+        self._add_tables(parser)
         add(
             "program",
             nargs=argparse.REMAINDER,
@@ -169,6 +170,13 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             "--owned",
             action="store_true",
             help="count memory whose Python owners (ffi.new) still live",
+        )
+
+    def _add_tables(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--types",
+            action="store_true",
+            help="add a table of all C types: live, total and peak",
         )
 
     def __call__(self, options: argparse.Namespace) -> int:

@@ -11,12 +11,15 @@ from ffi_leak_tracker._report import frame_lines, render
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from ffi_leak_tracker._allocation import Allocation, Frame
+    from ffi_leak_tracker._stats import AllocationStats
     from ffi_leak_tracker.records import Snapshot
 
 __all__ = [
+    "BudgetError",
     "CorruptionError",
     "DoubleFreeError",
     "InvalidFreeError",
@@ -62,11 +65,14 @@ class LeaksFoundError(LeakTrackerError, AssertionError):
     Args:
         leaks: the snapshot of them, not empty.
         filter: what decided which blocks count; the snapshot's by default.
+        place: ``file:line`` of who asked, to begin the message with.
 
     Raises: ValueError when there are no leaks.
     """
 
-    def __init__(self, leaks: Snapshot, filter: Any = None) -> None:
+    def __init__(
+        self, leaks: Snapshot, filter: Any = None, place: str | None = None
+    ) -> None:
         if not len(leaks):
             raise ValueError(
                 "no leaks, no error: raise LeaksFoundError only for a "
@@ -75,6 +81,7 @@ class LeaksFoundError(LeakTrackerError, AssertionError):
         super().__init__(leaks)
         self.leaks = leaks
         self.filter = leaks.filter if filter is None else filter
+        self.place = place
 
     @property
     def count(self) -> int:
@@ -92,17 +99,115 @@ class LeaksFoundError(LeakTrackerError, AssertionError):
         blocks = plural(self.count, "native block")
         size = format_bytes(self.total_bytes)
         places = plural(len(self.leaks.groups()), "place")
-        return f"{blocks} leaked ({size}) from {places}"
+        at = f"{self.place}: " if self.place else ""
+        return f"{at}{blocks} leaked ({size}) from {places}"
 
     def __str__(self) -> str:
         return f"{self.summary}\n\n{render(self.leaks).rstrip()}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         filter = None if self.filter is None else str(self.filter)
-        return type(self), (self.leaks, filter)
+        return type(self), (self.leaks, filter, self.place)
 
 
 LeakTrackerException = LeaksFoundError
+
+
+class BudgetError(LeakTrackerError, AssertionError):
+    """More native memory was allocated than a budget allows.
+
+    Args:
+        stats: what was allocated.
+        limits: the limits by name ("blocks", "bytes", "peak"), all of them.
+        place: ``file:line`` of who asked.
+
+    ``exceeded`` has those limits that were exceeded: name, limit, actual.
+    Use ``of`` to make one only where there is need.
+    """
+
+    def __init__(
+        self,
+        stats: AllocationStats,
+        limits: Mapping[str, int],
+        place: str | None = None,
+    ) -> None:
+        super().__init__(stats)
+        self.stats = stats
+        self.limits = dict(limits)
+        self.place = place
+
+    @classmethod
+    def of(
+        cls, stats: AllocationStats, limits: Mapping[str, int | None]
+    ) -> BudgetError | None:
+        """Return an error if a limit is exceeded; None sets no limit.
+
+        Raises: TypeError, ValueError for limits that make no sense.
+        """
+        given = {k: v for k, v in limits.items() if v is not None}
+        if not given:
+            raise TypeError(f"no limit is given: name one of {_LIMITS}")
+        for name, limit in given.items():
+            _check_limit(name, limit)
+        error = cls(stats, given)
+        return error if error.exceeded else None
+
+    @property
+    def exceeded(self) -> tuple[tuple[str, int, int], ...]:
+        """The limits that were exceeded: name, limit, actual."""
+        actual = {
+            "blocks": self.stats.allocations,
+            "bytes": self.stats.bytes_allocated,
+            "peak": self.stats.peak_bytes,
+        }
+        return tuple(
+            (name, self.limits[name], value)
+            for name, value in actual.items()
+            if value > self.limits.get(name, value)
+        )
+
+    @property
+    def summary(self) -> str:
+        """The first line of the message."""
+        at = f"{self.place}: " if self.place else ""
+        return f"{at}over budget: {'; '.join(map(_excess, self.exceeded))}"
+
+    def __str__(self) -> str:
+        lines = [self.summary]
+        over = {name for name, _, _ in self.exceeded}
+        if "peak" in over and not self.stats.peak_exact:
+            lines.append("  the peak is an upper bound: several threads fed it")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.stats, self.limits, self.place)
+
+
+_EXCESSES = {
+    "blocks": ("block", "{} allocated"),
+    "bytes": ("byte", "{} allocated"),
+    "peak": ("byte", "peak of {}"),
+}
+_LIMITS = ", ".join(_EXCESSES)
+
+
+def _excess(one: tuple[str, int, int]) -> str:
+    """Return in words: actual, limit and by how much."""
+    name, limit, actual = one
+    unit, text = _EXCESSES[name]
+    what = text.format(plural(actual, unit))
+    return f"{what}, {actual - limit:,} over the limit of {limit:,}"
+
+
+def _check_limit(name: str, limit: object) -> None:
+    if name not in _EXCESSES:
+        raise TypeError(f"no such limit: {name}; name one of {_LIMITS}")
+    if isinstance(limit, bool) or not isinstance(limit, int):
+        raise TypeError(
+            f"the limit of {name} must be an int, not {type(limit).__name__}"
+        )
+    if limit < 0:
+        raise ValueError(f"the limit of {name} must be 0 or more, not {limit}")
 
 
 class MisuseError(LeakTrackerError):

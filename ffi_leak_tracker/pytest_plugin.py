@@ -8,6 +8,10 @@
   ``@pytest.mark.leak_filter(LeakFilter..., ...)`` leaves blocks out of both.
   pytest takes a lone named function for the test to mark, so a predicate is
   passed as ``leak_filter(filter=predicate)``.
+- ``@pytest.mark.leak_budget(blocks=, bytes=, peak=)`` limits what the test
+  and its fixtures allocate, freed or not (``AllocationStats.assert_max``),
+  whether leaks are checked or not. Of several markers the closest counts, for
+  each limit; None lifts one.
 
 What belongs to a test: under ``--leaks`` what is allocated from before the
 setup of its first fixture to after the teardown of its last; with the fixture
@@ -21,12 +25,12 @@ When it is judged: after everything of the test is torn down and pytest has
 let go of its arguments, so that it does not matter who frees a block, nor in
 which order the fixtures were named.
 
-What a leak does: what a LeaksFoundError at the end of the test would. A
-passed test is failed (not in error), an xfail that would have passed is
-xfailed (if its ``raises`` allows), strict or not. A test that failed or
-errored keeps its outcome and gets a section more; blocks owned by Python
-objects are left out there, because the traceback keeps those alive. Skipped
-and xfailed tests are not judged.
+What a leak does: what a LeaksFoundError at the end of the test would, and a
+BudgetError alike. A passed test is failed (not in error), an xfail that would
+have passed is xfailed (if its ``raises`` allows), strict or not. A test that
+failed or errored keeps its outcome and gets a section more; of leaks, blocks
+owned by Python objects are left out there, because the traceback keeps those
+alive. Skipped and xfailed tests are not judged.
 
 A plugin that runs tests itself (pytest-rerunfailures, pytest-forked) goes on
 doing so. If it has told the outcome of the test before the teardown, a leak
@@ -53,11 +57,14 @@ if TYPE_CHECKING:
 __all__ = ["leak_tracker"]
 
 _FIXTURE = "leak_tracker"
+_BUDGET = "leak_budget"
 _NAMES = ("ffi_leak_tracker", "ffi_leak_tracker.pytest_plugin")
 _MARKERS = (
     "no_leak_check(reason=None): the test is not checked by --leaks",
     "leak_filter(*filters, filter=None): native blocks that a filter ignores "
     "are no leaks of the test",
+    "leak_budget(blocks=None, bytes=None, peak=None): most blocks and bytes "
+    "that the test may allocate natively, and most bytes live at once",
 )
 _CHECKER: pytest.StashKey[Checker] = pytest.StashKey()
 
@@ -108,11 +115,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Register the hooks that check if a test uses the fixture."""
+    """Register the hooks that check if a test uses the fixture or a budget."""
     if _CHECKER in session.config.stash:
         return
     for item in session.items:
-        if _FIXTURE in getattr(item, "fixturenames", ()):
+        if _FIXTURE in getattr(item, "fixturenames", ()) or (
+            _BUDGET in item.keywords and item.get_closest_marker(_BUDGET)
+        ):
             checker_of(session.config)
             return
 

@@ -11,7 +11,8 @@ from ffi_leak_tracker._allocation import Allocation, Frame, NativeFrame
 from ffi_leak_tracker._decode import Reader
 from ffi_leak_tracker._format import format_bytes, plural
 from ffi_leak_tracker._group import Group, group
-from ffi_leak_tracker._record import Record, field
+from ffi_leak_tracker._record import field
+from ffi_leak_tracker._stats import AllocationStats, TypeStats
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,93 +27,19 @@ else:
 
 __all__ = [
     "Allocation",
+    "AllocationStats",
     "Frame",
     "Group",
     "NativeFrame",
     "Snapshot",
     "Stats",
+    "TypeStats",
     "group",
 ]
 
 
-class Stats(Record):
-    """Counts of allocations, in blocks and bytes, since tracking began.
-
-    A difference of two is what happened between them, with the peaks of the
-    left one. ``peak_exact`` is False when several threads fed the peaks.
-
-    >>> later = Stats(12, 7, 4096, 1024, 6, 3500)
-    >>> delta = later - Stats(10, 7, 4000, 1024, 6, 3500)
-    >>> delta.allocations, delta.live_bytes
-    (2, 96)
-    """
-
-    _fields = (
-        "allocations",
-        "frees",
-        "bytes_allocated",
-        "bytes_freed",
-        "peak_blocks",
-        "peak_bytes",
-        "peak_exact",
-    )
-    __slots__ = tuple(["_" + name for name in _fields])
-    allocations: int = field("allocations", "Blocks allocated.")
-    frees: int = field("frees", "Blocks freed.")
-    bytes_allocated: int = field("bytes_allocated", "Bytes allocated.")
-    bytes_freed: int = field("bytes_freed", "Bytes freed.")
-    peak_blocks: int = field("peak_blocks", "Most blocks live at once.")
-    peak_bytes: int = field("peak_bytes", "Most bytes live at once.")
-    peak_exact: bool = field("peak_exact", "Whether the peaks are exact.")
-
-    def __init__(
-        self,
-        allocations: int = 0,
-        frees: int = 0,
-        bytes_allocated: int = 0,
-        bytes_freed: int = 0,
-        peak_blocks: int = 0,
-        peak_bytes: int = 0,
-        peak_exact: bool = True,
-    ) -> None:
-        self._allocations = allocations
-        self._frees = frees
-        self._bytes_allocated = bytes_allocated
-        self._bytes_freed = bytes_freed
-        self._peak_blocks = peak_blocks
-        self._peak_bytes = peak_bytes
-        self._peak_exact = peak_exact
-
-    @property
-    def live_blocks(self) -> int:
-        """Blocks allocated and not freed."""
-        return self._allocations - self._frees
-
-    @property
-    def live_bytes(self) -> int:
-        """Bytes allocated and not freed."""
-        return self._bytes_allocated - self._bytes_freed
-
-    def __sub__(self, earlier: Stats) -> Stats:
-        if not isinstance(earlier, Stats):
-            return NotImplemented
-        mine, other = self._values(), earlier._values()
-        deltas = [mine[i] - other[i] for i in range(4)]
-        return Stats(*deltas, *mine[4:])
-
-    @classmethod
-    def from_dict(cls, data: object) -> Stats:
-        """Return the counts that ``to_dict`` described.
-
-        Raises: RecordFormatError naming the field at fault.
-        """
-        return cls._read(Reader(data))
-
-    @classmethod
-    def _read(cls, data: Reader) -> Stats:
-        counts: list[Any] = [data.integer(name) for name in cls._fields[:6]]
-        counts.append(data.boolean("peak_exact"))
-        return cls(*counts)
+Stats = AllocationStats
+"""The short name of the same class."""
 
 
 class Snapshot(Sequence[Allocation]):
@@ -143,7 +70,9 @@ class Snapshot(Sequence[Allocation]):
         "_taken_at",
         "_total",
     )
-    stats: Stats | None = field("stats", "Counts of the scope, or None.")
+    stats: AllocationStats | None = field(
+        "stats", "Counts of the scope, or None."
+    )
     notes: tuple[str, ...] = field("notes", "What the report must admit.")
     taken_at: float | None = field("taken_at", "Seconds since 1970 (UTC).")
     duration: float | None = field("duration", "Seconds tracked.")
@@ -154,7 +83,7 @@ class Snapshot(Sequence[Allocation]):
     def __init__(
         self,
         allocations: Iterable[Allocation] = (),
-        stats: Stats | None = None,
+        stats: AllocationStats | None = None,
         notes: Iterable[str] = (),
         taken_at: float | None = None,
         duration: float | None = None,
@@ -286,7 +215,7 @@ class Snapshot(Sequence[Allocation]):
         stats = facts.optional(facts.child, "stats")
         return cls(
             tuple(map(Allocation._read, blocks.children("allocations"))),
-            None if stats is None else Stats._read(stats),
+            None if stats is None else AllocationStats._read(stats),
             facts.texts("notes"),
             facts.optional(facts.number, "taken_at"),
             facts.optional(facts.number, "duration"),

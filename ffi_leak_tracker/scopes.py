@@ -7,6 +7,7 @@ from _thread import RLock  # threading takes 7 ms to load
 
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import _current
+from ffi_leak_tracker._decorate import decorated
 from ffi_leak_tracker._view import View
 from ffi_leak_tracker.filters import LeakFilter
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     Function = TypeVar("Function", bound=Callable[..., Any])
 
 __all__ = ["Scope"]
-
-CO_COROUTINE = 0x80  # inspect.CO_COROUTINE
-CO_GENERATORS = 0x220  # inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 _current.set_up()
 if core.fast is not None:
@@ -156,26 +154,7 @@ class Scope(_base.ScopeBase, View):  # type: ignore[misc]
         Raises: TypeError for a generator function, whose body would run
             after the scope: open a scope in the body.
         """
-        from functools import wraps
-
-        if _code_flags(function) & CO_GENERATORS:
-            raise TypeError(
-                "a scope cannot decorate a generator function: its body "
-                "runs after the call; open a scope in the body"
-            )
-
-        @wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            with self._another():
-                return function(*args, **kwargs)
-
-        @wraps(function)
-        async def await_call(*args: Any, **kwargs: Any) -> Any:
-            async with self._another():
-                return await function(*args, **kwargs)
-
-        is_async = is_coroutine_function(function)
-        return await_call if is_async else call  # type: ignore[return-value]
+        return decorated(function, self._another, "a scope")
 
     def __repr__(self) -> str:
         state = (
@@ -187,22 +166,6 @@ class Scope(_base.ScopeBase, View):  # type: ignore[misc]
         )
         name = "" if self.name is None else f" {self.name!r}"
         return f"<Scope{name} {state}>"
-
-
-def is_coroutine_function(function: object) -> bool:
-    """inspect.iscoroutinefunction, which takes 30 ms to import, for us."""
-    return bool(_code_flags(function) & CO_COROUTINE)
-
-
-def _code_flags(function: object) -> int:
-    while True:
-        inner = getattr(function, "func", None) or getattr(
-            function, "__func__", None
-        )
-        if inner is None:
-            break
-        function = inner
-    return getattr(getattr(function, "__code__", None), "co_flags", 0)
 
 
 def _tell_process_scope() -> None:

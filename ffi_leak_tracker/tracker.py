@@ -7,13 +7,10 @@ import time
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import _misuse, _settings, _view
 from ffi_leak_tracker._attaching import Attaching
+from ffi_leak_tracker._decorate import is_coroutine_function
 from ffi_leak_tracker._settings import check_range
 from ffi_leak_tracker._view import Checkpoint
-from ffi_leak_tracker.scopes import (
-    Scope,
-    current_scope,
-    is_coroutine_function,
-)
+from ffi_leak_tracker.scopes import Scope, current_scope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._threads import ThreadStats
     from ffi_leak_tracker.exceptions import MisuseError
     from ffi_leak_tracker.filters import FilterLike, LeakFilter
-    from ffi_leak_tracker.records import Allocation, Stats
+    from ffi_leak_tracker.records import Allocation, TypeStats
 
     Pointer = TypeVar("Pointer")
     Result = TypeVar("Result")
@@ -311,9 +308,11 @@ class LeakTrackerType(Attaching):
         return None
 
     # --- the tracker itself ---------------------------------------------
-    def types(self) -> Mapping[str, Stats]:
-        """Return the figures of each C type in the whole process.
+    def types(self) -> Mapping[str, TypeStats]:
+        """Return live, total and peak figures by name of C type.
 
+        Of the whole process since tracking began, unfiltered. Peaks are
+        upper bounds where ``peak_exact`` is False; see ``TypeStats``.
         Cost: O(types x threads), whatever the number of blocks.
         """
         return core.type_figures()

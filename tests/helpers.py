@@ -8,10 +8,10 @@ from typing import Any
 from ffi_leak_tracker.filters import LeakFilter
 from ffi_leak_tracker.records import (
     Allocation,
+    AllocationStats,
     Frame,
     NativeFrame,
     Snapshot,
-    Stats,
 )
 
 EPOCH = 1_700_000_000.25  # 2023-11-14T22:13:20.250000Z
@@ -95,7 +95,7 @@ def rich() -> Snapshot:
         block(type="x", native_frames=(native_frame(),)),
         block(type="hidden"),
     ]
-    stats = Stats(9, 5, 4000, 1000, 6, 3500, False)
+    stats = AllocationStats(9, 5, 4000, 1000, 6, 3500, False)
     shot = Snapshot(made, stats, ["dropped 3 records"], 1.7e9 + 0.1, 1.5, "s")
     return shot.without(LeakFilter.ignore_types(["hidden"]))
 

@@ -75,6 +75,58 @@ def is_clean(report: str) -> bool:
     return re.match(r"No native memory leaks\. .*\n\Z", report) is not None
 
 
+# --- tables -------------------------------------------------------------
+TYPES = """
+from ffi_leak_tracker import adaptive_calloc as alloc
+kept = [alloc("int", 5) for _ in range(3)]
+alloc.free(alloc("double", 1000))
+"""
+TABLE = """
+C type  live  live bytes  total  total bytes  peak  peak bytes
+int        3        60 B      3         60 B     3        60 B
+double     0         0 B      1      7.8 KiB     1     7.8 KiB
+"""
+
+
+def test_types_are_below_the_report() -> None:
+    """All types, also of what was freed; where the report is."""
+    done = run_text(TYPES, "--types")
+    assert (1, "") == (done.returncode, done.stdout)
+    assert done.stderr.startswith("LEAKED  3 blocks")
+    assert done.stderr.endswith(TABLE)
+    done = run_text(TYPES, "--types", "--report", "leaks.txt")
+    assert "ffi-leak-tracker run: LEAKED, see leaks.txt\n" == re.sub(
+        r"see .*/", "see ", done.stderr
+    )
+    assert Path("leaks.txt").read_text("utf-8").endswith(TABLE)
+    assert "C type" not in run_text(TYPES).stderr
+
+
+def test_types_of_a_clean_program() -> None:
+    """A table of no types, and the verdict stays."""
+    done = run_text("print(7)", "--types")
+    assert (0, "7\n") == (done.returncode, done.stdout)
+    assert done.stderr.startswith("No native memory leaks.")
+    assert done.stderr.endswith(TABLE.splitlines()[1] + "\n")
+
+
+def test_types_mark_bounds() -> None:
+    """What several threads fed is at most so much."""
+    text = """
+    import threading
+    from ffi_leak_tracker import adaptive_calloc as alloc
+    for _ in range(2):
+        thread = threading.Thread(target=lambda: alloc.free(alloc("int", 5)))
+        thread.start()
+        thread.join()
+    """
+    done = run_text(text, "--types")
+    assert 0 == done.returncode
+    lines = done.stderr.splitlines()
+    assert "int 0 0 B 2 40 B <2 <40 B" == " ".join(lines[-2].split())
+    assert "<: at most; made in several ways or threads" == lines[-1]
+
+
 # --- as the interpreter would -------------------------------------------
 def assert_like_python(*words: str) -> None:
     """Check that a program prints and ends as it does without us."""

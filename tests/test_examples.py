@@ -43,6 +43,18 @@ live: 1
 found: True
 live: 0
 """,
+    "measuring": """\
+8 rows: 9 blocks, 900 B
+at most 200 B at once
+measuring.py:33: over budget: 9 blocks allocated, 4 over the limit of 5
+mean 433.3 B, median 350.0 B
+95 of 100 runs: 900 B or less
+bytes_allocated of 6 runs
+  [200, 375)  3   50.0 %  ########################################
+  [375, 550)  1   16.7 %  ##############
+  [550, 725)  1   16.7 %  ##############
+  [725, 900]  1   16.7 %  ##############
+""",
     "scope_in_a_loop": """\
 request 0: 0 of 1 left
 request 1: 1 of 1 left

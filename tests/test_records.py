@@ -17,10 +17,10 @@ from strategies import ALLOCATIONS
 from ffi_leak_tracker.exceptions import RecordFormatError
 from ffi_leak_tracker.records import (
     Allocation,
+    AllocationStats,
     Frame,
     Group,
     NativeFrame,
-    Stats,
     group,
 )
 
@@ -57,10 +57,16 @@ def test_native_frame_names_its_place() -> None:
     assert "libz.so ?? at libz.so+0x10" == str(unknown)
 
 
-@pytest.mark.parametrize("record", [frame(), native_frame(), Stats(5, 3, 9)])
+@pytest.mark.parametrize(
+    "record", [frame(), native_frame(), AllocationStats(5, 3, 9)]
+)
 def test_small_records_round_trip(record: Any) -> None:
     """A dict, a pickle and a repr of a record give it back."""
-    names = {"Frame": Frame, "NativeFrame": NativeFrame, "Stats": Stats}
+    names = {
+        "Frame": Frame,
+        "NativeFrame": NativeFrame,
+        "AllocationStats": AllocationStats,
+    }
     assert record == type(record).from_dict(record.to_dict())
     assert record == pickle.loads(pickle.dumps(record))
     assert record == eval(repr(record), names)
@@ -68,7 +74,7 @@ def test_small_records_round_trip(record: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", [frame(), native_frame(), Stats(), block(), snapshot()]
+    "record", [frame(), native_frame(), AllocationStats(), block(), snapshot()]
 )
 def test_records_are_read_only(record: Any) -> None:
     """No field is set, none is added."""
@@ -214,14 +220,16 @@ def test_stack_text_has_line_for_each_frame() -> None:
 
 def test_stats_know_what_is_live() -> None:
     """Live is allocated without freed."""
-    stats = Stats(5, 3, 100, 60)
+    stats = AllocationStats(5, 3, 100, 60)
     assert (2, 40) == (stats.live_blocks, stats.live_bytes)
 
 
 def test_stats_difference_keeps_left_peaks() -> None:
     """Counts are subtracted, peaks are those of the later."""
-    later = Stats(9, 5, 100, 50, 6, 70, False)
-    assert Stats(4, 2, 40, 20, 6, 70, False) == later - Stats(5, 3, 60, 30, 4)
+    later = AllocationStats(9, 5, 100, 50, 6, 70, False)
+    assert AllocationStats(
+        4, 2, 40, 20, 6, 70, False
+    ) == later - AllocationStats(5, 3, 60, 30, 4)
     with pytest.raises(TypeError):
         later - 1  # type: ignore[operator]
 
@@ -229,9 +237,11 @@ def test_stats_difference_keeps_left_peaks() -> None:
 def test_stats_of_wrong_type_raise() -> None:
     """Counts are integers, exactness is a bool."""
     with pytest.raises(RecordFormatError, match="frees: expected an integer"):
-        Stats.from_dict({**Stats().to_dict(), "frees": "1"})
+        AllocationStats.from_dict({**AllocationStats().to_dict(), "frees": "1"})
     with pytest.raises(RecordFormatError, match="peak_exact: expected true"):
-        Stats.from_dict({**Stats().to_dict(), "peak_exact": 1})
+        AllocationStats.from_dict(
+            {**AllocationStats().to_dict(), "peak_exact": 1}
+        )
 
 
 def test_group_sums_up_its_blocks() -> None:

@@ -10,9 +10,9 @@ from helpers import block, blocks, frame, native_frame, places, snapshot
 
 from ffi_leak_tracker.emitters.console import render
 from ffi_leak_tracker.filters import LeakFilter
-from ffi_leak_tracker.records import Allocation, Snapshot, Stats
+from ffi_leak_tracker.records import Allocation, AllocationStats, Snapshot
 
-STATS = Stats(12, 7, 900_000, 1, 6, 805_274)
+STATS = AllocationStats(12, 7, 900_000, 1, 6, 805_274)
 
 
 def test_clean_report_is_one_line() -> None:
@@ -34,7 +34,9 @@ def test_report_has_verdict_first() -> None:
 
 def test_uncertain_peak_is_admitted() -> None:
     """A peak that several threads fed is an estimate."""
-    assert "peak about 0 B" in render(Snapshot(stats=Stats(peak_exact=False)))
+    assert "peak about 0 B" in render(
+        Snapshot(stats=AllocationStats(peak_exact=False))
+    )
 
 
 def test_whole_report_reads_as_designed(

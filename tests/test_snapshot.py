@@ -15,7 +15,7 @@ from strategies import ALLOCATIONS, TEXT
 
 from ffi_leak_tracker.exceptions import RecordFormatError
 from ffi_leak_tracker.filters import LeakFilter
-from ffi_leak_tracker.records import Allocation, Snapshot, Stats
+from ffi_leak_tracker.records import Allocation, AllocationStats, Snapshot
 
 
 def test_snapshot_is_a_sequence() -> None:
@@ -113,13 +113,13 @@ def test_keep_selects_blocks() -> None:
 
 @given(
     st.lists(ALLOCATIONS, max_size=4),
-    st.none() | st.builds(Stats, st.integers(), st.integers()),
+    st.none() | st.builds(AllocationStats, st.integers(), st.integers()),
     st.lists(TEXT, max_size=2),
     st.none() | st.floats(0, 2e9),
 )
 def test_snapshot_round_trips(
     made: list[Allocation],
-    stats: Stats | None,
+    stats: AllocationStats | None,
     notes: list[str],
     seconds: float | None,
 ) -> None:

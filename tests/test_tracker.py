@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import pickle
 import re
 import time
 from itertools import pairwise
@@ -21,6 +22,7 @@ from ffi_leak_tracker import (
     LeakTracker,
     LoggingEmitter,
     Snapshot,
+    TypeStats,
 )
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import diagnostic_calloc as alloc
@@ -214,6 +216,53 @@ def test_types_count_each_type(enabled) -> None:
     assert 1 == figures["short"].live_blocks
     free_all(*ints)
     del owner
+
+
+def test_types_say_live_total_and_peak(enabled) -> None:
+    """Of each type, in blocks and bytes, to the block."""
+    ints = [alloc("int", size) for size in (1, 2, 4)]
+    free_all(ints.pop(), ints.pop(0))
+    chars = alloc("char", 5)
+    assert {
+        "int": TypeStats("int", 3, 2, 28, 20, 3, 28, True),
+        "char": TypeStats("char", 1, 0, 5, 0, 1, 5, True),
+    } == LeakTracker.types()
+    one = LeakTracker.types()["int"]
+    assert ("int", 1, 8) == (one.type, one.live_blocks, one.live_bytes)
+    assert one == TypeStats.from_dict(json.loads(json.dumps(one.to_dict())))
+    assert one == pickle.loads(pickle.dumps(one))
+    free_all(ints.pop(), chars)
+
+
+def test_peak_of_types_made_in_two_ways(enabled) -> None:
+    """The peaks of both are added up: a bound, marked as such."""
+    free_all(alloc("int", 10))
+    assert (40, True) == (
+        LeakTracker.types()["int"].peak_bytes,
+        LeakTracker.types()["int"].peak_exact,
+    )
+    owner = alloc.new("int *")
+    expected = TypeStats("int", 2, 1, 44, 40, 2, 44, False)
+    assert expected == LeakTracker.types()["int"]
+    del owner
+
+
+def test_types_know_blocks_in_scopes(enabled) -> None:
+    """Isolated and ended ones as well."""
+    with LeakTracker.scope(isolated=True):
+        pointer = alloc("int", 3)
+    assert 12 == LeakTracker.types()["int"].live_bytes
+    free_all(pointer)
+    assert 0 == LeakTracker.types()["int"].live_bytes
+
+
+def test_types_after_reset(enabled) -> None:
+    """What was forgotten is in no figure."""
+    pointer = alloc("int", 3)
+    LeakTracker.reset()
+    assert {} == LeakTracker.types()
+    free_all(pointer)
+    assert {} == LeakTracker.types()
 
 
 def test_has_leaks_follows_filter(enabled) -> None:

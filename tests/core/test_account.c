@@ -62,6 +62,42 @@ static void test_peak_with_frees_elsewhere_is_a_bound(void) {
     flk_scope_gone(scope);
 }
 
+static void test_peak_starts_anew_from_what_is_live(void) {
+    uint32_t outer = flk_scope_new(0, 0), scope = flk_scope_new(outer, 0);
+    for (uint64_t i = 0; i < 5; i++)
+        flk_track(0x1000 + 64 * i, 10, FLK_IN_HEAP, type_of("x"), scope, 0);
+    for (uint64_t i = 0; i < 3; i++)
+        flk_untrack(0x1000 + 64 * i, FLK_IN_HEAP, NULL);
+    flk_reset_peak(scope);
+    flk_figures f = scope_figures(scope), above = scope_figures(outer);
+    CHECK(f.peak_blocks == 2 && f.peak_bytes == 20 && f.peak_exact);
+    CHECK(f.allocations == 5 && f.frees == 3);
+    CHECK(above.peak_blocks == 5 && above.peak_bytes == 50);
+    flk_track(0x1000, 7, FLK_IN_HEAP, type_of("x"), scope, 0);
+    flk_untrack(0x1000, FLK_IN_HEAP, NULL);
+    f = scope_figures(scope);
+    CHECK(f.peak_blocks == 3 && f.peak_bytes == 27);
+    flk_untrack(0x1000 + 64 * 3, FLK_IN_HEAP, NULL);
+    flk_untrack(0x1000 + 64 * 4, FLK_IN_HEAP, NULL);
+    flk_scope_gone(scope);
+    flk_scope_gone(outer);
+}
+
+static void test_peak_of_many_threads_starts_anew(void) {
+    uint32_t scope = flk_scope_new(0, 0);
+    for (uint64_t i = 0; i < 3; i++)
+        flk_track(0x1000 + 64 * i, 10, FLK_IN_HEAP, type_of("x"), scope, 0);
+    in_thread(untrack_it, (void *)0x1000);
+    flk_figures f = scope_figures(scope);
+    CHECK(f.peak_blocks == 3 && !f.peak_exact);
+    flk_reset_peak(scope);
+    f = scope_figures(scope);
+    CHECK(f.peak_blocks == 2 && f.peak_bytes == 20 && !f.peak_exact);
+    flk_untrack(0x1000 + 64, FLK_IN_HEAP, NULL);
+    flk_untrack(0x1000 + 128, FLK_IN_HEAP, NULL);
+    flk_scope_gone(scope);
+}
+
 // --- a thread without memory for its cells -----------------------------
 typedef struct change {
     uint32_t scope;
@@ -123,6 +159,8 @@ int main(void) {
     RUN(test_each_type_has_its_books);
     RUN(test_peak_of_one_thread_is_exact);
     RUN(test_peak_with_frees_elsewhere_is_a_bound);
+    RUN(test_peak_starts_anew_from_what_is_live);
+    RUN(test_peak_of_many_threads_starts_anew);
     RUN(test_free_is_counted_without_memory);
     RUN(test_resize_is_counted_without_memory);
     RUN(test_everything_is_sound);

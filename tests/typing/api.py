@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING
 
 from ffi_leak_tracker import (
     Allocation,
+    AllocationProfiler,
+    AllocationStats,
+    AllocationTracker,
     Allocator,
+    BudgetError,
     Checkpoint,
     ConsoleEmitter,
     CorruptionError,
     DoubleFreeError,
     Frame,
     Group,
+    Histogram,
     InvalidFreeError,
     JsonEmitter,
+    LeakDetector,
     LeakFilter,
     LeaksEmitter,
     LeaksFoundError,
@@ -24,11 +30,14 @@ from ffi_leak_tracker import (
     LeakTrackerError,
     LeakTrackerException,
     LoggingEmitter,
+    Measurement,
     MismatchedFreeError,
     MisuseError,
+    PeakMemoryTracker,
+    ProfiledRun,
     Scope,
     Snapshot,
-    Stats,
+    TypeStats,
     adaptive_calloc,
     adaptive_malloc,
     calloc,
@@ -82,7 +91,7 @@ def switches() -> None:
 def scopes() -> None:
     with LeakTracker.scope("name", where="process", isolated=True) as scope:
         assert_type(scope, Scope)
-    assert_type(scope.stats, Stats)
+    assert_type(scope.stats, AllocationStats)
     assert_type(scope.has_leaks, bool)
     assert_type(scope.name, str | None)
     scope.verify_no_leaks(gc=False)
@@ -124,9 +133,71 @@ def records() -> None:
         assert_type(block.site, Frame | None)
         assert_type(Allocation.from_json(block.to_json()), Allocation)
         block.size = 3  # type: ignore[misc]
-    assert_type(LeakTracker.types(), Mapping[str, Stats])
+    assert_type(LeakTracker.types(), Mapping[str, TypeStats])
     assert_type(LeakTracker.find(0x1000), Allocation | None)
     assert_type(LeakTracker.stats.live_bytes, int)
+
+
+def number(text: str) -> int:
+    return int(text)
+
+
+async def later(text: str) -> int:
+    return int(text)
+
+
+async def measuring() -> None:
+    pair = AllocationTracker.measure(number, "7")
+    assert_type(pair, tuple[int, AllocationStats])
+    assert_type(
+        await AllocationTracker.measure(later, text="7"),
+        tuple[int, AllocationStats],
+    )
+    AllocationTracker.measure(number, 7)  # type: ignore[call-overload]
+    found: list[AllocationStats] = []
+    with AllocationTracker.measure("name", where="process") as measurement:
+        assert_type(measurement, Measurement)
+    assert_type(measurement.stats - AllocationStats.capture(), AllocationStats)
+    assert_type(measurement.uncertain, int)
+    measurement.assert_max(blocks=1, bytes=2, peak=3)
+    decorated = AllocationTracker.measure(each=found.append)(number)
+    assert_type(decorated("7"), int)
+    async with LeakDetector(filter=lambda block: True) as detector:
+        assert_type(detector, LeakDetector)
+    assert_type(detector.leaks(), Snapshot)
+    assert_type(detector.delta, AllocationStats)
+    with PeakMemoryTracker() as peak:
+        assert_type(peak, PeakMemoryTracker)
+        assert_type(peak.sample(), AllocationStats)
+    assert_type(PeakMemoryTracker().track(number, "7"), int)
+    assert_type(await PeakMemoryTracker().run(later, "7"), int)
+
+
+async def profiling() -> None:
+    profiler = AllocationProfiler("name")
+    assert_type(profiler.profile(number, "7"), int)
+    assert_type(await profiler.profile(later, "7"), int)
+    with profiler.profile() as measurement:
+        assert_type(measurement, Measurement)
+    assert_type(profiler.profile()(number)("7"), int)
+    assert_type(profiler.runs, tuple[ProfiledRun, ...])
+    assert_type(profiler.runs[0].error, str | None)
+    assert_type(profiler.mean(), float)
+    assert_type(profiler.percentile(99.9, "peak_bytes"), int)
+    assert_type(profiler.quantiles(10), list[float])
+    assert_type(profiler.histogram(5), Histogram)
+    assert_type(profiler.histogram().buckets[0].lower, int)
+    again = AllocationProfiler.from_dict(profiler.to_dict())
+    assert_type(again, AllocationProfiler)
+
+
+def budgets() -> None:
+    try:
+        LeakTracker.assert_max(bytes=3)
+        LeakTracker.reset_peak()
+    except BudgetError as error:
+        assert_type(error.exceeded, tuple[tuple[str, int, int], ...])
+    LeakTracker.types()["int"].assert_max(peak="7")  # type: ignore[arg-type]
 
 
 def filters() -> None:
