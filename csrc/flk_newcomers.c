@@ -12,6 +12,7 @@
 #include "flk_callers.h"
 #include "flk_choice.h"
 #include "flk_definers.h"
+#include "flk_loaded.h"
 
 // As glibc lays it out; older headers do not have it.
 typedef struct found_object {
@@ -75,6 +76,22 @@ static flk_caller find(uintptr_t address) {
     return flk_choice_has(path) ? FLK_CALLER_ASKED : FLK_CALLER_OTHER;
 }
 
+static atomic_ullong seen_epoch;
+
+void flk_newcomers_seen(void) {
+    atomic_store(&seen_epoch, flk_loaded_epoch());
+}
+
+void flk_newcomers_notice(void) {
+    bool (*do_round)(void) = atomic_load_explicit(&round_now,
+                                                  memory_order_relaxed);
+    if (FLK_UNLIKELY(do_round && flk_loaded_is_watched() &&
+                     flk_loaded_epoch() !=
+                         atomic_load_explicit(&seen_epoch,
+                                              memory_order_relaxed)))
+        do_round();
+}
+
 void flk_newcomers_start(bool (*do_round)(void)) {
     for (int i = 0; i < PLAIN_ONES; i++)
         atomic_store(&plain_ones[i], 0);
@@ -82,6 +99,7 @@ void flk_newcomers_start(bool (*do_round)(void)) {
     find_object = (int (*)(void *, found_object *))dlsym(RTLD_DEFAULT,
                                                          "_dl_find_object");
     dlerror();
+    flk_loaded_start();
     flk_callers_set_newcomers(find_object ? find : NULL);
 }
 #endif

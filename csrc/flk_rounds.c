@@ -13,6 +13,7 @@
 #include "flk_definers.h"
 #include "flk_hook.h"
 #include "flk_loader.h"
+#include "flk_newcomers.h"
 #include "flk_slots.h"
 #include "flk_unbound.h"
 
@@ -135,6 +136,7 @@ static int patch_slots(struct dl_phdr_info *info, size_t size,
 }
 
 bool flk_rounds_collect(void) {
+    flk_newcomers_seen();
     rounds.figures.objects = rounds.figures.objects_asked = 0;
     rounds.has_no_room = false;
     bool yes = true, no = false;

@@ -5,6 +5,7 @@
 #include "flk_account.h"
 #include "flk_callers.h"
 #include "flk_names.h"
+#include "flk_newcomers.h"
 #include "flk_record.h"
 
 flk_stub_table flk_stub_now;
@@ -106,6 +107,7 @@ uintptr_t flk_stub_wait(uint32_t site) {
 }
 
 static bool is_caller_asked(const void *caller) {
+    flk_newcomers_notice();
     flk_caller found = flk_callers_find((uintptr_t)caller);
     if (FLK_UNLIKELY(found == FLK_CALLER_UNKNOWN))
         flk_record_count(FLK_HOOK_UNKNOWN_CALLERS);

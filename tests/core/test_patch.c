@@ -1,5 +1,6 @@
 // test_patch.c - what attach changes in memory, and that end puts it back.   SPDX-License-Identifier: MIT
 #include "flk_definers.h"
+#include "flk_loaded.h"
 #include "flk_slots.h"
 #include "libraries.h"
 
@@ -231,6 +232,33 @@ static void test_later_library_is_seen_before_a_refresh(void) {
     dlclose(other);
 }
 
+// A call at the end of a function jumps, so its return address lies in who
+// called the library: told by slot, from the second call on.
+static void test_calls_at_the_end_of_a_later_library(void) {
+    static const char text[] =
+        "#include <stdlib.h>\n"
+        "void *take(size_t n) { return malloc(n); }\n"
+        "void give(void *p) { free(p); }\n";
+    char path[400];
+    strcpy(path, library("jumper", text, "-O2 -Wl,-z,now"));
+    const char *other_path = library("otherjumper", text, "-O2 -Wl,-z,now");
+    attach_to("libjumper.so");
+    void *other = opened(other_path, RTLD_NOW);
+    void *jumper = opened(path, RTLD_NOW);
+    uintptr_t first = CALL(jumper, "take")(73);
+    uintptr_t second = CALL(jumper, "take")(74);
+    uintptr_t others = CALL(other, "take")(75);
+    CHECK(!flk_loaded_is_watched() || size_at(second) == 74);
+    CHECK(!is_live(others));
+    CALL(jumper, "give")(first);
+    CALL(jumper, "give")(second);
+    CALL(other, "give")(others);
+    CHECK(live_in(0) == 0);
+    flk_attach_end();
+    dlclose(jumper);
+    dlclose(other);
+}
+
 static void test_unloaded_and_loaded_again(void) {
     char path[400];
     strcpy(path, library("again", source, ""));
@@ -359,6 +387,7 @@ int main(void) {
     RUN(test_library_loaded_after_attach);
     RUN(test_frees_of_a_later_library_need_no_refresh);
     RUN(test_later_library_is_seen_before_a_refresh);
+    RUN(test_calls_at_the_end_of_a_later_library);
     RUN(test_unloaded_and_loaded_again);
     RUN(test_refresh_does_nothing_without_news);
     RUN(test_cycles_leak_nothing);
