@@ -12,11 +12,14 @@ from ffi_leak_tracker._decode import Reader
 from ffi_leak_tracker._format import format_bytes, plural
 from ffi_leak_tracker._group import Group, group
 from ffi_leak_tracker._record import Record, field
+from ffi_leak_tracker._totals import Total, totals_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any, overload
+
+    from ffi_leak_tracker.analysis import CallTree
 else:
 
     def overload(function: Any) -> Any:
@@ -31,6 +34,7 @@ __all__ = [
     "NativeFrame",
     "Snapshot",
     "Stats",
+    "Total",
     "group",
 ]
 
@@ -202,7 +206,10 @@ class Snapshot(Sequence[Allocation]):
     def total_bytes(self) -> int:
         """Bytes of all blocks."""
         if self._total is None:
-            self._total = sum([block.size for block in self._allocations])
+            known = getattr(self._allocations, "total_bytes", None)
+            if known is None:
+                known = sum([block.size for block in self._allocations])
+            self._total = known
         return self._total
 
     @property
@@ -211,10 +218,44 @@ class Snapshot(Sequence[Allocation]):
         return max(self, key=lambda block: block.size, default=None)
 
     def groups(self) -> tuple[Group, ...]:
-        """Return the blocks by call path and type, most bytes first."""
+        """Return the blocks by call path and type, most bytes first.
+
+        Cost: O(n). Of what the tracker copied, a record is made for each
+            group, and for its blocks once they are looked at.
+        """
         if self._groups is None:
-            self._groups = tuple(group(self))
+            # Copied blocks are grouped as they are.
+            fast = getattr(self._allocations, "groups", None)
+            self._groups = fast() if fast else tuple(group(self))
         return self._groups
+
+    def totals(self, group_by: str = "type") -> tuple[Total, ...]:
+        """Return blocks and bytes by type, line or path, most bytes first.
+
+        Args:
+            group_by: "type" for the C type; "line" for the innermost Python
+                frame; "path" for what ``groups`` goes by, which is the call
+                path with type, kind and release.
+
+        Raises: ValueError for anything else.
+        Cost: that of ``groups``, then O(groups). For live counts of all types
+            in the process, whatever the number of blocks, there is
+            ``LeakTracker.types()``.
+        """
+        return totals_of(self.groups(), group_by)
+
+    def call_tree(self, *, outermost_first: bool = False) -> CallTree:
+        """Return the call paths of the blocks as a tree of live counts.
+
+        Args:
+            outermost_first: begin with the outermost callers; else with the
+                allocation sites.
+
+        Cost: that of ``groups``, then O(groups x depth).
+        """
+        from ffi_leak_tracker.analysis import CallTree
+
+        return CallTree(self.totals("path"), outermost_first=outermost_first)
 
     def keep(self, predicate: Callable[[Allocation], object]) -> Snapshot:
         """Return a snapshot of the blocks for which predicate holds."""
