@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker._allocation import Allocation
-from ffi_leak_tracker._group import Group, ranked
+from ffi_leak_tracker._group import Group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,13 +96,18 @@ class BlockList(Sequence[Allocation]):
         """Return what ``group`` would, without a record for each block."""
         raw, raw_members = core.group_blocks(self._raw)
         members = memoryview(raw_members).cast("I")
+        keys: dict[int, object] = {}
         found: dict[object, list[_Part]] = {}
         for total, low, high, path, kind, first, n in _fields_of(raw):
+            key = keys.get(path)
+            if key is None:
+                key = keys[path] = _path_key(path)
             part = total, low, high, members[first : first + n]
-            found.setdefault((_path_key(path), kind), []).append(part)
-        return tuple(ranked([self._group(one) for one in found.values()]))
+            found.setdefault((key, kind), []).append(part)
+        groups = [self._group(one) for one in found.values()]
+        return tuple(sorted(groups, key=_LazyGroup.rank))
 
-    def _group(self, parts: list[_Part]) -> Group:
+    def _group(self, parts: list[_Part]) -> _LazyGroup:
         """Return the group of blocks whose paths have the same frames."""
         totals, lows, highs, members = zip(*parts, strict=True)
         positions = members[0]
@@ -156,6 +161,11 @@ class _Members(Sequence[Allocation]):
     def __getitem__(self, index: Any) -> Any:
         return self._list[self._positions[index]]
 
+    @property
+    def position(self) -> int:
+        """Where the first of them is."""
+        return self._positions[0]
+
     def names(self, field: str) -> set[str | None]:
         """The names of their threads or scopes."""
         return self._list.names_of(self._positions, field)
@@ -175,6 +185,10 @@ class _LazyGroup(Group):
         self._total_bytes = total
         self._min_size = smallest
         self._max_size = largest
+
+    def rank(self) -> tuple[int, int, int]:
+        """What ``group`` ranks by; a position stands for its sequence."""
+        return -self._total_bytes, -self.count, self._allocations.position
 
     @property
     def allocations(self) -> tuple[Allocation, ...]:  # type: ignore[override]

@@ -61,9 +61,12 @@ class Nodes:
         self, path: Iterable[AnyFrame], blocks: int, size: int
     ) -> None:
         """Count blocks whose path, from the root on, has these frames."""
-        node = ROOT
+        node, index, known = ROOT, self._index, self._known
         for frame in path:
-            node = self.child(node, frame)
+            numbered = known.get(id(frame))
+            number = numbered[0] if numbered else self._number(frame)[0]
+            below = index.get((node, number))
+            node = self.child(node, frame) if below is None else below
         self.add(node, blocks, size)
 
     def child(

@@ -31,6 +31,16 @@ def format_change(size: int) -> str:
     return ("+" if size >= 0 else "") + format_bytes(size)
 
 
+def format_amount_change(blocks: int, size: int) -> str:
+    """Return blocks and bytes with their signs.
+
+    >>> format_amount_change(-1, -64)
+    '-1 block, -64 B'
+    """
+    noun = "block" if abs(blocks) == 1 else "blocks"
+    return f"{blocks:+,} {noun}, {format_change(size)}"
+
+
 def format_age(seconds: float) -> str:
     """Return a span of time in seconds; a negative one reads as zero.
 

@@ -116,7 +116,6 @@ class Group(Record):
             "allocations": [block.sequence for block in self._allocations],
         }
 
-
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Group):
             return NotImplemented
@@ -154,7 +153,8 @@ def group(allocations: Iterable[Allocation]) -> list[Group]:
     for block in allocations:
         key = numbers.of(block), block.type, block.kind, block.release
         found.setdefault(key, []).append(block)
-    return ranked([Group(blocks) for blocks in found.values()])
+    groups = [Group(blocks) for blocks in found.values()]
+    return sorted(groups, key=_rank)
 
 
 class _PathNumbers:
@@ -174,11 +174,6 @@ class _PathNumbers:
             number = self._of_frames.setdefault(path, len(self._of_frames))
             self._of_raw[ids] = raw, number
         return self._of_raw[ids][1]
-
-
-def ranked(groups: Iterable[Group]) -> list[Group]:
-    """Return groups in the order that ``group`` promises."""
-    return sorted(groups, key=_rank)
 
 
 def _rank(one: Group) -> tuple[int, int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ffi_leak_tracker._allocation import Frame
 from ffi_leak_tracker._format import (
+    format_amount_change,
     format_bytes,
     format_change,
     plural,
@@ -57,7 +58,7 @@ def render_tree(
     amount = f"{plural(tree.blocks, 'block')}, {format_bytes(tree.bytes)}"
     if tree.is_difference:
         what = "CHANGED CALL PATHS"
-        amount = f"{tree.blocks:+,} blocks, {format_change(tree.bytes)}"
+        amount = format_amount_change(tree.blocks, tree.bytes)
     title = f"{paint('type', what)}  {amount}, {first} first"
     lines = list(_lines(tree, by, source))
     table = ["", *_table(lines, tree, by, paint)] if lines else []
@@ -133,7 +134,7 @@ def _table(
     lines: list[_Line], tree: CallTree, by: str, paint: _Paint
 ) -> list[str]:
     """Return the lines with their figures, in aligned columns."""
-    head = ("bytes", "blocks")
+    head: tuple[str, ...] = ("bytes", "blocks")
     rows = [_figure_cells(line.figures, tree, by) for line in lines]
     if not tree.is_difference:
         head = ("share", *head)

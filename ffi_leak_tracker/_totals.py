@@ -76,11 +76,13 @@ class Total(Record):
 
 
 def totals_of(groups: Iterable[Group], group_by: str) -> tuple[Total, ...]:
-    """Return the totals of groups, those of most bytes first.
+    """Return the totals of groups in their order, those of most bytes first.
 
     Raises: ValueError for another ``group_by`` than path, type or line.
     """
     check_choice("group_by", group_by, GROUPINGS)
+    if group_by == "path":  # what groups differ in
+        return tuple([_of_group(one) for one in groups])
     key_of = _KEYS[group_by]
     sums: dict[tuple[Any, ...], list[int]] = {}
     for one in groups:
@@ -98,8 +100,16 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {known}, not {value!r}")
 
 
-def _by_path(one: Group) -> tuple[Any, ...]:
-    return one.type, one.kind, one.release, one.frames, one.native_frames
+def _of_group(one: Group) -> Total:
+    return Total(
+        one.type,
+        one.kind,
+        one.release,
+        one.frames,
+        one.native_frames,
+        one.count,
+        one.total_bytes,
+    )
 
 
 def _by_type(one: Group) -> tuple[Any, ...]:
@@ -111,7 +121,7 @@ def _by_line(one: Group) -> tuple[Any, ...]:
     return None, None, None, tuple(site), ()
 
 
-_KEYS = {"path": _by_path, "type": _by_type, "line": _by_line}
+_KEYS = {"type": _by_type, "line": _by_line}
 
 
 def _rank(one: Total) -> tuple[int, int]:

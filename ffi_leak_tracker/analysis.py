@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ffi_leak_tracker._calltree import AnyFrame
+    from ffi_leak_tracker._decode import JsonText
+    from ffi_leak_tracker._diff import Change
 
 __all__ = ["CallTree", "Hotspot", "Node"]
 
@@ -169,11 +171,24 @@ class CallTree:
         nodes = Nodes()
         step = -1 if outermost_first else 1
         for one in totals:
-            path = (*one.native_frames, *one.frames)[::step]
-            nodes.add_path(path, one.blocks, one.bytes)
+            path: list[AnyFrame] = [*one.native_frames, *one.frames]
+            nodes.add_path(path[::step], one.blocks, one.bytes)
         self._outermost_first = outermost_first
         self._is_difference = False
         self._tree = Tree(nodes)
+
+    @classmethod
+    def of_changes(
+        cls, changes: Iterable[Change], *, outermost_first: bool = False
+    ) -> CallTree:
+        """Return the tree of changes by path, with signed figures."""
+        totals = [
+            Total(None, None, None, one.frames, one.native_frames, *moved)
+            for one in changes
+            if any(moved := (one.blocks, one.bytes))
+        ]
+        whole = cls(totals, outermost_first=outermost_first)
+        return whole - cls(outermost_first=outermost_first)
 
     def _with(self, nodes: Nodes, is_difference: bool) -> CallTree:
         """Return a tree of other nodes in the order of this one."""
@@ -342,7 +357,7 @@ class CallTree:
         return made._with(read_nodes(reader), is_difference)
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> CallTree:
+    def from_json(cls, text: JsonText) -> CallTree:
         """Return the tree of a JSON text.
 
         Raises: RecordFormatError as in ``from_dict``, or for no JSON.

@@ -12,13 +12,14 @@ from ffi_leak_tracker._decode import Reader
 from ffi_leak_tracker._format import format_bytes, plural
 from ffi_leak_tracker._group import Group, group
 from ffi_leak_tracker._record import Record, field
-from ffi_leak_tracker._totals import Total, totals_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any, overload
 
+    from ffi_leak_tracker._diff import SnapshotDiff
+    from ffi_leak_tracker._totals import Total
     from ffi_leak_tracker.analysis import CallTree
 else:
 
@@ -34,7 +35,6 @@ __all__ = [
     "NativeFrame",
     "Snapshot",
     "Stats",
-    "Total",
     "group",
 ]
 
@@ -242,6 +242,8 @@ class Snapshot(Sequence[Allocation]):
             in the process, whatever the number of blocks, there is
             ``LeakTracker.types()``.
         """
+        from ffi_leak_tracker._totals import totals_of
+
         return totals_of(self.groups(), group_by)
 
     def call_tree(self, *, outermost_first: bool = False) -> CallTree:
@@ -256,6 +258,28 @@ class Snapshot(Sequence[Allocation]):
         from ffi_leak_tracker.analysis import CallTree
 
         return CallTree(self.totals("path"), outermost_first=outermost_first)
+
+    def compare_to(
+        self, old: Snapshot, *, group_by: str = "path"
+    ) -> SnapshotDiff:
+        """Return what appeared, grew, shrank and vanished since another.
+
+        ``new - old`` is the same by path. Either may have been loaded.
+
+        Args:
+            group_by: "path", "type" or "line", as for ``totals``.
+
+        Raises: ValueError for anything else.
+        """
+        from ffi_leak_tracker._diff import SnapshotDiff
+
+        pair = self.totals(group_by), old.totals(group_by)
+        return SnapshotDiff.of(*pair, group_by)
+
+    def __sub__(self, old: Snapshot) -> SnapshotDiff:
+        if not isinstance(old, Snapshot):
+            return NotImplemented
+        return self.compare_to(old)
 
     def keep(self, predicate: Callable[[Allocation], object]) -> Snapshot:
         """Return a snapshot of the blocks for which predicate holds."""
