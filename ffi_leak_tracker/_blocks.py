@@ -107,6 +107,21 @@ class BlockList(Sequence[Allocation]):
         groups = [self._group(one) for one in found.values()]
         return tuple(sorted(groups, key=_LazyGroup.rank))
 
+    def where(self, predicate: Callable[[Allocation], object]) -> BlockList:
+        """Return the blocks of the groups for whose first one it holds."""
+        raw, raw_members = core.group_blocks(self._raw)
+        members = memoryview(raw_members).cast("I")
+        kept = [
+            members[first : first + n]
+            for *_, first, n in _fields_of(raw)
+            if predicate(self[members[first]])
+        ]
+        positions = sorted([i for some in kept for i in some])
+        if len(positions) == len(self):
+            return self
+        rows = [self._raw[i * _SIZE : (i + 1) * _SIZE] for i in positions]
+        return BlockList(b"".join(rows), self.taken_at)
+
     def _group(self, parts: list[_Part]) -> _LazyGroup:
         """Return the group of blocks whose paths have the same frames."""
         totals, lows, highs, members = zip(*parts, strict=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._follow import Children
     from ffi_leak_tracker.emitters import LeaksEmitter
     from ffi_leak_tracker.filters import LeakFilter
-    from ffi_leak_tracker.records import Allocation, Snapshot
+    from ffi_leak_tracker.records import Snapshot
     from ffi_leak_tracker.scopes import Scope
 
 CLEAN = 0
@@ -121,12 +121,9 @@ class Output:
 
 def _owned() -> LeakFilter:
     """Return a filter for memory that live Python objects will release."""
-    from ffi_leak_tracker import LeakFilter
+    from ffi_leak_tracker._group_filter import OwnedFilter
 
-    def is_owned(block: Allocation) -> bool:
-        return block.release == "gc"
-
-    return LeakFilter.ignore_if(is_owned, "owned by live Python objects")
+    return OwnedFilter()
 
 
 def _writable(path: str | None) -> str | None:
