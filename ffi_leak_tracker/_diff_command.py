@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -81,4 +82,7 @@ def _print(diff: SnapshotDiff, options: argparse.Namespace) -> None:
     parts = [diff.to_text(color=color, **top)]
     if options.tree and len(diff):
         parts.append(diff.call_tree().to_text(color=color, **top))
-    write_text(sys.stdout, "\n".join(parts))
+    try:
+        write_text(sys.stdout, "\n".join(parts))
+    except BrokenPipeError:  # as of a pager; nor is there room for a flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -105,6 +105,8 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
         what.add_argument("-c", action="store_true", help="run program text")
         self._add_recording(parser)
         self._add_reporting(parser)
+        add_top(parser)
+        add_tree(parser)
         add(
             "program",
             nargs=argparse.REMAINDER,
@@ -144,8 +146,6 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             metavar="FILE",
             help="write the report to a file, not to the standard error",
         )
-        add_top(parser)
-        add_tree(parser)
         add(
             "--native-depth",
             metavar="N",

@@ -137,13 +137,13 @@ def test_top_paths_show_interior_nodes() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("by", "names"), [("bytes", "bca"), ("blocks", "acb")]
-)
+@pytest.mark.parametrize(("by", "names"), [("bytes", "bca"), ("blocks", "acb")])
 def test_top_paths_are_ranked(by: str, names: str) -> None:
     """By bytes or by blocks, ties by the other; a limit cuts."""
     made = tree(
-        *[path("a", 1) for _ in range(3)], path("b", 9), path("c", 4),
+        *[path("a", 1) for _ in range(3)],
+        path("b", 9),
+        path("c", 4),
         path("c", 4),
     )
     paths = [one.frames for one in made.top_paths(by=by)]
@@ -414,7 +414,9 @@ def test_tree_reads_well_from_outside() -> None:
     made = tree(
         path("am", 10), path("m", 30), path("", 60), outermost_first=True
     )
-    assert made.to_text() == """\
+    assert (
+        made.to_text()
+        == """\
 CALL TREE  3 blocks, 100 B, outermost callers first
 
 share  bytes  blocks
@@ -423,6 +425,7 @@ share  bytes  blocks
 30.0%   30 B       1     + (allocated here)
 10.0%   10 B       1     + a.py:1  in a
 """
+    )
 
 
 def test_pruned_tree_says_so() -> None:
@@ -433,7 +436,9 @@ def test_pruned_tree_says_so() -> None:
         path("xn", 5),
         path("xo", 4),
     )
-    assert made.to_text(limit=1, by="blocks") == """\
+    assert (
+        made.to_text(limit=1, by="blocks")
+        == """\
 CALL TREE  6 blocks, 21 B, allocation sites first
 
 share  bytes  blocks
@@ -442,12 +447,15 @@ share  bytes  blocks
 33.3%    9 B       2     + ... 2 more callers
 50.0%    3 B       3   + ... 3 more sites
 """
+    )
 
 
 def test_difference_reads_well() -> None:
     """Figures have signs, and no share."""
     old, new = tree(path("a", 5)), tree(path("b", 2048), path("c", 1))
-    assert (new - old).to_text() == """\
+    assert (
+        (new - old).to_text()
+        == """\
 CHANGED CALL PATHS  +1 block, +2.0 KiB, allocation sites first
 
    bytes  blocks
@@ -455,6 +463,7 @@ CHANGED CALL PATHS  +1 block, +2.0 KiB, allocation sites first
     +1 B      +1   + c.py:1  in c
     -5 B      -1   + a.py:1  in a
 """
+    )
 
 
 def test_tree_of_nothing_reads_as_one_line() -> None:

@@ -301,7 +301,9 @@ def test_faults_in_json_are_named(
 # --- text ---------------------------------------------------------------
 def test_difference_reads_well() -> None:
     """The verdict, then an entry for each change, as in reports."""
-    assert (NEW - OLD).to_text(limit=3) == """\
+    assert (
+        (NEW - OLD).to_text(limit=3)
+        == """\
 GREW  +0 blocks, +4 B: 1 place appeared, 1 grew, 1 shrank, 1 vanished
 
 +20 B   grew       1 -> 2 blocks, 10 B -> 30 B   more    calloc, freed by free
@@ -318,11 +320,14 @@ GREW  +0 blocks, +4 B: 1 place appeared, 1 grew, 1 shrank, 1 vanished
 
 ... and 1 more place (-1 block, -10 B)
 """
+    )
 
 
 def test_types_read_as_a_table() -> None:
     """They have no call path, so a line is enough."""
-    assert OLD.compare_to(NEW, group_by="type").to_text() == """\
+    assert (
+        OLD.compare_to(NEW, group_by="type").to_text()
+        == """\
 SHRANK  +0 blocks, -4 B: 1 type appeared, 1 grew, 1 shrank, 1 vanished
 
 +10 B   grew       1 -> 2 blocks, 10 B -> 20 B   less
@@ -330,17 +335,21 @@ SHRANK  +0 blocks, -4 B: 1 type appeared, 1 grew, 1 shrank, 1 vanished
 -1 B    vanished   1 -> 0 blocks, 1 B -> 0 B     fresh
 -20 B   shrank     2 -> 1 block, 30 B -> 10 B    more
 """
+    )
 
 
 def test_lines_read_with_their_place() -> None:
     """A line is its own call path."""
     diff = NEW.compare_to(OLD, group_by="line")
-    assert diff.to_text() == """\
+    assert (
+        diff.to_text()
+        == """\
 GREW  +0 blocks, +4 B: 1 line grew
 
 +4 B   grew   5 -> 5 blocks, 42 B -> 46 B
     x.py:1  in f
 """
+    )
 
 
 def test_no_difference_reads_as_one_line() -> None:
