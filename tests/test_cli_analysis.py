@@ -158,7 +158,7 @@ def test_diff_by_type_and_line() -> None:
         "-500 B  shrank  6 -> 1 block, 504 B -> 4 B  int32_t\n"
     )
     text = cli("diff", old, new, "--by=line").stdout
-    assert "\n    prog.py:4  in make   return diag" in text
+    assert "\n    prog.py:4  in make   return calloc" in text
 
 
 def test_diff_with_tree() -> None:
