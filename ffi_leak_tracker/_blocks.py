@@ -75,6 +75,11 @@ class BlockList(Sequence[Allocation]):
         """Bytes of all blocks."""
         return sum(self._sizes())
 
+    def largest_at(self) -> int:
+        """Where the largest block is, the first of equals; of one at least."""
+        sizes = self._sizes().tolist()
+        return sizes.index(max(sizes))
+
     def has_release(self, release: str) -> bool:
         """Is there a block that must be released this way?"""
         return not _types_with(2, release).isdisjoint(self._types())

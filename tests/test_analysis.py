@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from helpers import block, frame, native_frame, snapshot
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import ALLOCATIONS, FRAMES
 
@@ -322,6 +322,7 @@ BLOCKS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(BLOCKS, st.booleans(), st.integers(0, 3), st.integers(0, 3))
 def test_tree_sums_equal_table_sums(
     made: list[Allocation], outermost_first: bool, limit: int, depth: int
@@ -344,6 +345,7 @@ def test_tree_sums_equal_table_sums(
     assert shot.count - without == sum(one.self_blocks for one in own)
 
 
+@settings(deadline=None)
 @given(BLOCKS)
 def test_hotspots_equal_table_sums(made: list[Allocation]) -> None:
     """A frame has the blocks on whose path it is."""
@@ -353,6 +355,7 @@ def test_hotspots_equal_table_sums(made: list[Allocation]) -> None:
         assert sum(b.size for b in on_it) == one.bytes
 
 
+@settings(deadline=None)
 @given(BLOCKS, BLOCKS, st.booleans())
 def test_difference_sums_equal_table_sums(
     new: list[Allocation], old: list[Allocation], outermost_first: bool
@@ -487,6 +490,7 @@ def test_source_is_shown_and_colors_asked_for() -> None:
     assert "\x1b[" not in made.to_text()
 
 
+@settings(deadline=None)
 @given(BLOCKS)
 def test_text_is_printable(made: list[Allocation]) -> None:
     """Whatever names there are, lines stay lines."""

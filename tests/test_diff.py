@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from children import output
 from helpers import block, frame, native_frame, snapshot
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import ALLOCATIONS
 
@@ -92,6 +92,7 @@ def test_total_as_dict_is_plain() -> None:
     assert [native_frame().to_dict()] == data["native_frames"]
 
 
+@settings(deadline=None)
 @given(st.lists(ALLOCATIONS, max_size=8))
 def test_totals_equal_table_sums(made: list[Allocation]) -> None:
     """By whatever, each block is counted once."""
@@ -229,6 +230,7 @@ def test_paths_are_the_same_in_other_processes() -> None:
     )
 
 
+@settings(deadline=None)
 @given(
     st.lists(ALLOCATIONS, max_size=6),
     st.lists(ALLOCATIONS, max_size=6),

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffi_leak_tracker import (
@@ -100,8 +100,10 @@ def check_same(shot: Snapshot) -> None:
     assert list(fast) == slow
     assert list(map(hash, slow)) == list(map(hash, fast))
     assert sum(one.size for one in records) == shot.total_bytes
+    assert Snapshot(records).largest == shot.largest
 
 
+@settings(deadline=None)
 @given(EVENTS)
 def test_groups_are_those_of_records(events: list[tuple[Any, ...]]) -> None:
     """Whatever is live: paths, types, kinds, releases, sizes, order."""
@@ -114,7 +116,8 @@ def test_equal_paths_of_other_code_are_one_group() -> None:
     record([(s, "int", "handle", "free", s + 1) for s in (0, 2, 0)])
     shot = LeakTracker.snapshot()
     raw = core.take_blocks(core.PROCESS)[0]
-    assert 2 == len({fields[3] for fields in core.BLOCK.iter_unpack(raw)})
+    numbers = {fields[3] for fields in core.BLOCK.iter_unpack(raw)}
+    assert len(numbers) == (2 if core.walks_frames else 1)
     (one,) = shot.groups()
     assert ([1, 3, 1], 5) == (
         [block.size for block in one.allocations],
@@ -133,6 +136,7 @@ FILTERS = (
 )
 
 
+@settings(deadline=None)
 @given(EVENTS, st.sampled_from(FILTERS))
 def test_filters_of_groups_hide_the_same(
     events: list[tuple[Any, ...]], rule: LeakFilter

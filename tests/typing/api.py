@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 from ffi_leak_tracker import (
     Allocation,
     Allocator,
+    CallTree,
+    Change,
     Checkpoint,
     ConsoleEmitter,
     CorruptionError,
     DoubleFreeError,
     Frame,
     Group,
+    Hotspot,
     InvalidFreeError,
     JsonEmitter,
     LeakFilter,
@@ -26,9 +29,12 @@ from ffi_leak_tracker import (
     LoggingEmitter,
     MismatchedFreeError,
     MisuseError,
+    Node,
     Scope,
     Snapshot,
+    SnapshotDiff,
     Stats,
+    Total,
     adaptive_calloc,
     adaptive_malloc,
     calloc,
@@ -125,6 +131,25 @@ def records() -> None:
         assert_type(Allocation.from_json(block.to_json()), Allocation)
         block.size = 3  # type: ignore[misc]
     assert_type(LeakTracker.types(), Mapping[str, Stats])
+    assert_type(snapshot.totals("line"), tuple[Total, ...])
+
+
+def analysis(old: Snapshot, new: Snapshot) -> None:
+    diff = new - old
+    assert_type(diff, SnapshotDiff)
+    assert_type(new.compare_to(old, group_by="type"), SnapshotDiff)
+    assert_type(diff[0], Change)
+    assert_type(diff.appeared[0].blocks, int)
+    tree = new.call_tree(outermost_first=True)
+    assert_type(tree, CallTree)
+    assert_type(tree - old.call_tree(), CallTree)
+    assert_type(tree.root.children, tuple[Node, ...])
+    assert_type(tree.hotspots(5, "blocks"), tuple[Hotspot, ...])
+    assert_type(tree.top_paths(None), tuple[Total, ...])
+    assert_type(CallTree.from_json(tree.to_json()).to_text(), str)
+
+
+def found() -> None:
     assert_type(LeakTracker.find(0x1000), Allocation | None)
     assert_type(LeakTracker.stats.live_bytes, int)
 
