@@ -136,9 +136,9 @@ class Snapshot(Sequence[Allocation]):
     @property
     def largest(self) -> Allocation | None:
         """The block of most bytes, the oldest of equals; None when empty."""
-        position = getattr(self._allocations, "largest_at", None)
-        if position is not None and len(self):
-            return self._allocations[position()]
+        largest_at = getattr(self._allocations, "largest_at", None)
+        if largest_at is not None and len(self):
+            return self[largest_at()]
         return max(self, key=lambda block: block.size, default=None)
 
     def groups(self) -> tuple[Group, ...]:
