@@ -138,7 +138,8 @@ class Snapshot(Sequence[Allocation]):
         """The block of most bytes, the oldest of equals; None when empty."""
         largest_at = getattr(self._allocations, "largest_at", None)
         if largest_at is not None and len(self):
-            return self[largest_at()]
+            position: int = largest_at()
+            return self[position]
         return max(self, key=lambda block: block.size, default=None)
 
     def groups(self) -> tuple[Group, ...]:
