@@ -126,6 +126,7 @@ def _frame_text(frame: AnyFrame, source: bool) -> tuple[str, str]:
         place, function, text = _cells(frame, source)
     else:
         place, function, text = _native_cells(frame)
+        text = text or f"+0x{frame.offset:x}"  # two calls in one function
     return f"{place}  {function}", text
 
 

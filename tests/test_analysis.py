@@ -469,6 +469,14 @@ CHANGED CALL PATHS  +1 block, +2.0 KiB, allocation sites first
     )
 
 
+def test_native_calls_of_a_function_are_told_apart() -> None:
+    """By their offset, where no line is known."""
+    places = [native_frame(filename=None, offset=i) for i in (0x1A0, 0x1B0)]
+    text = tree(*[path("a", native_frames=(one,)) for one in places]).to_text()
+    assert "+ libz.so.1  in deflateInit2_   +0x1a0\n" in text
+    assert "+ libz.so.1  in deflateInit2_   +0x1b0\n" in text
+
+
 def test_tree_of_nothing_reads_as_one_line() -> None:
     """There is no table without nodes."""
     first = "CALL TREE  0 blocks, 0 B, allocation sites first\n"
