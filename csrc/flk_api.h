@@ -229,6 +229,26 @@ typedef struct flk_snapshot {
 int flk_snapshot_take(uint32_t scope, uint64_t since, int inherited,
                       flk_snapshot *out);
 void flk_snapshot_free(flk_snapshot *snapshot);
+
+// The blocks of one path and one type, hence of one kind and release.
+typedef struct flk_group {
+    uint64_t size_bytes;  // of all its blocks
+    uint64_t size_min, size_max;
+    uint32_t path, type;
+    uint32_t first, count;  // members[first], ...
+} flk_group;
+typedef struct flk_grouping {
+    size_t count;
+    flk_group *groups;  // by their first block
+    size_t group_capacity;
+    uint32_t *members;  // positions of blocks, rising within a group
+    size_t member_count;
+} flk_grouping;
+// 0 done, -1 no memory (then there is nothing to free). O(n); 8 bytes a block
+// and 96 a group, half of that once done.
+int flk_group_blocks(const flk_block *blocks, size_t count,
+                     flk_grouping *out);
+void flk_grouping_free(flk_grouping *grouping);
 uint64_t flk_mark(void);
 uint64_t flk_wall_ns(uint64_t sequence);
 uint64_t flk_age_ns(uint64_t sequence);

@@ -11,7 +11,10 @@ from os import environ
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ffi_leak_tracker._attach import Attachment as Attachment
+    from ffi_leak_tracker._diff import Change as Change
+    from ffi_leak_tracker._diff import SnapshotDiff as SnapshotDiff
     from ffi_leak_tracker._threads import ThreadStats as ThreadStats
+    from ffi_leak_tracker._totals import Total as Total
     from ffi_leak_tracker.allocators import Allocator as Allocator
     from ffi_leak_tracker.allocators import adaptive_calloc as adaptive_calloc
     from ffi_leak_tracker.allocators import adaptive_malloc as adaptive_malloc
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
         diagnostic_malloc as diagnostic_malloc,
     )
     from ffi_leak_tracker.allocators import malloc as malloc
+    from ffi_leak_tracker.analysis import CallTree as CallTree
+    from ffi_leak_tracker.analysis import Hotspot as Hotspot
+    from ffi_leak_tracker.analysis import Node as Node
     from ffi_leak_tracker.detector import LeakDetector as LeakDetector
     from ffi_leak_tracker.emitters import LeaksEmitter as LeaksEmitter
     from ffi_leak_tracker.emitters.console import (
@@ -82,7 +88,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "_attach": "Attachment",
+    "_diff": "Change SnapshotDiff",
     "_threads": "ThreadStats",
+    "_totals": "Total",
+    "analysis": "CallTree Hotspot Node",
     "allocators": (
         "Allocator adaptive_calloc adaptive_malloc calloc diagnostic_calloc "
         "diagnostic_malloc malloc"

@@ -46,7 +46,10 @@ class Frame(Record):
             return None
         from linecache import getline
 
-        return getline(self.filename, self.lineno).strip() or None
+        try:
+            return getline(self.filename, self.lineno).strip() or None
+        except ValueError:  # no system has a file of that name
+            return None
 
     @property
     def location(self) -> str:

@@ -10,7 +10,6 @@ import atexit
 import os
 import sys
 from _thread import _local as thread_local  # threading takes 7 ms to load
-from collections.abc import Sequence
 from struct import Struct
 
 import _cffi_backend
@@ -32,7 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
-    from typing import Any, overload
+    from typing import Any
 
     from ffi_leak_tracker._core import CData
     from ffi_leak_tracker.records import NativeFrame
@@ -160,10 +159,12 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass").replace(b"\0", b"?")
 
 
+type_count = lib.flk_type_count
 _types: dict[int, tuple[str, str, str]] = {}
 
 
-def _type_of(number: int) -> tuple[str, str, str]:
+def type_of(number: int) -> tuple[str, str, str]:
+    """The C type, kind and release of a number."""
     known = _types.get(number)
     if known is None:
         known = _types[number] = (
@@ -181,7 +182,7 @@ def type_figures() -> dict[str, TypeStats]:
     for number in range(1, lib.flk_type_count() + 1):
         lib.flk_type_figures(number, out)
         if out.allocations:
-            found.setdefault(_type_of(number)[0], []).append(_stats(out))
+            found.setdefault(type_of(number)[0], []).append(_stats(out))
     return {name: _sum_up(name, parts) for name, parts in found.items()}
 
 
@@ -246,6 +247,8 @@ class _PathFrames:
 
 
 _sites: dict[int, Frame] = {}
+_frames: dict[Frame, Frame] = {}  # so that equal frames are one object
+_UNKNOWN = Frame("?", "?", None)
 _paths: dict[int, _PathFrames] = {}
 
 
@@ -287,17 +290,19 @@ def _frame(site: int) -> Frame:
     if known is None:
         place = ffi.new("flk_place *")
         if not lib.flk_site_place(site, place):
-            return Frame("?", "?", None)
-        known = _sites[site] = Frame(
+            return _UNKNOWN
+        made = Frame(
             _text(place.function),
             _text(place.filename),
             place.line if place.line > 0 else None,
             place.column if place.column >= 0 else None,
         )
+        known = _sites[site] = _frames.setdefault(made, made)
     return known
 
 
-def _frames_of(path: int) -> _PathFrames:
+def frames_of(path: int) -> _PathFrames:
+    """The Python frames of a path, when called; equal frames are one."""
     known = _paths.get(path)
     if known is None:
         known = _paths[path] = _PathFrames(path, path_frames)
@@ -373,7 +378,8 @@ def native_frames(path: int) -> tuple[NativeFrame, ...]:
 _native_paths: dict[int, _PathFrames] = {}
 
 
-def _native_of(path: int) -> tuple[()] | _PathFrames:
+def native_of(path: int) -> tuple[()] | _PathFrames:
+    """The native frames of a path, when called; none where there are none."""
     if not _has_native:
         return ()
     known = _native_paths.get(path)
@@ -425,8 +431,8 @@ def note_thread() -> None:
 
 
 # --- blocks -------------------------------------------------------------
-_BLOCK = Struct("=QQQIIIHBB")
-assert _BLOCK.size == ffi.sizeof("flk_block")
+BLOCK = Struct("=QQQIIIHBB")
+assert BLOCK.size == ffi.sizeof("flk_block")
 _TICK_NS: int = lib.FLK_TICK_NS
 _SEQUENCES: int = lib.FLK_SEQUENCE_SHIFT
 _START_NS = lib.flk_wall_ns(1 << _SEQUENCES)
@@ -437,58 +443,10 @@ def _epoch(sequence: int) -> float:
     return float((_START_NS + ticks * _TICK_NS) / 1e9)
 
 
-class BlockList(Sequence[Allocation]):
-    """Copied live blocks; an Allocation is made when one is asked for."""
-
-    __slots__ = ("_made", "_raw", "taken_at")
-
-    def __init__(self, raw: bytes, taken_at: float) -> None:
-        self._raw = raw
-        self._made: dict[int, Allocation] = {}
-        self.taken_at = taken_at
-
-    def __len__(self) -> int:
-        return len(self._raw) // _BLOCK.size
-
-    if TYPE_CHECKING:
-
-        @overload
-        def __getitem__(self, index: int) -> Allocation: ...
-        @overload
-        def __getitem__(self, index: slice) -> tuple[Allocation, ...]: ...
-
-    def __getitem__(
-        self, index: int | slice
-    ) -> Allocation | tuple[Allocation, ...]:
-        if isinstance(index, slice):
-            return tuple(self[i] for i in range(*index.indices(len(self))))
-        position = range(len(self))[index]
-        made = self._made.get(position)
-        if made is None:
-            fields = _BLOCK.unpack_from(self._raw, position * _BLOCK.size)
-            made = _allocation(fields, self.taken_at)
-            self._made[position] = made
-        return made
-
-    def has_release(self, release: str) -> bool:
-        """Is there a block that must be released this way?"""
-        wanted = _types_with(2, release)
-        return any(f[6] in wanted for f in _BLOCK.iter_unpack(self._raw))
-
-    def sizes_of(self, kind: str) -> list[int]:
-        """The sizes of the blocks of this kind."""
-        wanted = _types_with(1, kind)
-        return [f[1] for f in _BLOCK.iter_unpack(self._raw) if f[6] in wanted]
-
-
-def _types_with(field: int, text: str) -> set[int]:
-    numbers = range(1, lib.flk_type_count() + 1)
-    return {number for number in numbers if _type_of(number)[field] == text}
-
-
-def _allocation(fields: tuple[int, ...], taken_at: float) -> Allocation:
+def allocation_of(fields: tuple[int, ...], taken_at: float) -> Allocation:
+    """The record of a block, from its fields as ``BLOCK`` unpacks them."""
     address, size, sequence, path, scope, thread, kind_of, _, _ = fields
-    name, kind, release = _type_of(kind_of)
+    name, kind, release = type_of(kind_of)
     when = _epoch(sequence)
     return Allocation(
         address,
@@ -496,8 +454,8 @@ def _allocation(fields: tuple[int, ...], taken_at: float) -> Allocation:
         name,
         kind,
         release,
-        _frames_of(path),
-        _native_of(path),
+        frames_of(path),
+        native_of(path),
         when,
         max(0.0, taken_at - when),
         sequence,
@@ -506,28 +464,57 @@ def _allocation(fields: tuple[int, ...], taken_at: float) -> Allocation:
     )
 
 
-def blocks(scope: int, since: int = 0, inherited: bool = False) -> BlockList:
-    """The live blocks in the view of a scope, oldest first.
+def take_blocks(
+    scope: int, since: int = 0, inherited: bool = False
+) -> tuple[bytes, float]:
+    """A copy of the live blocks in the view of a scope, and when.
 
     Raises: MemoryError without room for the copy; nothing is lost then.
     """
     taken = ffi.new("flk_snapshot *")
     if lib.flk_snapshot_take(scope, since, inherited, taken):
-        raise MemoryError(
-            "no memory for a snapshot of the live blocks; the records are "
-            "intact: free some memory and take it again"
-        )
+        raise _no_room_for("a snapshot of")
     try:
-        size = taken.count * _BLOCK.size
-        raw = bytes(ffi.buffer(taken.blocks, size)) if size else b""
-        return BlockList(raw, taken.taken_wall_ns / 1e9)
+        raw = _copy(taken.blocks, taken.count * BLOCK.size)
+        return raw, taken.taken_wall_ns / 1e9
     finally:
         lib.flk_snapshot_free(taken)
 
 
+GROUP = Struct("=QQQIIII")
+assert GROUP.size == ffi.sizeof("flk_group")
+
+
+def group_blocks(raw: bytes) -> tuple[bytes, bytes]:
+    """Groups of copied blocks by path and type, and positions of members.
+
+    Raises: MemoryError without room for them.
+    """
+    made = ffi.new("flk_grouping *")
+    blocks = ffi.cast("flk_block *", ffi.from_buffer(raw))
+    if lib.flk_group_blocks(blocks, len(raw) // BLOCK.size, made):
+        raise _no_room_for("groups of")
+    try:
+        groups = _copy(made.groups, made.count * GROUP.size)
+        return groups, _copy(made.members, made.member_count * 4)
+    finally:
+        lib.flk_grouping_free(made)
+
+
+def _copy(start: CData, size: int) -> bytes:
+    return bytes(ffi.buffer(start, size)) if size else b""
+
+
+def _no_room_for(what: str) -> MemoryError:
+    return MemoryError(
+        f"no memory for {what} the live blocks; the records are intact: free "
+        "some memory and try again"
+    )
+
+
 def _one(block: CData) -> Allocation:
     raw = bytes(ffi.buffer(ffi.addressof(block)))
-    return _allocation(_BLOCK.unpack(raw), _epoch(mark()))
+    return allocation_of(BLOCK.unpack(raw), _epoch(mark()))
 
 
 def find(address: int, layer: int) -> Allocation | None:

@@ -9,9 +9,10 @@ from ffi_leak_tracker.exceptions import RecordFormatError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeVar
+    from typing import Any, TypeAlias, TypeVar
 
     T = TypeVar("T")
+    JsonText: TypeAlias = "str | bytes"
 
 _NAMES = {dict: "an object", list: "an array", type(None): "null"}
 

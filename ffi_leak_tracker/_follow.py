@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from ffi_leak_tracker._dump import numbered
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
+    from ffi_leak_tracker.emitters import LeaksEmitter
     from ffi_leak_tracker.filters import LeakFilter
     from ffi_leak_tracker.scopes import Scope
 
@@ -29,10 +31,12 @@ class Children:
         filter: LeakFilter | None,
         json: str | None,
         text: str | None,
+        console: Callable[[str], LeaksEmitter],
     ) -> None:
         self._scope = scope
         self._filter = filter
         self._paths = json, text
+        self._console = console
         self._reported = True  # not a child
         self._exit = os._exit
         os._exit = self._report_and_exit
@@ -49,7 +53,7 @@ class Children:
 
     def report(self) -> None:
         """Write the files of this child, once; what goes wrong is said."""
-        from ffi_leak_tracker import ConsoleEmitter, JsonEmitter
+        from ffi_leak_tracker import JsonEmitter
         from ffi_leak_tracker.exceptions import ReportWriteError
 
         if self._reported:
@@ -57,7 +61,7 @@ class Children:
         self._reported = True
         found = self._scope.snapshot(filter=self._filter)
         for path, emitter in zip(
-            self._paths, (JsonEmitter, ConsoleEmitter), strict=True
+            self._paths, (JsonEmitter, self._console), strict=True
         ):
             try:
                 if path:

@@ -22,6 +22,25 @@ def format_bytes(size: int) -> str:
     return f"{value:.1f} {_UNITS[unit]}"
 
 
+def format_change(size: int) -> str:
+    """Return a number of bytes with its sign.
+
+    >>> format_change(2048), format_change(-5), format_change(0)
+    ('+2.0 KiB', '-5 B', '+0 B')
+    """
+    return ("+" if size >= 0 else "") + format_bytes(size)
+
+
+def format_amount_change(blocks: int, size: int) -> str:
+    """Return blocks and bytes with their signs.
+
+    >>> format_amount_change(-1, -64)
+    '-1 block, -64 B'
+    """
+    noun = "block" if abs(blocks) == 1 else "blocks"
+    return f"{blocks:+,} {noun}, {format_change(size)}"
+
+
 def format_age(seconds: float) -> str:
     """Return a span of time in seconds; a negative one reads as zero.
 

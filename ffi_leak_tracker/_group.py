@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ffi_leak_tracker._format import format_bytes, plural
 from ffi_leak_tracker._record import Record, field
 
 TYPE_CHECKING = False
@@ -88,13 +89,15 @@ class Group(Record):
     @property
     def threads(self) -> tuple[str, ...]:
         """Names of the allocating threads, sorted."""
-        return tuple(sorted({block.thread for block in self._allocations}))
+        return _sorted(self._names("thread"))
 
     @property
     def scopes(self) -> tuple[str, ...]:
         """Names of the scopes, sorted; empty when none had one."""
-        names = {block.scope for block in self._allocations}
-        return tuple(sorted(name for name in names if name is not None))
+        return _sorted(self._names("scope"))
+
+    def _names(self, field: str) -> set[str | None]:
+        return {getattr(block, field) for block in self._allocations}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the group as a report has it, blocks by sequence number."""
@@ -113,6 +116,26 @@ class Group(Record):
             "allocations": [block.sequence for block in self._allocations],
         }
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Group):
+            return NotImplemented
+        return self.allocations == other.allocations
+
+    def __hash__(self) -> int:
+        return hash((self.count, self.total_bytes, self.first))
+
+    def __repr__(self) -> str:
+        blocks = plural(self.count, "block")
+        size = format_bytes(self.total_bytes)
+        return f"<Group of {blocks}, {size}, {self.type}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Group, (self.allocations,)
+
+
+def _sorted(names: set[str | None]) -> tuple[str, ...]:
+    return tuple(sorted(name for name in names if name is not None))
+
 
 def _sequence(allocation: Allocation) -> int:
     return allocation.sequence
@@ -125,26 +148,32 @@ def group(allocations: Iterable[Allocation]) -> list[Group]:
 
     Cost: O(n); a call path is resolved once where blocks share its callable.
     """
-    by_path: dict[object, list[Allocation]] = {}
-    for blocks in _same_raw_path(allocations):
-        one = blocks[0]
-        path = (one.frames, one.native_frames)
-        key = (path, one.type, one.kind, one.release)
-        by_path.setdefault(key, []).extend(blocks)
-    groups = [Group(blocks) for blocks in by_path.values()]
+    numbers = _PathNumbers()
+    found: dict[object, list[Allocation]] = {}
+    for block in allocations:
+        key = numbers.of(block), block.type, block.kind, block.release
+        found.setdefault(key, []).append(block)
+    groups = [Group(blocks) for blocks in found.values()]
     return sorted(groups, key=_rank)
 
 
-def _same_raw_path(
-    allocations: Iterable[Allocation],
-) -> Iterable[list[Allocation]]:
-    """Return lists of allocations whose unresolved paths are one object."""
-    buckets: dict[object, list[Allocation]] = {}
-    for block in allocations:
-        path = (id(block._frames), id(block._native_frames))
-        key = (path, block.type, block.kind, block.release)
-        buckets.setdefault(key, []).append(block)
-    return buckets.values()
+class _PathNumbers:
+    """A number for each call path: equal frames, equal number."""
+
+    def __init__(self) -> None:
+        self._of_frames: dict[object, int] = {}
+        # By identity of what was not resolved yet, which is kept alive.
+        self._of_raw: dict[tuple[int, int], tuple[object, int]] = {}
+
+    def of(self, block: Allocation) -> int:
+        """Return the number of the path of a block."""
+        raw = block._frames, block._native_frames
+        ids = id(raw[0]), id(raw[1])
+        if ids not in self._of_raw:
+            path = block.frames, block.native_frames
+            number = self._of_frames.setdefault(path, len(self._of_frames))
+            self._of_raw[ids] = raw, number
+        return self._of_raw[ids][1]
 
 
 def _rank(one: Group) -> tuple[int, int, int]:

@@ -14,14 +14,42 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._follow import Children
     from ffi_leak_tracker.emitters import LeaksEmitter
+    from ffi_leak_tracker.emitters.console import ConsoleEmitter
     from ffi_leak_tracker.filters import LeakFilter
-    from ffi_leak_tracker.records import Allocation, Snapshot
+    from ffi_leak_tracker.records import Snapshot
     from ffi_leak_tracker.scopes import Scope
 
 CLEAN = 0
 LEAKED = 1
 UNUSABLE = 2  # bad arguments, nothing to run, a report that is not written
 MISUSES_SHOWN = 10
+
+
+def add_top(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--top``."""
+    parser.add_argument(
+        "--top",
+        metavar="N",
+        type=_count,
+        help="show so many places, the largest (20), and so many branches at "
+        "each place of a tree (5)",
+    )
+
+
+def add_tree(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--tree``."""
+    parser.add_argument(
+        "--tree", action="store_true", help="show the tree of call paths, too"
+    )
+
+
+def _count(text: str) -> int:
+    """Return a number from 1 on; an error of argparse if it is none."""
+    import argparse
+
+    if text.isascii() and text.isdigit() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected 1 or more, not {text!r}")
 
 
 class CommandError(Exception):
@@ -37,6 +65,7 @@ class Output:
         self.fails = options.fail_on_leaks
         self.owned = options.owned
         self.types = options.types
+        self.top, self.tree = options.top, options.tree
         self.stream: TextIO | None = sys.stderr
 
     def follow(self, scope: Scope) -> Children:
@@ -48,7 +77,15 @@ class Output:
                 "--follow-fork needs --json FILE or --report FILE"
             )
         hidden = None if self.owned else _owned()
-        return Children(scope, hidden, self.json, self.text)
+        return Children(scope, hidden, self.json, self.text, self.console)
+
+    def console(self, target: str | TextIO | None) -> ConsoleEmitter:
+        """Return what writes reports as text in the way that was asked for."""
+        from ffi_leak_tracker import ConsoleEmitter
+
+        if self.top is None:
+            return ConsoleEmitter(target, tree=self.tree)
+        return ConsoleEmitter(target, limit=self.top, tree=self.tree)
 
     def dump_on(self, number: int, scope: Scope) -> None:
         """Report the living program at each signal, in numbered files."""
@@ -57,11 +94,12 @@ class Output:
 
         def dump(count: int) -> None:
             found = scope.snapshot(filter=None if self.owned else _owned())
-            for path in (self.json, self.text):
-                if path:
-                    as_emitter(_dump.numbered(path, count)).emit(found)
+            if self.json:
+                as_emitter(_dump.numbered(self.json, count)).emit(found)
+            if self.text:
+                self.console(_dump.numbered(self.text, count)).emit(found)
             if not self.json and not self.text:
-                as_emitter(sys.stderr).emit(found)
+                self.console(sys.stderr).emit(found)
 
         try:
             _dump.begin(number, dump)
@@ -97,11 +135,11 @@ class Output:
                 self.stream = os.fdopen(2, "w", closefd=False)
 
     def _write(self, found: Snapshot) -> bool:
-        from ffi_leak_tracker import ConsoleEmitter, JsonEmitter
+        from ffi_leak_tracker import JsonEmitter
         from ffi_leak_tracker.exceptions import ReportWriteError
 
         target = self.text or self.stream or os.devnull
-        emitters: list[LeaksEmitter] = [ConsoleEmitter(target)]
+        emitters: list[LeaksEmitter] = [self.console(target)]
         if self.json:
             emitters.append(JsonEmitter(self.json))
         written = True
@@ -112,7 +150,7 @@ class Output:
                 self._say(f"ffi-leak-tracker run: {error}")
                 written = False
         if self.text and not written:
-            ConsoleEmitter(self.stream).emit(found)
+            self.console(self.stream).emit(found)
         elif self.text and len(found):
             self._say(f"ffi-leak-tracker run: LEAKED, see {self.text}")
         return written
@@ -139,12 +177,9 @@ class Output:
 
 def _owned() -> LeakFilter:
     """Return a filter for memory that live Python objects will release."""
-    from ffi_leak_tracker import LeakFilter
+    from ffi_leak_tracker._group_filter import OwnedFilter
 
-    def is_owned(block: Allocation) -> bool:
-        return block.release == "gc"
-
-    return LeakFilter.ignore_if(is_owned, "owned by live Python objects")
+    return OwnedFilter()
 
 
 def _writable(path: str | None) -> str | None:

@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ffi_leak_tracker._core_api import BlockList
+    from ffi_leak_tracker._blocks import BlockList
 
 #: Bytes for each recorded block, on average; 0: all blocks are recorded.
 mean_bytes = 0

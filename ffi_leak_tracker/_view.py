@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import _misuse, _sampling
+from ffi_leak_tracker._blocks import BlockList
 from ffi_leak_tracker._format import plural
 from ffi_leak_tracker.filters import LeakFilter
 from ffi_leak_tracker.records import Snapshot
@@ -88,7 +89,7 @@ class View:
         self, since: int, filter: FilterLike, inherited: bool
     ) -> Snapshot:
         core.hooks_refresh()  # what was loaded since
-        found = core.blocks(self.number, since, inherited)
+        found = BlockList.take(self.number, since, inherited)
         everything = Snapshot(
             found,
             self.stats,
@@ -219,7 +220,7 @@ class View:
 def _has_owned(found: Snapshot) -> bool:
     """Is a block owned by Python? Makes no records where none were made."""
     blocks = found._allocations
-    if isinstance(blocks, core.BlockList):
+    if isinstance(blocks, BlockList):
         return blocks.has_release("gc")
     return any(one.release == "gc" for one in blocks)
 

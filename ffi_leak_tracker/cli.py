@@ -8,7 +8,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from ffi_leak_tracker import __version__
-from ffi_leak_tracker._run_output import CommandError, Output
+from ffi_leak_tracker._diff_command import Diff
+from ffi_leak_tracker._run_output import (
+    CommandError,
+    Output,
+    add_top,
+    add_tree,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -178,6 +184,8 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             action="store_true",
             help="add a table of all C types: live, total and peak",
         )
+        add_top(parser)
+        add_tree(parser)
 
     def __call__(self, options: argparse.Namespace) -> int:
         """Run the program, report, and return the exit status."""
@@ -319,7 +327,7 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(
         metavar="command", required=True, parser_class=Parser
     )
-    for command in (Demo(), Run()):
+    for command in (Demo(), Run(), Diff()):
         one = commands.add_parser(
             command.name,
             help=command.help,

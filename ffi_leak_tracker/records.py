@@ -18,6 +18,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any, overload
+
+    from ffi_leak_tracker._diff import SnapshotDiff
+    from ffi_leak_tracker._totals import Total
+    from ffi_leak_tracker.analysis import CallTree
 else:
 
     def overload(function: Any) -> Any:
@@ -131,19 +135,84 @@ class Snapshot(Sequence[Allocation]):
     def total_bytes(self) -> int:
         """Bytes of all blocks."""
         if self._total is None:
-            self._total = sum([block.size for block in self._allocations])
+            known = getattr(self._allocations, "total_bytes", None)
+            if known is None:
+                known = sum([block.size for block in self._allocations])
+            self._total = known
         return self._total
 
     @property
     def largest(self) -> Allocation | None:
         """The block of most bytes, the oldest of equals; None when empty."""
+        largest_at = getattr(self._allocations, "largest_at", None)
+        if largest_at is not None and len(self):
+            position: int = largest_at()
+            return self[position]
         return max(self, key=lambda block: block.size, default=None)
 
     def groups(self) -> tuple[Group, ...]:
-        """Return the blocks by call path and type, most bytes first."""
+        """Return the blocks by call path and type, most bytes first.
+
+        Cost: O(n). Of what the tracker copied, a record is made for each
+            group, and for its blocks once they are looked at.
+        """
         if self._groups is None:
-            self._groups = tuple(group(self))
+            # Copied blocks are grouped as they are.
+            fast = getattr(self._allocations, "groups", None)
+            self._groups = fast() if fast else tuple(group(self))
         return self._groups
+
+    def totals(self, group_by: str = "type") -> tuple[Total, ...]:
+        """Return blocks and bytes by type, line or path, most bytes first.
+
+        Args:
+            group_by: "type" for the C type; "line" for the innermost Python
+                frame; "path" for what ``groups`` goes by, which is the call
+                path with type, kind and release.
+
+        Raises: ValueError for anything else.
+        Cost: that of ``groups``, then O(groups). For live counts of all types
+            in the process, whatever the number of blocks, there is
+            ``LeakTracker.types()``.
+        """
+        from ffi_leak_tracker._totals import totals_of
+
+        return totals_of(self.groups(), group_by)
+
+    def call_tree(self, *, outermost_first: bool = False) -> CallTree:
+        """Return the call paths of the blocks as a tree of live counts.
+
+        Args:
+            outermost_first: begin with the outermost callers; else with the
+                allocation sites.
+
+        Cost: that of ``groups``, then O(groups x depth).
+        """
+        from ffi_leak_tracker.analysis import CallTree
+
+        return CallTree(self.totals("path"), outermost_first=outermost_first)
+
+    def compare_to(
+        self, old: Snapshot, *, group_by: str = "path"
+    ) -> SnapshotDiff:
+        """Return what appeared, grew, shrank and vanished since another.
+
+        ``new - old`` is the same by path. Either may have been loaded.
+
+        Args:
+            group_by: "path", "type" or "line", as for ``totals``.
+
+        Raises: ValueError for anything else.
+        """
+        from ffi_leak_tracker._diff import SnapshotDiff
+
+        pair = self.totals(group_by), old.totals(group_by)
+        return SnapshotDiff.of(*pair, group_by)
+
+    def __sub__(self, old: Snapshot) -> SnapshotDiff:
+        if not isinstance(old, Snapshot):
+            return NotImplemented
+        return self.compare_to(old)
 
     def keep(self, predicate: Callable[[Allocation], object]) -> Snapshot:
         """Return a snapshot of the blocks for which predicate holds."""
@@ -159,12 +228,17 @@ class Snapshot(Sequence[Allocation]):
         ignore = getattr(filter, "ignore", filter)
         before = self._filter
         both = filter if before is None else _either(before, filter)
-        return self._narrowed(lambda block: not ignore(block), both)
+        return self._narrowed(lambda block: not ignore(block), both, filter)
 
     def _narrowed(
-        self, predicate: Callable[[Allocation], object], filter: Any
+        self,
+        predicate: Callable[[Allocation], object],
+        filter: Any,
+        asked: Any = None,
     ) -> Snapshot:
-        kept = tuple([block for block in self if predicate(block)])
+        from ffi_leak_tracker._group_filter import chosen
+
+        kept = chosen(self._allocations, predicate, asked)
         values = list(self._values())
         values[0] = kept
         values[6:] = filter, self._hidden + len(self) - len(kept)

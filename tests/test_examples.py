@@ -63,6 +63,30 @@ request 2: 0 of 1 left
 request 3: 1 of 1 left
   64 bytes of int32_t by handle
 """,
+    "what_grew": """\
+GREW  +16 blocks, +1.0 KiB: 2 types grew
+
++768 B   grew   1 -> 13 blocks, 64 B -> 832 B   double
++256 B   grew   1 -> 5 blocks, 64 B -> 320 B    char
+
+CHANGED CALL PATHS  +16 blocks, +1.0 KiB, outermost callers first
+
+   bytes  blocks
++1.0 KiB     +16   + what_grew.py:41  in <module>
+                     what_grew.py:30  in main
+                     what_grew.py:20  in refresh
+  +768 B     +12     + what_grew.py:14  in load
+                       what_grew.py:7  in new_row
+  +256 B      +4     + what_grew.py:12  in load
+
+<module>    18   0
+main        16   0
+refresh     16   0
+load        13   0
+new_row     13  13
+load         5   5
+main         2   0
+""",
     "zlib_with_allocators": """\
 types: {'inflate state'}
 live: 0

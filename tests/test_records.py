@@ -49,6 +49,12 @@ def test_frame_without_source_has_none(lineno: int | None) -> None:
     assert Frame("f", "<string>", lineno).source_line is None
 
 
+@pytest.mark.parametrize("filename", ["a\0b.py", "\ud800.py"])
+def test_frame_of_impossible_file_has_no_source(filename: str) -> None:
+    """A name that no file can have, as of a report, does no harm."""
+    assert Frame("f", filename, 1).source_line is None
+
+
 def test_native_frame_names_its_place() -> None:
     """Source when known, else the offset in the module."""
     assert "deflate.c:297" == native_frame().location

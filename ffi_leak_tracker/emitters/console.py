@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ConsoleEmitter", "render"]
 
+LIMIT = 20  # places
+TREE_LIMIT = 5  # branches of each node of a call tree
+
 
 class ConsoleEmitter:
     """Write each report as text, in one write.
@@ -28,6 +31,8 @@ class ConsoleEmitter:
         limit: places shown, the largest; None for all.
         frames: frames shown of each call path; None for all.
         source: show the line of source beside each frame.
+        tree: show the call tree, too, with as many branches at each place as
+            the limit says, 5 where that is not given.
     """
 
     def __init__(
@@ -35,9 +40,10 @@ class ConsoleEmitter:
         stream: TextIO | str | os.PathLike[str] | None = None,
         *,
         color: bool | Literal["auto"] = "auto",
-        limit: int | None = 20,
+        limit: int | None = LIMIT,
         frames: int | None = 8,
         source: bool = True,
+        tree: bool = False,
     ) -> None:
         if color not in ("auto", True, False):
             raise ValueError(f'color: expected "auto" or a bool, not {color!r}')
@@ -46,6 +52,7 @@ class ConsoleEmitter:
         self._limit = limit
         self._frames = frames
         self._source = source
+        self._tree = tree
 
     def emit(self, snapshot: Snapshot) -> None:
         """Write the report of a snapshot.
@@ -58,11 +65,7 @@ class ConsoleEmitter:
         if isinstance(stream, (str, os.PathLike)):
             self._write_file(stream, snapshot)
             return
-        text = self._render(snapshot, self._colored(stream))
-        encoding = getattr(stream, "encoding", None) or "utf-8"
-        stream.write(_encodable(text, encoding))
-        if hasattr(stream, "flush"):
-            stream.flush()
+        write_text(stream, self._render(snapshot, self._colored(stream)))
 
     def _write_file(
         self, path: str | os.PathLike[str], snapshot: Snapshot
@@ -72,13 +75,20 @@ class ConsoleEmitter:
         write_report(path, self._render(snapshot, self._color is True))
 
     def _render(self, snapshot: Snapshot, color: bool) -> str:
-        return render(
+        text = render(
             snapshot,
             color=color,
             limit=self._limit,
             frames=self._frames,
             source=self._source,
         )
+        if not self._tree or not len(snapshot):
+            return text
+        limit = TREE_LIMIT if self._limit == LIMIT else self._limit
+        tree = snapshot.call_tree().to_text(
+            limit=limit, source=self._source, color=color
+        )
+        return f"{text}\n{tree}"
 
     def _colored(self, stream: TextIO) -> bool:
         if self._color == "auto":
@@ -100,6 +110,14 @@ def wants_color(stream: TextIO) -> bool:
         return False
     isatty = getattr(stream, "isatty", None)
     return isatty is not None and bool(isatty())
+
+
+def write_text(stream: TextIO, text: str) -> None:
+    """Write text, with escapes for what the stream cannot encode; flush."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(_encodable(text, encoding))
+    if hasattr(stream, "flush"):
+        stream.flush()
 
 
 def _encodable(text: str, encoding: str) -> str:

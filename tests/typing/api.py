@@ -13,6 +13,8 @@ from ffi_leak_tracker import (
     AllocationTracker,
     Allocator,
     BudgetError,
+    CallTree,
+    Change,
     Checkpoint,
     ConsoleEmitter,
     CorruptionError,
@@ -20,6 +22,7 @@ from ffi_leak_tracker import (
     Frame,
     Group,
     Histogram,
+    Hotspot,
     InvalidFreeError,
     JsonEmitter,
     LeakDetector,
@@ -33,10 +36,13 @@ from ffi_leak_tracker import (
     Measurement,
     MismatchedFreeError,
     MisuseError,
+    Node,
     PeakMemoryTracker,
     ProfiledRun,
     Scope,
     Snapshot,
+    SnapshotDiff,
+    Total,
     TypeStats,
     adaptive_calloc,
     adaptive_malloc,
@@ -134,6 +140,25 @@ def records() -> None:
         assert_type(Allocation.from_json(block.to_json()), Allocation)
         block.size = 3  # type: ignore[misc]
     assert_type(LeakTracker.types(), Mapping[str, TypeStats])
+    assert_type(snapshot.totals("line"), tuple[Total, ...])
+
+
+def analysis(old: Snapshot, new: Snapshot) -> None:
+    diff = new - old
+    assert_type(diff, SnapshotDiff)
+    assert_type(new.compare_to(old, group_by="type"), SnapshotDiff)
+    assert_type(diff[0], Change)
+    assert_type(diff.appeared[0].blocks, int)
+    tree = new.call_tree(outermost_first=True)
+    assert_type(tree, CallTree)
+    assert_type(tree - old.call_tree(), CallTree)
+    assert_type(tree.root.children, tuple[Node, ...])
+    assert_type(tree.hotspots(5, "blocks"), tuple[Hotspot, ...])
+    assert_type(tree.top_paths(None), tuple[Total, ...])
+    assert_type(CallTree.from_json(tree.to_json()).to_text(), str)
+
+
+def found() -> None:
     assert_type(LeakTracker.find(0x1000), Allocation | None)
     assert_type(LeakTracker.stats.live_bytes, int)
 
