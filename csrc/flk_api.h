@@ -258,11 +258,11 @@ void flk_reset(uint32_t scope);
 void flk_reset_peak(uint32_t scope);  // to what is live now; O(threads)
 
 // --- hooks --------------------------------------------------------------
-// Records from now on what the loaded objects that `include` names allocate
-// (none: all but those of `exclude`), by path or its last part, with * and ?.
-// 0 done, -1 not: `reason` says why. Attached already: to these instead.
-int flk_hooks_attach(const char *const *include, size_t include_count,
-                     const char *const *exclude, size_t exclude_count,
+// Records from now on what the loaded objects that the rules choose allocate:
+// "+pattern", "-pattern" by path or its last part, with * and ?; "|" begins
+// another wish. 0 done, -1 not: `reason` says why. Attached already: to these
+// instead.
+int flk_hooks_attach(const char *const *rules, size_t rule_count,
                      int with_mappings, char *reason, size_t reason_bytes);
 // A block for each so many bytes on average is recorded; 0: all. To be set
 // while no block is recorded by hooks.

@@ -4,11 +4,9 @@
 #include "flk_gate.h"
 #include "flk_sample.h"
 
-int flk_hooks_attach(const char *const *include, size_t include_count,
-                     const char *const *exclude, size_t exclude_count,
+int flk_hooks_attach(const char *const *rules, size_t rule_count,
                      int with_mappings, char *reason, size_t reason_bytes) {
-    flk_attach_options options = {include, include_count, exclude,
-                                  exclude_count, with_mappings};
+    flk_attach_options options = {rules, rule_count, with_mappings};
     if (flk_attach_begin(&options, reason, reason_bytes) < 0)
         return -1;
     flk_attach_pause(flk_gate_pauses() > 0);

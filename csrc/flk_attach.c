@@ -76,8 +76,7 @@ static bool do_round(void) {
 
 // --- the four ----------------------------------------------------------
 static bool begin_held(const flk_attach_options *o, const char **reason) {
-    if (!flk_choice_set(o->include, o->include_count, o->exclude,
-                        o->exclude_count))
+    if (!flk_choice_set(o->rules, o->rule_count))
         *reason = "the patterns are too long";
     else if (!flk_hook_init())
         *reason = "no memory left for the tracker";

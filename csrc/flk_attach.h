@@ -13,13 +13,11 @@
 #include <stdint.h>
 
 typedef struct flk_attach_options {
-    // Objects to record allocations of, by path or its last part, with * and
-    // ?; none: all but those excluded, the loader, this module, and the
-    // objects that define an allocator themselves (the C library).
-    const char *const *include;
-    size_t include_count;
-    const char *const *exclude;
-    size_t exclude_count;
+    // Objects to record allocations of: rules of flk_choice.h. Never the
+    // loader and this module; what defines an allocator itself (the C
+    // library) only where a pattern names it.
+    const char *const *rules;
+    size_t rule_count;
     int with_mappings;  // mmap, munmap, mremap too
 } flk_attach_options;
 

@@ -6,48 +6,41 @@
 
 #include "flk_config.h"
 
-typedef struct patterns {
-    char text[FLK_PATTERNS_BYTES_MAX];  // include, then exclude, 0-ended
-    size_t include_count, exclude_count;
-} patterns;
+typedef struct rules {
+    char text[FLK_PATTERNS_BYTES_MAX];  // one after the other, 0-ended
+    size_t count;
+} rules;
 
 // One is read, the other is written next. A reader that is overtaken twice
 // may misjudge one call, but never leaves the text, which ends with a zero.
 static struct {
-    patterns both[2];
+    rules both[2];
     atomic_uint now;  // release after writing, acquire before reading
 } choice;
 
-static bool fits(const char *const *texts, size_t count, size_t *bytes) {
+static bool fits(const char *const *texts, size_t count) {
+    size_t bytes = 0;
     for (size_t i = 0; i < count; i++) {
         size_t length = strlen(texts[i]) + 1;
-        if (length > FLK_PATTERNS_BYTES_MAX - 1 - *bytes)
+        if (length > FLK_PATTERNS_BYTES_MAX - 1 - bytes)
             return false;
-        *bytes += length;
+        bytes += length;
     }
     return true;
 }
 
-static char *copy(char *to, const char *const *texts, size_t count) {
+bool flk_choice_set(const char *const *texts, size_t count) {
+    if (!fits(texts, count))
+        return false;
+    unsigned next = !atomic_load(&choice.now);
+    rules *r = &choice.both[next];
+    char *to = r->text;
     for (size_t i = 0; i < count; i++) {
         size_t length = strlen(texts[i]) + 1;
         memcpy(to, texts[i], length);
         to += length;
     }
-    return to;
-}
-
-bool flk_choice_set(const char *const *include, size_t include_count,
-                    const char *const *exclude, size_t exclude_count) {
-    size_t bytes = 0;
-    if (!fits(include, include_count, &bytes) ||
-        !fits(exclude, exclude_count, &bytes))
-        return false;
-    unsigned next = !atomic_load(&choice.now);
-    patterns *p = &choice.both[next];
-    copy(copy(p->text, include, include_count), exclude, exclude_count);
-    p->include_count = include_count;
-    p->exclude_count = exclude_count;
+    r->count = count;
     atomic_store_explicit(&choice.now, next, memory_order_release);
     return true;
 }
@@ -74,36 +67,44 @@ static bool matches(const char *pattern, const char *text) {
     return *pattern == '\0';
 }
 
-static bool matches_any(const char **pattern, const char *end, size_t count,
-                        const char *path) {
+// What one wish says of an object.
+typedef struct wish {
+    bool has_names, is_named, is_excluded;
+} wish;
+
+static void apply(wish *w, const char *rule, const char *path) {
     const char *slash = strrchr(path, '/');
-    const char *last_part = slash ? slash + 1 : path;
-    bool found = false;
-    for (size_t i = 0; i < count && *pattern < end; i++) {
-        found |= matches(*pattern, path) || matches(*pattern, last_part);
-        *pattern += strlen(*pattern) + 1;
+    bool fits_rule = matches(rule + 1, path) ||
+                     matches(rule + 1, slash ? slash + 1 : path);
+    if (*rule == '-')
+        w->is_excluded |= fits_rule;
+    if (*rule == '+') {
+        w->has_names = true;
+        w->is_named |= fits_rule;
     }
-    return found;
 }
 
-// Returns whether anything is included by name.
-static bool ask(const char *path, bool *is_included, bool *is_excluded) {
-    const patterns *p = &choice.both[atomic_load_explicit(
+static bool grants(const wish *w, bool must_name) {
+    return !w->is_excluded && (w->is_named || (!w->has_names && !must_name));
+}
+
+static bool ask(const char *path, bool must_name) {
+    const rules *r = &choice.both[atomic_load_explicit(
         &choice.now, memory_order_acquire)];
-    const char *pattern = p->text, *end = p->text + sizeof p->text;
-    *is_included = matches_any(&pattern, end, p->include_count, path);
-    *is_excluded = matches_any(&pattern, end, p->exclude_count, path);
-    return p->include_count > 0;
+    const char *rule = r->text, *end = r->text + sizeof r->text;
+    wish now = {.has_names = false};
+    bool granted = false;
+    for (size_t i = 0; i < r->count && rule < end; i++) {
+        if (*rule == '|' && i > 0) {
+            granted |= grants(&now, must_name);
+            now = (wish){.has_names = false};
+        }
+        apply(&now, rule, path);
+        rule += strlen(rule) + 1;
+    }
+    return granted || grants(&now, must_name);
 }
 
-bool flk_choice_names(const char *path) {
-    bool is_included, is_excluded;
-    ask(path, &is_included, &is_excluded);
-    return is_included && !is_excluded;
-}
+bool flk_choice_names(const char *path) { return ask(path, true); }
 
-bool flk_choice_has(const char *path) {
-    bool is_included, is_excluded;
-    bool by_name = ask(path, &is_included, &is_excluded);
-    return (is_included || !by_name) && !is_excluded;
-}
+bool flk_choice_has(const char *path) { return ask(path, false); }

@@ -171,24 +171,22 @@ def _apply() -> None:
         _sample(0)
         core.set_native_depth(0)
         return
-    include, exclude = _wanted()
     _set_native()
     _sample(_active[0].sample_bytes)
     mappings = any(one.mappings for one in _active)
-    reason = hooks.attach(include, exclude, mappings)
+    reason = hooks.attach(_rules(), mappings)
     if reason is not None:
         raise AttachError(f"cannot attach: {reason}")
 
 
-def _wanted() -> tuple[list[str], list[str]]:
-    named = [name for one in _active for name in one.include]
-    wide = [one for one in _active if one.is_all]
-    if not wide:
-        hidden = [name for one in _active for name in one.exclude]
-        return named, [name for name in hidden if name not in named]
-    hidden = [
-        name
-        for name in wide[0].exclude
-        if all(name in one.exclude for one in wide) and name not in named
+def _rules() -> list[str]:
+    """What each active one asks for, as flk_choice.h has it."""
+    return [
+        rule
+        for one in _active
+        for rule in (
+            "|",
+            *[f"+{name}" for name in one.include],
+            *[f"-{name}" for name in one.exclude],
+        )
     ]
-    return [], hidden

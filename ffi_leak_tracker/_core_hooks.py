@@ -16,18 +16,12 @@ refresh = lib.flk_hooks_refresh
 sample = lib.flk_hooks_sample
 
 
-def attach(
-    include: Sequence[str], exclude: Sequence[str], mappings: bool
-) -> str | None:
-    """Attach to objects by patterns; None, or the reason why not."""
-    kept = [
-        [ffi.new("char[]", os.fsencode(one)) for one in patterns]
-        for patterns in (include, exclude)
-    ]
+def attach(rules: Sequence[str], mappings: bool) -> str | None:
+    """Attach to the objects that rules choose; None, or why not."""
+    kept = [ffi.new("char[]", os.fsencode(one)) for one in rules]
     reason = ffi.new("char[]", 200)
-    lists = [ffi.new("const char *const[]", patterns) for patterns in kept]
     done = lib.flk_hooks_attach(
-        lists[0], len(include), lists[1], len(exclude), mappings, reason, 200
+        ffi.new("const char *const[]", kept), len(kept), mappings, reason, 200
     )
     return None if done == 0 else ffi.string(reason).decode()
 

@@ -291,7 +291,8 @@ def _misuse_text(error: MisuseError) -> str:
         lines += _path_lines("allocated at", block.frames)
     advice = error.advice
     if isinstance(error, MismatchedFreeError) and block is not None:
-        advice = f"release it by {block.release}, as {block.kind} needs"
+        made = block.type if block.kind == "hook" else block.kind
+        advice = f"release it by {block.release}, as {made} needs"
     lines.append(f"  what to do: {advice}")
     return "\n".join(lines)
 

@@ -278,6 +278,19 @@ def test_attachments_stack() -> None:
     """)
 
 
+def test_an_exclude_hides_nothing_from_others() -> None:
+    """However the other one names it; each has wishes of his own."""
+    child("""
+        lib, other = opened("plain"), opened("callbacks")
+        outer = LeakTracker.attach(["*plain*", "*callbacks*"], exclude=["*plain*"])
+        lib.take(1), other.take(2)
+        with LeakTracker.attach([lib], exclude=[other]):
+            lib.take(3), other.take(4)
+        lib.take(5), other.take(6)
+        assert sizes(outer.detach()) == [2, 3, 4, 6]
+    """)
+
+
 def test_an_exception_leaves_it_detached() -> None:
     child("""
         lib = opened("plain")

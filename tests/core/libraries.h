@@ -70,9 +70,11 @@ typedef uintptr_t (*word_function)();
 
 // Attached to the objects that match; NULL: to all.
 static inline void attach_to(const char *pattern) {
-    char reason[200] = "";
-    flk_attach_options options = {.include = &pattern,
-                                  .include_count = pattern ? 1 : 0};
+    char reason[200] = "", rule[200];
+    const char *rules[] = {rule};
+    snprintf(rule, sizeof rule, "+%s", pattern ? pattern : "");
+    flk_attach_options options = {.rules = rules,
+                                  .rule_count = pattern ? 1 : 0};
     if (flk_attach_begin(&options, reason, sizeof reason) != 0)
         fprintf(stderr, "%s\n", reason);
     CHECK(reason[0] == '\0');

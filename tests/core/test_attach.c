@@ -264,9 +264,9 @@ static uint64_t mapped_at(uintptr_t address) {
 
 static void test_mappings_on_request(void) {
     uint64_t page = flk_page_bytes();
-    const char *pattern = "liba.so";
+    const char *pattern = "+liba.so";
     char reason[100];
-    flk_attach_options options = {&pattern, 1, NULL, 0, 1};
+    flk_attach_options options = {&pattern, 1, 1};
     attach_to("liba.so");
     uintptr_t p = CALL(a, "mapped")(8 * page);
     CHECK(!mapped_at(p));
@@ -316,7 +316,7 @@ static void test_reasons_are_told(void) {
     memset(long_one, 'x', sizeof long_one - 1);
     const char *pattern = long_one;
     char reason[12];
-    flk_attach_options options = {.include = &pattern, .include_count = 1};
+    flk_attach_options options = {.rules = &pattern, .rule_count = 1};
     CHECK(flk_attach_begin(&options, reason, sizeof reason) == -1);
     CHECK_TEXT("the pattern", reason);
     CHECK(flk_attach_begin(&options, NULL, 0) == -1);
@@ -326,7 +326,7 @@ static void test_reasons_are_told(void) {
 #if IS_SANITIZED
 static void test_sanitizers_are_refused(void) {
     char reason[100];
-    flk_attach_options options = {.include_count = 0};
+    flk_attach_options options = {.rule_count = 0};
     CHECK(flk_attach_begin(&options, reason, sizeof reason) == -1);
     CHECK(strstr(reason, "Sanitizer"));
     flk_attach_refresh();

@@ -87,9 +87,9 @@ static void test_exceptions_pass_through_hooks(void) {
 
 // Asked for themselves, the operators' own malloc calls are not told twice.
 static void test_chosen_definer_is_told_once(void) {
-    const char *patterns[] = {"libcxx.so", "libstdc++*"};
+    const char *rules[] = {"+libcxx.so", "+libstdc++*"};
     char reason[100];
-    flk_attach_options options = {.include = patterns, .include_count = 2};
+    flk_attach_options options = {.rules = rules, .rule_count = 2};
     CHECK(flk_attach_begin(&options, reason, sizeof reason) == 0);
     uint64_t missed = self_figures().missed_frees;
     check_pair("one", 40, "operator new", "delete_one");

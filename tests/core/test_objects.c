@@ -9,8 +9,16 @@
 #ifdef FLK_HAS_ELF
 static bool chosen(const char *include, const char *exclude,
                    const char *path) {
-    CHECK(flk_choice_set(&include, include != NULL, &exclude,
-                         exclude != NULL));
+    char plus[100], minus[100];
+    const char *rules[2];
+    size_t count = 0;
+    snprintf(plus, sizeof plus, "+%s", include ? include : "");
+    snprintf(minus, sizeof minus, "-%s", exclude ? exclude : "");
+    if (include)
+        rules[count++] = plus;
+    if (exclude)
+        rules[count++] = minus;
+    CHECK(flk_choice_set(rules, count));
     return flk_choice_has(path);
 }
 
@@ -34,11 +42,27 @@ static void test_nothing_included_is_everything(void) {
 }
 
 static void test_many_patterns_keep_their_order(void) {
-    const char *include[] = {"a", "bb", "ccc"}, *exclude[] = {"bb", "d"};
-    CHECK(flk_choice_set(include, 3, exclude, 2));
+    const char *rules[] = {"+a", "+bb", "+ccc", "-bb", "-d"};
+    CHECK(flk_choice_set(rules, 5));
     CHECK(flk_choice_has("a") && !flk_choice_has("bb"));
     CHECK(flk_choice_has("ccc") && !flk_choice_has("d"));
     CHECK(flk_choice_names("/x/ccc"));
+}
+
+// Nobody's exclude hides what another one wishes for.
+static void test_wishes_add_up(void) {
+    const char *narrow[] = {"|", "+a*", "-ab", "|", "+ab*", "-abc"};
+    CHECK(flk_choice_set(narrow, 6));
+    CHECK(flk_choice_has("a") && flk_choice_has("ab"));
+    CHECK(flk_choice_has("abc") && !flk_choice_has("b"));
+    CHECK(flk_choice_names("ab"));
+    const char *wide[] = {"|", "-libpython*", "|", "+libpython3*", "|", "-c"};
+    CHECK(flk_choice_set(wide, 4));
+    CHECK(flk_choice_has("libpython3") && flk_choice_names("libpython3"));
+    CHECK(flk_choice_has("c") && !flk_choice_has("libpython2"));
+    CHECK(!flk_choice_names("c"));
+    CHECK(flk_choice_set(wide, 6));
+    CHECK(flk_choice_has("libpython2") && flk_choice_has("c"));
 }
 
 static void test_ranges_are_found(void) {
@@ -134,6 +158,7 @@ int main(void) {
     RUN(test_patterns);
     RUN(test_nothing_included_is_everything);
     RUN(test_many_patterns_keep_their_order);
+    RUN(test_wishes_add_up);
     RUN(test_ranges_are_found);
     RUN(test_too_many_ranges_are_unknown);
     RUN(test_readers_see_whole_tables);

@@ -349,7 +349,7 @@ static void close_copies(void **handles) {
 static void test_too_many_allocators_are_refused(void) {
     void *handles[COPIES];
     char reason[100] = "";
-    flk_attach_options options = {.include_count = 0};
+    flk_attach_options options = {.rule_count = 0};
     open_copies(handles, "own", own_malloc);
     CHECK(flk_attach_begin(&options, reason, sizeof reason) == -1);
     CHECK(strstr(reason, "define malloc") && !attach_figures().attached);
