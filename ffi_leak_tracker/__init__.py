@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from ffi_leak_tracker.exceptions import CorruptionError as CorruptionError
     from ffi_leak_tracker.exceptions import DoubleFreeError as DoubleFreeError
     from ffi_leak_tracker.exceptions import (
+        GrowthFoundError as GrowthFoundError,
+    )
+    from ffi_leak_tracker.exceptions import (
         InvalidFreeError as InvalidFreeError,
     )
     from ffi_leak_tracker.exceptions import LeaksFoundError as LeaksFoundError
@@ -56,6 +59,14 @@ if TYPE_CHECKING:
         ReportWriteError as ReportWriteError,
     )
     from ffi_leak_tracker.filters import LeakFilter as LeakFilter
+    from ffi_leak_tracker.growth import GrowthReport as GrowthReport
+    from ffi_leak_tracker.growth import PathGrowth as PathGrowth
+    from ffi_leak_tracker.growth import find_growth as find_growth
+    from ffi_leak_tracker.growth import (
+        find_growth_async as find_growth_async,
+    )
+    from ffi_leak_tracker.monitor import GrowthMonitor as GrowthMonitor
+    from ffi_leak_tracker.monitor import Suspect as Suspect
     from ffi_leak_tracker.records import Allocation as Allocation
     from ffi_leak_tracker.records import Frame as Frame
     from ffi_leak_tracker.records import Group as Group
@@ -80,12 +91,15 @@ _HOMES = {
     "emitters.json": "JsonEmitter",
     "emitters.logging": "LoggingEmitter",
     "exceptions": (
-        "AttachError CorruptionError DoubleFreeError InvalidFreeError "
+        "AttachError CorruptionError DoubleFreeError GrowthFoundError "
+        "InvalidFreeError "
         "LeakTrackerError LeakTrackerException LeaksFoundError "
         "MismatchedFreeError MisuseError MisuseWarning ReportFormatError "
         "ReportWriteError"
     ),
     "filters": "LeakFilter",
+    "growth": "GrowthReport PathGrowth find_growth find_growth_async",
+    "monitor": "GrowthMonitor Suspect",
     "records": "Allocation Frame Group NativeFrame Snapshot Stats",
     "scopes": "Scope",
     "tracker": "Checkpoint LeakTracker",

@@ -473,6 +473,10 @@ class BlockList(Sequence[Allocation]):
             self._made[position] = made
         return made
 
+    def rows(self) -> list[tuple[int, ...]]:
+        """All blocks as numbers: the fields of ``flk_block``, in order."""
+        return list(_BLOCK.iter_unpack(self._raw))
+
     def has_release(self, release: str) -> bool:
         """Is there a block that must be released this way?"""
         wanted = _types_with(2, release)

@@ -33,6 +33,10 @@ def attach(
 
 
 # --- threads ------------------------------------------------------------
+#: The number of this thread in the records; 0 before its first.
+thread_number = lib.flk_thread_number
+
+
 def thread_figures() -> Iterator[tuple[str, int | None, int, int, int, int]]:
     """Name, ident (None: ended ones together), blocks and bytes of each."""
     room = 64

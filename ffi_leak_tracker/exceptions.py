@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ffi_leak_tracker._allocation import Allocation, Frame
+    from ffi_leak_tracker.growth import GrowthReport
     from ffi_leak_tracker.records import Snapshot
 
 __all__ = [
     "CorruptionError",
     "DoubleFreeError",
+    "GrowthFoundError",
     "InvalidFreeError",
     "LeakTrackerError",
     "LeakTrackerException",
@@ -103,6 +105,24 @@ class LeaksFoundError(LeakTrackerError, AssertionError):
 
 
 LeakTrackerException = LeaksFoundError
+
+
+class GrowthFoundError(LeaksFoundError):
+    """Calls of a function leave native blocks behind, again and again.
+
+    Args:
+        growth: what ``find_growth`` returned; not without leaks.
+    """
+
+    def __init__(self, growth: GrowthReport) -> None:
+        super().__init__(growth.snapshot)
+        self.growth = growth
+
+    def __str__(self) -> str:
+        return str(self.growth).rstrip()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.growth,)
 
 
 class MisuseError(LeakTrackerError):
