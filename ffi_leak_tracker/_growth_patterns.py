@@ -59,12 +59,14 @@ class Evidence:
             of the calls, from 0 on: 33 numbers.
         bytes: of these blocks, likewise.
         resized: bytes that blocks gained since first seen, likewise.
+        doublings: these after so many calls, twice as many, and so on.
         is_emptied: each time the level fell, all older blocks were gone.
     """
 
     __slots__ = (
         "bytes",
         "calls",
+        "doublings",
         "events",
         "is_emptied",
         "levels",
@@ -80,6 +82,7 @@ class Evidence:
         levels: Sequence[int] = (),
         bytes: Sequence[int] = (),
         resized: Sequence[int] = (),
+        doublings: Sequence[int] = (),
         is_emptied: bool = False,
     ) -> None:
         self.calls = calls
@@ -88,6 +91,7 @@ class Evidence:
         self.levels = levels
         self.bytes = bytes
         self.resized = resized
+        self.doublings = doublings
         self.is_emptied = is_emptied
 
 
@@ -203,9 +207,11 @@ def _resizing(evidence: Evidence, wanted: float) -> Verdict | None:
     rises = [i for i in range(PARTS) if levels[i + 1] > levels[i]]
     if any(levels[i + 1] < levels[i] for i in range(PARTS)):
         return _rising(levels, GROWING)
-    if len(rises) < EVENTS_MIN or stats.is_slowing(rises, 0, PARTS):
+    sure = stats.doubling_confidence(evidence.doublings)
+    if len(rises) >= EVENTS_MIN and not stats.is_slowing(rises, 0, PARTS):
+        sure = max(sure, stats.confidence(rises, 0, PARTS))
+    elif not sure:
         return None
-    sure = stats.confidence(rises, 0, PARTS)
     return Verdict(GROWING if sure >= wanted else RARE, sure)
 
 

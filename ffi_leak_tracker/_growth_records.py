@@ -181,11 +181,23 @@ class GrowthReport(Record):
 
             raise GrowthFoundError(self)
 
-    def render(self, *, color: bool = False, frames: int | None = 8) -> str:
-        """Return the report as text, with at most so many frames a path."""
+    def render(
+        self,
+        *,
+        color: bool = False,
+        limit: int | None = 20,
+        frames: int | None = 8,
+    ) -> str:
+        """Return the report as text.
+
+        Args:
+            color: with colours for a terminal.
+            limit: paths shown that grow; None for all.
+            frames: frames shown of each; None for all.
+        """
         from ffi_leak_tracker._growth_report import render
 
-        return render(self, color=color, frames=frames)
+        return render(self, color=color, limit=limit, frames=frames)
 
     def __str__(self) -> str:
         return self.render()

@@ -20,14 +20,21 @@ REST_MAX = 5  # paths that do not grow, in a line each
 
 
 def render(
-    growth: GrowthReport, *, color: bool = False, frames: int | None = 8
+    growth: GrowthReport,
+    *,
+    color: bool = False,
+    limit: int | None = 20,
+    frames: int | None = 8,
 ) -> str:
     """Return the report: verdict, what grows, what does not, notes."""
     paint = _Paint(color)
     parts = [[_verdict(growth, paint)]]
-    parts += [
-        _entry(one, paint, frames) for one in growth.leaks + growth.undecided
-    ]
+    grown = growth.leaks + growth.undecided
+    shown = grown if limit is None else grown[: max(limit, 0)]
+    parts += [_entry(one, paint, frames) for one in shown]
+    if len(shown) < len(grown):
+        more = len(grown) - len(shown)
+        parts.append([f"... and {plural(more, 'more place')}"])
     parts.append(_rest(growth.caches + growth.bounded, paint))
     parts.append([paint("dim", f"note: {one}") for one in _notes(growth)])
     return "\n\n".join(["\n".join(part) for part in parts if part]) + "\n"
@@ -74,6 +81,8 @@ def _entry(one: PathGrowth, paint: _Paint, frames: int | None) -> list[str]:
 
 def _history(one: PathGrowth) -> str:
     left = f"{plural(one.blocks, 'block')}, {format_bytes(one.bytes)} live"
+    if one.pattern == patterns.RARE and not one.k:
+        return f"{left}; larger now and then, too seldom to tell"
     if one.pattern == patterns.RARE:
         calls = plural(one.events, "call")
         return f"{left}, of {calls}: too few to tell ({_sure(one)} sure)"
@@ -82,7 +91,9 @@ def _history(one: PathGrowth) -> str:
 
 def _sure(one: PathGrowth) -> str:
     """Return a confidence rounded down, so that 100 % is never said."""
-    return f"{int(one.confidence * 1000) / 10 if one.confidence < 1 else 99.9:g} %"
+    return (
+        f"{int(one.confidence * 1000) / 10 if one.confidence < 1 else 99.9:g} %"
+    )
 
 
 def _pattern(one: PathGrowth) -> str:
@@ -126,9 +137,8 @@ def _site(one: PathGrowth) -> str:
 
 
 def _notes(growth: GrowthReport) -> list[str]:
-    limit = f"{growth.detection_limit:.2g}"
     found = (
-        f"a leak of chance {limit} a call would have shown (95 %); one in "
-        f"each k-th call, k up to {growth.calls:,}, for certain"
+        f"would have been seen: a leak in each {growth.calls:,}th call, or at "
+        f"random in one of {1 / growth.detection_limit:,.0f} (with 95 %)"
     )
     return [found, *map(printable, growth.notes)]

@@ -121,6 +121,30 @@ def tail_confidence(events: Sequence[int], stop: int) -> float:
     return _more_late(recent, stop // 2, ROOT_SHARE)
 
 
+def doubling_confidence(levels: Sequence[int]) -> float:
+    """Return how sure it is that a level goes on to rise with the calls.
+
+    Args:
+        levels: after so many calls, twice as many, and so on.
+
+    For blocks that realloc doubles: they grow seldom, but each time by more.
+    Linear growth gains twice as much in each doubling of the calls,
+    logarithmic growth as much as before; midway is the square root of 2. That
+    n of n gains exceed this by chance has the probability 1 / 2 ** n (the sign
+    test; Arbuthnot, 1710). 0 if one does not.
+
+    >>> doubling_confidence([1, 2, 4, 8, 16]), doubling_confidence([1, 2, 3])
+    (0.875, 0.0)
+    """
+    gains = [after - before for before, after in pairwise(levels)]
+    if len(gains) < 2 or min(gains) <= 0:
+        return 0.0
+    pairs = list(pairwise(gains))
+    if any(after < sqrt(2) * before for before, after in pairs):
+        return 0.0
+    return float(1 - 0.5 ** len(pairs))
+
+
 def _more_late(events: Sequence[int], middle: int, share: float) -> float:
     late = sum(one >= middle for one in events)
     return 1 - binomial_tail(len(events), late, share)

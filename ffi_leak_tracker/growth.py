@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import _growth_patterns as patterns
 from ffi_leak_tracker import _sampling, _view
-from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker._growth_records import GrowthReport, PathGrowth
 from ffi_leak_tracker._growth_run import Found, Run
 from ffi_leak_tracker._settings import check_range
@@ -168,7 +168,7 @@ def _refuse(result: Any) -> None:
 
 
 def _where(run: Run) -> str:
-    return f"in call {run.begun} of find_growth"
+    return f"in call {run.watch.begun} of find_growth"
 
 
 # --- the report -----------------------------------------------------------
@@ -182,9 +182,9 @@ def _report(run: Run) -> GrowthReport:
     blocks.sort(key=lambda block: block.sequence)
     return GrowthReport(
         paths,
-        run.calls,
-        run.warm,
-        run.call_seconds,
+        run.watch.calls,
+        run.watch.warm,
+        run.seconds,
         run.allocations,
         _notes(run),
         Snapshot(tuple(blocks)),
@@ -198,14 +198,19 @@ def _rank(one: PathGrowth) -> tuple[bool, bool, float, int]:
 
 def _notes(run: Run) -> list[str]:
     notes = _view.truths(core.self_figures())
-    if run.stopped:
-        notes.append(f"not more calls: {run.stopped}")
+    if run.cut:
+        notes.append(f"not more calls: {run.cut}")
     if not run.is_on:
         notes.append("nothing was recorded: tracking is paused or forbidden")
     elif not run.allocations:
         notes.append(
             "no call allocated anything that is recorded: use the allocators "
             "of this package, or LeakTracker.attach()"
+        )
+    if not run.watch.is_watched:
+        notes.append(
+            "so many blocks were live before that they were not watched for "
+            "growth by realloc"
         )
     if _sampling.mean_bytes:
         notes.append("sampled: rates are of recorded blocks, not of all")
@@ -221,12 +226,12 @@ def _path(run: Run, found: Found) -> PathGrowth:
         if call is not None
     ]
     gained = found.evidence.resized[-1]
-    to_number = 1 - run.warm
+    to_number = 1 - run.watch.warm
     return PathGrowth(
         verdict.name,
         verdict.confidence,
         verdict.k,
-        *run.rates(found),
+        *found.rates(run.watch.warm),
         len(left),
         sum(block.size for block in left) + gained,
         len(calls),
@@ -243,7 +248,7 @@ def _path(run: Run, found: Found) -> PathGrowth:
 def _common(paths: list[tuple[Frame, ...]]) -> tuple[Frame, ...]:
     """Return the innermost frames that all paths have in common."""
     longest = paths[0]
-    for path in set(paths):
+    for path in {id(path): path for path in paths}.values():
         same = 0
         while same < min(len(longest), len(path)) and (
             longest[same] == path[same]

@@ -3,153 +3,30 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import weakref
+from functools import partial
 from time import monotonic
 
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import _deeper, _view
 from ffi_leak_tracker._deeper import Deeper
-from ffi_leak_tracker._format import format_bytes, plural
-from ffi_leak_tracker._record import Record, field
-from ffi_leak_tracker._report import frame_lines
 from ffi_leak_tracker._settings import check_range
+from ffi_leak_tracker._suspect import Ratchet, Ratchets, Suspect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from types import TracebackType
-    from typing import Any, TypeAlias
+    from typing import TypeAlias
 
-    from ffi_leak_tracker._allocation import Frame
-    from ffi_leak_tracker.records import Snapshot
+    from ffi_leak_tracker._allocation import Allocation, Frame
 
     Key: TypeAlias = tuple[str, tuple[Frame, ...]]
 
 __all__ = ["GrowthMonitor", "Ratchet", "Suspect"]
 
 _running: weakref.WeakSet[GrowthMonitor] = weakref.WeakSet()
-
-
-class Ratchet:
-    """The most that was seen of something, in steps above a threshold.
-
-    >>> ratchet = Ratchet(1000, 100)
-    >>> [ratchet.sample(size) for size in (1100, 1101, 50, 2101, 2102)]
-    [False, True, False, False, True]
-    >>> ratchet.increases
-    2
-    """
-
-    __slots__ = ("increases", "maximum", "samples", "size", "threshold")
-
-    def __init__(self, threshold: int, size: int = 0) -> None:
-        self.threshold = threshold
-        self.size = size
-        self.maximum = size
-        self.increases = 0
-        self.samples = 0
-
-    def sample(self, size: int) -> bool:
-        """Is it *more* than ``threshold`` above the maximum?
-
-        If so it becomes the maximum, and there is one increase more; if not
-        the maximum stays, so that slow growth adds up.
-        """
-        self.samples += 1
-        self.size = size
-        if size - self.maximum <= self.threshold:
-            return False
-        self.maximum = size
-        self.increases += 1
-        return True
-
-
-class Suspect(Record):
-    """A C type, or a call path, that has grown again and again.
-
-    ``snapshot`` is None at first. With the next sample the same suspect
-    comes once more, traced: then it holds the live blocks that were made in
-    between, with their full call paths.
-    """
-
-    _fields = ("type", "frames", "blocks", "bytes", "increases", "snapshot")
-    __slots__ = tuple(["_" + name for name in _fields])
-    type: str = field("type", "Name of the C type.")
-    frames: tuple[Frame, ...] = field(
-        "frames", "The call path, innermost first; empty by type."
-    )
-    blocks: int = field("blocks", "Live blocks.")
-    bytes: int = field("bytes", "Live bytes.")
-    increases: int = field("increases", "How often it grew by the threshold.")
-    snapshot: Snapshot | None = field("snapshot", "What was traced, or None.")
-
-    def __init__(
-        self,
-        type: str,
-        frames: Iterable[Frame],
-        blocks: int,
-        bytes: int,
-        increases: int,
-        snapshot: Snapshot | None = None,
-    ) -> None:
-        self._type = type
-        self._frames = tuple(frames)
-        self._blocks = blocks
-        self._bytes = bytes
-        self._increases = increases
-        self._snapshot = snapshot
-
-    @property
-    def is_traced(self) -> bool:
-        """Does it know the full call paths?"""
-        return self.snapshot is not None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON has them."""
-        data = super().to_dict()
-        data["frames"] = [frame.to_dict() for frame in self.frames]
-        if self.snapshot is not None:
-            data["snapshot"] = self.snapshot.to_dict()
-        return data
-
-    def __str__(self) -> str:
-        size = f"{plural(self.blocks, 'block')}, {format_bytes(self.bytes)}"
-        times = plural(self.increases, "time")
-        lines = [f"{self.type} grew {times}: {size} live"]
-        if self.frames:
-            lines += frame_lines(self.frames)
-        if self.snapshot is not None:
-            from ffi_leak_tracker._report import render
-
-            lines.append(render(self.snapshot).rstrip())
-        return "\n".join(lines)
-
-
-class _Ratchets:
-    """The blocks and the bytes of one type or call path."""
-
-    __slots__ = ("blocks", "bytes", "increases")
-
-    def __init__(self, blocks: int | None, bytes: int | None) -> None:
-        self.blocks = None if blocks is None else Ratchet(blocks)
-        self.bytes = None if bytes is None else Ratchet(bytes)
-        self.increases = 0
-
-    def sample(self, blocks: int, bytes: int) -> bool:
-        grew = [
-            ratchet.sample(size)
-            for ratchet, size in ((self.blocks, blocks), (self.bytes, bytes))
-            if ratchet is not None
-        ]
-        self.increases += any(grew)
-        return any(grew)
-
-    def begin(self, blocks: int, bytes: int) -> None:
-        for ratchet, size in ((self.blocks, blocks), (self.bytes, bytes)):
-            if ratchet is not None:
-                ratchet.size = ratchet.maximum = size
 
 
 class GrowthMonitor:
@@ -169,9 +46,9 @@ class GrowthMonitor:
 
     Args:
         on_growth: called with a tuple of suspects, outside of any lock, in
-            the thread that samples. What it raises goes to
-            ``sys.unraisablehook``. None: a warning of the logger
-            ``ffi_leak_tracker``.
+            the thread that samples. What it raises is an error of the logger
+            ``ffi_leak_tracker`` and stops nothing. None: a warning of that
+            logger.
         blocks: the threshold in blocks; None for none.
         bytes: the threshold in bytes; an increase of either counts.
         increases: how many make a suspect.
@@ -235,7 +112,7 @@ snapshot=None),)
         self._thresholds = blocks, bytes
         self._gc = gc
         self._trace_depths = trace_depth, trace_native
-        self._ratchets: dict[Key, _Ratchets] = {}
+        self._ratchets: dict[Key, Ratchets] = {}
         self._thread: threading.Thread | None = None
         self._begin_anew()
 
@@ -244,7 +121,7 @@ snapshot=None),)
         self._stopping = threading.Event()
         self._ratchets.clear()
         self._is_begun = False
-        self._frames: dict[int, tuple[Frame, ...]] = {}
+        self._keys: dict[tuple[int, int], Key] = {}  # by the core's numbers
         self._depth = core.stack_depth()  # of paths that are compared
         self._trace: Deeper | None = None
         self._traced: dict[Key, Suspect] = {}
@@ -269,8 +146,8 @@ snapshot=None),)
         if found:
             try:
                 self._on_growth(found)
-            except BaseException as error:
-                _report(error, self._on_growth)
+            except Exception:
+                _log_error("on_growth failed; the monitor goes on")
         return found
 
     @staticmethod
@@ -282,31 +159,28 @@ snapshot=None),)
 
     def _by_path(self) -> dict[Key, tuple[int, int]]:
         core.hooks_refresh()
-        sums: dict[tuple[int, int], list[int]] = {}
-        for row in core.blocks(core.PROCESS).rows():
-            entry = sums.setdefault((row[3], row[6]), [0, 0])
-            entry[0] += 1
-            entry[1] += row[1]
+        found = core.blocks(core.PROCESS)
         figures: dict[Key, tuple[int, int]] = {}
-        for (path, kind_of), (blocks, total) in sums.items():
-            key = core.type_name(kind_of), self._frames_of(path)
-            before = figures.get(key, (0, 0))
-            figures[key] = before[0] + blocks, before[1] + total
+        for position, row in enumerate(found.rows()):
+            numbers = row[core.ROW_PATH], row[core.ROW_TYPE]
+            key = self._keys.get(numbers)
+            if key is None:
+                key = self._keys[numbers] = self._key(found[position])
+            blocks, total = figures.get(key, (0, 0))
+            figures[key] = blocks + 1, total + row[core.ROW_SIZE]
         return figures
 
-    def _frames_of(self, path: int) -> tuple[Frame, ...]:
-        """The frames that paths are compared by, however many are recorded."""
-        known = self._frames.get(path)
-        if known is None:
-            known = core.path_frames(path)[: self._depth]
-            self._frames[path] = known
-        return known
+    def _key(self, block: Allocation) -> Key:
+        """What it is compared by, however many frames are recorded."""
+        if self.by == "type":
+            return block.type, ()
+        return block.type, block.frames[: self._depth]
 
     def _compare(
         self, figures: dict[Key, tuple[int, int]]
     ) -> tuple[Suspect, ...]:
         for key in figures.keys() - self._ratchets.keys():
-            ratchets = self._ratchets[key] = _Ratchets(*self._thresholds)
+            ratchets = self._ratchets[key] = Ratchets(*self._thresholds)
             if not self._is_begun:
                 ratchets.begin(*figures[key])
         self._is_begun = True
@@ -335,22 +209,19 @@ snapshot=None),)
             return ()
         self._trace.end()
         self._trace = None
-        made = _view.Checkpoint(self._mark)
+        made = _Everything().since(_view.Checkpoint(self._mark))
         return tuple(
             Suspect(
                 *key,
                 *figures.get(key, (0, 0)),
                 one.increases,
-                _Everything().since(made).keep(lambda b, k=key: self._is(b, k)),
+                made.keep(partial(self._is, key)),
             )
             for key, one in self._traced.items()
         )
 
-    def _is(self, block: Any, key: Key) -> bool:
-        name, frames = key
-        if block.type != name:
-            return False
-        return self.by == "type" or block.frames[: self._depth] == frames
+    def _is(self, key: Key, block: Allocation) -> bool:
+        return self._key(block) == key
 
     # --- the thread -----------------------------------------------------
     @property
@@ -388,8 +259,8 @@ snapshot=None),)
         while not stopping.wait(max(0.0, due - monotonic())):
             try:
                 self.sample()
-            except BaseException as error:  # no memory: later, perhaps
-                _report(error, self.sample)
+            except BaseException:  # no memory, or a callback's SystemExit
+                _log_error("a sample failed; the monitor goes on")
             late = max(0.0, monotonic() - due)
             due += self.interval * (1 + late // self.interval)
 
@@ -450,13 +321,11 @@ def _log(suspects: tuple[Suspect, ...]) -> None:
     logging.getLogger("ffi_leak_tracker").warning("%s", text)
 
 
-def _report(error: BaseException, source: object) -> None:
+def _log_error(text: str) -> None:
     """Tell of an error that nobody can catch."""
-    sys.unraisablehook(
-        sys.UnraisableHookArgs(
-            (type(error), error, error.__traceback__, None, source)
-        )
-    )
+    import logging
+
+    logging.getLogger("ffi_leak_tracker").exception("%s", text)
 
 
 def _after_fork_in_child() -> None:
