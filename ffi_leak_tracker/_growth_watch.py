@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     Row: TypeAlias = tuple[int, ...]  # see BlockList.rows
     Key: TypeAlias = tuple[int, int]  # the core's numbers of path and type
-    # After how many calls: blocks and bytes they left, bytes gained by realloc.
-    Level: TypeAlias = tuple[int, Counter[Key], Counter[Key], Counter[Key]]
+    # Blocks and bytes that calls left, bytes gained by realloc.
+    Counts: TypeAlias = tuple[Counter[Key], Counter[Key], Counter[Key]]
 
 WATCHED_MAX = 50_000  # blocks of others that are watched for realloc
 DOUBLINGS_FROM = 16  # calls: what realloc gained is compared from here on
@@ -31,7 +31,7 @@ OUTSIDE = -1  # between calls: our own bookkeeping, other threads
 
 PATH, TYPE, SIZE = core.ROW_PATH, core.ROW_TYPE, core.ROW_SIZE
 SEQUENCE, THREAD = core.ROW_SEQUENCE, core.ROW_THREAD
-BLOCKS, BYTES, GAINED = 1, 2, 3  # of a Level
+BLOCKS, BYTES, GAINED = range(3)  # of Counts
 
 
 class Watch:
@@ -54,8 +54,8 @@ class Watch:
         self._found = core.BlockList(b"", 0.0)
         self._live: dict[int, Row] = {}
         self._first_sizes: dict[int, int] = {}
-        self._level: Level = 0, Counter(), Counter(), Counter()
-        self._levels: list[Level] = []
+        self._counts: Counts = Counter(), Counter(), Counter()
+        self._levels: list[tuple[int, Counts]] = []  # after so many calls
         self._deaths: dict[Key, int] = {}
         self._not_emptied: set[Key] = set()
 
@@ -88,7 +88,7 @@ class Watch:
     # --- samples --------------------------------------------------------
     def has_left(self) -> bool:
         """Were blocks of the calls live at the last sample?"""
-        return any(self._level[BLOCKS].values())  # type: ignore[union-attr]
+        return any(self._counts[BLOCKS].values())
 
     def sample(self, *, is_collected: bool = False) -> None:
         """Look at what is live now.
@@ -105,8 +105,8 @@ class Watch:
             rows = [row for row in rows if row[THREAD] == own]
         before, now = self._live, {row[SEQUENCE]: row for row in rows}
         gone = [row for number, row in before.items() if number not in now]
-        _, level, total, gained = self._level
-        self._level = self.calls, level.copy(), total.copy(), gained.copy()
+        blocks, total, gained = self._counts
+        self._counts = blocks.copy(), total.copy(), gained.copy()
         for row in gone:
             self._forget(row)
         for number, row in now.items():
@@ -115,18 +115,18 @@ class Watch:
         if self._levels and not is_collected:
             self._note_deaths(gone, now)
         self.left_bytes = sum(
-            (self._level[BYTES] + self._level[GAINED]).values()
+            sum(self._counts[what].values()) for what in (BYTES, GAINED)
         )
-        self._levels.append(self._level)
+        self._levels.append((self.calls, self._counts))
         self._live = now
 
     def _note(self, old: Row | None, row: Row) -> None:
         """Enter a block that is new, or that was resized."""
         key, number = (row[PATH], row[TYPE]), row[SEQUENCE]
-        _, level, total, gained = self._level
+        blocks, total, gained = self._counts
         is_made = self._call_of(number) is not None
         if old is None:
-            level[key] += is_made
+            blocks[key] += is_made
             total[key] += row[SIZE] * is_made
             self._first_sizes[number] = row[SIZE]
             return
@@ -137,22 +137,24 @@ class Watch:
     def _forget(self, row: Row) -> None:
         """Take a block out that is gone."""
         key, number = (row[PATH], row[TYPE]), row[SEQUENCE]
-        _, level, total, gained = self._level
+        blocks, total, gained = self._counts
         gained[key] -= row[SIZE] - self._first_sizes.pop(number)
         if self._call_of(number) is not None:
-            level[key] -= 1
+            blocks[key] -= 1
             total[key] -= row[SIZE]
 
     def _note_deaths(self, gone: list[Row], now: dict[int, Row]) -> None:
         """Note how old they were, and whether others outlived a fall."""
-        then, before, _, _ = self._levels[-1]
+        then, before = self._levels[-1]
         for row in gone:
             call = self._call_of(row[SEQUENCE])
             if call is not None:
                 key, age = (row[PATH], row[TYPE]), then + self.warm - call
                 self._deaths[key] = max(age, self._deaths.get(key, 0))
-        level = self._level[BLOCKS]
-        fell = {key for key, count in before.items() if level[key] < count}
+        blocks = self._counts[BLOCKS]
+        fell = {
+            key for key, count in before[BLOCKS].items() if blocks[key] < count
+        }
         if fell:
             self._not_emptied |= fell & {
                 (row[PATH], row[TYPE])
@@ -166,7 +168,7 @@ class Watch:
 
         Each with its key and the call that made it; oldest first.
         """
-        gained = self._level[GAINED]
+        gained = self._counts[GAINED]
         for position, row in enumerate(self._found.rows()):
             call = self._call_of(row[SEQUENCE])
             key = row[PATH], row[TYPE]
@@ -195,7 +197,7 @@ class Watch:
     def _sum(self, keys: set[Key], calls: int, what: int) -> int:
         """One figure after so many calls, or before as it was sampled."""
         at = bisect_right(self._levels, calls, key=_calls_of) - 1
-        counts: Counter[Key] = self._levels[at][what]  # type: ignore[assignment]
+        counts = self._levels[at][1][what]
         return sum(counts[key] for key in keys)
 
     def _grid(self, keys: set[Key], what: int) -> list[int]:
@@ -211,5 +213,5 @@ class Watch:
         return [self._sum(keys, end, GAINED) for end in reversed(ends)]
 
 
-def _calls_of(level: Level) -> int:
+def _calls_of(level: tuple[int, Counts]) -> int:
     return level[0]
