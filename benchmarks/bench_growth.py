@@ -62,7 +62,9 @@ class Tally:
         return [
             Row("", f"{tool}: precision", "", *[precision] * 3, None, "", n),
             Row("", f"{tool}: recall", "", *[recall] * 3, None, "", n),
-            Row("", f"{tool}: a function", "", median, low, high, None, "ms", n),
+            Row(
+                "", f"{tool}: a function", "", median, low, high, None, "ms", n
+            ),
         ]
 
 

@@ -1,7 +1,7 @@
 """How often a function is called to tell whether it leaks, and the verdicts.
 
-``Run.segments`` says how many calls are due; whoever makes them (a loop, or
-a loop that awaits) appends a mark to ``edges`` before each.
+``Run.segments`` says which calls are due; whoever makes them (a loop, or a
+loop that awaits) enters a mark in ``edges`` before each.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ class Run:
         return now.allocations - self._before
 
     # --- how many calls -------------------------------------------------
-    def segments(self) -> Iterator[int]:
-        """How many calls to make next, each time; then the run is over."""
+    def segments(self) -> Iterator[range]:
+        """Which marks of calls to make next, each time; then it is over."""
         yield from self._warm_up()
         if self._gc:
             _collect()
@@ -153,7 +153,7 @@ class Run:
                 return
             target = 2 * self.watch.calls
 
-    def _warm_up(self) -> Iterator[int]:
+    def _warm_up(self) -> Iterator[range]:
         if self._warmup is not None:
             yield from self._calls(self._warmup)
         else:
@@ -164,18 +164,19 @@ class Run:
         self.watch.warm = self.watch.made
         self.seconds = 0.0
 
-    def _stage(self, target: int) -> Iterator[int]:
+    def _stage(self, target: int) -> Iterator[range]:
         step = max(1, target // PARTS)
         watch = self.watch
         while watch.calls < target and not self._bound():
             yield from self._calls(min(step, target - watch.calls))
             watch.sample()
 
-    def _calls(self, count: int) -> Iterator[int]:
+    def _calls(self, count: int) -> Iterator[range]:
+        marks = self.watch.open(count)
         start = perf_counter()
-        yield count
+        yield marks
         self.seconds += perf_counter() - start
-        self.watch.close(count)
+        self.watch.close()
 
     def _bound(self) -> str | None:
         """Why there are to be no more calls, or None."""

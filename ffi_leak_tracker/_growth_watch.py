@@ -6,6 +6,7 @@ own number which call made it.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections import Counter
 
@@ -42,9 +43,12 @@ class Watch:
     """
 
     def __init__(self, own_thread: bool) -> None:
+        # Marks: calls begin or end there. No objects, and room made between
+        # calls, so that a call is not blamed for our bookkeeping.
+        self.edges = array("Q", [core.mark()])
+        # The call that begins at each, from 0.
+        self._owners = array("q", [OUTSIDE])
         self._own_thread = own_thread
-        self.edges: list[int] = []  # marks: calls begin or end there
-        self._owners: list[int] = []  # the call that begins at each, from 0
         self.made = 0  # calls
         self.warm = 0  # of these in the warm-up
         self.left_bytes = 0
@@ -53,7 +57,7 @@ class Watch:
         self._since = 0 if self.is_watched else core.mark()
         self._found = core.BlockList(b"", 0.0)
         self._live: dict[int, Row] = {}
-        self._first_sizes: dict[int, int] = {}
+        self._first_sizes: dict[int, int] = {}  # of blocks that may count
         self._counts: Counts = Counter(), Counter(), Counter()
         self._levels: list[tuple[int, Counts]] = []  # after so many calls
         self._deaths: dict[Key, int] = {}
@@ -68,13 +72,20 @@ class Watch:
     @property
     def begun(self) -> int:
         """Calls that were begun, the warm-up among them."""
-        return self.made + len(self.edges) - len(self._owners)
+        return self.made + sum(map(bool, self.edges[len(self._owners) :]))
 
-    def close(self, count: int) -> None:
-        """The calls that were begun since are over."""
-        self._owners.extend(range(self.made, self.made + count))
+    def open(self, count: int) -> range:
+        """Return where the marks of the next calls are to be entered."""
+        first = len(self.edges)
+        self.edges.extend(array("Q", bytes(8 * count)))
+        return range(first, first + count)
+
+    def close(self) -> None:
+        """Those calls are over; nothing of what follows is theirs."""
+        self.edges.append(core.mark())  # first of all
+        count = len(self.edges) - len(self._owners) - 1
+        self._owners.extend(array("q", range(self.made, self.made + count)))
         self.made += count
-        self.edges.append(core.mark())
         self._owners.append(OUTSIDE)
         assert len(self.edges) == len(self._owners)
 
@@ -125,19 +136,21 @@ class Watch:
         key, number = (row[PATH], row[TYPE]), row[SEQUENCE]
         blocks, total, gained = self._counts
         is_made = self._call_of(number) is not None
-        if old is None:
+        if old is None and (is_made or number < self.edges[0]):
             blocks[key] += is_made
             total[key] += row[SIZE] * is_made
             self._first_sizes[number] = row[SIZE]
-            return
-        change = row[SIZE] - old[SIZE]
-        gained[key] += change
-        total[key] += change * is_made
+        elif old is not None and number in self._first_sizes:
+            change = row[SIZE] - old[SIZE]
+            gained[key] += change
+            total[key] += change * is_made
 
     def _forget(self, row: Row) -> None:
         """Take a block out that is gone."""
         key, number = (row[PATH], row[TYPE]), row[SEQUENCE]
         blocks, total, gained = self._counts
+        if number not in self._first_sizes:
+            return
         gained[key] -= row[SIZE] - self._first_sizes.pop(number)
         if self._call_of(number) is not None:
             blocks[key] -= 1
@@ -173,7 +186,7 @@ class Watch:
             call = self._call_of(row[SEQUENCE])
             key = row[PATH], row[TYPE]
             is_left = call is not None or gained[key] > 0
-            if is_left and row[SEQUENCE] in self._live:
+            if is_left and row[SEQUENCE] in self._first_sizes:
                 yield key, self._found[position], call
 
     def evidence(self, keys: set[Key], events: set[int]) -> Evidence:

@@ -82,11 +82,12 @@ def find_growth(
         current_thread_only, filter,
     )  # fmt: skip
     mark, edges = core.mark, run.edges
+    result: object = None
     with run:
         try:
-            for count in run.segments():
-                for _ in range(count):
-                    edges.append(mark())
+            for calls in run.segments():
+                for i in calls:
+                    edges[i] = mark()
                     result = function(*args, **kwargs)
                 if hasattr(result, "__await__"):
                     _refuse(result)
@@ -120,9 +121,9 @@ async def find_growth_async(
     mark, edges = core.mark, run.edges
     with run:
         try:
-            for count in run.segments():
-                for _ in range(count):
-                    edges.append(mark())
+            for calls in run.segments():
+                for i in calls:
+                    edges[i] = mark()
                     await function(*args, **kwargs)
         except BaseException as error:
             add_note(error, _where(run))

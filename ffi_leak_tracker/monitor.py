@@ -261,8 +261,7 @@ snapshot=None),)
                 self.sample()
             except BaseException:  # no memory, or a callback's SystemExit
                 _log_error("a sample failed; the monitor goes on")
-            late = max(0.0, monotonic() - due)
-            due += self.interval * (1 + late // self.interval)
+            due = _next(due, self.interval, monotonic())
 
     def stop(self) -> None:
         """End the thread and wait for it; end tracing. Once is enough.
@@ -304,6 +303,16 @@ snapshot=None),)
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"
         return f"<GrowthMonitor by {self.by}, {state}>"
+
+
+def _next(due: float, interval: float, now: float) -> float:
+    """Return when the next sample is due; those that are too late fall out.
+
+    >>> _next(60, 60, 60.5), _next(60, 60, 185)
+    (120.0, 240.0)
+    """
+    late = max(0.0, now - due)
+    return due + interval * (1 + late // interval)
 
 
 class _Everything(_view.View):
