@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GrowthMonitor", "Ratchet", "Suspect"]
 
-_running: weakref.WeakSet[GrowthMonitor] = weakref.WeakSet()
+_monitors: weakref.WeakSet[GrowthMonitor] = weakref.WeakSet()
 
 
 class GrowthMonitor:
@@ -115,6 +115,7 @@ snapshot=None),)
         self._ratchets: dict[Key, Ratchets] = {}
         self._thread: threading.Thread | None = None
         self._begin_anew()
+        _monitors.add(self)
 
     def _begin_anew(self) -> None:
         self._lock = threading.RLock()
@@ -251,7 +252,6 @@ snapshot=None),)
             name="ffi_leak_tracker growth monitor",
             daemon=True,
         )
-        _running.add(self)
         self._thread.start()
 
     def _serve(self, stopping: threading.Event) -> None:
@@ -269,7 +269,6 @@ snapshot=None),)
         In ``on_growth`` it does not wait.
         """
         thread, self._thread = self._thread, None
-        _running.discard(self)
         self._stopping.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
@@ -298,7 +297,8 @@ snapshot=None),)
     def _forked(self) -> None:
         """In the child: the thread is gone, the lock may be anybody's."""
         self._begin_anew()
-        self._start_thread()
+        if self._thread is not None:
+            self._start_thread()
 
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"
@@ -309,7 +309,7 @@ def _next(due: float, interval: float, now: float) -> float:
     """Return when the next sample is due; those that are too late fall out.
 
     >>> _next(60, 60, 60.5), _next(60, 60, 185)
-    (120.0, 240.0)
+    (120.0, 240)
     """
     late = max(0.0, now - due)
     return due + interval * (1 + late // interval)
@@ -339,7 +339,7 @@ def _log_error(text: str) -> None:
 
 def _after_fork_in_child() -> None:
     _deeper.forked()
-    for monitor in list(_running):
+    for monitor in list(_monitors):
         monitor._forked()
 
 
