@@ -41,6 +41,8 @@ EVENTS_MIN = 3
 SWING = 0.1
 #: What outlived all that died must come from this part of the calls at least.
 WINDOW_MIN = 0.25
+#: What slows down on the whole is doubted only from this confidence on.
+LIKELY = 0.5
 #: The chance below which a rest since the last event is taken for the end.
 ENDED = 0.01
 #: Student's t that is no accident; see ``_growth_stats.drift``.
@@ -183,6 +185,8 @@ def _tail(events: list[int], stop: int, wanted: float) -> Verdict | None:
         stats.confidence(late, middle, stop),
         stats.tail_confidence(events, stop),
     )
+    if sure < LIKELY:
+        return None
     return _named(late, middle, stop, sure, wanted)
 
 

@@ -133,7 +133,7 @@ def levels(function) -> list[int]:
         (range(30), "filling"),
         (range(999), "some calls"),  # the last call left nothing
         (range(990), "filling"),
-        ([i * i // 100 for i in range(316)], "too few to tell"),
+        ([i * i // 100 for i in range(316)], "filling"),
         ([i * i * i // 1000 for i in range(100)], "filling"),
         (range(400, 1000), "every call"),
         ([*range(20), *range(20, 1000, 10)], "some calls"),
