@@ -18,12 +18,21 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cffi import FFI
 from growth_cases import CASES
-from harness import Row, main
+from harness import Row, interleaved, main, ratio_row
 
-from ffi_leak_tracker import LeakTracker, diagnostic_calloc, find_growth
+from ffi_leak_tracker import (
+    GrowthMonitor,
+    LeakTracker,
+    diagnostic_calloc,
+    find_growth,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ffi = FFI()
 SEEDS = 5
@@ -145,6 +154,43 @@ def psleak_child() -> None:
             print(json.dumps(line), flush=True)
 
 
+# --- GrowthMonitor ------------------------------------------------------------
+FEW, MANY = 1_000, 100_000
+
+
+def samples(live: int) -> dict[str, list[float]]:
+    """Nanoseconds a sample, by type and by path, with so many live blocks."""
+    LeakTracker.enable()
+    kept = [diagnostic_calloc("int64_t") for _ in range(live)]
+    monitors = {by: GrowthMonitor(by=by) for by in ("type", "path")}
+
+    def sampling(by: str) -> Callable[[int], None]:
+        def loop(n: int) -> None:
+            for _ in range(n):
+                monitors[by].sample()
+
+        return loop
+
+    times = interleaved({by: sampling(by) for by in monitors}, 5, 21)
+    for block in kept:
+        diagnostic_calloc.free(block)
+    LeakTracker.disable()
+    return times
+
+
+def monitor_rows() -> list[Row]:
+    few, many = samples(FEW), samples(MANY)
+    found = []
+    for by in few:
+        times = {"few": few[by], "many": many[by]}
+        what = f"GrowthMonitor.sample by {by}, {MANY:,} live blocks"
+        base = f"with {FEW:,}"
+        row = ratio_row("", what, times, "many", "few", None)
+        row.baseline = f"{base}: {row.detail['baseline_ns'] / 1e3:.0f} us"
+        found.append(row)
+    return found
+
+
 def rows() -> list[Row]:
     cases = len(CASES)
     tallies = {
@@ -156,7 +202,7 @@ def rows() -> list[Row]:
         found += tally.rows(tool)
         for mistake in sorted(tally.mistakes):
             print(f"    {tool.split(',')[0]}: {mistake}", file=sys.stderr)
-    return found
+    return found + monitor_rows()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import sys
 from time import perf_counter
 
 from ffi_leak_tracker import _core_api as core
+from ffi_leak_tracker import _core_hooks as hooks
 from ffi_leak_tracker import _growth_patterns as patterns
 from ffi_leak_tracker._growth_patterns import PARTS, Evidence, Verdict
 from ffi_leak_tracker._growth_watch import Watch
@@ -111,12 +112,12 @@ class Run:
         self.edges = self.watch.edges
         self.seconds = 0.0  # that the calls took
         self.cut: str | None = None  # why not more, though it is not clear
-        self.is_on = False
 
     def __enter__(self) -> Run:
         core.gate_scope(+1)
-        self.is_on = bool(core.is_enabled())
         self._before = core.scope_figures(core.PROCESS).allocations
+        self._before_in_all = _allocations_in_all()
+        self._was_on = core.is_enabled()
         return self
 
     def __exit__(
@@ -132,6 +133,17 @@ class Run:
         """Blocks allocated in the process meanwhile."""
         now = core.scope_figures(core.PROCESS)
         return now.allocations - self._before
+
+    @property
+    def unseen(self) -> int:
+        """Blocks allocated besides these, in isolated scopes."""
+        in_all = _allocations_in_all() - self._before_in_all
+        return max(0, in_all - self.allocations)
+
+    @property
+    def is_on(self) -> bool:
+        """Was tracking on at the start, and is it now?"""
+        return bool(self._was_on and core.is_enabled())
 
     # --- how many calls -------------------------------------------------
     def segments(self) -> Iterator[range]:
@@ -253,6 +265,10 @@ class Run:
             both.calls += one.calls
         both.judge(self.watch, self._confidence)
         return [both] if both.verdict.is_leak else many
+
+
+def _allocations_in_all() -> int:
+    return sum(counts[0] for _, _, *counts in hooks.thread_figures())
 
 
 def _collect() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import _growth_patterns as patterns
 from ffi_leak_tracker import _sampling, _view
+from ffi_leak_tracker._format import plural
 from ffi_leak_tracker._growth_records import GrowthReport, PathGrowth
 from ffi_leak_tracker._growth_run import Found, Run
 from ffi_leak_tracker._settings import check_range
@@ -202,7 +203,14 @@ def _notes(run: Run) -> list[str]:
     if run.cut:
         notes.append(f"not more calls: {run.cut}")
     if not run.is_on:
-        notes.append("nothing was recorded: tracking is paused or forbidden")
+        notes.append(
+            "not all was recorded: tracking is disabled, paused or forbidden"
+        )
+    elif run.unseen:
+        notes.append(
+            f"{plural(run.unseen, 'block')} of isolated scopes not seen: use "
+            "scope(), or run_scoped(isolated=False), in the function"
+        )
     elif not run.allocations:
         notes.append(
             "no call allocated anything that is recorded: use the allocators "

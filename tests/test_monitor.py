@@ -185,6 +185,15 @@ def test_garbage_is_collected_if_asked() -> None:
     watch.stop()
 
 
+def test_types_are_counted_not_blocks(make, monkeypatch) -> None:
+    """By type no snapshot is taken, however many blocks there are."""
+    monkeypatch.setattr(core, "blocks", pytest.fail)
+    watch = GrowthMonitor(Calls(), blocks=10, increases=1, trace_depth=None)
+    watch.sample()
+    make(11)
+    assert 1 == len(watch.sample())
+
+
 def test_forgotten_maxima(make) -> None:
     """After reset() the next sample is the first."""
     watch = GrowthMonitor(Calls(), blocks=10, increases=1)
