@@ -16,7 +16,7 @@ from ffi_leak_tracker._suspect import Ratchet, Ratchets, Suspect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import TypeAlias
 
@@ -121,6 +121,7 @@ snapshot=None),)
         self._lock = threading.RLock()
         self._stopping = threading.Event()
         self._ratchets.clear()
+        self._figures: dict[Key, tuple[int, int]] = {}
         self._is_begun = False
         self._keys: dict[tuple[int, int], Key] = {}  # by the core's numbers
         self._depth = core.stack_depth()  # of paths that are compared
@@ -161,14 +162,17 @@ snapshot=None),)
     def _by_path(self) -> dict[Key, tuple[int, int]]:
         core.hooks_refresh()
         found = core.blocks(core.PROCESS)
-        figures: dict[Key, tuple[int, int]] = {}
+        sizes: dict[tuple[int, int], list[int]] = {}  # hashed fast
         for position, row in enumerate(found.rows()):
             numbers = row[core.ROW_PATH], row[core.ROW_TYPE]
-            key = self._keys.get(numbers)
-            if key is None:
-                key = self._keys[numbers] = self._key(found[position])
+            if numbers not in self._keys:
+                self._keys[numbers] = self._key(found[position])
+            sizes.setdefault(numbers, []).append(row[core.ROW_SIZE])
+        figures: dict[Key, tuple[int, int]] = {}
+        for numbers, each in sizes.items():
+            key = self._keys[numbers]
             blocks, total = figures.get(key, (0, 0))
-            figures[key] = blocks + 1, total + row[core.ROW_SIZE]
+            figures[key] = blocks + len(each), total + sum(each)
         return figures
 
     def _key(self, block: Allocation) -> Key:
@@ -185,14 +189,29 @@ snapshot=None),)
             if not self._is_begun:
                 ratchets.begin(*figures[key])
         self._is_begun = True
+        self._figures = figures
+        grew = [
+            key
+            for key, ratchets in self._ratchets.items()
+            if ratchets.sample(*figures.get(key, (0, 0)))
+        ]
+        return self._suspects(grew)
+
+    def _suspects(self, keys: Iterable[Key]) -> tuple[Suspect, ...]:
+        """Those that increased often enough, most bytes first."""
         found = []
-        for key, ratchets in self._ratchets.items():
-            figure = figures.get(key, (0, 0))
-            if ratchets.sample(*figure) and (
-                ratchets.increases >= self.increases
-            ):
-                found.append(Suspect(*key, *figure, ratchets.increases))
+        for key in keys:
+            increases = self._ratchets[key].increases
+            if increases >= self.increases:
+                figure = self._figures.get(key, (0, 0))
+                found.append(Suspect(*key, *figure, increases))
         return tuple(sorted(found, key=lambda one: (-one.bytes, one.type)))
+
+    @property
+    def suspects(self) -> tuple[Suspect, ...]:
+        """All suspects so far, as they were at the last sample."""
+        with self._lock:
+            return self._suspects(self._ratchets)
 
     # --- tracing --------------------------------------------------------
     def _begin_trace(self, suspects: tuple[Suspect, ...]) -> None:

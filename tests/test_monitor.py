@@ -133,6 +133,23 @@ def test_a_suspect_after_so_many_increases(make) -> None:
     assert [[], [], [], [3], [4], [5]] == found
 
 
+def test_all_suspects_so_far(make) -> None:
+    """Whether or not they grew in the last sample."""
+    watch = GrowthMonitor(Calls(), blocks=10, increases=1, trace_depth=None)
+    assert () == watch.suspects
+    watch.sample()
+    make(11)
+    watch.sample()
+    make(1)
+    make(11, "double")
+    watch.sample()
+    assert [("double", 11, 88, 1), ("int32_t", 12, 48, 1)] == figures(
+        watch.suspects
+    )
+    watch.reset()
+    assert () == watch.suspects
+
+
 def test_growth_in_bytes(make) -> None:
     """Few blocks, many bytes; blocks=None looks at bytes alone."""
     watch = GrowthMonitor(
