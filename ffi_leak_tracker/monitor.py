@@ -53,7 +53,8 @@ class GrowthMonitor:
         bytes: the threshold in bytes; an increase of either counts.
         increases: how many make a suspect.
         interval: seconds from one sample to the next (not a pause between).
-        by: "type" or "path".
+        by: "type" or "path" (type and call path, of as many frames as are
+            recorded when the monitor is made).
         gc: collect garbage before each sample.
         trace_depth: Python frames to record while tracing; None: no tracing.
         trace_native: native frames besides, of what hooks see.
