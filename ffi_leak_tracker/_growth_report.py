@@ -137,8 +137,11 @@ def _site(one: PathGrowth) -> str:
 
 
 def _notes(growth: GrowthReport) -> list[str]:
+    notes = list(map(printable, growth.notes))
+    if not growth.allocations:  # nor could anything have been
+        return notes
     found = (
         f"would have been seen: a leak in each {growth.calls:,}th call, or at "
         f"random in one of {1 / growth.detection_limit:,.0f} (with 95 %)"
     )
-    return [found, *map(printable, growth.notes)]
+    return [found, *notes]

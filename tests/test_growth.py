@@ -305,6 +305,7 @@ def test_nothing() -> None:
     assert () == found.paths
     assert (1024, 10, 0) == (found.calls, found.warmup, found.allocations)
     assert "LeakTracker.attach()" in found.notes[-1]
+    assert "would have been seen" not in str(found)
     found.assert_none(strict=True)
 
 
