@@ -1,6 +1,6 @@
 """Run the benchmarks: ``python benchmarks/run.py [--json FILE] [NAME...]``.
 
-Names: allocators, scopes, import, analysis, instructions, core, hooks
+Names: allocators, scopes, import, analysis, instructions, core, hooks, growth
 (default: all).
 Prints one table and, with --json, writes one document; ``compare.py`` sets two
 of them side by side.
@@ -26,6 +26,7 @@ NAMES = (
     "instructions",
     "core",
     "hooks",
+    "growth",
 )
 
 

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from ffi_leak_tracker.exceptions import CorruptionError as CorruptionError
     from ffi_leak_tracker.exceptions import DoubleFreeError as DoubleFreeError
     from ffi_leak_tracker.exceptions import (
+        GrowthFoundError as GrowthFoundError,
+    )
+    from ffi_leak_tracker.exceptions import (
         InvalidFreeError as InvalidFreeError,
     )
     from ffi_leak_tracker.exceptions import LeaksFoundError as LeaksFoundError
@@ -64,9 +67,17 @@ if TYPE_CHECKING:
         ReportWriteError as ReportWriteError,
     )
     from ffi_leak_tracker.filters import LeakFilter as LeakFilter
+    from ffi_leak_tracker.growth import GrowthReport as GrowthReport
+    from ffi_leak_tracker.growth import PathGrowth as PathGrowth
+    from ffi_leak_tracker.growth import find_growth as find_growth
+    from ffi_leak_tracker.growth import (
+        find_growth_async as find_growth_async,
+    )
     from ffi_leak_tracker.measure import AllocationTracker as AllocationTracker
     from ffi_leak_tracker.measure import Measurement as Measurement
     from ffi_leak_tracker.measure import PeakMemoryTracker as PeakMemoryTracker
+    from ffi_leak_tracker.monitor import GrowthMonitor as GrowthMonitor
+    from ffi_leak_tracker.monitor import Suspect as Suspect
     from ffi_leak_tracker.profiler import (
         AllocationProfiler as AllocationProfiler,
     )
@@ -103,12 +114,14 @@ _HOMES = {
     "emitters.logging": "LoggingEmitter",
     "exceptions": (
         "AttachError BudgetError CorruptionError DoubleFreeError "
-        "InvalidFreeError LeakTrackerError LeakTrackerException "
-        "LeaksFoundError MismatchedFreeError MisuseError MisuseWarning "
-        "ReportFormatError ReportWriteError"
+        "GrowthFoundError InvalidFreeError LeakTrackerError "
+        "LeakTrackerException LeaksFoundError MismatchedFreeError MisuseError "
+        "MisuseWarning ReportFormatError ReportWriteError"
     ),
     "filters": "LeakFilter",
+    "growth": "GrowthReport PathGrowth find_growth find_growth_async",
     "measure": "AllocationTracker Measurement PeakMemoryTracker",
+    "monitor": "GrowthMonitor Suspect",
     "profiler": "AllocationProfiler Histogram ProfiledRun",
     "records": (
         "Allocation AllocationStats Frame Group NativeFrame Snapshot Stats "

@@ -63,6 +63,10 @@ class BlockList(Sequence[Allocation]):
             self._made[position] = made
         return made
 
+    def rows(self) -> list[tuple[int, ...]]:
+        """All blocks as numbers: the fields of ``flk_block``, in order."""
+        return list(core.BLOCK.iter_unpack(self._raw))
+
     # --- one field of all blocks ----------------------------------------
     def _sizes(self) -> memoryview:
         return memoryview(self._raw).cast("Q")[_SIZE_QUAD::_QUADS]

@@ -432,6 +432,7 @@ def note_thread() -> None:
 
 # --- blocks -------------------------------------------------------------
 BLOCK = Struct("=QQQIIIHBB")
+_, ROW_SIZE, ROW_SEQUENCE, ROW_PATH, _, ROW_THREAD, ROW_TYPE, _, _ = range(9)
 assert BLOCK.size == ffi.sizeof("flk_block")
 _TICK_NS: int = lib.FLK_TICK_NS
 _SEQUENCES: int = lib.FLK_SEQUENCE_SHIFT

@@ -27,6 +27,10 @@ def attach(rules: Sequence[str], mappings: bool) -> str | None:
 
 
 # --- threads ------------------------------------------------------------
+#: The number of this thread in the records; 0 before its first.
+thread_number = lib.flk_thread_number
+
+
 def thread_figures() -> Iterator[tuple[str, int | None, int, int, int, int]]:
     """Name, ident (None: ended ones together), blocks and bytes of each."""
     room = 64

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._allocation import Allocation, Frame
     from ffi_leak_tracker._stats import AllocationStats
+    from ffi_leak_tracker.growth import GrowthReport
     from ffi_leak_tracker.records import Snapshot
 
 __all__ = [
     "BudgetError",
     "CorruptionError",
     "DoubleFreeError",
+    "GrowthFoundError",
     "InvalidFreeError",
     "LeakTrackerError",
     "LeakTrackerException",
@@ -208,6 +210,24 @@ def _check_limit(name: str, limit: object) -> None:
         )
     if limit < 0:
         raise ValueError(f"the limit of {name} must be 0 or more, not {limit}")
+
+
+class GrowthFoundError(LeaksFoundError):
+    """Calls of a function leave native blocks behind, again and again.
+
+    Args:
+        growth: what ``find_growth`` returned; not without leaks.
+    """
+
+    def __init__(self, growth: GrowthReport) -> None:
+        super().__init__(growth.snapshot)
+        self.growth = growth
+
+    def __str__(self) -> str:
+        return str(self.growth).rstrip()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.growth,)
 
 
 class MisuseError(LeakTrackerError):

@@ -282,7 +282,8 @@ def test_an_exclude_hides_nothing_from_others() -> None:
     """However the other one names it; each has wishes of his own."""
     child("""
         lib, other = opened("plain"), opened("callbacks")
-        outer = LeakTracker.attach(["*plain*", "*callbacks*"], exclude=["*plain*"])
+        both = ["*plain*", "*callbacks*"]
+        outer = LeakTracker.attach(both, exclude=["*plain*"])
         lib.take(1), other.take(2)
         with LeakTracker.attach([lib], exclude=[other]):
             lib.take(3), other.take(4)

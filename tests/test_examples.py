@@ -37,6 +37,14 @@ double free of 0x0123456789ab
   what to do: free the block in one place only, or drop the pointer once it \
 is freed
 """,
+    "find_growth": """\
+int32_t in handle: every k-th call, k = 50
+  2 bytes a call
+char: once, 4096 bytes
+int32_t grew 2 times: 122
+int32_t grew 2 times: 142, by handle < main < <module>
+int32_t grew 3 times: 142
+""",
     "foreign_pointer": """\
 live: 1
 10 bytes, strdup, in duplicate

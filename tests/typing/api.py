@@ -21,6 +21,9 @@ from ffi_leak_tracker import (
     DoubleFreeError,
     Frame,
     Group,
+    GrowthFoundError,
+    GrowthMonitor,
+    GrowthReport,
     Histogram,
     Hotspot,
     InvalidFreeError,
@@ -37,11 +40,13 @@ from ffi_leak_tracker import (
     MismatchedFreeError,
     MisuseError,
     Node,
+    PathGrowth,
     PeakMemoryTracker,
     ProfiledRun,
     Scope,
     Snapshot,
     SnapshotDiff,
+    Suspect,
     Total,
     TypeStats,
     adaptive_calloc,
@@ -49,6 +54,8 @@ from ffi_leak_tracker import (
     calloc,
     diagnostic_calloc,
     diagnostic_malloc,
+    find_growth,
+    find_growth_async,
     malloc,
 )
 
@@ -275,3 +282,27 @@ def errors() -> None:
 def foreign(pointer: int) -> None:
     assert_type(LeakTracker.track(pointer, 8, type="struct x"), int)
     assert_type(LeakTracker.untrack(pointer), int)
+
+
+async def growth(handle: object) -> None:
+    report = find_growth(calloc, "int", 4, rounds=100, warmup=None)
+    assert_type(report, GrowthReport)
+    assert_type(report.leaks, tuple[PathGrowth, ...])
+    assert_type(report.leaks[0].k, float | None)
+    try:
+        report.assert_none(strict=True)
+    except GrowthFoundError as error:
+        assert_type(error.growth, GrowthReport)
+
+    async def call(size: int) -> str:
+        return str(size)
+
+    assert_type(await find_growth_async(call, 4), GrowthReport)
+
+
+def told(suspects: tuple[Suspect, ...]) -> None:
+    assert_type(suspects[0].snapshot, Snapshot | None)
+
+
+with GrowthMonitor(told, bytes=1 << 20, by="path", interval=10) as monitor:
+    assert_type(monitor.sample(), tuple[Suspect, ...])
