@@ -8,6 +8,7 @@
 #include "flk_context.h"
 #include "flk_misuse.h"
 #include "flk_names.h"
+#include "flk_observe.h"
 #include "flk_quarantine.h"
 #include "flk_sample.h"
 #include "flk_scope.h"
@@ -117,6 +118,21 @@ static inline uint32_t scope_now(void) {
     return thread ? flk_context_scope(thread) : FLK_SCOPE_NONE;
 }
 
+static inline void tell_made(flk_layer layer, uintptr_t address) {
+    if (FLK_LIKELY(!flk_observe_is_on()))
+        return;
+    flk_observe_made(layer, address);
+    flk_observe_soon();  // never now: this may be the interpreter's malloc
+}
+
+static inline void tell_freed(flk_layer layer, uintptr_t address,
+                              const flk_record *record) {
+    if (FLK_LIKELY(!flk_observe_is_on()))
+        return;
+    flk_observe_freed(layer, address, record);
+    flk_observe_soon();
+}
+
 void flk_record_made(flk_layer layer, uintptr_t address, uint64_t size_bytes,
                      uint16_t type) {
     if (FLK_UNLIKELY(!may_tell())) {
@@ -128,6 +144,7 @@ void flk_record_made(flk_layer layer, uintptr_t address, uint64_t size_bytes,
     flk_origin origin = {type, scope_now(), FLK_PATH_WALK_NATIVE};
     flk_tracker_on_alloc(layer, address, size_bytes, 0, &origin);
     flk_record_settle(layer, address, type);
+    tell_made(layer, address);
 }
 
 // The drop locked the shard of the record, before this thread or after it: so
@@ -169,6 +186,7 @@ void flk_record_gone(flk_layer layer, uintptr_t address, uint16_t type) {
     flk_record record;
     switch (flk_tracker_free_hot(layer, address, type, &record, NULL, NULL)) {
     case FLK_TAKEN:
+        tell_freed(layer, address, &record);
         return;
     case FLK_ABSENT:  // or not sampled
         if (!flk_sample_is_on())
@@ -177,6 +195,7 @@ void flk_record_gone(flk_layer layer, uintptr_t address, uint16_t type) {
     case FLK_KEPT:
         note_mismatch(address, &record);
         flk_tracker_on_free(layer, address, 0, &record);
+        tell_freed(layer, address, &record);
     }
 }
 

@@ -11,6 +11,7 @@ from os import environ
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ffi_leak_tracker._attach import Attachment as Attachment
+    from ffi_leak_tracker._observers import Observer as Observer
     from ffi_leak_tracker._threads import ThreadStats as ThreadStats
     from ffi_leak_tracker.allocators import Allocator as Allocator
     from ffi_leak_tracker.allocators import adaptive_calloc as adaptive_calloc
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
         ReportWriteError as ReportWriteError,
     )
     from ffi_leak_tracker.filters import LeakFilter as LeakFilter
+    from ffi_leak_tracker.objects import ObjectCounts as ObjectCounts
+    from ffi_leak_tracker.objects import ObjectTracker as ObjectTracker
     from ffi_leak_tracker.records import Allocation as Allocation
     from ffi_leak_tracker.records import Frame as Frame
     from ffi_leak_tracker.records import Group as Group
@@ -70,6 +73,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "_attach": "Attachment",
+    "_observers": "Observer",
     "_threads": "ThreadStats",
     "allocators": (
         "Allocator adaptive_calloc adaptive_malloc calloc diagnostic_calloc "
@@ -86,6 +90,7 @@ _HOMES = {
         "ReportWriteError"
     ),
     "filters": "LeakFilter",
+    "objects": "ObjectCounts ObjectTracker",
     "records": "Allocation Frame Group NativeFrame Snapshot Stats",
     "scopes": "Scope",
     "tracker": "Checkpoint LeakTracker",

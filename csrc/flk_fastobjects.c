@@ -1,0 +1,110 @@
+// flk_fastobjects.c - records births and deaths. Contract: flk_fastobjects.h. SPDX-License-Identifier: MIT
+#include "flk_fastobjects.h"
+
+#ifndef PYPY_VERSION
+#include "flk_callpath.h"
+#include "flk_living.h"
+#include "flk_sequence.h"
+#include "flk_stack.h"
+#include "flk_tracker.h"
+
+// A bit for each tracker that is open, and for each that runs: relaxed, the
+// events of a thread that was told later need not be seen.
+static atomic_uint open_trackers, running_trackers;
+_Static_assert(FLK_TRACKERS_MAX <= 32, "a bit each");
+
+void flk_object_run(int tracker, bool on) {
+    unsigned bit = 1u << tracker;
+    atomic_fetch_or(&open_trackers, bit);
+    if (on)
+        atomic_fetch_or(&running_trackers, bit);
+    else
+        atomic_fetch_and(&running_trackers, ~bit);
+}
+
+void flk_object_closed(int tracker) {
+    flk_object_run(tracker, false);
+    atomic_fetch_and(&open_trackers, ~(1u << tracker));
+}
+
+static atomic_int told_classes;  // relaxed, as above
+
+void flk_object_tell(int change) {
+    atomic_fetch_add(&told_classes, change);
+}
+
+static void tell_soon(void) {
+    if (FLK_UNLIKELY(atomic_load_explicit(&told_classes,
+                                          memory_order_relaxed) > 0))
+        flk_fast_tell_soon();
+}
+
+// --- births ------------------------------------------------------------
+static uint32_t size_of(PyObject *object, const PyTypeObject *type) {
+    uint64_t bytes = (uint64_t)type->tp_basicsize;
+    // Of an int the number of digits is not set yet.
+    if (type->tp_itemsize > 0 && !PyLong_Check(object)) {
+        Py_ssize_t items = ((PyVarObject *)object)->ob_size;
+        bytes += (uint64_t)(items < 0 ? -items : items) *
+                 (uint64_t)type->tp_itemsize;
+    }
+    return bytes < UINT32_MAX ? (uint32_t)bytes : UINT32_MAX;
+}
+
+// False: nothing is to be recorded now.
+static bool describe(PyObject *object, flk_object *out) {
+    flk_thread *thread = flk_thread_enter();
+    if (!thread)
+        return false;
+    bool is_ours = thread->quiet > 0;
+    if (!is_ours) {
+        bool was_attached = thread->is_attached;
+        thread->is_attached = true;
+        uint32_t path = flk_stack_capture(thread, FLK_SETTING(stack_depth));
+        thread->is_attached = was_attached;
+        *out = (flk_object){
+            .address = (uintptr_t)object,
+            .sequence = flk_sequence_take(&thread->sequence,
+                                          flk_sequence_tick()),
+            .path = path == FLK_PATH_NONE ? FLK_PATH_EMPTY : path,
+            .size_bytes = size_of(object, Py_TYPE(object)),
+            .thread = (uint16_t)thread->number};
+    }
+    flk_thread_leave(thread);
+    return !is_ours;
+}
+
+static void record(int tracker, PyTypeObject *type, flk_object *object) {
+    int place = flk_class_of(tracker, type, &object->type);
+    if (place < 0)
+        return;
+    object->class_index = (uint16_t)place;
+    flk_living_add(tracker, object);
+}
+
+void flk_object_made(PyObject *object) {
+    unsigned running = atomic_load_explicit(&running_trackers,
+                                            memory_order_relaxed);
+    PyTypeObject *type = Py_TYPE(object);
+    flk_object made;
+    if (!running || !flk_class_is_wanted(type) || !describe(object, &made))
+        return;
+    for (int i = 0; i < FLK_TRACKERS_MAX; i++)
+        if (running & 1u << i)
+            record(i, type, &made);
+    tell_soon();
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX >= 0x030E0000
+    PyUnstable_EnableTryIncRef(object);
+#endif
+}
+
+// --- deaths ------------------------------------------------------------
+void flk_object_gone(const PyObject *object) {
+    unsigned open = atomic_load_explicit(&open_trackers,
+                                         memory_order_relaxed);
+    for (int i = 0; i < FLK_TRACKERS_MAX; i++)
+        if (open & 1u << i)
+            flk_living_take(i, (uintptr_t)object);
+    tell_soon();
+}
+#endif

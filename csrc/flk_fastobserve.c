@@ -1,0 +1,78 @@
+// flk_fastobserve.c - calls Python code when something waits to be told.     SPDX-License-Identifier: MIT
+// Contract: flk_observe.h and flk_fastobjects.h.
+#include "flk_fastobjects.h"
+
+#ifndef PYPY_VERSION
+#include <errno.h>
+
+#include "flk_observe.h"
+#include "flk_platform.h"
+
+static PyObject *deliver;    // callable(): takes what waits, and tells it
+static atomic_bool is_due;   // a pending call is on its way
+
+// Amid deallocations an exception may be set, which is not ours.
+static void call_deliver(void) {
+#if PY_VERSION_HEX >= 0x030C0000
+    PyObject *raised = PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+#endif
+    PyObject *result = PyObject_CallNoArgs(deliver);
+    if (!result)
+        PyErr_WriteUnraisable(deliver);
+    Py_XDECREF(result);
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(raised);
+#else
+    PyErr_Restore(type, value, traceback);
+#endif
+}
+
+static int pending(void *unused) {
+    (void)unused;
+    atomic_store(&is_due, false);
+    call_deliver();
+    return 0;
+}
+
+// Its table may be full: the next event tries again.
+void flk_fast_tell_soon(void) {
+    if (!deliver || atomic_load_explicit(&is_due, memory_order_relaxed) ||
+        atomic_exchange(&is_due, true))
+        return;
+    int saved = errno;
+    if (Py_AddPendingCall(pending, NULL) < 0)
+        atomic_store(&is_due, false);
+    errno = saved;
+}
+
+static PyObject *set_deliver(PyObject *self, PyObject *callable) {
+    (void)self;
+    Py_INCREF(callable);
+    Py_XSETREF(deliver, callable);
+    flk_observe_set_deliverers(call_deliver, flk_fast_tell_soon);
+    Py_RETURN_NONE;
+}
+
+// sys.unraisablehook is told of an exception that a callable raised.
+static PyObject *unraisable(PyObject *self, PyObject *args) {
+    PyObject *error, *callable;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "OO", &error, &callable))
+        return NULL;
+    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    PyErr_WriteUnraisable(callable);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"set_deliver", set_deliver, METH_O, NULL},
+    {"unraisable", unraisable, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL}};
+
+int flk_fast_add_observe(PyObject *module) {
+    return PyModule_AddFunctions(module, functions);
+}
+#endif
