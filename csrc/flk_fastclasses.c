@@ -27,7 +27,6 @@ static struct {
     // each, so that it is read without a lock: relaxed, what it says of a
     // type is renewed before the type's first object can be made.
     atomic_uintptr_t seen[SEEN_WAYS];
-    atomic_uint heap_classes;  // asked for, and objects may leave them
 } known = {.lock = FLK_LOCK_INIT(FLK_RANK_CLASSES)};
 
 static size_t way_of(const PyTypeObject *type) {
@@ -111,10 +110,6 @@ bool flk_class_is_wanted(PyTypeObject *type) {
     return ask_all(type);
 }
 
-bool flk_class_may_change(void) {
-    return atomic_load_explicit(&known.heap_classes, memory_order_relaxed);
-}
-
 static void forget_memos(const PyTypeObject *type) {
     for (int i = 0; i < FLK_TRACKERS_MAX; i++)
         for (int k = 0; k < MEMO_WAYS; k++) {
@@ -147,10 +142,6 @@ int flk_class_find(int tracker, const PyTypeObject *type) {
     return place;
 }
 
-static unsigned heap_class(const PyTypeObject *type) {
-    return (type->tp_flags & Py_TPFLAGS_HEAPTYPE) != 0;
-}
-
 int flk_class_add(int tracker, PyTypeObject *type) {
     asked *a = &known.trackers[tracker];
     Py_INCREF(type);
@@ -163,7 +154,6 @@ int flk_class_add(int tracker, PyTypeObject *type) {
         a->classes[place] = type;
         if (place == a->count)
             a->count++;
-        atomic_fetch_add(&known.heap_classes, heap_class(type));
     }
     flk_lock_release(&known.lock);
     if (!has_room)
@@ -179,8 +169,6 @@ PyTypeObject *flk_class_remove(int tracker, int place) {
     a->classes[place] = NULL;
     while (a->count > 0 && !a->classes[a->count - 1])
         a->count--;
-    if (type)
-        atomic_fetch_sub(&known.heap_classes, heap_class(type));
     flk_lock_release(&known.lock);
     flk_class_changed(NULL);
     return type;

@@ -3,6 +3,7 @@
 
 #ifndef PYPY_VERSION
 #include "flk_callpath.h"
+#include "flk_codes.h"
 #include "flk_living.h"
 #include "flk_sequence.h"
 #include "flk_stack.h"
@@ -51,12 +52,19 @@ static uint32_t size_of(PyObject *object, const PyTypeObject *type) {
     return bytes < UINT32_MAX ? (uint32_t)bytes : UINT32_MAX;
 }
 
+// Made by the part of the package that reads and writes C values, for itself.
+static bool is_of_seam(void) {
+    flk_raw_frame frame;
+    return flk_pyframe_walk(&frame, 1, NULL) == 1 &&
+           flk_codes_is_seam(frame.code);
+}
+
 // False: nothing is to be recorded now.
 static bool describe(PyObject *object, flk_object *out) {
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         return false;
-    bool is_ours = thread->quiet > 0;
+    bool is_ours = thread->quiet > 0 || is_of_seam();
     if (!is_ours) {
         bool was_attached = thread->is_attached;
         thread->is_attached = true;
@@ -74,9 +82,16 @@ static bool describe(PyObject *object, flk_object *out) {
     return !is_ours;
 }
 
+// Born again: its finalizer kept it, and its end has not been told.
+static bool is_revived(int tracker, const PyTypeObject *type,
+                       const flk_object *object) {
+    return type->tp_finalize && flk_slots_tell_the_end(type) &&
+           flk_living_has(tracker, object->address);
+}
+
 static void record(int tracker, PyTypeObject *type, flk_object *object) {
     int place = flk_class_of(tracker, type, &object->type);
-    if (place < 0)
+    if (place < 0 || is_revived(tracker, type, object))
         return;
     object->class_index = (uint16_t)place;
     flk_living_add(tracker, object);

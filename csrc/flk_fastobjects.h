@@ -27,9 +27,6 @@ int flk_class_of(int tracker, PyTypeObject *type, uint16_t *name);
 bool flk_class_is_wanted(PyTypeObject *type);
 // A type came, goes, or is asked for no longer: NULL means all types.
 void flk_class_changed(const PyTypeObject *type);
-// May an object change its class? Then one of any other class may be asked
-// for.
-bool flk_class_may_change(void);
 // Asks for a class (a reference is kept); its place, -1: no room. Takes it
 // back; the reference is the caller's then, NULL if it was not asked for.
 int flk_class_add(int tracker, PyTypeObject *type);
@@ -61,11 +58,14 @@ void flk_source_end(void);
 // Has nothing escaped since begin? Somebody may have taken our place.
 bool flk_source_is_whole(void);
 
-// 3.14 does not tell of objects that die at the end of a long chain, and
-// before 3.13 nothing is told: slots do.
+// Slots of a type: deaths are told, and births where the interpreter does not
+// tell of them. False: no room.
 bool flk_slots_watch(PyTypeObject *type);
 void flk_slots_unwatch(PyTypeObject *type);
 const char *flk_slots_refuse(PyTypeObject *type);
+// Is the end of each object of this type told by its slots, and only when no
+// finalizer can bring it back any more?
+bool flk_slots_tell_the_end(const PyTypeObject *type);
 // A metaclass: classes that it makes later are watched if asked for.
 void flk_slots_watch_classes(PyTypeObject *meta);
 void flk_slots_learn(PyTypeObject *example);

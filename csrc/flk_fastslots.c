@@ -24,6 +24,10 @@ static bool is_of_python(const PyTypeObject *type) {
     return type->tp_dealloc == dealloc_of_classes;
 }
 
+bool flk_slots_tell_the_end(const PyTypeObject *type) {
+    return is_of_python(type);
+}
+
 // --- deaths of classes -------------------------------------------------
 static void free_as_before(void *memory) {
     if (PyType_IS_GC(Py_TYPE((PyObject *)memory)))
@@ -78,6 +82,16 @@ static int wrap_of(const PyTypeObject *type) {
     return -1;
 }
 
+static uintptr_t code_of(const PyTypeObject *type) {
+    int i = wrap_of(type);
+    destructor dealloc = i >= 0 ? wraps[i].dealloc : type->tp_dealloc;
+    return (uintptr_t)dealloc;
+}
+
+static bool is_of_interpreter(const PyTypeObject *type) {
+    return flk_imports_share_object(code_of(type), code_of(&PyLong_Type));
+}
+
 static bool wrap(PyTypeObject *type) {
     int i = wrap_of(type);
     if (i < 0) {
@@ -99,6 +113,17 @@ static void unwrap(PyTypeObject *type) {
     if (i >= 0 && type->tp_dealloc == deallocs[i])
         type->tp_dealloc = wraps[i].dealloc;
 }
+
+// The interpreter does not tell of all deaths before 3.13.3, and from 3.14
+// on not of those at the end of a long chain. In between it tells of all; and
+// the deallocators of its own types may not be changed there, because they
+// are compared to find out whether a chain may be put off.
+#if !defined(WATCHES_BIRTHS)
+static bool needs_wrap(PyTypeObject *type) {
+    return Py_Version < 0x030D03F0 ||
+           (Py_Version >= 0x030E0000 && PyType_IS_GC(type));
+}
+#endif
 
 // --- births ------------------------------------------------------------
 #ifdef WATCHES_BIRTHS
@@ -138,12 +163,6 @@ static PyVarObject *new_gc_var(PyTypeObject *type, Py_ssize_t items) {
     PyVarObject *object = _PyObject_GC_NewVar(type, items);
     made_or_null((PyObject *)object);
     return object;
-}
-
-static uintptr_t code_of(PyTypeObject *type) {
-    int i = wrap_of(type);
-    destructor dealloc = i >= 0 ? wraps[i].dealloc : type->tp_dealloc;
-    return (uintptr_t)dealloc;
 }
 
 // The functions by which the library of a type makes objects of it.
@@ -209,8 +228,7 @@ bool flk_slots_watch(PyTypeObject *type) {
     lead_imports(type);
     return true;
 #else
-    // Others are not put off.
-    return !PyType_IS_GC(type) || wrap(type);
+    return !needs_wrap(type) || wrap(type);
 #endif
 }
 
@@ -228,17 +246,21 @@ void flk_slots_unwatch(PyTypeObject *type) {
 // Types of the interpreter are made by functions that nobody can come
 // between, and from lists of freed ones.
 const char *flk_slots_refuse(PyTypeObject *type) {
-    if (is_of_python(type))
-        return NULL;
-    if (wrap_of(type) < 0 && wrap_of(NULL) < 0)
-        return "too many types implemented in C are tracked: untrack some";
-    uintptr_t interpreters = code_of(&PyLong_Type);
-    if (!flk_imports_share_object(code_of(type), interpreters) &&
-        lead_imports(type) > 0)
+    if (is_of_python(type) ||
+        (!is_of_interpreter(type) && lead_imports(type) > 0))
         return NULL;
     return "before Python 3.13 the interpreter does not tell of objects of "
            "this class, which is implemented in C: use Python 3.13 or newer, "
            "or track a subclass of it that your code makes";
+}
+#else
+const char *flk_slots_refuse(PyTypeObject *type) {
+    if (is_of_python(type) || Py_Version >= 0x030D03F0 ||
+        !is_of_interpreter(type))
+        return NULL;
+    return "Python before 3.13.3 does not tell of all objects of this class, "
+           "which is implemented in C: use 3.13.3 or newer, or track a "
+           "subclass of it that your code makes";
 }
 #endif
 #endif

@@ -25,18 +25,14 @@ static int told(PyObject *object, PyRefTracerEvent event, void *data) {
     if (FLK_UNLIKELY(PyType_Check(object)))
         flk_class_changed((PyTypeObject *)object);
     bool wanted = flk_class_is_wanted(type);
+    if (FLK_LIKELY(!wanted))
+        return 0;
     if (event == PyRefTracer_CREATE) {
-        if (FLK_UNLIKELY(wanted)) {
-#if PY_VERSION_HEX >= 0x030E0000
-            flk_slots_watch(type);
-#endif
-            flk_object_made(object);
-        }
-    } else if (event == PyRefTracer_DESTROY) {
-        bool may_be_told = type->tp_flags & Py_TPFLAGS_HEAPTYPE &&
-                           flk_class_may_change();
-        if (FLK_UNLIKELY(wanted || may_be_told))
-            flk_object_gone(object);
+        flk_slots_watch(type);
+        flk_object_made(object);
+    } else if (event == PyRefTracer_DESTROY &&
+               !flk_slots_tell_the_end(type)) {
+        flk_object_gone(object);
     }
     return 0;
 }
@@ -66,21 +62,11 @@ void flk_source_end(void) {
 
 bool flk_source_watch(PyTypeObject *type) { return (void)type, true; }
 
-// Not told of reliably before 3.13.3: freed without a word, or moved.
-static bool is_late(const PyTypeObject *type) {
-    return type == &PyLong_Type || type == &PyFloat_Type ||
-           type == &PyUnicode_Type || type == &PyBytes_Type ||
-           type == &PyTuple_Type;
-}
-
 const char *flk_source_refuses(PyTypeObject *type) {
     if (type == &PyBaseObject_Type)
         return "every class is a subclass of object: name the classes that "
                "matter";
-    if (Py_Version < 0x030D03F0 && is_late(type))
-        return "Python before 3.13.3 does not tell of all objects of this "
-               "class: use 3.13.3 or newer, or track a subclass of it";
-    return NULL;
+    return flk_slots_refuse(type);
 }
 #else
 PyObject *(*flk_fast_init)(PyObject *, PyTypeObject *) = PyObject_Init;

@@ -163,6 +163,13 @@ bool flk_living_take(int number, uint64_t address) {
     return found;
 }
 
+bool flk_living_has(int number, uint64_t address) {
+    const tracker *t = held(number);
+    bool found = t->count && t->objects[place_of(t, address)].address;
+    let_go();
+    return found;
+}
+
 void flk_living_tell(int number, uint16_t class_index, bool on) {
     held(number)->told[class_index] = on;
     let_go();

@@ -49,6 +49,7 @@ void flk_living_close(int tracker);
 // is taken as freed: nobody saw it go.
 bool flk_living_add(int tracker, const flk_object *object);
 bool flk_living_take(int tracker, uint64_t address);  // true: it was there
+bool flk_living_has(int tracker, uint64_t address);
 void flk_living_tell(int tracker, uint16_t class_index, bool on);
 bool flk_living_next_event(int tracker, flk_object_event *out);
 flk_object_counts flk_living_counts(int tracker, uint16_t class_index);
