@@ -1,6 +1,7 @@
 """Run the benchmarks: ``python benchmarks/run.py [--json FILE] [NAME...]``.
 
-Names: allocators, scopes, import, instructions, core, hooks (default: all).
+Names: allocators, scopes, objects, import, instructions, core, hooks
+(default: all).
 Prints one table and, with --json, writes one document; ``compare.py`` sets two
 of them side by side.
 """
@@ -17,7 +18,15 @@ sys.path.insert(0, str(HERE))
 
 from harness import Row, write  # noqa: E402
 
-NAMES = ("allocators", "scopes", "import", "instructions", "core", "hooks")
+NAMES = (
+    "allocators",
+    "scopes",
+    "objects",
+    "import",
+    "instructions",
+    "core",
+    "hooks",
+)
 
 
 def main() -> int:

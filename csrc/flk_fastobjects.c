@@ -41,17 +41,6 @@ static void tell_soon(void) {
 }
 
 // --- births ------------------------------------------------------------
-static uint32_t size_of(PyObject *object, const PyTypeObject *type) {
-    uint64_t bytes = (uint64_t)type->tp_basicsize;
-    // Of an int the number of digits is not set yet.
-    if (type->tp_itemsize > 0 && !PyLong_Check(object)) {
-        Py_ssize_t items = ((PyVarObject *)object)->ob_size;
-        bytes += (uint64_t)(items < 0 ? -items : items) *
-                 (uint64_t)type->tp_itemsize;
-    }
-    return bytes < UINT32_MAX ? (uint32_t)bytes : UINT32_MAX;
-}
-
 // Made by the part of the package that reads and writes C values, for itself.
 static bool is_of_seam(void) {
     flk_raw_frame frame;
@@ -75,7 +64,8 @@ static bool describe(PyObject *object, flk_object *out) {
             .sequence = flk_sequence_take(&thread->sequence,
                                           flk_sequence_tick()),
             .path = path == FLK_PATH_NONE ? FLK_PATH_EMPTY : path,
-            .size_bytes = size_of(object, Py_TYPE(object)),
+            // How many items it has is not set yet.
+            .size_bytes = (uint32_t)Py_TYPE(object)->tp_basicsize,
             .thread = (uint16_t)thread->number};
     }
     flk_thread_leave(thread);

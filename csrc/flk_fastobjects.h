@@ -75,6 +75,14 @@ void flk_slots_learn(PyTypeObject *example);
 void flk_fast_tell_soon(void);
 
 int flk_fast_add_observe(PyObject *module);
+
+// --- for Python (flk_fasttable.c, flk_fastcopies.c) --------------------
+// Arguments (tracker, place), checked; false with an exception.
+bool flk_table_parse(PyObject *args, int *tracker, int *place);
+// The living objects of a class, or of all with FLK_CLASSES_MAX: as the bytes
+// of flk_block's; as a list of (sequence, object).
+PyObject *flk_table_blocks(PyObject *self, PyObject *args);
+PyObject *flk_table_living(PyObject *self, PyObject *args);
 #endif
 
 #endif

@@ -7,7 +7,7 @@
 #include "flk_thread.h"
 
 // --- arguments ---------------------------------------------------------
-static bool parse(PyObject *args, int *tracker, int *place) {
+bool flk_table_parse(PyObject *args, int *tracker, int *place) {
     if (!PyArg_ParseTuple(args, "ii", tracker, place))
         return false;
     if (*tracker >= 0 && *tracker < FLK_TRACKERS_MAX && *place >= 0 &&
@@ -36,7 +36,7 @@ static PyObject *table_open(PyObject *self, PyObject *unused) {
 static PyObject *table_close(PyObject *self, PyObject *args) {
     int tracker, unused;
     (void)self;
-    if (!parse(args, &tracker, &unused))
+    if (!flk_table_parse(args, &tracker, &unused))
         return NULL;
     flk_object_closed(tracker);
     flk_living_close(tracker);
@@ -46,7 +46,7 @@ static PyObject *table_close(PyObject *self, PyObject *args) {
 static PyObject *table_run(PyObject *self, PyObject *args) {
     int tracker, on;
     (void)self;
-    if (!parse(args, &tracker, &on))
+    if (!flk_table_parse(args, &tracker, &on))
         return NULL;
     flk_object_run(tracker, on);
     Py_RETURN_NONE;
@@ -65,7 +65,7 @@ static PyObject *table_add(PyObject *self, PyObject *args) {
 static PyObject *table_remove(PyObject *self, PyObject *args) {
     int tracker, place;
     (void)self;
-    if (!parse(args, &tracker, &place))
+    if (!flk_table_parse(args, &tracker, &place))
         return NULL;
     PyTypeObject *type = flk_class_remove(tracker, place);
     flk_living_forget(tracker, (uint16_t)place);
@@ -107,7 +107,7 @@ static PyObject *table_settle(PyObject *self, PyObject *object) {
 static PyObject *table_counts(PyObject *self, PyObject *args) {
     int tracker, place;
     (void)self;
-    if (!parse(args, &tracker, &place))
+    if (!flk_table_parse(args, &tracker, &place))
         return NULL;
     flk_object_counts counts = flk_living_counts(tracker, (uint16_t)place);
     return Py_BuildValue("KK", (unsigned long long)counts.made,
@@ -117,7 +117,7 @@ static PyObject *table_counts(PyObject *self, PyObject *args) {
 static PyObject *table_forget(PyObject *self, PyObject *args) {
     int tracker, place;
     (void)self;
-    if (!parse(args, &tracker, &place))
+    if (!flk_table_parse(args, &tracker, &place))
         return NULL;
     flk_living_forget(tracker, (uint16_t)place);
     Py_RETURN_NONE;
@@ -127,7 +127,7 @@ static PyObject *table_figures(PyObject *self, PyObject *args) {
     int tracker, unused;
     flk_living_figures f;
     (void)self;
-    if (!parse(args, &tracker, &unused))
+    if (!flk_table_parse(args, &tracker, &unused))
         return NULL;
     flk_living_read(tracker, &f);
     return Py_BuildValue(
@@ -140,111 +140,12 @@ static PyObject *table_next_event(PyObject *self, PyObject *args) {
     int tracker, unused;
     flk_object_event event;
     (void)self;
-    if (!parse(args, &tracker, &unused))
+    if (!flk_table_parse(args, &tracker, &unused))
         return NULL;
     if (!flk_living_next_event(tracker, &event))
         Py_RETURN_NONE;
     return Py_BuildValue("HHK", event.what, event.class_index,
                          (unsigned long long)event.sequence);
-}
-
-// --- copies ------------------------------------------------------------
-typedef struct copy {
-    flk_object *objects;  // pages
-    size_t count, capacity, bytes;
-    int place;            // FLK_CLASSES_MAX: of all classes
-    bool keeps;           // a reference to each
-} copy;
-
-// A new reference, unless the object is on its way out.
-static bool keep(PyObject *object) {
-#if !defined(Py_GIL_DISABLED)
-    if (Py_REFCNT(object) == 0)
-        return false;
-    Py_INCREF(object);
-    return true;
-#elif PY_VERSION_HEX >= 0x030E0000
-    return PyUnstable_TryIncRef(object);
-#else
-    return (void)object, false;
-#endif
-}
-
-static void collect(const flk_object *object, void *context) {
-    copy *c = context;
-    if ((c->place != FLK_CLASSES_MAX && object->class_index != c->place) ||
-        c->count == c->capacity)
-        return;
-    if (c->keeps && !keep((PyObject *)(uintptr_t)object->address))
-        return;
-    c->objects[c->count++] = *object;
-}
-
-static bool copy_take(copy *c, int tracker, int place, bool keeps) {
-    flk_living_figures f;
-    flk_living_read(tracker, &f);
-    size_t page = flk_page_bytes();
-    *c = (copy){.capacity = f.entries, .place = place, .keeps = keeps};
-    c->bytes = (f.entries * sizeof *c->objects + page) & ~(page - 1);
-    c->objects = flk_pages_map(c->bytes, page);
-    if (!c->objects) {
-        PyErr_NoMemory();
-        return false;
-    }
-    flk_living_visit(tracker, collect, c);
-    return true;
-}
-
-static flk_block block_of(const flk_object *object) {
-    return (flk_block){.address = object->address,
-                       .size_bytes = object->size_bytes,
-                       .sequence = object->sequence,
-                       .path = object->path,
-                       .thread = object->thread,
-                       .type = object->type,
-                       .layer = FLK_IN_OBJECT};
-}
-
-static PyObject *table_blocks(PyObject *self, PyObject *args) {
-    int tracker, place;
-    copy c;
-    (void)self;
-    if (!parse(args, &tracker, &place) ||
-        !copy_take(&c, tracker, place, false))
-        return NULL;
-    PyObject *bytes = PyBytes_FromStringAndSize(
-        NULL, (Py_ssize_t)(c.count * sizeof(flk_block)));
-    if (bytes) {
-        flk_block *blocks = (flk_block *)PyBytes_AS_STRING(bytes);
-        for (size_t i = 0; i < c.count; i++)
-            blocks[i] = block_of(&c.objects[i]);
-    }
-    flk_pages_unmap(c.objects, c.bytes);
-    return bytes;
-}
-
-static PyObject *pair_of(const flk_object *object) {
-    return Py_BuildValue("KO", (unsigned long long)object->sequence,
-                         (PyObject *)(uintptr_t)object->address);
-}
-
-// (sequence, object) of each living one of a class.
-static PyObject *table_living(PyObject *self, PyObject *args) {
-    int tracker, place;
-    copy c;
-    (void)self;
-    if (!parse(args, &tracker, &place) || !copy_take(&c, tracker, place, true))
-        return NULL;
-    PyObject *list = PyList_New(0);
-    for (size_t i = 0; i < c.count; i++) {
-        PyObject *pair = list ? pair_of(&c.objects[i]) : NULL;
-        if (list && (!pair || PyList_Append(list, pair) < 0))
-            Py_CLEAR(list);
-        Py_XDECREF(pair);
-        Py_DECREF((PyObject *)(uintptr_t)c.objects[i].address);
-    }
-    flk_pages_unmap(c.objects, c.bytes);
-    return list;
 }
 
 // --- the interpreter ---------------------------------------------------
@@ -309,8 +210,8 @@ static PyMethodDef functions[] = {
     {"forget", table_forget, METH_VARARGS, NULL},
     {"figures", table_figures, METH_VARARGS, NULL},
     {"next_event", table_next_event, METH_VARARGS, NULL},
-    {"blocks", table_blocks, METH_VARARGS, NULL},
-    {"living", table_living, METH_VARARGS, NULL},
+    {"blocks", flk_table_blocks, METH_VARARGS, NULL},
+    {"living", flk_table_living, METH_VARARGS, NULL},
     {"begin", table_begin, METH_NOARGS, NULL},
     {"end", table_end, METH_NOARGS, NULL},
     {"is_whole", table_is_whole, METH_NOARGS, NULL},

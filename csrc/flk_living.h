@@ -19,7 +19,7 @@ typedef struct flk_object {
     uint64_t address;   // 0 = an empty place
     uint64_t sequence;
     uint32_t path;
-    uint32_t size_bytes;  // UINT32_MAX: that or more
+    uint32_t size_bytes;
     uint16_t class_index;
     uint16_t type;        // flk_names
     uint16_t thread;

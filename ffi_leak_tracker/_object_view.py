@@ -154,8 +154,8 @@ class ObjectView:
 
         Each is an ``Allocation`` with the name of its class as ``type``,
         "object" as ``kind``, and the call path of its creation. ``size`` is
-        what its class declares for the object itself (``__basicsize__`` and
-        items), not what it refers to.
+        the ``__basicsize__`` of its class: not its items, nor what it
+        refers to.
 
         Raises: KeyError for a class that is not tracked.
 
@@ -188,8 +188,9 @@ class ObjectView:
         names = "entries", "capacity", "bytes", "dropped", "waiting"
         if self._number < 0:
             return dict.fromkeys(names, 0)
-        figures = table.figures(self._number, 0)
-        return dict(zip(names, figures, strict=True))
+        with quietly:
+            figures = table.figures(self._number, 0)
+            return dict(zip(names, figures, strict=True))
 
 
 def _sequence(pair: tuple[int, Any]) -> int:

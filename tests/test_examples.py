@@ -43,6 +43,16 @@ live: 1
 found: True
 live: 0
 """,
+    "python_objects": """\
+gone: session 1
+gone: session 2
+gone: session 4
+Session: 5 made, 2 live
+_CDataBase: 5 made, 2 live
+live: session 0
+live: session 3
+2 of Session, made in File "python_objects.py", line 29, in handle
+""",
     "scope_in_a_loop": """\
 request 0: 0 of 1 left
 request 1: 1 of 1 left

@@ -1,0 +1,58 @@
+"""Which Python objects pile up, and where they were made.
+
+Sessions that are not closed stay in a list; each keeps a cdata buffer.
+"""
+
+import cffi
+
+from ffi_leak_tracker import ObjectTracker
+
+ffi = cffi.FFI()
+
+
+class Session:
+    """Keeps a native buffer as long as it lives."""
+
+    opened: list = []  # forgets to forget
+
+    def __init__(self, size: int) -> None:
+        self.buffer = ffi.new("char[]", size)
+        Session.opened.append(self)
+
+    def close(self) -> None:
+        """Give the buffer up."""
+        Session.opened.remove(self)
+
+
+def handle(request: int) -> None:
+    """Close all sessions but those of every third request."""
+    session = Session(100)
+    if request % 3:
+        session.close()
+
+
+def main() -> None:
+    names = iter(f"session {number}" for number in range(10))
+    tracker = ObjectTracker(
+        Session,
+        on_create=lambda cls: next(names),
+        on_free=lambda cls, name: print("gone:", name),
+    )
+    tracker.track(ffi.CData)
+    with tracker:
+        for request in range(5):
+            handle(request)
+    for cls in tracker.classes:
+        counts = tracker[cls]
+        print(
+            f"{cls.__name__}: {counts.new_count} made, "
+            f"{counts.retained_count} live"
+        )
+    for _, name in tracker.each_object(Session):
+        print("live:", name)
+    for group in tracker.snapshot(Session).groups():
+        print(f"{group.count} of {group.type}, made in {group.frames[0]}")
+
+
+if __name__ == "__main__":
+    main()
