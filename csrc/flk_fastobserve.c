@@ -9,19 +9,23 @@
 #include "flk_platform.h"
 
 static PyObject *deliver;    // callable(): takes what waits, and tells it
+static PyObject *tell;       // callable(bytes of a flk_observed): after that
 static atomic_bool is_due;   // a pending call is on its way
 
 // Amid deallocations an exception may be set, which is not ours.
-static void call_deliver(void) {
+static void call(PyObject *callable, const flk_observed *event) {
 #if PY_VERSION_HEX >= 0x030C0000
     PyObject *raised = PyErr_GetRaisedException();
 #else
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
 #endif
-    PyObject *result = PyObject_CallNoArgs(deliver);
+    PyObject *result =
+        event ? PyObject_CallFunction(callable, "y#", event,
+                                      (Py_ssize_t)sizeof *event)
+              : PyObject_CallNoArgs(callable);
     if (!result)
-        PyErr_WriteUnraisable(deliver);
+        PyErr_WriteUnraisable(callable);
     Py_XDECREF(result);
 #if PY_VERSION_HEX >= 0x030C0000
     PyErr_SetRaisedException(raised);
@@ -30,10 +34,12 @@ static void call_deliver(void) {
 #endif
 }
 
+static void tell_now(const flk_observed *event) { call(tell, event); }
+
 static int pending(void *unused) {
     (void)unused;
     atomic_store(&is_due, false);
-    call_deliver();
+    call(deliver, NULL);
     return 0;
 }
 
@@ -48,11 +54,16 @@ void flk_fast_tell_soon(void) {
     errno = saved;
 }
 
-static PyObject *set_deliver(PyObject *self, PyObject *callable) {
+static PyObject *set_deliver(PyObject *self, PyObject *args) {
+    PyObject *for_all, *for_one;
     (void)self;
-    Py_INCREF(callable);
-    Py_XSETREF(deliver, callable);
-    flk_observe_set_deliverers(call_deliver, flk_fast_tell_soon);
+    if (!PyArg_ParseTuple(args, "OO", &for_all, &for_one))
+        return NULL;
+    Py_INCREF(for_all);
+    Py_INCREF(for_one);
+    Py_XSETREF(deliver, for_all);
+    Py_XSETREF(tell, for_one);
+    flk_observe_set_tellers(tell_now, flk_fast_tell_soon);
     Py_RETURN_NONE;
 }
 
@@ -68,7 +79,7 @@ static PyObject *unraisable(PyObject *self, PyObject *args) {
 }
 
 static PyMethodDef functions[] = {
-    {"set_deliver", set_deliver, METH_O, NULL},
+    {"set_deliver", set_deliver, METH_VARARGS, NULL},
     {"unraisable", unraisable, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 

@@ -95,10 +95,8 @@ static FLK_NOINLINE void *allocate_unusually(size_t size_bytes,
         guard > 0 && alignment <= 16
             ? allocate_guarded(size_bytes, zeroed, origin, guard)
             : allocate_plainly(size_bytes, alignment, zeroed, origin);
-    if (block && flk_observe_is_on()) {
+    if (block && flk_observe_is_on())
         flk_observe_made(FLK_LAYER_HEAP, (uintptr_t)block);
-        flk_observe_deliver();
-    }
     return block;
 }
 
@@ -146,8 +144,9 @@ int flk_heap_judge(uint64_t address, uint32_t path, flk_misuse *out) {
     return judge_unrecorded(address, path, out);
 }
 
-static FLK_HOT int free_as(void *address, uint16_t type, uint32_t path,
-                           flk_misuse *out, bool is_observed) {
+// Not inlined: two callers, one copy of all that it is made of.
+static FLK_NOINLINE int free_as_usual(void *address, uint16_t type,
+                                      uint32_t path, flk_misuse *out) {
     flk_record record;
     uint64_t key = (uintptr_t)address;
     // Not initialised as a whole: `leaving` is large and filled by count.
@@ -160,8 +159,6 @@ static FLK_HOT int free_as(void *address, uint16_t type, uint32_t path,
     switch (flk_tracker_free_hot(FLK_LAYER_HEAP, key, type, &record,
                                  flk_quarantine_take, &step)) {
     case FLK_TAKEN:
-        if (is_observed)  // before its address can be given to others
-            flk_observe_freed(FLK_LAYER_HEAP, key, &record);
         return flk_quarantine_finish(&step);
     case FLK_KEPT:
         flk_misuse_fill(out, FLK_MISMATCHED_FREE, key, &record, 0,
@@ -183,8 +180,13 @@ static FLK_NOINLINE int free_unusually(void *address, uint16_t type,
         free(address);
         return FLK_NOT_RECORDED;
     }
-    int verdict = free_as(address, type, path, out, true);
-    flk_observe_deliver();
+    flk_record record;
+    bool was_recorded = flk_registry_find(FLK_LAYER_HEAP, (uintptr_t)address,
+                                          &record);
+    int verdict = free_as_usual(address, type, path, out);
+    bool is_freed = verdict == FLK_FREED || verdict <= FLK_OVERRUN;
+    if (is_freed && was_recorded)
+        flk_observe_freed(FLK_LAYER_HEAP, (uintptr_t)address, &record);
     return verdict;
 }
 
@@ -194,5 +196,5 @@ int flk_heap_free(void *address, uint16_t type, uint32_t path,
         return FLK_FREED;
     if (FLK_UNLIKELY(!FLK_SETTING(is_usual_free)))
         return free_unusually(address, type, path, out);
-    return free_as(address, type, path, out, false);
+    return free_as_usual(address, type, path, out);
 }

@@ -87,7 +87,6 @@ static FLK_NOINLINE void *reallocate_unusually(void *address,
         if (was_recorded)
             flk_observe_freed(FLK_LAYER_HEAP, (uintptr_t)address, &before);
         flk_observe_made(FLK_LAYER_HEAP, (uintptr_t)moved);
-        flk_observe_deliver();
     }
     return moved;
 }

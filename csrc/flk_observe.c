@@ -15,7 +15,8 @@ static struct {
     uint32_t type_count;
     uint8_t types[FLK_TYPES_MAX + 1];
     // Set once, before anybody observes; NULL where there is no Python.
-    _Atomic(void (*)(void)) now, soon;
+    _Atomic(void (*)(const flk_observed *)) now;
+    _Atomic(void (*)(void)) soon;
 } observe = {.lock = FLK_LOCK_INIT(FLK_RANK_OBSERVE),
              .queue = {.entry_bytes = sizeof(flk_observed),
                        .entries_max = FLK_OBSERVED_MAX}};
@@ -39,37 +40,74 @@ void flk_observe_inside(int change) {
     flk_thread_leave(thread);
 }
 
-// --- the queue ---------------------------------------------------------
+// --- telling ---------------------------------------------------------
 static bool is_asked(uint16_t type) {
     return type >= observe.type_count || observe.types[type];
 }
 
-static void push(const flk_observed *event) {
+static bool is_wanted(const flk_observed *event) {
     const flk_thread *thread = flk_thread_pointer();
     if (!flk_observe_is_on() || (thread && thread->observing))
-        return;
+        return false;
     flk_lock_take(&observe.lock);
-    if (is_asked(event->block.type) && !flk_queue_push(&observe.queue, event))
+    bool asked = is_asked(event->block.type);
+    flk_lock_release(&observe.lock);
+    return asked;
+}
+
+static void push(const flk_observed *event) {
+    flk_lock_take(&observe.lock);
+    if (!flk_queue_push(&observe.queue, event))
         observe.lost++;
     flk_lock_release(&observe.lock);
+    void (*soon)(void) = atomic_load(&observe.soon);
+    if (soon)
+        soon();
+}
+
+static void tell(const flk_observed *event) {
+    flk_thread *thread = flk_thread_pointer();
+    void (*now)(const flk_observed *) = atomic_load(&observe.now);
+    if (!is_wanted(event))
+        return;
+    if (!now || !thread || !thread->is_attached) {
+        push(event);
+        return;
+    }
+    thread->is_attached = false;  // its calls set and clear it themselves
+    now(event);
+    thread->is_attached = true;
+}
+
+static flk_observed event_of(int what, flk_layer layer, uint64_t address,
+                             const flk_record *record) {
+    return (flk_observed){flk_block_of(layer, address, record), what, 0};
+}
+
+static bool is_shown(const flk_record *record) {
+    return !(record->flags & FLK_RECORD_FORGOTTEN);
 }
 
 void flk_observe_freed(flk_layer layer, uint64_t address,
                        const flk_record *record) {
-    if (record->flags & FLK_RECORD_FORGOTTEN)
-        return;  // it is in no report
-    flk_observed event = {flk_block_of(layer, address, record),
-                          FLK_OBSERVED_FREED, 0};
-    push(&event);
+    flk_observed event = event_of(FLK_OBSERVED_FREED, layer, address, record);
+    if (is_shown(record))
+        tell(&event);
 }
 
 void flk_observe_made(flk_layer layer, uint64_t address) {
     flk_record record;
     if (!flk_registry_find(layer, address, &record))
         return;
-    flk_observed event = {flk_block_of(layer, address, &record),
-                          FLK_OBSERVED_MADE, 0};
-    push(&event);
+    flk_observed event = event_of(FLK_OBSERVED_MADE, layer, address, &record);
+    tell(&event);
+}
+
+void flk_observe_later(int what, flk_layer layer, uint64_t address,
+                       const flk_record *record) {
+    flk_observed event = event_of(what, layer, address, record);
+    if (is_shown(record) && is_wanted(&event))
+        push(&event);
 }
 
 bool flk_observe_next(flk_observed *out) {
@@ -79,13 +117,6 @@ bool flk_observe_next(flk_observed *out) {
     return found;
 }
 
-static uint64_t waiting(void) {
-    flk_lock_take(&observe.lock);
-    uint64_t count = flk_queue_count(&observe.queue);
-    flk_lock_release(&observe.lock);
-    return count;
-}
-
 uint64_t flk_observe_lost(void) {
     flk_lock_take(&observe.lock);
     uint64_t lost = observe.lost;
@@ -93,34 +124,10 @@ uint64_t flk_observe_lost(void) {
     return lost;
 }
 
-// --- telling -----------------------------------------------------------
-void flk_observe_set_deliverers(void (*now)(void), void (*soon)(void)) {
+void flk_observe_set_tellers(void (*now)(const flk_observed *event),
+                             void (*soon)(void)) {
     atomic_store(&observe.now, now);
     atomic_store(&observe.soon, soon);
-}
-
-static void call(_Atomic(void (*)(void)) *place) {
-    void (*function)(void) = atomic_load(place);
-    if (function)
-        function();
-}
-
-void flk_observe_deliver(void) {
-    flk_thread *thread = flk_thread_pointer();
-    if ((thread && thread->observing) || waiting() == 0)
-        return;
-    if (!thread || !thread->is_attached) {
-        call(&observe.soon);
-        return;
-    }
-    thread->is_attached = false;  // its calls set and clear it themselves
-    call(&observe.now);
-    thread->is_attached = true;
-}
-
-void flk_observe_soon(void) {
-    if (waiting() > 0)
-        call(&observe.soon);
 }
 
 // --- fork --------------------------------------------------------------

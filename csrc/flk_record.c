@@ -121,16 +121,16 @@ static inline uint32_t scope_now(void) {
 static inline void tell_made(flk_layer layer, uintptr_t address) {
     if (FLK_LIKELY(!flk_observe_is_on()))
         return;
-    flk_observe_made(layer, address);
-    flk_observe_soon();  // never now: this may be the interpreter's malloc
+    flk_record record;
+    if (flk_registry_find(layer, address, &record))
+        flk_observe_later(FLK_OBSERVED_MADE, layer, address, &record);
 }
 
 static inline void tell_freed(flk_layer layer, uintptr_t address,
                               const flk_record *record) {
     if (FLK_LIKELY(!flk_observe_is_on()))
         return;
-    flk_observe_freed(layer, address, record);
-    flk_observe_soon();
+    flk_observe_later(FLK_OBSERVED_FREED, layer, address, record);
 }
 
 void flk_record_made(flk_layer layer, uintptr_t address, uint64_t size_bytes,

@@ -51,7 +51,9 @@ def main() -> None:
     for _, name in tracker.each_object(Session):
         print("live:", name)
     for group in tracker.snapshot(Session).groups():
-        print(f"{group.count} of {group.type}, made in {group.frames[0]}")
+        site = group.frames[0]
+        where = f"{site.function}, line {site.lineno}"
+        print(f"{group.count} of {group.type}, made in {where}")
 
 
 if __name__ == "__main__":

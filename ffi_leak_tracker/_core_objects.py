@@ -22,6 +22,7 @@ MADE = 1  # FLK_OBJECT_MADE, FLK_OBSERVED_MADE
 
 # --- what waits to be told ----------------------------------------------
 _deliverers: list[Callable[[], None]] = []
+_tellers: list[Callable[[int, Allocation], None]] = []
 
 
 def _deliver_all() -> None:
@@ -34,8 +35,21 @@ def on_delivery(deliver: Callable[[], None]) -> None:
     _deliverers.append(deliver)
 
 
+def _tell(raw: bytes) -> None:
+    """An event of this thread, which runs an allocator."""
+    event = ffi.from_buffer("flk_observed *", raw)
+    _deliver_all()
+    for tell in _tellers:
+        tell(int(event.what), one_block(event.block))
+
+
+def on_event(tell: Callable[[int, Allocation], None]) -> None:
+    """Call this with each event that need not wait, and its block."""
+    _tellers.append(tell)
+
+
 if table is not None:
-    table.set_deliver(_deliver_all)
+    table.set_deliver(_deliver_all, _tell)
 
 
 def call(callback: Callable[..., Any], *arguments: Any) -> Any:

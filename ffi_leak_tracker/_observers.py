@@ -119,13 +119,18 @@ def _is_wanted(type: str) -> bool:
 
 def deliver() -> None:
     """Tell what waits, oldest first."""
+    while (event := objects.next_observed()) is not None:
+        _tell(*event)
+
+
+def _tell(what: int, block: Allocation) -> None:
     objects.inside_observer(+1)
     try:
-        while (event := objects.next_observed()) is not None:
-            for one in _observers:
-                one.tell(*event)
+        for one in _observers:
+            one.tell(what, block)
     finally:
         objects.inside_observer(-1)
 
 
 objects.on_delivery(deliver)
+objects.on_event(_tell)

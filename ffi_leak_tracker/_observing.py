@@ -37,7 +37,9 @@ class Observing:
             freed: called when its record has gone.
 
         Events of allocators, ``track`` and ``untrack`` are told in the
-        thread they happen in, before the call returns. What C code does
+        thread they happen in, before the call returns (on PyPy, and with
+        ``FFI_LEAK_TRACKER_FAST=0``, maybe by another thread that is calling
+        back at that moment). What C code does
         (``c_malloc`` and its kin, ``attach``) is queued, and told in the main
         thread when Python code next runs there, or with the next event of
         the former kind. Nothing is locked during a callback. What a callback

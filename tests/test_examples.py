@@ -51,7 +51,7 @@ Session: 5 made, 2 live
 _CDataBase: 5 made, 2 live
 live: session 0
 live: session 3
-2 of Session, made in File "python_objects.py", line 29, in handle
+2 of Session, made in handle, line 29
 """,
     "scope_in_a_loop": """\
 request 0: 0 of 1 left
@@ -98,6 +98,8 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_example_prints_what_it_should(name: str) -> None:
     """Apart from addresses, to the letter."""
+    if name == "python_objects" and sys.implementation.name == "pypy":
+        pytest.skip("PyPy tells nobody of new objects")
     done = run(f"{name}.py")
     assert (done.returncode, done.stderr) == (0, "")
     assert normalised(done.stdout) == normalised(OUTPUTS[name])
