@@ -10,21 +10,16 @@ import cffi
 from harness import Row, at_depth, interleaved, main, ratio_row
 
 from ffi_leak_tracker import LeakTracker, ObjectTracker, diagnostic_calloc
+from ffi_leak_tracker import _core_api as core
 
-N = 3_000
+N = 10_000
 DEPTH = 20
 ffi = cffi.FFI()
 
 
-class Tracked:
-    pass
-
-
-class Other:
-    pass
-
-
 def loop_of(make):
+    """A loop of calls, twenty calls deep."""
+
     def loop(n: int) -> None:
         at_depth(DEPTH, lambda: turns(n))
 
@@ -44,23 +39,30 @@ def make_list() -> None:
         [number, (number + 1000, number)]
 
 
-def while_running(loop, *classes: type, frames: int = 16, **callbacks):
-    """Run a loop with a tracker of these classes."""
+def a_class() -> type:
+    """A class of its own for each case, so that they do not meet."""
+    return type("Thing", (), {})
 
-    def run(n: int) -> None:
-        LeakTracker.enable(stack_depth=frames)
-        LeakTracker.disable()
-        loop(n)
+
+def while_running(loop, *classes: type, frames: int = 16, **callbacks):
+    """The loop, with a tracker of these classes."""
+    tracker = ObjectTracker(*classes, **callbacks)
+    trackers.append(tracker)
 
     def tracked(n: int) -> None:
-        with trackers[run]:
-            run(n)
+        core.set_stack_depth(frames)
+        with tracker:
+            loop(n)
 
-    trackers[run] = ObjectTracker(*classes, **callbacks)
     return tracked
 
 
-trackers: dict[object, ObjectTracker] = {}
+def tracked_class(**options):
+    cls = a_class()
+    return while_running(loop_of(cls), cls, **options)
+
+
+trackers: list[ObjectTracker] = []
 
 
 def pair(n: int) -> None:
@@ -91,37 +93,42 @@ def free(cls: type, data: object) -> None:
 
 
 def object_rows() -> list[Row]:
-    tracked, other, cdata = map(loop_of, (Tracked, Other, make_cdata))
-    lists = loop_of(make_list)
-    base, base_cdata = "Tracked(), untracked", 'ffi.new("int *")'
+    base = "Thing(), untracked"
     base_lists = "lists, tuples and ints, untracked"
+    cdata, lists = loop_of(make_cdata), loop_of(make_list)
     cases = {
-        base: tracked,
-        base_cdata: cdata,
+        base: loop_of(a_class()),
         base_lists: lists,
-        "a tracked object, counts only": while_running(
-            tracked, Tracked, frames=0
+        "a tracked object, counts only": tracked_class(frames=0),
+        "a tracked object, 16 frames": tracked_class(),
+        "an object of another class": while_running(
+            loop_of(a_class()), a_class()
         ),
-        "a tracked object, 16 frames": while_running(tracked, Tracked),
-        "a tracked object, 16 frames, two callbacks": while_running(
-            tracked, Tracked, on_create=create, on_free=free
-        ),
-        "a tracked cdata, 16 frames": while_running(cdata, ffi.CData),
-        "an object of another class": while_running(other, Tracked),
-        "other lists, tuples and ints": while_running(lists, Tracked),
+        "other lists, tuples and ints": while_running(lists, a_class()),
     }
     times = interleaved(cases, N)
     rows = []
-    for what in list(cases)[3:]:
-        baseline = (
-            base_cdata
-            if "cdata" in what
-            else base_lists
-            if "lists" in what
-            else base
-        )
+    for what in list(cases)[2:]:
+        baseline = base_lists if "lists" in what else base
         rows.append(ratio_row("", what, times, what, baseline, None))
-    return rows
+    close_all()
+    return [*rows, *callback_rows(), *cdata_rows(cdata)]
+
+
+def callback_rows() -> list[Row]:
+    base, what = "Thing(), untracked", "a tracked object, two callbacks"
+    told = tracked_class(on_create=create, on_free=free)
+    times = interleaved({base: loop_of(a_class()), what: told}, 1_000)
+    close_all()
+    return [ratio_row("", what, times, what, base, None)]
+
+
+def cdata_rows(cdata) -> list[Row]:
+    """Last, because a wrapped type stays so while it is tracked."""
+    base, what = 'ffi.new("int *")', "a tracked cdata, 16 frames"
+    before = interleaved({base: cdata}, N)
+    after = interleaved({what: while_running(cdata, ffi.CData)}, N)
+    return [ratio_row("", what, {**before, **after}, what, base, None)]
 
 
 def observer_rows() -> list[Row]:
@@ -132,19 +139,25 @@ def observer_rows() -> list[Row]:
         "a tracked pair, both told": observed,
         "a tracked pair, another type observed": observed_others,
     }
-    times = interleaved(cases, N)
+    times = interleaved(cases, 1_000)
     LeakTracker.disable()
     return [
         ratio_row("", what, times, what, base, None) for what in list(cases)[1:]
     ]
 
 
+def close_all() -> None:
+    while trackers:
+        trackers.pop().close()
+
+
 def rows() -> list[Row]:
     try:
-        return [*object_rows(), *observer_rows()]
+        found = object_rows()
+        close_all()
+        return [*found, *observer_rows()]
     finally:
-        while trackers:
-            trackers.popitem()[1].close()
+        close_all()
 
 
 if __name__ == "__main__":

@@ -28,15 +28,8 @@ void flk_object_closed(int tracker) {
     atomic_fetch_and(&open_trackers, ~(1u << tracker));
 }
 
-static atomic_int told_classes;  // relaxed, as above
-
-void flk_object_tell(int change) {
-    atomic_fetch_add(&told_classes, change);
-}
-
 static void tell_soon(void) {
-    if (FLK_UNLIKELY(atomic_load_explicit(&told_classes,
-                                          memory_order_relaxed) > 0))
+    if (FLK_UNLIKELY(flk_living_waits()))
         flk_fast_tell_soon();
 }
 

@@ -39,8 +39,6 @@ void flk_object_gone(const PyObject *object);
 // While at least one tracker runs, births are told.
 void flk_object_run(int tracker, bool on);
 void flk_object_closed(int tracker);
-// +1: Python code wants to be told of objects of one class more.
-void flk_object_tell(int change);
 
 // --- sources -----------------------------------------------------------
 // Why objects of this type cannot be tracked in this interpreter, and what

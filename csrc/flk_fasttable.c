@@ -79,7 +79,6 @@ static PyObject *table_tell(PyObject *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "iip", &tracker, &place, &on))
         return NULL;
     flk_living_tell(tracker, (uint16_t)place, on);
-    flk_object_tell(on ? 1 : -1);
     Py_RETURN_NONE;
 }
 
@@ -134,6 +133,11 @@ static PyObject *table_figures(PyObject *self, PyObject *args) {
         "KKKKK", (unsigned long long)f.entries, (unsigned long long)f.capacity,
         (unsigned long long)f.bytes, (unsigned long long)f.dropped,
         (unsigned long long)f.waiting);
+}
+
+static PyObject *table_waits(PyObject *self, PyObject *unused) {
+    (void)self, (void)unused;
+    return PyBool_FromLong(flk_living_waits());
 }
 
 static PyObject *table_next_event(PyObject *self, PyObject *args) {
@@ -209,6 +213,7 @@ static PyMethodDef functions[] = {
     {"counts", table_counts, METH_VARARGS, NULL},
     {"forget", table_forget, METH_VARARGS, NULL},
     {"figures", table_figures, METH_VARARGS, NULL},
+    {"waits", table_waits, METH_NOARGS, NULL},
     {"next_event", table_next_event, METH_VARARGS, NULL},
     {"blocks", flk_table_blocks, METH_VARARGS, NULL},
     {"living", flk_table_living, METH_VARARGS, NULL},

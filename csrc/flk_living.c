@@ -7,8 +7,7 @@
 #include "flk_platform.h"
 #include "flk_queue.h"
 
-// One page of entries at first.
-enum { CAPACITY_MIN = 128 };
+enum { CAPACITY_MIN = 128 };  // a page
 _Static_assert((CAPACITY_MIN & (CAPACITY_MIN - 1)) == 0, "a power of two");
 _Static_assert(sizeof(flk_object) == 32, "half a cache line");
 
@@ -25,6 +24,7 @@ typedef struct tracker {
 static struct {
     flk_lock lock;  // guards the rest
     tracker trackers[FLK_TRACKERS_MAX];
+    atomic_ullong waiting;  // events in all queues; relaxed: a hint
 } living = {.lock = FLK_LOCK_INIT(FLK_RANK_LIVING)};
 
 static tracker *held(int number) {
@@ -113,6 +113,7 @@ static bool push(tracker *t, const flk_object *object, uint16_t what) {
     flk_object_event event = {object->sequence, object->class_index, what};
     bool pushed = flk_queue_push(&t->events, &event);
     t->dropped += !pushed;
+    living.waiting += pushed;
     return pushed;
 }
 
@@ -177,8 +178,13 @@ void flk_living_tell(int number, uint16_t class_index, bool on) {
 
 bool flk_living_next_event(int number, flk_object_event *out) {
     bool found = flk_queue_pop(&held(number)->events, out);
+    living.waiting -= found;
     let_go();
     return found;
+}
+
+bool flk_living_waits(void) {
+    return atomic_load_explicit(&living.waiting, memory_order_relaxed) > 0;
 }
 
 // --- life --------------------------------------------------------------
@@ -199,6 +205,7 @@ int flk_living_open(void) {
 void flk_living_close(int number) {
     tracker *t = held(number);
     table_drop(t);
+    living.waiting -= flk_queue_count(&t->events);
     flk_queue_clear(&t->events);
     t->is_open = false;
     let_go();

@@ -52,6 +52,8 @@ bool flk_living_take(int tracker, uint64_t address);  // true: it was there
 bool flk_living_has(int tracker, uint64_t address);
 void flk_living_tell(int tracker, uint16_t class_index, bool on);
 bool flk_living_next_event(int tracker, flk_object_event *out);
+// Does an event of any tracker wait? Without the lock.
+bool flk_living_waits(void);
 flk_object_counts flk_living_counts(int tracker, uint16_t class_index);
 // Forgets the objects of a class and its counts; all with
 // FLK_CLASSES_MAX. What waits in the queue stays there.

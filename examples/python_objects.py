@@ -8,20 +8,19 @@ import cffi
 from ffi_leak_tracker import ObjectTracker
 
 ffi = cffi.FFI()
+opened: list = []  # which forgets to forget
 
 
 class Session:
     """Keeps a native buffer as long as it lives."""
 
-    opened: list = []  # forgets to forget
-
     def __init__(self, size: int) -> None:
         self.buffer = ffi.new("char[]", size)
-        Session.opened.append(self)
+        opened.append(self)
 
     def close(self) -> None:
         """Give the buffer up."""
-        Session.opened.remove(self)
+        opened.remove(self)
 
 
 def handle(request: int) -> None:

@@ -82,8 +82,9 @@ def note_interruption() -> None:
 
 
 def flush_all() -> None:
-    for tracker in list(trackers):
-        tracker.flush()
+    if table.waits():
+        for tracker in list(trackers):
+            tracker.flush()
 
 
 def close_all() -> None:

@@ -51,7 +51,7 @@ Session: 5 made, 2 live
 _CDataBase: 5 made, 2 live
 live: session 0
 live: session 3
-2 of Session, made in handle, line 29
+2 of Session, made in handle, line 28
 """,
     "scope_in_a_loop": """\
 request 0: 0 of 1 left
