@@ -79,7 +79,7 @@ class ObjectTracker(ObjectView):
         self._callbacks: dict[int, tuple[type, Any, Any]] = {}
         self._data: dict[int, Any] = {}  # by sequence number
         self._running = self._interrupted = False
-        self._telling: int | None = None  # a thread
+        self._telling: set[int] = set()  # threads
         self._number = table.open()
         if self._number < 0:
             raise RuntimeError(
@@ -273,15 +273,16 @@ class ObjectTracker(ObjectView):
     # --- callbacks ------------------------------------------------------
     def flush(self) -> None:
         """Tell callbacks what waits to be told, oldest first."""
-        if self._number < 0 or self._telling == get_ident():
+        thread = get_ident()
+        if self._number < 0 or thread in self._telling:
             return
-        before, self._telling = self._telling, get_ident()
+        self._telling.add(thread)
         try:
             with quietly:
                 for event in seam.events(self._number):
                     self._tell(*event)
         finally:
-            self._telling = before
+            self._telling.discard(thread)
 
     def _tell(self, what: int, place: int, sequence: int) -> None:
         made = what == seam.MADE

@@ -916,6 +916,47 @@ def test_threads_are_counted_exactly(tracker) -> None:
     assert (4000, 4000, 0) == counts(tracker)
 
 
+def test_stress_ends_even(tracker) -> None:
+    """Threads, cycles, finalizers, callbacks that create, new classes."""
+    told = [0, 0]
+    threshold = gc.get_threshold()
+
+    class Cyclic(Thing):
+        def __del__(self) -> None:
+            self.late = 1
+
+    def create(cls: type) -> list:
+        told[0] += 1
+        return [cls, Thing()]
+
+    def free(cls: type, data: list) -> None:
+        told[1] += 1
+        Thing()
+
+    def work() -> None:
+        for i in range(1500):
+            one = (Thing, Cyclic, type("New", (Thing,), {}))[i % 3]()
+            one.itself = one if i % 2 else None
+            if i % 50 == 0:
+                list(tracker.each_object())
+                tracker.flush()
+
+    tracker.track(Thing, on_create=create, on_free=free)
+    tracker.start()
+    gc.set_threshold(7)
+    try:
+        run_threads(4, work)
+    finally:
+        gc.set_threshold(*threshold)
+    gc.collect()
+    tracker.flush()
+    gc.collect()
+    tracker.flush()
+    assert (6000, 6000, 0) == counts(tracker)
+    assert told == [6000, 6000]
+    assert tracker._data == {}
+
+
 # --- the tracker itself -------------------------------------------------
 def test_churn_leaves_no_memory(tracker) -> None:
     """No tombstones (defect 1): the table stays one page."""
