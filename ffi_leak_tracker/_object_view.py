@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ObjectCounts", "ObjectView"]
 
+#: Data of an object whose on_create runs, and of one that ended meanwhile.
+MAKING, ENDED = object(), object()
+
 
 class ObjectCounts(Record):
     """Objects made and gone since tracking of their class began.
@@ -124,8 +127,11 @@ class ObjectView:
             for place in self._places_of(cls):
                 found += table.living(self._number, place)
             found.sort(key=_sequence)
-        data = self._data
-        return ((one, data.get(number)) for number, one in found)
+        return ((one, self._data_of(number)) for number, one in found)
+
+    def _data_of(self, number: int) -> Any:
+        data = self._data.get(number)
+        return None if data is MAKING else data
 
     def _places_of(self, cls: type | None) -> list[int]:
         if cls is None:

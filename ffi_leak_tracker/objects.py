@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from _thread import get_ident
+from _thread import allocate_lock, get_ident
 
 from ffi_leak_tracker import _core_objects as seam
 from ffi_leak_tracker import _object_source as source
 from ffi_leak_tracker._object_source import quietly, table
-from ffi_leak_tracker._object_view import ObjectCounts, ObjectView
+from ffi_leak_tracker._object_view import (
+    ENDED,
+    MAKING,
+    ObjectCounts,
+    ObjectView,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +24,8 @@ if TYPE_CHECKING:
     OnFree = Callable[[type, Any], Any]
 
 __all__ = ["ObjectCounts", "ObjectTracker"]
+
+_ends = allocate_lock()  # of an object against its data; never held for long
 
 
 class ObjectTracker(ObjectView):
@@ -285,16 +292,34 @@ class ObjectTracker(ObjectView):
             self._telling.discard(thread)
 
     def _tell(self, what: int, place: int, sequence: int) -> None:
-        made = what == seam.MADE
-        data = None if made else self._data.pop(sequence, None)
         if place not in self._callbacks:
+            self._data.pop(sequence, None)
+        elif what == seam.MADE:
+            self._tell_made(place, sequence)
+        else:
+            self._tell_freed(place, sequence)
+
+    def _tell_made(self, place: int, sequence: int) -> None:
+        cls, on_create, _ = self._callbacks[place]
+        if on_create is None:
             return
-        cls, on_create, on_free = self._callbacks[place]
-        if not made:
-            if on_free is not None:
-                seam.call(on_free, cls, data)
-        elif on_create is not None:
-            self._data[sequence] = seam.call(on_create, cls)
+        self._data[sequence] = MAKING
+        data = seam.call(on_create, cls)
+        with _ends:
+            has_ended = self._data.get(sequence) is ENDED
+            self._data[sequence] = data
+        if has_ended:
+            self._tell_freed(place, sequence)
+
+    def _tell_freed(self, place: int, sequence: int) -> None:
+        with _ends:
+            data = self._data.pop(sequence, None)
+            if data is MAKING:  # in another thread, which goes on here
+                self._data[sequence] = ENDED
+                return
+        cls, _, on_free = self._callbacks.get(place, (None, None, None))
+        if on_free is not None:
+            seam.call(on_free, cls, data)
 
     def __repr__(self) -> str:
         if self._number < 0:
