@@ -1,7 +1,7 @@
 """Run the benchmarks: ``python benchmarks/run.py [--json FILE] [NAME...]``.
 
-Names: allocators, scopes, import, analysis, instructions, core, hooks, growth
-(default: all).
+Names: allocators, scopes, objects, import, analysis, instructions, core, hooks,
+growth (default: all).
 Prints one table and, with --json, writes one document; ``compare.py`` sets two
 of them side by side.
 """
@@ -21,6 +21,7 @@ from harness import Row, write  # noqa: E402
 NAMES = (
     "allocators",
     "scopes",
+    "objects",
     "import",
     "analysis",
     "instructions",

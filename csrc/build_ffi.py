@@ -48,11 +48,15 @@ ffibuilder = cffi.FFI()
 ffibuilder.cdef((HERE / "flk_api.h").read_text(encoding="utf-8"))
 # The table of cffi's own functions is static in the generated file: it is
 # handed over from there.
-ffibuilder.cdef("void flk_bind_cffi(void); int flk_fast_install(void *);")
+ffibuilder.cdef(
+    "void flk_bind_cffi(void); int flk_fast_install(void *);"
+    "int flk_fast_install_objects(void *);"
+)
 PREAMBLE = """
 #include "flk.h"
 void flk_fast_bind(void **exports);
 int flk_fast_install(void *module);
+int flk_fast_install_objects(void *module);
 static void flk_bind_cffi(void) {
 #ifdef PYPY_VERSION
     flk_fast_bind(NULL);

@@ -16,6 +16,7 @@
 #include "flk_heap.h"
 #include "flk_modules.h"
 #include "flk_names.h"
+#include "flk_observe.h"
 #include "flk_quarantine.h"
 #include "flk_recent.h"
 #include "flk_scope.h"
@@ -194,9 +195,13 @@ int flk_track(uint64_t address, uint64_t size_bytes, uint8_t layer,
     if (!is_layer(layer) || !address || scope == FLK_NOWHERE)
         return 0;
     flk_origin origin = {type, scope, path};
-    atomic_store(&flk_tracker_settings.ever_enabled, true);
-    return flk_tracker_on_alloc((flk_layer)layer, address, size_bytes, 0,
-                                &origin);
+    if (!atomic_exchange(&flk_tracker_settings.ever_enabled, true))
+        flk_tracker_settle();
+    bool recorded = flk_tracker_on_alloc((flk_layer)layer, address,
+                                         size_bytes, 0, &origin);
+    if (recorded && flk_observe_is_on())
+        flk_observe_made((flk_layer)layer, address);
+    return recorded;
 }
 
 static int block_out(bool found, uint8_t layer, uint64_t address,
@@ -211,6 +216,8 @@ int flk_untrack(uint64_t address, uint8_t layer, flk_block *out) {
     bool taken = is_layer(layer) &&
                  flk_tracker_on_free((flk_layer)layer, address, 0, &record) ==
                      FLK_TAKEN;
+    if (taken && flk_observe_is_on())
+        flk_observe_freed((flk_layer)layer, address, &record);
     return block_out(taken, layer, address, &record, out);
 }
 

@@ -22,6 +22,7 @@ typedef struct flk_block {
 #define FLK_IN_MAPPING 1
 #define FLK_IN_HEAP 2
 #define FLK_IN_HANDLE 3
+#define FLK_IN_OBJECT 4  // of copies only: no native memory
 
 // Paths and scopes with a meaning of their own.
 #define FLK_WALK 4294967294   // path: take it from this thread's frames
@@ -166,6 +167,22 @@ void *flk_plain_opaque_realloc(void *opaque, void *address,
                                size_t size_bytes);
 void *flk_plain_zalloc(void *opaque, unsigned int count,
                        unsigned int size_bytes);
+
+// --- observers ----------------------------------------------------------
+#define FLK_OBSERVED_MADE 1
+#define FLK_OBSERVED_FREED 2
+
+typedef struct flk_observed {
+    flk_block block;
+    int32_t what;
+    int32_t unused;
+} flk_observed;
+// Events are kept from now on for blocks of these types: a byte for each
+// number below `count`, not 0 = yes; of later types all. NULL: none.
+void flk_observe_types(const uint8_t *types, uint32_t count);
+int flk_observed_next(flk_observed *out);  // 1 there was one
+uint64_t flk_observed_lost(void);
+void flk_observe_inside(int change);  // +1: a callback runs in this thread
 
 // --- blocks of others ---------------------------------------------------
 int flk_track(uint64_t address, uint64_t size_bytes, uint8_t layer,

@@ -1,7 +1,8 @@
-// flk_apihooks.c - the part of flk_api.h that is about hooks.                SPDX-License-Identifier: MIT
+// flk_apihooks.c - the part of flk_api.h that is about hooks and observers.  SPDX-License-Identifier: MIT
 #include "flk.h"
 #include "flk_attach.h"
 #include "flk_gate.h"
+#include "flk_observe.h"
 #include "flk_sample.h"
 
 int flk_hooks_attach(const char *const *rules, size_t rule_count,
@@ -41,3 +42,7 @@ void flk_hooks_read(flk_hooks_figures *out) {
         .lost_in_fork = f.lost_in_fork,
         .unknown_callers = f.unknown_callers};
 }
+
+// --- observers ---------------------------------------------------------
+int flk_observed_next(flk_observed *out) { return flk_observe_next(out); }
+uint64_t flk_observed_lost(void) { return flk_observe_lost(); }

@@ -53,6 +53,19 @@ static void after_fork(void) {
     flk_lock_release(&attach.lock);
 }
 
+static void handle_forks(void) {
+    flk_at_fork(before_fork, after_fork, after_fork);
+    atomic_store(&was_begun, true);
+}
+
+void flk_attach_hold(void) {
+    if (flk_tracker_init())
+        handle_forks();
+    flk_lock_take(&attach.lock);
+}
+
+void flk_attach_let_go(void) { flk_lock_release(&attach.lock); }
+
 static void take_look_ups(const uintptr_t *addresses) {
     for (int i = 0; i < FLK_FN_COUNT; i++)
         flk_definers_looked_up((flk_function)i, addresses[i]);
@@ -93,6 +106,7 @@ static bool begin_held(const flk_attach_options *o, const char **reason) {
     attach.is_attached = true;
     attach.with_mappings = o->with_mappings != 0;
     atomic_store(&flk_tracker_settings.ever_enabled, true);
+    flk_tracker_settle();
     if (flk_hook_state() == FLK_HOOKS_OFF)
         flk_hook_set_state(FLK_HOOKS_ON);
     flk_rounds_patch(true, attach.with_mappings);
@@ -107,8 +121,7 @@ int flk_attach_begin(const flk_attach_options *options, char *reason,
         against = "no memory left for the tracker";
     if (against)
         return refuse(reason, reason_bytes, against);
-    flk_at_fork(before_fork, after_fork, after_fork);
-    atomic_store(&was_begun, true);
+    handle_forks();
     flk_loader_keep_us();
     flk_newcomers_start(do_round);
     flk_loader_look_up(addresses);

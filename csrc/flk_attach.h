@@ -28,6 +28,9 @@ int flk_attach_begin(const flk_attach_options *options, char *reason,
 // Objects that came since are patched; undone patches are done again. To be
 // called when a scope opens, a snapshot is taken, a library was loaded.
 void flk_attach_refresh(void);
+// The lock of attach, for whoever else patches loaded objects.
+void flk_attach_hold(void);
+void flk_attach_let_go(void);
 // No more allocations are recorded; frees still are honoured. Not nested.
 void flk_attach_pause(int is_paused);
 // Every word that is still ours holds its own function again. Records stay.

@@ -131,6 +131,25 @@ bool flk_codes_is_own(const void *code) {
     return is_own;
 }
 
+// Modules of the package whose names begin so call C functions for others.
+#define SEAM "_core_"
+
+bool flk_codes_is_seam(const void *code) {
+    char prefix[PREFIX_MAX + sizeof SEAM];
+    size_t length = strlen(codes.prefix);
+    if (!flk_pyframe_hold())
+        return false;
+    PyObject *file = ((const PyCodeObject *)code)->co_filename;
+    bool is_seam = has_prefix(file, codes.prefix);
+    if (is_seam) {
+        memcpy(prefix, codes.prefix, length);
+        memcpy(prefix + length, SEAM, sizeof SEAM);
+        is_seam = has_prefix(file, prefix);
+    }
+    flk_pyframe_release();
+    return is_seam;
+}
+
 // --- death -------------------------------------------------------------
 #if PY_VERSION_HEX >= 0x030C0000
 // Before anything of the code object is given up, and no frame runs it.
@@ -262,6 +281,7 @@ const char *flk_codes_install(const char *own_prefix) {
 }
 void flk_codes_close(void) {}
 bool flk_codes_is_own(const void *code) { return (void)code, false; }
+bool flk_codes_is_seam(const void *code) { return (void)code, false; }
 bool flk_codes_describe(uint32_t site, flk_site_info *out) {
     return flk_sites_describe(site, out);
 }

@@ -25,6 +25,8 @@ void flk_codes_close(void);
 // For flk_sites_code, in the thread that has a frame of `code` on its stack:
 // does the code object belong to this package? False once closed.
 bool flk_codes_is_own(const void *code);
+// And to those modules that call C functions for the others (_core_*.py)?
+bool flk_codes_is_seam(const void *code);
 // flk_sites_describe with the GIL held. Not under any lock of the core.
 bool flk_codes_describe(uint32_t site, flk_site_info *out);
 

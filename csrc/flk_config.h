@@ -109,6 +109,16 @@
 // its middle: 256 MiB of 4 KiB pages.
 #define FLK_UNMAP_PAGES_MAX 65536
 
+// Trackers of Python objects at once, classes of each, and what waits to be
+// told of their objects: 16 bytes each, mapped as used.
+#define FLK_TRACKERS_MAX 16
+#define FLK_CLASSES_MAX 256
+#define FLK_OBJECT_EVENTS_MAX (1u << 20)
+// Types implemented in C whose deallocator is wrapped (flk_fastslots.c).
+#define FLK_WRAPPED_TYPES_MAX 64
+// Events of native blocks that wait for their observers: 56 bytes each.
+#define FLK_OBSERVED_MAX (1u << 20)
+
 _Static_assert((FLK_SHARDS & (FLK_SHARDS - 1)) == 0, "a power of two");
 _Static_assert((FLK_PATH_SHARDS & (FLK_PATH_SHARDS - 1)) == 0,
                "a power of two");

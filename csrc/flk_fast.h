@@ -37,6 +37,13 @@ static inline uint32_t flk_fast_scope(void) {
 // A new reference to the innermost live scope, or NULL for none (no error).
 PyObject *flk_fast_current(void);
 
+// What makes a cdata of ours: PyObject_Init, or what also tells of it.
+#if PY_VERSION_HEX >= 0x030D0000
+#define flk_fast_init PyObject_Init  // the interpreter tells
+#else
+extern PyObject *(*flk_fast_init)(PyObject *, PyTypeObject *);
+#endif
+
 // Add their types to the module; -1 with an exception set.
 int flk_fast_add_scope(PyObject *module);
 int flk_fast_add_allocator(PyObject *module);
@@ -47,5 +54,7 @@ void flk_fast_bind(void **exports);
 // Adds the attribute `fast` to the Python module at this address (its id()).
 // 1 done; 0 not to be had in this interpreter.
 int flk_fast_install(void *module);
+// The same for the attribute `objects`: what flk_fastobjects.c has for Python.
+int flk_fast_install_objects(void *module);
 
 #endif

@@ -67,9 +67,19 @@ static FLK_HOT flk_origin flk_fast_origin(bool tracks, uint16_t type) {
     return origin;
 }
 
+// The first event of a thread: its block, or NULL.
+static FLK_NOINLINE flk_thread *flk_fast_first(void) {
+    flk_thread *thread = flk_thread_enter();
+    if (thread)
+        flk_thread_leave(thread);
+    return thread;
+}
+
 // While C code of ours runs with the GIL, finding the thread state is cheap.
 static FLK_HOT flk_thread *flk_fast_attach(void) {
     flk_thread *thread = flk_thread_pointer();
+    if (FLK_UNLIKELY(!thread))
+        thread = flk_fast_first();
     if (FLK_LIKELY(thread != NULL))
         thread->is_attached = true;
     return thread;

@@ -47,7 +47,7 @@ static inline PyObject *flk_fast_cdata(void *memory, PyObject *pointer_type) {
     made->ctype = Py_NewRef(pointer_type);
     made->data = memory;
     made->weak_references = NULL;
-    return PyObject_Init((PyObject *)made, type);
+    return flk_fast_init((PyObject *)made, type);
 }
 
 static inline size_t flk_pointer_way(const void *ctype) {

@@ -1,4 +1,4 @@
-// flk_heap.c - allocate, free, reallocate. Contract: flk_heap.h.             SPDX-License-Identifier: MIT
+// flk_heap.c - allocate and free. Contract: flk_heap.h.                      SPDX-License-Identifier: MIT
 #if !defined(_GNU_SOURCE)
 #define _GNU_SOURCE
 #endif
@@ -12,6 +12,7 @@
 #include "flk_config.h"
 #include "flk_guard.h"
 #include "flk_misuse.h"
+#include "flk_observe.h"
 #include "flk_quarantine.h"
 #include "flk_recent.h"
 #include "flk_tracker_hot.h"
@@ -75,19 +76,37 @@ static FLK_NOINLINE void *allocate_guarded(size_t size_bytes, bool zeroed,
     return c_allocate(size_bytes, 0, zeroed);
 }
 
-void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
-                        const flk_origin *origin) {
-    if (!flk_tracker_is_enabled() || origin->scope == FLK_SCOPE_NOWHERE)
-        return c_allocate(size_bytes, alignment, zeroed);
-    // An alignment beyond the guard's would move the block's start.
-    uint32_t guard = FLK_SETTING(guard_bytes);
-    if (FLK_UNLIKELY(guard > 0 && alignment <= 16))
-        return allocate_guarded(size_bytes, zeroed, origin, guard);
+static FLK_HOT void *allocate_plainly(size_t size_bytes, size_t alignment,
+                                      bool zeroed, const flk_origin *origin) {
     void *block = c_allocate(size_bytes, alignment, zeroed);
     if (FLK_LIKELY(block != NULL))
         flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)block, size_bytes, 0,
                              origin);
     return block;
+}
+
+// With guards, or with observers.
+static FLK_NOINLINE void *allocate_unusually(size_t size_bytes,
+                                             size_t alignment, bool zeroed,
+                                             const flk_origin *origin) {
+    uint32_t guard = FLK_SETTING(guard_bytes);
+    // An alignment beyond the guard's would move the block's start.
+    void *block =
+        guard > 0 && alignment <= 16
+            ? allocate_guarded(size_bytes, zeroed, origin, guard)
+            : allocate_plainly(size_bytes, alignment, zeroed, origin);
+    if (block && flk_observe_is_on())
+        flk_observe_made(FLK_LAYER_HEAP, (uintptr_t)block);
+    return block;
+}
+
+void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
+                        const flk_origin *origin) {
+    if (!flk_tracker_is_enabled() || origin->scope == FLK_SCOPE_NOWHERE)
+        return c_allocate(size_bytes, alignment, zeroed);
+    if (FLK_UNLIKELY(!FLK_SETTING(is_usual_alloc)))
+        return allocate_unusually(size_bytes, alignment, zeroed, origin);
+    return allocate_plainly(size_bytes, alignment, zeroed, origin);
 }
 
 // --- free --------------------------------------------------------------
@@ -117,7 +136,7 @@ static int judge_unrecorded(uint64_t address, uint32_t path,
     return FLK_MAYBE_DOUBLE;
 }
 
-static int judge(uint64_t address, uint32_t path, flk_misuse *out) {
+int flk_heap_judge(uint64_t address, uint32_t path, flk_misuse *out) {
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         return FLK_NOT_RECORDED;
@@ -125,14 +144,9 @@ static int judge(uint64_t address, uint32_t path, flk_misuse *out) {
     return judge_unrecorded(address, path, out);
 }
 
-int flk_heap_free(void *address, uint16_t type, uint32_t path,
-                  flk_misuse *out) {
-    if (!address)
-        return FLK_FREED;
-    if (!FLK_SETTING(ever_enabled)) {
-        free(address);
-        return FLK_NOT_RECORDED;
-    }
+// Not inlined: two callers, one copy of all that it is made of.
+static FLK_NOINLINE int free_as_usual(void *address, uint16_t type,
+                                      uint32_t path, flk_misuse *out) {
     flk_record record;
     uint64_t key = (uintptr_t)address;
     // Not initialised as a whole: `leaving` is large and filled by count.
@@ -153,99 +167,34 @@ int flk_heap_free(void *address, uint16_t type, uint32_t path,
     case FLK_ABSENT:
         break;
     }
-    int verdict = judge(key, path, out);
+    int verdict = flk_heap_judge(key, path, out);
     if (verdict >= 0)
         free(address);
     return verdict;
 }
 
-// --- realloc -----------------------------------------------------------
-static void *c_reallocate(void *address, size_t size_bytes,
-                          const flk_record *record) {
-    if (!(record->flags & FLK_RECORD_GUARDED))
-        return realloc(address, size_bytes);
-    size_t guard = FLK_SETTING(guard_bytes);
-    if (size_bytes > SIZE_MAX - 2 * guard)
-        return NULL;
-    char *memory = realloc((char *)address - guard, size_bytes + 2 * guard);
-    if (!memory)
-        return NULL;
-    flk_guard_fill(memory + guard, size_bytes, guard);
-    return memory + guard;
-}
-
-static void *reallocate_recorded(void *address, size_t size_bytes,
-                                 const flk_record *moving, uint32_t path,
-                                 flk_misuse *out) {
-    out->verdict = FLK_FREED;
-    if (moving->flags & FLK_RECORD_GUARDED &&
-        flk_quarantine_check_guard(address, moving, path, out) < 0) {
-        // Told once: the guards are whole again for another try.
-        flk_guard_fill(address, moving->size_bytes, FLK_SETTING(guard_bytes));
-        flk_tracker_move_cancel(FLK_LAYER_HEAP, (uintptr_t)address, moving);
-        return NULL;
-    }
-    void *moved = c_reallocate(address, size_bytes, moving);
-    if (!moved) {
-        flk_tracker_move_cancel(FLK_LAYER_HEAP, (uintptr_t)address, moving);
-        out->verdict = FLK_NO_ROOM;
-        return NULL;
-    }
-    if (flk_tracker_move_end(FLK_LAYER_HEAP, (uintptr_t)address, moving,
-                             (uintptr_t)moved, size_bytes) ||
-        !(moving->flags & FLK_RECORD_GUARDED))
-        return moved;
-    // Its record is lost, so nobody would know of the guard: a plain block.
-    char *memory = (char *)moved - FLK_SETTING(guard_bytes);
-    return memmove(memory, moved, size_bytes);
-}
-
-static void *reallocate_unrecorded(void *address, size_t size_bytes,
-                                   const flk_origin *origin,
-                                   flk_misuse *out) {
-    out->verdict = FLK_NOT_RECORDED;
-    if (FLK_SETTING(ever_enabled)) {
-        out->verdict = judge((uintptr_t)address, origin->path, out);
-        if (out->verdict < 0)
-            return NULL;
-    }
-    void *moved = realloc(address, size_bytes);
-    if (!moved)
-        out->verdict = FLK_NO_ROOM;
-    else if (flk_tracker_is_enabled() &&
-             origin->scope != FLK_SCOPE_NOWHERE)
-        flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)moved, size_bytes, 0,
-                             origin);
-    return moved;
-}
-
-void *flk_heap_reallocate(void *address, size_t size_bytes,
-                          const flk_origin *origin, flk_misuse *out) {
-    *out = (flk_misuse){.verdict = FLK_FREED};
-    if (!address) {
-        void *made = flk_heap_allocate(size_bytes, 0, false, origin);
-        out->verdict = made ? FLK_FREED : FLK_NO_ROOM;
-        return made;
-    }
-    if (size_bytes == 0) {
-        out->verdict = flk_heap_free(address, origin->type, origin->path, out);
-        return NULL;
+// Nothing was ever recorded, or somebody observes.
+static FLK_NOINLINE int free_unusually(void *address, uint16_t type,
+                                       uint32_t path, flk_misuse *out) {
+    if (!FLK_SETTING(ever_enabled)) {
+        free(address);
+        return FLK_NOT_RECORDED;
     }
     flk_record record;
-    if (!FLK_SETTING(ever_enabled))
-        return reallocate_unrecorded(address, size_bytes, origin, out);
-    switch (flk_tracker_move_begin(FLK_LAYER_HEAP, (uintptr_t)address,
-                                   origin->type, &record)) {
-    case FLK_TAKEN:
-        return reallocate_recorded(address, size_bytes, &record,
-                                   origin->path, out);
-    case FLK_KEPT:
-        flk_misuse_fill(out, FLK_MISMATCHED_FREE, (uintptr_t)address, &record,
-                        0,
-                    flk_quarantine_path(origin->path));
-        return NULL;
-    case FLK_ABSENT:
-        break;
-    }
-    return reallocate_unrecorded(address, size_bytes, origin, out);
+    bool was_recorded = flk_registry_find(FLK_LAYER_HEAP, (uintptr_t)address,
+                                          &record);
+    int verdict = free_as_usual(address, type, path, out);
+    bool is_freed = verdict == FLK_FREED || verdict <= FLK_OVERRUN;
+    if (is_freed && was_recorded)
+        flk_observe_freed(FLK_LAYER_HEAP, (uintptr_t)address, &record);
+    return verdict;
+}
+
+int flk_heap_free(void *address, uint16_t type, uint32_t path,
+                  flk_misuse *out) {
+    if (!address)
+        return FLK_FREED;
+    if (FLK_UNLIKELY(!FLK_SETTING(is_usual_free)))
+        return free_unusually(address, type, path, out);
+    return free_as_usual(address, type, path, out);
 }

@@ -16,4 +16,6 @@ int flk_heap_free(void *address, uint16_t type, uint32_t path,
                   flk_misuse *out);
 void *flk_heap_reallocate(void *address, size_t size_bytes,
                           const flk_origin *origin, flk_misuse *out);
+// Of an address without a record: FLK_NOT_RECORDED, or why it is misuse.
+int flk_heap_judge(uint64_t address, uint32_t path, flk_misuse *out);
 #endif

@@ -65,6 +65,9 @@ typedef enum flk_rank {
     FLK_RANK_SHARD,     // one shard of the registry
     FLK_RANK_TOTALS,    // what ended threads counted
     FLK_RANK_RECENT,    // one stripe of recent frees
+    FLK_RANK_CLASSES,   // classes whose objects are asked for
+    FLK_RANK_LIVING,    // tables of Python objects
+    FLK_RANK_OBSERVE,   // events that wait for observers
     FLK_RANK_NAMES,     // interned types
     FLK_RANK_CALLPATH,  // one shard of the tree's index
     FLK_RANK_MODULES,   // modules of native frames

@@ -204,5 +204,6 @@ bool flk_quarantine_set_guard(uint32_t guard_bytes) {
     if (guarded > 0)
         return false;
     atomic_store(&flk_tracker_settings.guard_bytes, guard_bytes);
+    flk_tracker_settle();
     return true;
 }

@@ -92,6 +92,12 @@ FLK_NOINLINE void flk_record_tell_not(flk_late_event event) {
         flk_record_count(FLK_HOOK_REENTERED);
 }
 
+FLK_NOINLINE void flk_record_tell_made(flk_layer layer, uintptr_t address) {
+    flk_record record;
+    if (flk_registry_find(layer, address, &record))
+        flk_observe_later(FLK_OBSERVED_MADE, layer, address, &record);
+}
+
 void flk_record_made(flk_layer layer, uintptr_t address, uint64_t size_bytes,
                      uint16_t type) {
     flk_record_made_hot(flk_thread_marks(), layer, address, size_bytes, type);
@@ -136,6 +142,8 @@ FLK_NOINLINE void flk_record_gone_wrong(flk_layer layer, uintptr_t address,
                                         flk_record *record) {
     note_mismatch(address, record);
     flk_tracker_on_free(layer, address, 0, record);
+    if (flk_observe_is_on())
+        flk_observe_later(FLK_OBSERVED_FREED, layer, address, record);
 }
 
 void flk_record_gone(flk_layer layer, uintptr_t address, uint16_t type) {

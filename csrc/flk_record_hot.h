@@ -8,6 +8,7 @@
 
 #ifdef FLK_HAS_ELF
 #include "flk_context.h"
+#include "flk_observe.h"
 #include "flk_sample.h"
 #include "flk_stub.h"
 #include "flk_tracker_hot.h"
@@ -27,6 +28,8 @@ static FLK_HOT bool flk_record_may_tell(const flk_marks *marks) {
            FLK_LIKELY(!thread || !thread->inside);
 }
 void flk_record_tell_not(flk_late_event event);
+// Somebody observes (flk_observe.h).
+void flk_record_tell_made(flk_layer layer, uintptr_t address);
 
 void flk_record_settle_off(flk_layer layer, uintptr_t address, uint16_t type);
 static FLK_HOT void flk_record_settle_hot(flk_layer layer, uintptr_t address,
@@ -55,6 +58,8 @@ static FLK_HOT void flk_record_made_hot(flk_marks *marks, flk_layer layer,
     flk_origin origin = {type, flk_record_scope_now(), FLK_PATH_WALK_NATIVE};
     flk_tracker_alloc_hot(layer, address, size_bytes, 0, &origin);
     flk_record_settle_hot(layer, address, type);
+    if (FLK_UNLIKELY(flk_observe_is_on()))
+        flk_record_tell_made(layer, address);
 }
 
 void flk_record_gone_wrong(flk_layer layer, uintptr_t address,
@@ -69,6 +74,8 @@ static FLK_HOT void flk_record_gone_hot(const flk_marks *marks,
     flk_record record;
     switch (flk_tracker_free_hot(layer, address, type, &record, NULL, NULL)) {
     case FLK_TAKEN:
+        if (FLK_UNLIKELY(flk_observe_is_on()))
+            flk_observe_later(FLK_OBSERVED_FREED, layer, address, &record);
         return;
     case FLK_ABSENT:  // or not sampled
         if (!flk_sample_is_on())

@@ -4,10 +4,12 @@
 #include "flk_arena.h"
 #include "flk_callpath.h"
 #include "flk_config.h"
+#include "flk_living.h"
 #include "flk_misuse.h"
 #include "flk_modules.h"
 #include "flk_gate.h"
 #include "flk_names.h"
+#include "flk_observe.h"
 #include "flk_pyframe.h"
 #include "flk_recent.h"
 #include "flk_scope.h"
@@ -26,6 +28,8 @@ static void lock_all(void) {
     flk_totals_lock();
     flk_recent_lock_all();
     flk_misuse_lock_all();
+    flk_living_lock_all();
+    flk_observe_lock_all();
     flk_names_lock_all();
     flk_callpath_lock_all();
     flk_modules_lock_all();
@@ -39,6 +43,8 @@ static void unlock_all(void) {
     flk_modules_unlock_all();
     flk_callpath_unlock_all();
     flk_names_unlock_all();
+    flk_observe_unlock_all();
+    flk_living_unlock_all();
     flk_misuse_unlock_all();
     flk_recent_unlock_all();
     flk_totals_unlock();
@@ -64,6 +70,7 @@ static void after_fork_in_child(void) {
     while (flk_misuse_pop(&untold))  // the parent tells of it
         ;
     flk_misuse_clear();
+    flk_observe_clear();
 }
 
 bool flk_tracker_init(void) {
@@ -247,5 +254,5 @@ bool flk_tracker_check(void) {
         flk_registry_visit_shard(i, add_up, &t);
     return types_agree(&t) && flk_registry_check() && flk_callpath_check() &&
            flk_modules_check() && flk_sites_check() && flk_names_check() && flk_recent_check() &&
-           flk_arena_check();
+           flk_living_check() && flk_arena_check();
 }

@@ -31,6 +31,8 @@ typedef struct flk_thread {
     uint32_t inside;   // the guard: the tracker is at work in this thread
     bool is_noted;     // Python knows its name (flk_fastalloc.c)
     bool is_attached;  // C code that holds the GIL runs us (flk_fastalloc.c)
+    uint32_t observing;  // a callback runs (flk_observe.h)
+    uint32_t quiet;      // objects made now are our own (flk_fastobjects.c)
     uint32_t number;   // 1.., 0 = past FLK_THREADS_MAX
     uint64_t ident;    // threading.get_ident()
     flk_sequence_block sequence;

@@ -5,12 +5,31 @@
 
 #include "flk_names.h"
 
-flk_settings flk_tracker_settings = {.stack_depth = FLK_STACK_DEPTH_DEFAULT};
+flk_settings flk_tracker_settings = {.stack_depth = FLK_STACK_DEPTH_DEFAULT,
+                                     .is_usual_alloc = true};
 flk_tracker_counts flk_tracker_counted;
 
+static bool is_usual(bool *is_usual_free) {
+    bool observed = atomic_load(&flk_tracker_settings.observed);
+    *is_usual_free = !observed &&
+                     atomic_load(&flk_tracker_settings.ever_enabled);
+    return !observed && !atomic_load(&flk_tracker_settings.guard_bytes);
+}
+
+// Two threads may settle at once: the last one to store has read the last.
+void flk_tracker_settle(void) {
+    bool is_alloc, is_free, is_alloc_now, is_free_now;
+    do {
+        is_alloc = is_usual(&is_free);
+        atomic_store(&flk_tracker_settings.is_usual_alloc, is_alloc);
+        atomic_store(&flk_tracker_settings.is_usual_free, is_free);
+        is_alloc_now = is_usual(&is_free_now);
+    } while (is_alloc_now != is_alloc || is_free_now != is_free);
+}
+
 void flk_tracker_enable(bool on) {
-    if (on)
-        atomic_store(&flk_tracker_settings.ever_enabled, true);
+    if (on && !atomic_exchange(&flk_tracker_settings.ever_enabled, true))
+        flk_tracker_settle();
     if (on != atomic_exchange(&flk_tracker_settings.enabled, on))
         atomic_fetch_add(&flk_tracker_settings.epoch, 1);
 }

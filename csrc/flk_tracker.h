@@ -25,6 +25,11 @@
 typedef struct flk_settings {
     atomic_bool enabled;         // relaxed, read by each event
     atomic_bool ever_enabled;    // false: no record can exist
+    atomic_bool observed;        // flk_observe.h
+    // Of the two above and the guard: what the allocators ask, so that what
+    // is unusual costs them nothing. Set by flk_tracker_settle().
+    atomic_bool is_usual_alloc;  // no guard, nobody observes
+    atomic_bool is_usual_free;   // records can exist, nobody observes
     atomic_ullong epoch;         // rises whenever tracking goes on or off
     atomic_uint stack_depth;     // frames, 0 = none
     atomic_uint native_depth;    // frames of hooks, 0 = none
@@ -67,6 +72,8 @@ typedef struct flk_origin {
 void flk_tracker_wakes(void (*wake)(void));
 bool flk_tracker_init(void);  // idempotent
 void flk_tracker_enable(bool on);
+// After a change of ever_enabled, observed or guard_bytes.
+void flk_tracker_settle(void);
 
 // A block came to be. True if it is recorded now.
 bool flk_tracker_on_alloc(flk_layer layer, uint64_t address,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._attach import Attachment as Attachment
     from ffi_leak_tracker._diff import Change as Change
     from ffi_leak_tracker._diff import SnapshotDiff as SnapshotDiff
+    from ffi_leak_tracker._observers import Observer as Observer
     from ffi_leak_tracker._threads import ThreadStats as ThreadStats
     from ffi_leak_tracker._totals import Total as Total
     from ffi_leak_tracker.allocators import Allocator as Allocator
@@ -78,6 +79,8 @@ if TYPE_CHECKING:
     from ffi_leak_tracker.measure import PeakMemoryTracker as PeakMemoryTracker
     from ffi_leak_tracker.monitor import GrowthMonitor as GrowthMonitor
     from ffi_leak_tracker.monitor import Suspect as Suspect
+    from ffi_leak_tracker.objects import ObjectCounts as ObjectCounts
+    from ffi_leak_tracker.objects import ObjectTracker as ObjectTracker
     from ffi_leak_tracker.profiler import (
         AllocationProfiler as AllocationProfiler,
     )
@@ -100,6 +103,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "_attach": "Attachment",
     "_diff": "Change SnapshotDiff",
+    "_observers": "Observer",
     "_threads": "ThreadStats",
     "_totals": "Total",
     "analysis": "CallTree Hotspot Node",
@@ -122,6 +126,7 @@ _HOMES = {
     "growth": "GrowthReport PathGrowth find_growth find_growth_async",
     "measure": "AllocationTracker Measurement PeakMemoryTracker",
     "monitor": "GrowthMonitor Suspect",
+    "objects": "ObjectCounts ObjectTracker",
     "profiler": "AllocationProfiler Histogram ProfiledRun",
     "records": (
         "Allocation AllocationStats Frame Group NativeFrame Snapshot Stats "

@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 from ffi_leak_tracker import _core_api as core
+from ffi_leak_tracker._core_api import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ffi_leak_tracker._ctypes_of_cffi import CData
 
 __all__ = ["CFunctions"]
+
+
+def _address_of(name: str) -> Callable[[], CData]:
+    return lambda: ffi.addressof(lib, name)
+
+
+_C_NAMES = (
+    "malloc",
+    "calloc",
+    "realloc",
+    "free",
+    "opaque_malloc",
+    "opaque_calloc",
+    "opaque_realloc",
+    "opaque_free",
+    "zalloc",
+)
+#: Recorded while tracking is on, and libc's own; made when asked for.
+C_FUNCTIONS = {name: _address_of(f"flk_c_{name}") for name in _C_NAMES}
+PLAIN_C_FUNCTIONS = {
+    name: C_FUNCTIONS[name]
+    if name.endswith("free")  # they honour what is recorded
+    else _address_of(f"flk_plain_{name}")
+    for name in _C_NAMES
+}
 
 
 class CFunctions:
@@ -25,7 +53,7 @@ class CFunctions:
         self._tracks = tracks
 
     def __getattr__(self, name: str) -> CData:
-        table = core.C_FUNCTIONS if self._tracks else core.PLAIN_C_FUNCTIONS
+        table = C_FUNCTIONS if self._tracks else PLAIN_C_FUNCTIONS
         if name not in table:
             raise AttributeError(
                 f"no C function {name!r}; there are: {', '.join(table)}"
@@ -35,7 +63,7 @@ class CFunctions:
         return function
 
     def __dir__(self) -> list[str]:
-        return [*core.C_FUNCTIONS, "opaque"]
+        return [*C_FUNCTIONS, "opaque"]
 
     def opaque(self, name: str) -> CData:
         """A ``void *`` to hand to a C library as opaque pointer.

@@ -7,6 +7,7 @@ CType: TypeAlias = Any
 _CData: TypeAlias = Any  # in the class below CData is an attribute
 _CType: TypeAlias = Any
 fast: Any  # the C callables, once flk_fast_install has put them here
+objects: Any  # the same of flk_fast_install_objects
 
 class _FFI:
     CData: type[Any]

@@ -53,7 +53,7 @@ def _start() -> str | None:
     mismatch = lib.flk_built_for_other()
     if mismatch:
         raise ImportError(
-            f"ffi_leak_tracker: {_text(mismatch)}; install it with this "
+            f"ffi_leak_tracker: {text(mismatch)}; install it with this "
             "interpreter"
         )
     problem = lib.flk_start(os.fsencode(PACKAGE_FOLDER))
@@ -61,10 +61,10 @@ def _start() -> str | None:
     atexit.register(lib.flk_stop_frames)
     if not lib.flk_is_ready():
         raise ImportError("ffi_leak_tracker: no memory to start the tracker")
-    return _text(problem) if problem else None
+    return text(problem) if problem else None
 
 
-def _text(value: CData) -> str:
+def text(value: CData) -> str:
     raw: bytes = ffi.string(value)
     return raw.decode("utf-8", "surrogatepass")
 
@@ -89,6 +89,18 @@ def _fast() -> Any:
 
 
 fast = _fast()
+
+
+def objects_functions() -> Any:
+    """The C functions for Python objects; None where there are none."""
+    from ffi_leak_tracker import _core
+
+    module = ffi.cast("void *", id(_core))
+    return _core.objects if lib.flk_fast_install_objects(module) else None
+
+
+#: Tells observers what waits; set while there are any.
+tell_observers: Callable[[], None] | None = None
 backend_typeof = _cffi_backend.typeof
 backend_gc = _cffi_backend.gcp  # ffi.gc
 
@@ -101,7 +113,6 @@ hooks_refresh = lib.flk_hooks_refresh
 is_enabled = lib.flk_is_enabled
 set_stack_depth = lib.flk_set_stack_depth
 stack_depth = lib.flk_stack_depth
-allocate = lib.flk_allocate
 scope_new = lib.flk_scope_new
 scope_left = lib.flk_scope_left
 scope_gone = lib.flk_scope_gone
@@ -155,8 +166,8 @@ def type_id(name: str, kind: str, release: str) -> int:
     return known
 
 
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass").replace(b"\0", b"?")
+def _bytes(value: str) -> bytes:
+    return value.encode("utf-8", "surrogatepass").replace(b"\0", b"?")
 
 
 type_count = lib.flk_type_count
@@ -168,9 +179,9 @@ def type_of(number: int) -> tuple[str, str, str]:
     known = _types.get(number)
     if known is None:
         known = _types[number] = (
-            _text(lib.flk_type_name(number)),
-            _text(lib.flk_type_kind(number)),
-            _text(lib.flk_type_release(number)),
+            text(lib.flk_type_name(number)),
+            text(lib.flk_type_kind(number)),
+            text(lib.flk_type_release(number)),
         )
     return known
 
@@ -292,8 +303,8 @@ def _frame(site: int) -> Frame:
         if not lib.flk_site_place(site, place):
             return _UNKNOWN
         made = Frame(
-            _text(place.function),
-            _text(place.filename),
+            text(place.function),
+            text(place.filename),
             place.line if place.line > 0 else None,
             place.column if place.column >= 0 else None,
         )
@@ -350,7 +361,7 @@ def _demangle(name: str) -> str:
         return name
     room = 4096
     out = ffi.new("char[]", room)
-    return _text(out) if lib.flk_demangle(_bytes(name), out, room) else name
+    return text(out) if lib.flk_demangle(_bytes(name), out, room) else name
 
 
 _sites_seen = 0
@@ -513,7 +524,7 @@ def _no_room_for(what: str) -> MemoryError:
     )
 
 
-def _one(block: CData) -> Allocation:
+def one_block(block: CData) -> Allocation:
     raw = bytes(ffi.buffer(ffi.addressof(block)))
     return allocation_of(BLOCK.unpack(raw), _epoch(mark()))
 
@@ -521,14 +532,14 @@ def _one(block: CData) -> Allocation:
 def find(address: int, layer: int) -> Allocation | None:
     """The live block that starts at the address."""
     out = ffi.new("flk_block *")
-    return _one(out[0]) if lib.flk_find(address, layer, out) else None
+    return one_block(out[0]) if lib.flk_find(address, layer, out) else None
 
 
 def find_containing(address: int, layer: int) -> Allocation | None:
     """The live block that the address lies in, behind its start."""
     out = ffi.new("flk_block *")
     found = lib.flk_find_containing(address, layer, out)
-    return _one(out[0]) if found else None
+    return one_block(out[0]) if found else None
 
 
 # --- allocating and releasing -------------------------------------------
@@ -547,7 +558,7 @@ class Misuse:
         self.damage: int = raw.damage
         self.free_path: int = raw.free_path
         self.here_path: int = raw.here_path
-        self.block = _one(raw.block)
+        self.block = one_block(raw.block)
 
     def freed_frames(self) -> tuple[Frame, ...] | None:
         """Where the block was freed first, if it was."""
@@ -568,10 +579,23 @@ NO_ROOM = lib.FLK_NO_ROOM
 _GOOD = (lib.FLK_FREED, lib.FLK_NOT_RECORDED)
 
 
+def _tell() -> None:
+    if tell_observers is not None:
+        tell_observers()
+
+
+def allocate(*arguments: Any) -> CData:
+    """Allocate, as flk_allocate does."""
+    memory = lib.flk_allocate(*arguments)
+    _tell()
+    return memory
+
+
 def release(pointer: CData, type_number: int) -> Misuse | None:
     """Free a pointer; what was wrong with that, or None."""
     out = ffi.new("flk_misuse *")
     verdict = lib.flk_release(pointer, type_number, path_here(), out)
+    _tell()
     return None if verdict in _GOOD else Misuse(out)
 
 
@@ -582,6 +606,7 @@ def resize(
     out = ffi.new("flk_misuse *")
     path = path_here()
     moved = lib.flk_resize(pointer, size, type_number, scope, path, out)
+    _tell()
     if out.verdict == NO_ROOM:
         return moved, None, True
     return moved, None if out.verdict in _GOOD else Misuse(out), False
@@ -616,12 +641,16 @@ def track(
 ) -> bool:
     """Record a block of somebody else."""
     path = path_here()
-    return bool(lib.flk_track(address, size, layer, type_number, scope, path))
+    done = lib.flk_track(address, size, layer, type_number, scope, path)
+    _tell()
+    return bool(done)
 
 
 def untrack(address: int, layer: int) -> bool:
     """Let go of a record; False when there was none."""
-    return bool(lib.flk_untrack(address, layer, NULL))
+    done = lib.flk_untrack(address, layer, NULL)
+    _tell()
+    return bool(done)
 
 
 # --- figures ------------------------------------------------------------
@@ -661,32 +690,6 @@ def self_figures() -> dict[str, int]:
 
 _SELF_FIELDS = ffi.typeof("flk_self").fields
 _HOOKS_FIELDS = ffi.typeof("flk_hooks_figures").fields
-
-
-# --- C functions --------------------------------------------------------
-def _address_of(name: str) -> Callable[[], CData]:
-    return lambda: ffi.addressof(lib, name)
-
-
-_C_NAMES = (
-    "malloc",
-    "calloc",
-    "realloc",
-    "free",
-    "opaque_malloc",
-    "opaque_calloc",
-    "opaque_realloc",
-    "opaque_free",
-    "zalloc",
-)
-#: Recorded while tracking is on, and libc's own; made when asked for.
-C_FUNCTIONS = {name: _address_of(f"flk_c_{name}") for name in _C_NAMES}
-PLAIN_C_FUNCTIONS = {
-    name: C_FUNCTIONS[name]
-    if name.endswith("free")  # they honour what is recorded
-    else _address_of(f"flk_plain_{name}")
-    for name in _C_NAMES
-}
 
 
 def opaque(type_number: int) -> CData:

@@ -8,6 +8,7 @@ from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import _misuse, _settings, _view
 from ffi_leak_tracker._attaching import Attaching
 from ffi_leak_tracker._decorate import is_coroutine_function
+from ffi_leak_tracker._observing import Observing
 from ffi_leak_tracker._settings import check_range
 from ffi_leak_tracker._view import Checkpoint
 from ffi_leak_tracker.scopes import Scope, current_scope
@@ -54,7 +55,7 @@ class Pause:
         self.resume()
 
 
-class LeakTrackerType(Attaching):
+class LeakTrackerType(Attaching, Observing):
     """The type of ``LeakTracker``, the one tracker of the process.
 
     Inside a scope its reports show that scope, outside the whole process,

@@ -88,8 +88,8 @@ FLAVOURS = (
         ("valgrind", "-q", "--error-exitcode=9"),
         {"FLK_SLOW_TOOL": "1"},
         only="test_(account|arena|attach|attach_cxx|callpath|cfi|context"
-        "|counters|elf|guard|heap|hook|names|objects|patch|quarantine|recent|region"
-        "|registry|sites|stack|thread|unwind)",
+        "|counters|elf|guard|heap|hook|living|names|objects|observe|patch|quarantine"
+        "|queue|recent|region|registry|sites|stack|thread|unwind)",
     ),
 )
 

@@ -40,6 +40,9 @@ from ffi_leak_tracker import (
     MismatchedFreeError,
     MisuseError,
     Node,
+    ObjectCounts,
+    ObjectTracker,
+    Observer,
     PathGrowth,
     PeakMemoryTracker,
     ProfiledRun,
@@ -282,6 +285,34 @@ def errors() -> None:
 def foreign(pointer: int) -> None:
     assert_type(LeakTracker.track(pointer, 8, type="struct x"), int)
     assert_type(LeakTracker.untrack(pointer), int)
+
+
+def observing() -> None:
+    def note(block: Allocation) -> None:
+        print(block.size)
+
+    with LeakTracker.observe("int32_t", allocated=note) as observer:
+        assert_type(observer, Observer)
+        assert_type(observer.active, bool)
+    LeakTracker.observe(freed=note).close()
+
+
+def objects() -> None:
+    class Thing:
+        pass
+
+    def create(cls: type) -> int:
+        return 1
+
+    with ObjectTracker(Thing, on_create=create) as tracker:
+        tracker.track(dict, on_free=lambda cls, data: None)
+        assert_type(tracker[Thing], ObjectCounts)
+        assert_type(tracker.retained_count, int)
+        assert_type(tracker.snapshot(Thing), Snapshot)
+        for one, data in tracker.each_object(Thing):
+            print(one, data)
+    assert_type(tracker.stop(), bool)
+    tracker.close()
 
 
 async def growth(handle: object) -> None:

@@ -1,0 +1,164 @@
+"""What does tracking Python objects cost, them and all the others?
+
+From Python 3.13 on the interpreter calls a function for each object of the
+process while a tracker runs: "other objects" says what that costs them.
+"""
+
+from __future__ import annotations
+
+import cffi
+from harness import Row, at_depth, interleaved, main, ratio_row
+
+from ffi_leak_tracker import LeakTracker, ObjectTracker, diagnostic_calloc
+from ffi_leak_tracker import _core_api as core
+
+N = 10_000
+DEPTH = 20
+ffi = cffi.FFI()
+
+
+def loop_of(make):
+    """A loop of calls, twenty calls deep."""
+
+    def loop(n: int) -> None:
+        at_depth(DEPTH, lambda: turns(n))
+
+    def turns(n: int) -> None:
+        for _ in range(n):
+            make()
+
+    return loop
+
+
+def make_cdata() -> None:
+    ffi.new("int *")
+
+
+def make_list() -> None:
+    for number in range(3):
+        [number, (number + 1000, number)]
+
+
+def a_class() -> type:
+    """A class of its own for each case, so that they do not meet."""
+    return type("Thing", (), {})
+
+
+def while_running(loop, *classes: type, frames: int = 16, **callbacks):
+    """The loop, with a tracker of these classes."""
+    tracker = ObjectTracker(*classes, **callbacks)
+    trackers.append(tracker)
+
+    def tracked(n: int) -> None:
+        core.set_stack_depth(frames)
+        with tracker:
+            loop(n)
+
+    return tracked
+
+
+def tracked_class(**options):
+    cls = a_class()
+    return while_running(loop_of(cls), cls, **options)
+
+
+trackers: list[ObjectTracker] = []
+
+
+def pair(n: int) -> None:
+    for _ in range(n):
+        diagnostic_calloc.free(diagnostic_calloc("int32_t"))
+
+
+def observed(n: int) -> None:
+    with LeakTracker.observe("int32_t", allocated=note, freed=note):
+        pair(n)
+
+
+def observed_others(n: int) -> None:
+    with LeakTracker.observe("char", allocated=note, freed=note):
+        pair(n)
+
+
+def note(block: object) -> None:
+    pass
+
+
+def create(cls: type) -> int:
+    return 1
+
+
+def free(cls: type, data: object) -> None:
+    pass
+
+
+def object_rows() -> list[Row]:
+    base = "Thing(), untracked"
+    base_lists = "lists, tuples and ints, untracked"
+    cdata, lists = loop_of(make_cdata), loop_of(make_list)
+    cases = {
+        base: loop_of(a_class()),
+        base_lists: lists,
+        "a tracked object, counts only": tracked_class(frames=0),
+        "a tracked object, 16 frames": tracked_class(),
+        "an object of another class": while_running(
+            loop_of(a_class()), a_class()
+        ),
+        "other lists, tuples and ints": while_running(lists, a_class()),
+    }
+    times = interleaved(cases, N)
+    rows = []
+    for what in list(cases)[2:]:
+        baseline = base_lists if "lists" in what else base
+        rows.append(ratio_row("", what, times, what, baseline, None))
+    close_all()
+    return [*rows, *callback_rows(), *cdata_rows(cdata)]
+
+
+def callback_rows() -> list[Row]:
+    base, what = "Thing(), untracked", "a tracked object, two callbacks"
+    told = tracked_class(on_create=create, on_free=free)
+    times = interleaved({base: loop_of(a_class()), what: told}, 1_000)
+    close_all()
+    return [ratio_row("", what, times, what, base, None)]
+
+
+def cdata_rows(cdata) -> list[Row]:
+    """Last, because a wrapped type stays so while it is tracked."""
+    base, what = 'ffi.new("int *")', "a tracked cdata, 16 frames"
+    before = interleaved({base: cdata}, N)
+    after = interleaved({what: while_running(cdata, ffi.CData)}, N)
+    return [ratio_row("", what, {**before, **after}, what, base, None)]
+
+
+def observer_rows() -> list[Row]:
+    base = "a tracked pair, nobody observes"
+    LeakTracker.enable(stack_depth=16)
+    cases = {
+        base: pair,
+        "a tracked pair, both told": observed,
+        "a tracked pair, another type observed": observed_others,
+    }
+    times = interleaved(cases, 1_000)
+    LeakTracker.disable()
+    return [
+        ratio_row("", what, times, what, base, None) for what in list(cases)[1:]
+    ]
+
+
+def close_all() -> None:
+    while trackers:
+        trackers.pop().close()
+
+
+def rows() -> list[Row]:
+    try:
+        found = object_rows()
+        close_all()
+        return [*found, *observer_rows()]
+    finally:
+        close_all()
+
+
+if __name__ == "__main__":
+    main(rows)

@@ -1,0 +1,158 @@
+// test_observe.c - which events are kept for observers, and that none are for nobody.  SPDX-License-Identifier: MIT
+#include "flk_heap.h"
+#include "flk_names.h"
+#include "flk_observe.h"
+#include "support.h"
+
+static uint16_t wanted, other;
+
+static void begin(void) {
+    flk_tracker_init();
+    wanted = flk_type_intern("wanted", "malloc", "free");
+    other = flk_type_intern("other", "malloc", "free");
+    uint8_t types[16] = {0};
+    CHECK(wanted < 16 && other < 16);
+    types[wanted] = 1;
+    flk_tracker_enable(true);
+    flk_observe_types(types, 16);
+}
+
+static void end(void) {
+    flk_observe_types(NULL, 0);
+    flk_observe_clear();
+    flk_drain_quarantine();  // LSan does not see what is held there
+}
+
+static void *allocate(uint16_t type, size_t size_bytes) {
+    flk_origin origin = {type, FLK_SCOPE_PROCESS, 0};
+    return flk_heap_allocate(size_bytes, 0, false, &origin);
+}
+
+static void release(void *block) {
+    flk_misuse misuse;
+    CHECK(flk_heap_free(block, 0, 0, &misuse) == FLK_FREED);
+}
+
+static bool next_is(int what, const void *block, uint64_t size_bytes) {
+    flk_observed event;
+    return flk_observe_next(&event) && event.what == what &&
+           event.block.address == (uintptr_t)block &&
+           event.block.size_bytes == size_bytes;
+}
+
+static bool nothing_waits(void) {
+    flk_observed event;
+    return !flk_observe_next(&event);
+}
+
+static void test_events_of_wanted_types(void) {
+    begin();
+    void *block = allocate(wanted, 10), *silent = allocate(other, 10);
+    release(silent);
+    release(block);
+    CHECK(next_is(FLK_OBSERVED_MADE, block, 10));
+    CHECK(next_is(FLK_OBSERVED_FREED, block, 10));
+    CHECK(nothing_waits());
+    end();
+}
+
+static void test_types_interned_later(void) {
+    begin();
+    for (int i = 0; i < 20; i++) {
+        char text[16];
+        snprintf(text, sizeof text, "later %d", i);
+        flk_type_intern(text, "malloc", "free");
+    }
+    void *block = allocate(flk_type_intern("late", "malloc", "free"), 3);
+    CHECK(next_is(FLK_OBSERVED_MADE, block, 3));
+    release(block);
+    end();
+}
+
+static void test_realloc_goes_and_comes(void) {
+    begin();
+    flk_origin origin = {wanted, FLK_SCOPE_PROCESS, 0};
+    flk_misuse misuse;
+    void *block = allocate(wanted, 10);
+    void *moved = flk_heap_reallocate(block, 5000, &origin, &misuse);
+    CHECK(next_is(FLK_OBSERVED_MADE, block, 10));
+    CHECK(next_is(FLK_OBSERVED_FREED, block, 10));
+    CHECK(next_is(FLK_OBSERVED_MADE, moved, 5000) && nothing_waits());
+    CHECK(!flk_heap_reallocate(moved, 0, &origin, &misuse));
+    CHECK(next_is(FLK_OBSERVED_FREED, moved, 5000) && nothing_waits());
+    end();
+}
+
+static void test_silent_in_callbacks(void) {
+    begin();
+    flk_observe_inside(+1);
+    release(allocate(wanted, 10));
+    flk_observe_inside(-1);
+    CHECK(nothing_waits());
+    end();
+}
+
+static void test_silent_without_observers(void) {
+    begin();
+    end();
+    release(allocate(wanted, 10));
+    flk_drain_quarantine();
+    CHECK(nothing_waits() && flk_observe_lost() == 0);
+    CHECK(FLK_SETTING(is_usual_alloc) && FLK_SETTING(is_usual_free));
+}
+
+static void test_guards_and_observers(void) {
+    begin();
+    CHECK(flk_configure_guard(32) == 0);
+    void *block = allocate(wanted, 10);
+    release(block);
+    CHECK(next_is(FLK_OBSERVED_MADE, block, 10));
+    CHECK(next_is(FLK_OBSERVED_FREED, block, 10));
+    end();
+    CHECK(!FLK_SETTING(is_usual_alloc));
+    flk_drain_quarantine();
+    CHECK(flk_configure_guard(0) == 0 && FLK_SETTING(is_usual_alloc));
+}
+
+static void test_lost_is_counted(void) {
+    begin();
+    flk_pages_fail_at(1);
+    void *block = allocate(wanted, 10);
+    uint64_t lost = flk_observe_lost();
+    flk_pages_fail_at(0);
+    CHECK(lost == 1 && nothing_waits());
+    release(block);
+    end();
+}
+
+static int told_now, told_soon;
+static void now(const flk_observed *event) { told_now += event->what; }
+static void soon(void) { told_soon++; }
+
+static void test_tells_where_python_may_run(void) {
+    begin();
+    flk_observe_set_tellers(now, soon);
+    void *block = allocate(wanted, 10);  // from C code
+    CHECK(told_now == 0 && told_soon == 1);
+    CHECK(next_is(FLK_OBSERVED_MADE, block, 10));
+    flk_thread *thread = flk_thread_pointer();
+    thread->is_attached = true;  // as the fast callables do
+    release(block);
+    CHECK(told_now == FLK_OBSERVED_FREED && told_soon == 1);
+    CHECK(thread->is_attached && nothing_waits());
+    thread->is_attached = false;
+    flk_observe_set_tellers(NULL, NULL);
+    end();
+}
+
+int main(void) {
+    RUN(test_events_of_wanted_types);
+    RUN(test_types_interned_later);
+    RUN(test_realloc_goes_and_comes);
+    RUN(test_silent_in_callbacks);
+    RUN(test_silent_without_observers);
+    RUN(test_guards_and_observers);
+    RUN(test_lost_is_counted);
+    RUN(test_tells_where_python_may_run);
+    return DONE();
+}
