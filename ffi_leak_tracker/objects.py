@@ -63,9 +63,8 @@ class ObjectTracker(ObjectView):
     Which classes: from Python 3.13 on all but ``object`` (before 3.13.3 not
     int, float, str, bytes, tuple themselves). Before 3.13 classes of Python
     code, and types of C extensions, cffi's cdata (``ffi.CData``) among
-    them; not those of the interpreter. There, and in 3.14, ``__class__`` of
-    an object cannot be assigned while one of the two classes is tracked and
-    the other is not.
+    them; not those of the interpreter. ``__class__`` of an object cannot be
+    assigned while one of the two classes is tracked and the other is not.
 
     Cost: a tracked object costs its call path and a table entry of 32 bytes
     (43 to 85 with the free places of the table); counts are O(1). From 3.13
