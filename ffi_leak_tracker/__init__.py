@@ -92,7 +92,6 @@ if TYPE_CHECKING:
     from ffi_leak_tracker.records import Group as Group
     from ffi_leak_tracker.records import NativeFrame as NativeFrame
     from ffi_leak_tracker.records import Snapshot as Snapshot
-    from ffi_leak_tracker.records import Stats as Stats
     from ffi_leak_tracker.records import TypeStats as TypeStats
     from ffi_leak_tracker.scopes import Scope as Scope
     from ffi_leak_tracker.tracker import Checkpoint as Checkpoint
@@ -129,8 +128,7 @@ _HOMES = {
     "objects": "ObjectCounts ObjectTracker",
     "profiler": "AllocationProfiler Histogram ProfiledRun",
     "records": (
-        "Allocation AllocationStats Frame Group NativeFrame Snapshot Stats "
-        "TypeStats"
+        "Allocation AllocationStats Frame Group NativeFrame Snapshot TypeStats"
     ),
     "scopes": "Scope",
     "tracker": "Checkpoint LeakTracker",

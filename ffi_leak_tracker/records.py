@@ -36,14 +36,9 @@ __all__ = [
     "Group",
     "NativeFrame",
     "Snapshot",
-    "Stats",
     "TypeStats",
     "group",
 ]
-
-
-Stats = AllocationStats
-"""The short name of the same class."""
 
 
 class Snapshot(Sequence[Allocation]):

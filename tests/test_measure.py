@@ -27,7 +27,6 @@ from ffi_leak_tracker import (
     Measurement,
     PeakMemoryTracker,
     Scope,
-    Stats,
     _stats,
     detector,
 )
@@ -574,10 +573,6 @@ def test_capture_before_anything_is_loaded() -> None:
         print("ffi_leak_tracker._core" in sys.modules)
     """
     assert "False" == output(code)
-
-
-def test_one_class_two_names() -> None:
-    assert Stats is AllocationStats
 
 
 # --- LeakDetector -------------------------------------------------------
