@@ -1,7 +1,7 @@
 """Run the benchmarks: ``python benchmarks/run.py [--json FILE] [NAME...]``.
 
 Names: allocators, scopes, objects, import, analysis, instructions, core, hooks,
-growth (default: all).
+growth, pytest (default: all).
 Prints one table and, with --json, writes one document; ``compare.py`` sets two
 of them side by side.
 """
@@ -28,6 +28,7 @@ NAMES = (
     "core",
     "hooks",
     "growth",
+    "pytest",
 )
 
 

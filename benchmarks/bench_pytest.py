@@ -1,0 +1,59 @@
+"""P17: what does the pytest plugin add to an empty test?"""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from harness import Row, main
+
+ROUNDS = 9
+TESTS = 1000
+PLUGIN = ["-p", "ffi_leak_tracker.pytest_plugin"]
+CASES = {"without": [], "off": PLUGIN, "on": [*PLUGIN, "--leaks"]}
+
+
+def milliseconds(folder: Path, options: list[str]) -> float:
+    """Of one empty test, by what pytest says of all of them."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, *options, "test_empty.py"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+    )
+    found = re.search(rf"{TESTS} passed in ([\d.]+)s", done.stdout)
+    assert found, done.stdout
+    return float(found[1]) / TESTS * 1e3
+
+
+def rows() -> list[Row]:
+    times: dict[str, list[float]] = {name: [] for name in CASES}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        text = "".join(f"def test_{i}(): pass\n" for i in range(TESTS))
+        (folder / "test_empty.py").write_text(text, encoding="utf-8")
+        for _ in range(ROUNDS + 1):
+            for case, options in CASES.items():
+                times[case].append(milliseconds(folder, options))
+
+    def row(case: str, goal: float) -> Row:
+        pairs = zip(times[case][1:], times["without"][1:], strict=True)
+        added = [one - base for one, base in pairs]  # 1 warm-up
+        low, median, high = statistics.quantiles(added, n=4)
+        what = f"an empty test, plugin {case}: adds"
+        base = "the same without the plugin"
+        return Row("P17", what, base, median, low, high, goal, "ms", ROUNDS)
+
+    return [row("off", 0.01), row("on", 0.2)]
+
+
+if __name__ == "__main__":
+    main(rows)
