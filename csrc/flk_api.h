@@ -266,6 +266,17 @@ typedef struct flk_grouping {
 int flk_group_blocks(const flk_block *blocks, size_t count,
                      flk_grouping *out);
 void flk_grouping_free(flk_grouping *grouping);
+
+// What was allocated by each path while somebody asked (flk_count_paths(1),
+// until (-1)), freed or not. Counts rise for ever: differences tell.
+typedef struct flk_path_counts {
+    uint64_t blocks, bytes;
+    uint32_t path, unused;
+} flk_path_counts;
+void flk_count_paths(int change);
+// Returns how many paths have any, of which at most `max` are filled in.
+size_t flk_path_counts_read(flk_path_counts *out, size_t max);
+
 uint64_t flk_mark(void);
 uint64_t flk_wall_ns(uint64_t sequence);
 uint64_t flk_age_ns(uint64_t sequence);

@@ -8,6 +8,7 @@
 #include "flk_account.h"
 #include "flk_callpath.h"
 #include "flk_config.h"
+#include "flk_pathcounts.h"
 #include "flk_registry_hot.h"
 #include "flk_scope.h"
 #include "flk_stack.h"
@@ -117,6 +118,8 @@ static FLK_HOT bool flk_tracker_record(flk_thread *thread, flk_layer layer,
     if (FLK_UNLIKELY(replaced))
         flk_tracker_count(&flk_tracker_counted.missed_frees);
     flk_tracker_wake_if_asked();
+    if (FLK_LIKELY(status == FLK_OK))
+        flk_pathcounts_add(path, size_bytes);
     return status == FLK_OK;
 }
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._diff import Change as Change
     from ffi_leak_tracker._diff import SnapshotDiff as SnapshotDiff
     from ffi_leak_tracker._observers import Observer as Observer
+    from ffi_leak_tracker._path_counts import PathCounts as PathCounts
     from ffi_leak_tracker._threads import ThreadStats as ThreadStats
     from ffi_leak_tracker._totals import Total as Total
     from ffi_leak_tracker.allocators import Allocator as Allocator
@@ -103,6 +104,7 @@ _HOMES = {
     "_attach": "Attachment",
     "_diff": "Change SnapshotDiff",
     "_observers": "Observer",
+    "_path_counts": "PathCounts",
     "_threads": "ThreadStats",
     "_totals": "Total",
     "analysis": "CallTree Hotspot Node",

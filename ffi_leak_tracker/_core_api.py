@@ -399,6 +399,23 @@ def native_of(path: int) -> tuple[()] | _PathFrames:
     return known
 
 
+# --- counts of paths ----------------------------------------------------
+count_paths = lib.flk_count_paths
+_PATH_COUNTS = Struct("=QQII")
+
+
+def path_counts() -> dict[int, tuple[int, int]]:
+    """Blocks and bytes that were ever counted, by path."""
+    room, count = 1024, 1025
+    while count > room:
+        room = count + count // 4
+        out = ffi.new("flk_path_counts[]", room)
+        count = lib.flk_path_counts_read(out, room)
+    raw = ffi.buffer(out, count * _PATH_COUNTS.size)
+    rows = _PATH_COUNTS.iter_unpack(bytes(raw))
+    return {path: (blocks, size) for blocks, size, path, _ in rows}
+
+
 # --- threads and scopes by number ---------------------------------------
 _thread_names: dict[int, str] = {}
 scope_names: dict[int, str] = {}

@@ -1,8 +1,7 @@
-"""Where live blocks come from: the tree of their call paths.
+"""Where blocks come from: the tree of their call paths.
 
-The tracker keeps what lives, not what lived: there are no cumulative counts
-for each call path (they would be a write to one more shared line an event).
-What there is: live counts of a snapshot, and the difference of two trees.
+``Snapshot.call_tree()`` has live counts, ``LeakTracker.count_paths()`` those of
+all that was allocated while it was open; trees subtract.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import time
 from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import _misuse, _settings, _view
 from ffi_leak_tracker._attaching import Attaching
+from ffi_leak_tracker._counting import Counting
 from ffi_leak_tracker._decorate import is_coroutine_function
 from ffi_leak_tracker._observing import Observing
 from ffi_leak_tracker._settings import check_range
@@ -55,7 +56,7 @@ class Pause:
         self.resume()
 
 
-class LeakTrackerType(Attaching, Observing):
+class LeakTrackerType(Attaching, Counting, Observing):
     """The type of ``LeakTracker``, the one tracker of the process.
 
     Inside a scope its reports show that scope, outside the whole process,
