@@ -28,8 +28,8 @@ uint64_t flk_sequence_tick(void) {
 static uint64_t numbers_take(uint64_t tick, uint64_t count) {
     uint64_t floor = tick << FLK_TICK_SEQUENCE_SHIFT;
     uint64_t first;
-    uint64_t next = atomic_load_explicit(&sequence.next,
-                                         memory_order_relaxed);
+    unsigned long long next =  // as the atomic type is, for clang
+        atomic_load_explicit(&sequence.next, memory_order_relaxed);
     do {
         first = next > floor ? next : floor;
     } while (!atomic_compare_exchange_weak_explicit(
