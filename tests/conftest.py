@@ -24,7 +24,7 @@ def collect() -> None:
         gc.collect()
 
 
-def restore_tracker() -> None:
+def restore_tracker(*, always_collects: bool) -> None:
     """Put everything back that a test may have changed."""
     core.lib.flk_fail_mapping(0)
     _current.variable.set(None)
@@ -32,7 +32,7 @@ def restore_tracker() -> None:
         scope._end()
     core.gate_pause(-core.self_figures()["pauses"])
     LeakTracker.disable()
-    if IS_PYPY or not core.scope_is_clean(core.PROCESS):
+    if always_collects or not core.scope_is_clean(core.PROCESS):
         collect()
     core.drain_quarantine()
     core.configure(64, 1 << 20, False)
@@ -47,11 +47,11 @@ def restore_tracker() -> None:
 @pytest.fixture(autouse=True)
 def clean_tracker() -> Iterator[None]:
     """Disabled, empty, without filters; afterwards sound in itself."""
-    restore_tracker()
+    restore_tracker(always_collects=False)
     yield
     scope_count = core.self_figures()["open_scopes"]
     is_sound = core.lib.flk_check()
-    restore_tracker()
+    restore_tracker(always_collects=IS_PYPY)
     assert is_sound, "flk_check() found the core damaged by this test"
     assert scope_count == 0, "the test left a scope open"
     assert core.configuration() == (64, 1 << 20, False, 0)
