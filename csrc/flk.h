@@ -1,10 +1,10 @@
-// flk.h - flk_api.h for the C compiler.                                      SPDX-License-Identifier: MIT
+// flk.h - api/api.h for the C compiler.                                      SPDX-License-Identifier: MIT
 #ifndef FLK_H
 #define FLK_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#include "flk_api.h"
+#include "api/api.h"
 
 #endif

@@ -5,14 +5,14 @@
 #include <stdlib.h>
 
 #include "bench.h"
-#include "flk_account.h"
-#include "flk_callpath.h"
-#include "flk_names.h"
-#include "flk_recent.h"
-#include "flk_scope.h"
-#include "flk_sequence.h"
-#include "flk_stack.h"
-#include "flk_tracker.h"
+#include "registry/account.h"
+#include "paths/callpath.h"
+#include "registry/names.h"
+#include "tracker/recent.h"
+#include "registry/scope.h"
+#include "base/sequence.h"
+#include "paths/stack.h"
+#include "tracker/tracker.h"
 #include "stub_python.h"
 
 enum { STEPS = 1000000, LIVE = 64, SIZE = 48, FRAMES = 16 };

@@ -11,13 +11,13 @@
 #include <unistd.h>
 
 #include "bench.h"
-#include "flk_account.h"
-#include "flk_arena.h"
-#include "flk_callpath.h"
-#include "flk_names.h"
-#include "flk_scope.h"
-#include "flk_shard.h"
-#include "flk_tracker.h"
+#include "registry/account.h"
+#include "base/arena.h"
+#include "paths/callpath.h"
+#include "registry/names.h"
+#include "registry/scope.h"
+#include "registry/shard.h"
+#include "tracker/tracker.h"
 
 enum { PATHS = 10000, PATH_FRAMES = 8, LIVE_MIN = 500000 };
 enum { LIVE_MAX = 2000000, CHURN_LIVE = 100 };

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 
 #include "bench.h"
-#include "flk_config.h"
-#include "flk_platform.h"
-#include "flk_region.h"
+#include "base/config.h"
+#include "base/platform.h"
+#include "registry/region.h"
 
 enum { LIVE = 10000000, HISTOGRAM = 4096 };
 
@@ -36,7 +36,7 @@ static void grow(growth *g, uint64_t *address, uint64_t count) {
     for (uint64_t i = 0; i < count; i++) {
         insert(*address, i);
         uint64_t after = bench_thread_time();
-        uint64_t mapped = flk_pages_fail_at(0);
+        uint64_t mapped = flk_platform_pages_fail_at(0);
         uint64_t ns = after - before;
         if (ns > g->longest_ns)
             g->longest_ns = ns;
@@ -72,7 +72,7 @@ static double longest_without(uint64_t count) {
     char *piece = NULL;
     for (uint64_t i = 0; i < count; i++) {
         uint64_t at = i * BYTES_A_TURN % PIECE;
-        if (at == 0 && !(piece = flk_pages_map(PIECE, flk_page_bytes())))
+        if (at == 0 && !(piece = flk_platform_pages_map(PIECE, flk_platform_page_bytes())))
             abort();
         piece[at] = 1;
         uint64_t after = bench_thread_time();
@@ -88,7 +88,7 @@ int main(int argc, char **argv) {
     flk_registry_init();
     static growth g;
     uint64_t address = UINT64_C(0x555500000010);
-    flk_pages_fail_at(0);
+    flk_platform_pages_fail_at(0);
     grow(&g, &address, LIVE);
     flk_registry_stats stats;
     flk_registry_read_stats(&stats);

@@ -7,7 +7,7 @@
 
 #include "bench.h"
 #include "bench_peer.h"
-#include "flk_registry.h"
+#include "registry/registry.h"
 
 enum { STEPS = 1000000, SIZE_MIN = 16, SIZE_SPAN = 100 };
 

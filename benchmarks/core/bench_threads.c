@@ -9,11 +9,11 @@
 #include <stdlib.h>
 
 #include "bench.h"
-#include "flk_account.h"
-#include "flk_callpath.h"
-#include "flk_names.h"
-#include "flk_scope.h"
-#include "flk_tracker.h"
+#include "registry/account.h"
+#include "paths/callpath.h"
+#include "registry/names.h"
+#include "registry/scope.h"
+#include "tracker/tracker.h"
 
 enum { STEPS = 1000000, LIVE = 64, SIZE = 48, RING = 1024 };
 

@@ -3,7 +3,7 @@
 //          fuzz_elf file...   replays    |   fuzz_elf -n count [seed]   runs random inputs
 // Input:   edits of a small sound image: 2 bytes where, 1 how, 1 what each. The program headers stay as they
 //          are: of a loaded object they are the loader's, and true.
-#include "flk_elf.h"
+#include "elf/elf.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "flk_arena.h"
-#include "flk_config.h"
-#include "flk_registry.h"
+#include "base/arena.h"
+#include "base/config.h"
+#include "registry/registry.h"
 
 #define CHECK(condition)                                                     \
     do {                                                                     \

@@ -7,7 +7,7 @@
 #include <dlfcn.h>
 #include <link.h>
 
-#include "flk_attach.h"
+#include "hooks/attach.h"
 #include "support.h"
 
 static char library_folder[256];

@@ -4,8 +4,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "flk_codes.h"
-#include "flk_pyframe.h"
+#include "paths/codes.h"
+#include "paths/pyframe.h"
 
 enum { FRAMES_MAX = 128 };
 
@@ -36,7 +36,7 @@ void stub_set_context(const void *context, uint64_t version) {
 uint64_t stub_walk_count(void) { return atomic_load(&walk_count); }
 uint32_t stub_forked_count(void) { return atomic_load(&forked_count); }
 
-// --- flk_pyframe.h -----------------------------------------------------
+// --- paths/pyframe.h -----------------------------------------------------
 bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
     (void)is_attached;
     reader->frame = mine.count ? &mine : NULL;
@@ -99,7 +99,7 @@ bool flk_pyframe_is_open(void) { return true; }
 void flk_pyframe_forked(void) { atomic_fetch_add(&forked_count, 1); }
 const char *flk_pyframe_mismatch(void) { return NULL; }
 
-// --- flk_codes.h -------------------------------------------------------
+// --- paths/codes.h -------------------------------------------------------
 static void read_names(const void *address, const char **function,
                        const char **filename) {
     const stub_code *code = address;

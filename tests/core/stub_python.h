@@ -1,6 +1,6 @@
 // stub_python.h - the Python half of the core, made up: frames and contexts that a test sets.  SPDX-License-Identifier: MIT
 // Keeps:   per thread, the frames flk_pyframe_walk tells and the context flk_pyframe_context tells.
-// Use:     instead of flk_pyframe.c and flk_codes.c, which need an interpreter.
+// Use:     instead of paths/pyframe.c and paths/codes.c, which need an interpreter.
 #ifndef FLK_STUB_PYTHON_H
 #define FLK_STUB_PYTHON_H
 

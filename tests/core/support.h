@@ -11,12 +11,12 @@
 
 #include "check.h"
 #include "flk.h"
-#include "flk_account.h"
-#include "flk_arena.h"
-#include "flk_platform.h"
-#include "flk_registry.h"
-#include "flk_scope.h"
-#include "flk_tracker.h"
+#include "registry/account.h"
+#include "base/arena.h"
+#include "base/platform.h"
+#include "registry/registry.h"
+#include "registry/scope.h"
+#include "tracker/tracker.h"
 #include "stub_python.h"
 
 #if defined(__has_feature)

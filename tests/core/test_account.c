@@ -1,5 +1,5 @@
 // test_account.c - the books of types and chains of scopes.                  SPDX-License-Identifier: MIT
-#include "flk_account.h"
+#include "registry/account.h"
 #include "support.h"
 
 static flk_sum scope_sum(uint32_t scope) {
@@ -19,7 +19,7 @@ static void test_event_counts_in_the_whole_chain(void) {
     CHECK(live_bytes_in(inner) == 250 && live_bytes_in(outer) == 250);
     CHECK(live_bytes_in(0) == 250 && live_of(type) == 1);
     flk_account_free(flk_thread_enter(), inner, type, 250);
-    flk_thread_leave(flk_thread_pointer());
+    flk_thread_leave(flk_platform_thread_pointer());
     CHECK(flk_account_scope_is_empty(inner) && live_of(type) == 0);
     CHECK(scope_sum(0).alloc_bytes == scope_sum(0).free_bytes);
 }
@@ -110,16 +110,16 @@ static void *change_without_memory(void *context) {
     static void *kept[64000];
     int count = 0;
     flk_thread *thread = flk_thread_enter();
-    flk_pages_fail_at(1);  // until nothing is left for a leaf of cells
-    while (flk_pages_fail_at(1) == 0 &&
+    flk_platform_pages_fail_at(1);  // until nothing is left for a leaf of cells
+    while (flk_platform_pages_fail_at(1) == 0 &&
            (kept[count] = flk_arena_get(4160, 0)))
         count++;
-    flk_pages_fail_at(1);
+    flk_platform_pages_fail_at(1);
     if (c->is_resize)
         flk_account_resize(thread, c->scope, c->type, 10, 1000);
     else
         flk_account_free(thread, c->scope, c->type, 10);
-    flk_pages_fail_at(0);
+    flk_platform_pages_fail_at(0);
     flk_thread_leave(thread);
     while (count > 0)
         flk_arena_put(kept[--count], 4160);
@@ -149,7 +149,7 @@ static void test_resize_is_counted_without_memory(void) {
     CHECK(live_in(c.scope) == 1 && live_bytes_in(c.scope) == 1000);
     CHECK(live_bytes_in(0) == 1000);
     flk_account_free(flk_thread_enter(), c.scope, c.type, 1000);
-    flk_thread_leave(flk_thread_pointer());
+    flk_thread_leave(flk_platform_thread_pointer());
     CHECK(live_bytes_in(0) == 0 && live_of(c.type) == 0);
 }
 

@@ -1,5 +1,5 @@
 // test_arena.c - chunks of the core's memory.                                SPDX-License-Identifier: MIT
-#include "flk_config.h"
+#include "base/config.h"
 #include "support.h"
 
 static void test_chunk_is_usable_and_aligned(void) {
@@ -97,11 +97,11 @@ static void test_kept_memory_is_zeroed(void) {
 
 static void test_failed_mapping_changes_nothing(void) {
     uint64_t before = flk_arena_bytes();
-    flk_pages_fail_at(1);
+    flk_platform_pages_fail_at(1);
     CHECK(flk_arena_get(1 << 20, 0) == NULL);
-    flk_pages_fail_at(1);
+    flk_platform_pages_fail_at(1);
     CHECK(flk_arena_keep(1 << 20) == NULL);
-    flk_pages_fail_at(0);
+    flk_platform_pages_fail_at(0);
     CHECK(flk_arena_bytes() == before && flk_arena_check());
 }
 
@@ -109,7 +109,7 @@ static void test_failed_mapping_changes_nothing(void) {
 static void test_slab_without_memory(void) {
     void *chunks[20000];
     int count = 0;
-    flk_pages_fail_at(1);
+    flk_platform_pages_fail_at(1);
     while (count < 20000 && (chunks[count] = flk_arena_get(2048, 1)))
         count++;
     CHECK(count < 20000);

@@ -263,7 +263,7 @@ static uint64_t mapped_at(uintptr_t address) {
 }
 
 static void test_mappings_on_request(void) {
-    uint64_t page = flk_page_bytes();
+    uint64_t page = flk_platform_page_bytes();
     const char *pattern = "+liba.so";
     char reason[100];
     flk_attach_options options = {&pattern, 1, 1};

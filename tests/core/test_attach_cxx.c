@@ -86,7 +86,7 @@ static void test_exceptions_pass_through_hooks(void) {
 }
 
 // Asked for themselves, the operators' own malloc calls are not told twice.
-static void test_chosen_definer_is_told_once(void) {
+static void test_chosen_provider_is_told_once(void) {
     const char *rules[] = {"+libcxx.so", "+libstdc++*"};
     char reason[100];
     flk_attach_options options = {.rules = rules, .rule_count = 2};
@@ -117,7 +117,7 @@ int main(void) {
     RUN(test_each_new_has_its_delete);
     RUN(test_wrong_release_is_counted_and_done);
     RUN(test_exceptions_pass_through_hooks);
-    RUN(test_chosen_definer_is_told_once);
+    RUN(test_chosen_provider_is_told_once);
     RUN(test_whole_process);
     RUN(test_everything_is_sound);
     return DONE();

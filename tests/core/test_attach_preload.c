@@ -83,7 +83,7 @@ static int run_preloaded(void) {
     start();
     void *use = opened(library("use", user, ""), RTLD_NOW);
     attach_to("libuse.so");
-    CHECK(attach_figures().definers >= 2);
+    CHECK(attach_figures().providers >= 2);
     check_take_and_give(use);
     check_handle(use, RTLD_DEFAULT);
     check_handle(use, opened("libc.so.6", RTLD_LAZY));

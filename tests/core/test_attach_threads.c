@@ -34,8 +34,8 @@ static void run_beside_churn(void (*step)(int round)) {
     atomic_store(&is_over, false);
     for (int i = 0; i < 2; i++)
         pthread_create(&threads[i], NULL, churn, &count);
-    uint64_t until = flk_clock_coarse() + (uint64_t)seconds * 1000000000;
-    for (int round = 0; flk_clock_coarse() < until; round++)
+    uint64_t until = flk_platform_clock_coarse() + (uint64_t)seconds * 1000000000;
+    for (int round = 0; flk_platform_clock_coarse() < until; round++)
         step(round);
     atomic_store(&is_over, true);
     for (int i = 0; i < 2; i++)

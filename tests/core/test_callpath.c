@@ -1,5 +1,5 @@
 // test_callpath.c - the tree of call paths.                                  SPDX-License-Identifier: MIT
-#include "flk_callpath.h"
+#include "paths/callpath.h"
 #include "support.h"
 
 static uint32_t path_of(const uint32_t *sites, size_t count) {
@@ -49,9 +49,9 @@ static void test_failed_mapping_leaves_tree_as_it_is(void) {
     uint32_t failed = 0, path = FLK_PATH_EMPTY;
     for (uint32_t i = 1; i <= 20000; i++) {
         uint32_t count = flk_callpath_count();
-        flk_pages_fail_at(1);
+        flk_platform_pages_fail_at(1);
         uint32_t child = flk_callpath_child(path, 1000 + i);
-        flk_pages_fail_at(0);
+        flk_platform_pages_fail_at(0);
         if (child == FLK_PATH_NONE) {
             CHECK(flk_callpath_count() == count);
             CHECK(flk_callpath_child(path, 1000 + i) == count + 1);

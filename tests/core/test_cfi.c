@@ -1,8 +1,8 @@
 // test_cfi.c - tables of functions: what is understood, and that broken ones do no harm.  SPDX-License-Identifier: MIT
 #include <link.h>
 
-#include "flk_cfi.h"
-#include "flk_loaded.h"
+#include "elf/cfi.h"
+#include "elf/loaded.h"
 #include "support.h"
 
 // The C library's tables, and a copy of them to be broken. They are counted

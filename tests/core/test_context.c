@@ -1,5 +1,5 @@
 // test_context.c - the scope of C code that runs below Python code.          SPDX-License-Identifier: MIT
-#include "flk_context.h"
+#include "tracker/context.h"
 #include "support.h"
 
 static uint32_t scope_now(void) {

@@ -1,13 +1,13 @@
 // test_counters.c - cells that count.                                        SPDX-License-Identifier: MIT
-#include "flk_counters.h"
+#include "base/counters.h"
 #include "support.h"
 
 static flk_sum sum_of(const flk_cell *a, const flk_cell *b) {
     flk_sum sum = {0};
-    flk_sum_frees(&sum, a);
-    flk_sum_frees(&sum, b);
-    flk_sum_allocs(&sum, a);
-    flk_sum_allocs(&sum, b);
+    flk_counters_sum_frees(&sum, a);
+    flk_counters_sum_frees(&sum, b);
+    flk_counters_sum_allocs(&sum, a);
+    flk_counters_sum_allocs(&sum, b);
     return sum;
 }
 
@@ -15,16 +15,16 @@ static void test_cells_are_made_on_demand(void) {
     flk_cells cells = {0};
     static const uint32_t numbers[] = {0, 1, 63, 64, 16383, 16384, 1048575};
     for (int i = 0; i < 7; i++) {
-        CHECK(flk_cells_at(&cells, numbers[i], false) == NULL || i == 1 ||
+        CHECK(flk_counters_at(&cells, numbers[i], false) == NULL || i == 1 ||
               i == 2);
-        flk_cell *cell = flk_cells_at(&cells, numbers[i], true);
+        flk_cell *cell = flk_counters_at(&cells, numbers[i], true);
         CHECK(cell && ((uintptr_t)cell & 63) == 0);
-        CHECK(flk_cells_at(&cells, numbers[i], false) == cell);
+        CHECK(flk_counters_at(&cells, numbers[i], false) == cell);
         CHECK(atomic_load(&cell->alloc_count) == 0);
         flk_cell_alloc(cell, numbers[i]);
     }
-    flk_cells_free(&cells);
-    CHECK(flk_cells_at(&cells, 0, false) == NULL && flk_arena_check());
+    flk_counters_free(&cells);
+    CHECK(flk_counters_at(&cells, 0, false) == NULL && flk_arena_check());
 }
 
 static void add_bytes(uint32_t number, flk_cell *cell, void *context) {
@@ -36,10 +36,10 @@ static void test_each_cell_is_visited(void) {
     flk_cells cells = {0};
     uint64_t wanted = 0, found = 0;
     for (uint32_t number = 0; number < 1000000; number += 1000, wanted += number)
-        flk_cell_alloc(flk_cells_at(&cells, number, true), number);
-    flk_cells_each(&cells, add_bytes, &found);
+        flk_cell_alloc(flk_counters_at(&cells, number, true), number);
+    flk_counters_each(&cells, add_bytes, &found);
     CHECK(found == wanted - 1000000);
-    flk_cells_free(&cells);
+    flk_counters_free(&cells);
 }
 
 static void test_peak_is_the_highest(void) {
@@ -57,8 +57,8 @@ static void test_peak_is_the_highest(void) {
 static void test_resize_counts_bytes_only(void) {
     flk_cell cell = {0};
     flk_cell_alloc(&cell, 100);
-    flk_cell_resize(&cell, 100, 300);
-    flk_cell_resize(&cell, 300, 40);
+    flk_counters_cell_resize(&cell, 100, 300);
+    flk_counters_cell_resize(&cell, 300, 40);
     CHECK(atomic_load(&cell.alloc_count) == 1);
     CHECK(atomic_load(&cell.free_count) == 0);
     CHECK(atomic_load(&cell.peak_bytes) == 300);
@@ -69,10 +69,10 @@ static void test_resize_counts_bytes_only(void) {
 static void test_uncount_takes_back(void) {
     flk_cell cell = {0};
     flk_cell_alloc(&cell, 100);
-    flk_cell_uncount(&cell, 100);
+    flk_counters_cell_uncount(&cell, 100);
     CHECK(atomic_load(&cell.alloc_count) == 0);
     CHECK(atomic_load(&cell.alloc_bytes) == 0);
-    flk_cell_clear(&cell);
+    flk_counters_cell_clear(&cell);
     CHECK(atomic_load(&cell.peak_count) == 0);
 }
 
@@ -109,14 +109,14 @@ static void test_freeing_for_another_is_feeding(void) {
 static void test_fold_remembers_feeders(void) {
     flk_cell totals = {0}, first = {0}, second = {0}, none = {0};
     flk_cell_alloc(&first, 10);
-    flk_cell_fold(&totals, &first);
-    flk_cell_fold(&totals, &none);
+    flk_counters_cell_fold(&totals, &first);
+    flk_counters_cell_fold(&totals, &none);
     CHECK(sum_of(&totals, &none).feeders == 1);
     flk_cell_alloc(&second, 10);
-    flk_cell_fold(&totals, &second);
+    flk_counters_cell_fold(&totals, &second);
     CHECK(sum_of(&totals, &none).feeders == 2);
     CHECK(sum_of(&totals, &none).peak_count == 2);
-    flk_cell_clear(&totals);
+    flk_counters_cell_clear(&totals);
     CHECK(sum_of(&totals, &none).feeders == 0);
 }
 
@@ -124,13 +124,13 @@ static void test_failed_mapping_makes_no_cell(void) {
     flk_cells cells = {0};
     uint32_t failed = 0, made = 0;
     for (uint32_t number = 0; number < 1 << 20; number += 640) {
-        flk_pages_fail_at(1);
-        *(flk_cells_at(&cells, number, true) ? &made : &failed) += 1;
-        flk_pages_fail_at(0);
+        flk_platform_pages_fail_at(1);
+        *(flk_counters_at(&cells, number, true) ? &made : &failed) += 1;
+        flk_platform_pages_fail_at(0);
     }
     CHECK(failed > 0 && made > 0);
-    CHECK(flk_cells_at(&cells, 640, true));
-    flk_cells_free(&cells);
+    CHECK(flk_counters_at(&cells, 640, true));
+    flk_counters_free(&cells);
     CHECK(flk_arena_check());
 }
 

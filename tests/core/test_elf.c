@@ -1,5 +1,5 @@
 // test_elf.c - the reader against what the loader itself says.               SPDX-License-Identifier: MIT
-#include "flk_elf.h"
+#include "elf/elf.h"
 
 #include <dlfcn.h>
 #include <link.h>

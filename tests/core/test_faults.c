@@ -1,7 +1,7 @@
 // test_faults.c - each mapping of pages of a scenario fails once, the 1st, the 2nd, ... SPDX-License-Identifier: MIT
 // Each scenario runs in a child for each number, from an untouched tracker on, until one run asks for fewer
 // mappings. Whatever fails: the host's calls succeed, what is lost is counted, everything stays sound.
-#include "flk_config.h"
+#include "base/config.h"
 #include "support.h"
 
 static flk_misuse misuse;
@@ -130,14 +130,14 @@ static uint64_t nth;
 enum { IS_GOOD = 0, WAS_LAST = 7 };
 
 static void run_scenario(void) {
-    flk_pages_fail_at(nth);
+    flk_platform_pages_fail_at(nth);
     const char *problem = flk_start("/own/");
     if (!flk_is_ready())  // the first allocation of all failed
         problem = flk_start("/own/");
     CHECK(!problem && flk_is_ready());
     flk_enable(1);
     scenario();
-    bool was_last = flk_pages_fail_at(0) < nth;
+    bool was_last = flk_platform_pages_fail_at(0) < nth;
     flk_self self = self_figures();
     CHECK(refused == 0 || self.dropped == refused);
     CHECK(!was_last || (self.dropped == 0 && self.scopes_dropped == 0));

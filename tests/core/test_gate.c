@@ -1,5 +1,5 @@
 // test_gate.c - on by the user's word or because a scope is open.            SPDX-License-Identifier: MIT
-#include "flk_gate.h"
+#include "tracker/gate.h"
 #include "support.h"
 
 static bool is_on(void) { return flk_is_enabled(); }

@@ -1,5 +1,5 @@
 // test_guard.c - guard and poison patterns.                                  SPDX-License-Identifier: MIT
-#include "flk_guard.h"
+#include "tracker/guard.h"
 #include "support.h"
 
 enum { GUARD = 32, SIZE = 50 };
@@ -42,11 +42,11 @@ static void test_first_damage_is_told(void) {
 
 static void test_poison_tells_of_writes(void) {
     int32_t damage;
-    flk_poison_fill(block, SIZE);
-    CHECK(flk_poison_check(block, SIZE, &damage));
+    flk_guard_poison_fill(block, SIZE);
+    CHECK(flk_guard_poison_check(block, SIZE, &damage));
     block[17] = 0;
-    CHECK(!flk_poison_check(block, SIZE, &damage) && damage == 17);
-    CHECK(flk_poison_check(block, 17, &damage));
+    CHECK(!flk_guard_poison_check(block, SIZE, &damage) && damage == 17);
+    CHECK(flk_guard_poison_check(block, 17, &damage));
 }
 
 int main(void) {

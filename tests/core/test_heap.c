@@ -283,7 +283,7 @@ static void test_guard_of_unrecordable_block_is_dropped(void) {
 static int exhaust(void **kept, size_t bytes) {
     int count = 0;
     for (uint32_t stripe = 0; stripe < 4; stripe++) {
-        flk_pages_fail_at(1);
+        flk_platform_pages_fail_at(1);
         while ((kept[count] = flk_arena_get(bytes, stripe)))
             count++;
     }
@@ -297,9 +297,9 @@ static void test_guarded_block_that_loses_its_record(void) {
     char *block = allocate(8);
     memcpy(block, "content", 8);
     int count = exhaust(kept, 48);  // the first chunk of a coarse region
-    flk_pages_fail_at(1);
+    flk_platform_pages_fail_at(1);
     block = resize(block, 1 << 26);  // a level of its own
-    flk_pages_fail_at(0);
+    flk_platform_pages_fail_at(0);
     while (count > 0)
         flk_arena_put(kept[--count], 48);
     CHECK(block && strcmp(block, "content") == 0);

@@ -1,13 +1,13 @@
 // test_hook.c - the bodies of the hooks over made-up originals.              SPDX-License-Identifier: MIT
-#include "flk_callers.h"
-#include "flk_hook.h"
+#include "hooks/callers.h"
+#include "hooks/bodies.h"
 #include "support.h"
 
 #ifdef FLK_HAS_ELF
 #include <errno.h>
 
 typedef uintptr_t (*stub)(uintptr_t, ...);
-enum { DEFINER = 3 };
+enum { PROVIDER = 3 };
 
 // What the made-up allocator does next.
 static struct {
@@ -41,11 +41,11 @@ static uintptr_t place(uintptr_t *out, size_t alignment, size_t size) {
 }
 
 static stub asked(flk_function function) {
-    return (stub)flk_hook_stub(DEFINER, function, FLK_VIA_ASKED);
+    return (stub)flk_stubs_at(PROVIDER, function, FLK_VIA_TRACED);
 }
 
 static stub quiet(flk_function function) {
-    return (stub)flk_hook_stub(DEFINER, function, FLK_VIA_QUIET);
+    return (stub)flk_stubs_at(PROVIDER, function, FLK_VIA_UNTRACED);
 }
 
 static void returns(uintptr_t result) {
@@ -63,39 +63,39 @@ static bool is_live(uintptr_t address) {
 }
 
 static void set_up(void) {
-    CHECK(flk_hook_init());
+    CHECK(flk_stubs_init());
     for (int i = 0; i < FLK_FN_COUNT; i++)
-        flk_hook_set_original(DEFINER, (flk_function)i, (uintptr_t)original);
-    flk_hook_set_original(DEFINER, FLK_FN_POSIX_MEMALIGN, (uintptr_t)place);
-    flk_hook_set_state(FLK_HOOKS_ON);
+        flk_stubs_set_original(PROVIDER, (flk_function)i, (uintptr_t)original);
+    flk_stubs_set_original(PROVIDER, FLK_FN_POSIX_MEMALIGN, (uintptr_t)place);
+    flk_stubs_set_state(FLK_HOOKS_ON);
 }
 
 // --- names and stubs ----------------------------------------------------
 static void test_names_lead_to_functions(void) {
-    CHECK(flk_hook_named("malloc") == FLK_FN_MALLOC);
-    CHECK(flk_hook_named("__libc_free") == FLK_FN_FREE);
-    CHECK(flk_hook_named("_ZdlPvmSt11align_val_t") ==
+    CHECK(flk_functions_named("malloc") == FLK_FN_MALLOC);
+    CHECK(flk_functions_named("__libc_free") == FLK_FN_FREE);
+    CHECK(flk_functions_named("_ZdlPvmSt11align_val_t") ==
           FLK_FN_DELETE_SIZED_ALIGNED);
-    CHECK(flk_hook_named("mallo") == FLK_FN_COUNT);
-    CHECK(flk_hook_named("") == FLK_FN_COUNT);
+    CHECK(flk_functions_named("mallo") == FLK_FN_COUNT);
+    CHECK(flk_functions_named("") == FLK_FN_COUNT);
     for (int i = 0; i < FLK_FN_COUNT; i++)
-        CHECK((int)flk_hook_named(flk_hook_info[i].symbol) == i);
+        CHECK((int)flk_functions_named(flk_functions_info[i].symbol) == i);
 }
 
 static void test_stubs_are_told_apart(void) {
-    unsigned definer;
+    unsigned provider;
     flk_function function;
     flk_via via;
-    for (unsigned d = 0; d < FLK_DEFINERS_MAX; d++)
+    for (unsigned d = 0; d < FLK_PROVIDERS_MAX; d++)
         for (int v = 0; v < FLK_VIA_COUNT; v++)
             for (int f = 0; f < FLK_FN_COUNT; f++) {
-                uintptr_t address = flk_hook_stub(d, (flk_function)f,
+                uintptr_t address = flk_stubs_at(d, (flk_function)f,
                                                   (flk_via)v);
-                CHECK(flk_hook_is_stub(address, &definer, &function, &via));
-                CHECK(definer == d && (int)function == f && (int)via == v);
+                CHECK(flk_stubs_find(address, &provider, &function, &via));
+                CHECK(provider == d && (int)function == f && (int)via == v);
             }
-    CHECK(!flk_hook_is_stub((uintptr_t)malloc, &definer, &function, &via));
-    CHECK(!flk_hook_is_stub(0, &definer, &function, &via));
+    CHECK(!flk_stubs_find((uintptr_t)malloc, &provider, &function, &via));
+    CHECK(!flk_stubs_find(0, &provider, &function, &via));
 }
 
 // --- what is recorded ---------------------------------------------------
@@ -216,7 +216,7 @@ static void test_realloc_of_the_unknown_is_new(void) {
 
 // --- functions below functions ------------------------------------------
 static void test_release_below_release_is_told_once(void) {
-    uint64_t foreign = flk_hook_counted(FLK_HOOK_FOREIGN_FREES);
+    uint64_t foreign = flk_report_counted(FLK_HOOK_FOREIGN_FREES);
     returns(0x1000);
     asked(FLK_FN_NEW)(10);
     returns(0);
@@ -224,24 +224,24 @@ static void test_release_below_release_is_told_once(void) {
     uint32_t calls = next.calls;
     asked(FLK_FN_DELETE)(0x1000);
     CHECK(next.calls == calls + 2 && !is_live(0x1000));
-    CHECK(flk_hook_counted(FLK_HOOK_FOREIGN_FREES) == foreign);
+    CHECK(flk_report_counted(FLK_HOOK_FOREIGN_FREES) == foreign);
     asked(FLK_FN_FREE)(0x1000);
-    CHECK(flk_hook_counted(FLK_HOOK_FOREIGN_FREES) == foreign + 1);
+    CHECK(flk_report_counted(FLK_HOOK_FOREIGN_FREES) == foreign + 1);
 }
 
 static void test_wrong_release_is_counted_and_queued(void) {
     flk_misuse misuse;
     while (flk_next_misuse(&misuse))
         ;
-    uint64_t wrong = flk_hook_counted(FLK_HOOK_MISMATCHED_FREES);
+    uint64_t wrong = flk_report_counted(FLK_HOOK_MISMATCHED_FREES);
     returns(0x1000);
     asked(FLK_FN_NEWS)(10);
     asked(FLK_FN_DELETE)(0x1000);
-    CHECK(flk_hook_counted(FLK_HOOK_MISMATCHED_FREES) == wrong + 1);
+    CHECK(flk_report_counted(FLK_HOOK_MISMATCHED_FREES) == wrong + 1);
     CHECK(!is_live(0x1000));
     asked(FLK_FN_NEW)(10);
     asked(FLK_FN_REALLOC)(0x1000, 20);
-    CHECK(flk_hook_counted(FLK_HOOK_MISMATCHED_FREES) == wrong + 2);
+    CHECK(flk_report_counted(FLK_HOOK_MISMATCHED_FREES) == wrong + 2);
     CHECK(is_live(0x1000));
     asked(FLK_FN_DELETE_SIZED)(0x1000, 20);
     CHECK(!is_live(0x1000));
@@ -278,21 +278,21 @@ static void test_only_what_is_lent_is_recorded(void) {
 
 // --- who calls ----------------------------------------------------------
 static void test_looked_up_calls_are_told_by_caller(void) {
-    stub looked_up = (stub)flk_hook_stub(DEFINER, FLK_FN_MALLOC,
+    stub looked_up = (stub)flk_stubs_at(PROVIDER, FLK_FN_MALLOC,
                                          FLK_VIA_EXPORT);
     uintptr_t here = (uintptr_t)test_looked_up_calls_are_told_by_caller;
-    uint64_t unknown = flk_hook_counted(FLK_HOOK_UNKNOWN_CALLERS);
+    uint64_t unknown = flk_report_counted(FLK_HOOK_UNKNOWN_CALLERS);
     returns(0x1000);
     CHECK(looked_up(10) == 0x1000 && !is_live(0x1000));
-    CHECK(flk_hook_counted(FLK_HOOK_UNKNOWN_CALLERS) == unknown + 1);
-    for (int is_asked = 0; is_asked < 2; is_asked++) {
+    CHECK(flk_report_counted(FLK_HOOK_UNKNOWN_CALLERS) == unknown + 1);
+    for (int is_traced = 0; is_traced < 2; is_traced++) {
         flk_callers_begin();
         flk_callers_add((here - 65536) & ~UINT64_C(4095),
-                        (here + 65536) & ~UINT64_C(4095), is_asked);
+                        (here + 65536) & ~UINT64_C(4095), is_traced);
         flk_callers_end();
-        CHECK(looked_up(10) == 0x1000 && is_live(0x1000) == is_asked);
+        CHECK(looked_up(10) == 0x1000 && is_live(0x1000) == is_traced);
     }
-    CHECK(flk_hook_counted(FLK_HOOK_UNKNOWN_CALLERS) == unknown + 1);
+    CHECK(flk_report_counted(FLK_HOOK_UNKNOWN_CALLERS) == unknown + 1);
     asked(FLK_FN_FREE)(0x1000);
     flk_callers_begin();
     flk_callers_end();
@@ -301,61 +301,61 @@ static void test_looked_up_calls_are_told_by_caller(void) {
 // --- states -------------------------------------------------------------
 static void test_states(void) {
     returns(0x1000);
-    flk_hook_set_state(FLK_HOOKS_PAUSED);
+    flk_stubs_set_state(FLK_HOOKS_PAUSED);
     asked(FLK_FN_MALLOC)(10);
     CHECK(!is_live(0x1000));
-    flk_hook_set_state(FLK_HOOKS_ON);
+    flk_stubs_set_state(FLK_HOOKS_ON);
     asked(FLK_FN_MALLOC)(10);
-    flk_hook_set_state(FLK_HOOKS_PAUSED);
+    flk_stubs_set_state(FLK_HOOKS_PAUSED);
     returns(0x2000);
     asked(FLK_FN_REALLOC)(0x1000, 20);
     CHECK(!is_live(0x1000) && is_live(0x2000));
     asked(FLK_FN_FREE)(0x2000);
     CHECK(!is_live(0x2000));
-    flk_hook_set_state(FLK_HOOKS_OFF);
+    flk_stubs_set_state(FLK_HOOKS_OFF);
     CHECK(asked(FLK_FN_MALLOC)(10) == 0x2000 && !is_live(0x2000));
-    flk_hook_set_state(FLK_HOOKS_ON);
+    flk_stubs_set_state(FLK_HOOKS_ON);
 }
 
 static void test_idle_until_a_block_is_recorded(void) {
-    flk_hook_set_state(FLK_HOOKS_PAUSED);
-    flk_hook_idle_if_empty();
-    CHECK(flk_hook_state() == FLK_HOOKS_IDLE);
-    uint64_t foreign = flk_hook_counted(FLK_HOOK_FOREIGN_FREES);
+    flk_stubs_set_state(FLK_HOOKS_PAUSED);
+    flk_stubs_idle_if_empty();
+    CHECK(flk_stubs_read_state() == FLK_HOOKS_IDLE);
+    uint64_t foreign = flk_report_counted(FLK_HOOK_FOREIGN_FREES);
     asked(FLK_FN_FREE)(0x1000);
     asked(FLK_FN_REALLOC)(0x1000, 20);
-    CHECK(flk_hook_counted(FLK_HOOK_FOREIGN_FREES) == foreign);
+    CHECK(flk_report_counted(FLK_HOOK_FOREIGN_FREES) == foreign);
     // Whoever records a block, hook or not, wakes: its free is seen.
     flk_origin origin = {flk_type_intern("t", "malloc", "free"),
                          FLK_SCOPE_NONE, 0};
     CHECK(flk_tracker_on_alloc(FLK_LAYER_HEAP, 0x1000, 8, 0, &origin));
-    CHECK(flk_hook_state() == FLK_HOOKS_PAUSED && is_live(0x1000));
-    flk_hook_idle_if_empty();
-    CHECK(flk_hook_state() == FLK_HOOKS_PAUSED);
+    CHECK(flk_stubs_read_state() == FLK_HOOKS_PAUSED && is_live(0x1000));
+    flk_stubs_idle_if_empty();
+    CHECK(flk_stubs_read_state() == FLK_HOOKS_PAUSED);
     asked(FLK_FN_FREE)(0x1000);
     CHECK(!is_live(0x1000));
     // A handle is no block: no hook sees it go.
     CHECK(flk_tracker_on_alloc(FLK_LAYER_HANDLE, 0x1000, 8, 0, &origin));
-    flk_hook_idle_if_empty();
-    CHECK(flk_hook_state() == FLK_HOOKS_IDLE);
+    flk_stubs_idle_if_empty();
+    CHECK(flk_stubs_read_state() == FLK_HOOKS_IDLE);
     flk_record record;
     flk_tracker_on_free(FLK_LAYER_HANDLE, 0x1000, 0, &record);
     CHECK(flk_tracker_on_alloc(FLK_LAYER_MAPPING, 0x1000, 8, 0, &origin));
-    flk_hook_idle_if_empty();
-    CHECK(flk_hook_state() == FLK_HOOKS_PAUSED);
+    flk_stubs_idle_if_empty();
+    CHECK(flk_stubs_read_state() == FLK_HOOKS_PAUSED);
     flk_tracker_on_free(FLK_LAYER_MAPPING, 0x1000, 0, &record);
-    flk_hook_set_state(FLK_HOOKS_ON);
+    flk_stubs_set_state(FLK_HOOKS_ON);
 }
 
 static void test_inside_the_guard_events_are_counted(void) {
-    uint64_t reentered = flk_hook_counted(FLK_HOOK_REENTERED);
+    uint64_t reentered = flk_report_counted(FLK_HOOK_REENTERED);
     returns(0x1000);
     flk_thread *thread = flk_thread_enter();
     CHECK(asked(FLK_FN_MALLOC)(10) == 0x1000);
     asked(FLK_FN_REALLOC)(0x1000, 20);
     asked(FLK_FN_FREE)(0x1000);
     flk_thread_leave(thread);
-    CHECK(flk_hook_counted(FLK_HOOK_REENTERED) == reentered + 3);
+    CHECK(flk_report_counted(FLK_HOOK_REENTERED) == reentered + 3);
     CHECK(!is_live(0x1000));
 }
 
@@ -363,7 +363,7 @@ static void test_events_wait_while_forking(void) {
     returns(0x1000);
     asked(FLK_FN_MALLOC)(10);
     flk_registry_lock_all();  // as the tracker's handler does
-    flk_hook_fork_begins();
+    flk_report_fork_begins();
     asked(FLK_FN_FREE)(0x1000);
     returns(0x2000);
     asked(FLK_FN_MALLOC)(11);
@@ -371,10 +371,10 @@ static void test_events_wait_while_forking(void) {
     asked(FLK_FN_REALLOC)(0x2000, 12);
     flk_registry_unlock_all();
     CHECK(is_live(0x1000) && !is_live(0x2000));
-    flk_hook_fork_ends();
+    flk_report_fork_ends();
     CHECK(!is_live(0x1000) && !is_live(0x2000) && is_live(0x3000));
     asked(FLK_FN_FREE)(0x3000);
-    CHECK(flk_hook_counted(FLK_HOOK_LOST_IN_FORK) == 0);
+    CHECK(flk_report_counted(FLK_HOOK_LOST_IN_FORK) == 0);
 }
 
 // --- mappings -----------------------------------------------------------

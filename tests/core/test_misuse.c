@@ -1,5 +1,5 @@
 // test_misuse.c - counters and queue of misuse.                              SPDX-License-Identifier: MIT
-#include "flk_misuse.h"
+#include "tracker/misuse.h"
 #include "support.h"
 
 static void push(int32_t damage) {

@@ -1,6 +1,6 @@
 // test_names.c - interned types.                                             SPDX-License-Identifier: MIT
-#include "flk_config.h"
-#include "flk_names.h"
+#include "base/config.h"
+#include "registry/names.h"
 #include "support.h"
 
 static void test_same_triple_same_id(void) {
@@ -56,9 +56,9 @@ static uint16_t intern_numbered(uint32_t number) {
 static void test_failed_mapping_gives_no_id(void) {
     uint32_t failed = 0, count = flk_names_count();
     for (uint32_t i = 0; i < 3000; i++) {
-        flk_pages_fail_at(1);
+        flk_platform_pages_fail_at(1);
         failed += intern_numbered(i) == 0;
-        flk_pages_fail_at(0);
+        flk_platform_pages_fail_at(0);
     }
     CHECK(failed > 0 && flk_names_check());
     for (uint32_t i = 0; i < 3000; i++)

@@ -1,9 +1,9 @@
 // test_objects.c - patterns, callers and protections: what attach asks of objects.  SPDX-License-Identifier: MIT
-#include "flk_callers.h"
-#include "flk_choice.h"
-#include "flk_config.h"
-#include "flk_maps.h"
-#include "flk_unbound.h"
+#include "hooks/callers.h"
+#include "hooks/selection.h"
+#include "base/config.h"
+#include "elf/maps.h"
+#include "hooks/unbound.h"
 #include "support.h"
 
 #ifdef FLK_HAS_ELF
@@ -18,8 +18,8 @@ static bool chosen(const char *include, const char *exclude,
         rules[count++] = plus;
     if (exclude)
         rules[count++] = minus;
-    CHECK(flk_choice_set(rules, count));
-    return flk_choice_has(path);
+    CHECK(flk_selection_set(rules, count));
+    return flk_selection_has(path);
 }
 
 static void test_patterns(void) {
@@ -37,32 +37,32 @@ static void test_nothing_included_is_everything(void) {
     CHECK(chosen(NULL, NULL, "/x"));
     CHECK(!chosen(NULL, "libpython*", "/usr/lib/libpython3.11.so"));
     CHECK(!chosen("lib*", "libpython*", "libpython3.11.so"));
-    CHECK(!flk_choice_names("libpython3.11.so"));
-    CHECK(chosen(NULL, NULL, "/x") && !flk_choice_names("/x"));
+    CHECK(!flk_selection_names("libpython3.11.so"));
+    CHECK(chosen(NULL, NULL, "/x") && !flk_selection_names("/x"));
 }
 
 static void test_many_patterns_keep_their_order(void) {
     const char *rules[] = {"+a", "+bb", "+ccc", "-bb", "-d"};
-    CHECK(flk_choice_set(rules, 5));
-    CHECK(flk_choice_has("a") && !flk_choice_has("bb"));
-    CHECK(flk_choice_has("ccc") && !flk_choice_has("d"));
-    CHECK(flk_choice_names("/x/ccc"));
+    CHECK(flk_selection_set(rules, 5));
+    CHECK(flk_selection_has("a") && !flk_selection_has("bb"));
+    CHECK(flk_selection_has("ccc") && !flk_selection_has("d"));
+    CHECK(flk_selection_names("/x/ccc"));
 }
 
 // Nobody's exclude hides what another one wishes for.
 static void test_wishes_add_up(void) {
     const char *narrow[] = {"|", "+a*", "-ab", "|", "+ab*", "-abc"};
-    CHECK(flk_choice_set(narrow, 6));
-    CHECK(flk_choice_has("a") && flk_choice_has("ab"));
-    CHECK(flk_choice_has("abc") && !flk_choice_has("b"));
-    CHECK(flk_choice_names("ab"));
+    CHECK(flk_selection_set(narrow, 6));
+    CHECK(flk_selection_has("a") && flk_selection_has("ab"));
+    CHECK(flk_selection_has("abc") && !flk_selection_has("b"));
+    CHECK(flk_selection_names("ab"));
     const char *wide[] = {"|", "-libpython*", "|", "+libpython3*", "|", "-c"};
-    CHECK(flk_choice_set(wide, 4));
-    CHECK(flk_choice_has("libpython3") && flk_choice_names("libpython3"));
-    CHECK(flk_choice_has("c") && !flk_choice_has("libpython2"));
-    CHECK(!flk_choice_names("c"));
-    CHECK(flk_choice_set(wide, 6));
-    CHECK(flk_choice_has("libpython2") && flk_choice_has("c"));
+    CHECK(flk_selection_set(wide, 4));
+    CHECK(flk_selection_has("libpython3") && flk_selection_names("libpython3"));
+    CHECK(flk_selection_has("c") && !flk_selection_has("libpython2"));
+    CHECK(!flk_selection_names("c"));
+    CHECK(flk_selection_set(wide, 6));
+    CHECK(flk_selection_has("libpython2") && flk_selection_has("c"));
 }
 
 static void test_ranges_are_found(void) {
@@ -73,11 +73,11 @@ static void test_ranges_are_found(void) {
     flk_callers_end();
     CHECK(flk_callers_count() == 3);
     CHECK(flk_callers_find(0xfff) == FLK_CALLER_UNKNOWN);
-    CHECK(flk_callers_find(0x1000) == FLK_CALLER_OTHER);
-    CHECK(flk_callers_find(0x2fff) == FLK_CALLER_OTHER);
-    CHECK(flk_callers_find(0x3000) == FLK_CALLER_ASKED);
+    CHECK(flk_callers_find(0x1000) == FLK_CALLER_UNTRACED);
+    CHECK(flk_callers_find(0x2fff) == FLK_CALLER_UNTRACED);
+    CHECK(flk_callers_find(0x3000) == FLK_CALLER_TRACED);
     CHECK(flk_callers_find(0x4000) == FLK_CALLER_UNKNOWN);
-    CHECK(flk_callers_find(0x5fff) == FLK_CALLER_ASKED);
+    CHECK(flk_callers_find(0x5fff) == FLK_CALLER_TRACED);
     CHECK(flk_callers_find(0x6000) == FLK_CALLER_UNKNOWN);
 }
 
@@ -87,7 +87,7 @@ static void test_too_many_ranges_are_unknown(void) {
         flk_callers_add(0x10000 + i * 0x1000, 0x10800 + i * 0x1000, true);
     flk_callers_end();
     CHECK(flk_callers_count() == FLK_OBJECTS_MAX);
-    CHECK(flk_callers_find(0x10000) == FLK_CALLER_ASKED);
+    CHECK(flk_callers_find(0x10000) == FLK_CALLER_TRACED);
 }
 
 // Two tables in turn; each reader sees one or the other.
@@ -95,7 +95,7 @@ static atomic_bool is_over;
 
 static void *read_ranges(void *unused) {
     while (!atomic_load(&is_over)) {
-        CHECK(flk_callers_find(0x100000) == FLK_CALLER_ASKED);
+        CHECK(flk_callers_find(0x100000) == FLK_CALLER_TRACED);
         CHECK(flk_callers_find(0x90000) == FLK_CALLER_UNKNOWN);
     }
     return unused;
@@ -127,16 +127,16 @@ static void test_protections_are_told(void) {
     CHECK(flk_maps_find((uintptr_t)test_protections_are_told, &range));
     CHECK(range.may == (FLK_PAGE_READ | FLK_PAGE_EXECUTE));
     CHECK(!flk_maps_find(1, &range));
-    size_t page = flk_page_bytes();
-    char *pages = flk_pages_map(3 * page, page);
+    size_t page = flk_platform_page_bytes();
+    char *pages = flk_platform_pages_map(3 * page, page);
     uintptr_t middle = (uintptr_t)pages + page;
-    CHECK(flk_pages_protect(middle + 8, 8, FLK_PAGE_READ));
+    CHECK(flk_platform_pages_protect(middle + 8, 8, FLK_PAGE_READ));
     CHECK(flk_maps_find(middle, &range) && range.may == FLK_PAGE_READ);
     CHECK(range.begin == middle && range.end == middle + page);
-    CHECK(flk_pages_protect(middle, 8, FLK_PAGE_WRITE));
+    CHECK(flk_platform_pages_protect(middle, 8, FLK_PAGE_WRITE));
     pages[page] = 1;
-    CHECK(!flk_pages_protect(1, 8, FLK_PAGE_READ));
-    flk_pages_unmap(pages, 3 * page);
+    CHECK(!flk_platform_pages_protect(1, 8, FLK_PAGE_READ));
+    flk_platform_pages_unmap(pages, 3 * page);
 }
 
 static void test_unbound_slots_are_kept(void) {

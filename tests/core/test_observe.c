@@ -1,7 +1,7 @@
 // test_observe.c - which events are kept for observers, and that none are for nobody.  SPDX-License-Identifier: MIT
-#include "flk_heap.h"
-#include "flk_names.h"
-#include "flk_observe.h"
+#include "tracker/heap.h"
+#include "registry/names.h"
+#include "tracker/observe.h"
 #include "support.h"
 
 static uint16_t wanted, other;
@@ -116,10 +116,10 @@ static void test_guards_and_observers(void) {
 
 static void test_lost_is_counted(void) {
     begin();
-    flk_pages_fail_at(1);
+    flk_platform_pages_fail_at(1);
     void *block = allocate(wanted, 10);
     uint64_t lost = flk_observe_lost();
-    flk_pages_fail_at(0);
+    flk_platform_pages_fail_at(0);
     CHECK(lost == 1 && nothing_waits());
     release(block);
     end();
@@ -135,7 +135,7 @@ static void test_tells_where_python_may_run(void) {
     void *block = allocate(wanted, 10);  // from C code
     CHECK(told_now == 0 && told_soon == 1);
     CHECK(next_is(FLK_OBSERVED_MADE, block, 10));
-    flk_thread *thread = flk_thread_pointer();
+    flk_thread *thread = flk_platform_thread_pointer();
     thread->is_attached = true;  // as the fast callables do
     release(block);
     CHECK(told_now == FLK_OBSERVED_FREED && told_soon == 1);

@@ -1,7 +1,7 @@
 // test_patch.c - what attach changes in memory, and that end puts it back.   SPDX-License-Identifier: MIT
-#include "flk_definers.h"
-#include "flk_loaded.h"
-#include "flk_slots.h"
+#include "hooks/providers.h"
+#include "elf/loaded.h"
+#include "hooks/slots.h"
 #include "libraries.h"
 
 #if defined(FLK_HAS_ELF) && !IS_SANITIZED
@@ -31,12 +31,12 @@ static void copy_word(copy *c, uintptr_t *word) {
 }
 
 static void copy_slot(const flk_elf_slot *slot, void *context) {
-    if (flk_hook_named(slot->name) != FLK_FN_COUNT)
+    if (flk_functions_named(slot->name) != FLK_FN_COUNT)
         copy_word(context, slot->word);
 }
 
 static void copy_export(const flk_elf_export *one, void *context) {
-    if (flk_hook_named(one->name) == FLK_FN_COUNT)
+    if (flk_functions_named(one->name) == FLK_FN_COUNT)
         return;
     for (size_t i = 0; i < sizeof(Elf64_Sym) / sizeof(uintptr_t); i++)
         copy_word(context, (uintptr_t *)one->symbol + i);
@@ -213,22 +213,22 @@ static void test_later_library_is_seen_before_a_refresh(void) {
         return;
     char path[400];
     strcpy(path, library("other", text, "-Wl,-z,now"));
-    const char *asked_for = library("newcomer", text, "-Wl,-z,now");
+    const char *asked_for = library("late object", text, "-Wl,-z,now");
     attach_to("libnewcomer.so");
     void *other = opened(path, RTLD_NOW);
     CHECK(!is_live(CALL(other, "first")()));
-    void *newcomer = opened(asked_for, RTLD_NOW);
-    uintptr_t p = CALL(newcomer, "take")(74);
-    CHECK(size_at(CALL(newcomer, "first")()) == 73 && size_at(p) == 74);
+    void *late object = opened(asked_for, RTLD_NOW);
+    uintptr_t p = CALL(late object, "take")(74);
+    CHECK(size_at(CALL(late object, "first")()) == 73 && size_at(p) == 74);
     flk_attach_refresh();
-    uintptr_t q = CALL(newcomer, "take")(75);
+    uintptr_t q = CALL(late object, "take")(75);
     CHECK(size_at(q) == 75);
-    CALL(newcomer, "give")(p);
-    CALL(newcomer, "give")(q);
-    CALL(newcomer, "give")(CALL(newcomer, "first")());
+    CALL(late object, "give")(p);
+    CALL(late object, "give")(q);
+    CALL(late object, "give")(CALL(late object, "first")());
     CHECK(live_in(0) == 0);
     flk_attach_end();
-    dlclose(newcomer);
+    dlclose(late object);
     dlclose(other);
 }
 
@@ -330,7 +330,7 @@ static const char own_new[] =
     "void _ZdlPv(void *p) { free(p); }\n"
     "void *take(size_t n) { return _Znwm(n); }\n"
     "void give(void *p) { _ZdlPv(p); }\n";
-enum { COPIES = FLK_DEFINERS_MAX + 2 };
+enum { COPIES = FLK_PROVIDERS_MAX + 2 };
 
 static void open_copies(void **handles, const char *name,
                         const char *text) {

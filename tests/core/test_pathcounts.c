@@ -1,5 +1,5 @@
 // test_pathcounts.c - what was allocated by each path, freed or not.         SPDX-License-Identifier: MIT
-#include "flk_pathcounts.h"
+#include "tracker/path_counts.h"
 #include "support.h"
 
 enum { MANY = 5000 };

@@ -67,18 +67,18 @@ static void note_end(void *pointer) {
 }
 
 static void *set_pointer(void *wanted) {
-    CHECK(flk_thread_pointer() == NULL);
-    flk_thread_set_pointer(wanted);
-    CHECK(flk_thread_pointer() == wanted);
-    CHECK(flk_thread_ident() == (uint64_t)(uintptr_t)pthread_self());
+    CHECK(flk_platform_thread_pointer() == NULL);
+    flk_platform_thread_set_pointer(wanted);
+    CHECK(flk_platform_thread_pointer() == wanted);
+    CHECK(flk_platform_thread_ident() == (uint64_t)(uintptr_t)pthread_self());
     return NULL;
 }
 
 static void test_thread_end_is_told(void) {
-    flk_thread_at_exit(note_end);
+    flk_platform_thread_at_exit(note_end);
     in_thread(set_pointer, &marker);
     CHECK(atomic_load(&ended_count) == 1);
-    flk_thread_at_exit(NULL);
+    flk_platform_thread_at_exit(NULL);
 }
 
 // --- pages -------------------------------------------------------------
@@ -90,42 +90,42 @@ static bool is_zero(const char *bytes, size_t count) {
 }
 
 static void test_pages_are_zeroed_and_aligned(void) {
-    size_t page = flk_page_bytes();
+    size_t page = flk_platform_page_bytes();
     for (size_t alignment = page; alignment <= page << 10; alignment *= 2) {
-        char *pages = flk_pages_map(4 * page, alignment);
+        char *pages = flk_platform_pages_map(4 * page, alignment);
         CHECK(pages && ((uintptr_t)pages & (alignment - 1)) == 0);
         CHECK(is_zero(pages, 4 * page));
         memset(pages, 1, 4 * page);
-        flk_pages_unmap(pages, 4 * page);
+        flk_platform_pages_unmap(pages, 4 * page);
     }
 }
 
 static void test_forgotten_pages_read_zero(void) {
-    size_t page = flk_page_bytes();
-    char *pages = flk_pages_map(2 * page, page);
+    size_t page = flk_platform_page_bytes();
+    char *pages = flk_platform_pages_map(2 * page, page);
     memset(pages, 1, 2 * page);
-    flk_pages_forget(pages + page, page);
+    flk_platform_pages_forget(pages + page, page);
     CHECK(pages[page - 1] == 1 && is_zero(pages + page, page));
-    flk_pages_unmap(pages, 2 * page);
+    flk_platform_pages_unmap(pages, 2 * page);
 }
 
 static void test_nth_mapping_fails_once(void) {
-    size_t page = flk_page_bytes();
-    flk_pages_fail_at(2);
-    char *first = flk_pages_map(page, page);
-    CHECK(first && !flk_pages_map(page, page));
-    char *third = flk_pages_map(page, page);
+    size_t page = flk_platform_page_bytes();
+    flk_platform_pages_fail_at(2);
+    char *first = flk_platform_pages_map(page, page);
+    CHECK(first && !flk_platform_pages_map(page, page));
+    char *third = flk_platform_pages_map(page, page);
     CHECK(third);
-    CHECK(flk_pages_fail_at(0) == 3);
-    flk_pages_unmap(first, page);
-    flk_pages_unmap(third, page);
+    CHECK(flk_platform_pages_fail_at(0) == 3);
+    flk_platform_pages_unmap(first, page);
+    flk_platform_pages_unmap(third, page);
 }
 
 static void test_errno_is_kept(void) {
     errno = 77;
-    CHECK(!flk_pages_map((size_t)1 << 60, flk_page_bytes()));
-    flk_pages_forget(NULL, 0);
-    flk_thread_set_pointer(NULL);
+    CHECK(!flk_platform_pages_map((size_t)1 << 60, flk_platform_page_bytes()));
+    flk_platform_pages_forget(NULL, 0);
+    flk_platform_thread_set_pointer(NULL);
     CHECK(errno == 77);
     errno = 0;
 }
@@ -133,14 +133,14 @@ static void test_errno_is_kept(void) {
 // A process at its limit of mappings cannot cut one in two: munmap fails.
 // Nothing is wrong with us then; the host must go on.
 static void unmap_inside_at_map_limit(void) {
-    size_t page = flk_page_bytes();
-    char *pages = flk_pages_map(3 * page, page);
+    size_t page = flk_platform_page_bytes();
+    char *pages = flk_platform_pages_map(3 * page, page);
     int access = PROT_READ;
     while (mmap(NULL, page, access, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) !=
            MAP_FAILED)
         access ^= PROT_WRITE;
     pages[page] = 1;
-    flk_pages_unmap(pages + page, page);
+    flk_platform_pages_unmap(pages + page, page);
     _exit(pages[0] == 0 ? 0 : 2);
 }
 
@@ -151,16 +151,16 @@ static void test_failed_unmap_is_survived(void) {
 
 // --- clocks and fatal texts --------------------------------------------
 static void test_clocks_do_not_fall(void) {
-    uint64_t before = flk_clock_coarse();
+    uint64_t before = flk_platform_clock_coarse();
     for (int i = 0; i < 1000; i++) {
-        uint64_t now = flk_clock_coarse();
+        uint64_t now = flk_platform_clock_coarse();
         CHECK(now >= before);
         before = now;
     }
-    CHECK(flk_clock_wall() > UINT64_C(1600000000) * 1000000000);
+    CHECK(flk_platform_clock_wall() > UINT64_C(1600000000) * 1000000000);
 }
 
-static void die(void) { flk_fatal("a reason", "file.c", 12); }
+static void die(void) { flk_platform_fatal("a reason", "file.c", 12); }
 static void test_fatal_aborts(void) { CHECK(signal_of(die) == SIGABRT); }
 
 int main(void) {

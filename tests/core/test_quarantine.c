@@ -1,5 +1,5 @@
 // test_quarantine.c - held blocks, their damage, all guards at once.         SPDX-License-Identifier: MIT
-#include "flk_config.h"
+#include "base/config.h"
 #include "support.h"
 
 static flk_misuse misuse;

@@ -1,5 +1,5 @@
 // test_queue.c - first in, first out, without losing or keeping memory.      SPDX-License-Identifier: MIT
-#include "flk_queue.h"
+#include "base/queue.h"
 #include "support.h"
 
 static flk_queue make(uint32_t entries_max) {
@@ -47,15 +47,15 @@ static void test_limit_refuses(void) {
 static void test_failed_mapping_keeps_what_is_there(void) {
     flk_queue queue = make(1 << 12);
     uint64_t i = 0, out;
-    flk_pages_fail_at(1);
+    flk_platform_pages_fail_at(1);
     CHECK(!flk_queue_push(&queue, &i));
     for (; i < 64; i++)
         CHECK(flk_queue_push(&queue, &i));
-    flk_pages_fail_at(1);
+    flk_platform_pages_fail_at(1);
     CHECK(!flk_queue_push(&queue, &i));
     for (uint64_t seen = 0; seen < 64; seen++)
         CHECK(flk_queue_pop(&queue, &out) && out == seen);
-    flk_pages_fail_at(0);
+    flk_platform_pages_fail_at(0);
     flk_queue_clear(&queue);
 }
 

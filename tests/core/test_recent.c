@@ -1,5 +1,5 @@
 // test_recent.c - rings of recent frees. Includes the source: a ring's numbers wrap after 2^32 frees. SPDX-License-Identifier: MIT
-#include "flk_recent.c"
+#include "tracker/recent.c"
 #include "support.h"
 
 static char memory[1 << 16];
@@ -138,9 +138,9 @@ static void test_numbers_wrap(void) {
 static void test_no_memory_holds_nothing(void) {
     limit(10, 1000);
     flk_free out[8], freed = freed_at(7, 1);
-    flk_pages_fail_at(1);
+    flk_platform_pages_fail_at(1);
     CHECK(flk_recent_add(9, &freed, out, 8) == 1 && out[0].address == 7);
-    flk_pages_fail_at(0);
+    flk_platform_pages_fail_at(0);
     CHECK(flk_recent_held_count() == 0 && flk_recent_check());
 }
 

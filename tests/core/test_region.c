@@ -1,5 +1,5 @@
 // test_region.c - the records of one region, level by level.                 SPDX-License-Identifier: MIT
-#include "flk_region.h"
+#include "registry/region.h"
 #include "support.h"
 
 static uint64_t moved;
@@ -125,10 +125,10 @@ static void test_failed_mapping_leaves_region_as_it_is(void) {
     for (uint32_t i = 0; i < 2000; i++) {
         regions[i] = region_at(FLK_LEVEL_ALIGNED, (uint64_t)i << 12);
         for (uint64_t j = 0; j < 40; j++) {
-            flk_pages_fail_at(1);
+            flk_platform_pages_fail_at(1);
             bool added = place_for(&regions[i],
                                    (uint64_t)i << 12 | j << 4) != NULL;
-            flk_pages_fail_at(0);
+            flk_platform_pages_fail_at(0);
             failed += !added;
             CHECK(added || flk_region_count(&regions[i]) <= j);
         }

@@ -1,6 +1,6 @@
 // test_registry.c - what is at an address, and which block contains it.      SPDX-License-Identifier: MIT
-#include "flk_config.h"
-#include "flk_shard.h"
+#include "base/config.h"
+#include "registry/shard.h"
 #include "support.h"
 
 static uint64_t inserted, removed, resized;
@@ -345,7 +345,7 @@ static uint64_t number_in_first_shard(uint64_t *state) {
     }
 }
 
-// Numbers a Fibonacci number apart have almost the same hash (flk_hash.h).
+// Numbers a Fibonacci number apart have almost the same hash (base/hash.h).
 enum { FIBONACCI_48_LOW = 512559680 };  // less 2^32
 
 static void test_colliding_addresses_are_kept_apart(void) {

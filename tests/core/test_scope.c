@@ -1,6 +1,6 @@
 // test_scope.c - scopes: views, ends, numbers given out again.               SPDX-License-Identifier: MIT
-#include "flk_config.h"
-#include "flk_scope.h"
+#include "base/config.h"
+#include "registry/scope.h"
 #include "support.h"
 
 static uint64_t next_address = 0x100000;
@@ -110,9 +110,9 @@ static void test_no_memory_gives_the_parent(void) {
     static uint32_t made[4000];
     uint32_t made_count = 0;
     for (int i = 0; i < 4000; i++) {
-        flk_pages_fail_at(1);
+        flk_platform_pages_fail_at(1);
         uint32_t scope = flk_scope_new(parent, 0);
-        flk_pages_fail_at(0);
+        flk_platform_pages_fail_at(0);
         if (scope == parent)
             failed++;
         else

@@ -1,6 +1,6 @@
 // test_sequence.c - numbers of events.                                       SPDX-License-Identifier: MIT
-#include "flk_config.h"
-#include "flk_sequence.h"
+#include "base/config.h"
+#include "base/sequence.h"
 #include "support.h"
 
 static uint64_t take(flk_sequence_block *block) {
@@ -39,7 +39,7 @@ static void test_later_tick_opens_a_block(void) {
 static void test_numbers_tell_the_time(void) {
     flk_sequence_block block = {0};
     flk_sequence_init();
-    uint64_t wall = flk_clock_wall(), number = take(&block);
+    uint64_t wall = flk_platform_clock_wall(), number = take(&block);
     uint64_t told = flk_sequence_wall_time(number);
     uint64_t apart = told > wall ? told - wall : wall - told;
     CHECK(apart < 10000000 || is_slow_tool() || IS_SANITIZED);

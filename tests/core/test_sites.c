@@ -4,10 +4,10 @@
 #include <stdint.h>
 
 #include "check.h"
-#include "flk_config.h"
-#include "flk_platform.h"
-#include "flk_sites.h"
-#include "flk_store.h"
+#include "base/config.h"
+#include "base/platform.h"
+#include "paths/sites.h"
+#include "base/store.h"
 
 // --- code objects that are made up -------------------------------------
 typedef struct fake_code {
@@ -290,7 +290,7 @@ static void test_threads_meet(void) {
 // --- failures ----------------------------------------------------------
 // Some lives with the n-th mapping failing; true if none was asked for it.
 static bool lives_with_failure(uint64_t nth) {
-    flk_pages_fail_at(nth);
+    flk_platform_pages_fail_at(nth);
     for (int i = 0; i < 3000; i++) {
         many[i] = (fake_code){"f", "oom.py", i, false};
         uint32_t code = flk_sites_code(&many[i], NULL);
@@ -302,7 +302,7 @@ static bool lives_with_failure(uint64_t nth) {
         if (i % 2)
             kill_code(&many[i]);
     }
-    uint64_t mappings = flk_pages_fail_at(0);
+    uint64_t mappings = flk_platform_pages_fail_at(0);
     CHECK(flk_sites_check());
     for (int i = 0; i < 3000; i += 2)
         kill_code(&many[i]);
@@ -325,9 +325,9 @@ static void test_no_memory_at_death_leaves_texts_empty(void) {
         text[0] = (char)('a' + i % 26), text[1] = (char)('a' + i / 26);
         fake_code a = {text, "a.py", 10, false};
         uint32_t site = flk_sites_intern(flk_sites_code(&a, NULL), 1);
-        flk_pages_fail_at(1);
+        flk_platform_pages_fail_at(1);
         kill_code(&a);
-        flk_pages_fail_at(0);
+        flk_platform_pages_fail_at(0);
         was_empty = described(site).function[0] == '\0';
         CHECK(!site || described(site).line == 11);
     }

@@ -74,9 +74,9 @@ static void test_no_memory_gives_nothing(void) {
         track(i << 12, 8);
     do {
         flk_snapshot out;
-        flk_pages_fail_at(nth);
+        flk_platform_pages_fail_at(nth);
         int status = flk_snapshot_take(0, 0, 0, &out);
-        mappings = flk_pages_fail_at(0);
+        mappings = flk_platform_pages_fail_at(0);
         CHECK(status == (mappings >= nth ? -1 : 0));
         CHECK(out.count == (status ? 0 : 299));
         flk_snapshot_free(&out);

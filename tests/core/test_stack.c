@@ -1,6 +1,6 @@
 // test_stack.c - from raw frames to a path.                                  SPDX-License-Identifier: MIT
-#include "flk_config.h"
-#include "flk_sites.h"
+#include "base/config.h"
+#include "paths/sites.h"
 #include "support.h"
 
 static const stub_code outer = {"main", "a.py", 10}, inner = {"f", "b.py", 20},
@@ -182,10 +182,10 @@ static void test_path_without_memory_drops(void) {
         many[i] = (stub_code){"h", "d.py", i};
         const stub_code *codes[] = {&many[i]};
         stub_set_frames(codes, 1, i);
-        flk_pages_fail_at(1);
+        flk_platform_pages_fail_at(1);
         bool is_tracked = flk_track(0x1000, 8, FLK_IN_HANDLE, 1, 0, FLK_WALK);
         failed += !is_tracked;
-        flk_pages_fail_at(0);
+        flk_platform_pages_fail_at(0);
         if (!is_tracked)
             CHECK(flk_path_now() != 0);
     }

@@ -1,6 +1,6 @@
 // test_thread.c - what is kept for each thread.                              SPDX-License-Identifier: MIT
-#include "flk_names.h"
-#include "flk_thread.h"
+#include "registry/names.h"
+#include "paths/thread.h"
 #include "support.h"
 
 static void test_guard_stops_reentry(void) {
@@ -23,7 +23,7 @@ static uint32_t my_number(void) {
 static void *number_of_thread(void *ident) {
     uint32_t number = my_number();
     *(uint64_t *)ident = flk_thread_ident_now(number);
-    CHECK(*(uint64_t *)ident == flk_thread_ident());
+    CHECK(*(uint64_t *)ident == flk_platform_thread_ident());
     return (void *)(uintptr_t)number;
 }
 
@@ -35,7 +35,7 @@ static void test_number_names_thread_while_it_lives(void) {
     CHECK(number > my_number() && ident != 0);
     CHECK(flk_thread_ident_now(number) == 0);
     CHECK(flk_thread_ident_now(0) == 0);
-    CHECK(flk_thread_ident_now(my_number()) == flk_thread_ident());
+    CHECK(flk_thread_ident_now(my_number()) == flk_platform_thread_ident());
     CHECK(flk_threads_live_count() == live);
 }
 
@@ -114,11 +114,11 @@ static void test_late_destructors_may_allocate(void) {
 
 static void *track_without_memory(void *unused) {
     uint64_t dropped = self_figures().dropped;
-    flk_pages_fail_at(1);
+    flk_platform_pages_fail_at(1);
     CHECK(!flk_track(0x60000, 8, FLK_IN_HANDLE, type_of("int"), 0, 0));
-    flk_pages_fail_at(0);
+    flk_platform_pages_fail_at(0);
     CHECK(self_figures().dropped == dropped + 1);
-    CHECK(flk_thread_pointer() == NULL);
+    CHECK(flk_platform_thread_pointer() == NULL);
     return unused;
 }
 

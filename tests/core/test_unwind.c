@@ -2,8 +2,8 @@
 #include <execinfo.h>
 #include <sys/time.h>
 
-#include "flk_modules.h"
-#include "flk_unwind.h"
+#include "paths/modules.h"
+#include "paths/unwind.h"
 #include "libraries.h"
 
 #if defined(__x86_64__)
@@ -109,7 +109,7 @@ static void *probe_in_thread(void *argument) {
 
 static void begin(void) {
     flk_unwind_start();
-    native = flk_native_new();
+    native = flk_unwind_new();
     CHECK(native != NULL && flk_loaded_is_watched());
 }
 
@@ -189,7 +189,7 @@ static void run_trees(void *handle) {
         for (int again = 0; again < times; again++)
             CALL(handle, "start")(seed, i % 24, probe);
     }
-    CHECK(flk_native_check(native));
+    CHECK(flk_unwind_check(native));
     CHECK(hits >= (uint64_t)trees);
 }
 

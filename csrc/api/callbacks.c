@@ -1,0 +1,152 @@
+// callbacks.c - C function pointers for libraries that take allocators.  SPDX-License-Identifier: MIT
+// Contract: api/api.h. What Python learns of misuse here it learns from the queue: C code cannot be raised to.
+#include <errno.h>
+#include <stdlib.h>
+
+#include "flk.h"
+#include "tracker/context.h"
+#include "tracker/heap.h"
+#include "tracker/misuse.h"
+#include "registry/names.h"
+#include "registry/scope.h"
+
+// One address a type id: an opaque pointer is a place in this array, never
+// read or written.
+static char opaque_base[65536];
+
+void *flk_opaque(uint16_t type) { return (void *)&opaque_base[type]; }
+
+static uint16_t type_of(const void *opaque) {
+    const char *place = opaque;
+    if (place > opaque_base && place < opaque_base + sizeof opaque_base)
+        return (uint16_t)(place - opaque_base);
+    static _Atomic uint16_t plain;  // relaxed: all set the same
+    uint16_t type = atomic_load_explicit(&plain, memory_order_relaxed);
+    if (!type) {
+        type = flk_type_intern("void", "callback", "free");
+        atomic_store_explicit(&plain, type, memory_order_relaxed);
+    }
+    return type;
+}
+
+static flk_origin origin_of(const void *opaque) {
+    flk_origin origin = {0, FLK_SCOPE_NOWHERE, FLK_PATH_WALK};
+    flk_thread *thread = flk_thread_enter();
+    if (!thread)
+        return origin;
+    origin.scope = flk_context_scope(thread);
+    flk_thread_leave(thread);
+    origin.type = type_of(opaque);
+    return origin;
+}
+
+static bool multiply(size_t count, size_t size_bytes, size_t *product) {
+    if (size_bytes && count > SIZE_MAX / size_bytes) {
+        errno = ENOMEM;
+        return false;
+    }
+    *product = count * size_bytes;
+    return true;
+}
+
+static void *reallocate(const void *opaque, void *address, size_t size_bytes,
+                        flk_origin *origin) {
+    flk_misuse misuse;
+    if (!origin->type)
+        origin->type = type_of(opaque);
+    void *moved = flk_heap_reallocate(address, size_bytes, origin, &misuse);
+    if (misuse.verdict < 0 && misuse.verdict != FLK_NO_ROOM)
+        flk_misuse_push(&misuse);
+    if (!moved && misuse.verdict == FLK_OVERRUN)  // told, and whole again
+        moved = flk_heap_reallocate(address, size_bytes, origin, &misuse);
+    return moved;
+}
+
+// --- recording ---------------------------------------------------------
+static void *allocate(const void *opaque, size_t size_bytes, bool zeroed) {
+    flk_origin origin = {0, FLK_SCOPE_NOWHERE, FLK_PATH_WALK};
+    if (flk_tracker_is_enabled())
+        origin = origin_of(opaque);
+    return flk_heap_allocate(size_bytes, 0, zeroed, &origin);
+}
+
+void *flk_c_opaque_malloc(void *opaque, size_t size_bytes) {
+    return allocate(opaque, size_bytes, false);
+}
+
+void *flk_c_opaque_calloc(void *opaque, size_t count, size_t size_bytes) {
+    size_t product;
+    return multiply(count, size_bytes, &product)
+               ? allocate(opaque, product, true)
+               : NULL;
+}
+
+void *flk_c_zalloc(void *opaque, unsigned int count,
+                   unsigned int size_bytes) {
+    size_t product;
+    return multiply(count, size_bytes, &product)
+               ? allocate(opaque, product, false)
+               : NULL;
+}
+
+void *flk_c_opaque_realloc(void *opaque, void *address, size_t size_bytes) {
+    flk_origin origin = origin_of(opaque);
+    return reallocate(opaque, address, size_bytes, &origin);
+}
+
+void flk_c_opaque_free(void *opaque, void *address) {
+    flk_misuse misuse;
+    // Any of our kinds that are released by `free`.
+    int verdict = flk_heap_free(address, type_of(opaque), FLK_PATH_WALK,
+                                &misuse);
+    if (verdict != FLK_FREED && verdict != FLK_NOT_RECORDED)
+        flk_misuse_push(&misuse);
+}
+
+void *flk_c_malloc(size_t size_bytes) {
+    return allocate(NULL, size_bytes, false);
+}
+
+void *flk_c_calloc(size_t count, size_t size_bytes) {
+    return flk_c_opaque_calloc(NULL, count, size_bytes);
+}
+
+void *flk_c_realloc(void *address, size_t size_bytes) {
+    return flk_c_opaque_realloc(NULL, address, size_bytes);
+}
+
+void flk_c_free(void *address) { flk_c_opaque_free(NULL, address); }
+
+// --- recording nothing -------------------------------------------------
+void *flk_plain_malloc(size_t size_bytes) { return malloc(size_bytes); }
+
+void *flk_plain_calloc(size_t count, size_t size_bytes) {
+    return calloc(count, size_bytes);
+}
+
+void *flk_plain_opaque_malloc(void *opaque, size_t size_bytes) {
+    (void)opaque;
+    return malloc(size_bytes);
+}
+
+void *flk_plain_opaque_calloc(void *opaque, size_t count, size_t size_bytes) {
+    (void)opaque;
+    return calloc(count, size_bytes);
+}
+
+void *flk_plain_zalloc(void *opaque, unsigned int count,
+                       unsigned int size_bytes) {
+    size_t product;
+    (void)opaque;
+    return multiply(count, size_bytes, &product) ? malloc(product) : NULL;
+}
+
+void *flk_plain_opaque_realloc(void *opaque, void *address,
+                               size_t size_bytes) {
+    flk_origin origin = {0, FLK_SCOPE_NOWHERE, FLK_PATH_WALK};
+    return reallocate(opaque, address, size_bytes, &origin);
+}
+
+void *flk_plain_realloc(void *address, size_t size_bytes) {
+    return flk_plain_opaque_realloc(NULL, address, size_bytes);
+}

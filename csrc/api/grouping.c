@@ -1,0 +1,153 @@
+// grouping.c - blocks by path and type: a hash, then a counting sort. Contract: api/api.h. SPDX-License-Identifier: MIT
+// Takes no lock and looks at nothing but the blocks. Invariant: the members of all groups together are each
+// position once; those of one group rise.
+#include <stdbool.h>
+#include <string.h>
+
+#include "flk.h"
+#include "base/hash.h"
+#include "base/platform.h"
+
+enum { FIRST_CAPACITY = 1024, SLOTS_A_GROUP = 2 };
+
+// Groups in order of their first block, and an index of them: open
+// addressing, a number + 1 or 0 = empty, at most half full.
+typedef struct table {
+    flk_group *groups;
+    uint32_t *slots;  // in the same pages, behind the groups
+    size_t count, capacity;
+} table;
+
+static size_t whole_pages(size_t bytes) {
+    size_t page = flk_platform_page_bytes();
+    return (bytes + page - 1) & ~(page - 1);
+}
+
+static size_t bytes_of_table(size_t capacity) {
+    return whole_pages(capacity * (sizeof(flk_group) +
+                                   SLOTS_A_GROUP * sizeof(uint32_t)));
+}
+
+// For the numbers of the blocks, and for the members after them.
+static size_t bytes_of_members(size_t count) {
+    return whole_pages((count ? count : 1) * sizeof(uint32_t));
+}
+
+static uint32_t *slot_of(const table *t, uint32_t path, uint32_t type) {
+    size_t mask = t->capacity * SLOTS_A_GROUP - 1;
+    size_t i = flk_hash_mix((uint64_t)path << 16 | type) & mask;
+    while (t->slots[i]) {
+        const flk_group *found = &t->groups[t->slots[i] - 1];
+        if (found->path == path && found->type == type)
+            break;
+        i = (i + 1) & mask;
+    }
+    return &t->slots[i];
+}
+
+static bool grow(table *t) {
+    size_t capacity = t->capacity ? t->capacity * 2 : FIRST_CAPACITY;
+    table grown = {.count = t->count, .capacity = capacity};
+    grown.groups = flk_platform_pages_map(bytes_of_table(capacity), flk_platform_page_bytes());
+    if (!grown.groups)
+        return false;
+    grown.slots = (uint32_t *)(grown.groups + capacity);
+    for (size_t i = 0; i < t->count; i++) {
+        const flk_group *one = &t->groups[i];
+        grown.groups[i] = *one;
+        *slot_of(&grown, one->path, one->type) = (uint32_t)i + 1;
+    }
+    if (t->groups)
+        flk_platform_pages_unmap(t->groups, bytes_of_table(t->capacity));
+    *t = grown;
+    return true;
+}
+
+// The number of the block's group, made if need be; UINT32_MAX: no memory.
+static uint32_t number_of(table *t, const flk_block *block) {
+    if (t->count == t->capacity && !grow(t))
+        return UINT32_MAX;
+    uint32_t *slot = slot_of(t, block->path, block->type);
+    if (!*slot) {
+        t->groups[t->count] = (flk_group){.path = block->path,
+                                          .type = block->type,
+                                          .size_min = block->size_bytes};
+        *slot = (uint32_t)++t->count;
+    }
+    return *slot - 1;
+}
+
+static void add(flk_group *group, const flk_block *block) {
+    uint64_t size = block->size_bytes;
+    group->count++;
+    group->size_bytes += size;
+    if (size < group->size_min)
+        group->size_min = size;
+    if (size > group->size_max)
+        group->size_max = size;
+}
+
+static bool number_all(table *t, const flk_block *blocks, size_t count,
+                       uint32_t *numbers) {
+    uint32_t number = UINT32_MAX;
+    for (size_t i = 0; i < count; i++) {
+        const flk_block *block = &blocks[i];
+        if (!i || block->path != block[-1].path ||
+            block->type != block[-1].type)
+            number = number_of(t, block);
+        if (number == UINT32_MAX)
+            return false;
+        numbers[i] = number;
+        add(&t->groups[number], block);
+    }
+    return true;
+}
+
+// A counting sort by group, which leaves the order within each.
+static void place_members(table *t, const uint32_t *numbers, size_t count,
+                          uint32_t *members) {
+    uint32_t next = 0;
+    for (size_t i = 0; i < t->count; i++) {
+        t->groups[i].first = next;
+        next += t->groups[i].count;
+        t->groups[i].count = 0;
+    }
+    FLK_ASSERT(next == count);
+    for (size_t i = 0; i < count; i++) {
+        flk_group *group = &t->groups[numbers[i]];
+        members[group->first + group->count++] = (uint32_t)i;
+    }
+}
+
+int flk_group_blocks(const flk_block *blocks, size_t count,
+                     flk_grouping *out) {
+    memset(out, 0, sizeof *out);
+    if (count >= UINT32_MAX)
+        return -1;
+    table t = {.count = 0};
+    size_t bytes = bytes_of_members(count);
+    uint32_t *numbers = flk_platform_pages_map(bytes, flk_platform_page_bytes());
+    uint32_t *members = flk_platform_pages_map(bytes, flk_platform_page_bytes());
+    bool good = numbers && members && number_all(&t, blocks, count, numbers);
+    if (good)
+        place_members(&t, numbers, count, members);
+    *out = (flk_grouping){.groups = t.groups, .count = t.count,
+                          .group_capacity = t.capacity, .members = members,
+                          .member_count = count};
+    if (numbers)
+        flk_platform_pages_unmap(numbers, bytes);
+    if (good)
+        return 0;
+    flk_grouping_free(out);
+    return -1;
+}
+
+void flk_grouping_free(flk_grouping *grouping) {
+    if (grouping->groups)
+        flk_platform_pages_unmap(grouping->groups,
+                        bytes_of_table(grouping->group_capacity));
+    if (grouping->members)
+        flk_platform_pages_unmap(grouping->members,
+                        bytes_of_members(grouping->member_count));
+    memset(grouping, 0, sizeof *grouping);
+}

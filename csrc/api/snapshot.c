@@ -1,0 +1,159 @@
+// snapshot.c - collects and sorts. Contract: api/snapshot.h.             SPDX-License-Identifier: MIT
+#include "api/snapshot.h"
+
+#include <string.h>
+
+#include "base/config.h"
+#include "tracker/quarantine.h"
+#include "registry/scope.h"
+#include "base/sequence.h"
+
+// Tries without a pause, before all shards are locked at once.
+enum { QUIET_ATTEMPTS = 3 };
+
+typedef struct collector {
+    uint32_t view;
+    bool inherited;
+    uint64_t since, until;  // sequences: since <= s < until
+    flk_block *blocks;
+    size_t count, capacity;
+} collector;
+
+static size_t bytes_for(size_t count) {
+    size_t page = flk_platform_page_bytes();
+    return (count * sizeof(flk_block) + page - 1) & ~(page - 1);
+}
+
+static void collect(flk_entry *entry, void *context) {
+    collector *c = context;
+    const flk_record *record = &entry->record;
+    if (record->sequence < c->since || record->sequence >= c->until ||
+        !flk_tracker_is_shown(record, c->inherited) ||
+        !flk_scope_is_within((uint32_t)record->scope, c->view))
+        return;
+    if (c->count < c->capacity)
+        c->blocks[c->count] = flk_quarantine_block_of((flk_layer)entry->layer,
+                                           entry->address, record);
+    c->count++;  // beyond the capacity: how much is wanted
+}
+
+static bool grow(collector *c, size_t capacity) {
+    flk_block *grown = flk_platform_pages_map(bytes_for(capacity), flk_platform_page_bytes());
+    if (!grown)
+        return false;
+    if (c->blocks) {
+        memcpy(grown, c->blocks, c->count * sizeof *grown);
+        flk_platform_pages_unmap(c->blocks, bytes_for(c->capacity));
+    }
+    c->blocks = grown;
+    c->capacity = capacity;
+    return true;
+}
+
+// The shard once more if there was not room enough for it.
+static bool collect_shard(collector *c, uint32_t shard_index) {
+    for (;;) {
+        size_t before = c->count;
+        flk_registry_visit_shard(shard_index, collect, c);
+        if (c->count <= c->capacity)
+            return true;
+        size_t wanted = c->count + c->count / 2;
+        c->count = before;
+        if (!grow(c, wanted))
+            return false;
+    }
+}
+
+// Bottom-up merge sort; returns which of the two buffers holds the result.
+static flk_block *sort(flk_block *blocks, flk_block *spare, size_t count) {
+    for (size_t width = 1; width < count; width *= 2) {
+        for (size_t low = 0; low < count; low += 2 * width) {
+            size_t middle = low + width < count ? low + width : count;
+            size_t high = middle + width < count ? middle + width : count;
+            size_t left = low, right = middle;
+            for (size_t i = low; i < high; i++) {
+                bool take_left =
+                    left < middle &&
+                    (right >= high ||
+                     blocks[left].sequence <= blocks[right].sequence);
+                spare[i] = blocks[take_left ? left++ : right++];
+            }
+        }
+        flk_block *swap = blocks;
+        blocks = spare;
+        spare = swap;
+    }
+    return blocks;
+}
+
+static bool collect_by_shard(collector *c) {
+    bool good = true;
+    c->count = 0;
+    for (uint32_t i = 0; good && i < FLK_SHARDS; i++)
+        good = collect_shard(c, i);
+    return good;
+}
+
+// With everything locked nothing moves.
+static bool collect_at_once(collector *c) {
+    bool good = true;
+    flk_registry_lock_all();
+    for (;;) {
+        c->count = 0;
+        flk_registry_visit_held(collect, c);
+        if (c->count <= c->capacity)
+            break;
+        size_t wanted = c->count;
+        c->count = 0;
+        if (!(good = grow(c, wanted)))
+            break;
+    }
+    flk_registry_unlock_all();
+    return good;
+}
+
+static bool collect_all(collector *c) {
+    for (int attempt = 0; attempt < QUIET_ATTEMPTS; attempt++) {
+        uint64_t watch = flk_registry_watch_begin();
+        bool good = collect_by_shard(c);
+        bool moved = flk_registry_watch_end(watch);
+        if (!good || !moved)
+            return good;
+    }
+    return collect_at_once(c);
+}
+
+static size_t expected_count(void) {
+    uint64_t expected = 64;
+    for (uint32_t i = 0; i < FLK_SHARDS; i++)
+        expected += flk_registry_shard_count(i);
+    return expected;
+}
+
+bool flk_snapshot_collect(uint32_t view, uint64_t since, bool inherited,
+                          flk_snapshot *out) {
+    collector c = {.view = view, .inherited = inherited, .since = since,
+                   .until = flk_sequence_mark()};
+    memset(out, 0, sizeof *out);
+    out->taken_wall_ns = flk_sequence_wall_time(c.until);
+    flk_block *spare = NULL;
+    if (grow(&c, expected_count()) && collect_all(&c))
+        spare = flk_platform_pages_map(bytes_for(c.capacity), flk_platform_page_bytes());
+    if (!spare) {
+        if (c.blocks)
+            flk_platform_pages_unmap(c.blocks, bytes_for(c.capacity));
+        return false;
+    }
+    out->blocks = sort(c.blocks, spare, c.count);
+    out->count = c.count;
+    out->mapped_bytes = bytes_for(c.capacity);
+    flk_platform_pages_unmap(out->blocks == spare ? c.blocks : spare,
+                    out->mapped_bytes);
+    return true;
+}
+
+void flk_snapshot_drop(flk_snapshot *snapshot) {
+    if (snapshot->blocks)
+        flk_platform_pages_unmap(snapshot->blocks, snapshot->mapped_bytes);
+    memset(snapshot, 0, sizeof *snapshot);
+}

@@ -1,0 +1,239 @@
+// platform.c - POSIX. The contract stands in base/platform.h.             SPDX-License-Identifier: MIT
+#if !defined(_GNU_SOURCE)
+#define _GNU_SOURCE
+#endif
+#include "base/platform.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+// glibc: the static model, because the default one may allocate on the first
+// touch in a thread (mechanisms.md, TLS). musl refuses it in a module.
+#if defined(__GLIBC__)
+#define FLK_TLS _Thread_local __attribute__((tls_model("initial-exec")))
+#else
+#define FLK_TLS _Thread_local
+#endif
+
+static FLK_TLS void *thread_pointer;
+static FLK_TLS flk_marks thread_marks;
+
+static struct {
+    pthread_once_t once;
+    pthread_key_t key;
+    void (*at_exit)(void *);
+    atomic_ullong fail_at;   // relaxed: a counter for tests
+    atomic_ullong mappings;
+} platform = {.once = PTHREAD_ONCE_INIT};
+
+// --- asserts -----------------------------------------------------------
+static void write_text(const char *text) {
+    ssize_t written = write(STDERR_FILENO, text, strlen(text));
+    (void)written;
+}
+
+void flk_platform_fatal(const char *what, const char *file, int line) {
+    char digits[12];
+    size_t i = sizeof digits;
+    digits[--i] = '\0';
+    do {
+        digits[--i] = (char)('0' + line % 10);
+        line /= 10;
+    } while (line > 0 && i > 0);
+    write_text("ffi_leak_tracker: broken invariant: ");
+    write_text(what);
+    write_text(" at ");
+    write_text(file);
+    write_text(":");
+    write_text(digits + i);
+    write_text("\nThis is a bug of ffi_leak_tracker; please report it.\n");
+    abort();
+}
+
+// --- locks -------------------------------------------------------------
+enum { SPINS_BEFORE_YIELD = 100 };
+
+static inline void cpu_relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+FLK_NOINLINE void flk_platform_lock_contended(flk_lock *lock) {
+    int spins = 0;
+    do {
+        while (atomic_load_explicit(&lock->word, memory_order_relaxed)) {
+            if (++spins < SPINS_BEFORE_YIELD)
+                cpu_relax();
+            else
+                sched_yield();
+        }
+    } while (atomic_exchange_explicit(&lock->word, 1, memory_order_acquire));
+}
+
+#ifdef FLK_DEBUG
+// How many locks of each rank this thread holds.
+static FLK_TLS uint16_t held[FLK_RANK_ARENA + 1];
+
+void flk_platform_lock_note(const flk_lock *lock) {
+    FLK_ASSERT(lock->rank > FLK_RANK_NONE && lock->rank <= FLK_RANK_ARENA);
+    // All of one rank may be taken together only before a fork or a reset,
+    // in the order of their indices; the higher ranks never.
+    for (uint32_t rank = lock->rank + 1; rank <= FLK_RANK_ARENA; rank++)
+        FLK_ASSERT(held[rank] == 0);
+    held[lock->rank]++;
+}
+
+void flk_platform_unlock_note(const flk_lock *lock) {
+    FLK_ASSERT(held[lock->rank] > 0);
+    held[lock->rank]--;
+}
+#endif
+
+// --- threads -----------------------------------------------------------
+static void thread_ends(void *pointer) {
+    if (platform.at_exit)
+        platform.at_exit(pointer);
+}
+
+static void make_key(void) {
+    if (pthread_key_create(&platform.key, thread_ends) != 0)
+        flk_platform_fatal("no thread key", __FILE__, __LINE__);
+}
+
+void *flk_platform_thread_pointer(void) { return thread_pointer; }
+
+flk_marks *flk_platform_thread_marks(void) { return &thread_marks; }
+
+void flk_platform_thread_set_pointer(void *pointer) {
+    pthread_once(&platform.once, make_key);
+    thread_pointer = pointer;
+    int saved = errno;
+    pthread_setspecific(platform.key, pointer);
+    errno = saved;
+}
+
+void flk_platform_thread_at_exit(void (*at_exit)(void *)) {
+    platform.at_exit = at_exit;
+}
+
+uint64_t flk_platform_thread_ident(void) { return (uint64_t)(uintptr_t)pthread_self(); }
+
+// --- memory ------------------------------------------------------------
+static bool mapping_must_fail(void) {
+    atomic_fetch_add_explicit(&platform.mappings, 1, memory_order_relaxed);
+    if (FLK_LIKELY(!atomic_load_explicit(&platform.fail_at,
+                                         memory_order_relaxed)))
+        return false;
+    return atomic_fetch_sub_explicit(&platform.fail_at, 1,
+                                     memory_order_relaxed) == 1;
+}
+
+uint64_t flk_platform_pages_fail_at(uint64_t nth) {
+    atomic_store_explicit(&platform.fail_at, nth, memory_order_relaxed);
+    return atomic_exchange_explicit(&platform.mappings, 0,
+                                    memory_order_relaxed);
+}
+
+size_t flk_platform_page_bytes(void) {
+    static atomic_size_t bytes;  // relaxed: whoever asks first sets the same
+    size_t known = atomic_load_explicit(&bytes, memory_order_relaxed);
+    if (FLK_UNLIKELY(!known)) {
+        known = (size_t)sysconf(_SC_PAGESIZE);
+        atomic_store_explicit(&bytes, known, memory_order_relaxed);
+    }
+    return known;
+}
+
+void *flk_platform_pages_map(size_t bytes, size_t alignment) {
+    if (mapping_must_fail())
+        return NULL;
+    int saved = errno;
+    size_t padded = alignment > flk_platform_page_bytes() ? bytes + alignment : bytes;
+    char *pages = mmap(NULL, padded, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    errno = saved;
+    if (pages == MAP_FAILED)
+        return NULL;
+    if (padded == bytes)
+        return pages;
+    // Cut off what lies before and behind the aligned part.
+    size_t before = (size_t)(-(uintptr_t)pages & (alignment - 1));
+    flk_platform_pages_unmap(pages, before);
+    flk_platform_pages_unmap(pages + before + bytes, alignment - before);
+    return pages + before;
+}
+
+void flk_platform_pages_unmap(void *pages, size_t bytes) {
+    int saved = errno;
+    if (bytes > 0 && munmap(pages, bytes) != 0) {
+        if (errno != ENOMEM)
+            flk_platform_fatal("munmap failed", __FILE__, __LINE__);
+        // At the limit of mappings none can be cut in two: the addresses
+        // are lost, the memory is not.
+        madvise(pages, bytes, MADV_DONTNEED);
+    }
+    errno = saved;
+}
+
+void flk_platform_pages_forget(void *pages, size_t bytes) {
+    int saved = errno;
+    madvise(pages, bytes, MADV_DONTNEED);
+    errno = saved;
+}
+
+bool flk_platform_pages_protect(uintptr_t address, size_t bytes, unsigned may) {
+    uintptr_t first = address & ~(uintptr_t)(flk_platform_page_bytes() - 1);
+    int protection = (may & FLK_PAGE_READ ? PROT_READ : 0) |
+                     (may & FLK_PAGE_WRITE ? PROT_READ | PROT_WRITE : 0) |
+                     (may & FLK_PAGE_EXECUTE ? PROT_EXEC : 0);
+    int saved = errno;
+    bool done = mprotect((void *)first, address + bytes - first,
+                         protection) == 0;
+    errno = saved;
+    return done;
+}
+
+
+// --- clocks ------------------------------------------------------------
+static uint64_t clock_read(clockid_t clock) {
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) +
+           (uint64_t)now.tv_nsec;
+}
+
+uint64_t flk_platform_clock_coarse(void) {
+#ifdef CLOCK_MONOTONIC_COARSE
+    return clock_read(CLOCK_MONOTONIC_COARSE);
+#else
+    return clock_read(CLOCK_MONOTONIC);
+#endif
+}
+
+uint64_t flk_platform_clock_wall(void) { return clock_read(CLOCK_REALTIME); }
+
+// --- fork --------------------------------------------------------------
+void flk_platform_at_fork(void (*prepare)(void), void (*parent)(void),
+                 void (*child)(void)) {
+    static atomic_uintptr_t known[2];
+    for (size_t i = 0; i < 2; i++) {
+        uintptr_t here = 0;
+        if (atomic_compare_exchange_strong(&known[i], &here,
+                                           (uintptr_t)prepare)) {
+            pthread_atfork(prepare, parent, child);
+            return;
+        }
+        if (here == (uintptr_t)prepare)
+            return;
+    }
+    flk_platform_fatal("a third set of fork handlers", __FILE__, __LINE__);
+}

@@ -1,0 +1,29 @@
+// queue.h - entries of one size, first in, first out.                    SPDX-License-Identifier: MIT
+// Keeps:   a ring in mapped pages, which doubles when full and goes when it runs empty beyond one page.
+// Cost:    O(1), a copy of the entry; growing copies all of them. Nothing is mapped before the first push.
+// Callers: under the lock of the owner.
+// Fails:   limit or no page left: push returns false, the queue is as it was, and the caller counts a drop.
+// Invariant: first <= next; next - first <= capacity; capacity is 0 or a power of two.
+#ifndef FLK_QUEUE_H
+#define FLK_QUEUE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct flk_queue {
+    size_t entry_bytes;     // constant
+    uint32_t entries_max;   // constant, a power of two
+    uint32_t capacity;      // entries
+    uint64_t first, next;   // running numbers; next - first are inside
+    char *entries;
+} flk_queue;
+
+bool flk_queue_push(flk_queue *queue, const void *entry);
+bool flk_queue_pop(flk_queue *queue, void *out);  // false: it is empty
+void flk_queue_clear(flk_queue *queue);
+static inline uint64_t flk_queue_count(const flk_queue *queue) {
+    return queue->next - queue->first;
+}
+
+#endif

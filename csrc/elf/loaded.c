@@ -1,0 +1,212 @@
+// loaded.c - asks the loader. Contract: elf/loaded.h.                    SPDX-License-Identifier: MIT
+#if !defined(_GNU_SOURCE)
+#define _GNU_SOURCE
+#endif
+#include "elf/loaded.h"
+
+#ifdef FLK_HAS_ELF
+#include <dlfcn.h>
+#include <link.h>
+#include <stdatomic.h>
+#include <string.h>
+
+enum { WORDS_MAX = 8 };
+
+// As <dlfcn.h> has it since glibc 2.35; the end is room for later fields.
+typedef struct found_object {
+    unsigned long long flags;
+    void *map_start, *map_end;
+    struct link_map *map;
+    void *header;
+    unsigned long long reserved[16];
+} found_object;
+typedef int (*find_object)(void *, found_object *);
+
+static struct {
+    _Atomic(find_object) find;
+    // Words of the loader one of which counts what it ever loaded. Relaxed:
+    // whoever runs code of a new object learned of it after it was loaded.
+    atomic_uint word_count;
+    _Atomic(const uint64_t *) words[WORDS_MAX];
+    atomic_ullong guesses;  // where they are not known
+    atomic_flag is_being_set;
+} loaded = {.is_being_set = ATOMIC_FLAG_INIT};
+
+// --- has anything been loaded? -----------------------------------------
+// Another thread may be loading: the compiler must read the word each time.
+static inline uint64_t read_word(const uint64_t *word) {
+    return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
+#if defined(__GLIBC__)
+static uint64_t guess(void) {  // a new epoch each time: nothing is reused
+    return atomic_fetch_add_explicit(&loaded.guesses, 1,
+                                     memory_order_relaxed);
+}
+#else
+static uint64_t guess(void) { return 1; }  // musl never unloads
+#endif
+
+uint64_t flk_loaded_epoch(void) {
+    unsigned count = atomic_load_explicit(&loaded.word_count,
+                                          memory_order_acquire);
+    if (FLK_UNLIKELY(count == 0))
+        return guess();
+    uint64_t sum = 1, factor = UINT64_C(0x9E3779B97F4A7C15);
+    for (unsigned i = 0; i < count; i++) {
+        sum += factor * read_word(atomic_load_explicit(
+                            &loaded.words[i], memory_order_relaxed));
+        factor += UINT64_C(0xBF58476D1CE4E5BA);
+    }
+    return sum;
+}
+
+bool flk_loaded_is_watched(void) {
+    return atomic_load(&loaded.word_count) > 0;
+}
+
+#if defined(__GLIBC__)
+static int read_adds(struct dl_phdr_info *info, size_t size, void *adds) {
+    (void)size;
+    *(uint64_t *)adds = info->dlpi_adds;
+    return 1;
+}
+
+typedef struct words {
+    unsigned count;
+    const uint64_t *at[WORDS_MAX];
+} words;
+
+// The number of objects that are there now stands behind the first one's
+// address. It may equal the counter, but does not rise for ever.
+static bool is_number_of_objects(const uint64_t *state, size_t i) {
+    return i > 0 && read_word(&state[i - 1]) == (uintptr_t)_r_debug.r_map;
+}
+
+// All words of the loader's state that hold the count now. One of them is
+// the counter, so if none of them changes the counter does not either.
+static void find_words(words *out) {
+    out->count = 0;
+    Dl_info info;
+    const ElfW(Sym) *symbol = NULL;
+    const uint64_t *state = dlsym(RTLD_DEFAULT, "_rtld_global");
+    uint64_t adds = 0, again = 0;
+    dl_iterate_phdr(read_adds, &adds);
+    if (state && dladdr1(state, &info, (void **)&symbol, RTLD_DL_SYMENT) &&
+        symbol && info.dli_saddr == (const void *)state)
+        for (size_t i = 0; i < symbol->st_size / sizeof *state; i++)
+            if (read_word(&state[i]) == adds &&
+                !is_number_of_objects(state, i) && out->count++ < WORDS_MAX)
+                out->at[out->count - 1] = &state[i];
+    dl_iterate_phdr(read_adds, &again);
+    // More, or another thread loads right now: not known this time.
+    if (out->count > WORDS_MAX || again != adds)
+        out->count = 0;
+}
+
+static bool are_known(const words *w) {
+    bool same = atomic_load(&loaded.word_count) == w->count;
+    for (unsigned i = 0; same && i < w->count; i++)
+        same = atomic_load(&loaded.words[i]) == w->at[i];
+    return same;
+}
+
+// In between there are none; an epoch made of some of both is no other's.
+static void set_words(const words *w) {
+    if (are_known(w))
+        return;
+    atomic_store(&loaded.word_count, 0);
+    for (unsigned i = 0; i < w->count; i++)
+        atomic_store(&loaded.words[i], w->at[i]);
+    atomic_store_explicit(&loaded.word_count, w->count,
+                          memory_order_release);
+}
+
+// Another thread may load just now: then again.
+static void watch(void) {
+    enum { TRIES = 10 };
+    words found = {.count = 0};
+    for (int i = 0; i < TRIES && found.count == 0; i++)
+        find_words(&found);
+    // Who comes second may as well use what the first one found.
+    if (!atomic_flag_test_and_set(&loaded.is_being_set)) {
+        set_words(&found);
+        atomic_flag_clear(&loaded.is_being_set);
+    }
+}
+#else
+static void watch(void) {}
+#endif
+
+void flk_loaded_start(void) {
+    atomic_store(&loaded.find,
+                 (find_object)dlsym(RTLD_DEFAULT, "_dl_find_object"));
+    watch();
+    dlerror();  // what was not found is nobody's error
+}
+
+// --- who is there? -----------------------------------------------------
+typedef struct wanted {
+    uintptr_t address;
+    flk_loaded *out;
+} wanted;
+
+static void take_segment(const struct dl_phdr_info *info,
+                         const ElfW(Phdr) *segment, flk_loaded *out) {
+    uintptr_t begin = info->dlpi_addr + segment->p_vaddr;
+    if (segment->p_type == PT_GNU_EH_FRAME)
+        out->header = begin;
+    if (segment->p_type != PT_LOAD)
+        return;
+    if (!out->end || begin < out->begin)
+        out->begin = begin & ~(uintptr_t)(flk_platform_page_bytes() - 1);
+    if (begin + segment->p_memsz > out->end)
+        out->end = begin + segment->p_memsz;
+}
+
+static int is_it(struct dl_phdr_info *info, size_t size, void *context) {
+    const wanted *w = context;
+    (void)size;
+    flk_loaded one = {.base = info->dlpi_addr,
+                      .path = info->dlpi_name ? info->dlpi_name : ""};
+    for (int i = 0; i < info->dlpi_phnum; i++)
+        take_segment(info, &info->dlpi_phdr[i], &one);
+    if (w->address < one.begin || w->address >= one.end)
+        return 0;
+    *w->out = one;
+    return 1;
+}
+
+bool flk_loaded_at(uintptr_t address, flk_loaded *out) {
+    find_object find = atomic_load_explicit(&loaded.find,
+                                            memory_order_relaxed);
+    if (!find) {
+        wanted w = {address, out};
+        return dl_iterate_phdr(is_it, &w) != 0;
+    }
+    found_object found;
+    if (find((void *)address, &found) != 0)
+        return false;
+    *out = (flk_loaded){(uintptr_t)found.map_start,
+                        (uintptr_t)found.map_end, found.map->l_addr,
+                        (uintptr_t)found.header,
+                        found.map->l_name ? found.map->l_name : ""};
+    return true;
+}
+
+// The file's header is mapped with the first segment, its tables beside it.
+bool flk_loaded_open(const flk_loaded *one, flk_elf *out) {
+    const ElfW(Ehdr) *header = (const void *)one->begin;
+    size_t page = flk_platform_page_bytes();
+    if (one->end - one->begin < page ||
+        memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 ||
+        header->e_ident[EI_CLASS] != ELFCLASS64 ||
+        header->e_phentsize != sizeof(ElfW(Phdr)) ||
+        header->e_phoff > page ||
+        header->e_phnum > (page - header->e_phoff) / sizeof(ElfW(Phdr)))
+        return false;
+    return flk_elf_open(out, one->base,
+                        (const void *)(one->begin + header->e_phoff),
+                        header->e_phnum);
+}
+#endif

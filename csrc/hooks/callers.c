@@ -1,0 +1,116 @@
+// callers.c - a sorted table under a sequence lock. Contract: hooks/callers.h.  SPDX-License-Identifier: MIT
+#include "hooks/callers.h"
+
+#include <stdatomic.h>
+
+#include "base/config.h"
+#include "base/platform.h"
+
+enum { TRIES = 1000, TRACED_BIT = 1 };  // objects begin at even addresses
+
+typedef struct range {
+    atomic_uintptr_t begin;  // with TRACED_BIT; relaxed, inside the versions
+    atomic_uintptr_t end;
+} range;
+
+static struct {
+    atomic_uint version;  // odd while the table is being changed
+    atomic_uint count;
+    range ranges[FLK_OBJECTS_MAX];
+    // The next table, as it is added to: FLK_RANK_ATTACH.
+    uint32_t next_count;
+    uintptr_t next[FLK_OBJECTS_MAX][2];
+} callers;
+
+static uintptr_t load(const atomic_uintptr_t *word) {
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+// The last range that begins at or before the address.
+static flk_caller search(uintptr_t address) {
+    uint32_t low = 0;
+    uint32_t high = atomic_load_explicit(&callers.count,
+                                         memory_order_relaxed);
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if ((load(&callers.ranges[middle].begin) & ~(uintptr_t)TRACED_BIT) <=
+            address)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == 0 || address >= load(&callers.ranges[low - 1].end))
+        return FLK_CALLER_UNKNOWN;
+    return load(&callers.ranges[low - 1].begin) & TRACED_BIT
+               ? FLK_CALLER_TRACED
+               : FLK_CALLER_UNTRACED;
+}
+
+static _Atomic(flk_caller (*)(uintptr_t)) find_newcomer;
+
+void flk_callers_set_late_objects(flk_caller (*find)(uintptr_t)) {
+    atomic_store(&find_newcomer, find);
+}
+
+flk_caller flk_callers_listed(uintptr_t address) {
+    for (int i = 0; i < TRIES; i++) {
+        unsigned before = atomic_load_explicit(&callers.version,
+                                               memory_order_acquire);
+        flk_caller found = search(address);
+        atomic_thread_fence(memory_order_acquire);
+        if (!(before & 1) &&
+            before == atomic_load_explicit(&callers.version,
+                                           memory_order_relaxed))
+            return found;
+    }
+    return FLK_CALLER_UNKNOWN;
+}
+
+flk_caller flk_callers_find(uintptr_t address) {
+    flk_caller found = flk_callers_listed(address);
+    flk_caller (*ask)(uintptr_t) = atomic_load(&find_newcomer);
+    return found == FLK_CALLER_UNKNOWN && ask ? ask(address) : found;
+}
+
+void flk_callers_begin(void) { callers.next_count = 0; }
+
+void flk_callers_add(uintptr_t begin, uintptr_t end, bool is_traced) {
+    if (callers.next_count == FLK_OBJECTS_MAX)
+        return;
+    uint32_t i = callers.next_count++;
+    for (; i > 0 && callers.next[i - 1][0] > begin; i--) {
+        callers.next[i][0] = callers.next[i - 1][0];
+        callers.next[i][1] = callers.next[i - 1][1];
+    }
+    callers.next[i][0] = begin | (is_traced ? TRACED_BIT : 0);
+    callers.next[i][1] = end;
+}
+
+static bool is_the_same(void) {
+    bool same = callers.next_count == atomic_load(&callers.count);
+    for (uint32_t i = 0; same && i < callers.next_count; i++)
+        same = load(&callers.ranges[i].begin) == callers.next[i][0] &&
+               load(&callers.ranges[i].end) == callers.next[i][1];
+    return same;
+}
+
+void flk_callers_end(void) {
+    if (is_the_same())
+        return;
+    unsigned version = atomic_load(&callers.version);
+    atomic_store_explicit(&callers.version, version + 1,
+                          memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+    for (uint32_t i = 0; i < callers.next_count; i++) {
+        atomic_store_explicit(&callers.ranges[i].begin, callers.next[i][0],
+                              memory_order_relaxed);
+        atomic_store_explicit(&callers.ranges[i].end, callers.next[i][1],
+                              memory_order_relaxed);
+    }
+    atomic_store_explicit(&callers.count, callers.next_count,
+                          memory_order_relaxed);
+    atomic_store_explicit(&callers.version, version + 2,
+                          memory_order_release);
+}
+
+uint32_t flk_callers_count(void) { return atomic_load(&callers.count); }

@@ -1,0 +1,54 @@
+// loader.c - dlsym and its kin. Contract: hooks/loader.h.                  SPDX-License-Identifier: MIT
+#if !defined(_GNU_SOURCE)
+#define _GNU_SOURCE
+#endif
+#include "hooks/loader.h"
+
+#ifdef FLK_HAS_ELF
+#include <dlfcn.h>
+#include <errno.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+enum { PATH_BYTES = 4096 };
+static char program[PATH_BYTES];  // FLK_RANK_ATTACH
+
+const char *flk_loader_reason_against(void) {
+    static const char *const runtimes[][2] = {
+        {"__asan_init", "AddressSanitizer has its own allocator in place"},
+        {"__tsan_init", "ThreadSanitizer has its own allocator in place"},
+        {"__msan_init", "MemorySanitizer has its own allocator in place"},
+        {"__hwasan_init", "HWASan has its own allocator in place"}};
+    const char *reason = NULL;
+    for (size_t i = 0; i < sizeof runtimes / sizeof *runtimes; i++)
+        if (dlsym(RTLD_DEFAULT, runtimes[i][0]))
+            reason = runtimes[i][1];
+    dlerror();  // what was not found is nobody's error
+    return reason;
+}
+
+void flk_loader_look_up(uintptr_t *addresses) {
+    for (int i = 0; i < FLK_FN_COUNT; i++)
+        addresses[i] = (uintptr_t)dlsym(RTLD_DEFAULT,
+                                        flk_functions_info[i].symbol);
+    dlerror();
+}
+
+void flk_loader_keep_us(void) {
+    Dl_info here;
+    void *stub = (void *)flk_stubs_at(0, FLK_FN_MALLOC, FLK_VIA_TRACED);
+    if (dladdr(stub, &here) && here.dli_fname)
+        dlopen(here.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+    dlerror();  // a program is no library, and stays anyway
+}
+
+void flk_loader_read_program(void) {
+    int saved = errno;
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    program[length > 0 ? length : 0] = '\0';
+    errno = saved;
+}
+
+const char *flk_loader_program(void) { return program; }
+uintptr_t flk_loader_base(void) { return getauxval(AT_BASE); }
+#endif

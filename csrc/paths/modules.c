@@ -1,0 +1,197 @@
+// modules.c - a store of modules. Contract: paths/modules.h.               SPDX-License-Identifier: MIT
+#if !defined(_GNU_SOURCE)
+#define _GNU_SOURCE
+#endif
+#include "paths/modules.h"
+
+#ifdef FLK_HAS_ELF
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "elf/cfi.h"
+#include "base/config.h"
+#include "base/hash.h"
+#include "paths/sites.h"
+#include "base/store.h"
+
+// Enough of a table of functions to tell two builds of a library apart: the
+// places of its first 512 functions, and how many there are.
+enum { FINGERPRINT_BYTES = 4096, PATH_BYTES = FLK_STORE_TEXT_MAX };
+// Code of no object is told from other such code by 2 GiB.
+#define NOWHERE_MASK (~UINT64_C(0x7fffffff))
+
+static _Atomic(char *) chunks[FLK_MODULES_MAX / FLK_STORE_CHUNK];
+
+static struct {
+    flk_lock lock;  // guards all but what is constant or atomic
+    flk_store entries;
+    flk_store_texts texts;
+    char program[PATH_BYTES];  // set once, before the first event
+} modules = {.lock = FLK_LOCK_INIT(FLK_RANK_MODULES),
+             .entries = {sizeof(flk_module), FLK_MODULES_MAX, chunks, 0}};
+
+const flk_module *flk_modules_get(uint32_t module) {
+    return flk_store_at(&modules.entries, module);
+}
+
+uint32_t flk_modules_count(void) { return flk_store_count(&modules.entries); }
+
+void flk_modules_start(void) {
+    int saved = errno;
+    flk_lock_take(&modules.lock);
+    if (!modules.program[0]) {
+        ssize_t length = readlink("/proc/self/exe", modules.program,
+                                  sizeof modules.program - 1);
+        modules.program[length > 0 ? length : 0] = '\0';
+    }
+    flk_lock_release(&modules.lock);
+    errno = saved;
+}
+
+// --- what an object is -------------------------------------------------
+// FNV-1a (Fowler, Noll, Vo), which _symbols.py computes of the file.
+static uint64_t fingerprint_of(const flk_loaded *loaded) {
+    uint64_t bytes = loaded->header ? flk_cfi_header_bytes(loaded->header,
+                                                           loaded->end)
+                                    : 0;
+    if (bytes > FINGERPRINT_BYTES)
+        bytes = FINGERPRINT_BYTES;
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (uint64_t i = 0; i < bytes; i++)
+        hash = (hash ^ ((const uint8_t *)loaded->header)[i]) *
+               UINT64_C(0x100000001b3);
+    return bytes ? hash : 0;
+}
+
+static bool defines_one_of(const flk_elf *elf, const char *const *names) {
+    while (*names && !flk_elf_defines(elf, *names))
+        names++;
+    return *names != NULL;
+}
+
+static uint32_t flags_of(const flk_loaded *loaded) {
+    static const char *const edges[] = {"PyEval_EvalCode",
+                                        "PyInit__cffi_backend",
+                                        "pypy_execute_source", NULL};
+    uintptr_t here = (uintptr_t)flk_modules_at;
+    flk_elf elf;
+    if (here >= loaded->begin && here < loaded->end)
+        return FLK_MODULE_OWN;
+    return flk_loaded_open(loaded, &elf) && defines_one_of(&elf, edges)
+               ? FLK_MODULE_EDGE
+               : 0;
+}
+
+// As long as the object is there a relative path means something.
+static const char *path_of(const flk_loaded *loaded, char *room) {
+    if (!loaded->path[0])
+        return modules.program;
+    if (loaded->path[0] == '/' || !strchr(loaded->path, '/'))
+        return loaded->path;
+    int saved = errno;
+    size_t length = getcwd(room, PATH_BYTES) ? strlen(room) : 0;
+    errno = saved;
+    size_t more = strlen(loaded->path);
+    if (length == 0 || length + 1 + more >= PATH_BYTES)
+        return loaded->path;
+    room[length] = '/';
+    memcpy(room + length + 1, loaded->path, more + 1);
+    return room;
+}
+
+// --- entries -----------------------------------------------------------
+// The latest first: it is asked for most. There are as many modules as
+// libraries on a stack.
+static uint32_t find(const flk_module *wanted) {
+    for (uint32_t i = flk_modules_count(); i > 0; i--) {
+        const flk_module *one = flk_modules_get(i);
+        if (one->base == wanted->base &&
+            one->fingerprint == wanted->fingerprint &&
+            strcmp(one->path, wanted->path) == 0)
+            return i;
+    }
+    return 0;
+}
+
+static uint32_t find_or_add(flk_module *wanted) {
+    flk_lock_take(&modules.lock);
+    uint32_t id = find(wanted);
+    if (!id && (wanted->path = flk_store_text(&modules.texts, wanted->path)) &&
+        (wanted->code = flk_sites_named("", wanted->path)))
+        id = flk_store_append(&modules.entries, wanted);
+    flk_lock_release(&modules.lock);
+    return id;
+}
+
+uint32_t flk_modules_at(uintptr_t address, flk_loaded *loaded) {
+    char room[PATH_BYTES];
+    flk_module wanted = {.path = "", .base = address & NOWHERE_MASK};
+    *loaded = (flk_loaded){.path = ""};
+    if (flk_loaded_at(address, loaded))
+        wanted = (flk_module){.path = path_of(loaded, room),
+                              .fingerprint = fingerprint_of(loaded),
+                              .base = loaded->base,
+                              .flags = flags_of(loaded)};
+    return find_or_add(&wanted);
+}
+
+// Modules were added in the order of their codes.
+uint32_t flk_modules_of_code(uint32_t code) {
+    uint32_t low = 0, high = flk_modules_count();
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (flk_modules_get(middle + 1)->code < code)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    const flk_module *one = flk_modules_get(low + 1);
+    return one && one->code == code ? low + 1 : 0;
+}
+
+uint32_t flk_modules_site(uint32_t module, uintptr_t address) {
+    const flk_module *one = flk_modules_get(module);
+    return one ? flk_sites_intern(one->code,
+                                  (int32_t)(uint32_t)(address - one->base))
+               : 0;
+}
+
+bool flk_modules_describe(uint32_t site, flk_native_place *out) {
+    uint32_t id = flk_modules_of_code(flk_sites_code_of(site));
+    const flk_module *one = flk_modules_get(id);
+    if (!one)
+        return false;
+    *out = (flk_native_place){one->path, one->base,
+                              (uint32_t)flk_sites_offset_of(site),
+                              one->fingerprint, id};
+    return true;
+}
+
+// --- checks and the fork -----------------------------------------------
+bool flk_modules_check(void) {
+    bool is_sound = true;
+    flk_lock_take(&modules.lock);
+    for (uint32_t i = 1; i <= flk_modules_count(); i++) {
+        const flk_module *one = flk_modules_get(i);
+        const flk_module *before = flk_modules_get(i - 1);
+        flk_module copy = *one;
+        is_sound &= one->path && find(&copy) == i &&
+                    (!before || before->code < one->code) &&
+                    flk_modules_of_code(one->code) == i;
+    }
+    flk_lock_release(&modules.lock);
+    return is_sound;
+}
+
+void flk_modules_lock_all(void) { flk_lock_take(&modules.lock); }
+void flk_modules_unlock_all(void) { flk_lock_release(&modules.lock); }
+#else
+bool flk_modules_describe(uint32_t site, flk_native_place *out) {
+    (void)site, (void)out;
+    return false;
+}
+bool flk_modules_check(void) { return true; }
+void flk_modules_lock_all(void) {}
+void flk_modules_unlock_all(void) {}
+#endif

@@ -1,0 +1,298 @@
+// pyframe.c - the door to the frames, and who is inside.                SPDX-License-Identifier: MIT
+#include "paths/pyframe_layout.h"
+
+#if defined(HAS_WALKER)
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#if defined(__linux__)
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+// --- the door ----------------------------------------------------------
+typedef struct slot {
+    // Set once, by the first thread state that comes here; relaxed: a thread
+    // looks for its own state only, which it wrote itself, or which a dead
+    // thread left behind at the same address.
+    _Alignas(64) _Atomic(const PyThreadState *) owner;
+    atomic_bool inside;  // the owner is reading; written by it alone
+    atomic_int guests;   // others that are reading
+} slot;
+
+static struct {
+    // Frames of this interpreter may be read; NULL: of none. Relaxed in
+    // readers: see enter.
+    _Atomic(const PyInterpreterState *) open;
+    slot slots[FLK_PYFRAME_SLOTS];
+} door;
+
+static slot *slot_of(const PyThreadState *tstate) {
+    uint64_t key = (uint64_t)(uintptr_t)tstate;
+    key *= UINT64_C(0x9E3779B97F4A7C15);
+    return &door.slots[(key >> 32) % FLK_PYFRAME_SLOTS];
+}
+
+static FLK_NOINLINE bool become_owner(slot *s, const PyThreadState *tstate) {
+    const PyThreadState *nobody = NULL;
+    if (atomic_compare_exchange_strong(&s->owner, &nobody, tstate))
+        return true;
+    atomic_fetch_add(&s->guests, 1);
+    return false;
+}
+
+static inline bool is_owner(const slot *s, const PyThreadState *tstate) {
+    return atomic_load_explicit(&s->owner, memory_order_relaxed) == tstate;
+}
+
+// Who comes in says so first and looks whether it is open second. That the
+// processor keeps this order is not asked for here, where it costs 6 ns,
+// but in flk_pyframe_close, by a fence in all threads: afterwards each one
+// either has seen the door closed or is seen inside.
+static inline bool enter_at(slot *s, const PyThreadState *tstate) {
+    if (FLK_LIKELY(is_owner(s, tstate)) || become_owner(s, tstate))
+        atomic_store_explicit(&s->inside, true, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    const PyInterpreterState *open =
+        atomic_load_explicit(&door.open, memory_order_relaxed);
+    return open && tstate->interp == open;
+}
+
+static inline void leave_at(slot *s, const PyThreadState *tstate) {
+    if (FLK_LIKELY(is_owner(s, tstate)))
+        atomic_store_explicit(&s->inside, false, memory_order_release);
+    else
+        atomic_fetch_sub(&s->guests, 1);
+}
+
+#define enter(tstate) enter_at(slot_of(tstate), tstate)
+#define leave(tstate) leave_at(slot_of(tstate), tstate)
+
+static void nap(void) {
+    int saved = errno;
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    errno = saved;
+}
+
+// When it returns, every other thread has passed a full memory fence since.
+// Without the system call a thread's stores get out within microseconds.
+static void fence_all_threads(void) {
+    atomic_thread_fence(memory_order_seq_cst);
+#if defined(__linux__) && defined(SYS_membarrier)
+    int saved = errno;
+    bool is_done =
+        syscall(SYS_membarrier,
+                MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0) == 0 &&
+        syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0) == 0;
+    errno = saved;
+    if (is_done)
+        return;
+#endif
+    nap();
+}
+
+// A reader never waits for anything, so this is short; but a debugger may
+// have stopped it, and the host must be able to end.
+static void wait_until_empty(const slot *s, int *naps_left) {
+    while ((atomic_load(&s->inside) || atomic_load(&s->guests) > 0) &&
+           *naps_left > 0) {
+        --*naps_left;
+        nap();
+    }
+}
+
+void flk_pyframe_close(void) {
+    if (!atomic_exchange(&door.open, NULL))
+        return;
+    fence_all_threads();
+    int naps_left = 1000;  // of 1 ms
+    for (int i = 0; i < FLK_PYFRAME_SLOTS; i++)
+        wait_until_empty(&door.slots[i], &naps_left);
+}
+
+void flk_pyframe_open(void) {
+    FLK_ASSERT(flk_pyframe_mismatch() == NULL);
+    atomic_store(&door.open, PyInterpreterState_Get());
+}
+
+bool flk_pyframe_is_open(void) { return atomic_load(&door.open) != NULL; }
+
+void flk_pyframe_forked(void) {
+    for (int i = 0; i < FLK_PYFRAME_SLOTS; i++) {
+        atomic_store(&door.slots[i].inside, false);
+        atomic_store(&door.slots[i].guests, 0);
+    }
+}
+
+// --- reading -----------------------------------------------------------
+// Not _PyThreadState_UncheckedGet(): without the GIL that is the state of
+// another thread (3.10, 3.11) or NULL (mechanisms.md).
+#define THIS_THREAD_STATE() PyGILState_GetThisThreadState()
+
+bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
+    const PyThreadState *tstate =
+        is_attached ? PyThreadState_Get() : THIS_THREAD_STATE();
+    if (FLK_UNLIKELY(!tstate))
+        return false;
+    slot *s = slot_of(tstate);
+    if (FLK_UNLIKELY(!enter_at(s, tstate))) {
+        leave_at(s, tstate);
+        return false;
+    }
+    reader->thread_state = tstate;
+    reader->slot = s;
+    reader->frame = FIRST_FRAME(tstate);
+    return true;
+}
+
+void flk_pyframe_end(const flk_frame_reader *reader) {
+    leave_at(reader->slot, reader->thread_state);
+}
+
+size_t flk_pyframe_collect(const flk_frame_reader *reader,
+                           flk_frame_seen *seen, size_t seen_max) {
+    const frame_type *frame = reader->frame;
+    size_t count = 0;
+    for (; frame && count < seen_max; frame = NEXT_FRAME(frame))
+        seen[count++] = (flk_frame_seen){mark_of(frame), NEXT_FRAME(frame)};
+    if (count < seen_max)
+        seen[count++] = (flk_frame_seen){FLK_MARK_END, NULL};
+    return count;
+}
+
+bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
+                         size_t count) {
+    const frame_type *frame = reader->frame;
+    bool is_whole = seen[count - 1].mark == FLK_MARK_END;
+    for (const flk_frame_seen *end = seen + count - is_whole; seen < end;
+         seen++) {
+        if (mark_of(frame) != seen->mark)
+            return false;
+        // The processor goes on with the guess while the load that proves it
+        // is under way: the compiler must not take the one for the other. A
+        // guess is never NULL but at the end, so neither is what it proves.
+        const frame_type *guess = seen->next, *next = guess;
+        FLK_OPAQUE(next);
+        if (FLK_UNLIKELY(guess != NEXT_FRAME(frame))) {
+            next = NEXT_FRAME(frame);
+            if (!next)
+                return seen + 1 == end;
+            seen->next = next;
+        }
+        frame = next;
+    }
+    return !is_whole || !frame;
+}
+
+size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
+                        bool *is_lasting) {
+    PyThreadState *tstate = THIS_THREAD_STATE();
+    if (FLK_UNLIKELY(!tstate))
+        return 0;
+    flk_raw_frame *out = frames, *end = frames + frames_max;
+    uint32_t place = 0;
+    bool is_mortal_left_out = false;
+    if (FLK_LIKELY(enter(tstate))) {
+        for (const frame_type *frame = FIRST_FRAME(tstate);
+             frame && out < end; frame = NEXT_FRAME(frame), place++) {
+            if (FLK_LIKELY(read_frame(frame, out)))
+                out++->place = place;
+            else
+                is_mortal_left_out |= !IS_OF_C(frame);
+        }
+    }
+    leave(tstate);
+    if (is_lasting)
+        *is_lasting = !is_mortal_left_out;
+    FLK_ASSERT(out <= end);
+    return (size_t)(out - frames);
+}
+
+bool flk_pyframe_context(const void **context, uint64_t *version) {
+    const PyThreadState *tstate = THIS_THREAD_STATE();
+    if (!tstate)
+        return false;
+    bool is_open = enter(tstate);
+    if (is_open) {
+        *context = tstate->context;
+        *version = tstate->context_ver;
+    }
+    leave(tstate);
+    return is_open;
+}
+
+bool flk_pyframe_hold(void) {
+    const PyThreadState *tstate = THIS_THREAD_STATE();
+    if (!tstate)
+        return false;
+    if (enter(tstate))
+        return true;
+    leave(tstate);
+    return false;
+}
+
+void flk_pyframe_release(void) {
+    const PyThreadState *tstate = THIS_THREAD_STATE();
+    FLK_ASSERT(tstate != NULL);
+    leave(tstate);
+}
+
+// --- versions ----------------------------------------------------------
+#define COMPILED_VERSION                                                     \
+    Py_STRINGIFY(PY_MAJOR_VERSION) "." Py_STRINGIFY(PY_MINOR_VERSION) "."
+#if defined(Py_GIL_DISABLED)
+#define COMPILED_FREE_THREADED true
+#else
+#define COMPILED_FREE_THREADED false
+#endif
+
+const char *flk_pyframe_mismatch(void) {
+    static char text[160];
+    const char *running = Py_GetVersion();  // "3.13.0 (main, ..."
+    bool is_free_threaded = strstr(running, "free-threading") != NULL;
+    if (strncmp(running, COMPILED_VERSION, strlen(COMPILED_VERSION)) == 0 &&
+        is_free_threaded == COMPILED_FREE_THREADED)
+        return NULL;
+    snprintf(text, sizeof text,
+             "compiled for CPython " COMPILED_VERSION "x%s, but this is %.*s%s",
+             COMPILED_FREE_THREADED ? " free-threading" : "",
+             (int)strcspn(running, " "), running,
+             is_free_threaded ? " free-threading" : "");
+    return text;
+}
+
+#else  // no walker: no thread is ever inside
+bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
+    (void)reader, (void)is_attached;
+    return false;
+}
+void flk_pyframe_end(const flk_frame_reader *reader) { (void)reader; }
+size_t flk_pyframe_collect(const flk_frame_reader *reader,
+                           flk_frame_seen *seen, size_t seen_max) {
+    (void)reader, (void)seen, (void)seen_max;
+    return 0;
+}
+bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
+                         size_t count) {
+    (void)reader, (void)seen, (void)count;
+    return false;
+}
+size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
+                        bool *is_lasting) {
+    (void)frames, (void)frames_max, (void)is_lasting;
+    return 0;
+}
+bool flk_pyframe_context(const void **context, uint64_t *version) {
+    (void)context, (void)version;
+    return false;
+}
+bool flk_pyframe_hold(void) { return false; }
+void flk_pyframe_release(void) {}
+void flk_pyframe_open(void) {}
+void flk_pyframe_close(void) {}
+bool flk_pyframe_is_open(void) { return false; }
+void flk_pyframe_forked(void) {}
+const char *flk_pyframe_mismatch(void) { return NULL; }
+#endif

@@ -1,0 +1,140 @@
+// pyframe_layout.h - where a frame of each CPython keeps its code and place. SPDX-License-Identifier: MIT
+// Keeps:   nothing. Python.h with the internal headers, hence first of all includes, and in paths/pyframe.c only.
+// Gives:   HAS_WALKER if this version is known; then frame_type, FIRST_FRAME, NEXT_FRAME and read_frame.
+// Cost:    inline; three loads a frame from 3.11 on: the frame, its code's first traceable instruction.
+// Source:  Include/internal/pycore_frame.h (3.11-3.13), pycore_interpframe.h (3.14), frameobject.h (3.10).
+#ifndef FLK_PYFRAME_LAYOUT_H
+#define FLK_PYFRAME_LAYOUT_H
+
+#include <patchlevel.h>  // PY_VERSION_HEX, PYPY_VERSION
+
+#if !defined(PYPY_VERSION) && PY_VERSION_HEX >= 0x030A0000 &&                \
+    PY_VERSION_HEX < 0x030F0000
+#define HAS_WALKER 1
+#endif
+#if defined(HAS_WALKER) && PY_VERSION_HEX >= 0x030B0000
+#define Py_BUILD_CORE_MODULE 1  // frames are in the internal headers only
+#endif
+#include <Python.h>
+
+#include "base/platform.h"
+#include "paths/pyframe.h"
+
+#if defined(HAS_WALKER)
+#include <frameobject.h>
+#if PY_VERSION_HEX >= 0x030E0000
+#include "internal/pycore_interpframe.h"
+#elif PY_VERSION_HEX >= 0x030B0000
+#include "internal/pycore_frame.h"
+#endif
+
+#if PY_VERSION_HEX < 0x030B0000
+typedef PyFrameObject frame_type;
+#define FIRST_FRAME(tstate) ((tstate)->frame)
+#define NEXT_FRAME(frame) ((frame)->f_back)
+#define IS_OF_C(frame) ((void)(frame), false)
+
+static inline bool read_frame(const frame_type *frame, flk_raw_frame *out) {
+    out->code = frame->f_code;
+    out->offset = frame->f_lasti < 0
+                      ? -1
+                      : frame->f_lasti * (int32_t)sizeof(_Py_CODEUNIT);
+    return true;
+}
+
+// Code objects may share their instructions, so they are part of it: 16-byte
+// aligned, with 48 bits of address. Longer functions have no mark.
+static inline flk_frame_mark mark_of(const frame_type *frame) {
+    uint32_t place = (uint32_t)(frame->f_lasti + 1);
+    if (FLK_UNLIKELY(place >= 1u << 19))
+        return FLK_MARK_NONE;
+    return ((flk_frame_mark)(uintptr_t)frame->f_code >> 4 << 20) |
+           (flk_frame_mark)place << 1;
+}
+#else
+typedef _PyInterpreterFrame frame_type;
+#define NEXT_FRAME(frame) ((frame)->previous)
+
+#if PY_VERSION_HEX < 0x030D0000
+#define FIRST_FRAME(tstate) ((tstate)->cframe->current_frame)
+#define INSTRUCTION(frame) ((const char *)(frame)->prev_instr)
+#define EXECUTABLE(frame) ((PyCodeObject *)(frame)->f_code)
+#else
+#define FIRST_FRAME(tstate) ((tstate)->current_frame)
+#define INSTRUCTION(frame) ((const char *)(frame)->instr_ptr)
+#if PY_VERSION_HEX < 0x030E0000
+#define EXECUTABLE(frame) ((PyCodeObject *)(frame)->f_executable)
+#else
+#define EXECUTABLE(frame)                                                    \
+    ((PyCodeObject *)PyStackRef_AsPyObjectBorrow((frame)->f_executable))
+#endif
+#endif
+
+// A shim stands where C called the interpreter. What it runs is a trampoline
+// before its first traceable instruction (3.12), or no code object at all.
+#if PY_VERSION_HEX < 0x030D0000
+#define IS_SHIM(frame) ((void)(frame), false)
+#elif PY_VERSION_HEX < 0x030E0000
+#define IS_SHIM(frame) ((frame)->owner >= FRAME_OWNED_BY_CSTACK)
+#else
+#define IS_SHIM(frame) ((frame)->owner >= FRAME_OWNED_BY_INTERPRETER)
+#endif
+
+// Runs no code object that can die.
+#if PY_VERSION_HEX < 0x030C0000
+#define IS_OF_C(frame) ((void)(frame), false)
+#elif PY_VERSION_HEX < 0x030D0000
+#define IS_OF_C(frame) ((frame)->owner >= FRAME_OWNED_BY_CSTACK)
+#else
+#define IS_OF_C(frame) IS_SHIM(frame)
+#endif
+
+#if PY_VERSION_HEX >= 0x030E0000 && defined(Py_GIL_DISABLED)
+// Each thread but the first runs a copy of its own. The array of copies may
+// be replaced by another thread; the old one is freed much later, but a
+// detached thread is not waited for: hence the second look.
+static inline const char *code_start(const frame_type *frame,
+                                     PyCodeObject *code) {
+    if (frame->tlbc_index == 0)
+        return (const char *)_PyCode_CODE(code);
+    const char *start;
+    _PyCodeArray *copies = _PyCode_GetTLBCArray(code), *seen;
+    do {
+        seen = copies;
+        start = seen->entries[frame->tlbc_index];
+        atomic_thread_fence(memory_order_acquire);
+        copies = _PyCode_GetTLBCArray(code);
+    } while (FLK_UNLIKELY(copies != seen));
+    return start;
+}
+#else
+static inline const char *code_start(const frame_type *frame,
+                                     PyCodeObject *code) {
+    (void)frame;
+    return (const char *)_PyCode_CODE(code);
+}
+#endif
+
+// False for what sys._getframe() passes over (_PyFrame_IsIncomplete): shims,
+// and frames before their first RESUME unless a generator owns them.
+static inline bool read_frame(const frame_type *frame, flk_raw_frame *out) {
+    if (IS_SHIM(frame))
+        return false;
+    PyCodeObject *code = EXECUTABLE(frame);
+    int64_t offset = INSTRUCTION(frame) - code_start(frame, code);
+    int64_t first =
+        code->_co_firsttraceable * (int64_t)sizeof(_Py_CODEUNIT);
+    out->code = code;
+    out->offset = (int32_t)offset;
+    return FLK_LIKELY(offset >= first) ||
+           frame->owner == FRAME_OWNED_BY_GENERATOR;
+}
+
+// Instructions are part of their code object, or of a thread's copy of it.
+static inline flk_frame_mark mark_of(const frame_type *frame) {
+    return (flk_frame_mark)(uintptr_t)INSTRUCTION(frame);
+}
+#endif
+
+#endif
+#endif

@@ -1,0 +1,166 @@
+// thread.c - per-thread blocks. Contract: paths/thread.h.                  SPDX-License-Identifier: MIT
+#include "paths/thread.h"
+
+#include <stddef.h>
+
+#include "base/platform.h"
+#include "paths/unwind.h"
+
+static struct {
+    flk_lock lock;       // list, number, live_count
+    flk_lock totals_lock;
+    flk_thread *first;
+    uint32_t number;     // the last one given out
+    uint32_t live_count;
+    flk_totals totals;
+} threads = {
+    .lock = FLK_LOCK_INIT(FLK_RANK_THREADS),
+    .totals_lock = FLK_LOCK_INIT(FLK_RANK_TOTALS),
+};
+
+static size_t block_bytes(void) {
+    size_t page = flk_platform_page_bytes();
+    return (sizeof(flk_thread) + page - 1) & ~(page - 1);
+}
+
+// --- the list ----------------------------------------------------------
+void flk_threads_lock(void) { flk_lock_take(&threads.lock); }
+void flk_threads_unlock(void) { flk_lock_release(&threads.lock); }
+flk_thread *flk_threads_first(void) { return threads.first; }
+
+static void list_add(flk_thread *thread) {
+    flk_lock_take(&threads.lock);
+    if (threads.number < FLK_THREADS_MAX)
+        thread->number = ++threads.number;
+    thread->next = threads.first;
+    if (threads.first)
+        threads.first->previous = thread;
+    threads.first = thread;
+    threads.live_count++;
+    flk_lock_release(&threads.lock);
+}
+
+static void list_remove(flk_thread *thread) {
+    if (thread->previous)
+        thread->previous->next = thread->next;
+    else
+        threads.first = thread->next;
+    if (thread->next)
+        thread->next->previous = thread->previous;
+    threads.live_count--;
+}
+
+uint32_t flk_threads_live_count(void) {
+    flk_lock_take(&threads.lock);
+    uint32_t count = threads.live_count;
+    flk_lock_release(&threads.lock);
+    return count;
+}
+
+bool flk_threads_use_scope(uint32_t scope) {
+    bool used = false;
+    flk_lock_take(&threads.lock);
+    for (flk_thread *t = threads.first; t; t = t->next)
+        used |= atomic_load(&t->scope_in_use) == scope;
+    flk_lock_release(&threads.lock);
+    return used;
+}
+
+uint64_t flk_thread_ident_of(uint32_t number) {
+    uint64_t ident = 0;
+    flk_lock_take(&threads.lock);
+    for (flk_thread *t = threads.first; t && number; t = t->next)
+        if (t->number == number)
+            ident = t->ident;
+    flk_lock_release(&threads.lock);
+    return ident;
+}
+
+// --- totals ------------------------------------------------------------
+flk_totals *flk_thread_totals_lock(void) {
+    flk_lock_take(&threads.totals_lock);
+    return &threads.totals;
+}
+
+void flk_thread_totals_unlock(void) { flk_lock_release(&threads.totals_lock); }
+
+static void fold_cell(uint32_t number, flk_cell *cell, void *context) {
+    flk_cell *into = flk_counters_at(context, number, false);
+    if (into)
+        flk_counters_cell_fold(into, cell);
+    else  // scopes and types have their totals before their first event
+        FLK_ASSERT(atomic_load(&cell->alloc_count) == 0);
+}
+
+static void block_free(flk_thread *thread) {
+    flk_counters_free(&thread->scopes);
+    flk_counters_free(&thread->types);
+    flk_unwind_free(thread->native);
+    flk_platform_pages_unmap(thread, block_bytes());
+}
+
+// A thread ends: what it counted goes to the totals, its block goes back.
+static void thread_ends(void *pointer) {
+    flk_thread *thread = pointer;
+    thread->inside++;
+    flk_lock_take(&threads.lock);
+    list_remove(thread);
+    flk_totals *totals = flk_thread_totals_lock();
+    flk_counters_each(&thread->scopes, fold_cell, &totals->scopes);
+    flk_counters_each(&thread->types, fold_cell, &totals->types);
+    flk_thread_totals_unlock();
+    flk_lock_release(&threads.lock);
+    flk_platform_thread_set_pointer(NULL);
+    block_free(thread);
+}
+
+void flk_threads_forget_others(void) {
+    flk_thread *self = flk_platform_thread_pointer();
+    for (flk_thread *t = threads.first, *next; t; t = next) {
+        next = t->next;
+        if (t == self)
+            continue;
+        list_remove(t);
+        block_free(t);
+    }
+}
+
+// --- this thread -------------------------------------------------------
+void flk_thread_init(void) { flk_platform_thread_at_exit(thread_ends); }
+
+FLK_NOINLINE flk_thread *flk_thread_begin(void) {
+    flk_thread *thread = flk_platform_pages_map(block_bytes(), flk_platform_page_bytes());
+    if (!thread)
+        return NULL;
+    thread->ident = flk_platform_thread_ident();
+    thread->cached_scope = thread->cached_type = UINT32_MAX;
+    thread->last = &thread->near[0];
+    thread->inside = 1;  // setting the pointer may allocate
+    flk_platform_thread_set_pointer(thread);
+    list_add(thread);
+    return thread;
+}
+
+bool flk_thread_is_inside(void) {
+    flk_thread *thread = flk_platform_thread_pointer();
+    return thread && thread->inside;
+}
+
+// --- the cells used last ---------------------------------------------
+flk_cell *flk_thread_scope_cell_other(flk_thread *thread, uint32_t scope) {
+    flk_cell *cell = flk_counters_at(&thread->scopes, scope, true);
+    if (cell) {
+        thread->cached_scope = scope;
+        thread->cached_scope_cell = cell;
+    }
+    return cell;
+}
+
+flk_cell *flk_thread_type_cell_other(flk_thread *thread, uint32_t type) {
+    flk_cell *cell = flk_counters_at(&thread->types, type, true);
+    if (cell) {
+        thread->cached_type = type;
+        thread->cached_type_cell = cell;
+    }
+    return cell;
+}

@@ -1,0 +1,239 @@
+// unwind.c - rules, steps and trails. Contract: paths/unwind.h.            SPDX-License-Identifier: MIT
+#include "paths/unwind.h"
+
+#include <unwind.h>
+
+#include "base/hash.h"
+#include "base/platform.h"
+
+#ifdef FLK_HAS_ELF
+#include "paths/modules.h"
+#include "paths/unwind_gcc.h"
+#include "paths/call_tree_cache.h"
+
+typedef enum kind {
+    SHOWN,  // a frame of a path
+    OWN,    // of this module: left out
+    EDGE,   // of the Python runtime: the last one, left out
+} kind;
+
+// All that is known of an address. It is one inside of the instruction that
+// is being run, so that the end of a function is not the start of the next.
+typedef struct rule {
+    uintptr_t address;  // 0 = empty
+    flk_cfi_rule how;
+    uint32_t site;      // SHOWN only
+    uint8_t kind;
+    bool is_understood;
+} rule;
+
+struct flk_native {
+    uint64_t epoch;      // of the loader: what is kept was learned in it
+    uint32_t depth;      // and with so many frames
+    uint32_t trail_count;  // 0: what was walked is not to be remembered
+    flk_call_tree_step trail[FLK_NATIVE_STEPS_MAX];
+    flk_call_tree_cache ways;
+    rule rules[FLK_NATIVE_RULES];
+};
+
+static atomic_ullong gcc_count;  // relaxed: a figure
+
+static size_t native_bytes(void) {
+    size_t page = flk_platform_page_bytes();
+    return (sizeof(flk_native) + page - 1) & ~(page - 1);
+}
+
+flk_native *flk_unwind_new(void) {
+    return flk_platform_pages_map(native_bytes(), flk_platform_page_bytes());
+}
+
+void flk_unwind_free(flk_native *native) {
+    if (native)
+        flk_platform_pages_unmap(native, native_bytes());
+}
+
+void flk_unwind_start(void) {
+    flk_modules_start();
+    flk_loaded_start();
+    flk_unwind_gcc_warm_up();
+}
+
+// The pages read zero again.
+static FLK_NOINLINE void forget(flk_native *native, uint64_t epoch,
+                                uint32_t depth) {
+    flk_platform_pages_forget(native, native_bytes());
+    native->epoch = epoch;
+    native->depth = depth;
+}
+
+// Something was loaded: maybe where something else was before.
+static FLK_HOT void keep_up(flk_native *native, uint32_t depth) {
+    uint64_t epoch = flk_loaded_epoch();
+    if (FLK_UNLIKELY(native->epoch != epoch || native->depth != depth ||
+                     flk_call_tree_cache_are_full(&native->ways)))
+        forget(native, epoch, depth);
+}
+
+// --- rules -------------------------------------------------------------
+static void learn(rule *out, uintptr_t address) {
+    flk_loaded loaded;
+    uint32_t id = flk_modules_at(address, &loaded);
+    const flk_module *module = flk_modules_get(id);
+    *out = (rule){.address = address};
+    if (module && module->flags)
+        out->kind = module->flags & FLK_MODULE_OWN ? OWN : EDGE;
+    else
+        out->site = flk_modules_site(id, address);
+    out->is_understood = loaded.header &&
+                         flk_cfi_find(loaded.header, loaded.begin,
+                                      loaded.end, address, &out->how);
+}
+
+// One that could not be entered (no memory) is learned again next time.
+static const rule *rule_at(flk_native *native, uintptr_t address) {
+    size_t i = flk_hash_key(address) >> 32 & (FLK_NATIVE_RULES - 1);
+    rule *found = &native->rules[i];
+    if (FLK_UNLIKELY(found->address != address ||
+                     (found->kind == SHOWN && !found->site)))
+        learn(found, address);
+    return found;
+}
+
+// --- a walk by rules ---------------------------------------------------
+typedef struct walk {
+    flk_native *native;
+    uintptr_t address, limit;  // inside the instruction; end of the stack
+    flk_registers at;
+    uint32_t *sites;
+    size_t count, depth;
+    bool has_no_memory;
+} walk;
+
+// Takes the frame there; true: it is the last one.
+static bool take(walk *w, const rule *found) {
+    if (found->kind == SHOWN) {
+        w->has_no_memory |= found->site == 0;
+        w->sites[w->count++] = found->site;
+    }
+    return found->kind == EDGE || w->count == w->depth;
+}
+
+static void note(flk_native *n, const rule *found, uintptr_t returns_to) {
+    n->trail[n->trail_count++] = (flk_call_tree_step){returns_to, found->how};
+}
+
+// False: it ends where something is not understood.
+static bool walk_by_rules(walk *w) {
+    for (;;) {
+        const rule *found = rule_at(w->native, w->address);
+        if (take(w, found) ||
+            (found->is_understood && found->how.flags & FLK_CFI_END))
+            return true;
+        if (w->native->trail_count == FLK_NATIVE_STEPS_MAX ||
+            !found->is_understood ||
+            !flk_step_is_sound(&found->how, &w->at, w->limit))
+            return false;
+        flk_step(&found->how, &w->at);
+        note(w->native, found, w->at.pc);
+        if (!w->at.pc)
+            return true;
+        w->address = w->at.pc - !(found->how.flags & FLK_CFI_SIGNAL);
+        if (found->how.flags & FLK_CFI_SIGNAL)
+            w->limit = UINTPTR_MAX;
+    }
+}
+
+// --- a walk by libgcc --------------------------------------------------
+static bool take_address(uintptr_t address, void *context) {
+    walk *w = context;
+    return !take(w, rule_at(w->native, address));
+}
+
+// The stack of a thread ends below what pthread_self() names; that of the
+// first thread, and those that programs make for themselves, at the latest
+// where addresses do.
+static uintptr_t limit_of(const flk_registers *at) {
+    uintptr_t self = (uintptr_t)flk_platform_thread_ident();
+    return self > at->sp ? self : UINTPTR_MAX;
+}
+
+size_t flk_unwind_walk(flk_native *native, const flk_wanted *wanted,
+                       uint32_t *sites) {
+    FLK_ASSERT(wanted->depth > 0 && wanted->depth <= FLK_NATIVE_FRAMES_MAX);
+    walk w = {.native = native, .address = wanted->at.pc,
+              .limit = limit_of(&wanted->at), .at = wanted->at,
+              .sites = sites, .depth = wanted->depth};
+    keep_up(native, wanted->depth);
+    native->trail_count = 0;
+    if (!walk_by_rules(&w)) {
+        native->trail_count = 0;
+        w.count = 0;
+        atomic_fetch_add_explicit(&gcc_count, 1, memory_order_relaxed);
+        flk_unwind_gcc(take_address, &w);
+    }
+    return w.has_no_memory ? FLK_UNWIND_NO_MEMORY : w.count;
+}
+
+uint64_t flk_unwind_gcc_count(void) { return atomic_load(&gcc_count); }
+
+// --- stacks met --------------------------------------------------------
+uint32_t flk_unwind_recall(flk_native *native, const flk_wanted *wanted) {
+    keep_up(native, wanted->depth);
+    return flk_call_tree_cache_follow(&native->ways, &wanted->at, wanted->base);
+}
+
+void flk_unwind_remember(flk_native *native, const flk_wanted *wanted,
+                         uint32_t path) {
+    if (native->trail_count > 0)
+        flk_call_tree_cache_add(&native->ways, &wanted->at, wanted->base, native->trail,
+                     native->trail_count, path);
+}
+
+// --- check -------------------------------------------------------------
+static bool rule_is_sound(const flk_native *native, size_t i) {
+    const rule *one = &native->rules[i];
+    return !one->address ||
+           ((flk_hash_key(one->address) >> 32 & (FLK_NATIVE_RULES - 1)) == i &&
+            (one->kind == SHOWN || !one->site));
+}
+
+bool flk_unwind_check(const flk_native *native) {
+    bool is_sound = native->trail_count <= FLK_NATIVE_STEPS_MAX;
+    is_sound &= flk_call_tree_cache_check(&native->ways);
+    for (size_t i = 0; i < FLK_NATIVE_RULES; i++)
+        is_sound &= rule_is_sound(native, i);
+    return is_sound;
+}
+
+// --- through _Unwind_Backtrace ------------------------------------------
+typedef struct walk {
+    flk_unwind_visitor visit;
+    void *context;
+} walk;
+
+static _Unwind_Reason_Code take(struct _Unwind_Context *frame, void *context) {
+    const walk *w = context;
+    int was_interrupted = 0;
+    uintptr_t address = (uintptr_t)_Unwind_GetIPInfo(frame, &was_interrupted);
+    if (!address)
+        return _URC_END_OF_STACK;
+    return w->visit(address - !was_interrupted, w->context)
+               ? _URC_NO_REASON
+               : _URC_END_OF_STACK;
+}
+
+void flk_unwind_gcc(flk_unwind_visitor visit, void *context) {
+    walk w = {visit, context};
+    _Unwind_Backtrace(take, &w);
+}
+
+static bool go_on(uintptr_t address, void *context) {
+    (void)address, (void)context;
+    return true;
+}
+
+void flk_unwind_gcc_warm_up(void) { flk_unwind_gcc(go_on, NULL); }
+#else
+void flk_unwind_start(void) {}
+void flk_unwind_free(flk_native *native) { (void)native; }
+#endif

@@ -1,0 +1,424 @@
+// allocator.c - the C half of ffi_leak_tracker.allocators.Allocator.     SPDX-License-Identifier: MIT
+// What is unusual (keywords, wrong arguments, no memory, misuse) goes to the Python methods _call, _free, _realloc,
+// _new and _told, which alone say what is wrong; so the two halves cannot differ in their errors.
+#include "python/python.h"
+
+#ifndef PYPY_VERSION
+#include <structmember.h>
+
+#include "python/allocator.h"
+#include "python/cdata.h"
+
+// --- types -------------------------------------------------------------
+static FLK_NOINLINE int type_learn(flk_fast_allocator *self,
+                                   flk_known_type *way, PyObject *key,
+                                   const char *method) {
+    PyObject *item = PyObject_CallMethod((PyObject *)self, method, "(O)",
+                                         key);
+    if (!item)
+        return -1;
+    PyObject *pointer_type;
+    Py_ssize_t bytes;
+    int type;
+    int good = PyArg_ParseTuple(item, "Oni", &pointer_type, &bytes, &type);
+    if (good) {
+        Py_XSETREF(way->key, Py_NewRef(key));
+        Py_XSETREF(way->pointer_type, Py_NewRef(pointer_type));
+        way->item_bytes = (size_t)bytes;
+        way->type = (uint16_t)type;
+    }
+    Py_DECREF(item);
+    return good ? 0 : -1;
+}
+
+// A copy with a new reference to its pointer type.
+static FLK_HOT int type_of(flk_fast_allocator *self, flk_known_type *ways,
+                           PyObject *key, const char *method,
+                           flk_known_type *out) {
+    int status = 0;
+    FLK_LOCK_CACHE(self);
+    flk_known_type *way = &ways[flk_fast_way(key)];
+    if (FLK_UNLIKELY(way->key != key))
+        status = type_learn(self, way, key, method);
+    *out = *way;
+    Py_XINCREF(out->pointer_type);
+    FLK_UNLOCK_CACHE();
+    return status;
+}
+
+// --- memory ------------------------------------------------------------
+// A count that is a small number, or -1 for anything else.
+static Py_ssize_t count_of(PyObject *object) {
+    if (!PyLong_CheckExact(object))
+        return -1;
+    Py_ssize_t count = PyLong_AsSsize_t(object);
+    if (count == -1)
+        PyErr_Clear();
+    return count;
+}
+
+static bool total_of(size_t item_bytes, Py_ssize_t count, size_t *total) {
+    return count >= 0 &&
+           !__builtin_mul_overflow(item_bytes, (size_t)count, total) &&
+           *total <= PTRDIFF_MAX;
+}
+
+// --- alloc(type, count) ------------------------------------------------
+static PyObject *allocator_call(PyObject *object, PyObject *const *args,
+                                size_t flags, PyObject *keywords) {
+    flk_fast_allocator *self = (flk_fast_allocator *)object;
+    Py_ssize_t given = PyVectorcall_NARGS(flags);
+    flk_known_type known;
+    size_t total;
+    if (FLK_UNLIKELY(keywords || given < 1 || given > 2))
+        return flk_fast_slowly(object, "_call", args, given, keywords);
+    if (FLK_UNLIKELY(type_of(self, self->types, args[0], "_item", &known) < 0))
+        return NULL;
+    Py_ssize_t count = given == 2 ? count_of(args[1]) : 1;
+    void *memory = NULL;
+    if (FLK_LIKELY(total_of(known.item_bytes, count, &total))) {
+        flk_origin origin = flk_fast_origin(self->is_tracking, known.type);
+        memory = flk_fast_allocate(total, self->is_zeroed, &origin);
+    }
+    PyObject *result =
+        memory ? flk_fast_cdata(memory, known.pointer_type)
+               : flk_fast_slowly(object, "_call", args, given, NULL);
+    Py_DECREF(known.pointer_type);
+    return result;
+}
+
+// --- free and realloc --------------------------------------------------
+static int told(const flk_misuse *misuse, PyObject *pointer) {
+    PyObject *result = flk_fast_tell(misuse, pointer);
+    Py_XDECREF(result);
+    return result ? 0 : -1;
+}
+
+static PyObject *allocator_free(PyObject *object, PyObject *pointer) {
+    const flk_fast_allocator *self = (flk_fast_allocator *)object;
+    void *memory;
+    flk_misuse misuse;
+    if (FLK_UNLIKELY(!flk_fast_pointer(pointer, &memory))) {
+        PyErr_Clear();
+        return flk_fast_slowly(object, "_free", &pointer, 1, NULL);
+    }
+    int verdict = flk_fast_release(memory, self->any_type, &misuse);
+    // A block of a plain allocator is not recorded: that proves nothing.
+    bool is_suspect = verdict == FLK_MAYBE_DOUBLE && self->is_tracking;
+    if (FLK_LIKELY(verdict >= FLK_FREED && !is_suspect))
+        Py_RETURN_NONE;
+    return flk_fast_tell(&misuse, pointer);
+}
+
+// The type a pointer points to, known by the ctype of the pointer.
+static int pointee_of(flk_fast_allocator *self, PyObject *pointer,
+                      flk_known_type *out) {
+    PyObject *ctype = PyObject_CallOneArg(flk_fast.type_of, pointer);
+    if (!ctype)
+        return -1;
+    int status = type_of(self, self->pointees, ctype, "_pointee", out);
+    Py_DECREF(ctype);
+    return status;
+}
+
+static PyObject *allocator_realloc(PyObject *object, PyObject *const *args,
+                                   Py_ssize_t given, PyObject *keywords) {
+    flk_fast_allocator *self = (flk_fast_allocator *)object;
+    flk_known_type known;
+    void *memory, *moved = NULL;
+    size_t total;
+    if (keywords || given != 2 || !flk_fast_pointer(args[0], &memory) ||
+        pointee_of(self, args[0], &known) < 0) {
+        PyErr_Clear();
+        return flk_fast_slowly(object, "_realloc", args, given, keywords);
+    }
+    bool is_usual = total_of(known.item_bytes, count_of(args[1]), &total) &&
+                    total > 0;
+    flk_misuse misuse = {.verdict = FLK_NO_ROOM};
+    if (is_usual) {
+        flk_origin origin = flk_fast_origin(self->is_tracking, known.type);
+        flk_thread *thread = flk_fast_attach();
+        moved = flk_heap_reallocate(memory, total, &origin, &misuse);
+        flk_fast_detach(thread);
+    }
+    // A verdict is told once; what failed left the block as it was, so the
+    // other half may try again and says what is wrong.
+    bool is_suspect = misuse.verdict == FLK_MAYBE_DOUBLE && self->is_tracking;
+    bool is_misuse = misuse.verdict < 0 && misuse.verdict != FLK_NO_ROOM;
+    PyObject *result = NULL;
+    if ((is_suspect || is_misuse) && told(&misuse, args[0]) < 0)
+        ;  // raised: what moved all the same is named in the error
+    else if (!moved &&
+             (misuse.verdict == FLK_NO_ROOM || misuse.verdict == FLK_OVERRUN))
+        result = flk_fast_slowly(object, "_realloc", args, given, NULL);
+    else
+        result = flk_fast_cdata(moved, known.pointer_type);
+    Py_DECREF(known.pointer_type);
+    return result;
+}
+
+// --- the type ----------------------------------------------------------
+static PyObject *allocator_new_object(PyTypeObject *type, PyObject *args,
+                                      PyObject *kwargs) {
+    (void)args;
+    (void)kwargs;
+    flk_fast_allocator *self = (flk_fast_allocator *)type->tp_alloc(type, 0);
+    if (self)
+        self->vectorcall = allocator_call;
+    return (PyObject *)self;
+}
+
+static PyObject *allocator_set_up(PyObject *object, PyObject *args) {
+    flk_fast_allocator *self = (flk_fast_allocator *)object;
+    int zeroed, tracking, any_type;
+    if (!PyArg_ParseTuple(args, "ppi", &zeroed, &tracking, &any_type))
+        return NULL;
+    self->is_zeroed = (char)zeroed;
+    self->is_tracking = (char)tracking;
+    self->any_type = (uint16_t)any_type;
+    Py_RETURN_NONE;
+}
+
+static int allocator_traverse(PyObject *object, visitproc visit, void *arg) {
+    flk_fast_allocator *self = (flk_fast_allocator *)object;
+    Py_VISIT(Py_TYPE(object));
+    for (int i = 0; i < FLK_FAST_WAYS; i++) {
+        Py_VISIT(self->types[i].key);
+        Py_VISIT(self->types[i].pointer_type);
+        Py_VISIT(self->pointees[i].key);
+        Py_VISIT(self->pointees[i].pointer_type);
+        Py_VISIT(self->makers[i].key);
+        Py_VISIT(self->makers[i].maker);
+        Py_VISIT(self->makers[i].ctype);
+        Py_VISIT(self->makers[i].release);
+    }
+    return 0;
+}
+
+static int allocator_clear(PyObject *object) {
+    flk_fast_allocator *self = (flk_fast_allocator *)object;
+    for (int i = 0; i < FLK_FAST_WAYS; i++) {
+        Py_CLEAR(self->types[i].key);
+        Py_CLEAR(self->types[i].pointer_type);
+        Py_CLEAR(self->pointees[i].key);
+        Py_CLEAR(self->pointees[i].pointer_type);
+        Py_CLEAR(self->makers[i].key);
+        Py_CLEAR(self->makers[i].maker);
+        Py_CLEAR(self->makers[i].ctype);
+        Py_CLEAR(self->makers[i].release);
+    }
+    return 0;
+}
+
+static void allocator_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    allocator_clear(object);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {
+    {"free", allocator_free, METH_O, NULL},
+    {"realloc", (PyCFunction)(void (*)(void))allocator_realloc,
+     METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"new", (PyCFunction)(void (*)(void))flk_fast_new,
+     METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"_set_up", allocator_set_up, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL}};
+
+static PyMemberDef members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(flk_fast_allocator, vectorcall),
+     READONLY, NULL},
+    {NULL, 0, 0, 0, NULL}};
+
+static PyType_Slot slots[] = {{Py_tp_new, allocator_new_object},
+                              {Py_tp_dealloc, allocator_dealloc},
+                              {Py_tp_traverse, allocator_traverse},
+                              {Py_tp_clear, allocator_clear},
+                              {Py_tp_call, PyVectorcall_Call},
+                              {Py_tp_methods, methods},
+                              {Py_tp_members, members},
+                              {0, NULL}};
+
+static PyType_Spec spec = {
+    .name = "ffi_leak_tracker._core.fast.AllocatorBase",
+    .basicsize = sizeof(flk_fast_allocator),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE |
+             Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_HAVE_GC,
+    .slots = slots};
+
+// Before 3.12 a subclass written in Python is called through tp_call, with a
+// tuple, although it has the vectorcall offset: say that it may be used.
+static PyObject *call_directly(PyObject *module, PyObject *type) {
+    (void)module;
+#if PY_VERSION_HEX < 0x030C0000
+    ((PyTypeObject *)type)->tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL;
+#endif
+    return Py_NewRef(type);
+}
+
+static PyMethodDef functions[] = {
+    {"call_directly", call_directly, METH_O, NULL}, {NULL, NULL, 0, NULL}};
+
+static int add_type(PyObject *module, const char *name, PyType_Spec *s) {
+    PyObject *type = PyType_FromSpec(s);
+    int status = type ? PyModule_AddObjectRef(module, name, type) : -1;
+    Py_XDECREF(type);
+    return status;
+}
+
+int flk_fast_add_allocator(PyObject *module) {
+    return PyModule_AddFunctions(module, functions) < 0 ||
+                   add_type(module, "AllocatorBase", &spec) < 0 ||
+                   add_type(module, "Owner", &flk_fast_owner_spec) < 0
+               ? -1
+               : 0;
+}
+
+// --- .new: memory that a cdata owns -------------------------------------
+// ffi.new_allocator makes the cdata; the two functions it calls are here.
+// --- makers ------------------------------------------------------------
+static int maker_learn(flk_fast_allocator *self, flk_known_maker *way,
+                       PyObject *key) {
+    PyObject *made = PyObject_CallMethod((PyObject *)self, "_owned", "(O)",
+                                         key);
+    if (!made)
+        return -1;
+    PyObject *maker, *ctype, *release;
+    Py_ssize_t bytes;
+    int type;
+    int good = PyArg_ParseTuple(made, "OOOni", &maker, &ctype, &release,
+                                &bytes, &type);
+    if (good) {
+        Py_XSETREF(way->key, Py_NewRef(key));
+        Py_XSETREF(way->maker, Py_NewRef(maker));
+        Py_XSETREF(way->ctype, Py_NewRef(ctype));
+        Py_XSETREF(way->release,
+                   release == Py_None ? NULL : Py_NewRef(release));
+        way->item_bytes = (size_t)bytes;
+        way->type = (uint16_t)type;
+    }
+    Py_DECREF(made);
+    return good ? 0 : -1;
+}
+
+static int maker_of(flk_fast_allocator *self, PyObject *key,
+                    flk_known_maker *out) {
+    int status = 0;
+    FLK_LOCK_CACHE(self);
+    flk_known_maker *way = &self->makers[flk_fast_way(key)];
+    if (FLK_UNLIKELY(way->key != key))
+        status = maker_learn(self, way, key);
+    *out = *way;
+    Py_XINCREF(out->maker);
+    Py_XINCREF(out->ctype);
+    Py_XINCREF(out->release);
+    FLK_UNLOCK_CACHE();
+    return status;
+}
+
+static void maker_drop(flk_known_maker *known) {
+    Py_XDECREF(known->maker);
+    Py_XDECREF(known->ctype);
+    Py_XDECREF(known->release);
+}
+
+// --- new(type, init) ---------------------------------------------------
+// What the maker would return for a plain item, a third of its calls less;
+// NULL without an exception if there is no memory: the maker says it.
+static PyObject *own_item(const flk_fast_allocator *self,
+                          const flk_known_maker *known) {
+    flk_origin origin = flk_fast_origin(true, known->type);
+    void *memory = flk_fast_allocate(known->item_bytes, self->is_zeroed,
+                                     &origin);
+    if (!memory)
+        return NULL;
+    PyObject *item = flk_fast_cdata(memory, known->ctype);
+    PyObject *given[2] = {item, known->release};
+    PyObject *owner =
+        item ? PyObject_Vectorcall(flk_fast.own, given, 2, NULL) : NULL;
+    Py_XDECREF(item);
+    flk_misuse misuse;
+    if (!owner)
+        flk_fast_release(memory, known->type, &misuse);
+    return owner;
+}
+
+static PyObject *make(const flk_known_maker *known, PyObject *init) {
+    PyObject *given[2] = {known->ctype, init};
+    return PyObject_Vectorcall(known->maker, given, init ? 2 : 1, NULL);
+}
+
+PyObject *flk_fast_new(PyObject *object, PyObject *const *args,
+                       Py_ssize_t count, PyObject *keywords) {
+    flk_fast_allocator *self = (flk_fast_allocator *)object;
+    flk_known_maker known;
+    if (FLK_UNLIKELY(keywords || count < 1 || count > 2))
+        return flk_fast_slowly(object, "_new", args, count, keywords);
+    if (FLK_UNLIKELY(maker_of(self, args[0], &known) < 0))
+        return NULL;
+    PyObject *init = count == 2 && args[1] != Py_None ? args[1] : NULL;
+    PyObject *result = NULL;
+    if (known.release && !init)
+        result = own_item(self, &known);
+    if (!result && !PyErr_Occurred())
+        result = make(&known, init);
+    maker_drop(&known);
+    return result;
+}
+
+// --- the two functions, for one type -----------------------------------
+typedef struct owner {
+    PyObject_HEAD
+    uint16_t type;
+    char is_zeroed;
+} owner;
+
+static int owner_init(PyObject *object, PyObject *args, PyObject *kwargs) {
+    owner *self = (owner *)object;
+    int type, zeroed;
+    (void)kwargs;
+    if (!PyArg_ParseTuple(args, "ip", &type, &zeroed))
+        return -1;
+    self->type = (uint16_t)type;
+    self->is_zeroed = (char)zeroed;
+    return 0;
+}
+
+static PyObject *owner_alloc(PyObject *object, PyObject *size) {
+    owner *self = (owner *)object;
+    Py_ssize_t bytes = PyLong_AsSsize_t(size);
+    if (bytes < 0)
+        return NULL;
+    flk_origin origin = flk_fast_origin(true, self->type);
+    void *memory = flk_fast_allocate((size_t)bytes, self->is_zeroed, &origin);
+    return flk_fast_cdata(memory, flk_fast.void_pointer);
+}
+
+static PyObject *owner_free(PyObject *object, PyObject *pointer) {
+    void *memory;
+    flk_misuse misuse;
+    if (!flk_fast_pointer(pointer, &memory))
+        return NULL;
+    int verdict = flk_fast_release(memory, ((owner *)object)->type, &misuse);
+    if (verdict == FLK_FREED || verdict == FLK_NOT_RECORDED)
+        Py_RETURN_NONE;
+    return flk_fast_tell(&misuse, pointer);
+}
+
+static PyMethodDef owner_methods[] = {
+    {"alloc", owner_alloc, METH_O, NULL},
+    {"free", owner_free, METH_O, NULL},
+    {NULL, NULL, 0, NULL}};
+
+static PyType_Slot owner_slots[] = {{Py_tp_init, owner_init},
+                                    {Py_tp_methods, owner_methods},
+                                    {0, NULL}};
+
+PyType_Spec flk_fast_owner_spec = {
+    .name = "ffi_leak_tracker._core.fast.Owner",
+    .basicsize = sizeof(owner),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = owner_slots};
+#endif

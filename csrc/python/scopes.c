@@ -1,0 +1,384 @@
+// scopes.c - the C half of ffi_leak_tracker.scopes.Scope.             SPDX-License-Identifier: MIT
+// The plain half, for other interpreters, is ffi_leak_tracker/_plain_scope.py: the same members, the same rules.
+#include "python/python.h"
+
+#ifndef PYPY_VERSION
+#include <structmember.h>
+
+#include "tracker/context.h"
+#include "tracker/gate.h"
+#include "base/platform.h"
+#include "tracker/quarantine.h"
+#include "registry/scope.h"
+
+typedef struct scope {
+    PyObject_HEAD
+    PyObject *name;        // str or None
+    PyObject *parent;      // Scope or None: what it was opened in
+    PyObject *previous;    // what the variable held before
+    PyObject *own_filter;  // LeakFilter, or None for none
+    uint32_t number;
+    char is_entered, is_ended, is_isolated, is_process, verifies, collects;
+    uint64_t opened_ns, ended_ns;
+} scope;
+
+static PyTypeObject *scope_type;
+
+static bool is_scope(PyObject *object) {
+    return PyObject_TypeCheck(object, scope_type);
+}
+
+// --- the current scope -------------------------------------------------
+// Borrowed, from a borrowed one: itself or its nearest ancestor still open.
+static scope *live(PyObject *object) {
+    while (object && is_scope(object) && ((scope *)object)->is_ended)
+        object = ((scope *)object)->parent;
+    return object && is_scope(object) ? (scope *)object : NULL;
+}
+
+PyObject *flk_fast_current(void) {
+    PyObject *value = NULL;
+    if (PyContextVar_Get(flk_fast.variable, NULL, &value) < 0 || !value)
+        return NULL;
+    PyObject *found = (PyObject *)live(value);
+    Py_XINCREF(found);
+    Py_DECREF(value);
+    return found;
+}
+
+uint32_t flk_fast_scope_open(void) {
+    PyObject *value = NULL;
+    if (PyContextVar_Get(flk_fast.variable, NULL, &value) < 0) {
+        PyErr_Clear();
+        return FLK_CURRENT;
+    }
+    scope *found = value && value != Py_None ? live(value) : NULL;
+    uint32_t number = found ? found->number : FLK_CURRENT;
+    Py_XDECREF(value);
+    return number;
+}
+
+// --- life --------------------------------------------------------------
+static PyObject *scope_new(PyTypeObject *type, PyObject *args,
+                           PyObject *kwargs) {
+    (void)args;
+    (void)kwargs;
+    scope *self = (scope *)type->tp_alloc(type, 0);
+    if (!self)
+        return NULL;
+    self->name = Py_NewRef(Py_None);
+    self->parent = Py_NewRef(Py_None);
+    self->previous = Py_NewRef(Py_None);
+    self->own_filter = Py_NewRef(Py_None);
+    self->collects = 1;
+    return (PyObject *)self;
+}
+
+static int where_of(PyObject *where, char *is_process) {
+    if (!where)
+        return 0;
+    *is_process = PyUnicode_Check(where) &&
+                  PyUnicode_CompareWithASCIIString(where, "process") == 0;
+    if (*is_process ||
+        (PyUnicode_Check(where) &&
+         PyUnicode_CompareWithASCIIString(where, "context") == 0))
+        return 0;
+    PyErr_Format(PyExc_ValueError,
+                 "where must be 'context' or 'process', not %R", where);
+    return -1;
+}
+
+static int scope_init(PyObject *object, PyObject *args, PyObject *kwargs) {
+    scope *self = (scope *)object;
+    static char *names[] = {"name",   "where",  "isolated", "filter",
+                            "verify", "gc",     NULL};
+    PyObject *name = Py_None, *where = NULL, *filter = Py_None;
+    int isolated = 0, verifies = 0, collects = 1;
+    if (PyTuple_GET_SIZE(args) == 0 && !kwargs)
+        return 0;  // all as tp_new left it
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$OpOpp:Scope", names,
+                                     &name, &where, &isolated, &filter,
+                                     &verifies, &collects) ||
+        where_of(where, &self->is_process) < 0)
+        return -1;
+    if (name != Py_None && !PyUnicode_Check(name)) {
+        PyErr_Format(PyExc_TypeError, "a scope's name is a str, not %.100s",
+                     Py_TYPE(name)->tp_name);
+        return -1;
+    }
+    self->is_isolated = (char)isolated;
+    self->verifies = (char)verifies;
+    self->collects = (char)collects;
+    Py_SETREF(self->name, Py_NewRef(name));
+    if (filter == Py_None)
+        return 0;
+    PyObject *made = PyObject_CallMethod(object, "_filter_of", "(O)", filter);
+    if (!made)
+        return -1;
+    Py_SETREF(self->own_filter, made);
+    return 0;
+}
+
+static int scope_traverse(PyObject *object, visitproc visit, void *arg) {
+    scope *self = (scope *)object;
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->name);
+    Py_VISIT(self->parent);
+    Py_VISIT(self->previous);
+    Py_VISIT(self->own_filter);
+    return 0;
+}
+
+static int scope_clear(PyObject *object) {
+    scope *self = (scope *)object;
+    Py_CLEAR(self->previous);
+    Py_CLEAR(self->own_filter);
+    return 0;
+}
+
+static void end_uncounted(scope *self) {
+    self->is_ended = 1;
+    flk_scope_end(self->number);
+    self->ended_ns = flk_platform_clock_coarse();
+    flk_gate_scope(-1);
+}
+
+// The last reference is gone: the number may be used again once no live
+// block carries it. A scope that was never left ends here.
+static void scope_dealloc(PyObject *object) {
+    scope *self = (scope *)object;
+    PyObject_GC_UnTrack(object);
+    if (self->is_entered) {
+        if (!self->is_ended && !self->is_process)
+            flk_context_count(-1);
+        if (!self->is_ended)
+            end_uncounted(self);
+        bool is_own = !is_scope(self->parent) ||
+                      ((scope *)self->parent)->number != self->number;
+        if (is_own && self->number != FLK_SCOPE_PROCESS)
+            flk_scope_drop(self->number);
+    }
+    scope_clear(object);
+    Py_CLEAR(self->name);
+    Py_CLEAR(self->parent);
+    PyTypeObject *type = Py_TYPE(object);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+// --- enter and exit ----------------------------------------------------
+static int name_number(const scope *self) {
+    if (self->name == Py_None && PyDict_GET_SIZE(flk_fast.names) == 0)
+        return 0;
+    PyObject *key = PyLong_FromUnsignedLong(self->number);
+    if (!key)
+        return -1;
+    int status = 0;
+    if (self->name != Py_None)
+        status = PyDict_SetItem(flk_fast.names, key, self->name);
+    else if ((status = PyDict_Contains(flk_fast.names, key)) > 0)
+        status = PyDict_DelItem(flk_fast.names, key);
+    Py_DECREF(key);
+    return status;
+}
+
+static int open_below(scope *self, PyObject *parent) {
+    uint32_t above =
+        is_scope(parent) ? ((scope *)parent)->number : FLK_SCOPE_PROCESS;
+    Py_SETREF(self->parent, Py_NewRef(parent));
+    self->number = flk_scope_new(above, self->is_isolated);
+    self->is_entered = 1;
+    self->opened_ns = flk_platform_clock_coarse();
+    flk_gate_scope(+1);
+    return name_number(self);
+}
+
+static int set_variable(PyObject *value) {
+    PyObject *token = PyContextVar_Set(flk_fast.variable, value);
+    Py_XDECREF(token);
+    return token ? 0 : -1;
+}
+
+static int enter_context(scope *self) {
+    PyObject *before = NULL;
+    if (PyContextVar_Get(flk_fast.variable, NULL, &before) < 0)
+        return -1;
+    // A scope that ended elsewhere is not put back: a chain of them would
+    // grow. Nor is one of the process, which is nobody's context.
+    scope *around = live(before);
+    PyObject *back = around && !around->is_process ? (PyObject *)around
+                                                   : Py_None;
+    Py_SETREF(self->previous, Py_NewRef(back));
+    PyObject *parent = around ? (PyObject *)around : flk_fast.process_top;
+    int status = open_below(self, parent);
+    Py_XDECREF(before);
+    if (status < 0)
+        return -1;
+    flk_context_count(+1);
+    if (set_variable((PyObject *)self) < 0) {
+        flk_context_count(-1);
+        return -1;
+    }
+    flk_context_set(self->number);
+    return 0;
+}
+
+static PyObject *scope_enter(PyObject *object, PyObject *unused) {
+    scope *self = (scope *)object;
+    (void)unused;
+    if (self->is_entered) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "a scope is entered once: make another one with "
+                        "LeakTracker.scope()");
+        return NULL;
+    }
+    if (self->is_process)
+        return PyObject_CallMethod(object, "_enter_process", NULL);
+    return enter_context(self) < 0 ? NULL : Py_NewRef(object);
+}
+
+// In another task or thread the variable may hold another scope.
+static int leave_context(scope *self) {
+    PyObject *now = NULL;
+    if (PyContextVar_Get(flk_fast.variable, NULL, &now) < 0)
+        return -1;
+    int status = now == (PyObject *)self ? set_variable(self->previous) : 0;
+    Py_XDECREF(now);
+    Py_SETREF(self->previous, Py_NewRef(Py_None));
+    flk_set_thread_scope(flk_fast_scope(), -1);
+    return status;
+}
+
+static PyObject *scope_end(PyObject *object, PyObject *unused) {
+    scope *self = (scope *)object;
+    (void)unused;
+    if (self->is_ended || !self->is_entered)
+        Py_RETURN_NONE;
+    end_uncounted(self);
+    if (self->is_process)
+        return PyObject_CallMethod(object, "_leave_process", NULL);
+    if (leave_context(self) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+// --- judging -----------------------------------------------------------
+static bool is_clean(const scope *self) {
+    uint32_t blocks, guard;
+    uint64_t bytes;
+    int poison;
+    flk_configuration(&blocks, &bytes, &poison, &guard);
+    return !poison && !guard && flk_scope_is_clean(self->number);
+}
+
+static PyObject *scope_exit(PyObject *object, PyObject *const *args,
+                            Py_ssize_t count) {
+    scope *self = (scope *)object;
+    PyObject *error = count > 1 ? args[1] : Py_None;
+    PyObject *ended = scope_end(object, NULL);
+    if (!ended || !self->verifies || is_clean(self))
+        return ended;
+    Py_DECREF(ended);
+    return PyObject_CallMethod(object, "_judge", "(O)", error);
+}
+
+static PyObject *scope_verify(PyObject *object, PyObject *const *args,
+                              Py_ssize_t count, PyObject *keywords) {
+    scope *self = (scope *)object;
+    if (self->is_entered && count == 0 && !keywords && is_clean(self))
+        Py_RETURN_NONE;
+    PyObject *slow = PyObject_GetAttrString(object, "_verify");
+    if (!slow)
+        return NULL;
+    PyObject *result = PyObject_Vectorcall(slow, args, (size_t)count,
+                                           keywords);
+    Py_DECREF(slow);
+    return result;
+}
+
+// For _enter_process: opens below `parent` without a context.
+static PyObject *scope_open(PyObject *object, PyObject *parent) {
+    if (open_below((scope *)object, parent) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+// --- members -----------------------------------------------------------
+static PyObject *get_number(PyObject *object, void *unused) {
+    scope *self = (scope *)object;
+    (void)unused;
+    if (self->is_entered)
+        return PyLong_FromUnsignedLong(self->number);
+    PyErr_SetString(PyExc_RuntimeError,
+                    "this scope was not entered yet: use it in a with "
+                    "statement");
+    return NULL;
+}
+
+static PyObject *get_duration(PyObject *object, void *unused) {
+    scope *self = (scope *)object;
+    (void)unused;
+    if (!self->is_entered)
+        Py_RETURN_NONE;
+    uint64_t end = self->is_ended ? self->ended_ns : flk_platform_clock_coarse();
+    return PyFloat_FromDouble((double)(end - self->opened_ns) / 1e9);
+}
+
+static PyObject *get_where(PyObject *object, void *unused) {
+    (void)unused;
+    return PyUnicode_FromString(
+        ((scope *)object)->is_process ? "process" : "context");
+}
+
+static PyGetSetDef computed[] = {
+    {"number", get_number, NULL, "The core's number for it.", NULL},
+    {"duration", get_duration, NULL,
+     "Seconds from its start to its end, or to now; None before.", NULL},
+    {"where", get_where, NULL, "\"context\" or \"process\".", NULL},
+    {NULL, NULL, NULL, NULL, NULL}};
+
+static PyMemberDef members[] = {
+    {"name", T_OBJECT, offsetof(scope, name), READONLY, "Or None."},
+    {"parent", T_OBJECT, offsetof(scope, parent), READONLY,
+     "The scope it was opened in, or None."},
+    {"ended", T_BOOL, offsetof(scope, is_ended), READONLY, "Was it left?"},
+    {"entered", T_BOOL, offsetof(scope, is_entered), READONLY, NULL},
+    {"isolated", T_BOOL, offsetof(scope, is_isolated), READONLY, NULL},
+    {"_own_filter", T_OBJECT, offsetof(scope, own_filter), READONLY, NULL},
+    {"_verifies", T_BOOL, offsetof(scope, verifies), READONLY, NULL},
+    {"_collects", T_BOOL, offsetof(scope, collects), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL}};
+
+static PyMethodDef methods[] = {
+    {"__enter__", scope_enter, METH_NOARGS, NULL},
+    {"__exit__", (PyCFunction)(void (*)(void))scope_exit, METH_FASTCALL,
+     NULL},
+    {"verify_no_leaks", (PyCFunction)(void (*)(void))scope_verify,
+     METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"_end", scope_end, METH_NOARGS, NULL},
+    {"_open", scope_open, METH_O, NULL},
+    {NULL, NULL, 0, NULL}};
+
+static PyType_Slot slots[] = {{Py_tp_new, scope_new},
+                              {Py_tp_init, scope_init},
+                              {Py_tp_dealloc, scope_dealloc},
+                              {Py_tp_traverse, scope_traverse},
+                              {Py_tp_clear, scope_clear},
+                              {Py_tp_methods, methods},
+                              {Py_tp_members, members},
+                              {Py_tp_getset, computed},
+                              {0, NULL}};
+
+static PyType_Spec spec = {
+    .name = "ffi_leak_tracker._core.fast.ScopeBase",
+    .basicsize = sizeof(scope),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = slots};
+
+int flk_fast_add_scope(PyObject *module) {
+    scope_type = (PyTypeObject *)PyType_FromSpec(&spec);
+    return scope_type ? PyModule_AddObjectRef(module, "ScopeBase",
+                                              (PyObject *)scope_type)
+                      : -1;
+}
+#endif

@@ -1,0 +1,266 @@
+// type_slots.c - slots of types as a source of events. Contract: python/objects.h.  SPDX-License-Identifier: MIT
+// A class of Python code allocates through its tp_alloc and frees through its tp_free, whatever its bases are; both
+// are known functions, so nothing has to be kept to put them back. Its tp_dealloc cannot be changed: the interpreter
+// compares it to find the base that goes on. Of a type implemented in C the tp_dealloc is wrapped, by a function of
+// its own, because such functions call each other along their bases.
+#include "python/objects.h"
+
+#ifndef PYPY_VERSION
+#include "base/config.h"
+#include "hooks/imports.h"
+#include "base/platform.h"
+
+#if !defined(FLK_HAS_TRACER)
+#define WATCHES_BIRTHS 1
+#endif
+
+static destructor dealloc_of_classes;  // tp_dealloc of classes of Python code
+
+void flk_slots_learn(PyTypeObject *example) {
+    dealloc_of_classes = example->tp_dealloc;
+}
+
+static bool is_of_python(const PyTypeObject *type) {
+    return type->tp_dealloc == dealloc_of_classes;
+}
+
+bool flk_slots_tell_the_end(const PyTypeObject *type) {
+    return is_of_python(type);
+}
+
+// --- deaths of classes -------------------------------------------------
+static void free_as_before(void *memory) {
+    if (PyType_IS_GC(Py_TYPE((PyObject *)memory)))
+        PyObject_GC_Del(memory);
+    else
+        PyObject_Free(memory);
+}
+
+static void python_free(void *memory) {
+    flk_object_gone(memory);
+    free_as_before(memory);
+}
+
+static freefunc usual_free(const PyTypeObject *type) {
+    return type->tp_flags & Py_TPFLAGS_HAVE_GC ? PyObject_GC_Del
+                                               : PyObject_Free;
+}
+
+// --- deaths of C types -------------------------------------------------
+typedef struct wrapped {
+    PyTypeObject *type;  // a reference
+    destructor dealloc;
+} wrapped;
+static wrapped wraps[FLK_WRAPPED_TYPES_MAX];  // never emptied; with the GIL
+
+static void wrapped_dealloc(size_t i, PyObject *object) {
+    flk_object_gone(object);
+    wraps[i].dealloc(object);
+}
+
+#define DEALLOC(i)                            \
+    static void dealloc_##i(PyObject *object) \
+    {                                         \
+        wrapped_dealloc(0##i, object);        \
+    }
+#define EIGHT(make, i) \
+    make(i##0) make(i##1) make(i##2) make(i##3) \
+    make(i##4) make(i##5) make(i##6) make(i##7)
+#define ALL(make) \
+    EIGHT(make, 0) EIGHT(make, 1) EIGHT(make, 2) EIGHT(make, 3) \
+    EIGHT(make, 4) EIGHT(make, 5) EIGHT(make, 6) EIGHT(make, 7)
+ALL(DEALLOC)  // numbered in octal
+#define NAMED(i) dealloc_##i,
+static const destructor deallocs[] = {ALL(NAMED)};
+_Static_assert(sizeof deallocs / sizeof *deallocs == FLK_WRAPPED_TYPES_MAX,
+               "a function for each");
+
+static int wrap_of(const PyTypeObject *type) {
+    for (int i = 0; i < FLK_WRAPPED_TYPES_MAX; i++)
+        if (wraps[i].type == type)
+            return i;
+    return -1;
+}
+
+static uintptr_t code_of(const PyTypeObject *type) {
+    int i = wrap_of(type);
+    destructor dealloc = i >= 0 ? wraps[i].dealloc : type->tp_dealloc;
+    return (uintptr_t)dealloc;
+}
+
+static bool is_of_interpreter(const PyTypeObject *type) {
+    return flk_imports_share_object(code_of(type), code_of(&PyLong_Type));
+}
+
+static bool wrap(PyTypeObject *type) {
+    int i = wrap_of(type);
+    if (i < 0) {
+        i = wrap_of(NULL);
+        if (i < 0)
+            return false;
+        Py_INCREF(type);
+        wraps[i].type = type;
+    }
+    if (type->tp_dealloc != deallocs[i]) {
+        wraps[i].dealloc = type->tp_dealloc;
+        type->tp_dealloc = deallocs[i];
+    }
+    return true;
+}
+
+static void unwrap(PyTypeObject *type) {
+    int i = wrap_of(type);
+    if (i >= 0 && type->tp_dealloc == deallocs[i])
+        type->tp_dealloc = wraps[i].dealloc;
+}
+
+// The interpreter does not tell of all deaths before 3.13.3, and from 3.14
+// on not of those at the end of a long chain. In between it tells of all; and
+// the deallocators of its own types may not be changed there, because they
+// are compared to find out whether a chain may be put off.
+#if !defined(WATCHES_BIRTHS)
+static bool needs_wrap(PyTypeObject *type) {
+    return Py_Version < 0x030D03F0 ||
+           (Py_Version >= 0x030E0000 && PyType_IS_GC(type));
+}
+#endif
+
+// --- births ------------------------------------------------------------
+#ifdef WATCHES_BIRTHS
+static PyObject *python_alloc(PyTypeObject *type, Py_ssize_t items) {
+    PyObject *made = PyType_GenericAlloc(type, items);
+    if (made)
+        flk_object_made(made);
+    return made;
+}
+
+static PyObject *made_or_null(PyObject *object) {
+    if (object)
+        flk_object_made(object);
+    return object;
+}
+
+static PyObject *init(PyObject *object, PyTypeObject *type) {
+    return made_or_null(PyObject_Init(object, type));
+}
+static PyVarObject *init_var(PyVarObject *object, PyTypeObject *type,
+                             Py_ssize_t items) {
+    made_or_null((PyObject *)PyObject_InitVar(object, type, items));
+    return object;
+}
+static PyObject *new_plain(PyTypeObject *type) {
+    return made_or_null(_PyObject_New(type));
+}
+static PyVarObject *new_var(PyTypeObject *type, Py_ssize_t items) {
+    PyVarObject *object = _PyObject_NewVar(type, items);
+    made_or_null((PyObject *)object);
+    return object;
+}
+static PyObject *new_gc(PyTypeObject *type) {
+    return made_or_null(_PyObject_GC_New(type));
+}
+static PyVarObject *new_gc_var(PyTypeObject *type, Py_ssize_t items) {
+    PyVarObject *object = _PyObject_GC_NewVar(type, items);
+    made_or_null((PyObject *)object);
+    return object;
+}
+
+// The functions by which the library of a type makes objects of it.
+static size_t lead_imports(PyTypeObject *type) {
+    const flk_import imports[] = {
+        {"PyObject_Init", (uintptr_t)init},
+        {"PyObject_InitVar", (uintptr_t)init_var},
+        {"_PyObject_New", (uintptr_t)new_plain},
+        {"_PyObject_NewVar", (uintptr_t)new_var},
+        {"_PyObject_GC_New", (uintptr_t)new_gc},
+        {"_PyObject_GC_NewVar", (uintptr_t)new_gc_var},
+        {"PyType_GenericAlloc", (uintptr_t)python_alloc}};
+    flk_fast_init = init;
+    return flk_imports_lead(code_of(type), imports,
+                            sizeof imports / sizeof *imports);
+}
+
+// --- classes made later ------------------------------------------------
+static newfunc type_new;
+
+static PyObject *class_new(PyTypeObject *meta, PyObject *args,
+                           PyObject *keywords) {
+    PyObject *made = type_new(meta, args, keywords);
+    if (made && PyType_Check(made)) {
+        PyTypeObject *type = (PyTypeObject *)made;
+        flk_class_changed(type);
+        if (is_of_python(type) && flk_class_is_wanted(type))
+            flk_slots_watch(type);
+    }
+    return made;
+}
+
+// Metaclasses that have no __new__ of their own have a copy of this slot.
+void flk_slots_watch_classes(PyTypeObject *meta) {
+    if (!type_new)
+        type_new = PyType_Type.tp_new;
+    if (meta->tp_new == type_new)
+        meta->tp_new = class_new;
+}
+#else
+void flk_slots_watch_classes(PyTypeObject *meta) { (void)meta; }
+#endif
+
+// --- both --------------------------------------------------------------
+static bool watch_python(PyTypeObject *type) {
+#ifdef WATCHES_BIRTHS
+    if (type->tp_alloc == PyType_GenericAlloc)
+        type->tp_alloc = python_alloc;
+#endif
+    if (type->tp_free == usual_free(type))
+        type->tp_free = python_free;
+    return type->tp_free == python_free;
+}
+
+bool flk_slots_watch(PyTypeObject *type) {
+    if (is_of_python(type))
+        return watch_python(type);
+#ifdef WATCHES_BIRTHS
+    if (!wrap(type))
+        return false;
+    if (type->tp_alloc == PyType_GenericAlloc)
+        type->tp_alloc = python_alloc;
+    lead_imports(type);
+    return true;
+#else
+    return !needs_wrap(type) || wrap(type);
+#endif
+}
+
+void flk_slots_unwatch(PyTypeObject *type) {
+    if (type->tp_free == python_free)
+        type->tp_free = usual_free(type);
+    unwrap(type);
+#ifdef WATCHES_BIRTHS
+    if (type->tp_alloc == python_alloc)
+        type->tp_alloc = PyType_GenericAlloc;
+#endif
+}
+
+#ifdef WATCHES_BIRTHS
+// Types of the interpreter are made by functions that nobody can come
+// between, and from lists of freed ones.
+const char *flk_slots_refuse(PyTypeObject *type) {
+    if (is_of_python(type) ||
+        (!is_of_interpreter(type) && lead_imports(type) > 0))
+        return NULL;
+    return "before Python 3.13 the interpreter does not tell of objects of "
+           "this class, which is implemented in C: use Python 3.13 or newer, "
+           "or track a subclass of it that your code makes";
+}
+#else
+const char *flk_slots_refuse(PyTypeObject *type) {
+    if (is_of_python(type) || Py_Version >= 0x030D03F0 ||
+        !is_of_interpreter(type))
+        return NULL;
+    return "Python before 3.13.3 does not tell of all objects of this class, "
+           "which is implemented in C: use 3.13.3 or newer, or track a "
+           "subclass of it that your code makes";
+}
+#endif
+#endif

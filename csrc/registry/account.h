@@ -1,0 +1,82 @@
+// account.h - counts records in their type and in their chain of scopes. SPDX-License-Identifier: MIT
+// Keeps:   nothing of its own: the cells of paths/thread.h.
+// Cost:    one cell for the type, one for each scope from the innermost to the process.
+// Callers: the thread that makes the event, inside the guard, holding the shard lock of the block's address.
+// Fails:   flk_account_ready_any false: a cell cannot be had, nothing may be recorded (one more drop).
+// Invariant: allocations - frees = live blocks, per type, per scope and in all (tests compare with the registry).
+#ifndef FLK_ACCOUNT_H
+#define FLK_ACCOUNT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "registry/scope.h"
+#include "paths/thread.h"
+
+// Makes the cells of the totals, so that counting a free can never fail.
+bool flk_account_prepare_type(uint32_t type);
+bool flk_account_prepare_scope(uint32_t scope);
+
+// Any scope and type.
+bool flk_account_ready_any(flk_thread *thread, uint32_t scope, uint32_t type);
+void flk_account_alloc_any(flk_thread *thread, uint32_t scope, uint32_t type,
+                           uint64_t size_bytes);
+void flk_account_free_any(flk_thread *thread, uint32_t scope, uint32_t type,
+                          uint64_t size_bytes);
+
+// Short for a block of the process's scope whose cells were used last.
+static inline bool flk_account_is_usual(const flk_thread *thread,
+                                        uint32_t scope, uint32_t type) {
+    return FLK_LIKELY(scope == FLK_SCOPE_PROCESS &&
+                      thread->cached_scope == scope &&
+                      thread->cached_type == type);
+}
+
+// `is_usual` as told right before.
+static inline void flk_account_alloc(flk_thread *thread, uint32_t scope,
+                                     uint32_t type, uint64_t size_bytes,
+                                     bool is_usual) {
+    if (FLK_UNLIKELY(!is_usual)) {
+        flk_account_alloc_any(thread, scope, type, size_bytes);
+        return;
+    }
+    flk_cell_alloc(thread->cached_type_cell, size_bytes);
+    flk_cell_alloc(thread->cached_scope_cell, size_bytes);
+}
+
+static inline void flk_account_free(flk_thread *thread, uint32_t scope,
+                                    uint32_t type, uint64_t size_bytes) {
+    if (!flk_account_is_usual(thread, scope, type)) {
+        flk_account_free_any(thread, scope, type, size_bytes);
+        return;
+    }
+    flk_cell_free(thread->cached_scope_cell, size_bytes);
+    flk_cell_free(thread->cached_type_cell, size_bytes);
+}
+
+void flk_account_resize(flk_thread *thread, uint32_t scope, uint32_t type,
+                        uint64_t old_bytes, uint64_t new_bytes);
+
+void flk_account_scope(uint32_t scope, flk_sum *sum);
+void flk_account_type(uint32_t type, flk_sum *sum);
+bool flk_account_scope_is_empty(uint32_t scope);
+// All cells of one scope to zero; the caller knows that no event is under
+// way there: the scope is dropped and empty.
+void flk_account_clear_scope(uint32_t scope);
+
+// The list of threads and all shards held, from here on:
+// a live block leaves the books as though it had never been allocated.
+// `scope` may be FLK_SCOPE_NONE: then its type only.
+void flk_account_forget(uint32_t thread_number, uint32_t scope, uint32_t type,
+                        uint64_t size_bytes);
+// A live block is (still) of this type, after flk_account_clear_types.
+void flk_account_remember(uint32_t type, uint64_t size_bytes);
+// One scope, as above.
+void flk_account_clear_scope_held(uint32_t scope);
+// The peaks of one scope are what is live there now.
+void flk_account_lower_peak_held(uint32_t scope);
+// All types, or everything (the child of a fork), to zero.
+void flk_account_clear_types(void);
+void flk_account_clear_all(void);
+
+#endif

@@ -1,0 +1,370 @@
+// registry.c - insert, find, take, move. Contract: registry/registry.h.       SPDX-License-Identifier: MIT
+#include "registry/registry.h"
+
+#include <string.h>
+
+#include "registry/registry_hot.h"
+#include "registry/shard.h"
+
+void flk_registry_init(void) {
+    for (uint32_t i = 0; i < FLK_SHARDS; i++)
+        flk_shards[i].lock.rank = FLK_RANK_SHARD;
+}
+
+// --- levels ------------------------------------------------------------
+// Locks the shard that has a record at the address, the finest level first.
+bool flk_lock_record_of(flk_held *h, uint32_t levels, flk_layer layer,
+                        uint64_t address) {
+    for (; levels; levels &= levels - 1) {
+        flk_level level = (flk_level)__builtin_ctz(levels);
+        if (flk_shard_may_hold(flk_spot_of(layer, level, address).hash) &&
+            flk_lock_record_in(h, layer, level, address))
+            return true;
+    }
+    return false;
+}
+
+bool flk_registry_purge(uint32_t levels, flk_layer layer, uint64_t address,
+                        flk_registry_event on_remove, void *context) {
+    bool found = false;
+    for (flk_held h; flk_lock_record_of(&h, levels, layer, address);
+         found = true) {
+        on_remove(h.record, context);
+        flk_shard_remove(h.spot.shard, h.region, h.slot);
+        flk_unlock_record(&h);
+    }
+    return found;
+}
+
+// --- insert, find, take ------------------------------------------------
+// The level is not known when this is compiled: short, not fast.
+static FLK_NOINLINE flk_status insert_any(flk_layer layer, uint64_t address,
+                                          const flk_record *record,
+                                          flk_registry_event on_insert,
+                                          flk_registry_event on_remove,
+                                          void *context, bool *replaced) {
+    flk_level level = flk_level_of(address, record->size_bytes);
+    *replaced = flk_registry_purge(flk_levels_of(address) & ~(1u << level),
+                                   layer, address, on_remove, context);
+    return flk_insert_at(layer, level, address, record, on_insert, on_remove,
+                         context, replaced);
+}
+
+flk_status flk_registry_insert(flk_layer layer, uint64_t address,
+                               const flk_record *record,
+                               flk_registry_event on_insert,
+                               flk_registry_event on_remove, void *context,
+                               bool *replaced) {
+    if (FLK_UNLIKELY(flk_level_of(address, record->size_bytes) !=
+                     FLK_LEVEL_ALIGNED))
+        return insert_any(layer, address, record, on_insert, on_remove,
+                          context, replaced);
+    return flk_registry_insert_hot(layer, address, record, on_insert,
+                                   on_remove, context, replaced);
+}
+
+static FLK_HOT bool find_held(const flk_held *h, flk_record *out) {
+    flk_record_copy(out, h->record);
+    flk_unlock_record(h);
+    return true;
+}
+
+static FLK_NOINLINE bool find_other(flk_layer layer, uint64_t address,
+                                    flk_record *out) {
+    uint32_t levels = flk_levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED);
+    flk_held h;
+    return flk_lock_record_of(&h, levels, layer, address) && find_held(&h, out);
+}
+
+bool flk_registry_find(flk_layer layer, uint64_t address, flk_record *out) {
+    flk_held h;
+    if (FLK_LIKELY(!(address & 15)) &&
+        FLK_LIKELY(flk_lock_record_in(&h, layer, FLK_LEVEL_ALIGNED, address)))
+        return find_held(&h, out);
+    return find_other(layer, address, out);
+}
+
+FLK_NOINLINE flk_taken flk_registry_take_other(flk_layer layer,
+                                               uint64_t address,
+                                               flk_registry_judge judge,
+                                               void *context,
+                                               flk_record *out) {
+    uint32_t levels = flk_levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED);
+    flk_held h;
+    return flk_lock_record_of(&h, levels, layer, address)
+               ? flk_take_held(&h, judge, context, out)
+               : FLK_ABSENT;
+}
+
+flk_taken flk_registry_take(flk_layer layer, uint64_t address,
+                            flk_registry_judge judge, void *context,
+                            flk_record *out) {
+    return flk_registry_take_hot(layer, address, judge, context, out);
+}
+
+// --- watching moves ----------------------------------------------------
+static struct {
+    _Alignas(64) atomic_uint watchers;  // read by each move, rarely written
+    atomic_ullong moves;                // while watched; under shard locks
+} watch;
+
+uint64_t flk_registry_watch_begin(void) {
+    atomic_fetch_add(&watch.watchers, 1);
+    return atomic_load(&watch.moves);
+}
+
+bool flk_registry_watch_end(uint64_t begun) {
+    atomic_fetch_sub(&watch.watchers, 1);
+    return atomic_load(&watch.moves) != begun;
+}
+
+// --- realloc -----------------------------------------------------------
+flk_taken flk_registry_move_begin(flk_layer layer, uint64_t address,
+                                  flk_registry_judge judge, void *context,
+                                  flk_record *out) {
+    flk_held h;
+    if (!flk_lock_record_of(&h, flk_levels_of(address), layer, address))
+        return FLK_ABSENT;
+    flk_record_copy(out, h.record);
+    flk_taken taken = judge(h.record, context) ? FLK_TAKEN : FLK_KEPT;
+    if (taken == FLK_TAKEN)
+        h.record->flags |= FLK_RECORD_MOVING;
+    flk_unlock_record(&h);
+    return taken;
+}
+
+// The moving record with this sequence number, its shard locked.
+static flk_record *moving_find(const flk_spot *s, uint64_t sequence,
+                               flk_region **region, uint32_t *slot) {
+    *region = flk_shard_region(s);
+    *slot = *region ? flk_region_next(*region, 0) : FLK_REGION_NO_SLOT;
+    while (*slot != FLK_REGION_NO_SLOT) {
+        flk_record *record = flk_region_record(*region, *slot);
+        if (record->sequence == sequence && record->flags & FLK_RECORD_MOVING)
+            return record;
+        *slot = flk_region_next(*region, *slot + 1);
+    }
+    return NULL;
+}
+
+void flk_registry_move_cancel(flk_layer layer, uint64_t address,
+                              const flk_record *moving) {
+    flk_spot s = flk_spot_of(layer, flk_level_of(address, moving->size_bytes),
+                     address);
+    flk_region *region;
+    uint32_t slot;
+    flk_lock_take(&s.shard->lock);
+    flk_record *record = moving_find(&s, moving->sequence, &region, &slot);
+    FLK_ASSERT(record != NULL);
+    record->flags &= (uint8_t)~FLK_RECORD_MOVING;
+    flk_lock_release(&s.shard->lock);
+}
+
+static void lock_two(flk_shard *a, flk_shard *b) {
+    flk_lock_take(a < b ? &a->lock : &b->lock);
+    if (a != b)
+        flk_lock_take(a < b ? &b->lock : &a->lock);
+}
+
+static void unlock_two(flk_shard *a, flk_shard *b) {
+    flk_lock_release(&a->lock);
+    if (a != b)
+        flk_lock_release(&b->lock);
+}
+
+// Both shards locked: the moving record goes out, then in at its new place.
+static flk_status move_locked(const flk_spot *from, const flk_spot *to,
+                              flk_level to_level,
+                              uint64_t sequence, uint64_t size_bytes,
+                              flk_registry_event on_resize,
+                              flk_registry_event on_remove, void *context,
+                              bool *replaced) {
+    flk_region *region;
+    uint32_t slot;
+    flk_record *old = moving_find(from, sequence, &region, &slot);
+    FLK_ASSERT(old != NULL);
+    if (FLK_UNLIKELY(atomic_load(&watch.watchers)))
+        atomic_fetch_add(&watch.moves, 1);
+    flk_record record = *old;
+    record.flags &= (uint8_t)~FLK_RECORD_MOVING;
+    flk_shard_remove(from->shard, region, slot);
+    flk_record before = record;
+    record.size_bytes = size_bytes & FLK_SIZE_MAX;
+    flk_status status = FLK_LIMIT;  // a size that no record can hold
+    if (size_bytes <= FLK_SIZE_MAX)
+        status = flk_insert_locked(to, to_level, &record, on_resize, on_remove,
+                               context, replaced);
+    if (status != FLK_OK)
+        on_remove(&before, context);
+    return status;
+}
+
+flk_status flk_registry_move(flk_layer layer, uint64_t old_address,
+                             const flk_record *moving, uint64_t new_address,
+                             uint64_t size_bytes,
+                             flk_registry_event on_resize,
+                             flk_registry_event on_remove, void *context,
+                             bool *replaced) {
+    flk_level from_level = flk_level_of(old_address, moving->size_bytes);
+    flk_level to_level = flk_level_of(new_address, size_bytes);
+    *replaced = flk_registry_purge(flk_levels_of(new_address) & ~(1u << to_level), layer,
+                             new_address, on_remove, context);
+    flk_spot from = flk_spot_of(layer, from_level, old_address);
+    flk_spot to = flk_spot_of(layer, to_level, new_address);
+    lock_two(from.shard, to.shard);
+    flk_status status = move_locked(&from, &to, to_level, moving->sequence,
+                                    size_bytes, on_resize, on_remove,
+                                    context, replaced);
+    unlock_two(from.shard, to.shard);
+    return status;
+}
+
+// --- containing block, visits, checks -----------------------------------
+// --- which block contains this address ---------------------------------
+// How many regions before its own a block of the level can start in.
+static const uint8_t regions_back[FLK_LEVELS] = {1, 4, 1, 1, 1, 1};
+
+// The nearest record of the region that starts below and reaches over.
+static void containing_in(const flk_region *region, flk_layer layer,
+                          uint64_t address, flk_entry *out, bool *found) {
+    for (uint32_t i = flk_region_next(region, 0); i != FLK_REGION_NO_SLOT;
+         i = flk_region_next(region, i + 1)) {
+        const flk_record *record = flk_region_record(region, i);
+        uint64_t start = flk_region_address(region, i);
+        // Where a moving block lay another one may lie by now.
+        if (start >= address || address - start >= record->size_bytes ||
+            record->flags & FLK_RECORD_MOVING)
+            continue;
+        if (*found && start <= out->address)
+            continue;
+        *out = (flk_entry){start, *record, layer};
+        *found = true;
+    }
+}
+
+bool flk_registry_containing(flk_layer layer, uint64_t address,
+                             flk_entry *out) {
+    bool found = false;
+    uint32_t used = atomic_load_explicit(&flk_levels_used,
+                                         memory_order_relaxed);
+    for (uint32_t left = used; left; left &= left - 1) {
+        uint32_t l = (uint32_t)__builtin_ctz(left);
+        uint64_t own = flk_region_number((flk_level)l, address);
+        for (uint64_t back = 0; back <= regions_back[l] && back <= own;
+             back++) {
+            flk_spot s = flk_spot_of_region(layer, (flk_level)l, own - back);
+            flk_lock_take(&s.shard->lock);
+            flk_region *region = flk_shard_region(&s);
+            if (region)
+                containing_in(region, layer, address, out, &found);
+            flk_lock_release(&s.shard->lock);
+        }
+    }
+    return found;
+}
+
+// --- visits ------------------------------------------------------------
+static void visit_locked(flk_shard *sh, flk_registry_visitor visit,
+                         void *context) {
+    for (uint32_t i = 0; i < sh->capacity; i++) {
+        const flk_region *region = &sh->regions[i];
+        if (!region->key)
+            continue;
+        for (uint32_t slot = flk_region_next(region, 0);
+             slot != FLK_REGION_NO_SLOT;
+             slot = flk_region_next(region, slot + 1)) {
+            flk_record *record = flk_region_record(region, slot);
+            flk_entry entry = {flk_region_address(region, slot), *record,
+                               flk_region_layer(region)};
+            visit(&entry, context);
+            *record = entry.record;
+        }
+    }
+}
+
+void flk_registry_visit_shard(uint32_t shard_index,
+                              flk_registry_visitor visit, void *context) {
+    flk_shard *sh = &flk_shards[shard_index];
+    flk_lock_take(&sh->lock);
+    visit_locked(sh, visit, context);
+    flk_lock_release(&sh->lock);
+}
+
+void flk_registry_visit_held(flk_registry_visitor visit, void *context) {
+    for (uint32_t i = 0; i < FLK_SHARDS; i++)
+        visit_locked(&flk_shards[i], visit, context);
+}
+
+uint64_t flk_registry_shard_count(uint32_t shard_index) {
+    flk_shard *sh = &flk_shards[shard_index];
+    flk_lock_take(&sh->lock);
+    uint64_t count = sh->record_count;
+    flk_lock_release(&sh->lock);
+    return count;
+}
+
+static bool shard_holds(const flk_shard *sh, flk_layer layer) {
+    for (uint32_t i = 0; i < sh->capacity; i++) {
+        const flk_region *region = &sh->regions[i];
+        if (region->key && flk_region_layer(region) == (uint32_t)layer &&
+            flk_region_next(region, 0) != FLK_REGION_NO_SLOT)
+            return true;
+    }
+    return false;
+}
+
+bool flk_registry_holds(flk_layer layer) {
+    bool holds = false;
+    for (uint32_t i = 0; i < FLK_SHARDS && !holds; i++) {
+        flk_shard *sh = &flk_shards[i];
+        flk_lock_take(&sh->lock);
+        holds = sh->record_count > 0 && shard_holds(sh, layer);
+        flk_lock_release(&sh->lock);
+    }
+    return holds;
+}
+
+// --- self-statistics and checks ----------------------------------------
+static void stats_add(const flk_shard *sh, flk_registry_stats *out) {
+    out->record_count += sh->record_count;
+    out->region_count += sh->region_count;
+    if (sh->longest_move > out->longest_move)
+        out->longest_move = sh->longest_move;
+    for (uint32_t i = 0; i < sh->capacity; i++)
+        if (sh->regions[i].key)
+            out->record_capacity += flk_region_capacity(&sh->regions[i]);
+}
+
+void flk_registry_read_stats(flk_registry_stats *out) {
+    memset(out, 0, sizeof *out);
+    for (uint32_t i = 0; i < FLK_SHARDS; i++) {
+        flk_lock_take(&flk_shards[i].lock);
+        stats_add(&flk_shards[i], out);
+        flk_lock_release(&flk_shards[i].lock);
+    }
+}
+
+bool flk_registry_check(void) {
+    bool good = true;
+    flk_registry_lock_all();
+    uint32_t used = atomic_load(&flk_levels_used);
+    for (uint32_t i = 0; i < FLK_SHARDS; i++) {
+        const flk_shard *sh = &flk_shards[i];
+        good &= flk_shard_check(&flk_shards[i]);
+        for (uint32_t j = 0; j < sh->capacity; j++)
+            if (sh->regions[j].key)
+                good &= used >> flk_region_level(&sh->regions[j]) & 1;
+    }
+    flk_registry_unlock_all();
+    return good;
+}
+
+void flk_registry_lock_all(void) {
+    for (uint32_t i = 0; i < FLK_SHARDS; i++)
+        flk_lock_take(&flk_shards[i].lock);
+}
+
+void flk_registry_unlock_all(void) {
+    for (uint32_t i = FLK_SHARDS; i-- > 0;)
+        flk_lock_release(&flk_shards[i].lock);
+}

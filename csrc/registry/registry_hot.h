@@ -1,0 +1,133 @@
+// registry_hot.h - insert and take, compiled into who calls them.         SPDX-License-Identifier: MIT
+// Keeps:   nothing; the functions of registry/registry.h with the same contracts. The caller's events become part of
+//          the code, since calls through pointers cost a fifth of an event (csrc/README.md).
+// Callers: tracker/tracker.c, and registry/registry.c for everybody else.
+#ifndef FLK_REGISTRY_HOT_H
+#define FLK_REGISTRY_HOT_H
+
+#include "registry/shard.h"
+
+// --- levels ------------------------------------------------------------
+// A bit for each level that may hold a block at this address.
+static inline uint32_t flk_levels_of(uint64_t address) {
+    uint32_t impossible =
+        1u << (address & 15 ? FLK_LEVEL_ALIGNED : FLK_LEVEL_ODD);
+    return atomic_load_explicit(&flk_levels_used, memory_order_relaxed) &
+           ~impossible;
+}
+
+// A record that was found, its shard locked.
+typedef struct flk_held {
+    flk_spot spot;
+    flk_level level;
+    flk_region *region;
+    flk_record *record;
+    uint32_t slot;
+} flk_held;
+
+static FLK_HOT bool flk_lock_record_in(flk_held *h, flk_layer layer,
+                                       flk_level level, uint64_t address) {
+    h->spot = flk_spot_of(layer, level, address);
+    h->level = level;
+    flk_lock_take(&h->spot.shard->lock);
+    h->record = flk_shard_find(&h->spot, level, &h->region, &h->slot);
+    if (FLK_LIKELY(h->record != NULL))
+        return true;
+    flk_lock_release(&h->spot.shard->lock);
+    return false;
+}
+
+static inline void flk_unlock_record(const flk_held *h) {
+    flk_lock_release(&h->spot.shard->lock);
+}
+
+// What is not at the usual level.
+bool flk_lock_record_of(flk_held *h, uint32_t levels, flk_layer layer,
+                        uint64_t address);
+// Records of other levels at this address are missed frees.
+bool flk_registry_purge(uint32_t levels, flk_layer layer, uint64_t address,
+                        flk_registry_event on_remove, void *context);
+
+// --- insert ------------------------------------------------------------
+static FLK_HOT flk_status flk_insert_locked(const flk_spot *s, flk_level level,
+                                            const flk_record *record,
+                                            flk_registry_event on_insert,
+                                            flk_registry_event on_remove,
+                                            void *context, bool *replaced) {
+    flk_region *region;
+    uint32_t slot;
+    flk_record *place = flk_shard_find(s, level, &region, &slot);
+    if (FLK_UNLIKELY(place != NULL)) {
+        on_remove(place, context);
+        *replaced = true;
+    } else if (FLK_UNLIKELY(!(place = flk_shard_add(s, level, region)))) {
+        flk_status status = FLK_OK;
+        place = flk_shard_add_growing(*s, level, region, &status);
+        if (!place)
+            return status;
+    }
+    flk_record_copy(place, record);
+    on_insert(record, context);
+    return FLK_OK;
+}
+
+static FLK_HOT flk_status flk_insert_at(flk_layer layer, flk_level level,
+                                        uint64_t address,
+                                        const flk_record *record,
+                                        flk_registry_event on_insert,
+                                        flk_registry_event on_remove,
+                                        void *context, bool *replaced) {
+    flk_spot s = flk_spot_of(layer, level, address);
+    flk_lock_take(&s.shard->lock);
+    flk_status status = flk_insert_locked(&s, level, record, on_insert,
+                                          on_remove, context, replaced);
+    flk_lock_release(&s.shard->lock);
+    return status;
+}
+
+// The usual level; what is rare takes the general function.
+static FLK_HOT flk_status flk_registry_insert_hot(
+    flk_layer layer, uint64_t address, const flk_record *record,
+    flk_registry_event on_insert, flk_registry_event on_remove, void *context,
+    bool *replaced) {
+    uint32_t others = flk_levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED);
+    if (FLK_UNLIKELY(flk_level_of(address, record->size_bytes) !=
+                     FLK_LEVEL_ALIGNED))
+        return flk_registry_insert(layer, address, record, on_insert,
+                                   on_remove, context, replaced);
+    *replaced = FLK_UNLIKELY(others) &&
+                flk_registry_purge(others, layer, address, on_remove,
+                                   context);
+    return flk_insert_at(layer, FLK_LEVEL_ALIGNED, address, record, on_insert,
+                         on_remove, context, replaced);
+}
+
+// --- take --------------------------------------------------------------
+static FLK_HOT flk_taken flk_take_held(const flk_held *h,
+                                       flk_registry_judge judge,
+                                       void *context, flk_record *out) {
+    flk_record_copy(out, h->record);
+    flk_taken taken = judge(out, context) ? FLK_TAKEN : FLK_KEPT;
+    if (FLK_LIKELY(taken == FLK_TAKEN))
+        flk_shard_remove(h->spot.shard, h->region, h->slot);
+    flk_unlock_record(h);
+    return taken;
+}
+
+flk_taken flk_registry_take_other(flk_layer layer, uint64_t address,
+                                  flk_registry_judge judge, void *context,
+                                  flk_record *out);
+
+static FLK_HOT flk_taken flk_registry_take_hot(flk_layer layer,
+                                               uint64_t address,
+                                               flk_registry_judge judge,
+                                               void *context,
+                                               flk_record *out) {
+    flk_held h;
+    if (FLK_LIKELY(!(address & 15)) &&
+        FLK_LIKELY(flk_lock_record_in(&h, layer, FLK_LEVEL_ALIGNED, address)))
+        return flk_take_held(&h, judge, context, out);
+    return flk_registry_take_other(layer, address, judge, context, out);
+}
+
+#endif

@@ -1,0 +1,320 @@
+// heap.c - allocate and free. Contract: tracker/heap.h.                      SPDX-License-Identifier: MIT
+#if !defined(_GNU_SOURCE)
+#define _GNU_SOURCE
+#endif
+#include "tracker/heap.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "paths/callpath.h"
+#include "base/config.h"
+#include "tracker/guard.h"
+#include "tracker/misuse.h"
+#include "tracker/observe.h"
+#include "tracker/quarantine.h"
+#include "tracker/recent.h"
+#include "tracker/tracker_hot.h"
+
+// --- memory with and without guards ------------------------------------
+static FLK_NOINLINE void *aligned_allocate(size_t size_bytes,
+                                           size_t alignment, bool zeroed) {
+    void *memory = NULL;
+    int error = posix_memalign(&memory, alignment, size_bytes);
+    if (error) {
+        errno = error;
+        return NULL;
+    }
+    return zeroed ? memset(memory, 0, size_bytes) : memory;
+}
+
+// glibc before 2.41 serves calloc without its cache of the thread: three
+// times the instructions of malloc and memset, where blocks are small.
+static FLK_HOT void *small_zeroed(size_t size_bytes) {
+    void *memory = malloc(size_bytes);
+    FLK_OPAQUE(memory);  // compilers make a calloc of the two
+    return FLK_LIKELY(memory != NULL) ? memset(memory, 0, size_bytes) : NULL;
+}
+
+static FLK_HOT void *c_allocate(size_t size_bytes, size_t alignment,
+                                bool zeroed) {
+    size_bytes += !size_bytes;  // a block of its own, on every C library
+    if (FLK_UNLIKELY(alignment > _Alignof(max_align_t)))
+        return aligned_allocate(size_bytes, alignment, zeroed);
+    if (!zeroed)
+        return malloc(size_bytes);
+    return size_bytes <= FLK_SMALL_BYTES ? small_zeroed(size_bytes)
+                                         : calloc(1, size_bytes);
+}
+
+static void *guarded_allocate(size_t size_bytes, size_t alignment,
+                              bool zeroed, size_t guard_bytes) {
+    size_t before = guard_bytes > alignment ? guard_bytes : alignment;
+    if (size_bytes > SIZE_MAX - before - guard_bytes) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    char *memory = c_allocate(before + size_bytes + guard_bytes, alignment,
+                              zeroed);
+    if (!memory)
+        return NULL;
+    flk_guard_fill(memory + before, size_bytes, guard_bytes);
+    return memory + before;
+}
+
+static FLK_NOINLINE void *allocate_guarded(size_t size_bytes, bool zeroed,
+                                           const flk_origin *origin,
+                                           uint32_t guard) {
+    char *block = guarded_allocate(size_bytes, 0, zeroed, guard);
+    if (!block ||
+        flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)block, size_bytes,
+                             FLK_RECORD_GUARDED, origin))
+        return block;
+    // Not recorded, so nobody would know of the guard: a plain block then.
+    free(block - guard);
+    return c_allocate(size_bytes, 0, zeroed);
+}
+
+static FLK_HOT void *allocate_plainly(size_t size_bytes, size_t alignment,
+                                      bool zeroed, const flk_origin *origin) {
+    void *block = c_allocate(size_bytes, alignment, zeroed);
+    if (FLK_LIKELY(block != NULL))
+        flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)block, size_bytes, 0,
+                             origin);
+    return block;
+}
+
+// With guards, or with observers.
+static FLK_NOINLINE void *allocate_unusually(size_t size_bytes,
+                                             size_t alignment, bool zeroed,
+                                             const flk_origin *origin) {
+    uint32_t guard = FLK_SETTING(guard_bytes);
+    // An alignment beyond the guard's would move the block's start.
+    void *block =
+        guard > 0 && alignment <= 16
+            ? allocate_guarded(size_bytes, zeroed, origin, guard)
+            : allocate_plainly(size_bytes, alignment, zeroed, origin);
+    if (block && flk_observe_is_on())
+        flk_observe_made(FLK_LAYER_HEAP, (uintptr_t)block);
+    return block;
+}
+
+void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
+                        const flk_origin *origin) {
+    if (!flk_tracker_is_enabled() || origin->scope == FLK_SCOPE_NOWHERE)
+        return c_allocate(size_bytes, alignment, zeroed);
+    if (FLK_UNLIKELY(!FLK_SETTING(is_usual_alloc)))
+        return allocate_unusually(size_bytes, alignment, zeroed, origin);
+    return allocate_plainly(size_bytes, alignment, zeroed, origin);
+}
+
+// --- free --------------------------------------------------------------
+// Not recorded: is it proven misuse, maybe misuse, or nobody's business?
+static int judge_unrecorded(uint64_t address, uint32_t path,
+                            flk_misuse *out) {
+    flk_free before;
+    bool freed_lately = flk_recent_find(address, &before);
+    flk_entry around;
+    if (freed_lately && before.memory) {
+        flk_quarantine_misuse_fill(out, FLK_DOUBLE_FREE, address, &before.record,
+                    before.free_path, flk_quarantine_path(path));
+        return FLK_DOUBLE_FREE;
+    }
+    if (flk_registry_containing(FLK_LAYER_HEAP, address, &around)) {
+        flk_quarantine_misuse_fill(out, FLK_INTERIOR_FREE, around.address, &around.record,
+                    0, flk_quarantine_path(path));
+        return FLK_INTERIOR_FREE;
+    }
+    flk_tracker_count(&flk_tracker_counted.unknown_frees);
+    // What was allocated while tracking was off is not recorded: no evidence.
+    if (!freed_lately || !before.epoch || before.epoch != FLK_SETTING(epoch))
+        return FLK_NOT_RECORDED;
+    flk_recent_forget(address);  // told once
+    flk_quarantine_misuse_fill(out, FLK_MAYBE_DOUBLE, address, &before.record,
+                before.free_path, flk_quarantine_path(path));
+    return FLK_MAYBE_DOUBLE;
+}
+
+int flk_heap_judge(uint64_t address, uint32_t path, flk_misuse *out) {
+    flk_thread *thread = flk_thread_enter();
+    if (!thread)
+        return FLK_NOT_RECORDED;
+    flk_thread_leave(thread);
+    return judge_unrecorded(address, path, out);
+}
+
+// Not inlined: two callers, one copy of all that it is made of.
+static FLK_NOINLINE int free_as_usual(void *address, uint16_t type,
+                                      uint32_t path, flk_misuse *out) {
+    flk_record record;
+    uint64_t key = (uintptr_t)address;
+    // Not initialised as a whole: `leaving` is large and filled by count.
+    flk_release_step step;
+    step.address = address;
+    step.path = path;
+    step.out = out;
+    step.verdict = FLK_FREED;
+    step.leaving_count = 0;
+    switch (flk_tracker_free_hot(FLK_LAYER_HEAP, key, type, &record,
+                                 flk_quarantine_take, &step)) {
+    case FLK_TAKEN:
+        return flk_quarantine_finish(&step);
+    case FLK_KEPT:
+        flk_quarantine_misuse_fill(out, FLK_MISMATCHED_FREE, key, &record, 0,
+                    flk_quarantine_path(path));
+        return FLK_MISMATCHED_FREE;
+    case FLK_ABSENT:
+        break;
+    }
+    int verdict = flk_heap_judge(key, path, out);
+    if (verdict >= 0)
+        free(address);
+    return verdict;
+}
+
+// Nothing was ever recorded, or somebody observes.
+static FLK_NOINLINE int free_unusually(void *address, uint16_t type,
+                                       uint32_t path, flk_misuse *out) {
+    if (!FLK_SETTING(ever_enabled)) {
+        free(address);
+        return FLK_NOT_RECORDED;
+    }
+    flk_record record;
+    bool was_recorded = flk_registry_find(FLK_LAYER_HEAP, (uintptr_t)address,
+                                          &record);
+    int verdict = free_as_usual(address, type, path, out);
+    bool is_freed = verdict == FLK_FREED || verdict <= FLK_OVERRUN;
+    if (is_freed && was_recorded)
+        flk_observe_freed(FLK_LAYER_HEAP, (uintptr_t)address, &record);
+    return verdict;
+}
+
+int flk_heap_free(void *address, uint16_t type, uint32_t path,
+                  flk_misuse *out) {
+    if (!address)
+        return FLK_FREED;
+    if (FLK_UNLIKELY(!FLK_SETTING(is_usual_free)))
+        return free_unusually(address, type, path, out);
+    return free_as_usual(address, type, path, out);
+}
+
+// --- reallocate ---------------------------------------------------------
+// --- realloc -----------------------------------------------------------
+static void *c_reallocate(void *address, size_t size_bytes,
+                          const flk_record *record) {
+    if (!(record->flags & FLK_RECORD_GUARDED))
+        return realloc(address, size_bytes);
+    size_t guard = FLK_SETTING(guard_bytes);
+    if (size_bytes > SIZE_MAX - 2 * guard)
+        return NULL;
+    char *memory = realloc((char *)address - guard, size_bytes + 2 * guard);
+    if (!memory)
+        return NULL;
+    flk_guard_fill(memory + guard, size_bytes, guard);
+    return memory + guard;
+}
+
+static void *reallocate_recorded(void *address, size_t size_bytes,
+                                 const flk_record *moving, uint32_t path,
+                                 flk_misuse *out) {
+    out->verdict = FLK_FREED;
+    if (moving->flags & FLK_RECORD_GUARDED &&
+        flk_quarantine_check_guard(address, moving, path, out) < 0) {
+        // Told once: the guards are whole again for another try.
+        flk_guard_fill(address, moving->size_bytes, FLK_SETTING(guard_bytes));
+        flk_tracker_move_cancel(FLK_LAYER_HEAP, (uintptr_t)address, moving);
+        return NULL;
+    }
+    void *moved = c_reallocate(address, size_bytes, moving);
+    if (!moved) {
+        flk_tracker_move_cancel(FLK_LAYER_HEAP, (uintptr_t)address, moving);
+        out->verdict = FLK_NO_ROOM;
+        return NULL;
+    }
+    if (flk_tracker_move_end(FLK_LAYER_HEAP, (uintptr_t)address, moving,
+                             (uintptr_t)moved, size_bytes) ||
+        !(moving->flags & FLK_RECORD_GUARDED))
+        return moved;
+    // Its record is lost, so nobody would know of the guard: a plain block.
+    char *memory = (char *)moved - FLK_SETTING(guard_bytes);
+    return memmove(memory, moved, size_bytes);
+}
+
+static void *reallocate_unrecorded(void *address, size_t size_bytes,
+                                   const flk_origin *origin,
+                                   flk_misuse *out) {
+    out->verdict = FLK_NOT_RECORDED;
+    if (FLK_SETTING(ever_enabled)) {
+        out->verdict = flk_heap_judge((uintptr_t)address, origin->path, out);
+        if (out->verdict < 0)
+            return NULL;
+    }
+    void *moved = realloc(address, size_bytes);
+    if (!moved)
+        out->verdict = FLK_NO_ROOM;
+    else if (flk_tracker_is_enabled() &&
+             origin->scope != FLK_SCOPE_NOWHERE)
+        flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)moved, size_bytes, 0,
+                             origin);
+    return moved;
+}
+
+static void *reallocate_block(void *address, size_t size_bytes,
+                              const flk_origin *origin, flk_misuse *out);
+
+// Nothing was ever recorded, or somebody observes: a block that changes its
+// size is told as one that goes and one that comes.
+static FLK_NOINLINE void *reallocate_unusually(void *address,
+                                               size_t size_bytes,
+                                               const flk_origin *origin,
+                                               flk_misuse *out) {
+    if (!FLK_SETTING(ever_enabled))
+        return reallocate_unrecorded(address, size_bytes, origin, out);
+    flk_record before;
+    bool was_recorded = flk_registry_find(FLK_LAYER_HEAP, (uintptr_t)address,
+                                          &before);
+    void *moved = reallocate_block(address, size_bytes, origin, out);
+    if (moved) {
+        if (was_recorded)
+            flk_observe_freed(FLK_LAYER_HEAP, (uintptr_t)address, &before);
+        flk_observe_made(FLK_LAYER_HEAP, (uintptr_t)moved);
+    }
+    return moved;
+}
+
+void *flk_heap_reallocate(void *address, size_t size_bytes,
+                          const flk_origin *origin, flk_misuse *out) {
+    *out = (flk_misuse){.verdict = FLK_FREED};
+    if (!address) {
+        void *made = flk_heap_allocate(size_bytes, 0, false, origin);
+        out->verdict = made ? FLK_FREED : FLK_NO_ROOM;
+        return made;
+    }
+    if (size_bytes == 0) {
+        out->verdict = flk_heap_free(address, origin->type, origin->path, out);
+        return NULL;
+    }
+    if (FLK_UNLIKELY(!FLK_SETTING(is_usual_free)))
+        return reallocate_unusually(address, size_bytes, origin, out);
+    return reallocate_block(address, size_bytes, origin, out);
+}
+
+static void *reallocate_block(void *address, size_t size_bytes,
+                              const flk_origin *origin, flk_misuse *out) {
+    flk_record record;
+    switch (flk_tracker_move_begin(FLK_LAYER_HEAP, (uintptr_t)address,
+                                   origin->type, &record)) {
+    case FLK_TAKEN:
+        return reallocate_recorded(address, size_bytes, &record,
+                                   origin->path, out);
+    case FLK_KEPT:
+        flk_quarantine_misuse_fill(out, FLK_MISMATCHED_FREE, (uintptr_t)address, &record,
+                        0,
+                    flk_quarantine_path(origin->path));
+        return NULL;
+    case FLK_ABSENT:
+        break;
+    }
+    return reallocate_unrecorded(address, size_bytes, origin, out);
+}

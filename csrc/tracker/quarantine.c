@@ -1,0 +1,209 @@
+// quarantine.c - held blocks, guards, poison. Contract: tracker/quarantine.h. SPDX-License-Identifier: MIT
+#include "tracker/quarantine.h"
+
+#include <stdlib.h>
+
+#include "base/config.h"
+#include "tracker/guard.h"
+#include "tracker/recent.h"
+#include "paths/callpath.h"
+#include "paths/stack.h"
+
+flk_block flk_quarantine_block_of(flk_layer layer, uint64_t address,
+                       const flk_record *record) {
+    return (flk_block){.address = address,
+                       .size_bytes = record->size_bytes,
+                       .sequence = record->sequence,
+                       .path = record->path,
+                       .scope = (uint32_t)record->scope,
+                       .thread = record->thread,
+                       .type = record->type,
+                       .layer = (uint8_t)layer,
+                       .flags = (uint8_t)record->flags};
+}
+
+uint32_t flk_quarantine_path(uint32_t path) {
+    return path == FLK_PATH_WALK ? flk_tracker_path() : path;
+}
+
+void flk_quarantine_misuse_fill(flk_misuse *out, int verdict, uint64_t address,
+                     const flk_record *record, uint32_t free_path,
+                     uint32_t here_path) {
+    flk_misuse_count(verdict);
+    if (!out)
+        return;
+    *out = (flk_misuse){.verdict = verdict,
+                        .free_path = free_path,
+                        .here_path = here_path,
+                        .block = flk_quarantine_block_of(FLK_LAYER_HEAP, address,
+                                              record)};
+}
+
+static void *memory_of(void *address, const flk_record *record) {
+    if (FLK_LIKELY(!(record->flags & FLK_RECORD_GUARDED)))
+        return address;
+    return (char *)address - FLK_SETTING(guard_bytes);
+}
+
+// --- into and out of the quarantine ------------------------------------
+static bool is_damaged(const flk_free *freed, flk_misuse *found) {
+    int32_t damage;
+    const void *block = (const void *)(uintptr_t)freed->address;
+    if (!(freed->record.flags & FLK_RECORD_POISONED) ||
+        flk_guard_poison_check(block, freed->record.size_bytes, &damage))
+        return false;
+    flk_quarantine_misuse_fill(found, FLK_WRITE_AFTER_FREE, freed->address,
+                    &freed->record, freed->free_path, 0);
+    found->damage = damage;
+    return true;
+}
+
+// A held block leaves: was it written to since it was freed?
+static FLK_NOINLINE int let_poisoned_go(const flk_free *freed,
+                                        flk_misuse *out, int verdict) {
+    flk_misuse found;
+    bool damaged = is_damaged(freed, &found);
+    free(freed->memory);
+    if (!damaged)
+        return verdict;
+    if (!out || verdict < 0) {
+        flk_misuse_push(&found);
+        return verdict;
+    }
+    *out = found;
+    return FLK_WRITE_AFTER_FREE;
+}
+
+static FLK_HOT int let_go(const flk_free *freed, flk_misuse *out,
+                          int verdict) {
+    if (FLK_UNLIKELY(freed->record.flags & FLK_RECORD_POISONED))
+        return let_poisoned_go(freed, out, verdict);
+    free(freed->memory);
+    return verdict;
+}
+
+static uint32_t path_of(const flk_release_step *step, flk_thread *thread) {
+    if (step->path != FLK_PATH_WALK)
+        return step->path;
+    uint32_t path = flk_stack_capture(thread, flk_tracker_free_depth());
+    return path == FLK_PATH_NONE ? FLK_PATH_EMPTY : path;
+}
+
+void flk_quarantine_take(const flk_record *record, flk_thread *thread,
+                         void *context) {
+    flk_release_step *step = context;
+    bool guarded = record->flags & FLK_RECORD_GUARDED;
+    bool holds = flk_recent_read_limits().blocks_max > 0;
+    flk_free freed;
+    freed.address = (uintptr_t)step->address;
+    freed.memory = memory_of(step->address, record);
+    flk_record_copy(&freed.record, record);
+    freed.thread = thread->number;
+    freed.free_path = holds || guarded ? path_of(step, thread) : 0;
+    // Evidence only of a time when what is allocated is recorded.
+    freed.epoch = flk_tracker_is_enabled() ? FLK_SETTING(epoch) : 0;
+    if (FLK_UNLIKELY(guarded))
+        step->verdict = flk_quarantine_check_guard(
+            step->address, record, freed.free_path, step->out);
+    if (FLK_UNLIKELY(FLK_SETTING(poison))) {
+        flk_guard_poison_fill(step->address, record->size_bytes);
+        freed.record.flags |= FLK_RECORD_POISONED;
+    }
+    step->leaving_count = flk_recent_add(thread->number, &freed,
+                                         step->leaving,
+                                         FLK_QUARANTINE_LEAVING_MAX);
+}
+
+int flk_quarantine_finish(flk_release_step *step) {
+    for (uint32_t i = 0; i < step->leaving_count; i++)
+        step->verdict = let_go(&step->leaving[i], step->out, step->verdict);
+    return step->verdict;
+}
+
+void flk_quarantine_drain(void) {
+    flk_free leaving[FLK_QUARANTINE_LEAVING_MAX];
+    uint32_t count;
+    while ((count = flk_recent_drain(leaving, FLK_QUARANTINE_LEAVING_MAX)) > 0)
+        for (uint32_t i = 0; i < count; i++)
+            let_go(&leaving[i], NULL, FLK_FREED);
+}
+
+// --- guards ------------------------------------------------------------
+int flk_quarantine_check_guard(const void *address, const flk_record *record,
+                               uint32_t path, flk_misuse *out) {
+    int32_t damage;
+    if (flk_guard_check(address, record->size_bytes, FLK_SETTING(guard_bytes),
+                        &damage))
+        return FLK_FREED;
+    flk_quarantine_misuse_fill(out, FLK_OVERRUN, (uintptr_t)address, record, 0,
+                    flk_quarantine_path(path));
+    if (out)
+        out->damage = damage;
+    return FLK_OVERRUN;
+}
+
+// --- all of them -------------------------------------------------------
+// A block with damaged guards is told of once: its guards are made whole.
+static void check_live(flk_entry *entry, void *context) {
+    void *block = (void *)(uintptr_t)entry->address;
+    uint8_t flags = entry->record.flags;
+    if (!(flags & FLK_RECORD_GUARDED) || flags & FLK_RECORD_MOVING)
+        return;
+    flk_misuse found;
+    if (flk_quarantine_check_guard(block, &entry->record, 0, &found) < 0) {
+        flk_guard_fill(block, entry->record.size_bytes,
+                       FLK_SETTING(guard_bytes));
+        flk_misuse_push(&found);
+        ++*(uint32_t *)context;
+    }
+}
+
+typedef struct damage_list {
+    uint32_t count;
+    flk_misuse found[FLK_RECENT_STRIPES];
+} damage_list;
+
+// Under the lock of a stripe, of the same rank as the queue's: told later.
+static void check_held(const flk_free *freed, void *context) {
+    damage_list *list = context;
+    if (list->count < FLK_RECENT_STRIPES &&
+        is_damaged(freed, &list->found[list->count])) {
+        // Told once: poisoned anew.
+        flk_guard_poison_fill((void *)(uintptr_t)freed->address,
+                        freed->record.size_bytes);
+        list->count++;
+    }
+}
+
+uint32_t flk_quarantine_check_all(void) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < FLK_SHARDS; i++)
+        flk_registry_visit_shard(i, check_live, &count);
+    damage_list list = {.count = 0};
+    flk_recent_visit_held(check_held, &list);
+    for (uint32_t i = 0; i < list.count; i++)
+        flk_misuse_push(&list.found[i]);
+    return count + list.count;
+}
+
+static void count_guarded(flk_entry *entry, void *context) {
+    if (entry->record.flags & FLK_RECORD_GUARDED)
+        ++*(uint32_t *)context;
+}
+
+bool flk_quarantine_set_guard(uint32_t guard_bytes) {
+    uint32_t guarded = 0;
+    if (guard_bytes > FLK_GUARD_BYTES_MAX)
+        return false;
+    guard_bytes = (guard_bytes + 15) & ~15u;
+    if (guard_bytes == FLK_SETTING(guard_bytes))
+        return true;
+    flk_quarantine_drain();  // what is held has the old guards
+    for (uint32_t i = 0; i < FLK_SHARDS; i++)
+        flk_registry_visit_shard(i, count_guarded, &guarded);
+    if (guarded > 0)
+        return false;
+    atomic_store(&flk_tracker_settings.guard_bytes, guard_bytes);
+    flk_tracker_settle();
+    return true;
+}

@@ -1,0 +1,280 @@
+// recent.c - rings of recent frees. Contract: tracker/recent.h.              SPDX-License-Identifier: MIT
+#include "tracker/recent.h"
+
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/config.h"
+#include "base/hash.h"
+
+// The entries, and their numbers by address: heads[bucket] is the newest
+// number (plus 1; 0 = none) of the bucket, an entry's link the one before it.
+// A number that fell out of the ring ends its chain: nothing is unlinked.
+typedef struct ring {
+    flk_free entries[FLK_RECENT_ENTRIES];
+    // Read without the lock too: an address whose free another thread has
+    // told us of is there (relaxed: that telling orders it).
+    atomic_ullong heads[FLK_RECENT_ENTRIES];
+} ring;
+
+typedef struct stripe {
+    _Alignas(64) flk_lock lock;  // guards all of it
+    uint64_t next;        // the next free goes to next % ENTRIES
+    uint64_t held;        // the first one held; next - held are
+    uint64_t held_bytes;
+    _Atomic(ring *) ring; // made on first use
+} stripe;
+
+static struct {
+    stripe stripes[FLK_RECENT_STRIPES];
+    atomic_uint used;  // release: the ring is there
+    // Relaxed: a changed limit takes effect with the next free.
+    atomic_uint blocks_max;
+    atomic_ullong bytes_max;
+} recent = {
+    .stripes = {[0 ... FLK_RECENT_STRIPES - 1] =
+                    {FLK_LOCK_INIT(FLK_RANK_RECENT)}},
+    .blocks_max = FLK_QUARANTINE_BLOCKS_DEFAULT,
+    .bytes_max = FLK_QUARANTINE_BYTES_DEFAULT,
+};
+
+_Static_assert((FLK_RECENT_ENTRIES & (FLK_RECENT_ENTRIES - 1)) == 0,
+               "numbers wrap around");
+
+void flk_recent_configure(flk_recent_limits limits) {
+    if (limits.blocks_max > FLK_QUARANTINE_BLOCKS_MAX)
+        limits.blocks_max = FLK_QUARANTINE_BLOCKS_MAX;
+    atomic_store_explicit(&recent.blocks_max, limits.blocks_max,
+                          memory_order_relaxed);
+    atomic_store_explicit(&recent.bytes_max, limits.bytes_max,
+                          memory_order_relaxed);
+}
+
+flk_recent_limits flk_recent_read_limits(void) {
+    return (flk_recent_limits){
+        atomic_load_explicit(&recent.blocks_max, memory_order_relaxed),
+        atomic_load_explicit(&recent.bytes_max, memory_order_relaxed)};
+}
+
+// --- one stripe, locked ------------------------------------------------
+static flk_free *entry_at(const stripe *st, uint64_t number) {
+    ring *own = atomic_load_explicit(&st->ring, memory_order_acquire);
+    return &own->entries[number % FLK_RECENT_ENTRIES];
+}
+
+static uint64_t held_count(const stripe *st) { return st->next - st->held; }
+
+static ring *ring_of(const stripe *st) {
+    return atomic_load_explicit(&st->ring, memory_order_acquire);
+}
+
+static bool entries_ready(stripe *st) {
+    if (FLK_LIKELY(ring_of(st) != NULL))
+        return true;
+    ring *made = flk_arena_keep(sizeof(ring));
+    if (!made)
+        return false;
+    atomic_store_explicit(&st->ring, made, memory_order_release);
+    atomic_fetch_or_explicit(&recent.used, 1u << (st - recent.stripes),
+                             memory_order_release);
+    return true;
+}
+
+static uint32_t bucket_of(uint64_t address) {
+    return (uint32_t)(flk_hash_key(address) >> 32) & (FLK_RECENT_ENTRIES - 1);
+}
+
+static FLK_HOT void enter(stripe *st, const flk_free *freed) {
+    ring *own = ring_of(st);
+    uint64_t number = st->next++;
+    atomic_ullong *head = &own->heads[bucket_of(freed->address)];
+    flk_free *entry = &own->entries[number % FLK_RECENT_ENTRIES];
+    // Field by field, for the reason of flk_record_copy.
+    entry->address = freed->address;
+    entry->memory = freed->memory;
+    flk_record_copy(&entry->record, &freed->record);
+    entry->epoch = freed->epoch;
+    entry->free_path = freed->free_path;
+    entry->thread = freed->thread;
+    entry->link = atomic_load_explicit(head, memory_order_relaxed);
+    atomic_store_explicit(head, number + 1, memory_order_relaxed);
+}
+
+// The entry of this address with the highest number; NULL if there is none.
+static flk_free *newest_of(const stripe *st, uint64_t address) {
+    ring *own = ring_of(st);
+    uint64_t number = atomic_load_explicit(&own->heads[bucket_of(address)],
+                                           memory_order_relaxed);
+    while (number && st->next - (number - 1) <= FLK_RECENT_ENTRIES) {
+        flk_free *entry = entry_at(st, number - 1);
+        if (entry->address == address)
+            return entry;
+        number = entry->link;
+    }
+    return NULL;
+}
+
+// Without the lock: is there nothing of the address's bucket?
+static bool is_surely_absent(const stripe *st, uint32_t bucket) {
+    return !atomic_load_explicit(&ring_of(st)->heads[bucket],
+                                 memory_order_relaxed);
+}
+
+// A bit for each stripe that has a ring.
+static uint32_t stripes_used(void) {
+    return atomic_load_explicit(&recent.used, memory_order_acquire);
+}
+
+// The oldest held block comes out; its entry stays as evidence.
+static FLK_HOT void release_oldest(stripe *st, flk_free *out, uint32_t *count) {
+    flk_free *oldest = entry_at(st, st->held++);
+    if (!oldest->memory)
+        return;
+    st->held_bytes -= oldest->record.size_bytes;
+    flk_free *leaves = &out[(*count)++];
+    if (FLK_UNLIKELY(oldest->record.flags & FLK_RECORD_POISONED))
+        *leaves = *oldest;  // is looked at before its memory goes
+    leaves->memory = oldest->memory;
+    leaves->record.flags = oldest->record.flags;
+    oldest->memory = NULL;
+}
+
+static bool is_over(const stripe *st, flk_recent_limits limits) {
+    return held_count(st) > limits.blocks_max ||
+           st->held_bytes > limits.bytes_max;
+}
+
+uint32_t flk_recent_add(uint32_t thread_number, const flk_free *freed,
+                        flk_free *out, uint32_t out_max) {
+    stripe *st = &recent.stripes[thread_number % FLK_RECENT_STRIPES];
+    flk_recent_limits limits = flk_recent_read_limits();
+    uint32_t count = 0;
+    FLK_ASSERT(out_max >= 2);
+    flk_lock_take(&st->lock);
+    if (FLK_UNLIKELY(!entries_ready(st))) {
+        out[count++] = *freed;
+    } else {
+        if (held_count(st) == FLK_RECENT_ENTRIES)
+            release_oldest(st, out, &count);
+        enter(st, freed);
+        st->held_bytes += freed->record.size_bytes;
+        while (count < out_max && is_over(st, limits))
+            release_oldest(st, out, &count);
+    }
+    flk_lock_release(&st->lock);
+    return count;
+}
+
+// --- all stripes -------------------------------------------------------
+bool flk_recent_find(uint64_t address, flk_free *out) {
+    // The latest is the one with the memory held, or else any: an address
+    // is held at most once.
+    bool found = false;
+    uint32_t bucket = bucket_of(address);
+    for (uint32_t left = stripes_used(); left; left &= left - 1) {
+        stripe *st = &recent.stripes[__builtin_ctz(left)];
+        if (is_surely_absent(st, bucket))
+            continue;
+        flk_lock_take(&st->lock);
+        const flk_free *entry = newest_of(st, address);
+        if (entry && (!found || entry->memory ||
+                      (!out->memory &&
+                       entry->record.sequence > out->record.sequence))) {
+            *out = *entry;
+            found = true;
+        }
+        flk_lock_release(&st->lock);
+    }
+    return found;
+}
+
+void flk_recent_forget(uint64_t address) {
+    uint32_t bucket = bucket_of(address);
+    for (uint32_t left = stripes_used(); left; left &= left - 1) {
+        stripe *st = &recent.stripes[__builtin_ctz(left)];
+        if (is_surely_absent(st, bucket))
+            continue;
+        flk_free *entry;
+        flk_lock_take(&st->lock);
+        while ((entry = newest_of(st, address)) && !entry->memory)
+            entry->address = 0;
+        flk_lock_release(&st->lock);
+    }
+}
+
+uint32_t flk_recent_drain(flk_free *out, uint32_t out_max) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
+        stripe *st = &recent.stripes[i];
+        flk_lock_take(&st->lock);
+        while (count < out_max && held_count(st) > 0)
+            release_oldest(st, out, &count);
+        flk_lock_release(&st->lock);
+    }
+    return count;
+}
+
+void flk_recent_visit_held(void (*visit)(const flk_free *, void *),
+                           void *context) {
+    for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
+        stripe *st = &recent.stripes[i];
+        flk_lock_take(&st->lock);
+        for (uint64_t n = st->held; n != st->next; n++)
+            if (entry_at(st, n)->memory)
+                visit(entry_at(st, n), context);
+        flk_lock_release(&st->lock);
+    }
+}
+
+uint64_t flk_recent_held_count(void) {
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
+        flk_lock_take(&recent.stripes[i].lock);
+        count += held_count(&recent.stripes[i]);
+        flk_lock_release(&recent.stripes[i].lock);
+    }
+    return count;
+}
+
+uint64_t flk_recent_held_bytes(void) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
+        flk_lock_take(&recent.stripes[i].lock);
+        bytes += recent.stripes[i].held_bytes;
+        flk_lock_release(&recent.stripes[i].lock);
+    }
+    return bytes;
+}
+
+static bool stripe_check(const stripe *st) {
+    uint64_t bytes = 0;
+    for (uint64_t n = st->held; n != st->next; n++)
+        if (entry_at(st, n)->memory)
+            bytes += entry_at(st, n)->record.size_bytes;
+    bool older_released = true;
+    for (uint64_t n = st->next;
+         ring_of(st) && n != st->held + FLK_RECENT_ENTRIES; n++)
+        older_released &= entry_at(st, n)->memory == NULL;
+    return bytes == st->held_bytes && older_released &&
+           held_count(st) <= FLK_RECENT_ENTRIES;
+}
+
+bool flk_recent_check(void) {
+    bool good = true;
+    for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
+        flk_lock_take(&recent.stripes[i].lock);
+        good &= stripe_check(&recent.stripes[i]);
+        flk_lock_release(&recent.stripes[i].lock);
+    }
+    return good;
+}
+
+void flk_recent_lock_all(void) {
+    for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++)
+        flk_lock_take(&recent.stripes[i].lock);
+}
+
+void flk_recent_unlock_all(void) {
+    for (uint32_t i = FLK_RECENT_STRIPES; i-- > 0;)
+        flk_lock_release(&recent.stripes[i].lock);
+}

@@ -1,0 +1,185 @@
+// tracker_hot.h - events compiled into who makes them.                   SPDX-License-Identifier: MIT
+// Keeps:   nothing; as flk_tracker_on_alloc and flk_tracker_on_free, with what happens to a block that may go made
+//          part of the code.
+// Callers: tracker/tracker.c, tracker/heap.c, hooks/report_hot.h.
+#ifndef FLK_TRACKER_HOT_H
+#define FLK_TRACKER_HOT_H
+
+#include "registry/account.h"
+#include "paths/callpath.h"
+#include "base/config.h"
+#include "tracker/path_counts.h"
+#include "registry/registry_hot.h"
+#include "registry/scope.h"
+#include "paths/stack.h"
+#include "tracker/tracker.h"
+
+// Runs with the shard locked right before the record goes, so that no thread
+// finds the block neither recorded nor freed. It may take locks of higher
+// ranks, and must not call the tracker.
+typedef void (*flk_tracker_taken)(const flk_record *record,
+                                  flk_thread *thread, void *context);
+
+typedef struct flk_event {
+    flk_thread *thread;
+    const flk_record *before;    // a move: the record with its old size
+    uint16_t type;               // a free: how it is released, 0 = any way
+    bool is_usual;               // an allocation: flk_account_is_usual
+    flk_tracker_taken on_taken;  // a free, or NULL
+    void *context;
+} flk_event;
+
+static inline bool flk_tracker_is_inherited(const flk_record *record) {
+    return record->sequence < FLK_SETTING(inherited_below);
+}
+
+// Records that are not in the books: forgotten, or counted by the parent.
+static inline bool flk_tracker_is_in_books(const flk_record *record) {
+    return !(record->flags & FLK_RECORD_FORGOTTEN) &&
+           !flk_tracker_is_inherited(record);
+}
+
+static FLK_HOT void flk_tracker_count_free(const flk_record *record,
+                                           void *context) {
+    if (FLK_LIKELY(flk_tracker_is_in_books(record)))
+        flk_account_free(((flk_event *)context)->thread, record->scope,
+                         record->type, record->size_bytes);
+}
+
+static FLK_HOT void flk_tracker_count_alloc(const flk_record *record,
+                                            void *context) {
+    const flk_event *e = context;
+    flk_account_alloc(e->thread, record->scope, record->type,
+                      record->size_bytes, e->is_usual);
+}
+
+// --- allocation --------------------------------------------------------
+uint32_t flk_tracker_hold_process_scope(flk_thread *thread);
+void flk_tracker_wake(void);
+// After an insert: who looks for records takes the same shard's lock, after
+// it has asked to be woken, so one of the two sees the other.
+static FLK_HOT void flk_tracker_wake_if_asked(void) {
+    if (FLK_UNLIKELY(FLK_SETTING(wakes) != NULL))
+        flk_tracker_wake();
+}
+
+static FLK_HOT uint32_t flk_tracker_scope(flk_thread *thread,
+                                          const flk_origin *origin) {
+    if (origin->scope != FLK_SCOPE_NONE)
+        return origin->scope;  // an object or the thread's context holds it
+    if (FLK_LIKELY(FLK_SETTING(process_scope) == FLK_SCOPE_PROCESS))
+        return FLK_SCOPE_PROCESS;  // is never given out
+    return flk_tracker_hold_process_scope(thread);
+}
+
+static FLK_HOT void flk_tracker_release_scope(flk_thread *thread) {
+    atomic_store_explicit(&thread->scope_in_use, 0, memory_order_release);
+}
+
+static FLK_HOT uint32_t flk_tracker_path_of(flk_thread *thread,
+                                            const flk_origin *origin) {
+    bool is_walked = origin->path - FLK_PATH_WALK_NATIVE <=
+                     FLK_PATH_WALK - FLK_PATH_WALK_NATIVE;
+    if (!is_walked)
+        return origin->path;
+    uint32_t path = flk_stack_capture(thread, FLK_SETTING(stack_depth));
+    if (FLK_LIKELY(origin->path == FLK_PATH_WALK))
+        return path;
+    uint32_t depth = FLK_SETTING(native_depth);
+    return FLK_LIKELY(depth == 0) ? path
+                                  : flk_stack_add_native(thread, path, depth);
+}
+
+static inline bool flk_tracker_is_ready(flk_thread *thread, uint32_t scope,
+                                        uint32_t type) {
+    return type != 0 && flk_account_ready_any(thread, scope, type);
+}
+
+static FLK_HOT bool flk_tracker_record(flk_thread *thread, flk_layer layer,
+                                       uint64_t address, uint64_t size_bytes,
+                                       uint8_t flags,
+                                       const flk_origin *origin) {
+    uint32_t scope = flk_tracker_scope(thread, origin);
+    uint32_t path = flk_tracker_path_of(thread, origin);
+    bool is_usual = flk_account_is_usual(thread, scope, origin->type);
+    if (FLK_UNLIKELY(path == FLK_PATH_NONE || size_bytes > FLK_SIZE_MAX) ||
+        (!is_usual && !flk_tracker_is_ready(thread, scope, origin->type)))
+        return false;
+    uint64_t tick = flk_sequence_tick();
+    uint64_t sequence = flk_sequence_take(&thread->sequence, tick);
+    flk_record record = flk_record_of(size_bytes, scope, sequence, flags, path,
+                                      origin->type,
+                                      (uint16_t)thread->number);
+    flk_event e = {.thread = thread, .is_usual = is_usual};
+    bool replaced;
+    flk_status status = flk_registry_insert_hot(
+        layer, address, &record, flk_tracker_count_alloc,
+        flk_tracker_count_free, &e, &replaced);
+    if (FLK_UNLIKELY(replaced))
+        flk_tracker_count(&flk_tracker_counted.missed_frees);
+    flk_tracker_wake_if_asked();
+    if (FLK_LIKELY(status == FLK_OK))
+        flk_path_counts_add(path, size_bytes);
+    return status == FLK_OK;
+}
+
+static FLK_HOT bool flk_tracker_alloc_hot(flk_layer layer, uint64_t address,
+                                          uint64_t size_bytes, uint8_t flags,
+                                          const flk_origin *origin) {
+    flk_thread *thread = flk_thread_enter();
+    bool recorded = false;
+    if (FLK_LIKELY(thread != NULL)) {
+        recorded = flk_tracker_record(thread, layer, address, size_bytes,
+                                      flags, origin);
+        flk_tracker_release_scope(thread);
+        flk_thread_leave(thread);
+    }
+    if (FLK_UNLIKELY(!recorded))
+        flk_tracker_count(&flk_tracker_counted.dropped);
+    return recorded;
+}
+
+// --- release -----------------------------------------------------------
+// Is what releases the one type what the other wants?
+bool flk_tracker_releases_match(flk_thread *thread, uint16_t given,
+                                uint16_t recorded);
+
+static FLK_HOT bool flk_tracker_may_release(const flk_record *record,
+                                            void *context) {
+    const flk_event *e = context;
+    uint32_t types = (uint32_t)e->type << 16 | record->type;
+    return FLK_LIKELY(types == e->thread->matched_types) || e->type == 0 ||
+           e->type == record->type ||
+           flk_tracker_releases_match(e->thread, e->type, record->type);
+}
+
+static FLK_HOT bool flk_tracker_judge_free(const flk_record *record,
+                                           void *context) {
+    if (!flk_tracker_may_release(record, context))
+        return false;
+    flk_event *e = context;
+    flk_tracker_count_free(record, e);
+    if (e->on_taken)
+        e->on_taken(record, e->thread, e->context);
+    return true;
+}
+
+static FLK_HOT flk_taken flk_tracker_free_hot(flk_layer layer,
+                                              uint64_t address, uint16_t type,
+                                              flk_record *out,
+                                              flk_tracker_taken on_taken,
+                                              void *context) {
+    flk_thread *thread = flk_thread_enter();
+    if (FLK_UNLIKELY(!thread)) {
+        flk_tracker_count(&flk_tracker_counted.dropped);
+        return FLK_ABSENT;
+    }
+    flk_event e = {.thread = thread, .type = type, .on_taken = on_taken,
+                   .context = context};
+    flk_taken taken = flk_registry_take_hot(layer, address,
+                                            flk_tracker_judge_free, &e, out);
+    flk_thread_leave(thread);
+    return taken;
+}
+
+#endif
