@@ -1,9 +1,10 @@
-"""Hands flk_api.h to cffi and lists what the compiled module is made of.
+"""Tells cffi what Python may call, and what the compiled module is made of.
 
 Run by setup.py (`cffi_modules`); stays out of the wheel.
 """
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -15,8 +16,8 @@ import cffi
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.name
 
-SOURCES = sorted(f"{CSRC}/{path.name}" for path in HERE.glob("flk_*.c"))
-HEADERS = sorted(f"{CSRC}/{path.name}" for path in HERE.glob("flk*.h"))
+SOURCES = sorted(f"{CSRC}/{p.relative_to(HERE)}" for p in HERE.glob("*/*.c"))
+HEADERS = sorted(f"{CSRC}/{p.relative_to(HERE)}" for p in HERE.glob("*/*.h"))
 
 DEBUG = os.environ.get("FFI_LEAK_TRACKER_BUILD") == "debug"
 
@@ -44,24 +45,53 @@ def link_time_flags() -> list[str]:
 
 LINK_TIME = [] if DEBUG or sys.platform == "win32" else link_time_flags()
 
+
+
+def declarations(name: str) -> str:
+    """A file as cffi reads it: no directive but ``#define NAME integer``."""
+    lines = (HERE / name).read_text(encoding="utf-8").splitlines()
+    keep = re.compile(r"(?!#)|#define \w+ -?\d+\b")
+    return "\n".join(line for line in lines if keep.match(line))
+
+
 ffibuilder = cffi.FFI()
-ffibuilder.cdef((HERE / "flk_api.h").read_text(encoding="utf-8"))
+for name in ("base/values.h", "api/api.h", "api/lower.cdef"):
+    ffibuilder.cdef(declarations(name))
 # The table of cffi's own functions is static in the generated file: it is
 # handed over from there.
 ffibuilder.cdef(
-    "void flk_bind_cffi(void); int flk_fast_install(void *);"
-    "int flk_fast_install_objects(void *);"
+    "void flk_bind_cffi(void); int flk_callables_install(void *);"
+    "int flk_object_views_install(void *);"
 )
 PREAMBLE = """
-#include "flk.h"
-void flk_fast_bind(void **exports);
-int flk_fast_install(void *module);
-int flk_fast_install_objects(void *module);
+#include "api/api.h"
+#include "api/snapshot.h"
+#include "elf/demangle.h"
+#include "hooks/attach.h"
+#include "paths/callpath.h"
+#include "paths/codes.h"
+#include "paths/modules.h"
+#include "paths/pyframe.h"
+#include "paths/sites.h"
+#include "paths/thread.h"
+#include "python/callables.h"
+#include "registry/account.h"
+#include "registry/names.h"
+#include "registry/scope.h"
+#include "base/sequence.h"
+#include "tracker/context.h"
+#include "tracker/gate.h"
+#include "tracker/heap.h"
+#include "tracker/misuse.h"
+#include "tracker/observe.h"
+#include "tracker/path_counts.h"
+#include "tracker/quarantine.h"
+#include "tracker/tracker.h"
 static void flk_bind_cffi(void) {
 #ifdef PYPY_VERSION
-    flk_fast_bind(NULL);
+    flk_cdata_bind(NULL);
 #else
-    flk_fast_bind(_cffi_exports);
+    flk_cdata_bind(_cffi_exports);
 #endif
 }
 """

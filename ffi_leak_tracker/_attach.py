@@ -180,7 +180,7 @@ def _apply() -> None:
 
 
 def _rules() -> list[str]:
-    """What each active one asks for, as flk_choice.h has it."""
+    """What each active one asks for, as hooks/selection.h has it."""
     return [
         rule
         for one in _active

@@ -1,4 +1,4 @@
-"""Types of the module that cffi compiles from csrc/flk_api.h."""
+"""Types of the module that cffi compiles from csrc/api/api.h."""
 
 from typing import Any, TypeAlias
 
@@ -6,8 +6,8 @@ CData: TypeAlias = Any
 CType: TypeAlias = Any
 _CData: TypeAlias = Any  # in the class below CData is an attribute
 _CType: TypeAlias = Any
-fast: Any  # the C callables, once flk_fast_install has put them here
-objects: Any  # the same of flk_fast_install_objects
+fast: Any  # the C callables, once flk_callables_install has put them here
+objects: Any  # the same of flk_object_views_install
 
 class _FFI:
     CData: type[Any]

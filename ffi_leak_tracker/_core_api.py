@@ -1,7 +1,7 @@
 """The seam to the compiled core: C values in, plain values or records out.
 
 The only module that imports ``_core``. What the functions promise stands in
-``csrc/flk_api.h``.
+``csrc/api/api.h``.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._core import CData
     from ffi_leak_tracker.records import NativeFrame
 
-HEAP = lib.FLK_IN_HEAP
-HANDLE = lib.FLK_IN_HANDLE
-MAPPING = lib.FLK_IN_MAPPING
-CURRENT_SCOPE = lib.FLK_CURRENT
-NOWHERE = lib.FLK_NOWHERE
+HEAP = lib.FLK_LAYER_HEAP
+HANDLE = lib.FLK_LAYER_HANDLE
+MAPPING = lib.FLK_LAYER_MAPPING
+CURRENT_SCOPE = lib.FLK_SCOPE_NONE
+NOWHERE = lib.FLK_SCOPE_NOWHERE
 PROCESS = 0
 LAYERS: dict[str, int] = {"heap": HEAP, "handle": HANDLE, "mapping": MAPPING}
 SIZE_MAX = 2 ** (8 * ffi.sizeof("size_t") - 1) - 1
@@ -50,7 +50,7 @@ NULL = ffi.NULL
 
 
 def _start() -> str | None:
-    mismatch = lib.flk_built_for_other()
+    mismatch = lib.flk_pyframe_mismatch()
     if mismatch:
         raise ImportError(
             f"ffi_leak_tracker: {text(mismatch)}; install it with this "
@@ -58,7 +58,7 @@ def _start() -> str | None:
         )
     problem = lib.flk_start(os.fsencode(PACKAGE_FOLDER))
     # Registered at import, so it runs late; later still, thread states die.
-    atexit.register(lib.flk_stop_frames)
+    atexit.register(lib.flk_codes_close)
     if not lib.flk_is_ready():
         raise ImportError("ffi_leak_tracker: no memory to start the tracker")
     return text(problem) if problem else None
@@ -71,7 +71,7 @@ def text(value: CData) -> str:
 
 #: Why Python frames cannot be read by the core, or None.
 frames_problem = _start()
-walks_frames = bool(lib.flk_walks_frames())
+walks_frames = bool(lib.flk_pyframe_is_open())
 
 
 def _fast() -> Any:
@@ -85,7 +85,7 @@ def _fast() -> Any:
 
     lib.flk_bind_cffi()
     module = ffi.cast("void *", id(_core))
-    return _core.fast if lib.flk_fast_install(module) else None
+    return _core.fast if lib.flk_callables_install(module) else None
 
 
 fast = _fast()
@@ -96,7 +96,7 @@ def objects_functions() -> Any:
     from ffi_leak_tracker import _core
 
     module = ffi.cast("void *", id(_core))
-    return _core.objects if lib.flk_fast_install_objects(module) else None
+    return _core.objects if lib.flk_object_views_install(module) else None
 
 
 #: Tells observers what waits; set while there are any.
@@ -105,28 +105,27 @@ backend_typeof = _cffi_backend.typeof
 backend_gc = _cffi_backend.gcp  # ffi.gc
 
 # --- plain forwards: bound once, called often ---------------------------
-enable = lib.flk_enable
-gate_scope = lib.flk_gate_for_scope
+enable = lib.flk_gate_set
+gate_scope = lib.flk_gate_scope
 gate_pause = lib.flk_gate_for_pause
-forbid = lib.flk_forbid
-hooks_refresh = lib.flk_hooks_refresh
-is_enabled = lib.flk_is_enabled
+forbid = lib.flk_gate_forbid
+hooks_refresh = lib.flk_attach_refresh
+is_enabled = lib.flk_tracker_is_enabled
 set_stack_depth = lib.flk_set_stack_depth
 stack_depth = lib.flk_stack_depth
 scope_new = lib.flk_scope_new
-scope_left = lib.flk_scope_left
+scope_left = lib.flk_scope_end
 scope_gone = lib.flk_scope_gone
-scope_is_clean = lib.flk_scope_is_clean
-scope_unknown = lib.flk_scope_unknown
-process_scope = lib.flk_process_scope
+scope_is_clean = lib.flk_account_scope_is_empty
+scope_unknown = lib.flk_context_unknown
 set_process_scope = lib.flk_set_process_scope
 set_thread_scope = lib.flk_set_thread_scope
-mark = lib.flk_mark
-reset = lib.flk_reset
-reset_peak = lib.flk_reset_peak
+mark = lib.flk_sequence_mark
+reset = lib.flk_tracker_reset
+reset_peak = lib.flk_tracker_reset_peak
 clear_counts = lib.flk_clear_counts
-drain_quarantine = lib.flk_drain_quarantine
-check_damage = lib.flk_check_damage
+drain_quarantine = lib.flk_quarantine_drain
+check_damage = lib.flk_quarantine_check_all
 STACK_DEPTH_MAX = lib.flk_stack_depth_max()
 
 
@@ -170,7 +169,7 @@ def _bytes(value: str) -> bytes:
     return value.encode("utf-8", "surrogatepass").replace(b"\0", b"?")
 
 
-type_count = lib.flk_type_count
+type_count = lib.flk_names_count
 _types: dict[int, tuple[str, str, str]] = {}
 
 
@@ -178,10 +177,11 @@ def type_of(number: int) -> tuple[str, str, str]:
     """The C type, kind and release of a number."""
     known = _types.get(number)
     if known is None:
+        name = lib.flk_names_at(number)
         known = _types[number] = (
-            text(lib.flk_type_name(number)),
-            text(lib.flk_type_kind(number)),
-            text(lib.flk_type_release(number)),
+            text(name.type),
+            text(name.kind),
+            text(name.release),
         )
     return known
 
@@ -190,7 +190,7 @@ def type_figures() -> dict[str, TypeStats]:
     """Figures of each C type, over all its kinds."""
     out = ffi.new("flk_figures *")
     found: dict[str, list[AllocationStats]] = {}
-    for number in range(1, lib.flk_type_count() + 1):
+    for number in range(1, lib.flk_names_count() + 1):
         lib.flk_type_figures(number, out)
         if out.allocations:
             found.setdefault(type_of(number)[0], []).append(_stats(out))
@@ -214,7 +214,7 @@ _code_ids: dict[tuple[str, str], int] = {}
 def path_here() -> int:
     """What to pass as the path of an event that happens now."""
     if walks_frames:
-        return lib.FLK_WALK  # type: ignore[no-any-return]
+        return lib.FLK_PATH_WALK  # type: ignore[no-any-return]
     depth = stack_depth()
     return _walk(sys._getframe(1), depth) if depth else 0
 
@@ -235,7 +235,7 @@ def _code_id(code: Any) -> int:
     key = getattr(code, "co_qualname", code.co_name), code.co_filename
     known = _code_ids.get(key)
     if known is None:
-        known = _code_ids[key] = lib.flk_code_named(*map(_bytes, key))
+        known = _code_ids[key] = lib.flk_sites_named(*map(_bytes, key))
     return known
 
 
@@ -267,7 +267,7 @@ def _sites_of(path: int) -> list[int]:
     """The sites of a path: native ones, then those of Python."""
     room = STACK_DEPTH_MAX * 2
     sites = ffi.new("uint32_t[]", room)
-    count = min(lib.flk_path_sites(path, sites, room), room)
+    count = min(lib.flk_callpath_sites(path, sites, room), room)
     return list(sites[0:count])
 
 
@@ -285,7 +285,7 @@ _hidden: tuple[Frame, ...] = ()
 def hide_callers() -> None:
     """Leave the frames that called us out of all call paths: a launcher's."""
     global _hidden  # noqa: PLW0603
-    path = lib.flk_path_now() if walks_frames else path_here()
+    path = lib.flk_tracker_path() if walks_frames else path_here()
     _hidden = path_frames(path)
 
 
@@ -299,8 +299,8 @@ def _above_hidden(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
 def _frame(site: int) -> Frame:
     known = _sites.get(site)
     if known is None:
-        place = ffi.new("flk_place *")
-        if not lib.flk_site_place(site, place):
+        place = ffi.new("flk_site_info *")
+        if not lib.flk_codes_describe(site, place):
             return _UNKNOWN
         made = Frame(
             text(place.function),
@@ -349,7 +349,7 @@ def _native_site(site: int) -> tuple[str, int, int] | None:
     if site not in _native_sites:
         place = ffi.new("flk_native_place *")
         found = None
-        if lib.flk_site_native(site, place):
+        if lib.flk_modules_describe(site, place):
             path = os.fsdecode(ffi.string(place.path))
             found = (path, int(place.offset), int(place.fingerprint))
         _native_sites[site] = found
@@ -361,7 +361,7 @@ def _demangle(name: str) -> str:
         return name
     room = 4096
     out = ffi.new("char[]", room)
-    return text(out) if lib.flk_demangle(_bytes(name), out, room) else name
+    return text(out) if lib.flk_demangle_name(_bytes(name), out, room) else name
 
 
 _sites_seen = 0
@@ -400,7 +400,7 @@ def native_of(path: int) -> tuple[()] | _PathFrames:
 
 
 # --- counts of paths ----------------------------------------------------
-count_paths = lib.flk_count_paths
+count_paths = lib.flk_path_counts_request
 _PATH_COUNTS = Struct("=QQII")
 
 
@@ -428,7 +428,7 @@ def thread_name(number: int) -> str:
         return known
     import threading
 
-    ident = lib.flk_thread_ident_now(number)
+    ident = lib.flk_thread_ident_of(number)
     for thread in threading.enumerate():
         if thread.ident == ident:
             name = _thread_names[number] = thread.name
@@ -463,8 +463,8 @@ BLOCK = Struct("=QQQIIIHBB")
 _, ROW_SIZE, ROW_SEQUENCE, ROW_PATH, _, ROW_THREAD, ROW_TYPE, _, _ = range(9)
 assert BLOCK.size == ffi.sizeof("flk_block")
 _TICK_NS: int = lib.FLK_TICK_NS
-_SEQUENCES: int = lib.FLK_SEQUENCE_SHIFT
-_START_NS = lib.flk_wall_ns(1 << _SEQUENCES)
+_SEQUENCES: int = lib.FLK_TICK_SEQUENCE_SHIFT
+_START_NS = lib.flk_sequence_wall_time(1 << _SEQUENCES)
 
 
 def _epoch(sequence: int) -> float:
@@ -501,13 +501,13 @@ def take_blocks(
     Raises: MemoryError without room for the copy; nothing is lost then.
     """
     taken = ffi.new("flk_snapshot *")
-    if lib.flk_snapshot_take(scope, since, inherited, taken):
+    if not lib.flk_snapshot_collect(scope, since, inherited, taken):
         raise _no_room_for("a snapshot of")
     try:
         raw = _copy(taken.blocks, taken.count * BLOCK.size)
         return raw, taken.taken_wall_ns / 1e9
     finally:
-        lib.flk_snapshot_free(taken)
+        lib.flk_snapshot_drop(taken)
 
 
 GROUP = Struct("=QQQIIII")
@@ -611,7 +611,7 @@ def allocate(*arguments: Any) -> CData:
 def release(pointer: CData, type_number: int) -> Misuse | None:
     """Free a pointer; what was wrong with that, or None."""
     out = ffi.new("flk_misuse *")
-    verdict = lib.flk_release(pointer, type_number, path_here(), out)
+    verdict = lib.flk_heap_free(pointer, type_number, path_here(), out)
     _tell()
     return None if verdict in _GOOD else Misuse(out)
 
@@ -632,7 +632,7 @@ def resize(
 def next_misuse() -> Misuse | None:
     """The next misuse that no call could be told of."""
     out = ffi.new("flk_misuse *")
-    return Misuse(out) if lib.flk_next_misuse(out) else None
+    return Misuse(out) if lib.flk_misuse_pop(out) else None
 
 
 def address_of(pointer: Any) -> int:
@@ -694,11 +694,11 @@ set_capture(lambda: scope_figures(PROCESS))
 
 
 def self_figures() -> dict[str, int]:
-    """What the tracker says of itself, by the names of flk_api.h."""
+    """What the tracker says of itself, by the names of api/api.h."""
     out = ffi.new("flk_self *")
     lib.flk_self_figures(out)
-    hooks = ffi.new("flk_hooks_figures *")
-    lib.flk_hooks_read(hooks)
+    hooks = ffi.new("flk_attach_figures *")
+    lib.flk_attach_read(hooks)
     return {
         **{name: getattr(out, name) for name, _ in _SELF_FIELDS},
         **{f"hooks_{name}": getattr(hooks, name) for name, _ in _HOOKS_FIELDS},
@@ -706,7 +706,7 @@ def self_figures() -> dict[str, int]:
 
 
 _SELF_FIELDS = ffi.typeof("flk_self").fields
-_HOOKS_FIELDS = ffi.typeof("flk_hooks_figures").fields
+_HOOKS_FIELDS = ffi.typeof("flk_attach_figures").fields
 
 
 def opaque(type_number: int) -> CData:
@@ -716,4 +716,4 @@ def opaque(type_number: int) -> CData:
 
 def stop_frames() -> None:
     """No Python frame is read from now on."""
-    lib.flk_stop_frames()
+    lib.flk_codes_close()

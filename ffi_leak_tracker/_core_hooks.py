@@ -10,9 +10,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-detach = lib.flk_hooks_detach
-drop = lib.flk_hooks_drop
-refresh = lib.flk_hooks_refresh
+detach = lib.flk_attach_end
+drop = lib.flk_attach_drop
+refresh = lib.flk_attach_refresh
 sample = lib.flk_hooks_sample
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker.records import Allocation
 
-#: The functions of csrc/flk_fasttable.c; None on PyPy.
+#: The functions of csrc/python/object_views.c; None on PyPy.
 table: Any = core.objects_functions()
 ALL_CLASSES: int = 256  # FLK_CLASSES_MAX
 MADE = 1  # FLK_OBJECT_MADE, FLK_OBSERVED_MADE
@@ -87,8 +87,8 @@ def observe(wanted: Callable[[str], bool] | None) -> None:
     if wanted is None:
         lib.flk_observe_types(ffi.NULL, 0)
         return
-    numbers = range(1, lib.flk_type_count() + 1)
-    names = [core.text(lib.flk_type_name(number)) for number in numbers]
+    numbers = range(1, lib.flk_names_count() + 1)
+    names = [core.text(lib.flk_names_at(number).type) for number in numbers]
     flags = bytes([wanted(name) for name in names])
     lib.flk_observe_types(b"\0" + flags, len(flags) + 1)
 
@@ -96,7 +96,7 @@ def observe(wanted: Callable[[str], bool] | None) -> None:
 def next_observed() -> tuple[int, Allocation] | None:
     """The oldest event that was not told: what, and of which block."""
     out = ffi.new("flk_observed *")
-    if not lib.flk_observed_next(out):
+    if not lib.flk_observe_next(out):
         return None
     return out.what, one_block(out.block)
 
@@ -116,7 +116,7 @@ def object_blocks(tracker: int, places: list[int]) -> BlockList:
     raw = b"".join([table.blocks(tracker, place) for place in places])
     parts = core.BLOCK.iter_unpack(raw)
     ordered = sorted(parts, key=itemgetter(_SEQUENCE))
-    now = lib.flk_wall_ns(lib.flk_mark()) / 1e9
+    now = lib.flk_sequence_wall_time(lib.flk_sequence_mark()) / 1e9
     return BlockList(b"".join([core.BLOCK.pack(*p) for p in ordered]), now)
 
 

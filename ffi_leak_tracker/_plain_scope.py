@@ -1,6 +1,6 @@
 """The half of Scope that is C where C callables are to be had.
 
-The same members and rules as ``csrc/flk_fastscope.c``: what one does the
+The same members and rules as ``csrc/python/scopes.c``: what one does the
 other does.
 """
 

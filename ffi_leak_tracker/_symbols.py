@@ -34,7 +34,7 @@ _TABLE = b"\x03\x3b"  # how its table is written, else it is not hashed
 
 
 def fingerprint_of(data: bytes, segments: Iterable[tuple[int, ...]]) -> int:
-    """What flk_modules.c computes of a loaded object; 0 for none."""
+    """What paths/modules.c computes of a loaded object; 0 for none."""
     for kind, _, offset, *_ in segments:
         if kind == _EH_FRAME and data[offset + 2 : offset + 4] == _TABLE:
             count = int.from_bytes(data[offset + 8 : offset + 12], "little")

@@ -26,7 +26,7 @@ def collect() -> None:
 
 def restore_tracker(*, always_collects: bool) -> None:
     """Put everything back that a test may have changed."""
-    core.lib.flk_fail_mapping(0)
+    core.lib.flk_platform_pages_fail_at(0)
     _current.variable.set(None)
     for scope in list(scopes._process_scopes):
         scope._end()
@@ -50,9 +50,9 @@ def clean_tracker() -> Iterator[None]:
     restore_tracker(always_collects=False)
     yield
     scope_count = core.self_figures()["open_scopes"]
-    is_sound = core.lib.flk_check()
+    is_sound = core.lib.flk_tracker_check()
     restore_tracker(always_collects=IS_PYPY)
-    assert is_sound, "flk_check() found the core damaged by this test"
+    assert is_sound, "flk_tracker_check() found the core damaged by this test"
     assert scope_count == 0, "the test left a scope open"
     assert core.configuration() == (64, 1 << 20, False, 0)
 

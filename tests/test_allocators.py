@@ -586,7 +586,7 @@ def test_core_stays_sound(enabled) -> None:
     pointers = [diagnostic_malloc("char", size) for size in range(300)]
     for pointer in pointers[::2]:
         diagnostic_malloc.free(pointer)
-    assert core.lib.flk_check()
+    assert core.lib.flk_tracker_check()
     for pointer in pointers[1::2]:
         diagnostic_malloc.free(pointer)
-    assert core.lib.flk_check()
+    assert core.lib.flk_tracker_check()

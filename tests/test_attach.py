@@ -234,7 +234,7 @@ def test_books_balance_before_during_and_after() -> None:
             assert stats.live_blocks == len(LeakTracker.snapshot()) == live
             types = LeakTracker.types().values()
             assert sum(one.live_blocks for one in types) == live
-            assert core.lib.flk_check()
+            assert core.lib.flk_tracker_check()
 
         unseen = lib.take(10)
         check(0)
@@ -348,7 +348,7 @@ def test_off_forbids_hooks() -> None:
             lib.take(10)
             assert not handle.attached
             assert len(LeakTracker.snapshot()) == 0
-            assert core.self_figures()["hooks_definers"] == 0
+            assert core.self_figures()["hooks_providers"] == 0
         assert len(handle.detach()) == len(LeakTracker.detach()) == 0
         """,
         FFI_LEAK_TRACKER="off",
@@ -365,7 +365,7 @@ def test_reset_forgets_what_hooks_recorded() -> None:
             assert sizes(LeakTracker.snapshot()) == [20]
             lib.give(block)
             assert sizes(LeakTracker.snapshot()) == [20]
-        assert core.lib.flk_check()
+        assert core.lib.flk_tracker_check()
     """)
 
 
@@ -679,5 +679,5 @@ def test_mappings_on_request() -> None:
             lib.unmap(block, 0, 512 * page)
             LeakTracker.verify_no_leaks()
         stats = LeakTracker.stats
-        assert stats.live_blocks == 0 and core.lib.flk_check()
+        assert stats.live_blocks == 0 and core.lib.flk_tracker_check()
     """)

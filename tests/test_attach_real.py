@@ -67,7 +67,7 @@ def check(setup: str, library: str, plant: str, **changes: str) -> None:
             del kept
             gc.collect()
             LeakTracker.verify_no_leaks()
-        assert core.lib.flk_check()
+        assert core.lib.flk_tracker_check()
         """),
         **changes,
     )

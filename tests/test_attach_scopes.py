@@ -84,7 +84,7 @@ def test_a_scope_outlives_the_attachment() -> None:
                 assert sizes(scope.snapshot()) == [10]
             assert len(scope.snapshot()) == 0
             assert scope.stats.live_blocks == 0
-        assert core.lib.flk_check()
+        assert core.lib.flk_tracker_check()
     """)
 
 
@@ -341,7 +341,7 @@ def test_threads_without_python_have_no_python_frames() -> None:
             assert (block.size, block.frames) == (10, ())
             assert "malloc" in str(block)
             LeakTracker.emit(open(os.devnull, "w"))
-            assert core.lib.flk_check()
+            assert core.lib.flk_tracker_check()
     """)
 
 
@@ -399,7 +399,7 @@ def test_libraries_go_while_attached() -> None:
             assert sizes(LeakTracker.snapshot()) == list(range(10, 30))
         lib = opened("plain")
         lib.give(lib.take(10))
-        assert core.lib.flk_check()
+        assert core.lib.flk_tracker_check()
     """)
 
 
@@ -427,7 +427,7 @@ def test_fork_while_attached() -> None:
                     with LeakTracker.attach([lib]):
                         lib.take(4)
                         assert sizes(LeakTracker.snapshot()) == [4]
-                    assert core.lib.flk_check()
+                    assert core.lib.flk_tracker_check()
                     status = 0
                 finally:
                     os._exit(status)
@@ -461,7 +461,7 @@ def test_fork_while_another_thread_attaches() -> None:
                     lib.take(77)
                     found = 77 in sizes(LeakTracker.snapshot())
                 LeakTracker.detach()
-                os._exit(0 if found and core.lib.flk_check() else 1)
+                os._exit(0 if found and core.lib.flk_tracker_check() else 1)
             assert os.waitpid(pid, 0)[1] == 0
         over.set()
         thread.join()
@@ -538,7 +538,7 @@ def test_detach_beside_threads_leaves_no_record() -> None:
         lib.stop_endless(2)
         assert core.self_figures()["entries"] == 0
         assert LeakTracker.stats.live_blocks == 0
-        assert core.lib.flk_check()
+        assert core.lib.flk_tracker_check()
     """)
 
 

@@ -23,7 +23,7 @@ LeakTracker.attach([lib]).detach()  # imports what it needs
 
 def books_are_right():
     # The threads go on: only what is summed under its lock is compared.
-    return core.lib.flk_check()
+    return core.lib.flk_tracker_check()
 
 
 def attach():
@@ -112,7 +112,7 @@ def fork():
         LeakTracker.detach()
         assert LeakTracker.self_stats["hooks_slots"] == 0
         assert len(LeakTracker.snapshot(include_inherited=True)) == 0
-        assert core.lib.flk_check()
+        assert core.lib.flk_tracker_check()
         code = 0
     except BaseException:
         import traceback
@@ -148,7 +148,7 @@ assert figures["entries"] == 0, figures
 stats = LeakTracker.stats
 assert stats.live_blocks == stats.live_bytes == 0, stats
 assert LeakTracker.misuses() == (), LeakTracker.misuses()[0]
-assert core.lib.flk_check()
+assert core.lib.flk_tracker_check()
 print(seed, counts)
 """
 

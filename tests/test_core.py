@@ -26,9 +26,9 @@ WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 SECONDS = 150  # a program that takes longer hangs
 
 # The sources that see Python.h; stub_python.c stands in for the first two.
-NEEDS_PYTHON = re.compile(r"flk_(pyframe|codes|fast\w*)\.c")
+NEEDS_PYTHON = re.compile(r"paths/(pyframe|codes)\.c|python/\w+\.c")
 # A test of what is static includes its source, which is not linked then.
-INCLUDED = re.compile(r'^#include "(flk_\w+\.c)"', re.M)
+INCLUDED = re.compile(r'^#include "\w+/(\w+\.c)"', re.M)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ FLAVOURS = (
         ("valgrind", "-q", "--error-exitcode=9"),
         {"FLK_SLOW_TOOL": "1"},
         only="test_(account|arena|attach|attach_cxx|callpath|cfi|context"
-        "|counters|elf|guard|heap|hook|living|names|objects|observe|patch|quarantine"
+        "|counters|elf|guard|heap|hook|object_table|names|objects|observe|patch|quarantine"
         "|queue|recent|region|registry|sites|stack|thread|unwind)",
     ),
 )
@@ -151,8 +151,8 @@ class Builder:
             (self.folder / flavour.name).mkdir()
             sources = [CORE / "stub_python.c"] + [
                 source
-                for source in sorted(CSRC.glob("flk_*.c"))
-                if not NEEDS_PYTHON.fullmatch(source.name)
+                for source in sorted(CSRC.glob("*/*.c"))
+                if not NEEDS_PYTHON.fullmatch(str(source.relative_to(CSRC)))
             ]
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 made = pool.map(lambda s: self.compile(flavour, s), sources)

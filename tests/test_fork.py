@@ -56,7 +56,7 @@ def test_child_reports_its_own() -> None:
             LeakTracker.stats.allocations,
             LeakTracker.stats.frees,
         )
-        assert core.lib.flk_check()
+        assert core.lib.flk_tracker_check()
 
     in_child(child)
     assert ["short"] == [b.type for b in LeakTracker.snapshot()]
@@ -93,7 +93,7 @@ def test_child_frees_inherited_blocks() -> None:
             LeakTracker.self_stats["unknown_frees"],
         )
         assert 0 == len(LeakTracker.snapshot(include_inherited=True))
-        assert core.lib.flk_check()
+        assert core.lib.flk_tracker_check()
 
     in_child(child)
     assert 2 == LeakTracker.stats.live_blocks
@@ -205,7 +205,7 @@ UNDER_LOAD = """
                 LeakTracker.snapshot(include_inherited=True).groups()
                 with LeakTracker.scope(where="process"):
                     pass
-                os._exit(0 if core.lib.flk_check() else 3)
+                os._exit(0 if core.lib.flk_tracker_check() else 3)
             except BaseException:
                 import traceback
                 traceback.print_exc()
@@ -215,7 +215,7 @@ UNDER_LOAD = """
     for thread in threads:
         thread.join()
     LeakTracker.verify_no_leaks()
-    print(failed, core.lib.flk_check())
+    print(failed, int(core.lib.flk_tracker_check()))
 """
 
 

@@ -233,10 +233,10 @@ def test_no_memory_for_groups_is_told() -> None:
     """The error says what to do, and the next try succeeds."""
     record([(0, "int", "handle", "free", 4)])
     shot = LeakTracker.snapshot()
-    core.lib.flk_fail_mapping(1)
+    core.lib.flk_platform_pages_fail_at(1)
     with pytest.raises(MemoryError, match="free some memory and try again"):
         shot.groups()
-    core.lib.flk_fail_mapping(0)
+    core.lib.flk_platform_pages_fail_at(0)
     assert [1] == [one.count for one in shot.groups()]
 
 

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 
 from ffi_leak_tracker._core_api import ffi, lib
 
-LAYERS = (lib.FLK_IN_MAPPING, lib.FLK_IN_HEAP, lib.FLK_IN_HANDLE)
+LAYERS = (lib.FLK_LAYER_MAPPING, lib.FLK_LAYER_HEAP, lib.FLK_LAYER_HANDLE)
 SIZE_MAX = 2**40 - 1
 BASES = (0x1000, 0x10_0000, 2**26, 2**34, 2**42, 2**64 - 2**13)
 EDGES = (0, 16, 1023, 1024, 2**18 - 1, 2**18, 2**26, 2**34, SIZE_MAX)
@@ -80,8 +80,8 @@ class CoreAgainstDict(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.was_enabled = lib.flk_is_enabled()
-        lib.flk_enable(1)
+        self.was_enabled = lib.flk_tracker_is_enabled()
+        lib.flk_gate_set(1)
         self.types = [intern(f"model {i}", "calloc") for i in range(3)]
         self.blocks: dict[tuple[int, int], Block] = {}
         self.parents: dict[int, int | None] = {}
@@ -142,7 +142,7 @@ class CoreAgainstDict(RuleBasedStateMachine):
         return [
             block
             for block in self.blocks.values()
-            if block.layer == lib.FLK_IN_HEAP
+            if block.layer == lib.FLK_LAYER_HEAP
             and not any(0 <= block.address - base < 2**13 for base in BASES)
         ]
 
@@ -203,7 +203,7 @@ class CoreAgainstDict(RuleBasedStateMachine):
         scope = self.open[s % len(self.open)]
         block = lib.flk_allocate(size, 0, 0, kind, scope, 0)
         address = int(ffi.cast("uintptr_t", block))
-        self.came(lib.FLK_IN_HEAP, address, size, kind, scope)
+        self.came(lib.FLK_LAYER_HEAP, address, size, kind, scope)
 
     @precondition(lambda self: self.real())
     @rule(size=st.integers(1, 300_000), pick=picks)
@@ -227,9 +227,9 @@ class CoreAgainstDict(RuleBasedStateMachine):
         block = self.real()[pick % len(self.real())]
         memory = ffi.cast("void *", block.address)
         misuse = ffi.new("flk_misuse *")
-        assert lib.flk_release(memory, block.type, 0, misuse) == lib.FLK_FREED
+        assert lib.flk_heap_free(memory, block.type, 0, misuse) == lib.FLK_FREED
         self.went(block.layer, block.address)
-        again = lib.flk_release(memory, block.type, 0, misuse)
+        again = lib.flk_heap_free(memory, block.type, 0, misuse)
         assert again == lib.FLK_DOUBLE_FREE
         assert misuse.block.sequence == block.sequence
 
@@ -261,12 +261,12 @@ class CoreAgainstDict(RuleBasedStateMachine):
         for scope in self.parents:
             if view in self.chain(scope):
                 self.events[scope] = [0, 0]
-        lib.flk_reset(view)
+        lib.flk_tracker_reset(view)
 
     # --- reading --------------------------------------------------------
     @rule()
     def mark(self) -> None:
-        mark = lib.flk_mark()
+        mark = lib.flk_sequence_mark()
         assert all(block.sequence < mark for block in self.blocks.values())
         self.marks.append(mark)
 
@@ -275,9 +275,9 @@ class CoreAgainstDict(RuleBasedStateMachine):
         scope = self.open[view % len(self.open)]
         mark = self.marks[since % len(self.marks)]
         taken = ffi.new("flk_snapshot *")
-        assert lib.flk_snapshot_take(scope, mark, 0, taken) == 0
+        assert lib.flk_snapshot_collect(scope, mark, False, taken)
         seen = [block_of(taken.blocks[i]) for i in range(taken.count)]
-        lib.flk_snapshot_free(taken)
+        lib.flk_snapshot_drop(taken)
         expected = [
             block.seen()
             for block in self.in_view(scope)
@@ -297,7 +297,7 @@ class CoreAgainstDict(RuleBasedStateMachine):
             size = figures.bytes_allocated - figures.bytes_freed
             assert size == sum(block.size for block in live)
             assert figures.peak_blocks >= len(live)
-            assert lib.flk_scope_is_clean(scope) == (not live)
+            assert lib.flk_account_scope_is_empty(scope) == (not live)
 
     @invariant()
     def types_agree(self) -> None:
@@ -313,17 +313,17 @@ class CoreAgainstDict(RuleBasedStateMachine):
     def teardown(self) -> None:
         for block in self.real():
             memory = ffi.cast("void *", block.address)
-            lib.flk_release(memory, 0, 0, ffi.NULL)
+            lib.flk_heap_free(memory, 0, 0, ffi.NULL)
             self.went(block.layer, block.address)
         for layer, address in list(self.blocks):
             self.untrack(address, layer)
         self.figures_agree()
-        assert lib.flk_check()
+        assert lib.flk_tracker_check()
         for number in reversed(self.open):
             lib.flk_scope_gone(number)
-        lib.flk_drain_quarantine()
+        lib.flk_quarantine_drain()
         lib.flk_clear_counts()
-        lib.flk_enable(self.was_enabled)
+        lib.flk_gate_set(self.was_enabled)
 
 
 CoreAgainstDict.TestCase.settings = settings(

@@ -55,7 +55,7 @@ def tracker():
     made = ObjectTracker()
     yield made
     made.close()
-    assert core.lib.flk_check()
+    assert core.lib.flk_tracker_check()
 
 
 def counts(tracker, cls=Thing) -> tuple[int, int, int]:
@@ -999,9 +999,9 @@ def test_no_memory_drops_and_says_so(tracker) -> None:
     """The program goes on; what was dropped is counted, and noted."""
     tracker.track(Thing)
     tracker.start()
-    core.lib.flk_fail_mapping(1)
+    core.lib.flk_platform_pages_fail_at(1)
     kept = [Thing()]
-    core.lib.flk_fail_mapping(0)
+    core.lib.flk_platform_pages_fail_at(0)
     kept.append(Thing())
     assert tracker.self_stats["dropped"] == 1
     assert (1, 0, 1) == counts(tracker)

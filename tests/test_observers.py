@@ -158,7 +158,7 @@ def test_silence_before_and_after() -> None:
     diagnostic_calloc.free(before)
     diagnostic_calloc.free(diagnostic_calloc("char", 2))
     assert log.take() == []
-    assert core.lib.flk_observed_lost() == 0
+    assert core.lib.flk_observe_lost() == 0
 
 
 def test_observers_are_told_in_turn() -> None:
@@ -338,13 +338,13 @@ def test_guarded_blocks_are_told(log) -> None:
 
 def test_no_memory_loses_and_counts(log) -> None:
     """The allocation goes on; what could not be told is counted."""
-    lost = core.lib.flk_observed_lost()
+    lost = core.lib.flk_observe_lost()
     block = diagnostic_calloc("char", 3)
     log.take()
-    core.lib.flk_fail_mapping(1)
+    core.lib.flk_platform_pages_fail_at(1)
     diagnostic_calloc.free(block)
-    core.lib.flk_fail_mapping(0)
-    total = len(log.take()) + core.lib.flk_observed_lost() - lost
+    core.lib.flk_platform_pages_fail_at(0)
+    total = len(log.take()) + core.lib.flk_observe_lost() - lost
     assert total == 1
 
 

@@ -64,7 +64,7 @@ def assert_balanced(live: int = 0) -> None:
     assert stats.live_bytes == LeakTracker.snapshot().total_bytes
     assert stats.live_bytes == sum(one.live_bytes for one in types)
     assert 0 == LeakTracker.self_stats["dropped"]
-    assert core.lib.flk_check()
+    assert core.lib.flk_tracker_check()
 
 
 def churn(seed: int, rounds: int, keep: int = 0) -> list:
@@ -183,7 +183,7 @@ def test_resets_while_others_work() -> None:
     together(reset, lambda: work(1), lambda: work(2))
     assert 0 == LeakTracker.stats.live_blocks
     assert 0 == LeakTracker.self_stats["unknown_frees"]
-    assert core.lib.flk_check()
+    assert core.lib.flk_tracker_check()
 
 
 # A block from a pause at an address freed before it may be suspected.
@@ -208,7 +208,7 @@ def test_switching_while_others_work() -> None:
 
     together(switch, lambda: work(1), lambda: work(2))
     assert 0 == LeakTracker.stats.live_blocks
-    assert core.lib.flk_check()
+    assert core.lib.flk_tracker_check()
 
 
 def test_owned_memory_in_threads() -> None:

@@ -624,10 +624,10 @@ def test_out_of_memory_is_dropped(enabled) -> None:
     """The host's allocation succeeds; the record is dropped and admitted."""
     pointers, nth = [], 1
     while LeakTracker.self_stats["dropped"] == 0 and nth < 3000:
-        core.lib.flk_fail_mapping(1)
+        core.lib.flk_platform_pages_fail_at(1)
         pointers += [alloc("char", 4000) for _ in range(40)]
         nth += 1
-    core.lib.flk_fail_mapping(0)
+    core.lib.flk_platform_pages_fail_at(0)
     dropped = LeakTracker.self_stats["dropped"]
     assert dropped > 0
     assert all(pointers)
@@ -659,7 +659,7 @@ def test_missed_free_replaces_the_record(enabled) -> None:
 def test_snapshot_without_memory(enabled) -> None:
     """No room for the copy is a MemoryError; nothing is lost."""
     pointers = [alloc("int") for _ in range(10)]
-    core.lib.flk_fail_mapping(1)
+    core.lib.flk_platform_pages_fail_at(1)
     with pytest.raises(MemoryError, match="records are intact"):
         LeakTracker.snapshot()
     assert 10 == len(LeakTracker.snapshot())

@@ -1,5 +1,7 @@
 // bench.c - see bench.h.                                                     SPDX-License-Identifier: MIT
+#if !defined(_GNU_SOURCE)
 #define _GNU_SOURCE
+#endif
 #include "bench.h"
 
 #include <sched.h>
@@ -16,8 +18,7 @@ static struct {
 } bench = {.rounds = 7};
 
 static void usage(const char *program) {
-    fprintf(stderr, "usage: %s [--json FILE] [--full] [--rounds N]\n",
-            program);
+    fprintf(stderr, "usage: %s [--json FILE] [--full] [--rounds N]\n", program);
     exit(2);
 }
 
@@ -41,8 +42,9 @@ void bench_begin(int argc, char **argv) {
     const char *name = strrchr(argv[0], '/');
     name = name ? name + 1 : argv[0];
     if (bench.json)
-        fprintf(bench.json, "{\"program\": \"%s\", \"rounds\": %d, "
-                            "\"full\": %s, \"rows\": [",
+        fprintf(bench.json,
+                "{\"program\": \"%s\", \"rounds\": %d, "
+                "\"full\": %s, \"rows\": [",
                 name, bench.rounds, bench.full ? "true" : "false");
     printf("%s\n%-4s %-50s %9s %17s %8s\n", name, "goal", "what", "median",
            "min .. max", "limit");
@@ -63,15 +65,12 @@ int bench_rounds(void) { return bench.rounds; }
 static uint64_t clock_read(clockid_t clock) {
     struct timespec now;
     clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * UINT64_C(1000000000) +
-           (uint64_t)now.tv_nsec;
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
 uint64_t bench_now(void) { return clock_read(CLOCK_MONOTONIC); }
 
-uint64_t bench_thread_time(void) {
-    return clock_read(CLOCK_THREAD_CPUTIME_ID);
-}
+uint64_t bench_thread_time(void) { return clock_read(CLOCK_THREAD_CPUTIME_ID); }
 
 uint64_t bench_rss(void) {
     unsigned long long pages = 0;
@@ -126,8 +125,9 @@ double bench_median(const bench_values *values) {
 static void json_row(const char *goal, const char *what, const char *unit) {
     if (!bench.json)
         return;
-    fprintf(bench.json, "%s\n{\"goal\": \"%s\", \"what\": \"%s\", "
-                        "\"unit\": \"%s\"",
+    fprintf(bench.json,
+            "%s\n{\"goal\": \"%s\", \"what\": \"%s\", "
+            "\"unit\": \"%s\"",
             bench.has_rows ? "," : "", goal, what, unit);
     bench.has_rows = true;
 }
@@ -146,8 +146,9 @@ void bench_row(const char *goal, const char *what, const char *unit,
     json_row(goal, what, unit);
     if (!bench.json)
         return;
-    fprintf(bench.json, ", \"median\": %.6g, \"min\": %.6g, \"max\": %.6g, "
-                        "\"n\": %d, \"limit\": ",
+    fprintf(bench.json,
+            ", \"median\": %.6g, \"min\": %.6g, \"max\": %.6g, "
+            "\"n\": %d, \"limit\": ",
             median, low, high, s.count);
     if (limit > 0)
         fprintf(bench.json, "%.6g}", limit);

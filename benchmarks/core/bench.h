@@ -26,10 +26,10 @@ int bench_end(void);
 bool bench_is_full(void);
 int bench_rounds(void);
 
-uint64_t bench_now(void);         // nanoseconds, steady
-uint64_t bench_thread_time(void); // nanoseconds of this thread's CPU time
-uint64_t bench_rss(void);         // bytes of the process
-void bench_pin(int cpu);          // this thread; -1 = nowhere in particular
+uint64_t bench_now(void);          // nanoseconds, steady
+uint64_t bench_thread_time(void);  // nanoseconds of this thread's CPU time
+uint64_t bench_rss(void);          // bytes of the process
+void bench_pin(int cpu);           // this thread; -1 = nowhere in particular
 uint64_t bench_random(uint64_t *state);
 
 void bench_add(bench_values *values, double value);

@@ -4,16 +4,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "bench.h"
-#include "registry/account.h"
-#include "paths/callpath.h"
-#include "registry/names.h"
-#include "tracker/recent.h"
-#include "registry/scope.h"
 #include "base/sequence.h"
+#include "bench.h"
+#include "paths/callpath.h"
 #include "paths/stack.h"
-#include "tracker/tracker.h"
+#include "registry/account.h"
+#include "registry/names.h"
+#include "registry/scope.h"
 #include "stub_python.h"
+#include "tracker/recent.h"
+#include "tracker/tracker.h"
 
 enum { STEPS = 1000000, LIVE = 64, SIZE = 48, FRAMES = 16 };
 
@@ -42,7 +42,7 @@ static flk_thread *self;
 
 static void cells_alloc(int i) {
     (void)i;
-    flk_account_alloc(self, FLK_SCOPE_PROCESS, type, SIZE);
+    flk_account_alloc(self, FLK_SCOPE_PROCESS, type, SIZE, true);
 }
 
 static void cells_free(int i) {
@@ -52,7 +52,7 @@ static void cells_free(int i) {
 
 static void ready(int i) {
     (void)i;
-    sink += flk_account_ready(self, FLK_SCOPE_PROCESS, type);
+    sink += flk_account_ready_any(self, FLK_SCOPE_PROCESS, type);
 }
 
 static void tick(int i) {
@@ -85,8 +85,8 @@ static void registry(int i) {
     bool replaced;
     flk_registry_take(FLK_LAYER_HEAP, addresses[i % LIVE], always, NULL,
                       &record);
-    flk_registry_insert(FLK_LAYER_HEAP, addresses[i % LIVE], &record,
-                        no_event, no_event, NULL, &replaced);
+    flk_registry_insert(FLK_LAYER_HEAP, addresses[i % LIVE], &record, no_event,
+                        no_event, NULL, &replaced);
 }
 
 static void recent(int i) {
@@ -99,8 +99,7 @@ static void pair(int i) {
         .type = type, .scope = FLK_SCOPE_PROCESS, .path = FLK_PATH_EMPTY};
     flk_record out;
     flk_tracker_on_free(FLK_LAYER_HEAP, addresses[i % LIVE], type, &out);
-    flk_tracker_on_alloc(FLK_LAYER_HEAP, addresses[i % LIVE], SIZE, 0,
-                         &origin);
+    flk_tracker_on_alloc(FLK_LAYER_HEAP, addresses[i % LIVE], SIZE, 0, &origin);
 }
 
 static void nothing(int i) { sink += (uint64_t)i; }

@@ -2,7 +2,9 @@
 // Questions: P13 (bytes a block, the worst count between 0.5M and 2M) and P14 (fresh addresses for ever, 100 live).
 // The addresses are laid out as glibc's malloc does: size + 8 rounded up to 16, at least 32; nothing is allocated
 // there. All memory of the tracker counts: its arena, the blocks of threads, its static tables.
+#if !defined(_GNU_SOURCE)
 #define _GNU_SOURCE
+#endif
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,10 +12,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bench.h"
-#include "registry/account.h"
 #include "base/arena.h"
+#include "bench.h"
 #include "paths/callpath.h"
+#include "registry/account.h"
 #include "registry/names.h"
 #include "registry/scope.h"
 #include "registry/shard.h"
@@ -40,7 +42,7 @@ static void make_paths(void) {
 
 static uint64_t tracker_bytes(void) {
     return flk_arena_bytes() + sizeof flk_shards +
-           flk_threads_live_count() * (sizeof(flk_thread) + 4095) / 4096 *
+           flk_thread_list_live_count() * (sizeof(flk_thread) + 4095) / 4096 *
                4096;
 }
 
@@ -76,18 +78,15 @@ static uint64_t room_of(uint64_t size_bytes) {
 
 // --- P13 ---------------------------------------------------------------
 static void on_alloc(uint64_t address, uint64_t size_bytes, uint64_t i) {
-    flk_origin origin = {.type = type,
-                         .scope = FLK_SCOPE_NONE,
-                         .path = paths[i % PATHS]};
-    if (!flk_tracker_on_alloc(FLK_LAYER_HEAP, address, size_bytes, 0,
-                              &origin))
+    flk_origin origin = {
+        .type = type, .scope = FLK_SCOPE_NONE, .path = paths[i % PATHS]};
+    if (!flk_tracker_on_alloc(FLK_LAYER_HEAP, address, size_bytes, 0, &origin))
         abort();
 }
 
 static void on_free(uint64_t address) {
     flk_record out;
-    if (flk_tracker_on_free(FLK_LAYER_HEAP, address, type, &out) !=
-        FLK_TAKEN)
+    if (flk_tracker_on_free(FLK_LAYER_HEAP, address, type, &out) != FLK_TAKEN)
         abort();
 }
 
@@ -124,8 +123,8 @@ static void fill(uint64_t (*size)(uint64_t *state), figures *f) {
     f->freed = (double)tracker_bytes() / 1024;
 }
 
-static void footprint(const char *what,
-                      uint64_t (*size)(uint64_t *state), double limit) {
+static void footprint(const char *what, uint64_t (*size)(uint64_t *state),
+                      double limit) {
     figures *f = mmap(NULL, sizeof *f, PROT_READ | PROT_WRITE,
                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     pid_t child = fork();
@@ -169,8 +168,8 @@ static void churn(uint64_t steps) {
     snprintf(text, sizeof text, "%.0e fresh addresses, %d live, most",
              (double)steps, CHURN_LIVE);
     bench_row_one("P14", text, "KiB", (double)most / 1024, 1024);
-    bench_row_one("", "of that before the churn", "KiB",
-                  (double)before / 1024, 0);
+    bench_row_one("", "of that before the churn", "KiB", (double)before / 1024,
+                  0);
 }
 
 int main(int argc, char **argv) {

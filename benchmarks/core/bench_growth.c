@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "bench.h"
 #include "base/config.h"
 #include "base/platform.h"
+#include "bench.h"
 #include "registry/region.h"
 
 enum { LIVE = 10000000, HISTOGRAM = 4096 };
@@ -72,7 +72,8 @@ static double longest_without(uint64_t count) {
     char *piece = NULL;
     for (uint64_t i = 0; i < count; i++) {
         uint64_t at = i * BYTES_A_TURN % PIECE;
-        if (at == 0 && !(piece = flk_platform_pages_map(PIECE, flk_platform_page_bytes())))
+        if (at == 0 &&
+            !(piece = flk_platform_pages_map(PIECE, flk_platform_page_bytes())))
             abort();
         piece[at] = 1;
         uint64_t after = bench_thread_time();

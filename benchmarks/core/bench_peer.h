@@ -19,8 +19,7 @@ void bench_peer_clear(void);
 uint64_t bench_peer_three_calls(const uint64_t *keys, size_t count,
                                 size_t steps);
 // `steps` times: find, erase what was found, insert.
-uint64_t bench_peer_two_calls(const uint64_t *keys, size_t count,
-                              size_t steps);
+uint64_t bench_peer_two_calls(const uint64_t *keys, size_t count, size_t steps);
 
 #ifdef __cplusplus
 }

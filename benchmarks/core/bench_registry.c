@@ -90,8 +90,8 @@ static void measure(const char *what, const uint64_t *keys, size_t count,
     bench_row("P15", text, "", &ratio, limit);
 }
 
-static void measure_order(const char *order, const uint64_t *keys,
-                          size_t count, double limit) {
+static void measure_order(const char *order, const uint64_t *keys, size_t count,
+                          double limit) {
     char text[64];
     bench_peer_fill(keys, count);
     for (size_t i = 0; i < count; i++)
@@ -110,8 +110,8 @@ static void measure_count(size_t count, double in_order, double shuffled) {
     uint64_t state = 1;
     uint64_t *keys = malloc(count * sizeof *keys);
     for (size_t i = 0; i < count; i++)
-        keys[i] = (uint64_t)(uintptr_t)malloc(
-            SIZE_MIN + bench_random(&state) % SIZE_SPAN);
+        keys[i] = (uint64_t)(uintptr_t)malloc(SIZE_MIN +
+                                              bench_random(&state) % SIZE_SPAN);
     void **blocks = malloc(count * sizeof *blocks);
     memcpy(blocks, keys, count * sizeof *blocks);
     measure_order("heap order", keys, count, in_order);

@@ -1,7 +1,9 @@
 // bench_threads.c - two threads in loops of malloc and free, recorded or not. SPDX-License-Identifier: MIT
 // Question: P12: slowdown with two threads over slowdown with one, the same type and scope in both threads; each
 // thread frees its own blocks, or those of the other. Each thread has a processor of its own.
+#if !defined(_GNU_SOURCE)
 #define _GNU_SOURCE
+#endif
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -9,8 +11,8 @@
 #include <stdlib.h>
 
 #include "bench.h"
-#include "registry/account.h"
 #include "paths/callpath.h"
+#include "registry/account.h"
 #include "registry/names.h"
 #include "registry/scope.h"
 #include "tracker/tracker.h"
@@ -46,10 +48,8 @@ typedef struct ring {
 static ring rings[2];
 
 static bool ring_put(ring *r, void *block) {
-    unsigned written = atomic_load_explicit(&r->written,
-                                            memory_order_relaxed);
-    if (written - atomic_load_explicit(&r->read, memory_order_acquire) ==
-        RING)
+    unsigned written = atomic_load_explicit(&r->written, memory_order_relaxed);
+    if (written - atomic_load_explicit(&r->read, memory_order_acquire) == RING)
         return false;
     r->blocks[written % RING] = block;
     atomic_store_explicit(&r->written, written + 1, memory_order_release);
@@ -128,8 +128,13 @@ static double time_of(int threads, bool is_tracked, bool frees_others) {
     pthread_barrier_t barrier;
     pthread_barrier_init(&barrier, NULL, (unsigned)threads);
     for (int i = 0; i < threads; i++) {
-        jobs[i] = (job){i, is_tracked, frees_others, &rings[i],
-                        &rings[threads == 1 ? 0 : 1 - i], &barrier, 0};
+        jobs[i] = (job){i,
+                        is_tracked,
+                        frees_others,
+                        &rings[i],
+                        &rings[threads == 1 ? 0 : 1 - i],
+                        &barrier,
+                        0};
         pthread_create(&ids[i], NULL, run, &jobs[i]);
     }
     uint64_t longest = 0;
@@ -153,8 +158,7 @@ static void measure(const char *what, bool frees_others) {
             continue;
         bench_add(&one, tracked_one / plain_one);
         bench_add(&two, tracked_two / plain_two);
-        bench_add(&ratio,
-                  tracked_two / plain_two / (tracked_one / plain_one));
+        bench_add(&ratio, tracked_two / plain_two / (tracked_one / plain_one));
     }
     char text[80];
     snprintf(text, sizeof text, "%s: one thread, slowdown", what);

@@ -85,17 +85,25 @@ static void background_end(void) {
 // --- eight native frames -----------------------------------------------
 // Each level calls the next from one of four places, as two bits of `way`
 // say: 65,536 stacks.
-#define PLACE(next, i)       \
-    next(way >> 2);          \
+#define PLACE(next, i) \
+    next(way >> 2);    \
     __asm__ volatile("# " #i)
-#define LEVEL(name, next)                         \
-    static NOINLINE void name(unsigned way) {     \
-        switch (way & 3) {                        \
-        case 0: PLACE(next, 0); break;            \
-        case 1: PLACE(next, 1); break;            \
-        case 2: PLACE(next, 2); break;            \
-        default: PLACE(next, 3); break;           \
-        }                                         \
+#define LEVEL(name, next)                     \
+    static NOINLINE void name(unsigned way) { \
+        switch (way & 3) {                    \
+        case 0:                               \
+            PLACE(next, 0);                   \
+            break;                            \
+        case 1:                               \
+            PLACE(next, 1);                   \
+            break;                            \
+        case 2:                               \
+            PLACE(next, 2);                   \
+            break;                            \
+        default:                              \
+            PLACE(next, 3);                   \
+            break;                            \
+        }                                     \
     }
 static NOINLINE void level_0(unsigned way) {
     (void)way;
@@ -141,8 +149,8 @@ static void rings_clear(void) {
 
 static long put_some(ring *to, long left) {
     long written = atomic_load_explicit(&to->written, memory_order_relaxed);
-    long room = RING - (written - atomic_load_explicit(&to->read,
-                                                       memory_order_acquire));
+    long room = RING - (written -
+                        atomic_load_explicit(&to->read, memory_order_acquire));
     long count = room < left ? room : left;
     for (long i = 0; i < count; i++)
         to->blocks[(written + i) % RING] = malloc(64);
@@ -152,8 +160,8 @@ static long put_some(ring *to, long left) {
 
 static long free_some(ring *from) {
     long read = atomic_load_explicit(&from->read, memory_order_relaxed);
-    long count = atomic_load_explicit(&from->written, memory_order_acquire) -
-                 read;
+    long count =
+        atomic_load_explicit(&from->written, memory_order_acquire) - read;
     for (long i = 0; i < count; i++)
         free(from->blocks[(read + i) % RING]);
     atomic_store_explicit(&from->read, read + count, memory_order_release);

@@ -1,39 +1,30 @@
 // api.c - checks arguments, forwards; no logic. Contract: api/api.h.     SPDX-License-Identifier: MIT
-#include "flk.h"
+#include "api/api.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "registry/account.h"
+#include "api/snapshot.h"
 #include "base/arena.h"
+#include "base/config.h"
+#include "elf/demangle.h"
 #include "hooks/attach.h"
+#include "hooks/sample.h"
 #include "paths/callpath.h"
 #include "paths/codes.h"
-#include "base/config.h"
+#include "paths/modules.h"
+#include "paths/sites.h"
+#include "paths/unwind.h"
+#include "registry/account.h"
+#include "registry/names.h"
+#include "registry/scope.h"
 #include "tracker/context.h"
-#include "elf/demangle.h"
 #include "tracker/gate.h"
 #include "tracker/heap.h"
-#include "paths/modules.h"
-#include "registry/names.h"
 #include "tracker/observe.h"
 #include "tracker/quarantine.h"
 #include "tracker/recent.h"
-#include "registry/scope.h"
-#include "paths/sites.h"
-#include "api/snapshot.h"
 #include "tracker/tracker.h"
-#include "paths/unwind.h"
-#include "hooks/sample.h"
-
-_Static_assert(FLK_WALK == FLK_PATH_WALK && FLK_CURRENT == FLK_SCOPE_NONE &&
-                   FLK_NOWHERE == FLK_SCOPE_NOWHERE &&
-                   FLK_SEQUENCE_SHIFT == FLK_TICK_SEQUENCE_SHIFT &&
-                   FLK_TICK_NS == 1 << FLK_TICK_SHIFT &&
-                   FLK_IN_HEAP == (int)FLK_LAYER_HEAP &&
-                   FLK_IN_MAPPING == (int)FLK_LAYER_MAPPING &&
-                   FLK_IN_HANDLE == (int)FLK_LAYER_HANDLE,
-               "the numbers Python knows are ours");
 
 static atomic_bool is_ready;
 
@@ -44,9 +35,6 @@ const char *flk_start(const char *package_folder) {
 }
 
 int flk_is_ready(void) { return atomic_load(&is_ready); }
-const char *flk_built_for_other(void) { return flk_pyframe_mismatch(); }
-void flk_enable(int on) { flk_gate_set(on); }
-void flk_gate_for_scope(int change) { flk_gate_scope(change); }
 
 void flk_gate_for_pause(int change) {
     int pauses;
@@ -56,9 +44,6 @@ void flk_gate_for_pause(int change) {
         flk_attach_pause(pauses > 0);
     } while ((flk_gate_pauses() > 0) != (pauses > 0));
 }
-
-void flk_forbid(void) { flk_gate_forbid(); }
-int flk_is_enabled(void) { return flk_tracker_is_enabled(); }
 
 void flk_set_stack_depth(uint32_t frames) {
     if (frames > FLK_PATH_FRAMES_MAX)
@@ -83,47 +68,11 @@ uint32_t flk_native_depth(void) {
     return atomic_load(&flk_tracker_settings.native_depth);
 }
 
-int flk_walks_frames(void) { return flk_pyframe_is_open(); }
-void flk_stop_frames(void) { flk_codes_close(); }
-
 // --- types and paths ---------------------------------------------------
 uint16_t flk_type_intern(const char *type, const char *kind,
                          const char *release) {
     uint16_t id = flk_names_intern(type, kind, release);
     return id && flk_account_prepare_type(id) ? id : 0;
-}
-
-uint32_t flk_type_count(void) { return flk_names_count(); }
-const char *flk_type_name(uint16_t type) { return flk_names_at(type)->type; }
-const char *flk_type_kind(uint16_t type) { return flk_names_at(type)->kind; }
-
-const char *flk_type_release(uint16_t type) {
-    return flk_names_at(type)->release;
-}
-
-size_t flk_path_sites(uint32_t path, uint32_t *sites, size_t sites_max) {
-    return flk_callpath_sites(path, sites, sites_max);
-}
-
-int flk_site_place(uint32_t site, flk_place *out) {
-    flk_site_info info;
-    if (!flk_codes_describe(site, &info))
-        return 0;
-    *out = (flk_place){info.function, info.filename,   info.line,
-                       info.end_line, info.column, info.end_column};
-    return 1;
-}
-
-int flk_site_native(uint32_t site, flk_native_place *out) {
-    return flk_modules_describe(site, out);
-}
-
-size_t flk_demangle(const char *name, char *out, size_t out_bytes) {
-    return flk_demangle_name(name, out, out_bytes);
-}
-
-uint32_t flk_code_named(const char *function, const char *filename) {
-    return flk_sites_named(function, filename);
 }
 
 uint32_t flk_path_of(const uint32_t *codes, const int32_t *lines,
@@ -138,18 +87,11 @@ uint32_t flk_path_of(const uint32_t *codes, const int32_t *lines,
     return path;
 }
 
-uint32_t flk_path_now(void) { return flk_tracker_path(); }
-
 // --- blocks of our own -------------------------------------------------
 void *flk_allocate(size_t size_bytes, size_t alignment, int zeroed,
                    uint16_t type, uint32_t scope, uint32_t path) {
     flk_origin origin = {type, scope, path};
     return flk_heap_allocate(size_bytes, alignment, zeroed, &origin);
-}
-
-int flk_release(void *address, uint16_t type, uint32_t path,
-                flk_misuse *out) {
-    return flk_heap_free(address, type, path, out);
 }
 
 void *flk_resize(void *address, size_t size_bytes, uint16_t type,
@@ -171,9 +113,8 @@ int flk_configure_guard(uint32_t guard_bytes) {
     return flk_quarantine_set_guard(guard_bytes) ? 0 : -1;
 }
 
-void flk_configuration(uint32_t *quarantine_blocks,
-                       uint64_t *quarantine_bytes, int *poison,
-                       uint32_t *guard_bytes) {
+void flk_configuration(uint32_t *quarantine_blocks, uint64_t *quarantine_bytes,
+                       int *poison, uint32_t *guard_bytes) {
     flk_recent_limits limits = flk_recent_read_limits();
     *quarantine_blocks = limits.blocks_max;
     *quarantine_bytes = limits.bytes_max;
@@ -181,25 +122,21 @@ void flk_configuration(uint32_t *quarantine_blocks,
     *guard_bytes = atomic_load(&flk_tracker_settings.guard_bytes);
 }
 
-void flk_drain_quarantine(void) { flk_quarantine_drain(); }
-uint32_t flk_check_damage(void) { return flk_quarantine_check_all(); }
-int flk_next_misuse(flk_misuse *out) { return flk_misuse_pop(out); }
-
 // --- blocks of others --------------------------------------------------
 // Part of a key: another number would name other blocks.
 static bool is_layer(uint8_t layer) {
-    return layer >= FLK_IN_MAPPING && layer <= FLK_IN_HANDLE;
+    return layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE;
 }
 
 int flk_track(uint64_t address, uint64_t size_bytes, uint8_t layer,
               uint16_t type, uint32_t scope, uint32_t path) {
-    if (!is_layer(layer) || !address || scope == FLK_NOWHERE)
+    if (!is_layer(layer) || !address || scope == FLK_SCOPE_NOWHERE)
         return 0;
     flk_origin origin = {type, scope, path};
     if (!atomic_exchange(&flk_tracker_settings.ever_enabled, true))
         flk_tracker_settle();
-    bool recorded = flk_tracker_on_alloc((flk_layer)layer, address,
-                                         size_bytes, 0, &origin);
+    bool recorded =
+        flk_tracker_on_alloc((flk_layer)layer, address, size_bytes, 0, &origin);
     if (recorded && flk_observe_is_on())
         flk_observe_made((flk_layer)layer, address);
     return recorded;
@@ -214,9 +151,9 @@ static int block_out(bool found, uint8_t layer, uint64_t address,
 
 int flk_untrack(uint64_t address, uint8_t layer, flk_block *out) {
     flk_record record;
-    bool taken = is_layer(layer) &&
-                 flk_tracker_on_free((flk_layer)layer, address, 0, &record) ==
-                     FLK_TAKEN;
+    bool taken =
+        is_layer(layer) &&
+        flk_tracker_on_free((flk_layer)layer, address, 0, &record) == FLK_TAKEN;
     if (taken && flk_observe_is_on())
         flk_observe_freed((flk_layer)layer, address, &record);
     return block_out(taken, layer, address, &record, out);
@@ -247,15 +184,9 @@ uint32_t flk_scope_new(uint32_t parent, int isolated) {
     return scope;
 }
 
-void flk_scope_left(uint32_t scope) { flk_scope_end(scope); }
-
 void flk_scope_gone(uint32_t scope) {
     if (scope != FLK_SCOPE_PROCESS)
         flk_scope_drop(scope);
-}
-
-uint32_t flk_process_scope(void) {
-    return atomic_load(&flk_tracker_settings.process_scope);
 }
 
 void flk_set_process_scope(uint32_t scope) {
@@ -268,20 +199,6 @@ void flk_set_thread_scope(uint32_t scope, int change) {
 }
 
 // --- snapshots ---------------------------------------------------------
-int flk_snapshot_take(uint32_t scope, uint64_t since, int inherited,
-                      flk_snapshot *out) {
-    return flk_snapshot_collect(scope, since, inherited, out) ? 0 : -1;
-}
-
-void flk_snapshot_free(flk_snapshot *snapshot) { flk_snapshot_drop(snapshot); }
-uint64_t flk_mark(void) { return flk_sequence_mark(); }
-uint64_t flk_wall_ns(uint64_t sequence) {
-    return flk_sequence_wall_time(sequence);
-}
-uint64_t flk_age_ns(uint64_t sequence) { return flk_sequence_age(sequence); }
-uint64_t flk_thread_ident_now(uint32_t thread) {
-    return flk_thread_ident_of(thread);
-}
 uint32_t flk_thread_number(void) {
     flk_thread *thread = flk_thread_enter();
     if (!thread)
@@ -290,12 +207,6 @@ uint32_t flk_thread_number(void) {
     flk_thread_leave(thread);
     return number;
 }
-
-void flk_reset(uint32_t scope) { flk_tracker_reset(scope); }
-void flk_reset_peak(uint32_t scope) { flk_tracker_reset_peak(scope); }
-
-int flk_check(void) { return flk_tracker_check(); }
-uint64_t flk_fail_mapping(uint64_t nth) { return flk_platform_pages_fail_at(nth); }
 
 // --- the part of api/api.h that is about hooks and observers ------------
 int flk_hooks_attach(const char *const *rules, size_t rule_count,
@@ -311,31 +222,4 @@ void flk_hooks_sample(uint64_t mean_bytes) {
     atomic_store(&flk_sample_mean_bytes, mean_bytes);
 }
 
-void flk_hooks_refresh(void) { flk_attach_refresh(); }
-void flk_hooks_detach(void) { flk_attach_end(); }
-
-void flk_hooks_drop(void) { flk_attach_drop(); }
-
-void flk_hooks_read(flk_hooks_figures *out) {
-    flk_attach_figures f;
-    flk_attach_read(&f);
-    *out = (flk_hooks_figures){
-        .attached = f.attached,
-        .paused = f.paused,
-        .objects = f.objects,
-        .objects_asked = f.objects_asked,
-        .providers = f.providers,
-        .slots = f.slots,
-        .unbound_slots = f.unbound_slots,
-        .others_slots = f.others_slots,
-        .failed_words = f.failed_words,
-        .foreign_frees = f.foreign_frees,
-        .mismatched_frees = f.mismatched_frees,
-        .reentered = f.reentered,
-        .lost_in_fork = f.lost_in_fork,
-        .unknown_callers = f.unknown_callers};
-}
-
 // --- observers ---------------------------------------------------------
-int flk_observed_next(flk_observed *out) { return flk_observe_next(out); }
-uint64_t flk_observed_lost(void) { return flk_observe_lost(); }

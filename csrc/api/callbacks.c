@@ -3,12 +3,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "flk.h"
+#include "api/api.h"
+#include "registry/names.h"
+#include "registry/scope.h"
 #include "tracker/context.h"
 #include "tracker/heap.h"
 #include "tracker/misuse.h"
-#include "registry/names.h"
-#include "registry/scope.h"
 
 // One address a type id: an opaque pointer is a place in this array, never
 // read or written.
@@ -81,8 +81,7 @@ void *flk_c_opaque_calloc(void *opaque, size_t count, size_t size_bytes) {
                : NULL;
 }
 
-void *flk_c_zalloc(void *opaque, unsigned int count,
-                   unsigned int size_bytes) {
+void *flk_c_zalloc(void *opaque, unsigned int count, unsigned int size_bytes) {
     size_t product;
     return multiply(count, size_bytes, &product)
                ? allocate(opaque, product, false)
@@ -97,8 +96,8 @@ void *flk_c_opaque_realloc(void *opaque, void *address, size_t size_bytes) {
 void flk_c_opaque_free(void *opaque, void *address) {
     flk_misuse misuse;
     // Any of our kinds that are released by `free`.
-    int verdict = flk_heap_free(address, type_of(opaque), FLK_PATH_WALK,
-                                &misuse);
+    int verdict =
+        flk_heap_free(address, type_of(opaque), FLK_PATH_WALK, &misuse);
     if (verdict != FLK_FREED && verdict != FLK_NOT_RECORDED)
         flk_misuse_push(&misuse);
 }
@@ -141,8 +140,7 @@ void *flk_plain_zalloc(void *opaque, unsigned int count,
     return multiply(count, size_bytes, &product) ? malloc(product) : NULL;
 }
 
-void *flk_plain_opaque_realloc(void *opaque, void *address,
-                               size_t size_bytes) {
+void *flk_plain_opaque_realloc(void *opaque, void *address, size_t size_bytes) {
     flk_origin origin = {0, FLK_SCOPE_NOWHERE, FLK_PATH_WALK};
     return reallocate(opaque, address, size_bytes, &origin);
 }

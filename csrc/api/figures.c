@@ -1,17 +1,17 @@
 // figures.c - figures of scopes, types and the tracker itself. Contract: api/api.h. SPDX-License-Identifier: MIT
 #include <string.h>
 
-#include "flk.h"
-#include "registry/account.h"
+#include "api/api.h"
 #include "base/arena.h"
 #include "paths/callpath.h"
+#include "paths/sites.h"
+#include "registry/account.h"
+#include "registry/names.h"
+#include "registry/scope.h"
 #include "tracker/context.h"
 #include "tracker/gate.h"
 #include "tracker/misuse.h"
-#include "registry/names.h"
 #include "tracker/recent.h"
-#include "registry/scope.h"
-#include "paths/sites.h"
 #include "tracker/tracker.h"
 
 static void figures_of(const flk_sum *sum, flk_figures *out) {
@@ -30,8 +30,6 @@ void flk_scope_figures(uint32_t scope, flk_figures *out) {
     figures_of(&sum, out);
 }
 
-uint64_t flk_scope_unknown(void) { return flk_context_unknown(); }
-
 void flk_type_figures(uint16_t type, flk_figures *out) {
     flk_sum sum;
     flk_account_type(type, &sum);
@@ -46,8 +44,8 @@ static void add_type(uint32_t type, flk_cell *cell, void *context) {
     flk_counters_sum_allocs(sum, cell);
 }
 
-static void thread_figures_of(flk_cells *types, uint32_t thread,
-                              uint64_t ident, flk_thread_figures *out) {
+static void thread_figures_of(flk_cells *types, uint32_t thread, uint64_t ident,
+                              flk_thread_figures *out) {
     flk_sum sum = {.feeders = 0};
     flk_counters_each(types, add_type, &sum);
     *out = (flk_thread_figures){.thread = thread,
@@ -60,20 +58,16 @@ static void thread_figures_of(flk_cells *types, uint32_t thread,
 
 size_t flk_threads_read(flk_thread_figures *out, size_t max) {
     size_t count = 0;
-    flk_threads_lock();
-    for (flk_thread *t = flk_threads_first(); t; t = t->next, count++)
+    flk_thread_list_lock();
+    for (flk_thread *t = flk_thread_list_first(); t; t = t->next, count++)
         if (count < max)
             thread_figures_of(&t->types, t->number, t->ident, &out[count]);
     flk_cells *ended = &flk_thread_totals_lock()->types;
     if (count < max)
         thread_figures_of(ended, 0, 0, &out[count]);
     flk_thread_totals_unlock();
-    flk_threads_unlock();
+    flk_thread_list_unlock();
     return count + 1;
-}
-
-int flk_scope_is_clean(uint32_t scope) {
-    return flk_account_scope_is_empty(scope);
 }
 
 static void self_events(flk_self *out) {
@@ -104,7 +98,7 @@ void flk_self_figures(flk_self *out) {
     out->types = flk_names_count();
     out->scopes = flk_scope_count();
     out->lingering_scopes = flk_scope_lingering_count();
-    out->threads = flk_threads_live_count();
+    out->threads = flk_thread_list_live_count();
     out->held_blocks = flk_recent_held_count();
     out->held_bytes = flk_recent_held_bytes();
     out->open_scopes = (uint64_t)flk_gate_scopes();

@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "flk.h"
+#include "api/api.h"
 #include "base/hash.h"
 #include "base/platform.h"
 
@@ -24,8 +24,8 @@ static size_t whole_pages(size_t bytes) {
 }
 
 static size_t bytes_of_table(size_t capacity) {
-    return whole_pages(capacity * (sizeof(flk_group) +
-                                   SLOTS_A_GROUP * sizeof(uint32_t)));
+    return whole_pages(capacity *
+                       (sizeof(flk_group) + SLOTS_A_GROUP * sizeof(uint32_t)));
 }
 
 // For the numbers of the blocks, and for the members after them.
@@ -48,7 +48,8 @@ static uint32_t *slot_of(const table *t, uint32_t path, uint32_t type) {
 static bool grow(table *t) {
     size_t capacity = t->capacity ? t->capacity * 2 : FIRST_CAPACITY;
     table grown = {.count = t->count, .capacity = capacity};
-    grown.groups = flk_platform_pages_map(bytes_of_table(capacity), flk_platform_page_bytes());
+    grown.groups = flk_platform_pages_map(bytes_of_table(capacity),
+                                          flk_platform_page_bytes());
     if (!grown.groups)
         return false;
     grown.slots = (uint32_t *)(grown.groups + capacity);
@@ -119,20 +120,23 @@ static void place_members(table *t, const uint32_t *numbers, size_t count,
     }
 }
 
-int flk_group_blocks(const flk_block *blocks, size_t count,
-                     flk_grouping *out) {
+int flk_group_blocks(const flk_block *blocks, size_t count, flk_grouping *out) {
     memset(out, 0, sizeof *out);
     if (count >= UINT32_MAX)
         return -1;
     table t = {.count = 0};
     size_t bytes = bytes_of_members(count);
-    uint32_t *numbers = flk_platform_pages_map(bytes, flk_platform_page_bytes());
-    uint32_t *members = flk_platform_pages_map(bytes, flk_platform_page_bytes());
+    uint32_t *numbers =
+        flk_platform_pages_map(bytes, flk_platform_page_bytes());
+    uint32_t *members =
+        flk_platform_pages_map(bytes, flk_platform_page_bytes());
     bool good = numbers && members && number_all(&t, blocks, count, numbers);
     if (good)
         place_members(&t, numbers, count, members);
-    *out = (flk_grouping){.groups = t.groups, .count = t.count,
-                          .group_capacity = t.capacity, .members = members,
+    *out = (flk_grouping){.groups = t.groups,
+                          .count = t.count,
+                          .group_capacity = t.capacity,
+                          .members = members,
                           .member_count = count};
     if (numbers)
         flk_platform_pages_unmap(numbers, bytes);
@@ -145,9 +149,9 @@ int flk_group_blocks(const flk_block *blocks, size_t count,
 void flk_grouping_free(flk_grouping *grouping) {
     if (grouping->groups)
         flk_platform_pages_unmap(grouping->groups,
-                        bytes_of_table(grouping->group_capacity));
+                                 bytes_of_table(grouping->group_capacity));
     if (grouping->members)
         flk_platform_pages_unmap(grouping->members,
-                        bytes_of_members(grouping->member_count));
+                                 bytes_of_members(grouping->member_count));
     memset(grouping, 0, sizeof *grouping);
 }

@@ -3,7 +3,7 @@
 #if !defined(_GNU_SOURCE)
 #define _GNU_SOURCE
 #endif
-#include "flk.h"
+#include "api/api.h"
 
 #if !defined(_WIN32)
 #include <errno.h>

@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "base/config.h"
-#include "tracker/quarantine.h"
-#include "registry/scope.h"
 #include "base/sequence.h"
+#include "registry/scope.h"
+#include "tracker/quarantine.h"
 
 // Tries without a pause, before all shards are locked at once.
 enum { QUIET_ATTEMPTS = 3 };
@@ -33,12 +33,13 @@ static void collect(flk_entry *entry, void *context) {
         return;
     if (c->count < c->capacity)
         c->blocks[c->count] = flk_quarantine_block_of((flk_layer)entry->layer,
-                                           entry->address, record);
+                                                      entry->address, record);
     c->count++;  // beyond the capacity: how much is wanted
 }
 
 static bool grow(collector *c, size_t capacity) {
-    flk_block *grown = flk_platform_pages_map(bytes_for(capacity), flk_platform_page_bytes());
+    flk_block *grown =
+        flk_platform_pages_map(bytes_for(capacity), flk_platform_page_bytes());
     if (!grown)
         return false;
     if (c->blocks) {
@@ -72,10 +73,9 @@ static flk_block *sort(flk_block *blocks, flk_block *spare, size_t count) {
             size_t high = middle + width < count ? middle + width : count;
             size_t left = low, right = middle;
             for (size_t i = low; i < high; i++) {
-                bool take_left =
-                    left < middle &&
-                    (right >= high ||
-                     blocks[left].sequence <= blocks[right].sequence);
+                bool take_left = left < middle &&
+                                 (right >= high || blocks[left].sequence <=
+                                                       blocks[right].sequence);
                 spare[i] = blocks[take_left ? left++ : right++];
             }
         }
@@ -132,13 +132,16 @@ static size_t expected_count(void) {
 
 bool flk_snapshot_collect(uint32_t view, uint64_t since, bool inherited,
                           flk_snapshot *out) {
-    collector c = {.view = view, .inherited = inherited, .since = since,
+    collector c = {.view = view,
+                   .inherited = inherited,
+                   .since = since,
                    .until = flk_sequence_mark()};
     memset(out, 0, sizeof *out);
     out->taken_wall_ns = flk_sequence_wall_time(c.until);
     flk_block *spare = NULL;
     if (grow(&c, expected_count()) && collect_all(&c))
-        spare = flk_platform_pages_map(bytes_for(c.capacity), flk_platform_page_bytes());
+        spare = flk_platform_pages_map(bytes_for(c.capacity),
+                                       flk_platform_page_bytes());
     if (!spare) {
         if (c.blocks)
             flk_platform_pages_unmap(c.blocks, bytes_for(c.capacity));
@@ -148,7 +151,7 @@ bool flk_snapshot_collect(uint32_t view, uint64_t since, bool inherited,
     out->count = c.count;
     out->mapped_bytes = bytes_for(c.capacity);
     flk_platform_pages_unmap(out->blocks == spare ? c.blocks : spare,
-                    out->mapped_bytes);
+                             out->mapped_bytes);
     return true;
 }
 

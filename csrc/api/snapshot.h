@@ -7,9 +7,20 @@
 #define FLK_SNAPSHOT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
-#include "flk.h"
+#include "base/values.h"
 
+typedef struct flk_snapshot {
+    size_t count;
+    flk_block *blocks;  // by sequence
+    size_t mapped_bytes;
+    uint64_t taken_wall_ns;
+} flk_snapshot;
+
+// Live blocks in the view of a scope, from the sequence number `since` on;
+// those from before the last fork only if `inherited`. False: no memory, and
+// the count is 0.
 bool flk_snapshot_collect(uint32_t view, uint64_t since, bool inherited,
                           flk_snapshot *out);
 void flk_snapshot_drop(flk_snapshot *snapshot);

@@ -16,7 +16,7 @@ enum { CLASSES = SMALL_CLASSES + MIDDLE_CLASSES + LARGE_CLASSES };
 
 // The first bytes of each slab. A free chunk's first word links the next.
 typedef struct slab {
-    struct slab *next;      // usable slabs of the class, or free slabs
+    struct slab *next;  // usable slabs of the class, or free slabs
     struct slab *previous;
     void *free;             // chunks given back
     uint32_t fresh_offset;  // from here on chunks were never handed out
@@ -29,7 +29,7 @@ typedef struct slab {
 _Static_assert(sizeof(slab) == 64, "chunks start on a cache line");
 _Static_assert(CLASS_MAX <= (FLK_SLAB_BYTES - sizeof(slab)) / 3,
                "a slab holds three chunks at least");
-_Static_assert(SMALL_CLASSES * SMALL_STEP == SMALL_MAX &&
+_Static_assert(SMALL_CLASSES *SMALL_STEP == SMALL_MAX &&
                    MIDDLE_CLASSES * MIDDLE_STEP == MIDDLE_MAX - SMALL_MAX &&
                    LARGE_CLASSES * LARGE_STEP == CLASS_MAX - MIDDLE_MAX,
                "the classes meet");
@@ -43,15 +43,15 @@ static struct {
     stripe stripes[STRIPES];
     // The rest is guarded by `lock`, taken after a stripe's.
     _Alignas(64) flk_lock lock;
-    slab *free_slabs;       // still backed by memory
-    slab *bare_slabs;       // given back to the system; only the header is
+    slab *free_slabs;  // still backed by memory
+    slab *bare_slabs;  // given back to the system; only the header is
     uint32_t free_count;
-    char *span;             // unused rest of the newest span
+    char *span;  // unused rest of the newest span
     size_t span_left;
-    size_t span_next;       // bytes of the next span
-    char *keep;             // unused rest for flk_arena_keep
+    size_t span_next;  // bytes of the next span
+    char *keep;        // unused rest for flk_arena_keep
     size_t keep_left;
-    atomic_ullong bytes;    // relaxed: read for reports only
+    atomic_ullong bytes;  // relaxed: read for reports only
 } arena = {
     .stripes = {{FLK_LOCK_INIT(FLK_RANK_ARENA)},
                 {FLK_LOCK_INIT(FLK_RANK_ARENA)},

@@ -80,7 +80,8 @@
 #define FLK_TICK_SHIFT 22
 // Sequence numbers a tick can hold before they run ahead of the clock:
 // 2^20 events in 4.2 ms is 2.5e8 a second. 56 bits last nine years.
-#define FLK_TICK_SEQUENCE_SHIFT 20
+#include "base/values.h"
+_Static_assert(FLK_TICK_NS == 1 << FLK_TICK_SHIFT, "one tick");
 // Sequence numbers a thread takes at once. A mark wastes the rest of each
 // open block: with 64, 16,384 marks a tick before numbers run ahead of the
 // clock (with 1,024 a loop of marks made ages wrong); the counter they all

@@ -47,8 +47,8 @@ static void part_free(void *part, size_t bytes) {
 
 flk_cell *flk_counters_at(flk_cells *cells, uint32_t number, bool make) {
     FLK_ASSERT(number < 64u << MIDDLE_SHIFT);
-    middle *m = part_at(&cells->roots[number >> MIDDLE_SHIFT],
-                        sizeof(middle), make);
+    middle *m =
+        part_at(&cells->roots[number >> MIDDLE_SHIFT], sizeof(middle), make);
     if (!m)
         return NULL;
     uint32_t i = number >> LEAF_SHIFT & (MIDDLE_LEAVES - 1);
@@ -67,11 +67,11 @@ static void middle_each(middle *m, uint32_t first,
 }
 
 void flk_counters_each(flk_cells *cells,
-                    void (*visit)(uint32_t, flk_cell *, void *),
-                    void *context) {
+                       void (*visit)(uint32_t, flk_cell *, void *),
+                       void *context) {
     for (uint32_t i = 0; i < 64; i++) {
-        middle *m = atomic_load_explicit(&cells->roots[i],
-                                         memory_order_acquire);
+        middle *m =
+            atomic_load_explicit(&cells->roots[i], memory_order_acquire);
         if (m)
             middle_each(m, i << MIDDLE_SHIFT, visit, context);
     }
@@ -79,11 +79,10 @@ void flk_counters_each(flk_cells *cells,
 
 void flk_counters_free(flk_cells *cells) {
     for (uint32_t i = 0; i < 64; i++) {
-        middle *m = atomic_load_explicit(&cells->roots[i],
-                                         memory_order_relaxed);
+        middle *m =
+            atomic_load_explicit(&cells->roots[i], memory_order_relaxed);
         for (uint32_t j = 0; m && j < MIDDLE_LEAVES; j++)
-            part_free(atomic_load_explicit(&m->leaves[j],
-                                           memory_order_relaxed),
+            part_free(atomic_load_explicit(&m->leaves[j], memory_order_relaxed),
                       sizeof(leaf));
         part_free(m, sizeof(middle));
         atomic_store_explicit(&cells->roots[i], NULL, memory_order_relaxed);
@@ -91,9 +90,11 @@ void flk_counters_free(flk_cells *cells) {
 }
 
 // --- counting ----------------------------------------------------------
-void flk_counters_cell_resize(flk_cell *cell, uint64_t old_bytes, uint64_t new_bytes) {
+void flk_counters_cell_resize(flk_cell *cell, uint64_t old_bytes,
+                              uint64_t new_bytes) {
     if (new_bytes < old_bytes) {
-        uint64_t freed = FLK_CELL_GET(cell, free_bytes) + (old_bytes - new_bytes);
+        uint64_t freed =
+            FLK_CELL_GET(cell, free_bytes) + (old_bytes - new_bytes);
         atomic_store_explicit(&cell->free_bytes, freed, memory_order_release);
         return;
     }
@@ -104,7 +105,8 @@ void flk_counters_cell_resize(flk_cell *cell, uint64_t old_bytes, uint64_t new_b
 
 void flk_counters_cell_uncount(flk_cell *cell, uint64_t size_bytes) {
     FLK_CELL_SET(cell, alloc_count, FLK_CELL_GET(cell, alloc_count) - 1);
-    FLK_CELL_SET(cell, alloc_bytes, FLK_CELL_GET(cell, alloc_bytes) - size_bytes);
+    FLK_CELL_SET(cell, alloc_bytes,
+                 FLK_CELL_GET(cell, alloc_bytes) - size_bytes);
 }
 
 void flk_counters_cell_clear(flk_cell *cell) {
@@ -130,31 +132,38 @@ void flk_counters_cell_lower_peak(flk_cell *cell) {
 // know of its frees, are bounds then.
 static uint64_t feeders_of(const flk_cell *cell) {
     uint64_t folded = FLK_CELL_GET(cell, folded);
-    bool is_fed = FLK_CELL_GET(cell, alloc_count) || FLK_CELL_GET(cell, free_count);
+    bool is_fed =
+        FLK_CELL_GET(cell, alloc_count) || FLK_CELL_GET(cell, free_count);
     return folded ? folded : is_fed;
 }
 
 void flk_counters_cell_fold(flk_cell *into, const flk_cell *from) {
     FLK_CELL_SET(into, folded, feeders_of(into) + feeders_of(from));
     FLK_CELL_SET(into, alloc_count,
-             FLK_CELL_GET(into, alloc_count) + FLK_CELL_GET(from, alloc_count));
+                 FLK_CELL_GET(into, alloc_count) +
+                     FLK_CELL_GET(from, alloc_count));
     FLK_CELL_SET(into, alloc_bytes,
-             FLK_CELL_GET(into, alloc_bytes) + FLK_CELL_GET(from, alloc_bytes));
+                 FLK_CELL_GET(into, alloc_bytes) +
+                     FLK_CELL_GET(from, alloc_bytes));
     FLK_CELL_SET(into, free_count,
-             FLK_CELL_GET(into, free_count) + FLK_CELL_GET(from, free_count));
+                 FLK_CELL_GET(into, free_count) +
+                     FLK_CELL_GET(from, free_count));
     FLK_CELL_SET(into, free_bytes,
-             FLK_CELL_GET(into, free_bytes) + FLK_CELL_GET(from, free_bytes));
+                 FLK_CELL_GET(into, free_bytes) +
+                     FLK_CELL_GET(from, free_bytes));
     FLK_CELL_SET(into, peak_count,
-             FLK_CELL_GET(into, peak_count) + FLK_CELL_GET(from, peak_count));
+                 FLK_CELL_GET(into, peak_count) +
+                     FLK_CELL_GET(from, peak_count));
     FLK_CELL_SET(into, peak_bytes,
-             FLK_CELL_GET(into, peak_bytes) + FLK_CELL_GET(from, peak_bytes));
+                 FLK_CELL_GET(into, peak_bytes) +
+                     FLK_CELL_GET(from, peak_bytes));
 }
 
 void flk_counters_sum_frees(flk_sum *sum, const flk_cell *cell) {
-    sum->free_count += atomic_load_explicit(&cell->free_count,
-                                            memory_order_acquire);
-    sum->free_bytes += atomic_load_explicit(&cell->free_bytes,
-                                            memory_order_acquire);
+    sum->free_count +=
+        atomic_load_explicit(&cell->free_count, memory_order_acquire);
+    sum->free_bytes +=
+        atomic_load_explicit(&cell->free_bytes, memory_order_acquire);
 }
 
 void flk_counters_sum_allocs(flk_sum *sum, const flk_cell *cell) {

@@ -41,9 +41,9 @@ flk_cell *flk_counters_at(flk_cells *cells, uint32_t number, bool make);
 void flk_counters_free(flk_cells *cells);
 // Calls for each cell that exists.
 void flk_counters_each(flk_cells *cells,
-                    void (*visit)(uint32_t number, flk_cell *cell,
-                                  void *context),
-                    void *context);
+                       void (*visit)(uint32_t number, flk_cell *cell,
+                                     void *context),
+                       void *context);
 
 // --- counting ----------------------------------------------------------
 // One writer: a load and a store, no read-modify-write. A free is published
@@ -79,7 +79,8 @@ static inline void flk_cell_free(flk_cell *cell, uint64_t size_bytes) {
 }
 
 // A live block has another size now.
-void flk_counters_cell_resize(flk_cell *cell, uint64_t old_bytes, uint64_t new_bytes);
+void flk_counters_cell_resize(flk_cell *cell, uint64_t old_bytes,
+                              uint64_t new_bytes);
 // A live block was never allocated after all.
 void flk_counters_cell_uncount(flk_cell *cell, uint64_t size_bytes);
 void flk_counters_cell_clear(flk_cell *cell);
@@ -88,7 +89,9 @@ void flk_counters_cell_clear(flk_cell *cell);
 void flk_counters_cell_lower_peak(flk_cell *cell);
 // Adds what `from` counted, its peak as a bound.
 void flk_counters_cell_fold(flk_cell *into, const flk_cell *from);
-void flk_counters_sum_frees(flk_sum *sum, const flk_cell *cell);   // first, of all
-void flk_counters_sum_allocs(flk_sum *sum, const flk_cell *cell);  // then, of all
+void flk_counters_sum_frees(flk_sum *sum,
+                            const flk_cell *cell);  // first, of all
+void flk_counters_sum_allocs(flk_sum *sum,
+                             const flk_cell *cell);  // then, of all
 
 #endif

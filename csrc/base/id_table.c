@@ -9,8 +9,8 @@
 enum { CAPACITY_FIRST = 1024 };  // 4 KB
 
 uint32_t flk_id_table_find(const flk_id_table *table, uint64_t hash,
-                          bool (*matches)(uint32_t id, const void *key),
-                          const void *key) {
+                           bool (*matches)(uint32_t id, const void *key),
+                           const void *key) {
     if (!table->capacity)
         return 0;
     uint32_t mask = table->capacity - 1;

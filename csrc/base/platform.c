@@ -28,7 +28,7 @@ static struct {
     pthread_once_t once;
     pthread_key_t key;
     void (*at_exit)(void *);
-    atomic_ullong fail_at;   // relaxed: a counter for tests
+    atomic_ullong fail_at;  // relaxed: a counter for tests
     atomic_ullong mappings;
 } platform = {.once = PTHREAD_ONCE_INIT};
 
@@ -125,13 +125,15 @@ void flk_platform_thread_at_exit(void (*at_exit)(void *)) {
     platform.at_exit = at_exit;
 }
 
-uint64_t flk_platform_thread_ident(void) { return (uint64_t)(uintptr_t)pthread_self(); }
+uint64_t flk_platform_thread_ident(void) {
+    return (uint64_t)(uintptr_t)pthread_self();
+}
 
 // --- memory ------------------------------------------------------------
 static bool mapping_must_fail(void) {
     atomic_fetch_add_explicit(&platform.mappings, 1, memory_order_relaxed);
-    if (FLK_LIKELY(!atomic_load_explicit(&platform.fail_at,
-                                         memory_order_relaxed)))
+    if (FLK_LIKELY(
+            !atomic_load_explicit(&platform.fail_at, memory_order_relaxed)))
         return false;
     return atomic_fetch_sub_explicit(&platform.fail_at, 1,
                                      memory_order_relaxed) == 1;
@@ -157,7 +159,8 @@ void *flk_platform_pages_map(size_t bytes, size_t alignment) {
     if (mapping_must_fail())
         return NULL;
     int saved = errno;
-    size_t padded = alignment > flk_platform_page_bytes() ? bytes + alignment : bytes;
+    size_t padded =
+        alignment > flk_platform_page_bytes() ? bytes + alignment : bytes;
     char *pages = mmap(NULL, padded, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     errno = saved;
@@ -196,19 +199,17 @@ bool flk_platform_pages_protect(uintptr_t address, size_t bytes, unsigned may) {
                      (may & FLK_PAGE_WRITE ? PROT_READ | PROT_WRITE : 0) |
                      (may & FLK_PAGE_EXECUTE ? PROT_EXEC : 0);
     int saved = errno;
-    bool done = mprotect((void *)first, address + bytes - first,
-                         protection) == 0;
+    bool done =
+        mprotect((void *)first, address + bytes - first, protection) == 0;
     errno = saved;
     return done;
 }
-
 
 // --- clocks ------------------------------------------------------------
 static uint64_t clock_read(clockid_t clock) {
     struct timespec now;
     clock_gettime(clock, &now);
-    return (uint64_t)now.tv_sec * UINT64_C(1000000000) +
-           (uint64_t)now.tv_nsec;
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
 }
 
 uint64_t flk_platform_clock_coarse(void) {
@@ -223,7 +224,7 @@ uint64_t flk_platform_clock_wall(void) { return clock_read(CLOCK_REALTIME); }
 
 // --- fork --------------------------------------------------------------
 void flk_platform_at_fork(void (*prepare)(void), void (*parent)(void),
-                 void (*child)(void)) {
+                          void (*child)(void)) {
     static atomic_uintptr_t known[2];
     for (size_t i = 0; i < 2; i++) {
         uintptr_t here = 0;

@@ -44,7 +44,7 @@ typedef enum flk_status {
 // Checked in debug and test builds (FLK_DEBUG); in release builds the text
 // stays but the test does not run.
 #ifdef FLK_DEBUG
-#define FLK_ASSERT(condition)                                                \
+#define FLK_ASSERT(condition) \
     ((condition) ? (void)0 : flk_platform_fatal(#condition, __FILE__, __LINE__))
 #else
 #define FLK_ASSERT(condition) ((void)sizeof(condition))
@@ -57,22 +57,22 @@ _Noreturn void flk_platform_fatal(const char *what, const char *file, int line);
 // in debug builds), except the shards, which may be taken all, in order.
 typedef enum flk_rank {
     FLK_RANK_NONE = 0,
-    FLK_RANK_ATTACH,    // patching of loaded objects; the loader's come after
-    FLK_RANK_GATE,      // on or off
-    FLK_RANK_TRACKER,   // settings, reset, snapshots, the fork
-    FLK_RANK_SCOPES,    // open and close a scope
-    FLK_RANK_THREADS,   // the list of threads
-    FLK_RANK_SHARD,     // one shard of the registry
-    FLK_RANK_TOTALS,    // what ended threads counted
-    FLK_RANK_RECENT,    // one stripe of recent frees
-    FLK_RANK_CLASSES,   // classes whose objects are asked for
-    FLK_RANK_OBJECT_TABLE,    // tables of Python objects
-    FLK_RANK_OBSERVE,   // events that wait for observers
-    FLK_RANK_NAMES,     // interned types
-    FLK_RANK_CALLPATH,  // one shard of the tree's index
-    FLK_RANK_MODULES,   // modules of native frames
-    FLK_RANK_CODES,     // code objects and sites
-    FLK_RANK_ARENA,     // memory of the core; takes nothing else
+    FLK_RANK_ATTACH,   // patching of loaded objects; the loader's come after
+    FLK_RANK_GATE,     // on or off
+    FLK_RANK_TRACKER,  // settings, reset, snapshots, the fork
+    FLK_RANK_SCOPES,   // open and close a scope
+    FLK_RANK_THREADS,  // the list of threads
+    FLK_RANK_SHARD,    // one shard of the registry
+    FLK_RANK_TOTALS,   // what ended threads counted
+    FLK_RANK_RECENT,   // one stripe of recent frees
+    FLK_RANK_CLASSES,  // classes whose objects are asked for
+    FLK_RANK_OBJECT_TABLE,  // tables of Python objects
+    FLK_RANK_OBSERVE,       // events that wait for observers
+    FLK_RANK_NAMES,         // interned types
+    FLK_RANK_CALLPATH,      // one shard of the tree's index
+    FLK_RANK_MODULES,       // modules of native frames
+    FLK_RANK_CODES,         // code objects and sites
+    FLK_RANK_ARENA,         // memory of the core; takes nothing else
 } flk_rank;
 
 typedef struct flk_lock {
@@ -84,7 +84,7 @@ typedef struct flk_lock {
 // Spins a little, then yields the processor. Not recursive.
 void flk_platform_lock_contended(flk_lock *lock);
 #ifdef FLK_DEBUG
-void flk_platform_lock_note(const flk_lock *lock);    // asserts the rank
+void flk_platform_lock_note(const flk_lock *lock);  // asserts the rank
 void flk_platform_unlock_note(const flk_lock *lock);
 #else
 #define flk_platform_lock_note(lock) ((void)0)
@@ -93,8 +93,8 @@ void flk_platform_unlock_note(const flk_lock *lock);
 
 static inline void flk_lock_take(flk_lock *lock) {
     flk_platform_lock_note(lock);
-    if (FLK_UNLIKELY(atomic_exchange_explicit(&lock->word, 1,
-                                              memory_order_acquire)))
+    if (FLK_UNLIKELY(
+            atomic_exchange_explicit(&lock->word, 1, memory_order_acquire)))
         flk_platform_lock_contended(lock);
 }
 
@@ -128,8 +128,8 @@ typedef struct flk_marks {
     // While the C library works for a caller that is asked for: the type of
     // what it returns, else 0; its last allocations, one of which that is.
     uint16_t on_behalf;
-    bool returns_all;       // they all are recorded
-    bool is_forking;      // this thread holds all locks
+    bool returns_all;  // they all are recorded
+    bool is_forking;   // this thread holds all locks
     uint32_t returned_count;
     // Samples (hooks/sample.h): bytes to the next one, of which mean.
     double sample_left;
@@ -168,6 +168,6 @@ uint64_t flk_platform_clock_wall(void);
 // last comes first, its other two come last. A set (named by its `prepare`)
 // is registered once; later calls are ignored. There is room for two.
 void flk_platform_at_fork(void (*prepare)(void), void (*parent)(void),
-                 void (*child)(void));
+                          void (*child)(void));
 
 #endif

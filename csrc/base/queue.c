@@ -19,7 +19,8 @@ static char *entry_at(const flk_queue *queue, uint64_t number) {
 
 void flk_queue_clear(flk_queue *queue) {
     if (queue->entries)
-        flk_platform_pages_unmap(queue->entries, bytes_of(queue, queue->capacity));
+        flk_platform_pages_unmap(queue->entries,
+                                 bytes_of(queue, queue->capacity));
     queue->entries = NULL;
     queue->capacity = 0;
     queue->first = queue->next = 0;
@@ -29,7 +30,8 @@ static bool grow(flk_queue *queue) {
     uint32_t capacity = queue->capacity ? queue->capacity * 2 : ENTRIES_MIN;
     if (capacity > queue->entries_max)
         return false;
-    char *grown = flk_platform_pages_map(bytes_of(queue, capacity), flk_platform_page_bytes());
+    char *grown = flk_platform_pages_map(bytes_of(queue, capacity),
+                                         flk_platform_page_bytes());
     if (!grown)
         return false;
     uint64_t count = flk_queue_count(queue);

@@ -12,10 +12,10 @@
 #include <stdint.h>
 
 typedef struct flk_queue {
-    size_t entry_bytes;     // constant
-    uint32_t entries_max;   // constant, a power of two
-    uint32_t capacity;      // entries
-    uint64_t first, next;   // running numbers; next - first are inside
+    size_t entry_bytes;    // constant
+    uint32_t entries_max;  // constant, a power of two
+    uint32_t capacity;     // entries
+    uint64_t first, next;  // running numbers; next - first are inside
     char *entries;
 } flk_queue;
 

@@ -21,7 +21,9 @@ void flk_sequence_init(void) {
 }
 
 uint64_t flk_sequence_tick(void) {
-    return ((flk_platform_clock_coarse() - sequence.clock_start) >> FLK_TICK_SHIFT) + 1;
+    return ((flk_platform_clock_coarse() - sequence.clock_start) >>
+            FLK_TICK_SHIFT) +
+           1;
 }
 
 // The first of `count` numbers, none below what `tick` starts with.
@@ -38,19 +40,17 @@ static uint64_t numbers_take(uint64_t tick, uint64_t count) {
     return first;
 }
 
-static FLK_NOINLINE void block_open(flk_sequence_block *block,
-                                    uint64_t tick) {
+static FLK_NOINLINE void block_open(flk_sequence_block *block, uint64_t tick) {
     // Acquire: the mark that made this epoch took its number before us.
-    block->epoch = atomic_load_explicit(&sequence.epoch,
-                                        memory_order_acquire);
+    block->epoch = atomic_load_explicit(&sequence.epoch, memory_order_acquire);
     block->next = numbers_take(tick, FLK_SEQUENCE_BLOCK);
     block->end = block->next + FLK_SEQUENCE_BLOCK;
     block->tick = tick;
 }
 
 uint64_t flk_sequence_take(flk_sequence_block *block, uint64_t tick) {
-    uint64_t epoch = atomic_load_explicit(&sequence.epoch,
-                                          memory_order_relaxed);
+    uint64_t epoch =
+        atomic_load_explicit(&sequence.epoch, memory_order_relaxed);
     if (FLK_UNLIKELY(block->next == block->end || block->tick != tick ||
                      block->epoch != epoch))
         block_open(block, tick);

@@ -36,8 +36,10 @@ uint64_t flk_cfi_header_bytes(uintptr_t header, uintptr_t end) {
 static uintptr_t pair_word(uintptr_t header, const table *t, uint32_t i,
                            unsigned word) {
     int32_t value;
-    memcpy(&value, (const void *)(t->begin + (uintptr_t)i * PAIR_BYTES +
-                                  word * sizeof value), sizeof value);
+    memcpy(&value,
+           (const void *)(t->begin + (uintptr_t)i * PAIR_BYTES +
+                          word * sizeof value),
+           sizeof value);
     return header + (uintptr_t)(intptr_t)value;
 }
 
@@ -76,8 +78,8 @@ typedef struct common {
     bool has_data;     // entries say how much else they hold
 } common;
 
-static bool read_augmentation(const char *text, flk_cfi_reader *r,
-                              common *out, bool *is_signal) {
+static bool read_augmentation(const char *text, flk_cfi_reader *r, common *out,
+                              bool *is_signal) {
     if (*text == '\0')
         return true;
     if (*text != 'z')
@@ -149,8 +151,7 @@ bool flk_cfi_find(uintptr_t header, uintptr_t begin, uintptr_t end,
     uint64_t length = flk_cfi_plain(&r, shared.encoding);
     if (shared.has_data)
         flk_cfi_skip(&r, flk_cfi_uleb(&r));
-    if (r.is_spoiled || address < code.first ||
-        address - code.first >= length)
+    if (r.is_spoiled || address < code.first || address - code.first >= length)
         return false;
     code.own = r;
     return flk_cfi_run(&code, out);
@@ -165,25 +166,47 @@ enum { REGISTER_SP = 31, REGISTER_FP = 29 };
 
 // DWARF 5, 7.24 (call frame instructions) and 7.7.1 (expressions).
 enum {
-    ADVANCE = 0x40, OFFSET = 0x80, RESTORE = 0xc0, HIGH_BITS = 0xc0,
-    NOP = 0x00, SET_LOC = 0x01, ADVANCE_1 = 0x02, ADVANCE_2 = 0x03,
-    ADVANCE_4 = 0x04, OFFSET_EXTENDED = 0x05, RESTORE_EXTENDED = 0x06,
-    UNDEFINED = 0x07, SAME_VALUE = 0x08, REGISTER = 0x09, REMEMBER = 0x0a,
-    RECALL = 0x0b, DEF_CFA = 0x0c, DEF_CFA_REGISTER = 0x0d,
-    DEF_CFA_OFFSET = 0x0e, DEF_CFA_EXPRESSION = 0x0f, EXPRESSION = 0x10,
-    OFFSET_EXTENDED_SF = 0x11, DEF_CFA_SF = 0x12, DEF_CFA_OFFSET_SF = 0x13,
-    VAL_OFFSET = 0x14, VAL_OFFSET_SF = 0x15, VAL_EXPRESSION = 0x16,
-    NEGATE_RA_STATE = 0x2d, ARGS_SIZE = 0x2e,
-    OP_BREG0 = 0x70, OP_BREG31 = 0x8f, OP_DEREF = 0x06,
+    ADVANCE = 0x40,
+    OFFSET = 0x80,
+    RESTORE = 0xc0,
+    HIGH_BITS = 0xc0,
+    NOP = 0x00,
+    SET_LOC = 0x01,
+    ADVANCE_1 = 0x02,
+    ADVANCE_2 = 0x03,
+    ADVANCE_4 = 0x04,
+    OFFSET_EXTENDED = 0x05,
+    RESTORE_EXTENDED = 0x06,
+    UNDEFINED = 0x07,
+    SAME_VALUE = 0x08,
+    REGISTER = 0x09,
+    REMEMBER = 0x0a,
+    RECALL = 0x0b,
+    DEF_CFA = 0x0c,
+    DEF_CFA_REGISTER = 0x0d,
+    DEF_CFA_OFFSET = 0x0e,
+    DEF_CFA_EXPRESSION = 0x0f,
+    EXPRESSION = 0x10,
+    OFFSET_EXTENDED_SF = 0x11,
+    DEF_CFA_SF = 0x12,
+    DEF_CFA_OFFSET_SF = 0x13,
+    VAL_OFFSET = 0x14,
+    VAL_OFFSET_SF = 0x15,
+    VAL_EXPRESSION = 0x16,
+    NEGATE_RA_STATE = 0x2d,
+    ARGS_SIZE = 0x2e,
+    OP_BREG0 = 0x70,
+    OP_BREG31 = 0x8f,
+    OP_DEREF = 0x06,
 };
 
 // How one register of the caller is found again.
 typedef enum how {
     UNTOUCHED,  // nothing was said
     SAME,
-    GONE,       // there is none: the end of the stack
-    SAVED,      // at `from` + offset
-    STRANGE,    // not understood
+    GONE,     // there is none: the end of the stack
+    SAVED,    // at `from` + offset
+    STRANGE,  // not understood
 } how;
 
 typedef struct saved {
@@ -227,15 +250,14 @@ static void restore(machine *m, uint64_t number) {
 }
 
 static void save_at(machine *m, uint64_t number, int64_t factored) {
-    set(m, number, (saved){SAVED, FLK_CFI_CFA,
-                           factored * m->code->data_factor});
+    set(m, number,
+        (saved){SAVED, FLK_CFI_CFA, factored * m->code->data_factor});
 }
 
 static void cfa_register(machine *m, uint64_t number) {
     m->now.is_cfa_loaded = false;
-    m->now.cfa_how = number == REGISTER_SP || number == REGISTER_FP
-                         ? SAVED
-                         : STRANGE;
+    m->now.cfa_how =
+        number == REGISTER_SP || number == REGISTER_FP ? SAVED : STRANGE;
     m->now.cfa_from = number == REGISTER_SP ? FLK_CFI_SP : FLK_CFI_FP;
 }
 

@@ -20,7 +20,7 @@ typedef enum flk_cfi_from {
     FLK_CFI_SAME,  // the value did not change (frame pointer only)
     FLK_CFI_SP,
     FLK_CFI_FP,
-    FLK_CFI_CFA,   // the stack pointer before the call
+    FLK_CFI_CFA,  // the stack pointer before the call
 } flk_cfi_from;
 
 enum {
@@ -32,7 +32,7 @@ enum {
 
 typedef struct flk_cfi_rule {
     int32_t cfa_offset, return_offset, fp_offset;  // bytes
-    uint8_t cfa_from;     // SP, FP
+    uint8_t cfa_from;                              // SP, FP
     uint8_t return_from;  // SP, FP, CFA: where the return address stands
     uint8_t fp_from;      // where the caller's frame pointer stands, or SAME
     uint8_t flags;

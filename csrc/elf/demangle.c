@@ -34,9 +34,8 @@ size_t flk_demangle_name(const char *name, char *out, size_t out_bytes) {
     void (*release)(void *) = free;
     demangler demangle = find();
     int problem = 0;
-    char *text = demangle && out_bytes > 0
-                     ? demangle(name, NULL, NULL, &problem)
-                     : NULL;
+    char *text =
+        demangle && out_bytes > 0 ? demangle(name, NULL, NULL, &problem) : NULL;
     if (!text)
         return 0;
     size_t length = strlen(text);

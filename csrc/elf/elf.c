@@ -80,8 +80,10 @@ static bool gnu_open(const flk_elf *elf, gnu_table *out) {
     if (!at || !can_read(elf, at, 16, 8))
         return false;
     const uint32_t *head = (const uint32_t *)at;
-    *out = (gnu_table){.bucket_count = head[0], .first_symbol = head[1],
-                       .bloom_words = head[2], .bloom_shift = head[3] & 31};
+    *out = (gnu_table){.bucket_count = head[0],
+                       .first_symbol = head[1],
+                       .bloom_words = head[2],
+                       .bloom_shift = head[3] & 31};
     size_t bytes = 8 * (size_t)out->bloom_words + 4 * (size_t)head[0];
     if (!out->bucket_count || !out->bloom_words ||
         (out->bloom_words & (out->bloom_words - 1)) ||
@@ -155,8 +157,7 @@ bool flk_elf_defines(const flk_elf *elf, const char *name) {
     for (const char *c = name; *c; c++)
         hash = hash * 33 + (unsigned char)*c;
     uint64_t word = table.bloom[(hash / 64) & (table.bloom_words - 1)];
-    if (!(word >> (hash % 64) & word >> ((hash >> table.bloom_shift) % 64) &
-          1))
+    if (!(word >> (hash % 64) & word >> ((hash >> table.bloom_shift) % 64) & 1))
         return false;
     uint32_t i = table.buckets[hash % table.bucket_count];
     for (; i >= table.first_symbol && i < elf->symbol_count; i++) {
@@ -247,8 +248,8 @@ static const Elf64_Phdr *set_segments(flk_elf *elf) {
 
 bool flk_elf_open(flk_elf *out, uintptr_t base, const Elf64_Phdr *headers,
                   size_t header_count) {
-    *out = (flk_elf){.base = base, .headers = headers,
-                     .header_count = header_count};
+    *out = (flk_elf){
+        .base = base, .headers = headers, .header_count = header_count};
     const Elf64_Phdr *header = set_segments(out);
     if (!header)
         return false;
@@ -257,12 +258,11 @@ bool flk_elf_open(flk_elf *out, uintptr_t base, const Elf64_Phdr *headers,
     if (!set_symbols(out, &d))
         return false;
     const uint64_t *v = d.values;
-    size_t plt_stride = v[DT_PLTREL] == DT_REL ? sizeof(Elf64_Rel)
-                                               : sizeof(Elf64_Rela);
+    size_t plt_stride =
+        v[DT_PLTREL] == DT_REL ? sizeof(Elf64_Rel) : sizeof(Elf64_Rela);
     set_table(out, &out->tables[0], v[DT_RELA], v[DT_RELASZ],
               sizeof(Elf64_Rela));
-    set_table(out, &out->tables[1], v[DT_REL], v[DT_RELSZ],
-              sizeof(Elf64_Rel));
+    set_table(out, &out->tables[1], v[DT_REL], v[DT_RELSZ], sizeof(Elf64_Rel));
     set_table(out, &out->tables[2], v[DT_JMPREL], v[DT_PLTRELSZ], plt_stride);
     return true;
 }
@@ -349,8 +349,8 @@ static bool is_exported(const Elf64_Sym *symbol) {
     unsigned type = ELF64_ST_TYPE(symbol->st_info);
     unsigned bind = ELF64_ST_BIND(symbol->st_info);
     unsigned visibility = ELF64_ST_VISIBILITY(symbol->st_other);
-    return (type == STT_FUNC || type == STT_GNU_IFUNC) &&
-           bind != STB_LOCAL && symbol->st_value != 0 &&
+    return (type == STT_FUNC || type == STT_GNU_IFUNC) && bind != STB_LOCAL &&
+           symbol->st_value != 0 &&
            (visibility == STV_DEFAULT || visibility == STV_PROTECTED);
 }
 
@@ -360,11 +360,11 @@ size_t flk_elf_each_export(const flk_elf *elf, flk_elf_export_visitor visit,
     for (size_t i = 1; i < elf->symbol_count; i++) {
         if (!is_exported(&elf->symbols[i]))
             continue;
-        flk_elf_export one = {
-            .symbol = (Elf64_Sym *)&elf->symbols[i],
-            .name = flk_elf_name(elf, i),
-            .is_default = !elf->versions ||
-                          !(elf->versions[i] & VERSION_HIDDEN)};
+        flk_elf_export one = {.symbol = (Elf64_Sym *)&elf->symbols[i],
+                              .name = flk_elf_name(elf, i),
+                              .is_default =
+                                  !elf->versions ||
+                                  !(elf->versions[i] & VERSION_HIDDEN)};
         visit(&one, context);
         visited++;
     }

@@ -30,15 +30,15 @@ typedef struct flk_elf_table {
 enum { FLK_ELF_TABLES = 3 };  // DT_RELA, DT_REL, DT_JMPREL
 
 typedef struct flk_elf {
-    uintptr_t base;               // what is added to addresses in the file
+    uintptr_t base;  // what is added to addresses in the file
     flk_elf_span whole, relro;
     const Elf64_Phdr *headers;
     size_t header_count;
     const Elf64_Sym *symbols;
     size_t symbol_count;
-    const char *strings;          // ends with a zero byte
+    const char *strings;  // ends with a zero byte
     size_t strings_bytes;
-    const Elf64_Half *versions;   // symbol_count of them, or NULL
+    const Elf64_Half *versions;     // symbol_count of them, or NULL
     uintptr_t gnu_hash, sysv_hash;  // 0 = none
     flk_elf_table tables[FLK_ELF_TABLES];
 } flk_elf;
@@ -62,9 +62,9 @@ typedef enum flk_elf_kind {
 } flk_elf_kind;
 
 typedef struct flk_elf_slot {
-    uintptr_t *word;       // aligned, inside a segment
+    uintptr_t *word;  // aligned, inside a segment
     flk_elf_kind kind;
-    const char *name;      // of the symbol, not empty
+    const char *name;  // of the symbol, not empty
 } flk_elf_slot;
 
 // Each relocation by name of these three kinds; of the absolute ones only
@@ -76,7 +76,7 @@ size_t flk_elf_each_slot(const flk_elf *elf, flk_elf_slot_visitor visit,
 typedef struct flk_elf_export {
     Elf64_Sym *symbol;  // in the memory of the object, likely read-only
     const char *name;
-    bool is_default;    // its version is the one that unversioned names mean
+    bool is_default;  // its version is the one that unversioned names mean
 } flk_elf_export;
 
 // Each function (STT_FUNC, STT_GNU_IFUNC) it defines for others; also those

@@ -40,30 +40,27 @@ static inline uint64_t read_word(const uint64_t *word) {
 
 #if defined(__GLIBC__)
 static uint64_t guess(void) {  // a new epoch each time: nothing is reused
-    return atomic_fetch_add_explicit(&loaded.guesses, 1,
-                                     memory_order_relaxed);
+    return atomic_fetch_add_explicit(&loaded.guesses, 1, memory_order_relaxed);
 }
 #else
 static uint64_t guess(void) { return 1; }  // musl never unloads
 #endif
 
 uint64_t flk_loaded_epoch(void) {
-    unsigned count = atomic_load_explicit(&loaded.word_count,
-                                          memory_order_acquire);
+    unsigned count =
+        atomic_load_explicit(&loaded.word_count, memory_order_acquire);
     if (FLK_UNLIKELY(count == 0))
         return guess();
     uint64_t sum = 1, factor = UINT64_C(0x9E3779B97F4A7C15);
     for (unsigned i = 0; i < count; i++) {
-        sum += factor * read_word(atomic_load_explicit(
-                            &loaded.words[i], memory_order_relaxed));
+        sum += factor * read_word(atomic_load_explicit(&loaded.words[i],
+                                                       memory_order_relaxed));
         factor += UINT64_C(0xBF58476D1CE4E5BA);
     }
     return sum;
 }
 
-bool flk_loaded_is_watched(void) {
-    return atomic_load(&loaded.word_count) > 0;
-}
+bool flk_loaded_is_watched(void) { return atomic_load(&loaded.word_count) > 0; }
 
 #if defined(__GLIBC__)
 static int read_adds(struct dl_phdr_info *info, size_t size, void *adds) {
@@ -118,8 +115,7 @@ static void set_words(const words *w) {
     atomic_store(&loaded.word_count, 0);
     for (unsigned i = 0; i < w->count; i++)
         atomic_store(&loaded.words[i], w->at[i]);
-    atomic_store_explicit(&loaded.word_count, w->count,
-                          memory_order_release);
+    atomic_store_explicit(&loaded.word_count, w->count, memory_order_release);
 }
 
 // Another thread may load just now: then again.
@@ -152,7 +148,7 @@ typedef struct wanted {
 } wanted;
 
 static void take_segment(const struct dl_phdr_info *info,
-                         const ElfW(Phdr) *segment, flk_loaded *out) {
+                         const ElfW(Phdr) * segment, flk_loaded *out) {
     uintptr_t begin = info->dlpi_addr + segment->p_vaddr;
     if (segment->p_type == PT_GNU_EH_FRAME)
         out->header = begin;
@@ -178,8 +174,7 @@ static int is_it(struct dl_phdr_info *info, size_t size, void *context) {
 }
 
 bool flk_loaded_at(uintptr_t address, flk_loaded *out) {
-    find_object find = atomic_load_explicit(&loaded.find,
-                                            memory_order_relaxed);
+    find_object find = atomic_load_explicit(&loaded.find, memory_order_relaxed);
     if (!find) {
         wanted w = {address, out};
         return dl_iterate_phdr(is_it, &w) != 0;
@@ -187,9 +182,8 @@ bool flk_loaded_at(uintptr_t address, flk_loaded *out) {
     found_object found;
     if (find((void *)address, &found) != 0)
         return false;
-    *out = (flk_loaded){(uintptr_t)found.map_start,
-                        (uintptr_t)found.map_end, found.map->l_addr,
-                        (uintptr_t)found.header,
+    *out = (flk_loaded){(uintptr_t)found.map_start, (uintptr_t)found.map_end,
+                        found.map->l_addr, (uintptr_t)found.header,
                         found.map->l_name ? found.map->l_name : ""};
     return true;
 }
@@ -201,8 +195,7 @@ bool flk_loaded_open(const flk_loaded *one, flk_elf *out) {
     if (one->end - one->begin < page ||
         memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 ||
         header->e_ident[EI_CLASS] != ELFCLASS64 ||
-        header->e_phentsize != sizeof(ElfW(Phdr)) ||
-        header->e_phoff > page ||
+        header->e_phentsize != sizeof(ElfW(Phdr)) || header->e_phoff > page ||
         header->e_phnum > (page - header->e_phoff) / sizeof(ElfW(Phdr)))
         return false;
     return flk_elf_open(out, one->base,

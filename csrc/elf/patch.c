@@ -28,8 +28,8 @@ bool flk_patch_word(flk_patcher *patcher, uintptr_t *word, uintptr_t value) {
     unsigned may = protection_of(patcher, address);
     // Execution stays allowed: tables may share a page with code.
     bool is_sealed = !(may & FLK_PAGE_WRITE);
-    if (is_sealed &&
-        !flk_platform_pages_protect(address, sizeof *word, may | FLK_PAGE_WRITE)) {
+    if (is_sealed && !flk_platform_pages_protect(address, sizeof *word,
+                                                 may | FLK_PAGE_WRITE)) {
         patcher->failed++;
         return false;
     }

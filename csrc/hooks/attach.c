@@ -22,14 +22,14 @@ static int refuse(char *reason, size_t reason_bytes, const char *text) {
 }
 
 #ifdef FLK_HAS_ELF
-#include "hooks/selection.h"
-#include "hooks/providers.h"
-#include "hooks/bodies.h"
-#include "hooks/loader.h"
 #include "hooks/late_objects.h"
+#include "hooks/loader.h"
 #include "hooks/passes.h"
-#include "tracker/tracker.h"
+#include "hooks/providers.h"
+#include "hooks/report.h"
+#include "hooks/selection.h"
 #include "registry/names.h"
+#include "tracker/tracker.h"
 
 // Until the first begin nobody takes the lock: the handlers that keep a fork
 // from finding it held come with that.
@@ -186,8 +186,7 @@ void flk_attach_read(flk_attach_figures *out) {
     flk_lock_take(&attach.lock);
     flk_passes_read(out);
     out->attached = attach.is_attached;
-    out->paused = attach.is_attached &&
-                  flk_stubs_read_state() != FLK_HOOKS_ON;
+    out->paused = attach.is_attached && flk_stubs_read_state() != FLK_HOOKS_ON;
     flk_lock_release(&attach.lock);
     out->foreign_frees = flk_report_counted(FLK_HOOK_FOREIGN_FREES);
     out->mismatched_frees = flk_report_counted(FLK_HOOK_MISMATCHED_FREES);
@@ -198,15 +197,12 @@ void flk_attach_read(flk_attach_figures *out) {
 
 void flk_attach_clear_counts(void) { flk_report_clear_counts(); }
 
-
 // --- drops what the hooks have recorded ---------------------------------
 static bool is_of_hooks(uint16_t type) {
     return strcmp(flk_names_at(type)->kind, FLK_HOOK_KIND) == 0;
 }
 
 uint64_t flk_attach_drop(void) { return flk_tracker_drop(is_of_hooks); }
-#else
-uint64_t flk_attach_drop(void) { return 0; }
 #else
 int flk_attach_begin(const flk_attach_options *options, char *reason,
                      size_t reason_bytes) {

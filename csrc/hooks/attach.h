@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/values.h"
+
 typedef struct flk_attach_options {
     // Objects to record allocations of: rules of hooks/selection.h. Never the
     // loader and this module; what defines an allocator itself (the C
@@ -40,17 +42,6 @@ void flk_attach_end(void);
 // though never made. Returns how many. O(records).
 uint64_t flk_attach_drop(void);
 
-typedef struct flk_attach_figures {
-    uint64_t attached, paused;          // 0 or 1
-    uint64_t objects, objects_asked;    // loaded; recorded
-    uint64_t providers;                  // allocators in the process
-    uint64_t slots, unbound_slots;      // that lead to a hook; since begin
-    uint64_t others_slots;              // that somebody else had changed
-    uint64_t failed_words;              // that could not be changed
-    uint64_t passes;                    // over all objects, ever
-    uint64_t foreign_frees, mismatched_frees;
-    uint64_t reentered, lost_in_fork, unknown_callers;
-} flk_attach_figures;
 void flk_attach_read(flk_attach_figures *out);
 void flk_attach_clear_counts(void);
 

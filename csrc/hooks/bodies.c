@@ -19,7 +19,7 @@ static bool is_caller_traced(const void *caller) {
 }
 
 uint16_t flk_bodies_type_elsewhere(uint32_t site, const void *caller,
-                                 const flk_marks *marks) {
+                                   const flk_marks *marks) {
     if (marks->on_behalf || flk_stubs_via(site) == FLK_VIA_UNTRACED)
         return marks->on_behalf;
     return is_caller_traced(caller) ? flk_stubs_type(site) : 0;
@@ -28,7 +28,8 @@ uint16_t flk_bodies_type_elsewhere(uint32_t site, const void *caller,
 // --- blocks that the C library makes for a caller ------------------------
 // strdup's block is made by a malloc call of the C library, as are buffers of its
 // streams: what it makes on the way is noted, and the one it hands out is recorded.
-static void note_returned(flk_marks *marks, uintptr_t block, uint64_t size_bytes) {
+static void note_returned(flk_marks *marks, uintptr_t block,
+                          uint64_t size_bytes) {
     uint32_t i = marks->returned_count++ % FLK_LENT_MAX;
     marks->lent[i].address = block;
     marks->lent[i].size_bytes = size_bytes;
@@ -51,15 +52,15 @@ static FLK_NOINLINE void forget_inner(uintptr_t block) {
     flk_tracker_on_free(FLK_LAYER_HEAP, block, 0, &inner);
 }
 
-static FLK_HOT void made(flk_marks *marks, uintptr_t block,
-                         uint64_t size_bytes, uint16_t type, uint32_t site) {
+static FLK_HOT void made(flk_marks *marks, uintptr_t block, uint64_t size_bytes,
+                         uint16_t type, uint32_t site) {
     if (FLK_UNLIKELY(FLK_STUB_GET(site, is_traced)))
         forget_inner(block);
     flk_report_made_hot(marks, FLK_LAYER_HEAP, block, size_bytes, type);
 }
 
 static void note_or_made(uintptr_t block, uint64_t size_bytes, uint16_t type,
-                   uint32_t site) {
+                         uint32_t site) {
     flk_marks *marks = flk_platform_thread_marks();
     if (marks->on_behalf == type && !marks->returns_all)
         note_returned(marks, block, size_bytes);
@@ -84,7 +85,7 @@ static FLK_NOINLINE uintptr_t allocate_on_behalf(uintptr_t a, uintptr_t b,
 }
 
 uintptr_t flk_bodies_allocate(uintptr_t a, uintptr_t b, uintptr_t c,
-                            uint32_t site, const void *caller) {
+                              uint32_t site, const void *caller) {
     flk_function_of_3 original = (flk_function_of_3)flk_stubs_original(site);
     if (FLK_UNLIKELY(flk_stubs_state() != FLK_HOOKS_ON))
         return original(a, b, c);
@@ -100,8 +101,8 @@ uintptr_t flk_bodies_allocate(uintptr_t a, uintptr_t b, uintptr_t c,
     return block;
 }
 
-uintptr_t flk_bodies_place(uintptr_t a, uintptr_t b, uintptr_t c,
-                         uint32_t site, const void *caller) {
+uintptr_t flk_bodies_place(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t site,
+                           const void *caller) {
     flk_function_of_3 original = (flk_function_of_3)flk_stubs_original(site);
     if (FLK_LIKELY(flk_stubs_state() != FLK_HOOKS_ON))
         return original(a, b, c);
@@ -125,7 +126,7 @@ static FLK_HOT void tell(flk_marks *marks, uintptr_t a, uint32_t site) {
 }
 
 uintptr_t flk_bodies_free(uintptr_t a, uintptr_t b, uintptr_t c,
-                        uint32_t site) {
+                          uint32_t site) {
     flk_marks *marks = flk_platform_thread_marks();
     if (FLK_UNLIKELY(!atomic_load_explicit(&flk_stubs_now.has_one_free,
                                            memory_order_relaxed)))
@@ -136,7 +137,7 @@ uintptr_t flk_bodies_free(uintptr_t a, uintptr_t b, uintptr_t c,
 }
 
 uintptr_t flk_bodies_release(uintptr_t a, uintptr_t b, uintptr_t c,
-                           uint32_t site) {
+                             uint32_t site) {
     flk_function_of_3 original = (flk_function_of_3)flk_stubs_original(site);
     flk_marks *marks = flk_platform_thread_marks();
     if (FLK_LIKELY(flk_stubs_is_off()) || !a || marks->releasing == a)
@@ -196,7 +197,8 @@ static uintptr_t resize_in_fork(uintptr_t a, uintptr_t b, uintptr_t c,
     if (moved || flk_stubs_size(site, a, b, c) == 0)
         flk_report_gone(FLK_LAYER_HEAP, a, flk_stubs_type(site));
     if (moved && type)
-        flk_report_made(FLK_LAYER_HEAP, moved, flk_stubs_size(site, a, b, c), type);
+        flk_report_made(FLK_LAYER_HEAP, moved, flk_stubs_size(site, a, b, c),
+                        type);
     return moved;
 }
 
@@ -216,8 +218,8 @@ static uintptr_t resize(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t site,
     if (size_bytes == 0)
         return resize_to_nothing(a, b, c, site);
     flk_record record;
-    bool is_known = flk_report_moves(FLK_LAYER_HEAP, a, flk_stubs_type(site),
-                                     &record);
+    bool is_known =
+        flk_report_moves(FLK_LAYER_HEAP, a, flk_stubs_type(site), &record);
     uintptr_t moved = call_resize(a, b, c, site);
     if (is_known && moved)
         end_move(a, &record, moved, size_bytes);
@@ -231,16 +233,15 @@ static uintptr_t resize(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t site,
 }
 
 uintptr_t flk_bodies_resize(uintptr_t a, uintptr_t b, uintptr_t c,
-                          uint32_t site, const void *caller) {
+                            uint32_t site, const void *caller) {
     if (!a)
         return flk_bodies_allocate(a, b, c, site, caller);
     flk_marks *marks = flk_platform_thread_marks();
     flk_hooks_state state = flk_stubs_state();
     if (FLK_LIKELY(state <= FLK_HOOKS_IDLE) || marks->releasing == a)
         return ((flk_function_of_3)flk_stubs_original(site))(a, b, c);
-    uint16_t type = state == FLK_HOOKS_ON
-                        ? flk_bodies_type_traced(site, caller, marks)
-                        : 0;
+    uint16_t type =
+        state == FLK_HOOKS_ON ? flk_bodies_type_traced(site, caller, marks) : 0;
     if (FLK_UNLIKELY(marks->is_forking))
         return resize_in_fork(a, b, c, site, type);
     if (FLK_UNLIKELY(flk_thread_is_inside())) {
@@ -263,7 +264,7 @@ static void record_lent(const flk_marks *marks, uintptr_t block,
 }
 
 uintptr_t flk_bodies_return(uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d,
-                        uint32_t site, const void *caller) {
+                            uint32_t site, const void *caller) {
     flk_function_of_4 original = (flk_function_of_4)flk_stubs_original(site);
     if (FLK_LIKELY(flk_stubs_state() != FLK_HOOKS_ON))
         return original(a, b, c, d);

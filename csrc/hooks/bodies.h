@@ -14,9 +14,9 @@
 #ifdef FLK_HAS_ELF
 // The type to record an allocation under; 0: it is not asked for.
 uint16_t flk_bodies_type_elsewhere(uint32_t site, const void *caller,
-                                 const flk_marks *marks);
+                                   const flk_marks *marks);
 static inline uint16_t flk_bodies_type_traced(uint32_t site, const void *caller,
-                                           const flk_marks *marks) {
+                                              const flk_marks *marks) {
     return FLK_LIKELY(flk_stubs_via(site) == FLK_VIA_TRACED)
                ? flk_stubs_type(site)
                : flk_bodies_type_elsewhere(site, caller, marks);
@@ -26,19 +26,19 @@ static inline uint16_t flk_bodies_type_traced(uint32_t site, const void *caller,
 // function has no parameter for are not read by it. Never inlined: there is
 // a stub for each provider, way and function.
 FLK_NOINLINE uintptr_t flk_bodies_allocate(uintptr_t a, uintptr_t b,
-                                         uintptr_t c, uint32_t site,
-                                         const void *caller);
+                                           uintptr_t c, uint32_t site,
+                                           const void *caller);
 FLK_NOINLINE uintptr_t flk_bodies_place(uintptr_t a, uintptr_t b, uintptr_t c,
-                                      uint32_t site, const void *caller);
+                                        uint32_t site, const void *caller);
 FLK_NOINLINE uintptr_t flk_bodies_resize(uintptr_t a, uintptr_t b, uintptr_t c,
-                                       uint32_t site, const void *caller);
+                                         uint32_t site, const void *caller);
 // free: as release, shorter where it is the innermost of its kind.
 FLK_NOINLINE uintptr_t flk_bodies_free(uintptr_t a, uintptr_t b, uintptr_t c,
-                                     uint32_t site);
-FLK_NOINLINE uintptr_t flk_bodies_release(uintptr_t a, uintptr_t b,
-                                        uintptr_t c, uint32_t site);
+                                       uint32_t site);
+FLK_NOINLINE uintptr_t flk_bodies_release(uintptr_t a, uintptr_t b, uintptr_t c,
+                                          uint32_t site);
 FLK_NOINLINE uintptr_t flk_bodies_return(uintptr_t a, uintptr_t b, uintptr_t c,
-                                     uintptr_t d, uint32_t site,
-                                     const void *caller);
+                                         uintptr_t d, uint32_t site,
+                                         const void *caller);
 #endif
 #endif

@@ -29,8 +29,7 @@ static uintptr_t load(const atomic_uintptr_t *word) {
 // The last range that begins at or before the address.
 static flk_caller search(uintptr_t address) {
     uint32_t low = 0;
-    uint32_t high = atomic_load_explicit(&callers.count,
-                                         memory_order_relaxed);
+    uint32_t high = atomic_load_explicit(&callers.count, memory_order_relaxed);
     while (low < high) {
         uint32_t middle = (low + high) / 2;
         if ((load(&callers.ranges[middle].begin) & ~(uintptr_t)TRACED_BIT) <=
@@ -46,21 +45,21 @@ static flk_caller search(uintptr_t address) {
                : FLK_CALLER_UNTRACED;
 }
 
-static _Atomic(flk_caller (*)(uintptr_t)) find_newcomer;
+static _Atomic(flk_caller (*)(uintptr_t)) find_late_object;
 
 void flk_callers_set_late_objects(flk_caller (*find)(uintptr_t)) {
-    atomic_store(&find_newcomer, find);
+    atomic_store(&find_late_object, find);
 }
 
 flk_caller flk_callers_listed(uintptr_t address) {
     for (int i = 0; i < TRIES; i++) {
-        unsigned before = atomic_load_explicit(&callers.version,
-                                               memory_order_acquire);
+        unsigned before =
+            atomic_load_explicit(&callers.version, memory_order_acquire);
         flk_caller found = search(address);
         atomic_thread_fence(memory_order_acquire);
         if (!(before & 1) &&
-            before == atomic_load_explicit(&callers.version,
-                                           memory_order_relaxed))
+            before ==
+                atomic_load_explicit(&callers.version, memory_order_relaxed))
             return found;
     }
     return FLK_CALLER_UNKNOWN;
@@ -68,7 +67,7 @@ flk_caller flk_callers_listed(uintptr_t address) {
 
 flk_caller flk_callers_find(uintptr_t address) {
     flk_caller found = flk_callers_listed(address);
-    flk_caller (*ask)(uintptr_t) = atomic_load(&find_newcomer);
+    flk_caller (*ask)(uintptr_t) = atomic_load(&find_late_object);
     return found == FLK_CALLER_UNKNOWN && ask ? ask(address) : found;
 }
 
@@ -98,8 +97,7 @@ void flk_callers_end(void) {
     if (is_the_same())
         return;
     unsigned version = atomic_load(&callers.version);
-    atomic_store_explicit(&callers.version, version + 1,
-                          memory_order_relaxed);
+    atomic_store_explicit(&callers.version, version + 1, memory_order_relaxed);
     atomic_thread_fence(memory_order_release);
     for (uint32_t i = 0; i < callers.next_count; i++) {
         atomic_store_explicit(&callers.ranges[i].begin, callers.next[i][0],
@@ -109,8 +107,7 @@ void flk_callers_end(void) {
     }
     atomic_store_explicit(&callers.count, callers.next_count,
                           memory_order_relaxed);
-    atomic_store_explicit(&callers.version, version + 2,
-                          memory_order_release);
+    atomic_store_explicit(&callers.version, version + 2, memory_order_release);
 }
 
 uint32_t flk_callers_count(void) { return atomic_load(&callers.count); }

@@ -7,7 +7,8 @@
 
 #define INFO(x_, id, symbol, text, shape, sizes, release) \
     {symbol, text, release, FLK_SHAPE_##shape, FLK_SIZES_##sizes},
-const flk_function_info flk_functions_info[FLK_FN_COUNT] = {FLK_FAMILY(INFO, 0)};
+const flk_function_info flk_functions_info[FLK_FN_COUNT] = {
+    FLK_FAMILY(INFO, 0)};
 
 #define ALIAS(symbol, id) {symbol, FLK_FN_##id},
 static const struct alias {

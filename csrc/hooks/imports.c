@@ -42,8 +42,7 @@ static int visit(struct dl_phdr_info *info, size_t size, void *context) {
 
 size_t flk_imports_lead(uintptr_t address, const flk_import *imports,
                         size_t count) {
-    leading l = {.address = address, .imports = imports,
-                 .import_count = count};
+    leading l = {.address = address, .imports = imports, .import_count = count};
     flk_attach_hold();
     dl_iterate_phdr(visit, &l);
     flk_attach_let_go();

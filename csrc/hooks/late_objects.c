@@ -9,10 +9,10 @@
 #include <link.h>
 #include <stdatomic.h>
 
-#include "hooks/callers.h"
-#include "hooks/selection.h"
-#include "hooks/providers.h"
 #include "elf/loaded.h"
+#include "hooks/callers.h"
+#include "hooks/providers.h"
+#include "hooks/selection.h"
 
 // As glibc lays it out; older headers do not have it.
 typedef struct found_object {
@@ -83,12 +83,12 @@ void flk_late_objects_seen(void) {
 }
 
 void flk_late_objects_notice(void) {
-    bool (*do_round)(void) = atomic_load_explicit(&round_now,
-                                                  memory_order_relaxed);
-    if (FLK_UNLIKELY(do_round && flk_loaded_is_watched() &&
-                     flk_loaded_epoch() !=
-                         atomic_load_explicit(&seen_epoch,
-                                              memory_order_relaxed)))
+    bool (*do_round)(void) =
+        atomic_load_explicit(&round_now, memory_order_relaxed);
+    if (FLK_UNLIKELY(
+            do_round && flk_loaded_is_watched() &&
+            flk_loaded_epoch() !=
+                atomic_load_explicit(&seen_epoch, memory_order_relaxed)))
         do_round();
 }
 
@@ -96,8 +96,8 @@ void flk_late_objects_start(bool (*do_round)(void)) {
     for (int i = 0; i < PLAIN_ONES; i++)
         atomic_store(&plain_ones[i], 0);
     atomic_store(&round_now, do_round);
-    find_object = (int (*)(void *, found_object *))dlsym(RTLD_DEFAULT,
-                                                         "_dl_find_object");
+    find_object =
+        (int (*)(void *, found_object *))dlsym(RTLD_DEFAULT, "_dl_find_object");
     dlerror();
     flk_loaded_start();
     flk_callers_set_late_objects(find_object ? find : NULL);

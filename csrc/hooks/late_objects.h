@@ -5,8 +5,8 @@
 // Callers: start: with no lock held. After it, hooks/callers.h asks here, in any thread.
 // Fails:   without _dl_find_object late objects stay unknown until the next round.
 // Source:  glibc manual, "Dynamic Linker Introspection": struct dl_find_object.
-#ifndef FLK_NEWCOMERS_H
-#define FLK_NEWCOMERS_H
+#ifndef FLK_LATE_OBJECTS_H
+#define FLK_LATE_OBJECTS_H
 
 #include "base/platform.h"
 

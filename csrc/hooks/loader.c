@@ -29,8 +29,8 @@ const char *flk_loader_reason_against(void) {
 
 void flk_loader_look_up(uintptr_t *addresses) {
     for (int i = 0; i < FLK_FN_COUNT; i++)
-        addresses[i] = (uintptr_t)dlsym(RTLD_DEFAULT,
-                                        flk_functions_info[i].symbol);
+        addresses[i] =
+            (uintptr_t)dlsym(RTLD_DEFAULT, flk_functions_info[i].symbol);
     dlerror();
 }
 

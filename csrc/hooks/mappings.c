@@ -115,8 +115,7 @@ static uintptr_t remap_part(const uintptr_t *w, uint32_t site,
     return mapped;
 }
 
-static uintptr_t remap(const uintptr_t *w, uint32_t site,
-                       const void *caller) {
+static uintptr_t remap(const uintptr_t *w, uint32_t site, const void *caller) {
     flk_record known;
     if (w[3] & REMAP_FIXED)
         forget_range(w[4], whole_pages(w[2]));
@@ -136,7 +135,7 @@ static uintptr_t remap(const uintptr_t *w, uint32_t site,
 }
 
 uintptr_t flk_mappings_call(const uintptr_t *words, uint32_t site,
-                       const void *caller) {
+                            const void *caller) {
     if (FLK_LIKELY(flk_stubs_is_off()) ||
         flk_platform_thread_marks()->is_forking || flk_thread_is_inside())
         return call(words, site);

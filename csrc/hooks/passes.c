@@ -7,15 +7,14 @@
 #ifdef FLK_HAS_ELF
 #include <link.h>
 
-#include "hooks/callers.h"
-#include "hooks/selection.h"
 #include "base/config.h"
-#include "hooks/providers.h"
 #include "hooks/bodies.h"
-#include "hooks/loader.h"
+#include "hooks/callers.h"
 #include "hooks/late_objects.h"
+#include "hooks/loader.h"
+#include "hooks/providers.h"
+#include "hooks/selection.h"
 #include "hooks/slots.h"
-#include "hooks/unbound.h"
 
 // A slot that was unbound when patched may be bound late, by a thread that
 // had looked the function up before the exports were patched: another round
@@ -53,21 +52,21 @@ static bool open_object(flk_elf *out, const struct dl_phdr_info *info) {
 
 static bool is_traced(const flk_elf *elf, const struct dl_phdr_info *info) {
     return flk_providers_of(elf) >= 0 ? flk_selection_names(path_of(info))
-                                     : flk_selection_has(path_of(info));
+                                      : flk_selection_has(path_of(info));
 }
 
 // --- rounds ------------------------------------------------------------
 // First: who defines allocators. Libraries with a C++ runtime of their own
 // may be many: there need not be room for all of those.
 static int see_provider(struct dl_phdr_info *info, size_t size,
-                       void *of_malloc) {
+                        void *of_malloc) {
     (void)size;
     flk_elf elf;
     if (!open_object(&elf, info) || is_loader(&elf))
         return 0;
     int provider = flk_providers_see(&elf, *(bool *)of_malloc);
-    rounds.has_no_room |= provider == FLK_PROVIDER_NO_ROOM &&
-                          *(bool *)of_malloc;
+    rounds.has_no_room |=
+        provider == FLK_PROVIDER_NO_ROOM && *(bool *)of_malloc;
     return 0;
 }
 
@@ -77,7 +76,7 @@ static int collect(struct dl_phdr_info *info, size_t size, void *unused) {
     (void)unused;
     flk_elf elf;
     if (rounds.subs != info->dlpi_subs)
-        flk_unbound_clear();
+        flk_slots_unbound_clear();
     rounds.adds = info->dlpi_adds;
     rounds.subs = info->dlpi_subs;
     if (!open_object(&elf, info))
@@ -88,7 +87,7 @@ static int collect(struct dl_phdr_info *info, size_t size, void *unused) {
         flk_stubs_trace_provider((unsigned)provider, asked);
     flk_callers_add(elf.whole.begin, elf.whole.end, asked);
     rounds.figures.objects++;
-    rounds.figures.objects_asked += asked;
+    rounds.figures.objects_traced += asked;
     return 0;
 }
 
@@ -104,11 +103,11 @@ static int patch_exports(struct dl_phdr_info *info, size_t size,
     flk_patcher patcher = {.elf = &elf};
     if (is_first)
         flk_providers_patch_program(&patcher, rounds.is_hooked,
-                                   rounds.with_mappings);
+                                    rounds.with_mappings);
     int provider = flk_providers_of(&elf);
     if (provider >= 0)
         flk_providers_patch(&patcher, provider, rounds.is_hooked,
-                           rounds.with_mappings);
+                            rounds.with_mappings);
     rounds.figures.failed_words += patcher.failed;
     return 0;
 }
@@ -119,8 +118,7 @@ typedef struct pass {
 } pass;
 
 // Third, until one pass changes nothing: what was looked up before.
-static int patch_slots(struct dl_phdr_info *info, size_t size,
-                       void *context) {
+static int patch_slots(struct dl_phdr_info *info, size_t size, void *context) {
     (void)size;
     pass *p = context;
     flk_elf elf;
@@ -137,7 +135,7 @@ static int patch_slots(struct dl_phdr_info *info, size_t size,
 
 bool flk_passes_collect(void) {
     flk_late_objects_seen();
-    rounds.figures.objects = rounds.figures.objects_asked = 0;
+    rounds.figures.objects = rounds.figures.objects_traced = 0;
     rounds.has_no_room = false;
     bool yes = true, no = false;
     flk_providers_begin();
@@ -169,14 +167,14 @@ void flk_passes_patch(bool is_hooked, bool with_mappings) {
     rounds.figures.slots = p.counts.hooked;
     rounds.figures.others_slots = p.counts.others;
     if (!is_hooked)
-        flk_unbound_clear();
+        flk_slots_unbound_clear();
 }
 
 // --- is one due? -------------------------------------------------------
 static int has_moved(struct dl_phdr_info *info, size_t size, void *moved) {
     (void)size;
-    *(bool *)moved = info->dlpi_adds != rounds.adds ||
-                     info->dlpi_subs != rounds.subs;
+    *(bool *)moved =
+        info->dlpi_adds != rounds.adds || info->dlpi_subs != rounds.subs;
     return 1;
 }
 

@@ -6,11 +6,11 @@
 // Fails:   collect says false when there are more providers of malloc than hook sets.
 // Invariant: exports are patched before slots, slots until one pass changes nothing: what is looked up meanwhile
 //            is a hook already, and what was looked up before is met by a later pass.
-#ifndef FLK_ROUNDS_H
-#define FLK_ROUNDS_H
+#ifndef FLK_PASSES_H
+#define FLK_PASSES_H
 
-#include "hooks/attach.h"
 #include "base/platform.h"
+#include "hooks/attach.h"
 
 #ifdef FLK_HAS_ELF
 // Who defines allocators, whose code lies where, who is asked for.

@@ -36,9 +36,9 @@ static uintptr_t resolve(uintptr_t resolver) {
 #if defined(__aarch64__)
     uint64_t more[2] = {sizeof more, getauxval(AT_HWCAP2)};
     uint64_t first = getauxval(AT_HWCAP) | UINT64_C(1) << 62;
-    return ((uintptr_t(*)(uint64_t, const uint64_t *))resolver)(first, more);
+    return ((uintptr_t (*)(uint64_t, const uint64_t *))resolver)(first, more);
 #else
-    return ((uintptr_t(*)(void))resolver)();
+    return ((uintptr_t (*)(void))resolver)();
 #endif
 }
 
@@ -66,7 +66,7 @@ static void read_export(const flk_elf_export *one, void *context) {
     providers.all[r->provider].resolvers[function] =
         is_ifunc(one->symbol) ? address : 0;
     flk_stubs_set_original(r->provider, function,
-                          is_ifunc(one->symbol) ? resolve(address) : address);
+                           is_ifunc(one->symbol) ? resolve(address) : address);
 }
 
 // The variadic ones are done by their kin that take a va_list.
@@ -98,8 +98,7 @@ static void note_canonical(const flk_elf_export *one, void *context) {
 
 // --- places ------------------------------------------------------------
 static bool defines(const flk_elf *elf, bool of_malloc) {
-    bool plain = flk_elf_defines(elf, "malloc") ||
-                 flk_elf_defines(elf, "free");
+    bool plain = flk_elf_defines(elf, "malloc") || flk_elf_defines(elf, "free");
     return of_malloc ? plain
                      : !plain && (flk_elf_defines(elf, "_Znwm") ||
                                   flk_elf_defines(elf, "_ZdlPv"));
@@ -235,11 +234,11 @@ static void patch_export(const flk_elf_export *one, void *context) {
     uintptr_t base = p->patcher->elf->base;
     uintptr_t now = base + one->symbol->st_value;
     uintptr_t resolver = providers.all[p->provider].resolvers[function];
-    uintptr_t own = resolver ? resolver
-                             : flk_stubs_original_of(p->provider, function);
+    uintptr_t own =
+        resolver ? resolver : flk_stubs_original_of(p->provider, function);
     uintptr_t stub = flk_stubs_at(p->provider, function, FLK_VIA_EXPORT);
-    bool is_hooked = p->is_hooked &&
-                     (function < FLK_FN_MMAP || p->with_mappings);
+    bool is_hooked =
+        p->is_hooked && (function < FLK_FN_MMAP || p->with_mappings);
     if (now != own && now != stub)
         return;  // an older version, or somebody else's
     // In between, a look-up finds the resolver as a plain function: for the
@@ -256,26 +255,26 @@ static void patch_canonical(const flk_elf_export *one, void *context) {
     const patching *p = context;
     flk_function function = canonical_function(one);
     int provider = function == FLK_FN_COUNT ? FLK_PROVIDER_NONE
-                                           : flk_providers_default(function);
+                                            : flk_providers_default(function);
     if (provider < 0)
         return;
-    bool is_hooked = p->is_hooked &&
-                     (function < FLK_FN_MMAP || p->with_mappings);
-    uintptr_t value = is_hooked ? flk_stubs_at((unsigned)provider, function,
-                                                FLK_VIA_EXPORT)
-                                : providers.canonical[function];
+    bool is_hooked =
+        p->is_hooked && (function < FLK_FN_MMAP || p->with_mappings);
+    uintptr_t value =
+        is_hooked ? flk_stubs_at((unsigned)provider, function, FLK_VIA_EXPORT)
+                  : providers.canonical[function];
     flk_patch_word(p->patcher, (uintptr_t *)&one->symbol->st_value,
                    value - p->patcher->elf->base);
 }
 
 void flk_providers_patch_program(flk_patcher *patcher, bool is_hooked,
-                                bool with_mappings) {
+                                 bool with_mappings) {
     patching p = {patcher, 0, is_hooked, with_mappings};
     flk_elf_each_export(patcher->elf, patch_canonical, &p);
 }
 
 void flk_providers_patch(flk_patcher *patcher, int provider, bool is_hooked,
-                        bool with_mappings) {
+                         bool with_mappings) {
     patching p = {patcher, (unsigned)provider, is_hooked, with_mappings};
     flk_elf_each_export(patcher->elf, patch_export, &p);
 }

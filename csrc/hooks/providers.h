@@ -8,8 +8,8 @@
 #ifndef FLK_PROVIDERS_H
 #define FLK_PROVIDERS_H
 
-#include "hooks/bodies.h"
 #include "elf/patch.h"
+#include "hooks/bodies.h"
 
 #ifdef FLK_HAS_ELF
 enum { FLK_PROVIDER_NONE = -1, FLK_PROVIDER_NO_ROOM = -2 };
@@ -39,9 +39,9 @@ bool flk_providers_is_canonical(flk_function function, uintptr_t address);
 
 // Its exports lead to stubs, or to its own functions again.
 void flk_providers_patch(flk_patcher *patcher, int provider, bool is_hooked,
-                        bool with_mappings);
+                         bool with_mappings);
 // The canonical addresses of the program, the object that comes first.
 void flk_providers_patch_program(flk_patcher *patcher, bool is_hooked,
-                                bool with_mappings);
+                                 bool with_mappings);
 #endif
 #endif

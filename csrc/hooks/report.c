@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/config.h"
-#include "tracker/misuse.h"
 #include "registry/names.h"
+#include "tracker/misuse.h"
 #include "tracker/quarantine.h"
 
 // --- counters ----------------------------------------------------------
@@ -50,8 +50,7 @@ static uint64_t counted_ever(flk_hook_counter counter) {
 
 uint64_t flk_report_counted(flk_hook_counter counter) {
     return counted_ever(counter) -
-           atomic_load_explicit(&hooks.cleared[counter],
-                                memory_order_relaxed);
+           atomic_load_explicit(&hooks.cleared[counter], memory_order_relaxed);
 }
 
 void flk_report_clear_counts(void) {
@@ -69,7 +68,9 @@ static void put_off(flk_late_event event) {
         hooks.late[hooks.late_count++] = event;
 }
 
-void flk_report_fork_begins(void) { flk_platform_thread_marks()->is_forking = true; }
+void flk_report_fork_begins(void) {
+    flk_platform_thread_marks()->is_forking = true;
+}
 
 void flk_report_fork_ends(void) {
     flk_platform_thread_marks()->is_forking = false;
@@ -100,7 +101,8 @@ FLK_NOINLINE void flk_report_tell_made(flk_layer layer, uintptr_t address) {
 
 void flk_report_made(flk_layer layer, uintptr_t address, uint64_t size_bytes,
                      uint16_t type) {
-    flk_report_made_hot(flk_platform_thread_marks(), layer, address, size_bytes, type);
+    flk_report_made_hot(flk_platform_thread_marks(), layer, address, size_bytes,
+                        type);
 }
 
 void flk_report_settle(flk_layer layer, uintptr_t address, uint16_t type) {
@@ -130,7 +132,7 @@ static void note_mismatch(uintptr_t address, const flk_record *record) {
     flk_misuse misuse;
     flk_report_count(FLK_HOOK_MISMATCHED_FREES);
     flk_quarantine_misuse_fill(&misuse, FLK_MISMATCHED_FREE, address, record, 0,
-                    flk_tracker_path());
+                               flk_tracker_path());
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         return;

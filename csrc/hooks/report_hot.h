@@ -7,10 +7,10 @@
 #include "hooks/report.h"
 
 #ifdef FLK_HAS_ELF
-#include "tracker/context.h"
-#include "tracker/observe.h"
 #include "hooks/sample.h"
 #include "hooks/stubs.h"
+#include "tracker/context.h"
+#include "tracker/observe.h"
 #include "tracker/tracker_hot.h"
 
 typedef struct flk_late_event {
@@ -46,8 +46,8 @@ static FLK_HOT uint32_t flk_report_scope_now(void) {
 }
 
 static FLK_HOT void flk_report_made_hot(flk_marks *marks, flk_layer layer,
-                                        uintptr_t address,
-                                        uint64_t size_bytes, uint16_t type) {
+                                        uintptr_t address, uint64_t size_bytes,
+                                        uint16_t type) {
     if (FLK_UNLIKELY(!flk_report_may_tell(marks))) {
         flk_report_untold(
             (flk_late_event){address, size_bytes, type, layer, true});
@@ -64,9 +64,8 @@ static FLK_HOT void flk_report_made_hot(flk_marks *marks, flk_layer layer,
 
 void flk_report_gone_wrong(flk_layer layer, uintptr_t address,
                            flk_record *record);
-static FLK_HOT void flk_report_gone_hot(const flk_marks *marks,
-                                        flk_layer layer, uintptr_t address,
-                                        uint16_t type) {
+static FLK_HOT void flk_report_gone_hot(const flk_marks *marks, flk_layer layer,
+                                        uintptr_t address, uint16_t type) {
     if (FLK_UNLIKELY(!flk_report_may_tell(marks))) {
         flk_report_untold((flk_late_event){address, 0, type, layer, false});
         return;

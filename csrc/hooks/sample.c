@@ -11,7 +11,8 @@ static atomic_ullong seeds;  // a thread takes one, once
 // splitmix64 (Steele, Lea, Flood, 2014): a counter, mixed.
 static uint64_t random_of(flk_marks *marks) {
     if (marks->random == 0)
-        marks->random = flk_platform_clock_wall() ^ atomic_fetch_add(&seeds, 1) << 48;
+        marks->random = flk_platform_clock_wall() ^ atomic_fetch_add(&seeds, 1)
+                                                        << 48;
     marks->random += UINT64_C(0x9E3779B97F4A7C15);
     return flk_hash_mix(marks->random);
 }
@@ -23,8 +24,8 @@ static double distance(flk_marks *marks, uint64_t mean) {
 }
 
 bool flk_sample_hits(flk_marks *marks, uint64_t size_bytes) {
-    uint64_t mean = atomic_load_explicit(&flk_sample_mean_bytes,
-                                         memory_order_relaxed);
+    uint64_t mean =
+        atomic_load_explicit(&flk_sample_mean_bytes, memory_order_relaxed);
     if (mean == 0)
         return true;
     // The first block of a thread, or after the mean has changed.

@@ -74,8 +74,8 @@ typedef struct wish {
 
 static void apply(wish *w, const char *rule, const char *path) {
     const char *slash = strrchr(path, '/');
-    bool fits_rule = matches(rule + 1, path) ||
-                     matches(rule + 1, slash ? slash + 1 : path);
+    bool fits_rule =
+        matches(rule + 1, path) || matches(rule + 1, slash ? slash + 1 : path);
     if (*rule == '-')
         w->is_excluded |= fits_rule;
     if (*rule == '+') {
@@ -89,8 +89,8 @@ static bool grants(const wish *w, bool must_name) {
 }
 
 static bool ask(const char *path, bool must_name) {
-    const rules *r = &choice.both[atomic_load_explicit(
-        &choice.now, memory_order_acquire)];
+    const rules *r =
+        &choice.both[atomic_load_explicit(&choice.now, memory_order_acquire)];
     const char *rule = r->text, *end = r->text + sizeof r->text;
     wish now = {.has_names = false};
     bool granted = false;

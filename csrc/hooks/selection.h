@@ -5,8 +5,8 @@
 // Cost:    O(rules x length) an object. No lock, no allocation.
 // Callers: set: under FLK_RANK_ATTACH. The others: any thread.
 // Fails:   longer than FLK_PATTERNS_BYTES_MAX in all: set says false and nothing changes.
-#ifndef FLK_CHOICE_H
-#define FLK_CHOICE_H
+#ifndef FLK_SELECTION_H
+#define FLK_SELECTION_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -2,9 +2,8 @@
 #include "hooks/slots.h"
 
 #ifdef FLK_HAS_ELF
-#include "hooks/providers.h"
-#include "hooks/unbound.h"
 #include "base/config.h"
+#include "hooks/providers.h"
 
 typedef struct setting {
     flk_patcher *patcher;
@@ -47,8 +46,8 @@ static bool is_hooked(const setting *s, flk_function function) {
     // Releases are seen everywhere; what an allocator's own object takes
     // from itself may be on behalf of somebody who is asked for.
     return s->policy->is_traced || is_release(shape) ||
-           (s->is_provider && (shape == FLK_SHAPE_ALLOCATE ||
-                              shape == FLK_SHAPE_PLACE));
+           (s->is_provider &&
+            (shape == FLK_SHAPE_ALLOCATE || shape == FLK_SHAPE_PLACE));
 }
 
 static void set_slot(const flk_elf_slot *slot, void *context) {
@@ -58,8 +57,8 @@ static void set_slot(const flk_elf_slot *slot, void *context) {
         return;
     bool is_bound;
     int owner = owner_of(s, slot, &function, &is_bound);
-    uintptr_t own = owner < 0 ? 0
-                              : flk_stubs_original_of((unsigned)owner, function);
+    uintptr_t own =
+        owner < 0 ? 0 : flk_stubs_original_of((unsigned)owner, function);
     if (!own) {
         s->counts->others++;
         return;
@@ -68,21 +67,21 @@ static void set_slot(const flk_elf_slot *slot, void *context) {
     if (!hooked && !is_bound)
         return;  // the loader binds it in its own time
     if (!is_bound) {
-        flk_unbound_note(slot->word, *slot->word);
+        flk_slots_unbound_note(slot->word, *slot->word);
         s->counts->unbound++;
     }
     flk_via via = s->policy->is_traced ? FLK_VIA_TRACED : FLK_VIA_UNTRACED;
-    uintptr_t before = flk_unbound_value(slot->word);
-    uintptr_t value = hooked ? flk_stubs_at((unsigned)owner, function, via)
-                      : before ? before : own;
-    s->counts->hooked += flk_patch_word(s->patcher, slot->word, value) &&
-                         hooked;
+    uintptr_t before = flk_slots_unbound_value(slot->word);
+    uintptr_t value = hooked   ? flk_stubs_at((unsigned)owner, function, via)
+                      : before ? before
+                               : own;
+    s->counts->hooked +=
+        flk_patch_word(s->patcher, slot->word, value) && hooked;
 }
 
 void flk_slots_set(flk_patcher *patcher, const flk_slots_policy *policy,
                    flk_slots_counts *counts) {
-    setting s = {patcher, policy, counts,
-                 flk_providers_of(patcher->elf) >= 0};
+    setting s = {patcher, policy, counts, flk_providers_of(patcher->elf) >= 0};
     flk_elf_each_slot(patcher->elf, set_slot, &s);
 }
 #endif
@@ -96,18 +95,18 @@ static struct {
     } slots[FLK_UNBOUND_MAX];
 } unbound;
 
-uintptr_t flk_unbound_value(const uintptr_t *word) {
+uintptr_t flk_slots_unbound_value(const uintptr_t *word) {
     for (uint32_t i = 0; i < unbound.count; i++)
         if (unbound.slots[i].word == word)
             return unbound.slots[i].value;
     return 0;
 }
 
-void flk_unbound_note(const uintptr_t *word, uintptr_t value) {
-    if (unbound.count == FLK_UNBOUND_MAX || flk_unbound_value(word))
+void flk_slots_unbound_note(const uintptr_t *word, uintptr_t value) {
+    if (unbound.count == FLK_UNBOUND_MAX || flk_slots_unbound_value(word))
         return;
     unbound.slots[unbound.count].word = word;
     unbound.slots[unbound.count++].value = value;
 }
 
-void flk_unbound_clear(void) { unbound.count = 0; }
+void flk_slots_unbound_clear(void) { unbound.count = 0; }

@@ -5,10 +5,10 @@
 #include <string.h>
 
 #ifdef FLK_HAS_ELF
-#include "registry/account.h"
-#include "registry/names.h"
 #include "hooks/bodies.h"
 #include "hooks/mappings.h"
+#include "registry/account.h"
+#include "registry/names.h"
 #include "tracker/tracker.h"
 
 flk_stubs_table flk_stubs_now;
@@ -33,8 +33,8 @@ bool flk_stubs_init(void) {
     bool done = true;
     for (int i = 0; i < FLK_FN_COUNT; i++) {
         const flk_function_info *info = &flk_functions_info[i];
-        uint16_t type = flk_names_intern(info->text, FLK_HOOK_KIND,
-                                         info->release);
+        uint16_t type =
+            flk_names_intern(info->text, FLK_HOOK_KIND, info->release);
         done &= type != 0 && flk_account_prepare_type(type);
         set_type((flk_function)i, type);
     }
@@ -73,7 +73,7 @@ flk_hooks_state flk_stubs_read_state(void) {
 }
 
 void flk_stubs_set_original(unsigned provider, flk_function function,
-                           uintptr_t address) {
+                            uintptr_t address) {
     for (unsigned via = 0; via < FLK_VIA_COUNT; via++)
         atomic_store(ENTRY(FLK_SITE(provider, via, function), original),
                      address);
@@ -99,7 +99,7 @@ uint16_t flk_stubs_type_of(flk_function function) {
 
 // --- a site ------------------------------------------------------------
 uint64_t flk_stubs_size_other(flk_sizes sizes, uintptr_t a, uintptr_t b,
-                             uintptr_t c) {
+                              uintptr_t c) {
     switch (sizes) {
     case FLK_SIZES_SECOND:
         return b;
@@ -135,59 +135,58 @@ static inline bool allocates_only(flk_via via) {
 
 #define STUB_OF_3(d, v, id, body, has_nothing_to_do)                         \
     static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c) { \
-        flk_function_of_3 original = ORIGINAL(d, v, id);                        \
+        flk_function_of_3 original = ORIGINAL(d, v, id);                     \
         if (FLK_LIKELY(has_nothing_to_do) && FLK_LIKELY(original != NULL))   \
             return original(a, b, c);                                        \
         return body(a, b, c, SITE(d, v, id), CALLER);                        \
     }
-#define STUB_ALLOCATE(d, v, id)                                              \
+#define STUB_ALLOCATE(d, v, id) \
     STUB_OF_3(d, v, id, flk_bodies_allocate, allocates_only(FLK_VIA_##v))
-#define STUB_PLACE(d, v, id)                                                 \
+#define STUB_PLACE(d, v, id) \
     STUB_OF_3(d, v, id, flk_bodies_place, allocates_only(FLK_VIA_##v))
-#define STUB_RESIZE(d, v, id)                                                \
+#define STUB_RESIZE(d, v, id) \
     STUB_OF_3(d, v, id, flk_bodies_resize, flk_stubs_is_off())
 #define STUB_RELEASE(d, v, id)                                               \
     static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c) { \
-        flk_function_of_3 original = ORIGINAL(d, v, id);                        \
-        if (FLK_LIKELY(!a || flk_stubs_is_off()) &&           \
+        flk_function_of_3 original = ORIGINAL(d, v, id);                     \
+        if (FLK_LIKELY(!a || flk_stubs_is_off()) &&                          \
             FLK_LIKELY(original != NULL))                                    \
             return original(a, b, c);                                        \
         return FLK_FN_##id == FLK_FN_FREE                                    \
-                   ? flk_bodies_free(a, b, c, SITE(d, v, id))                  \
-                   : flk_bodies_release(a, b, c, SITE(d, v, id));              \
+                   ? flk_bodies_free(a, b, c, SITE(d, v, id))                \
+                   : flk_bodies_release(a, b, c, SITE(d, v, id));            \
     }
-#define STUB_LEND(d, v, id)                                                \
+#define STUB_RETURN(d, v, id)                                              \
     static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c, \
                                     uintptr_t w) {                         \
-        return flk_bodies_return(a, b, c, w, SITE(d, v, id), CALLER);          \
+        return flk_bodies_return(a, b, c, w, SITE(d, v, id), CALLER);      \
     }
 // A va_list is passed as the address of one on both machines.
-#define STUB_PRINT(d, v, id)                                               \
-    static int NAME(d, v, id)(char **out, const char *format, ...) {       \
-        va_list list;                                                      \
-        va_start(list, format);                                            \
+#define STUB_PRINT(d, v, id)                                                   \
+    static int NAME(d, v, id)(char **out, const char *format, ...) {           \
+        va_list list;                                                          \
+        va_start(list, format);                                                \
         int length = (int)flk_bodies_return((uintptr_t)out, (uintptr_t)format, \
-                                        (uintptr_t)&list, 0,               \
-                                        SITE(d, v, V##id), CALLER);        \
-        va_end(list);                                                      \
-        return length;                                                     \
+                                            (uintptr_t)&list, 0,               \
+                                            SITE(d, v, V##id), CALLER);        \
+        va_end(list);                                                          \
+        return length;                                                         \
     }
-#define STUB_PRINT_CHK(d, v, id)                                              \
-    static int NAME(d, v, id)(char **out, int flag, const char *format,       \
-                              ...) {                                          \
-        va_list list;                                                         \
-        va_start(list, format);                                               \
-        int length = (int)flk_bodies_return((uintptr_t)out, (uintptr_t)flag,      \
-                                        (uintptr_t)format, (uintptr_t)&list,  \
-                                        SITE(d, v, V##id), CALLER);           \
-        va_end(list);                                                         \
-        return length;                                                        \
+#define STUB_PRINT_CHK(d, v, id)                                               \
+    static int NAME(d, v, id)(char **out, int flag, const char *format, ...) { \
+        va_list list;                                                          \
+        va_start(list, format);                                                \
+        int length = (int)flk_bodies_return(                                   \
+            (uintptr_t)out, (uintptr_t)flag, (uintptr_t)format,                \
+            (uintptr_t)&list, SITE(d, v, V##id), CALLER);                      \
+        va_end(list);                                                          \
+        return length;                                                         \
     }
-#define STUB_OF_6(d, v, id)                                                 \
-    static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c,  \
+#define STUB_OF_6(d, v, id)                                                  \
+    static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c,   \
                                     uintptr_t w, uintptr_t x, uintptr_t y) { \
-        uintptr_t words[6] = {a, b, c, w, x, y};                            \
-        return flk_mappings_call(words, SITE(d, v, id), CALLER);                 \
+        uintptr_t words[6] = {a, b, c, w, x, y};                             \
+        return flk_mappings_call(words, SITE(d, v, id), CALLER);             \
     }
 #define STUB_MAP STUB_OF_6
 #define STUB_UNMAP STUB_OF_6
@@ -195,29 +194,28 @@ static inline bool allocates_only(flk_via via) {
 
 #define STUB(d, v, id, symbol, text, shape, sizes, release) \
     STUB_##shape(d, v, id)
-#define STUBS(d)                \
-    FLK_FAMILY(STUB, d, ASKED)  \
-    FLK_FAMILY(STUB, d, QUIET)  \
+#define STUBS(d)                  \
+    FLK_FAMILY(STUB, d, TRACED)   \
+    FLK_FAMILY(STUB, d, UNTRACED) \
     FLK_FAMILY(STUB, d, EXPORT)
 STUBS(0)
 STUBS(1)
 STUBS(2)
 STUBS(3)
 
-#define ENTRY(d, v, id, symbol, text, shape, sizes, release) \
+#define STUB_ENTRY(d, v, id, symbol, text, shape, sizes, release) \
     (uintptr_t)NAME(d, v, id),
-#define ENTRIES(d)                            \
-    {                                         \
-        {FLK_FAMILY(ENTRY, d, ASKED)},        \
-            {FLK_FAMILY(ENTRY, d, QUIET)},    \
-            {FLK_FAMILY(ENTRY, d, EXPORT)},   \
+#define ENTRIES(d)                             \
+    {                                          \
+        {FLK_FAMILY(STUB_ENTRY, d, TRACED)},   \
+        {FLK_FAMILY(STUB_ENTRY, d, UNTRACED)}, \
+        {FLK_FAMILY(STUB_ENTRY, d, EXPORT)},   \
     }
-static const uintptr_t stubs[FLK_PROVIDERS_MAX][FLK_VIA_COUNT][FLK_FN_COUNT] =
-    {ENTRIES(0), ENTRIES(1), ENTRIES(2), ENTRIES(3)};
+static const uintptr_t stubs[FLK_PROVIDERS_MAX][FLK_VIA_COUNT][FLK_FN_COUNT] = {
+    ENTRIES(0), ENTRIES(1), ENTRIES(2), ENTRIES(3)};
 
 // --- stubs by place ----------------------------------------------------
-uintptr_t flk_stubs_at(unsigned provider, flk_function function,
-                        flk_via via) {
+uintptr_t flk_stubs_at(unsigned provider, flk_function function, flk_via via) {
     return stubs[provider][via][function];
 }
 
@@ -242,7 +240,7 @@ static void find_span(void) {
 }
 
 bool flk_stubs_find(uintptr_t address, unsigned *provider,
-                      flk_function *function, flk_via *via) {
+                    flk_function *function, flk_via *via) {
     if (!span.is_ready)
         find_span();
     if (address < span.first || address > span.last)

@@ -24,17 +24,17 @@ enum { FLK_PROVIDERS_MAX = 4 };  // allocators in one process
 
 // By which way a call comes to a hook.
 typedef enum flk_via {
-    FLK_VIA_TRACED,   // a slot of an object that is asked for
-    FLK_VIA_UNTRACED,   // a slot of another one: recorded only on behalf
-    FLK_VIA_EXPORT,  // looked up: the return address says who calls
+    FLK_VIA_TRACED,    // a slot of an object that is asked for
+    FLK_VIA_UNTRACED,  // a slot of another one: recorded only on behalf
+    FLK_VIA_EXPORT,    // looked up: the return address says who calls
     FLK_VIA_COUNT,
 } flk_via;
 
 typedef enum flk_hooks_state {
-    FLK_HOOKS_OFF,     // pass everything on
-    FLK_HOOKS_IDLE,    // the same: paused, and no block is recorded
+    FLK_HOOKS_OFF,          // pass everything on
+    FLK_HOOKS_IDLE,         // the same: paused, and no block is recorded
     FLK_HOOKS_NEARLY_IDLE,  // as paused, while that is found out
-    FLK_HOOKS_PAUSED,  // frees and moves only
+    FLK_HOOKS_PAUSED,       // frees and moves only
     FLK_HOOKS_ON,
 } flk_hooks_state;
 
@@ -49,9 +49,9 @@ void flk_stubs_idle_if_empty(void);
 uintptr_t flk_stubs_at(unsigned provider, flk_function function, flk_via via);
 // Is it a stub, and which? Fast when it is not.
 bool flk_stubs_find(uintptr_t address, unsigned *provider,
-                      flk_function *function, flk_via *via);
+                    flk_function *function, flk_via *via);
 void flk_stubs_set_original(unsigned provider, flk_function function,
-                           uintptr_t address);
+                            uintptr_t address);
 uintptr_t flk_stubs_original_of(unsigned provider, flk_function function);
 // The allocations of the provider's own code are asked for too.
 void flk_stubs_trace_provider(unsigned provider, bool is_traced);
@@ -72,9 +72,9 @@ typedef uintptr_t (*flk_function_of_6)(uintptr_t, uintptr_t, uintptr_t,
 // hook of the provider, constant while one does.
 typedef struct flk_stubs_entry {
     atomic_uintptr_t original;
-    _Atomic uint16_t type;    // of what it makes
-    _Atomic uint8_t sizes;    // an flk_sizes
-    atomic_bool is_traced;     // the provider's own code is asked for as well
+    _Atomic uint16_t type;  // of what it makes
+    _Atomic uint8_t sizes;  // an flk_sizes
+    atomic_bool is_traced;  // the provider's own code is asked for as well
 } flk_stubs_entry;
 _Static_assert(sizeof(flk_stubs_entry) == 2 * sizeof(void *), "an index away");
 
@@ -84,8 +84,8 @@ typedef struct flk_stubs_table {
     _Alignas(64) flk_stubs_entry entries[FLK_SITE(0, 0, FLK_FN_COUNT)];
 } flk_stubs_table;
 extern flk_stubs_table flk_stubs_now;
-#define FLK_STUB_GET(site, field)                                       \
-    atomic_load_explicit(&flk_stubs_now.entries[site].field,             \
+#define FLK_STUB_GET(site, field)                            \
+    atomic_load_explicit(&flk_stubs_now.entries[site].field, \
                          memory_order_relaxed)
 
 static inline flk_function flk_stubs_function(uint32_t site) {
@@ -99,7 +99,7 @@ _Static_assert(FLK_PROVIDERS_MAX == 4 && FLK_VIA_COUNT <= 4, "FLK_SITE");
 
 // A processor may see the patched word before the original, though it was
 // written first: then the original comes in a moment.
-static inline FLK_NOINLINE uintptr_t flk_stubs_wait(uint32_t site) {
+static inline __attribute__((cold)) uintptr_t flk_stubs_wait(uint32_t site) {
     enum { LOOKS_MAX = 100000000 };  // no processor takes a second
     uintptr_t original = 0;
     for (uint32_t i = 0; i < LOOKS_MAX && !original; i++)
@@ -134,9 +134,9 @@ static inline uint16_t flk_stubs_type(uint32_t site) {
 
 // How many bytes a call with these words asks for.
 uint64_t flk_stubs_size_other(flk_sizes sizes, uintptr_t a, uintptr_t b,
-                             uintptr_t c);
+                              uintptr_t c);
 static inline uint64_t flk_stubs_size(uint32_t site, uintptr_t a, uintptr_t b,
-                                     uintptr_t c) {
+                                      uintptr_t c) {
     flk_sizes sizes = (flk_sizes)FLK_STUB_GET(site, sizes);
     return FLK_LIKELY(sizes == FLK_SIZES_FIRST)
                ? a

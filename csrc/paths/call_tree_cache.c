@@ -1,11 +1,12 @@
 // call_tree_cache.c - a tree in a ring. Contract: paths/call_tree_cache.h.                       SPDX-License-Identifier: MIT
 #include "paths/call_tree_cache.h"
 
-#include "paths/callpath.h"
 #include "base/hash.h"
+#include "paths/callpath.h"
 
 #ifdef FLK_HAS_ELF
-static FLK_HOT flk_call_tree_node *node_at(flk_call_tree_cache *ways, uint32_t number) {
+static FLK_HOT flk_call_tree_node *node_at(flk_call_tree_cache *ways,
+                                           uint32_t number) {
     return &ways->nodes[number % FLK_NATIVE_NODES];
 }
 
@@ -16,8 +17,9 @@ static FLK_HOT uint32_t *place_of(flk_call_tree_cache *ways, uint32_t parent,
 }
 
 // Most often the one met last: no processor waits for the hash.
-static FLK_HOT flk_call_tree_node *child_of(flk_call_tree_cache *ways, flk_call_tree_node *parent,
-                                      uintptr_t address) {
+static FLK_HOT flk_call_tree_node *child_of(flk_call_tree_cache *ways,
+                                            flk_call_tree_node *parent,
+                                            uintptr_t address) {
     flk_call_tree_node *child = node_at(ways, parent->last);
     if (FLK_LIKELY(child->parent == parent->number &&
                    child->address == address))
@@ -35,8 +37,8 @@ static FLK_HOT uint32_t *root_place(flk_call_tree_cache *ways, uintptr_t pc,
     return place_of(ways, 0, pc ^ (uintptr_t)base << 32);
 }
 
-static FLK_HOT flk_call_tree_node *root_of(flk_call_tree_cache *ways, uintptr_t pc,
-                                     uint32_t base) {
+static FLK_HOT flk_call_tree_node *root_of(flk_call_tree_cache *ways,
+                                           uintptr_t pc, uint32_t base) {
     flk_call_tree_node *root = node_at(ways, *root_place(ways, pc, base));
     bool is_it = root->number && !root->parent && root->path == base &&
                  root->address == pc;
@@ -46,8 +48,8 @@ static FLK_HOT flk_call_tree_node *root_of(flk_call_tree_cache *ways, uintptr_t 
 // A node's rule belongs to its address, and the node is where the live stack
 // leads by the rules of those before it: so its rule is right as well.
 FLK_READS_STACKS uint32_t flk_call_tree_cache_follow(flk_call_tree_cache *ways,
-                                          const flk_registers *from,
-                                          uint32_t base) {
+                                                     const flk_registers *from,
+                                                     uint32_t base) {
     flk_registers at = *from;
     flk_call_tree_node *one = root_of(ways, at.pc, base);
     while (one) {
@@ -59,18 +61,20 @@ FLK_READS_STACKS uint32_t flk_call_tree_cache_follow(flk_call_tree_cache *ways,
     return FLK_PATH_NONE;
 }
 
-static flk_call_tree_node *add(flk_call_tree_cache *ways, uint32_t *place, uint32_t parent,
-                         uintptr_t address, uint32_t path) {
+static flk_call_tree_node *add(flk_call_tree_cache *ways, uint32_t *place,
+                               uint32_t parent, uintptr_t address,
+                               uint32_t path) {
     uint32_t number = ++ways->number;
     flk_call_tree_node *one = node_at(ways, number);
     *place = number;
-    *one = (flk_call_tree_node){.address = address, .number = number,
-                          .parent = parent, .path = path};
+    *one = (flk_call_tree_node){
+        .address = address, .number = number, .parent = parent, .path = path};
     return one;
 }
 
-static flk_call_tree_node *child_made(flk_call_tree_cache *ways, flk_call_tree_node *parent,
-                                uintptr_t address, uint32_t path) {
+static flk_call_tree_node *child_made(flk_call_tree_cache *ways,
+                                      flk_call_tree_node *parent,
+                                      uintptr_t address, uint32_t path) {
     flk_call_tree_node *child = child_of(ways, parent, address);
     if (!child) {
         uint32_t *place = place_of(ways, parent->number, address);
@@ -80,8 +84,10 @@ static flk_call_tree_node *child_made(flk_call_tree_cache *ways, flk_call_tree_n
     return child;
 }
 
-void flk_call_tree_cache_add(flk_call_tree_cache *ways, const flk_registers *from, uint32_t base,
-                  const flk_call_tree_step *steps, uint32_t count, uint32_t path) {
+void flk_call_tree_cache_add(flk_call_tree_cache *ways,
+                             const flk_registers *from, uint32_t base,
+                             const flk_call_tree_step *steps, uint32_t count,
+                             uint32_t path) {
     FLK_ASSERT(count > 0 && path != FLK_PATH_NONE);
     flk_call_tree_node *one = root_of(ways, from->pc, base);
     if (!one)
@@ -96,8 +102,8 @@ void flk_call_tree_cache_add(flk_call_tree_cache *ways, const flk_registers *fro
 static bool node_is_sound(const flk_call_tree_cache *ways, uint32_t i) {
     const flk_call_tree_node *one = &ways->nodes[i];
     return one->number == 0 ||
-           (one->number % FLK_NATIVE_NODES == i && one->number <= ways->number &&
-            one->parent < one->number &&
+           (one->number % FLK_NATIVE_NODES == i &&
+            one->number <= ways->number && one->parent < one->number &&
             ways->number - one->number < FLK_NATIVE_NODES);
 }
 

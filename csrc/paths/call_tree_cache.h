@@ -6,8 +6,8 @@
 // Fails:   what was overwritten is not found.
 // Invariant: a node is reached only from the very node it was made below (its number is not given out again), and
 //            only by the return address that the live stack has there. Hence its rule is the right one.
-#ifndef FLK_WAYS_H
-#define FLK_WAYS_H
+#ifndef FLK_CALL_TREE_CACHE_H
+#define FLK_CALL_TREE_CACHE_H
 
 #include "paths/unwind_step.h"
 
@@ -25,27 +25,30 @@ typedef struct flk_call_tree_node {
     uint32_t parent;    // its number, smaller; 0: a root
     uint32_t last;      // the number of the child met last
     uint32_t path;      // at the end of a way; else FLK_PATH_NONE; of a
-                        // root: the path of Python frames below it
+    // root: the path of Python frames below it
 } flk_call_tree_node;
 
 enum { FLK_CALL_TREE_PLACES = 2 * FLK_NATIVE_NODES };
 
 // Zeroed at first.
 typedef struct flk_call_tree_cache {
-    uint32_t number;                   // of the last node
+    uint32_t number;                        // of the last node
     uint32_t places[FLK_CALL_TREE_PLACES];  // numbers, by parent and address
     flk_call_tree_node nodes[FLK_NATIVE_NODES];  // by number
 } flk_call_tree_cache;
 
 // The path at the end of the way that the stack from here is; or
 // FLK_PATH_NONE.
-uint32_t flk_call_tree_cache_follow(flk_call_tree_cache *ways, const flk_registers *from,
-                         uint32_t base);
+uint32_t flk_call_tree_cache_follow(flk_call_tree_cache *ways,
+                                    const flk_registers *from, uint32_t base);
 // `count` > 0 steps from here lead to the end of a way of this path.
-void flk_call_tree_cache_add(flk_call_tree_cache *ways, const flk_registers *from, uint32_t base,
-                  const flk_call_tree_step *steps, uint32_t count, uint32_t path);
+void flk_call_tree_cache_add(flk_call_tree_cache *ways,
+                             const flk_registers *from, uint32_t base,
+                             const flk_call_tree_step *steps, uint32_t count,
+                             uint32_t path);
 // No numbers are left: zero it.
-static inline bool flk_call_tree_cache_are_full(const flk_call_tree_cache *ways) {
+static inline bool
+flk_call_tree_cache_are_full(const flk_call_tree_cache *ways) {
     return ways->number > UINT32_MAX - FLK_NATIVE_NODES;
 }
 bool flk_call_tree_cache_check(const flk_call_tree_cache *ways);

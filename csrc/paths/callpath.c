@@ -94,8 +94,7 @@ static uint32_t node_add(uint32_t parent, uint32_t site) {
         if (id + 1 >= FLK_PATHS_MAX || !page_ready(id + 1))
             return FLK_PATH_NONE;
     } while (!atomic_compare_exchange_weak_explicit(
-        &tree.count, &id, id + 1, memory_order_relaxed,
-        memory_order_relaxed));
+        &tree.count, &id, id + 1, memory_order_relaxed, memory_order_relaxed));
     *node_at(id + 1) = (node){parent, site};
     return id + 1;
 }

@@ -12,9 +12,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FLK_PATH_EMPTY 0u
-#define FLK_PATH_NONE UINT32_MAX
-
 void flk_callpath_init(void);  // once, before all else
 // The node below `parent` (FLK_PATH_EMPTY for an outermost frame) for `site`.
 uint32_t flk_callpath_child(uint32_t parent, uint32_t site);

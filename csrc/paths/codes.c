@@ -5,9 +5,9 @@
 #include <limits.h>
 #include <string.h>
 
+#include "base/store.h"
 #include "paths/codes.h"
 #include "paths/pyframe.h"
-#include "base/store.h"
 
 #if !defined(PYPY_VERSION)
 #include <frameobject.h>
@@ -16,12 +16,12 @@ enum { PREFIX_MAX = PATH_MAX, CODE_UNIT_BYTES = 2 };
 
 static struct {
     atomic_bool is_installed;  // release: `problem` and the rest are set
-    const char *problem;      // NULL: none
-    char prefix[PREFIX_MAX];  // constant once installed
+    const char *problem;       // NULL: none
+    char prefix[PREFIX_MAX];   // constant once installed
     // Texts that are not ASCII, one after the other; flk_sites' lock.
     char function[FLK_STORE_TEXT_MAX], filename[FLK_STORE_TEXT_MAX];
 #if PY_VERSION_HEX < 0x030C0000
-    destructor dealloc;       // the GIL
+    destructor dealloc;  // the GIL
 #endif
 } codes;
 
@@ -99,8 +99,7 @@ static void read_names(const void *address, const char **function,
 
 // Both functions only decode the line table: PyCode_Addr2Line of 3.12 and
 // later does not, under a tracer.
-static void read_line(const void *address, int32_t offset,
-                      flk_site_info *out) {
+static void read_line(const void *address, int32_t offset, flk_site_info *out) {
     PyCodeObject *code = (PyCodeObject *)address;
 #if PY_VERSION_HEX >= 0x030B0000
     if (offset >= Py_SIZE(code) * CODE_UNIT_BYTES)
@@ -112,9 +111,7 @@ static void read_line(const void *address, int32_t offset,
     out->line = line;
     if (offset < 0)
         return;  // not begun: the line of `def`, no columns
-    out->end_line = end_line;
     out->column = column;
-    out->end_column = end_column;
 #else
     out->line = PyCode_Addr2Line(code, offset);
 #endif

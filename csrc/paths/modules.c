@@ -9,11 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "elf/cfi.h"
 #include "base/config.h"
 #include "base/hash.h"
-#include "paths/sites.h"
 #include "base/store.h"
+#include "elf/cfi.h"
+#include "paths/sites.h"
 
 // Enough of a table of functions to tell two builds of a library apart: the
 // places of its first 512 functions, and how many there are.
@@ -52,9 +52,8 @@ void flk_modules_start(void) {
 // --- what an object is -------------------------------------------------
 // FNV-1a (Fowler, Noll, Vo), which _symbols.py computes of the file.
 static uint64_t fingerprint_of(const flk_loaded *loaded) {
-    uint64_t bytes = loaded->header ? flk_cfi_header_bytes(loaded->header,
-                                                           loaded->end)
-                                    : 0;
+    uint64_t bytes =
+        loaded->header ? flk_cfi_header_bytes(loaded->header, loaded->end) : 0;
     if (bytes > FINGERPRINT_BYTES)
         bytes = FINGERPRINT_BYTES;
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
@@ -71,9 +70,8 @@ static bool defines_one_of(const flk_elf *elf, const char *const *names) {
 }
 
 static uint32_t flags_of(const flk_loaded *loaded) {
-    static const char *const edges[] = {"PyEval_EvalCode",
-                                        "PyInit__cffi_backend",
-                                        "pypy_execute_source", NULL};
+    static const char *const edges[] = {
+        "PyEval_EvalCode", "PyInit__cffi_backend", "pypy_execute_source", NULL};
     uintptr_t here = (uintptr_t)flk_modules_at;
     flk_elf elf;
     if (here >= loaded->begin && here < loaded->end)

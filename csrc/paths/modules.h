@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "flk.h"
+#include "base/values.h"
 #include "elf/loaded.h"
 
 #ifdef FLK_HAS_ELF
@@ -27,7 +27,7 @@ typedef struct flk_module {
     const char *path;      // "" = of no object
     uint64_t fingerprint;  // of its table of functions; 0 = it has none
     uintptr_t base;
-    uint32_t code;         // of flk_sites; rises
+    uint32_t code;  // of flk_sites; rises
     uint32_t flags;
 } flk_module;
 

@@ -83,8 +83,8 @@ static void fence_all_threads(void) {
 #if defined(__linux__) && defined(SYS_membarrier)
     int saved = errno;
     bool is_done =
-        syscall(SYS_membarrier,
-                MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0) == 0 &&
+        syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0) ==
+            0 &&
         syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0) == 0;
     errno = saved;
     if (is_done)
@@ -151,8 +151,8 @@ void flk_pyframe_end(const flk_frame_reader *reader) {
     leave_at(reader->slot, reader->thread_state);
 }
 
-size_t flk_pyframe_collect(const flk_frame_reader *reader,
-                           flk_frame_seen *seen, size_t seen_max) {
+size_t flk_pyframe_collect(const flk_frame_reader *reader, flk_frame_seen *seen,
+                           size_t seen_max) {
     const frame_type *frame = reader->frame;
     size_t count = 0;
     for (; frame && count < seen_max; frame = NEXT_FRAME(frame))
@@ -195,8 +195,8 @@ size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
     uint32_t place = 0;
     bool is_mortal_left_out = false;
     if (FLK_LIKELY(enter(tstate))) {
-        for (const frame_type *frame = FIRST_FRAME(tstate);
-             frame && out < end; frame = NEXT_FRAME(frame), place++) {
+        for (const frame_type *frame = FIRST_FRAME(tstate); frame && out < end;
+             frame = NEXT_FRAME(frame), place++) {
             if (FLK_LIKELY(read_frame(frame, out)))
                 out++->place = place;
             else
@@ -240,7 +240,7 @@ void flk_pyframe_release(void) {
 }
 
 // --- versions ----------------------------------------------------------
-#define COMPILED_VERSION                                                     \
+#define COMPILED_VERSION \
     Py_STRINGIFY(PY_MAJOR_VERSION) "." Py_STRINGIFY(PY_MINOR_VERSION) "."
 #if defined(Py_GIL_DISABLED)
 #define COMPILED_FREE_THREADED true
@@ -269,8 +269,8 @@ bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
     return false;
 }
 void flk_pyframe_end(const flk_frame_reader *reader) { (void)reader; }
-size_t flk_pyframe_collect(const flk_frame_reader *reader,
-                           flk_frame_seen *seen, size_t seen_max) {
+size_t flk_pyframe_collect(const flk_frame_reader *reader, flk_frame_seen *seen,
+                           size_t seen_max) {
     (void)reader, (void)seen, (void)seen_max;
     return 0;
 }

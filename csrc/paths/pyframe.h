@@ -49,8 +49,8 @@ typedef struct flk_frame_reader {
 bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached);
 void flk_pyframe_end(const flk_frame_reader *reader);
 // The first frames of the chain, shims included, at most `seen_max`.
-size_t flk_pyframe_collect(const flk_frame_reader *reader,
-                           flk_frame_seen *seen, size_t seen_max);
+size_t flk_pyframe_collect(const flk_frame_reader *reader, flk_frame_seen *seen,
+                           size_t seen_max);
 // Does the chain, which has a frame, begin with these marks, at least one and
 // no FLK_MARK_NONE? Their `next` is brought up to date; it is NULL in the last
 // frame of a chain only.

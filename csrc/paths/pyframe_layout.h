@@ -8,7 +8,7 @@
 
 #include <patchlevel.h>  // PY_VERSION_HEX, PYPY_VERSION
 
-#if !defined(PYPY_VERSION) && PY_VERSION_HEX >= 0x030A0000 &&                \
+#if !defined(PYPY_VERSION) && PY_VERSION_HEX >= 0x030A0000 && \
     PY_VERSION_HEX < 0x030F0000
 #define HAS_WALKER 1
 #endif
@@ -65,7 +65,7 @@ typedef _PyInterpreterFrame frame_type;
 #if PY_VERSION_HEX < 0x030E0000
 #define EXECUTABLE(frame) ((PyCodeObject *)(frame)->f_executable)
 #else
-#define EXECUTABLE(frame)                                                    \
+#define EXECUTABLE(frame) \
     ((PyCodeObject *)PyStackRef_AsPyObjectBorrow((frame)->f_executable))
 #endif
 #endif
@@ -122,8 +122,7 @@ static inline bool read_frame(const frame_type *frame, flk_raw_frame *out) {
         return false;
     PyCodeObject *code = EXECUTABLE(frame);
     int64_t offset = INSTRUCTION(frame) - code_start(frame, code);
-    int64_t first =
-        code->_co_firsttraceable * (int64_t)sizeof(_Py_CODEUNIT);
+    int64_t first = code->_co_firsttraceable * (int64_t)sizeof(_Py_CODEUNIT);
     out->code = code;
     out->offset = (int32_t)offset;
     return FLK_LIKELY(offset >= first) ||

@@ -11,30 +11,30 @@ typedef struct code_entry {
     const void *address;   // NULL once retired, and of named ones
     const char *function;  // both texts are NULL until copied
     const char *filename;
-    uint32_t first_site;   // list of its sites, 0 = end
-    bool is_own;           // constant; read without the lock
-    bool is_named;         // constant; its offsets are lines
-    bool is_dead;          // the code object must not be read any more
+    uint32_t first_site;  // list of its sites, 0 = end
+    bool is_own;          // constant; read without the lock
+    bool is_named;        // constant; its offsets are lines
+    bool is_dead;         // the code object must not be read any more
 } code_entry;
 
 enum { LINE_UNREAD = -2 };
 
 typedef struct site_entry {
-    uint32_t code;         // constant; read without the lock
-    int32_t offset;        // constant; read without the lock
-    uint32_t next;         // site of the same code
-    int32_t line;          // LINE_UNREAD until copied
-    int32_t end_line, column, end_column;
+    uint32_t code;   // constant; read without the lock
+    int32_t offset;  // constant; read without the lock
+    uint32_t next;   // site of the same code
+    int32_t line;    // LINE_UNREAD until copied
+    int32_t column;
 } site_entry;
 
-_Static_assert(sizeof(site_entry) == 28, "as paths/sites.h says");
+_Static_assert(sizeof(site_entry) == 20, "as paths/sites.h says");
 
 static uint64_t code_hash(uint32_t code), site_hash(uint32_t site);
 static _Atomic(char *) code_chunks[FLK_CODES_MAX / FLK_STORE_CHUNK];
 static _Atomic(char *) site_chunks[FLK_SITES_MAX / FLK_STORE_CHUNK];
 
 static struct {
-    flk_lock lock;          // guards all but what is constant or atomic
+    flk_lock lock;  // guards all but what is constant or atomic
     flk_store codes;
     flk_store entries;
     flk_id_table addresses;  // the codes that have an address
@@ -86,13 +86,13 @@ static bool site_matches(uint32_t site, const void *key) {
 
 static uint32_t find_code(const void *address) {
     return flk_id_table_find(&sites.addresses, address_hash(address),
-                            code_matches, address);
+                             code_matches, address);
 }
 
 static uint32_t find_site(uint32_t code, int32_t offset) {
     site_entry wanted = {.code = code, .offset = offset};
     return flk_id_table_find(&sites.places, place_hash(code, offset),
-                            site_matches, &wanted);
+                             site_matches, &wanted);
 }
 
 // --- codes -------------------------------------------------------------
@@ -140,8 +140,7 @@ static uint32_t site_add(uint32_t code, int32_t offset) {
     code_entry *owner = code_at(code);
     if (!owner || !flk_id_table_reserve(&sites.places))
         return 0;
-    site_entry entry = {code, offset, owner->first_site, LINE_UNREAD,
-                        -1,   -1,     -1};
+    site_entry entry = {code, offset, owner->first_site, LINE_UNREAD, -1};
     if (owner->is_named)
         entry.line = offset;
     uint32_t site = flk_store_append(&sites.entries, &entry);
@@ -197,12 +196,10 @@ static void copy_names(code_entry *code) {
 static void copy_line(const code_entry *code, site_entry *site) {
     if (site->line != LINE_UNREAD || !is_readable(code))
         return;
-    flk_site_info info = {"", "", -1, -1, -1, -1};
+    flk_site_info info = {"", "", -1, -1};
     sites.reader->line(code->address, site->offset, &info);
     site->line = info.line < 0 ? -1 : info.line;
-    site->end_line = info.end_line;
     site->column = info.column;
-    site->end_column = info.end_column;
 }
 
 static void copy_all(code_entry *code) {
@@ -233,8 +230,7 @@ bool flk_sites_describe(uint32_t site, flk_site_info *out) {
     *out = (flk_site_info){code->function ? code->function : "",
                            code->filename ? code->filename : "",
                            entry->line == LINE_UNREAD ? -1 : entry->line,
-                           entry->end_line, entry->column,
-                           entry->end_column};
+                           entry->column};
     flk_lock_release(&sites.lock);
     return true;
 }
@@ -255,8 +251,7 @@ static void bury(const void *address, bool is_gone) {
     if (code && is_gone) {
         flk_id_table_remove(&sites.addresses, id);
         code->address = NULL;
-        atomic_fetch_add_explicit(&sites.generation, 1,
-                                  memory_order_relaxed);
+        atomic_fetch_add_explicit(&sites.generation, 1, memory_order_relaxed);
     }
     flk_lock_release(&sites.lock);
 }

@@ -3,7 +3,7 @@
 //          A live code is known by its address; when the code object dies its texts and lines are copied
 //          here and the address is retired, so that a later code object there gets a new id. Ids are never reused.
 // Cost:    flk_sites_code and flk_sites_intern: one probe, one lock. Called on paths not seen before only.
-//          32 bytes a code, 28 a site, 4 to 8 for each in an index; a text that was seen lately is shared.
+//          32 bytes a code, 20 a site, 4 to 8 for each in an index; a text that was seen lately is shared.
 // Callers: any thread, inside the guard, GIL not needed. Lock rank: FLK_RANK_CODES.
 // Fails:   limit or no page left: returns 0 (no code, no site) and the caller counts a drop; texts that
 //          could not be copied read "".
@@ -16,16 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Where a code object stands and what it is called, in memory of the core
-// that lives for ever. Absent texts are "", absent numbers -1.
-typedef struct flk_site_info {
-    const char *function;  // qualified name; UTF-8, lone surrogates kept
-    const char *filename;
-    int32_t line;          // -1 unknown
-    int32_t end_line;
-    int32_t column;        // bytes from the start of the line, 0 = first
-    int32_t end_column;
-} flk_site_info;
+#include "base/values.h"
 
 // Id (> 0) of the code object at `address`, entered when new. `own` is asked
 // once for a new one, under the lock: is it part of this package, never to

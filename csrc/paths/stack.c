@@ -3,10 +3,10 @@
 
 #include <string.h>
 
-#include "paths/callpath.h"
-#include "paths/codes.h"
 #include "base/hash.h"
 #include "base/platform.h"
+#include "paths/callpath.h"
+#include "paths/codes.h"
 #include "paths/sites.h"
 #include "paths/unwind.h"
 

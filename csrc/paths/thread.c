@@ -7,10 +7,10 @@
 #include "paths/unwind.h"
 
 static struct {
-    flk_lock lock;       // list, number, live_count
+    flk_lock lock;  // list, number, live_count
     flk_lock totals_lock;
     flk_thread *first;
-    uint32_t number;     // the last one given out
+    uint32_t number;  // the last one given out
     uint32_t live_count;
     flk_totals totals;
 } threads = {
@@ -24,9 +24,9 @@ static size_t block_bytes(void) {
 }
 
 // --- the list ----------------------------------------------------------
-void flk_threads_lock(void) { flk_lock_take(&threads.lock); }
-void flk_threads_unlock(void) { flk_lock_release(&threads.lock); }
-flk_thread *flk_threads_first(void) { return threads.first; }
+void flk_thread_list_lock(void) { flk_lock_take(&threads.lock); }
+void flk_thread_list_unlock(void) { flk_lock_release(&threads.lock); }
+flk_thread *flk_thread_list_first(void) { return threads.first; }
 
 static void list_add(flk_thread *thread) {
     flk_lock_take(&threads.lock);
@@ -50,14 +50,14 @@ static void list_remove(flk_thread *thread) {
     threads.live_count--;
 }
 
-uint32_t flk_threads_live_count(void) {
+uint32_t flk_thread_list_live_count(void) {
     flk_lock_take(&threads.lock);
     uint32_t count = threads.live_count;
     flk_lock_release(&threads.lock);
     return count;
 }
 
-bool flk_threads_use_scope(uint32_t scope) {
+bool flk_thread_list_use_scope(uint32_t scope) {
     bool used = false;
     flk_lock_take(&threads.lock);
     for (flk_thread *t = threads.first; t; t = t->next)
@@ -114,7 +114,7 @@ static void thread_ends(void *pointer) {
     block_free(thread);
 }
 
-void flk_threads_forget_others(void) {
+void flk_thread_list_forget_others(void) {
     flk_thread *self = flk_platform_thread_pointer();
     for (flk_thread *t = threads.first, *next; t; t = next) {
         next = t->next;
@@ -129,7 +129,8 @@ void flk_threads_forget_others(void) {
 void flk_thread_init(void) { flk_platform_thread_at_exit(thread_ends); }
 
 FLK_NOINLINE flk_thread *flk_thread_begin(void) {
-    flk_thread *thread = flk_platform_pages_map(block_bytes(), flk_platform_page_bytes());
+    flk_thread *thread =
+        flk_platform_pages_map(block_bytes(), flk_platform_page_bytes());
     if (!thread)
         return NULL;
     thread->ident = flk_platform_thread_ident();

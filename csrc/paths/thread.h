@@ -13,8 +13,8 @@
 #include "base/config.h"
 #include "base/counters.h"
 #include "base/platform.h"
-#include "paths/pyframe.h"
 #include "base/sequence.h"
+#include "paths/pyframe.h"
 
 struct flk_native;
 
@@ -22,7 +22,7 @@ struct flk_native;
 typedef struct flk_memo {
     uint64_t generation;  // of flk_sites: code addresses mean the same since
     uint32_t path;
-    uint16_t depth;       // the frames asked for; 0 = empty
+    uint16_t depth;  // the frames asked for; 0 = empty
     uint16_t seen_count;
     flk_frame_seen seen[FLK_PATH_MARKS_MAX];
 } flk_memo;
@@ -33,11 +33,11 @@ typedef struct flk_thread {
     bool is_attached;  // C code that holds the GIL runs us (python/allocator.c)
     uint32_t observing;  // a callback runs (tracker/observe.h)
     uint32_t quiet;      // objects made now are our own (python/objects.c)
-    uint32_t number;   // 1.., 0 = past FLK_THREADS_MAX
-    uint64_t ident;    // threading.get_ident()
+    uint32_t number;     // 1.., 0 = past FLK_THREADS_MAX
+    uint64_t ident;      // threading.get_ident()
     flk_sequence_block sequence;
-    flk_cells scopes;  // by scope id
-    flk_cells types;   // by type id
+    flk_cells scopes;                    // by scope id
+    flk_cells types;                     // by type id
     uint32_t cached_scope, cached_type;  // the last cells used
     flk_cell *cached_scope_cell, *cached_type_cell;
     // Two types whose releases were found to match: given << 16 | recorded.
@@ -50,11 +50,12 @@ typedef struct flk_thread {
     atomic_uint scope_in_use;
     const void *context;
     uint64_t context_version;
-    struct flk_native *native;  // paths/unwind.h; NULL until asked for
+    struct flk_native *native;           // paths/unwind.h; NULL until asked for
     struct flk_thread *next, *previous;  // FLK_RANK_THREADS
     uint32_t recalled_late;  // paths that the first table did not have
     flk_memo *last;          // the one that matched last, or any
-    flk_memo near[FLK_PATH_MEMO_WAYS];  // paths/stack.c: by their innermost calls
+    flk_memo
+        near[FLK_PATH_MEMO_WAYS];  // paths/stack.c: by their innermost calls
     flk_memo whole[FLK_PATH_MEMO_WAYS];  // by all of their marks
 } flk_thread;
 
@@ -84,11 +85,11 @@ static inline void flk_thread_leave(flk_thread *thread) {
 bool flk_thread_is_inside(void);
 
 // Does an event of any thread hold on to this process scope?
-bool flk_threads_use_scope(uint32_t scope);
+bool flk_thread_list_use_scope(uint32_t scope);
 // Under the lock of the list.
-void flk_threads_lock(void);
-void flk_threads_unlock(void);
-flk_thread *flk_threads_first(void);
+void flk_thread_list_lock(void);
+void flk_thread_list_unlock(void);
+flk_thread *flk_thread_list_first(void);
 
 // What ended threads counted; its cells exist for each scope and type that
 // flk_totals_ready was called for. Writers hold its lock.
@@ -116,10 +117,10 @@ static inline flk_cell *flk_thread_type_cell(flk_thread *thread,
                : flk_thread_type_cell_other(thread, type);
 }
 
-uint32_t flk_threads_live_count(void);
+uint32_t flk_thread_list_live_count(void);
 // The ident of a thread number while the thread lives; 0 afterwards.
 uint64_t flk_thread_ident_of(uint32_t number);
 // In the child of a fork: blocks of threads that are no more.
-void flk_threads_forget_others(void);
+void flk_thread_list_forget_others(void);
 
 #endif

@@ -7,9 +7,8 @@
 #include "base/platform.h"
 
 #ifdef FLK_HAS_ELF
-#include "paths/modules.h"
-#include "paths/unwind_gcc.h"
 #include "paths/call_tree_cache.h"
+#include "paths/modules.h"
 
 typedef enum kind {
     SHOWN,  // a frame of a path
@@ -22,14 +21,14 @@ typedef enum kind {
 typedef struct rule {
     uintptr_t address;  // 0 = empty
     flk_cfi_rule how;
-    uint32_t site;      // SHOWN only
+    uint32_t site;  // SHOWN only
     uint8_t kind;
     bool is_understood;
 } rule;
 
 struct flk_native {
-    uint64_t epoch;      // of the loader: what is kept was learned in it
-    uint32_t depth;      // and with so many frames
+    uint64_t epoch;        // of the loader: what is kept was learned in it
+    uint32_t depth;        // and with so many frames
     uint32_t trail_count;  // 0: what was walked is not to be remembered
     flk_call_tree_step trail[FLK_NATIVE_STEPS_MAX];
     flk_call_tree_cache ways;
@@ -84,9 +83,9 @@ static void learn(rule *out, uintptr_t address) {
         out->kind = module->flags & FLK_MODULE_OWN ? OWN : EDGE;
     else
         out->site = flk_modules_site(id, address);
-    out->is_understood = loaded.header &&
-                         flk_cfi_find(loaded.header, loaded.begin,
-                                      loaded.end, address, &out->how);
+    out->is_understood =
+        loaded.header && flk_cfi_find(loaded.header, loaded.begin, loaded.end,
+                                      address, &out->how);
 }
 
 // One that could not be entered (no memory) is learned again next time.
@@ -160,9 +159,12 @@ static uintptr_t limit_of(const flk_registers *at) {
 size_t flk_unwind_walk(flk_native *native, const flk_wanted *wanted,
                        uint32_t *sites) {
     FLK_ASSERT(wanted->depth > 0 && wanted->depth <= FLK_NATIVE_FRAMES_MAX);
-    walk w = {.native = native, .address = wanted->at.pc,
-              .limit = limit_of(&wanted->at), .at = wanted->at,
-              .sites = sites, .depth = wanted->depth};
+    walk w = {.native = native,
+              .address = wanted->at.pc,
+              .limit = limit_of(&wanted->at),
+              .at = wanted->at,
+              .sites = sites,
+              .depth = wanted->depth};
     keep_up(native, wanted->depth);
     native->trail_count = 0;
     if (!walk_by_rules(&w)) {
@@ -185,8 +187,8 @@ uint32_t flk_unwind_recall(flk_native *native, const flk_wanted *wanted) {
 void flk_unwind_remember(flk_native *native, const flk_wanted *wanted,
                          uint32_t path) {
     if (native->trail_count > 0)
-        flk_call_tree_cache_add(&native->ways, &wanted->at, wanted->base, native->trail,
-                     native->trail_count, path);
+        flk_call_tree_cache_add(&native->ways, &wanted->at, wanted->base,
+                                native->trail, native->trail_count, path);
 }
 
 // --- check -------------------------------------------------------------
@@ -206,25 +208,25 @@ bool flk_unwind_check(const flk_native *native) {
 }
 
 // --- through _Unwind_Backtrace ------------------------------------------
-typedef struct walk {
+typedef struct backtrace {
     flk_unwind_visitor visit;
     void *context;
-} walk;
+} backtrace;
 
-static _Unwind_Reason_Code take(struct _Unwind_Context *frame, void *context) {
-    const walk *w = context;
+static _Unwind_Reason_Code take_frame(struct _Unwind_Context *frame,
+                                      void *context) {
+    const backtrace *w = context;
     int was_interrupted = 0;
     uintptr_t address = (uintptr_t)_Unwind_GetIPInfo(frame, &was_interrupted);
     if (!address)
         return _URC_END_OF_STACK;
-    return w->visit(address - !was_interrupted, w->context)
-               ? _URC_NO_REASON
-               : _URC_END_OF_STACK;
+    return w->visit(address - !was_interrupted, w->context) ? _URC_NO_REASON
+                                                            : _URC_END_OF_STACK;
 }
 
 void flk_unwind_gcc(flk_unwind_visitor visit, void *context) {
-    walk w = {visit, context};
-    _Unwind_Backtrace(take, &w);
+    backtrace w = {visit, context};
+    _Unwind_Backtrace(take_frame, &w);
 }
 
 static bool go_on(uintptr_t address, void *context) {

@@ -15,10 +15,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "elf/cfi.h"
 #include "base/config.h"
+#include "elf/cfi.h"
 
-typedef struct flk_native flk_native;  // what is kept for one thread
+typedef struct flk_native flk_native;      // what is kept for one thread
 void flk_unwind_free(flk_native *native);  // NULL is ignored
 #define FLK_UNWIND_NO_MEMORY SIZE_MAX
 
@@ -70,4 +70,15 @@ void flk_unwind_remember(flk_native *native, const flk_wanted *wanted,
 uint64_t flk_unwind_gcc_count(void);
 bool flk_unwind_check(const flk_native *native);
 #endif
+
+// --- libgcc's unwinder, for what elf/cfi.h does not understand ------------
+// About 100 ns a frame; it may take the loader's lock (glibc before 2.35).
+// Any thread, no lock held. Source: Itanium C++ ABI, Exception Handling, 1.6.
+// Told each address inside the instruction that is being run, innermost
+// first, this function's caller among them; false: that is enough.
+typedef bool (*flk_unwind_visitor)(uintptr_t address, void *context);
+void flk_unwind_gcc(flk_unwind_visitor visit, void *context);
+// It may have to make something the first time.
+void flk_unwind_gcc_warm_up(void);
+
 #endif

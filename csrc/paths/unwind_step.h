@@ -17,9 +17,8 @@ static FLK_HOT FLK_READS_STACKS uintptr_t flk_step_word(uintptr_t address) {
     return *(const volatile uintptr_t *)address;
 }
 
-static FLK_HOT uintptr_t flk_step_place(const flk_registers *at,
-                                        uintptr_t cfa, uint8_t from,
-                                        int32_t offset) {
+static FLK_HOT uintptr_t flk_step_place(const flk_registers *at, uintptr_t cfa,
+                                        uint8_t from, int32_t offset) {
     uintptr_t start = from == FLK_CFI_CFA  ? cfa
                       : from == FLK_CFI_SP ? at->sp
                                            : at->fp;
@@ -36,12 +35,11 @@ static FLK_HOT uintptr_t flk_step_unsigned(uintptr_t address) {
 #endif
 }
 
-static FLK_HOT FLK_READS_STACKS uintptr_t flk_step_cfa(
-    const flk_cfi_rule *how, const flk_registers *at) {
+static FLK_HOT FLK_READS_STACKS uintptr_t
+flk_step_cfa(const flk_cfi_rule *how, const flk_registers *at) {
     uintptr_t from = how->cfa_from == FLK_CFI_SP ? at->sp : at->fp;
     uintptr_t cfa = from + (uintptr_t)(intptr_t)how->cfa_offset;
-    return FLK_UNLIKELY(how->flags & FLK_CFI_LOADED) ? flk_step_word(cfa)
-                                                     : cfa;
+    return FLK_UNLIKELY(how->flags & FLK_CFI_LOADED) ? flk_step_word(cfa) : cfa;
 }
 
 // To the caller, whose registers these become.
@@ -53,9 +51,8 @@ static FLK_HOT FLK_READS_STACKS void flk_step(const flk_cfi_rule *how,
     if (how->fp_from != FLK_CFI_SAME)
         at->fp = flk_step_word(
             flk_step_place(at, cfa, how->fp_from, how->fp_offset));
-    at->pc = FLK_UNLIKELY(how->flags & FLK_CFI_SIGNED)
-                 ? flk_step_unsigned(pc)
-                 : pc;
+    at->pc =
+        FLK_UNLIKELY(how->flags & FLK_CFI_SIGNED) ? flk_step_unsigned(pc) : pc;
     at->sp = cfa;
 }
 
@@ -63,8 +60,7 @@ static FLK_HOT FLK_READS_STACKS void flk_step(const flk_cfi_rule *how,
 // of an object may be): then at least no memory is read but between the
 // stack pointer and `limit`. A signal handler may run on another stack.
 static inline bool flk_step_is_sound(const flk_cfi_rule *how,
-                                     const flk_registers *at,
-                                     uintptr_t limit) {
+                                     const flk_registers *at, uintptr_t limit) {
     uintptr_t from = flk_step_place(at, 0, how->cfa_from, how->cfa_offset);
     if (how->flags & FLK_CFI_LOADED &&
         (from < at->sp || from >= limit || from % sizeof from))
@@ -74,12 +70,12 @@ static inline bool flk_step_is_sound(const flk_cfi_rule *how,
         return false;
     if (how->flags & FLK_CFI_SIGNAL)
         return true;
-    uintptr_t back = flk_step_place(at, cfa, how->return_from,
-                                    how->return_offset);
-    uintptr_t saved = how->fp_from == FLK_CFI_SAME
-                          ? back
-                          : flk_step_place(at, cfa, how->fp_from,
-                                           how->fp_offset);
+    uintptr_t back =
+        flk_step_place(at, cfa, how->return_from, how->return_offset);
+    uintptr_t saved =
+        how->fp_from == FLK_CFI_SAME
+            ? back
+            : flk_step_place(at, cfa, how->fp_from, how->fp_offset);
     return cfa > at->sp && cfa <= limit && back >= at->sp && back < cfa &&
            saved >= at->sp && saved < cfa;
 }

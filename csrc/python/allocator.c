@@ -1,7 +1,7 @@
 // allocator.c - the C half of ffi_leak_tracker.allocators.Allocator.     SPDX-License-Identifier: MIT
 // What is unusual (keywords, wrong arguments, no memory, misuse) goes to the Python methods _call, _free, _realloc,
 // _new and _told, which alone say what is wrong; so the two halves cannot differ in their errors.
-#include "python/python.h"
+#include "python/callables.h"
 
 #ifndef PYPY_VERSION
 #include <structmember.h>
@@ -10,11 +10,9 @@
 #include "python/cdata.h"
 
 // --- types -------------------------------------------------------------
-static FLK_NOINLINE int type_learn(flk_fast_allocator *self,
-                                   flk_known_type *way, PyObject *key,
-                                   const char *method) {
-    PyObject *item = PyObject_CallMethod((PyObject *)self, method, "(O)",
-                                         key);
+static FLK_NOINLINE int type_learn(flk_allocator *self, flk_known_type *way,
+                                   PyObject *key, const char *method) {
+    PyObject *item = PyObject_CallMethod((PyObject *)self, method, "(O)", key);
     if (!item)
         return -1;
     PyObject *pointer_type;
@@ -32,12 +30,12 @@ static FLK_NOINLINE int type_learn(flk_fast_allocator *self,
 }
 
 // A copy with a new reference to its pointer type.
-static FLK_HOT int type_of(flk_fast_allocator *self, flk_known_type *ways,
+static FLK_HOT int type_of(flk_allocator *self, flk_known_type *ways,
                            PyObject *key, const char *method,
                            flk_known_type *out) {
     int status = 0;
     FLK_LOCK_CACHE(self);
-    flk_known_type *way = &ways[flk_fast_way(key)];
+    flk_known_type *way = &ways[flk_allocator_place(key)];
     if (FLK_UNLIKELY(way->key != key))
         status = type_learn(self, way, key, method);
     *out = *way;
@@ -66,54 +64,54 @@ static bool total_of(size_t item_bytes, Py_ssize_t count, size_t *total) {
 // --- alloc(type, count) ------------------------------------------------
 static PyObject *allocator_call(PyObject *object, PyObject *const *args,
                                 size_t flags, PyObject *keywords) {
-    flk_fast_allocator *self = (flk_fast_allocator *)object;
+    flk_allocator *self = (flk_allocator *)object;
     Py_ssize_t given = PyVectorcall_NARGS(flags);
     flk_known_type known;
     size_t total;
     if (FLK_UNLIKELY(keywords || given < 1 || given > 2))
-        return flk_fast_slowly(object, "_call", args, given, keywords);
+        return flk_callables_slowly(object, "_call", args, given, keywords);
     if (FLK_UNLIKELY(type_of(self, self->types, args[0], "_item", &known) < 0))
         return NULL;
     Py_ssize_t count = given == 2 ? count_of(args[1]) : 1;
     void *memory = NULL;
     if (FLK_LIKELY(total_of(known.item_bytes, count, &total))) {
-        flk_origin origin = flk_fast_origin(self->is_tracking, known.type);
-        memory = flk_fast_allocate(total, self->is_zeroed, &origin);
+        flk_origin origin = flk_allocator_origin(self->is_tracking, known.type);
+        memory = flk_allocator_allocate(total, self->is_zeroed, &origin);
     }
     PyObject *result =
-        memory ? flk_fast_cdata(memory, known.pointer_type)
-               : flk_fast_slowly(object, "_call", args, given, NULL);
+        memory ? flk_cdata_new(memory, known.pointer_type)
+               : flk_callables_slowly(object, "_call", args, given, NULL);
     Py_DECREF(known.pointer_type);
     return result;
 }
 
 // --- free and realloc --------------------------------------------------
 static int told(const flk_misuse *misuse, PyObject *pointer) {
-    PyObject *result = flk_fast_tell(misuse, pointer);
+    PyObject *result = flk_callables_tell(misuse, pointer);
     Py_XDECREF(result);
     return result ? 0 : -1;
 }
 
 static PyObject *allocator_free(PyObject *object, PyObject *pointer) {
-    const flk_fast_allocator *self = (flk_fast_allocator *)object;
+    const flk_allocator *self = (flk_allocator *)object;
     void *memory;
     flk_misuse misuse;
-    if (FLK_UNLIKELY(!flk_fast_pointer(pointer, &memory))) {
+    if (FLK_UNLIKELY(!flk_cdata_pointer(pointer, &memory))) {
         PyErr_Clear();
-        return flk_fast_slowly(object, "_free", &pointer, 1, NULL);
+        return flk_callables_slowly(object, "_free", &pointer, 1, NULL);
     }
-    int verdict = flk_fast_release(memory, self->any_type, &misuse);
+    int verdict = flk_allocator_release(memory, self->any_type, &misuse);
     // A block of a plain allocator is not recorded: that proves nothing.
     bool is_suspect = verdict == FLK_MAYBE_DOUBLE && self->is_tracking;
     if (FLK_LIKELY(verdict >= FLK_FREED && !is_suspect))
         Py_RETURN_NONE;
-    return flk_fast_tell(&misuse, pointer);
+    return flk_callables_tell(&misuse, pointer);
 }
 
 // The type a pointer points to, known by the ctype of the pointer.
-static int pointee_of(flk_fast_allocator *self, PyObject *pointer,
+static int pointee_of(flk_allocator *self, PyObject *pointer,
                       flk_known_type *out) {
-    PyObject *ctype = PyObject_CallOneArg(flk_fast.type_of, pointer);
+    PyObject *ctype = PyObject_CallOneArg(flk_callables.type_of, pointer);
     if (!ctype)
         return -1;
     int status = type_of(self, self->pointees, ctype, "_pointee", out);
@@ -123,23 +121,23 @@ static int pointee_of(flk_fast_allocator *self, PyObject *pointer,
 
 static PyObject *allocator_realloc(PyObject *object, PyObject *const *args,
                                    Py_ssize_t given, PyObject *keywords) {
-    flk_fast_allocator *self = (flk_fast_allocator *)object;
+    flk_allocator *self = (flk_allocator *)object;
     flk_known_type known;
     void *memory, *moved = NULL;
     size_t total;
-    if (keywords || given != 2 || !flk_fast_pointer(args[0], &memory) ||
+    if (keywords || given != 2 || !flk_cdata_pointer(args[0], &memory) ||
         pointee_of(self, args[0], &known) < 0) {
         PyErr_Clear();
-        return flk_fast_slowly(object, "_realloc", args, given, keywords);
+        return flk_callables_slowly(object, "_realloc", args, given, keywords);
     }
-    bool is_usual = total_of(known.item_bytes, count_of(args[1]), &total) &&
-                    total > 0;
+    bool is_usual =
+        total_of(known.item_bytes, count_of(args[1]), &total) && total > 0;
     flk_misuse misuse = {.verdict = FLK_NO_ROOM};
     if (is_usual) {
-        flk_origin origin = flk_fast_origin(self->is_tracking, known.type);
-        flk_thread *thread = flk_fast_attach();
+        flk_origin origin = flk_allocator_origin(self->is_tracking, known.type);
+        flk_thread *thread = flk_allocator_attach();
         moved = flk_heap_reallocate(memory, total, &origin, &misuse);
-        flk_fast_detach(thread);
+        flk_allocator_detach(thread);
     }
     // A verdict is told once; what failed left the block as it was, so the
     // other half may try again and says what is wrong.
@@ -150,9 +148,9 @@ static PyObject *allocator_realloc(PyObject *object, PyObject *const *args,
         ;  // raised: what moved all the same is named in the error
     else if (!moved &&
              (misuse.verdict == FLK_NO_ROOM || misuse.verdict == FLK_OVERRUN))
-        result = flk_fast_slowly(object, "_realloc", args, given, NULL);
+        result = flk_callables_slowly(object, "_realloc", args, given, NULL);
     else
-        result = flk_fast_cdata(moved, known.pointer_type);
+        result = flk_cdata_new(moved, known.pointer_type);
     Py_DECREF(known.pointer_type);
     return result;
 }
@@ -162,14 +160,14 @@ static PyObject *allocator_new_object(PyTypeObject *type, PyObject *args,
                                       PyObject *kwargs) {
     (void)args;
     (void)kwargs;
-    flk_fast_allocator *self = (flk_fast_allocator *)type->tp_alloc(type, 0);
+    flk_allocator *self = (flk_allocator *)type->tp_alloc(type, 0);
     if (self)
         self->vectorcall = allocator_call;
     return (PyObject *)self;
 }
 
 static PyObject *allocator_set_up(PyObject *object, PyObject *args) {
-    flk_fast_allocator *self = (flk_fast_allocator *)object;
+    flk_allocator *self = (flk_allocator *)object;
     int zeroed, tracking, any_type;
     if (!PyArg_ParseTuple(args, "ppi", &zeroed, &tracking, &any_type))
         return NULL;
@@ -180,9 +178,9 @@ static PyObject *allocator_set_up(PyObject *object, PyObject *args) {
 }
 
 static int allocator_traverse(PyObject *object, visitproc visit, void *arg) {
-    flk_fast_allocator *self = (flk_fast_allocator *)object;
+    flk_allocator *self = (flk_allocator *)object;
     Py_VISIT(Py_TYPE(object));
-    for (int i = 0; i < FLK_FAST_WAYS; i++) {
+    for (int i = 0; i < FLK_ALLOCATOR_PLACES; i++) {
         Py_VISIT(self->types[i].key);
         Py_VISIT(self->types[i].pointer_type);
         Py_VISIT(self->pointees[i].key);
@@ -196,8 +194,8 @@ static int allocator_traverse(PyObject *object, visitproc visit, void *arg) {
 }
 
 static int allocator_clear(PyObject *object) {
-    flk_fast_allocator *self = (flk_fast_allocator *)object;
-    for (int i = 0; i < FLK_FAST_WAYS; i++) {
+    flk_allocator *self = (flk_allocator *)object;
+    for (int i = 0; i < FLK_ALLOCATOR_PLACES; i++) {
         Py_CLEAR(self->types[i].key);
         Py_CLEAR(self->types[i].pointer_type);
         Py_CLEAR(self->pointees[i].key);
@@ -222,15 +220,15 @@ static PyMethodDef methods[] = {
     {"free", allocator_free, METH_O, NULL},
     {"realloc", (PyCFunction)(void (*)(void))allocator_realloc,
      METH_FASTCALL | METH_KEYWORDS, NULL},
-    {"new", (PyCFunction)(void (*)(void))flk_fast_new,
+    {"new", (PyCFunction)(void (*)(void))flk_allocator_new,
      METH_FASTCALL | METH_KEYWORDS, NULL},
     {"_set_up", allocator_set_up, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 
-static PyMemberDef members[] = {
-    {"__vectorcalloffset__", T_PYSSIZET, offsetof(flk_fast_allocator, vectorcall),
-     READONLY, NULL},
-    {NULL, 0, 0, 0, NULL}};
+static PyMemberDef members[] = {{"__vectorcalloffset__", T_PYSSIZET,
+                                 offsetof(flk_allocator, vectorcall), READONLY,
+                                 NULL},
+                                {NULL, 0, 0, 0, NULL}};
 
 static PyType_Slot slots[] = {{Py_tp_new, allocator_new_object},
                               {Py_tp_dealloc, allocator_dealloc},
@@ -241,12 +239,12 @@ static PyType_Slot slots[] = {{Py_tp_new, allocator_new_object},
                               {Py_tp_members, members},
                               {0, NULL}};
 
-static PyType_Spec spec = {
-    .name = "ffi_leak_tracker._core.fast.AllocatorBase",
-    .basicsize = sizeof(flk_fast_allocator),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE |
-             Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_HAVE_GC,
-    .slots = slots};
+static PyType_Spec spec = {.name = "ffi_leak_tracker._core.fast.AllocatorBase",
+                           .basicsize = sizeof(flk_allocator),
+                           .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE |
+                                    Py_TPFLAGS_HAVE_VECTORCALL |
+                                    Py_TPFLAGS_HAVE_GC,
+                           .slots = slots};
 
 // Before 3.12 a subclass written in Python is called through tp_call, with a
 // tuple, although it has the vectorcall offset: say that it may be used.
@@ -268,10 +266,10 @@ static int add_type(PyObject *module, const char *name, PyType_Spec *s) {
     return status;
 }
 
-int flk_fast_add_allocator(PyObject *module) {
+int flk_allocator_add(PyObject *module) {
     return PyModule_AddFunctions(module, functions) < 0 ||
                    add_type(module, "AllocatorBase", &spec) < 0 ||
-                   add_type(module, "Owner", &flk_fast_owner_spec) < 0
+                   add_type(module, "Owner", &flk_allocator_owner_spec) < 0
                ? -1
                : 0;
 }
@@ -279,17 +277,17 @@ int flk_fast_add_allocator(PyObject *module) {
 // --- .new: memory that a cdata owns -------------------------------------
 // ffi.new_allocator makes the cdata; the two functions it calls are here.
 // --- makers ------------------------------------------------------------
-static int maker_learn(flk_fast_allocator *self, flk_known_maker *way,
+static int maker_learn(flk_allocator *self, flk_known_maker *way,
                        PyObject *key) {
-    PyObject *made = PyObject_CallMethod((PyObject *)self, "_owned", "(O)",
-                                         key);
+    PyObject *made =
+        PyObject_CallMethod((PyObject *)self, "_owned", "(O)", key);
     if (!made)
         return -1;
     PyObject *maker, *ctype, *release;
     Py_ssize_t bytes;
     int type;
-    int good = PyArg_ParseTuple(made, "OOOni", &maker, &ctype, &release,
-                                &bytes, &type);
+    int good = PyArg_ParseTuple(made, "OOOni", &maker, &ctype, &release, &bytes,
+                                &type);
     if (good) {
         Py_XSETREF(way->key, Py_NewRef(key));
         Py_XSETREF(way->maker, Py_NewRef(maker));
@@ -303,11 +301,10 @@ static int maker_learn(flk_fast_allocator *self, flk_known_maker *way,
     return good ? 0 : -1;
 }
 
-static int maker_of(flk_fast_allocator *self, PyObject *key,
-                    flk_known_maker *out) {
+static int maker_of(flk_allocator *self, PyObject *key, flk_known_maker *out) {
     int status = 0;
     FLK_LOCK_CACHE(self);
-    flk_known_maker *way = &self->makers[flk_fast_way(key)];
+    flk_known_maker *way = &self->makers[flk_allocator_place(key)];
     if (FLK_UNLIKELY(way->key != key))
         status = maker_learn(self, way, key);
     *out = *way;
@@ -327,21 +324,21 @@ static void maker_drop(flk_known_maker *known) {
 // --- new(type, init) ---------------------------------------------------
 // What the maker would return for a plain item, a third of its calls less;
 // NULL without an exception if there is no memory: the maker says it.
-static PyObject *own_item(const flk_fast_allocator *self,
+static PyObject *own_item(const flk_allocator *self,
                           const flk_known_maker *known) {
-    flk_origin origin = flk_fast_origin(true, known->type);
-    void *memory = flk_fast_allocate(known->item_bytes, self->is_zeroed,
-                                     &origin);
+    flk_origin origin = flk_allocator_origin(true, known->type);
+    void *memory =
+        flk_allocator_allocate(known->item_bytes, self->is_zeroed, &origin);
     if (!memory)
         return NULL;
-    PyObject *item = flk_fast_cdata(memory, known->ctype);
+    PyObject *item = flk_cdata_new(memory, known->ctype);
     PyObject *given[2] = {item, known->release};
     PyObject *owner =
-        item ? PyObject_Vectorcall(flk_fast.own, given, 2, NULL) : NULL;
+        item ? PyObject_Vectorcall(flk_callables.own, given, 2, NULL) : NULL;
     Py_XDECREF(item);
     flk_misuse misuse;
     if (!owner)
-        flk_fast_release(memory, known->type, &misuse);
+        flk_allocator_release(memory, known->type, &misuse);
     return owner;
 }
 
@@ -350,12 +347,12 @@ static PyObject *make(const flk_known_maker *known, PyObject *init) {
     return PyObject_Vectorcall(known->maker, given, init ? 2 : 1, NULL);
 }
 
-PyObject *flk_fast_new(PyObject *object, PyObject *const *args,
-                       Py_ssize_t count, PyObject *keywords) {
-    flk_fast_allocator *self = (flk_fast_allocator *)object;
+PyObject *flk_allocator_new(PyObject *object, PyObject *const *args,
+                            Py_ssize_t count, PyObject *keywords) {
+    flk_allocator *self = (flk_allocator *)object;
     flk_known_maker known;
     if (FLK_UNLIKELY(keywords || count < 1 || count > 2))
-        return flk_fast_slowly(object, "_new", args, count, keywords);
+        return flk_callables_slowly(object, "_new", args, count, keywords);
     if (FLK_UNLIKELY(maker_of(self, args[0], &known) < 0))
         return NULL;
     PyObject *init = count == 2 && args[1] != Py_None ? args[1] : NULL;
@@ -370,8 +367,7 @@ PyObject *flk_fast_new(PyObject *object, PyObject *const *args,
 
 // --- the two functions, for one type -----------------------------------
 typedef struct owner {
-    PyObject_HEAD
-    uint16_t type;
+    PyObject_HEAD uint16_t type;
     char is_zeroed;
 } owner;
 
@@ -391,34 +387,34 @@ static PyObject *owner_alloc(PyObject *object, PyObject *size) {
     Py_ssize_t bytes = PyLong_AsSsize_t(size);
     if (bytes < 0)
         return NULL;
-    flk_origin origin = flk_fast_origin(true, self->type);
-    void *memory = flk_fast_allocate((size_t)bytes, self->is_zeroed, &origin);
-    return flk_fast_cdata(memory, flk_fast.void_pointer);
+    flk_origin origin = flk_allocator_origin(true, self->type);
+    void *memory =
+        flk_allocator_allocate((size_t)bytes, self->is_zeroed, &origin);
+    return flk_cdata_new(memory, flk_callables.void_pointer);
 }
 
 static PyObject *owner_free(PyObject *object, PyObject *pointer) {
     void *memory;
     flk_misuse misuse;
-    if (!flk_fast_pointer(pointer, &memory))
+    if (!flk_cdata_pointer(pointer, &memory))
         return NULL;
-    int verdict = flk_fast_release(memory, ((owner *)object)->type, &misuse);
+    int verdict =
+        flk_allocator_release(memory, ((owner *)object)->type, &misuse);
     if (verdict == FLK_FREED || verdict == FLK_NOT_RECORDED)
         Py_RETURN_NONE;
-    return flk_fast_tell(&misuse, pointer);
+    return flk_callables_tell(&misuse, pointer);
 }
 
-static PyMethodDef owner_methods[] = {
-    {"alloc", owner_alloc, METH_O, NULL},
-    {"free", owner_free, METH_O, NULL},
-    {NULL, NULL, 0, NULL}};
+static PyMethodDef owner_methods[] = {{"alloc", owner_alloc, METH_O, NULL},
+                                      {"free", owner_free, METH_O, NULL},
+                                      {NULL, NULL, 0, NULL}};
 
-static PyType_Slot owner_slots[] = {{Py_tp_init, owner_init},
-                                    {Py_tp_methods, owner_methods},
-                                    {0, NULL}};
+static PyType_Slot owner_slots[] = {
+    {Py_tp_init, owner_init}, {Py_tp_methods, owner_methods}, {0, NULL}};
 
-PyType_Spec flk_fast_owner_spec = {
-    .name = "ffi_leak_tracker._core.fast.Owner",
-    .basicsize = sizeof(owner),
-    .flags = Py_TPFLAGS_DEFAULT,
-    .slots = owner_slots};
+PyType_Spec flk_allocator_owner_spec = {.name =
+                                            "ffi_leak_tracker._core.fast.Owner",
+                                        .basicsize = sizeof(owner),
+                                        .flags = Py_TPFLAGS_DEFAULT,
+                                        .slots = owner_slots};
 #endif

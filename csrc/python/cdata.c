@@ -1,5 +1,5 @@
 // cdata.c - cdata through cffi, and its layout. Contract: python/cdata.h. SPDX-License-Identifier: MIT
-#include "python/python.h"
+#include "python/callables.h"
 
 #ifndef PYPY_VERSION
 #include "python/cdata.h"
@@ -12,26 +12,26 @@ enum { EXPORT_FROM_C_POINTER = 10, EXPORT_TO_C_POINTER = 11 };
 static PyObject *(*from_c_pointer)(char *, void *);
 static char *(*to_c_pointer)(PyObject *, void *);
 
-void flk_fast_bind(void **exports) {
+void flk_cdata_bind(void **exports) {
     // A function pointer from void *, as cffi itself does it.
     *(void **)&from_c_pointer = exports[EXPORT_FROM_C_POINTER];
     *(void **)&to_c_pointer = exports[EXPORT_TO_C_POINTER];
 }
 
-PyObject *flk_fast_cdata_any(void *memory, PyObject *pointer_type) {
+PyObject *flk_cdata_any(void *memory, PyObject *pointer_type) {
     return from_c_pointer(memory, pointer_type);
 }
 
 // --- pointers met ------------------------------------------------------
 static void pointer_learn(const flk_cdata *cdata) {
     PyObject *before = atomic_exchange_explicit(
-        &flk_cdata_known.pointers[flk_pointer_way(cdata->ctype)],
+        &flk_cdata_known.pointers[flk_cdata_pointer_place(cdata->ctype)],
         Py_NewRef(cdata->ctype), memory_order_relaxed);
     Py_XDECREF(before);
 }
 
-int flk_fast_pointer_any(PyObject *object, void **memory) {
-    *memory = to_c_pointer(object, flk_fast.void_pointer);
+int flk_cdata_pointer_any(PyObject *object, void **memory) {
+    *memory = to_c_pointer(object, flk_callables.void_pointer);
     if (!*memory)
         return !PyErr_Occurred();
     const flk_cdata *cdata = (const flk_cdata *)(const void *)object;
@@ -41,23 +41,22 @@ int flk_fast_pointer_any(PyObject *object, void **memory) {
 }
 
 // --- the layout --------------------------------------------------------
-int flk_fast_probe_cdata(PyObject *void_pointer) {
+int flk_cdata_probe(PyObject *void_pointer) {
     void *address = &flk_cdata_known;
     PyObject *probe = from_c_pointer(address, void_pointer);
     if (!probe)
         return -1;
     PyTypeObject *type = Py_TYPE(probe);
     const flk_cdata *cdata = (const flk_cdata *)(const void *)probe;
-    bool is_known = type->tp_basicsize == sizeof *cdata &&
-                    type->tp_itemsize == 0 && !PyType_IS_GC(type) &&
-                    cdata->ctype == void_pointer && cdata->data == address &&
-                    !cdata->weak_references &&
-                    type->tp_weaklistoffset ==
-                        offsetof(flk_cdata, weak_references);
+    bool is_known =
+        type->tp_basicsize == sizeof *cdata && type->tp_itemsize == 0 &&
+        !PyType_IS_GC(type) && cdata->ctype == void_pointer &&
+        cdata->data == address && !cdata->weak_references &&
+        type->tp_weaklistoffset == offsetof(flk_cdata, weak_references);
     flk_cdata_known.type = is_known ? type : NULL;
     Py_DECREF(probe);  // a static type, or kept by the module of cffi
     return 0;
 }
 #else
-void flk_fast_bind(void **exports) { (void)exports; }
+void flk_cdata_bind(void **exports) { (void)exports; }
 #endif

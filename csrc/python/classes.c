@@ -74,7 +74,7 @@ static memo look_up(int tracker, PyTypeObject *type) {
     return found;
 }
 
-int flk_class_of(int tracker, PyTypeObject *type, uint16_t *name) {
+int flk_classes_of(int tracker, PyTypeObject *type, uint16_t *name) {
     memo *way = &known.trackers[tracker].memos[way_of(type) % MEMO_WAYS];
     flk_lock_take(&known.lock);
     memo found = *way;
@@ -102,9 +102,9 @@ static FLK_NOINLINE bool ask_all(PyTypeObject *type) {
     return wanted;
 }
 
-bool flk_class_is_wanted(PyTypeObject *type) {
-    uintptr_t seen = atomic_load_explicit(
-        &known.seen[way_of(type) % SEEN_WAYS], memory_order_relaxed);
+bool flk_classes_is_wanted(PyTypeObject *type) {
+    uintptr_t seen = atomic_load_explicit(&known.seen[way_of(type) % SEEN_WAYS],
+                                          memory_order_relaxed);
     if (FLK_LIKELY((seen & ~(uintptr_t)1) == (uintptr_t)type))
         return seen & 1;
     return ask_all(type);
@@ -119,11 +119,11 @@ static void forget_memos(const PyTypeObject *type) {
         }
 }
 
-void flk_class_changed(const PyTypeObject *type) {
+void flk_classes_changed(const PyTypeObject *type) {
     for (size_t i = 0; i < SEEN_WAYS; i++) {
         size_t k = type ? way_of(type) % SEEN_WAYS : i;
-        uintptr_t seen = atomic_load_explicit(&known.seen[k],
-                                              memory_order_relaxed);
+        uintptr_t seen =
+            atomic_load_explicit(&known.seen[k], memory_order_relaxed);
         if (!type || (seen & ~(uintptr_t)1) == (uintptr_t)type)
             atomic_store_explicit(&known.seen[k], 0, memory_order_relaxed);
         if (type)
@@ -135,14 +135,7 @@ void flk_class_changed(const PyTypeObject *type) {
 }
 
 // --- adding and removing -----------------------------------------------
-int flk_class_find(int tracker, const PyTypeObject *type) {
-    flk_lock_take(&known.lock);
-    int place = place_of(&known.trackers[tracker], type);
-    flk_lock_release(&known.lock);
-    return place;
-}
-
-int flk_class_add(int tracker, PyTypeObject *type) {
+int flk_classes_add(int tracker, PyTypeObject *type) {
     asked *a = &known.trackers[tracker];
     Py_INCREF(type);
     flk_lock_take(&known.lock);
@@ -158,11 +151,11 @@ int flk_class_add(int tracker, PyTypeObject *type) {
     flk_lock_release(&known.lock);
     if (!has_room)
         Py_DECREF(type);
-    flk_class_changed(NULL);
+    flk_classes_changed(NULL);
     return has_room ? place : -1;
 }
 
-PyTypeObject *flk_class_remove(int tracker, int place) {
+PyTypeObject *flk_classes_remove(int tracker, int place) {
     asked *a = &known.trackers[tracker];
     flk_lock_take(&known.lock);
     PyTypeObject *type = a->classes[place];
@@ -170,7 +163,7 @@ PyTypeObject *flk_class_remove(int tracker, int place) {
     while (a->count > 0 && !a->classes[a->count - 1])
         a->count--;
     flk_lock_release(&known.lock);
-    flk_class_changed(NULL);
+    flk_classes_changed(NULL);
     return type;
 }
 #endif

@@ -5,12 +5,12 @@
 #ifndef PYPY_VERSION
 #include <errno.h>
 
-#include "tracker/observe.h"
 #include "base/platform.h"
+#include "tracker/observe.h"
 
-static PyObject *deliver;    // callable(): takes what waits, and tells it
-static PyObject *tell;       // callable(bytes of a flk_observed): after that
-static atomic_bool is_due;   // a pending call is on its way
+static PyObject *deliver;   // callable(): takes what waits, and tells it
+static PyObject *tell;      // callable(bytes of a flk_observed): after that
+static atomic_bool is_due;  // a pending call is on its way
 
 // Amid deallocations an exception may be set, which is not ours.
 static void call(PyObject *callable, const flk_observed *event) {
@@ -20,10 +20,9 @@ static void call(PyObject *callable, const flk_observed *event) {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
 #endif
-    PyObject *result =
-        event ? PyObject_CallFunction(callable, "y#", event,
-                                      (Py_ssize_t)sizeof *event)
-              : PyObject_CallNoArgs(callable);
+    PyObject *result = event ? PyObject_CallFunction(callable, "y#", event,
+                                                     (Py_ssize_t)sizeof *event)
+                             : PyObject_CallNoArgs(callable);
     if (!result)
         PyErr_WriteUnraisable(callable);
     Py_XDECREF(result);
@@ -44,7 +43,7 @@ static int pending(void *unused) {
 }
 
 // Its table may be full: the next event tries again.
-void flk_fast_tell_soon(void) {
+void flk_observers_tell_soon(void) {
     if (!deliver || atomic_load_explicit(&is_due, memory_order_relaxed) ||
         atomic_exchange(&is_due, true))
         return;
@@ -63,7 +62,7 @@ static PyObject *set_deliver(PyObject *self, PyObject *args) {
     Py_INCREF(for_one);
     Py_XSETREF(deliver, for_all);
     Py_XSETREF(tell, for_one);
-    flk_observe_set_tellers(tell_now, flk_fast_tell_soon);
+    flk_observe_set_tellers(tell_now, flk_observers_tell_soon);
     Py_RETURN_NONE;
 }
 
@@ -83,7 +82,7 @@ static PyMethodDef functions[] = {
     {"unraisable", unraisable, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 
-int flk_fast_add_observe(PyObject *module) {
+int flk_observers_add(PyObject *module) {
     return PyModule_AddFunctions(module, functions);
 }
 #endif

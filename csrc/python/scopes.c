@@ -1,22 +1,22 @@
 // scopes.c - the C half of ffi_leak_tracker.scopes.Scope.             SPDX-License-Identifier: MIT
 // The plain half, for other interpreters, is ffi_leak_tracker/_plain_scope.py: the same members, the same rules.
-#include "python/python.h"
+#include "python/callables.h"
 
 #ifndef PYPY_VERSION
 #include <structmember.h>
 
+#include "base/platform.h"
+#include "registry/account.h"
+#include "registry/scope.h"
 #include "tracker/context.h"
 #include "tracker/gate.h"
-#include "base/platform.h"
 #include "tracker/quarantine.h"
-#include "registry/scope.h"
 
 typedef struct scope {
-    PyObject_HEAD
-    PyObject *name;        // str or None
-    PyObject *parent;      // Scope or None: what it was opened in
-    PyObject *previous;    // what the variable held before
-    PyObject *own_filter;  // LeakFilter, or None for none
+    PyObject_HEAD PyObject *name;  // str or None
+    PyObject *parent;              // Scope or None: what it was opened in
+    PyObject *previous;            // what the variable held before
+    PyObject *own_filter;          // LeakFilter, or None for none
     uint32_t number;
     char is_entered, is_ended, is_isolated, is_process, verifies, collects;
     uint64_t opened_ns, ended_ns;
@@ -36,9 +36,9 @@ static scope *live(PyObject *object) {
     return object && is_scope(object) ? (scope *)object : NULL;
 }
 
-PyObject *flk_fast_current(void) {
+PyObject *flk_scopes_current(void) {
     PyObject *value = NULL;
-    if (PyContextVar_Get(flk_fast.variable, NULL, &value) < 0 || !value)
+    if (PyContextVar_Get(flk_callables.variable, NULL, &value) < 0 || !value)
         return NULL;
     PyObject *found = (PyObject *)live(value);
     Py_XINCREF(found);
@@ -46,14 +46,14 @@ PyObject *flk_fast_current(void) {
     return found;
 }
 
-uint32_t flk_fast_scope_open(void) {
+uint32_t flk_scopes_open(void) {
     PyObject *value = NULL;
-    if (PyContextVar_Get(flk_fast.variable, NULL, &value) < 0) {
+    if (PyContextVar_Get(flk_callables.variable, NULL, &value) < 0) {
         PyErr_Clear();
-        return FLK_CURRENT;
+        return FLK_SCOPE_NONE;
     }
     scope *found = value && value != Py_None ? live(value) : NULL;
-    uint32_t number = found ? found->number : FLK_CURRENT;
+    uint32_t number = found ? found->number : FLK_SCOPE_NONE;
     Py_XDECREF(value);
     return number;
 }
@@ -90,8 +90,8 @@ static int where_of(PyObject *where, char *is_process) {
 
 static int scope_init(PyObject *object, PyObject *args, PyObject *kwargs) {
     scope *self = (scope *)object;
-    static char *names[] = {"name",   "where",  "isolated", "filter",
-                            "verify", "gc",     NULL};
+    static char *names[] = {"name",   "where", "isolated", "filter",
+                            "verify", "gc",    NULL};
     PyObject *name = Py_None, *where = NULL, *filter = Py_None;
     int isolated = 0, verifies = 0, collects = 1;
     if (PyTuple_GET_SIZE(args) == 0 && !kwargs)
@@ -168,16 +168,16 @@ static void scope_dealloc(PyObject *object) {
 
 // --- enter and exit ----------------------------------------------------
 static int name_number(const scope *self) {
-    if (self->name == Py_None && PyDict_GET_SIZE(flk_fast.names) == 0)
+    if (self->name == Py_None && PyDict_GET_SIZE(flk_callables.names) == 0)
         return 0;
     PyObject *key = PyLong_FromUnsignedLong(self->number);
     if (!key)
         return -1;
     int status = 0;
     if (self->name != Py_None)
-        status = PyDict_SetItem(flk_fast.names, key, self->name);
-    else if ((status = PyDict_Contains(flk_fast.names, key)) > 0)
-        status = PyDict_DelItem(flk_fast.names, key);
+        status = PyDict_SetItem(flk_callables.names, key, self->name);
+    else if ((status = PyDict_Contains(flk_callables.names, key)) > 0)
+        status = PyDict_DelItem(flk_callables.names, key);
     Py_DECREF(key);
     return status;
 }
@@ -194,22 +194,22 @@ static int open_below(scope *self, PyObject *parent) {
 }
 
 static int set_variable(PyObject *value) {
-    PyObject *token = PyContextVar_Set(flk_fast.variable, value);
+    PyObject *token = PyContextVar_Set(flk_callables.variable, value);
     Py_XDECREF(token);
     return token ? 0 : -1;
 }
 
 static int enter_context(scope *self) {
     PyObject *before = NULL;
-    if (PyContextVar_Get(flk_fast.variable, NULL, &before) < 0)
+    if (PyContextVar_Get(flk_callables.variable, NULL, &before) < 0)
         return -1;
     // A scope that ended elsewhere is not put back: a chain of them would
     // grow. Nor is one of the process, which is nobody's context.
     scope *around = live(before);
-    PyObject *back = around && !around->is_process ? (PyObject *)around
-                                                   : Py_None;
+    PyObject *back =
+        around && !around->is_process ? (PyObject *)around : Py_None;
     Py_SETREF(self->previous, Py_NewRef(back));
-    PyObject *parent = around ? (PyObject *)around : flk_fast.process_top;
+    PyObject *parent = around ? (PyObject *)around : flk_callables.process_top;
     int status = open_below(self, parent);
     Py_XDECREF(before);
     if (status < 0)
@@ -240,12 +240,12 @@ static PyObject *scope_enter(PyObject *object, PyObject *unused) {
 // In another task or thread the variable may hold another scope.
 static int leave_context(scope *self) {
     PyObject *now = NULL;
-    if (PyContextVar_Get(flk_fast.variable, NULL, &now) < 0)
+    if (PyContextVar_Get(flk_callables.variable, NULL, &now) < 0)
         return -1;
     int status = now == (PyObject *)self ? set_variable(self->previous) : 0;
     Py_XDECREF(now);
     Py_SETREF(self->previous, Py_NewRef(Py_None));
-    flk_set_thread_scope(flk_fast_scope(), -1);
+    flk_set_thread_scope(flk_scopes_now(), -1);
     return status;
 }
 
@@ -268,7 +268,7 @@ static bool is_clean(const scope *self) {
     uint64_t bytes;
     int poison;
     flk_configuration(&blocks, &bytes, &poison, &guard);
-    return !poison && !guard && flk_scope_is_clean(self->number);
+    return !poison && !guard && flk_account_scope_is_empty(self->number);
 }
 
 static PyObject *scope_exit(PyObject *object, PyObject *const *args,
@@ -290,8 +290,7 @@ static PyObject *scope_verify(PyObject *object, PyObject *const *args,
     PyObject *slow = PyObject_GetAttrString(object, "_verify");
     if (!slow)
         return NULL;
-    PyObject *result = PyObject_Vectorcall(slow, args, (size_t)count,
-                                           keywords);
+    PyObject *result = PyObject_Vectorcall(slow, args, (size_t)count, keywords);
     Py_DECREF(slow);
     return result;
 }
@@ -320,14 +319,15 @@ static PyObject *get_duration(PyObject *object, void *unused) {
     (void)unused;
     if (!self->is_entered)
         Py_RETURN_NONE;
-    uint64_t end = self->is_ended ? self->ended_ns : flk_platform_clock_coarse();
+    uint64_t end =
+        self->is_ended ? self->ended_ns : flk_platform_clock_coarse();
     return PyFloat_FromDouble((double)(end - self->opened_ns) / 1e9);
 }
 
 static PyObject *get_where(PyObject *object, void *unused) {
     (void)unused;
-    return PyUnicode_FromString(
-        ((scope *)object)->is_process ? "process" : "context");
+    return PyUnicode_FromString(((scope *)object)->is_process ? "process"
+                                                              : "context");
 }
 
 static PyGetSetDef computed[] = {
@@ -351,8 +351,7 @@ static PyMemberDef members[] = {
 
 static PyMethodDef methods[] = {
     {"__enter__", scope_enter, METH_NOARGS, NULL},
-    {"__exit__", (PyCFunction)(void (*)(void))scope_exit, METH_FASTCALL,
-     NULL},
+    {"__exit__", (PyCFunction)(void (*)(void))scope_exit, METH_FASTCALL, NULL},
     {"verify_no_leaks", (PyCFunction)(void (*)(void))scope_verify,
      METH_FASTCALL | METH_KEYWORDS, NULL},
     {"_end", scope_end, METH_NOARGS, NULL},
@@ -369,13 +368,13 @@ static PyType_Slot slots[] = {{Py_tp_new, scope_new},
                               {Py_tp_getset, computed},
                               {0, NULL}};
 
-static PyType_Spec spec = {
-    .name = "ffi_leak_tracker._core.fast.ScopeBase",
-    .basicsize = sizeof(scope),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
-    .slots = slots};
+static PyType_Spec spec = {.name = "ffi_leak_tracker._core.fast.ScopeBase",
+                           .basicsize = sizeof(scope),
+                           .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE |
+                                    Py_TPFLAGS_HAVE_GC,
+                           .slots = slots};
 
-int flk_fast_add_scope(PyObject *module) {
+int flk_scopes_add(PyObject *module) {
     scope_type = (PyTypeObject *)PyType_FromSpec(&spec);
     return scope_type ? PyModule_AddObjectRef(module, "ScopeBase",
                                               (PyObject *)scope_type)

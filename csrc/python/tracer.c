@@ -6,8 +6,8 @@
 #ifndef PYPY_VERSION
 #include "base/platform.h"
 
-void flk_source_learn(PyTypeObject *example) { flk_slots_learn(example); }
-void flk_source_unwatch(PyTypeObject *type) { flk_slots_unwatch(type); }
+void flk_tracer_learn(PyTypeObject *example) { flk_type_slots_learn(example); }
+void flk_tracer_unwatch(PyTypeObject *type) { flk_type_slots_unwatch(type); }
 
 #ifdef FLK_HAS_TRACER
 static struct {
@@ -23,21 +23,21 @@ static int told(PyObject *object, PyRefTracerEvent event, void *data) {
     PyTypeObject *type = Py_TYPE(object);
     // A type that comes may have the address of one that went.
     if (FLK_UNLIKELY(PyType_Check(object)))
-        flk_class_changed((PyTypeObject *)object);
-    bool wanted = flk_class_is_wanted(type);
+        flk_classes_changed((PyTypeObject *)object);
+    bool wanted = flk_classes_is_wanted(type);
     if (FLK_LIKELY(!wanted))
         return 0;
     if (event == PyRefTracer_CREATE) {
-        flk_slots_watch(type);
-        flk_object_made(object);
+        flk_type_slots_watch(type);
+        flk_objects_made(object);
     } else if (event == PyRefTracer_DESTROY &&
-               !flk_slots_tell_the_end(type)) {
-        flk_object_gone(object);
+               !flk_type_slots_tell_the_end(type)) {
+        flk_objects_gone(object);
     }
     return 0;
 }
 
-bool flk_source_begin(void) {
+bool flk_tracer_begin(void) {
     void *data;
     PyRefTracer now = PyRefTracer_GetTracer(&data);
     if (now == told)
@@ -48,35 +48,35 @@ bool flk_source_begin(void) {
     return tracer.is_ours;
 }
 
-bool flk_source_is_whole(void) {
+bool flk_tracer_is_whole(void) {
     void *data;
     return tracer.is_ours && PyRefTracer_GetTracer(&data) == told;
 }
 
-void flk_source_end(void) {
-    if (flk_source_is_whole() &&
+void flk_tracer_end(void) {
+    if (flk_tracer_is_whole() &&
         PyRefTracer_SetTracer(tracer.before, tracer.before_data) < 0)
         PyErr_Clear();  // it was valid when it stood there
     tracer.is_ours = false;
 }
 
-bool flk_source_watch(PyTypeObject *type) { return (void)type, true; }
+bool flk_tracer_watch(PyTypeObject *type) { return (void)type, true; }
 
-const char *flk_source_refuses(PyTypeObject *type) {
+const char *flk_tracer_refuses(PyTypeObject *type) {
     if (type == &PyBaseObject_Type)
         return "every class is a subclass of object: name the classes that "
                "matter";
-    return flk_slots_refuse(type);
+    return flk_type_slots_refuse(type);
 }
 #else
-PyObject *(*flk_fast_init)(PyObject *, PyTypeObject *) = PyObject_Init;
+PyObject *(*flk_objects_init)(PyObject *, PyTypeObject *) = PyObject_Init;
 
-bool flk_source_begin(void) { return true; }
-void flk_source_end(void) {}
-bool flk_source_is_whole(void) { return true; }
-bool flk_source_watch(PyTypeObject *type) { return flk_slots_watch(type); }
-const char *flk_source_refuses(PyTypeObject *type) {
-    return flk_slots_refuse(type);
+bool flk_tracer_begin(void) { return true; }
+void flk_tracer_end(void) {}
+bool flk_tracer_is_whole(void) { return true; }
+bool flk_tracer_watch(PyTypeObject *type) { return flk_type_slots_watch(type); }
+const char *flk_tracer_refuses(PyTypeObject *type) {
+    return flk_type_slots_refuse(type);
 }
 #endif
 #endif

@@ -7,8 +7,8 @@
 
 #ifndef PYPY_VERSION
 #include "base/config.h"
-#include "hooks/imports.h"
 #include "base/platform.h"
+#include "hooks/imports.h"
 
 #if !defined(FLK_HAS_TRACER)
 #define WATCHES_BIRTHS 1
@@ -16,7 +16,7 @@
 
 static destructor dealloc_of_classes;  // tp_dealloc of classes of Python code
 
-void flk_slots_learn(PyTypeObject *example) {
+void flk_type_slots_learn(PyTypeObject *example) {
     dealloc_of_classes = example->tp_dealloc;
 }
 
@@ -24,7 +24,7 @@ static bool is_of_python(const PyTypeObject *type) {
     return type->tp_dealloc == dealloc_of_classes;
 }
 
-bool flk_slots_tell_the_end(const PyTypeObject *type) {
+bool flk_type_slots_tell_the_end(const PyTypeObject *type) {
     return is_of_python(type);
 }
 
@@ -37,7 +37,7 @@ static void free_as_before(void *memory) {
 }
 
 static void python_free(void *memory) {
-    flk_object_gone(memory);
+    flk_objects_gone(memory);
     free_as_before(memory);
 }
 
@@ -54,21 +54,20 @@ typedef struct wrapped {
 static wrapped wraps[FLK_WRAPPED_TYPES_MAX];  // never emptied; with the GIL
 
 static void wrapped_dealloc(size_t i, PyObject *object) {
-    flk_object_gone(object);
+    flk_objects_gone(object);
     wraps[i].dealloc(object);
 }
 
-#define DEALLOC(i)                            \
-    static void dealloc_##i(PyObject *object) \
-    {                                         \
-        wrapped_dealloc(0##i, object);        \
-    }
-#define EIGHT(make, i) \
-    make(i##0) make(i##1) make(i##2) make(i##3) \
-    make(i##4) make(i##5) make(i##6) make(i##7)
-#define ALL(make) \
-    EIGHT(make, 0) EIGHT(make, 1) EIGHT(make, 2) EIGHT(make, 3) \
-    EIGHT(make, 4) EIGHT(make, 5) EIGHT(make, 6) EIGHT(make, 7)
+#define DEALLOC(i) \
+    static void dealloc_##i(PyObject *object) { wrapped_dealloc(0##i, object); }
+#define EIGHT(make, i)                                                \
+    make(i##0) make(i##1) make(i##2) make(i##3) make(i##4) make(i##5) \
+        make(i##6) make(i##7)
+#define ALL(make)  \
+    EIGHT(make, 0) \
+    EIGHT(make, 1) \
+    EIGHT(make, 2) \
+    EIGHT(make, 3) EIGHT(make, 4) EIGHT(make, 5) EIGHT(make, 6) EIGHT(make, 7)
 ALL(DEALLOC)  // numbered in octal
 #define NAMED(i) dealloc_##i,
 static const destructor deallocs[] = {ALL(NAMED)};
@@ -130,13 +129,13 @@ static bool needs_wrap(PyTypeObject *type) {
 static PyObject *python_alloc(PyTypeObject *type, Py_ssize_t items) {
     PyObject *made = PyType_GenericAlloc(type, items);
     if (made)
-        flk_object_made(made);
+        flk_objects_made(made);
     return made;
 }
 
 static PyObject *made_or_null(PyObject *object) {
     if (object)
-        flk_object_made(object);
+        flk_objects_made(object);
     return object;
 }
 
@@ -175,7 +174,7 @@ static size_t lead_imports(PyTypeObject *type) {
         {"_PyObject_GC_New", (uintptr_t)new_gc},
         {"_PyObject_GC_NewVar", (uintptr_t)new_gc_var},
         {"PyType_GenericAlloc", (uintptr_t)python_alloc}};
-    flk_fast_init = init;
+    flk_objects_init = init;
     return flk_imports_lead(code_of(type), imports,
                             sizeof imports / sizeof *imports);
 }
@@ -188,22 +187,22 @@ static PyObject *class_new(PyTypeObject *meta, PyObject *args,
     PyObject *made = type_new(meta, args, keywords);
     if (made && PyType_Check(made)) {
         PyTypeObject *type = (PyTypeObject *)made;
-        flk_class_changed(type);
-        if (is_of_python(type) && flk_class_is_wanted(type))
-            flk_slots_watch(type);
+        flk_classes_changed(type);
+        if (is_of_python(type) && flk_classes_is_wanted(type))
+            flk_type_slots_watch(type);
     }
     return made;
 }
 
 // Metaclasses that have no __new__ of their own have a copy of this slot.
-void flk_slots_watch_classes(PyTypeObject *meta) {
+void flk_type_slots_watch_classes(PyTypeObject *meta) {
     if (!type_new)
         type_new = PyType_Type.tp_new;
     if (meta->tp_new == type_new)
         meta->tp_new = class_new;
 }
 #else
-void flk_slots_watch_classes(PyTypeObject *meta) { (void)meta; }
+void flk_type_slots_watch_classes(PyTypeObject *meta) { (void)meta; }
 #endif
 
 // --- both --------------------------------------------------------------
@@ -217,7 +216,7 @@ static bool watch_python(PyTypeObject *type) {
     return type->tp_free == python_free;
 }
 
-bool flk_slots_watch(PyTypeObject *type) {
+bool flk_type_slots_watch(PyTypeObject *type) {
     if (is_of_python(type))
         return watch_python(type);
 #ifdef WATCHES_BIRTHS
@@ -232,7 +231,7 @@ bool flk_slots_watch(PyTypeObject *type) {
 #endif
 }
 
-void flk_slots_unwatch(PyTypeObject *type) {
+void flk_type_slots_unwatch(PyTypeObject *type) {
     if (type->tp_free == python_free)
         type->tp_free = usual_free(type);
     unwrap(type);
@@ -245,7 +244,7 @@ void flk_slots_unwatch(PyTypeObject *type) {
 #ifdef WATCHES_BIRTHS
 // Types of the interpreter are made by functions that nobody can come
 // between, and from lists of freed ones.
-const char *flk_slots_refuse(PyTypeObject *type) {
+const char *flk_type_slots_refuse(PyTypeObject *type) {
     if (is_of_python(type) ||
         (!is_of_interpreter(type) && lead_imports(type) > 0))
         return NULL;
@@ -254,7 +253,7 @@ const char *flk_slots_refuse(PyTypeObject *type) {
            "or track a subclass of it that your code makes";
 }
 #else
-const char *flk_slots_refuse(PyTypeObject *type) {
+const char *flk_type_slots_refuse(PyTypeObject *type) {
     if (is_of_python(type) || Py_Version >= 0x030D03F0 ||
         !is_of_interpreter(type))
         return NULL;

@@ -8,13 +8,15 @@
 
 // --- before an event ---------------------------------------------------
 bool flk_account_prepare_type(uint32_t type) {
-    bool made = flk_counters_at(&flk_thread_totals_lock()->types, type, true) != NULL;
+    bool made =
+        flk_counters_at(&flk_thread_totals_lock()->types, type, true) != NULL;
     flk_thread_totals_unlock();
     return made;
 }
 
 bool flk_account_prepare_scope(uint32_t scope) {
-    bool made = flk_counters_at(&flk_thread_totals_lock()->scopes, scope, true) != NULL;
+    bool made =
+        flk_counters_at(&flk_thread_totals_lock()->scopes, scope, true) != NULL;
     flk_thread_totals_unlock();
     return made;
 }
@@ -83,7 +85,7 @@ static void resize_in(flk_cell *cell, flk_cells *totals, uint32_t number,
     }
     flk_thread_totals_lock();
     flk_counters_cell_resize(flk_counters_at(totals, number, false), old_bytes,
-                    new_bytes);
+                             new_bytes);
     flk_thread_totals_unlock();
 }
 
@@ -111,9 +113,9 @@ static flk_cells *types_of(flk_thread *thread, flk_totals *totals) {
 }
 
 static void each_cell(cells_of of, uint32_t number,
-                      void (*visit)(flk_sum *, const flk_cell *),
-                      flk_sum *sum, flk_totals *totals) {
-    for (flk_thread *t = flk_threads_first(); t; t = t->next) {
+                      void (*visit)(flk_sum *, const flk_cell *), flk_sum *sum,
+                      flk_totals *totals) {
+    for (flk_thread *t = flk_thread_list_first(); t; t = t->next) {
         flk_cell *cell = flk_counters_at(of(t, NULL), number, false);
         if (cell)
             visit(sum, cell);
@@ -125,12 +127,12 @@ static void each_cell(cells_of of, uint32_t number,
 
 static void sum_up(cells_of of, uint32_t number, flk_sum *sum) {
     memset(sum, 0, sizeof *sum);
-    flk_threads_lock();
+    flk_thread_list_lock();
     flk_totals *totals = flk_thread_totals_lock();
     each_cell(of, number, flk_counters_sum_frees, sum, totals);
     each_cell(of, number, flk_counters_sum_allocs, sum, totals);
     flk_thread_totals_unlock();
-    flk_threads_unlock();
+    flk_thread_list_unlock();
 }
 
 void flk_account_scope(uint32_t scope, flk_sum *sum) {
@@ -169,13 +171,13 @@ void flk_account_lower_peak_held(uint32_t scope) {
 }
 
 void flk_account_clear_scope(uint32_t scope) {
-    flk_threads_lock();
+    flk_thread_list_lock();
     flk_account_clear_scope_held(scope);
-    flk_threads_unlock();
+    flk_thread_list_unlock();
 }
 
 static flk_thread *thread_numbered(uint32_t number) {
-    flk_thread *t = flk_threads_first();
+    flk_thread *t = flk_thread_list_first();
     while (t && (t->number != number || number == 0))
         t = t->next;
     return t;
@@ -210,7 +212,7 @@ static void clear_each(uint32_t number, flk_cell *cell, void *context) {
 }
 
 static void clear_everywhere(cells_of of) {
-    for (flk_thread *t = flk_threads_first(); t; t = t->next)
+    for (flk_thread *t = flk_thread_list_first(); t; t = t->next)
         flk_counters_each(of(t, NULL), clear_each, NULL);
     flk_counters_each(of(NULL, flk_thread_totals_lock()), clear_each, NULL);
     flk_thread_totals_unlock();

@@ -10,8 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "registry/scope.h"
 #include "paths/thread.h"
+#include "registry/scope.h"
 
 // Makes the cells of the totals, so that counting a free can never fail.
 bool flk_account_prepare_type(uint32_t type);

@@ -10,12 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef struct flk_name {
-    const char *type;     // C type, "struct point"
-    const char *kind;     // how it was made, "calloc"
-    const char *release;  // what must release it, "free"
-    uint32_t release_id;  // equal exactly when the release texts are
-} flk_name;
+#include "base/values.h"
 
 // Texts are copied; those longer than FLK_TYPE_NAME_MAX are cut.
 uint16_t flk_names_intern(const char *type, const char *kind,

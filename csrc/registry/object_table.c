@@ -63,7 +63,8 @@ static void table_drop(tracker *t) {
 // The table is as it was if there is no memory.
 static bool resize(tracker *t, uint32_t capacity) {
     tracker grown = {.capacity = capacity, .count = t->count};
-    grown.objects = flk_platform_pages_map(bytes_for(capacity), flk_platform_page_bytes());
+    grown.objects =
+        flk_platform_pages_map(bytes_for(capacity), flk_platform_page_bytes());
     if (!grown.objects)
         return false;
     for (uint32_t i = 0; i < t->capacity; i++)
@@ -83,8 +84,7 @@ static bool has_room(tracker *t) {
         return resize(t, CAPACITY_MIN);
     if (t->count < t->capacity / 4 * 3)
         return true;
-    bool grown = t->capacity < UINT32_C(1) << 30 &&
-                 resize(t, t->capacity * 2);
+    bool grown = t->capacity < UINT32_C(1) << 30 && resize(t, t->capacity * 2);
     return grown || t->count + 1 < t->capacity;
 }
 
@@ -139,8 +139,8 @@ static bool add(tracker *t, const flk_object *object) {
         place = place_of(t, object->address);
     }
     t->objects[place] = *object;
-    t->objects[place].is_told = t->told[object->class_index] &&
-                                push(t, object, FLK_OBJECT_MADE);
+    t->objects[place].is_told =
+        t->told[object->class_index] && push(t, object, FLK_OBJECT_MADE);
     t->counts[object->class_index].made++;
     t->count++;
     return true;
@@ -194,10 +194,10 @@ int flk_object_table_open(void) {
     while (number < FLK_TRACKERS_MAX && living.trackers[number].is_open)
         number++;
     if (number < FLK_TRACKERS_MAX)
-        living.trackers[number] = (tracker){
-            .is_open = true,
-            .events = {.entry_bytes = sizeof(flk_object_event),
-                       .entries_max = FLK_OBJECT_EVENTS_MAX}};
+        living.trackers[number] =
+            (tracker){.is_open = true,
+                      .events = {.entry_bytes = sizeof(flk_object_event),
+                                 .entries_max = FLK_OBJECT_EVENTS_MAX}};
     let_go();
     return number < FLK_TRACKERS_MAX ? number : -1;
 }
@@ -220,8 +220,8 @@ static void forget_all(tracker *t) {
 // around, which is looked at again.
 static void forget_class(tracker *t, uint16_t class_index) {
     for (uint32_t i = 0; i < t->capacity;) {
-        bool goes = t->objects[i].address &&
-                    t->objects[i].class_index == class_index;
+        bool goes =
+            t->objects[i].address && t->objects[i].class_index == class_index;
         if (goes)
             empty_place(t, i);
         else
@@ -248,7 +248,8 @@ flk_object_counts flk_object_table_counts(int number, uint16_t class_index) {
     return counts;
 }
 
-void flk_object_table_visit(int number, flk_object_table_visitor visit, void *context) {
+void flk_object_table_visit(int number, flk_object_table_visitor visit,
+                            void *context) {
     const tracker *t = held(number);
     for (uint32_t i = 0; i < t->capacity; i++)
         if (t->objects[i].address)
@@ -290,8 +291,8 @@ bool flk_object_table_check(void) {
     bool good = true;
     flk_lock_take(&living.lock);
     for (int i = 0; i < FLK_TRACKERS_MAX; i++)
-        good = good && (!living.trackers[i].is_open ||
-                        is_sound(&living.trackers[i]));
+        good = good &&
+               (!living.trackers[i].is_open || is_sound(&living.trackers[i]));
     let_go();
     return good;
 }

@@ -6,8 +6,8 @@
 // Callers: any thread; one lock for all trackers, FLK_RANK_OBJECT_TABLE. What an address points to is never read here.
 // Fails:   no page left: the object is not recorded, and its tracker counts a drop; later its death is not known.
 // Invariant: made - freed = entries of a class, for each class of each tracker. Checked by flk_object_table_check().
-#ifndef FLK_LIVING_H
-#define FLK_LIVING_H
+#ifndef FLK_OBJECT_TABLE_H
+#define FLK_OBJECT_TABLE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -16,14 +16,14 @@
 #include "base/config.h"
 
 typedef struct flk_object {
-    uint64_t address;   // 0 = an empty place
+    uint64_t address;  // 0 = an empty place
     uint64_t sequence;
     uint32_t path;
     uint32_t size_bytes;
     uint16_t class_index;
-    uint16_t type;        // flk_names
+    uint16_t type;  // flk_names
     uint16_t thread;
-    bool is_told;         // its creation stands or stood in the queue
+    bool is_told;  // its creation stands or stood in the queue
 } flk_object;
 
 enum { FLK_OBJECT_MADE = 1, FLK_OBJECT_FREED = 2 };
@@ -48,7 +48,8 @@ void flk_object_table_close(int tracker);
 // True if it is recorded. `is_told` is set here. One at that address before
 // is taken as freed: nobody saw it go.
 bool flk_object_table_add(int tracker, const flk_object *object);
-bool flk_object_table_take(int tracker, uint64_t address);  // true: it was there
+bool flk_object_table_take(int tracker,
+                           uint64_t address);  // true: it was there
 bool flk_object_table_has(int tracker, uint64_t address);
 void flk_object_table_tell(int tracker, uint16_t class_index, bool on);
 bool flk_object_table_next_event(int tracker, flk_object_event *out);
@@ -59,8 +60,10 @@ flk_object_counts flk_object_table_counts(int tracker, uint16_t class_index);
 // FLK_CLASSES_MAX. What waits in the queue stays there.
 void flk_object_table_forget(int tracker, uint16_t class_index);
 // Calls with the lock held: `visit` must not call this module.
-typedef void (*flk_object_table_visitor)(const flk_object *object, void *context);
-void flk_object_table_visit(int tracker, flk_object_table_visitor visit, void *context);
+typedef void (*flk_object_table_visitor)(const flk_object *object,
+                                         void *context);
+void flk_object_table_visit(int tracker, flk_object_table_visitor visit,
+                            void *context);
 void flk_object_table_read(int tracker, flk_object_table_figures *out);
 
 bool flk_object_table_check(void);

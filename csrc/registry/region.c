@@ -105,8 +105,8 @@ static void chunk_fill(flk_chunk *made, const flk_region *region) {
     uint32_t next = 0;
     for (uint32_t word = 0; word < flk_chunk_words(made); word++)
         *flk_chunk_used(made, word) = 0;
-    for (uint32_t slot = flk_region_next(region, 0);
-         slot != FLK_REGION_NO_SLOT; slot = flk_region_next(region, slot + 1)) {
+    for (uint32_t slot = flk_region_next(region, 0); slot != FLK_REGION_NO_SLOT;
+         slot = flk_region_next(region, slot + 1)) {
         uint64_t address = flk_region_address(region, slot);
         flk_record *record = flk_chunk_use(made, level, address, next++);
         flk_record_copy(record, flk_region_record(region, slot));
@@ -162,10 +162,10 @@ void flk_region_free(flk_region *region) {
 static bool slot_check(const flk_region *region, uint32_t slot) {
     flk_level level = flk_region_level(region);
     uint64_t address = flk_region_address(region, slot);
-    bool good = flk_region_number(level, address) ==
-                    flk_region_key_number(region->key) &&
-                flk_region_granule(level, address) ==
-                    region->chunk->granules[slot];
+    bool good =
+        flk_region_number(level, address) ==
+            flk_region_key_number(region->key) &&
+        flk_region_granule(level, address) == region->chunk->granules[slot];
     // Of the records of one address only one is not moving.
     bool moving = flk_region_record(region, slot)->flags & FLK_RECORD_MOVING;
     return good && slot < flk_region_capacity(region) &&
@@ -178,7 +178,8 @@ bool flk_region_check(const flk_region *region) {
     // No bit past the last slot.
     if (chunk->capacity % FLK_CHUNK_WORD)
         good &= *flk_chunk_used(chunk, chunk->capacity / FLK_CHUNK_WORD) >>
-                    chunk->capacity % FLK_CHUNK_WORD == 0;
+                    chunk->capacity % FLK_CHUNK_WORD ==
+                0;
     uint32_t slot = flk_region_next(region, 0);
     while (good && slot != FLK_REGION_NO_SLOT) {
         good = slot_check(region, slot);

@@ -73,7 +73,6 @@ extern const struct flk_no_chunk {
 } flk_no_chunk;
 #define flk_chunk_none ((flk_chunk *)(uintptr_t)&flk_no_chunk.chunk)
 
-
 static inline flk_level flk_level_of(uint64_t address, uint64_t size_bytes) {
     if (FLK_LIKELY(size_bytes < UINT64_C(1) << 10))
         return address & 15 ? FLK_LEVEL_ODD : FLK_LEVEL_ALIGNED;
@@ -138,15 +137,14 @@ static inline uint32_t flk_chunk_words(const flk_chunk *chunk) {
 }
 
 // Which of the slots 32 * word and following are in use.
-static inline uint32_t *flk_chunk_used(const flk_chunk *chunk,
-                                       uint32_t word) {
+static inline uint32_t *flk_chunk_used(const flk_chunk *chunk, uint32_t word) {
     return (uint32_t *)(uintptr_t)chunk - 1 - word;
 }
 
 // A bit for each of 32 granule bytes that is `granule`. May read past the
 // last one, but not past the first record.
 static FLK_HOT uint32_t flk_granules_match(const uint8_t *granules,
-                                          uint8_t granule) {
+                                           uint8_t granule) {
 #if defined(__SSE2__) && !defined(FLK_NO_SIMD)
     const __m128i wanted = _mm_set1_epi8((char)granule);
     __m128i low = _mm_loadu_si128((const __m128i *)(const void *)granules);
@@ -169,8 +167,8 @@ static FLK_HOT uint64_t flk_chunk_hits(const flk_chunk *chunk,
     uint64_t hits = flk_granules_match(chunk->granules, granule) &
                     *flk_chunk_used(chunk, 0);
     if (chunk->capacity > FLK_CHUNK_WORD) {
-        uint32_t more = flk_granules_match(chunk->granules + FLK_CHUNK_WORD,
-                                           granule);
+        uint32_t more =
+            flk_granules_match(chunk->granules + FLK_CHUNK_WORD, granule);
         more &= *flk_chunk_used(chunk, 1);
         hits |= (uint64_t)more << FLK_CHUNK_WORD;
     }
@@ -215,10 +213,10 @@ static FLK_HOT uint32_t flk_chunk_free_slot(const flk_chunk *chunk) {
 
 // Takes a slot into use. The caller fills the record in.
 static FLK_HOT flk_record *flk_chunk_use(flk_chunk *chunk, flk_level level,
-                                        uint64_t address, uint32_t slot) {
+                                         uint64_t address, uint32_t slot) {
     FLK_ASSERT(slot < chunk->capacity);
-    *flk_chunk_used(chunk, slot / FLK_CHUNK_WORD) |=
-        1u << slot % FLK_CHUNK_WORD;
+    *flk_chunk_used(chunk, slot / FLK_CHUNK_WORD) |= 1u
+                                                     << slot % FLK_CHUNK_WORD;
     chunk->granules[slot] = flk_region_granule(level, address);
     flk_record *record = flk_chunk_record(chunk, level, slot);
     if (level >= FLK_LEVEL_1K)

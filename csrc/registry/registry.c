@@ -13,8 +13,8 @@ void flk_registry_init(void) {
 
 // --- levels ------------------------------------------------------------
 // Locks the shard that has a record at the address, the finest level first.
-bool flk_lock_record_of(flk_held *h, uint32_t levels, flk_layer layer,
-                        uint64_t address) {
+bool flk_registry_lock_record_of(flk_held *h, uint32_t levels, flk_layer layer,
+                                 uint64_t address) {
     for (; levels; levels &= levels - 1) {
         flk_level level = (flk_level)__builtin_ctz(levels);
         if (flk_shard_may_hold(flk_spot_of(layer, level, address).hash) &&
@@ -27,7 +27,7 @@ bool flk_lock_record_of(flk_held *h, uint32_t levels, flk_layer layer,
 bool flk_registry_purge(uint32_t levels, flk_layer layer, uint64_t address,
                         flk_registry_event on_remove, void *context) {
     bool found = false;
-    for (flk_held h; flk_lock_record_of(&h, levels, layer, address);
+    for (flk_held h; flk_registry_lock_record_of(&h, levels, layer, address);
          found = true) {
         on_remove(h.record, context);
         flk_shard_remove(h.spot.shard, h.region, h.slot);
@@ -57,10 +57,10 @@ flk_status flk_registry_insert(flk_layer layer, uint64_t address,
                                bool *replaced) {
     if (FLK_UNLIKELY(flk_level_of(address, record->size_bytes) !=
                      FLK_LEVEL_ALIGNED))
-        return insert_any(layer, address, record, on_insert, on_remove,
-                          context, replaced);
-    return flk_registry_insert_hot(layer, address, record, on_insert,
-                                   on_remove, context, replaced);
+        return insert_any(layer, address, record, on_insert, on_remove, context,
+                          replaced);
+    return flk_registry_insert_hot(layer, address, record, on_insert, on_remove,
+                                   context, replaced);
 }
 
 static FLK_HOT bool find_held(const flk_held *h, flk_record *out) {
@@ -73,7 +73,8 @@ static FLK_NOINLINE bool find_other(flk_layer layer, uint64_t address,
                                     flk_record *out) {
     uint32_t levels = flk_levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED);
     flk_held h;
-    return flk_lock_record_of(&h, levels, layer, address) && find_held(&h, out);
+    return flk_registry_lock_record_of(&h, levels, layer, address) &&
+           find_held(&h, out);
 }
 
 bool flk_registry_find(flk_layer layer, uint64_t address, flk_record *out) {
@@ -87,11 +88,10 @@ bool flk_registry_find(flk_layer layer, uint64_t address, flk_record *out) {
 FLK_NOINLINE flk_taken flk_registry_take_other(flk_layer layer,
                                                uint64_t address,
                                                flk_registry_judge judge,
-                                               void *context,
-                                               flk_record *out) {
+                                               void *context, flk_record *out) {
     uint32_t levels = flk_levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED);
     flk_held h;
-    return flk_lock_record_of(&h, levels, layer, address)
+    return flk_registry_lock_record_of(&h, levels, layer, address)
                ? flk_take_held(&h, judge, context, out)
                : FLK_ABSENT;
 }
@@ -123,7 +123,8 @@ flk_taken flk_registry_move_begin(flk_layer layer, uint64_t address,
                                   flk_registry_judge judge, void *context,
                                   flk_record *out) {
     flk_held h;
-    if (!flk_lock_record_of(&h, flk_levels_of(address), layer, address))
+    if (!flk_registry_lock_record_of(&h, flk_levels_of(address), layer,
+                                     address))
         return FLK_ABSENT;
     flk_record_copy(out, h.record);
     flk_taken taken = judge(h.record, context) ? FLK_TAKEN : FLK_KEPT;
@@ -149,8 +150,8 @@ static flk_record *moving_find(const flk_spot *s, uint64_t sequence,
 
 void flk_registry_move_cancel(flk_layer layer, uint64_t address,
                               const flk_record *moving) {
-    flk_spot s = flk_spot_of(layer, flk_level_of(address, moving->size_bytes),
-                     address);
+    flk_spot s =
+        flk_spot_of(layer, flk_level_of(address, moving->size_bytes), address);
     flk_region *region;
     uint32_t slot;
     flk_lock_take(&s.shard->lock);
@@ -174,9 +175,8 @@ static void unlock_two(flk_shard *a, flk_shard *b) {
 
 // Both shards locked: the moving record goes out, then in at its new place.
 static flk_status move_locked(const flk_spot *from, const flk_spot *to,
-                              flk_level to_level,
-                              uint64_t sequence, uint64_t size_bytes,
-                              flk_registry_event on_resize,
+                              flk_level to_level, uint64_t sequence,
+                              uint64_t size_bytes, flk_registry_event on_resize,
                               flk_registry_event on_remove, void *context,
                               bool *replaced) {
     flk_region *region;
@@ -193,7 +193,7 @@ static flk_status move_locked(const flk_spot *from, const flk_spot *to,
     flk_status status = FLK_LIMIT;  // a size that no record can hold
     if (size_bytes <= FLK_SIZE_MAX)
         status = flk_insert_locked(to, to_level, &record, on_resize, on_remove,
-                               context, replaced);
+                                   context, replaced);
     if (status != FLK_OK)
         on_remove(&before, context);
     return status;
@@ -201,20 +201,20 @@ static flk_status move_locked(const flk_spot *from, const flk_spot *to,
 
 flk_status flk_registry_move(flk_layer layer, uint64_t old_address,
                              const flk_record *moving, uint64_t new_address,
-                             uint64_t size_bytes,
-                             flk_registry_event on_resize,
+                             uint64_t size_bytes, flk_registry_event on_resize,
                              flk_registry_event on_remove, void *context,
                              bool *replaced) {
     flk_level from_level = flk_level_of(old_address, moving->size_bytes);
     flk_level to_level = flk_level_of(new_address, size_bytes);
-    *replaced = flk_registry_purge(flk_levels_of(new_address) & ~(1u << to_level), layer,
-                             new_address, on_remove, context);
+    *replaced =
+        flk_registry_purge(flk_levels_of(new_address) & ~(1u << to_level),
+                           layer, new_address, on_remove, context);
     flk_spot from = flk_spot_of(layer, from_level, old_address);
     flk_spot to = flk_spot_of(layer, to_level, new_address);
     lock_two(from.shard, to.shard);
-    flk_status status = move_locked(&from, &to, to_level, moving->sequence,
-                                    size_bytes, on_resize, on_remove,
-                                    context, replaced);
+    flk_status status =
+        move_locked(&from, &to, to_level, moving->sequence, size_bytes,
+                    on_resize, on_remove, context, replaced);
     unlock_two(from.shard, to.shard);
     return status;
 }
@@ -245,8 +245,8 @@ static void containing_in(const flk_region *region, flk_layer layer,
 bool flk_registry_containing(flk_layer layer, uint64_t address,
                              flk_entry *out) {
     bool found = false;
-    uint32_t used = atomic_load_explicit(&flk_levels_used,
-                                         memory_order_relaxed);
+    uint32_t used =
+        atomic_load_explicit(&flk_levels_used, memory_order_relaxed);
     for (uint32_t left = used; left; left &= left - 1) {
         uint32_t l = (uint32_t)__builtin_ctz(left);
         uint64_t own = flk_region_number((flk_level)l, address);
@@ -282,8 +282,8 @@ static void visit_locked(flk_shard *sh, flk_registry_visitor visit,
     }
 }
 
-void flk_registry_visit_shard(uint32_t shard_index,
-                              flk_registry_visitor visit, void *context) {
+void flk_registry_visit_shard(uint32_t shard_index, flk_registry_visitor visit,
+                              void *context) {
     flk_shard *sh = &flk_shards[shard_index];
     flk_lock_take(&sh->lock);
     visit_locked(sh, visit, context);

@@ -19,13 +19,7 @@
 #include <string.h>
 
 #include "base/platform.h"
-
-typedef enum flk_layer {
-    FLK_LAYER_ANY = 0,
-    FLK_LAYER_MAPPING = 1,
-    FLK_LAYER_HEAP = 2,
-    FLK_LAYER_HANDLE = 3,
-} flk_layer;
+#include "base/values.h"
 
 typedef enum flk_record_flag {
     FLK_RECORD_MOVING = 1,     // a realloc is under way: only it may touch it
@@ -55,14 +49,12 @@ static inline flk_record flk_record_of(uint64_t size_bytes, uint32_t scope,
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     uint64_t words[3] = {size_bytes | (uint64_t)scope << 40,
                          sequence | (uint64_t)flags << 56,
-                         path | (uint64_t)type << 32 |
-                             (uint64_t)thread << 48};
+                         path | (uint64_t)type << 32 | (uint64_t)thread << 48};
     flk_record record;
     memcpy(&record, words, sizeof record);
     return record;
 #else
-    return (flk_record){size_bytes, scope, sequence, flags,
-                        path,       type,  thread};
+    return (flk_record){size_bytes, scope, sequence, flags, path, type, thread};
 #endif
 }
 
@@ -128,20 +120,18 @@ void flk_registry_move_cancel(flk_layer layer, uint64_t address,
 // `on_remove`.
 flk_status flk_registry_move(flk_layer layer, uint64_t old_address,
                              const flk_record *moving, uint64_t new_address,
-                             uint64_t size_bytes,
-                             flk_registry_event on_resize,
+                             uint64_t size_bytes, flk_registry_event on_resize,
                              flk_registry_event on_remove, void *context,
                              bool *replaced);
 
 // The live block that contains `address` without starting there. Blocks that
 // overlap another one of their layer may be missed.
-bool flk_registry_containing(flk_layer layer, uint64_t address,
-                             flk_entry *out);
+bool flk_registry_containing(flk_layer layer, uint64_t address, flk_entry *out);
 
 // Visits every record, one shard locked at a time.
 typedef void (*flk_registry_visitor)(flk_entry *entry, void *context);
-void flk_registry_visit_shard(uint32_t shard_index,
-                              flk_registry_visitor visit, void *context);
+void flk_registry_visit_shard(uint32_t shard_index, flk_registry_visitor visit,
+                              void *context);
 uint64_t flk_registry_shard_count(uint32_t shard_index);
 bool flk_registry_holds(flk_layer layer);  // any record; O(regions)
 // Between begin and end a visit of all shards, one by one, can miss or double

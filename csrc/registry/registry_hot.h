@@ -10,8 +10,8 @@
 // --- levels ------------------------------------------------------------
 // A bit for each level that may hold a block at this address.
 static inline uint32_t flk_levels_of(uint64_t address) {
-    uint32_t impossible =
-        1u << (address & 15 ? FLK_LEVEL_ALIGNED : FLK_LEVEL_ODD);
+    uint32_t impossible = 1u
+                          << (address & 15 ? FLK_LEVEL_ALIGNED : FLK_LEVEL_ODD);
     return atomic_load_explicit(&flk_levels_used, memory_order_relaxed) &
            ~impossible;
 }
@@ -42,8 +42,8 @@ static inline void flk_unlock_record(const flk_held *h) {
 }
 
 // What is not at the usual level.
-bool flk_lock_record_of(flk_held *h, uint32_t levels, flk_layer layer,
-                        uint64_t address);
+bool flk_registry_lock_record_of(flk_held *h, uint32_t levels, flk_layer layer,
+                                 uint64_t address);
 // Records of other levels at this address are missed frees.
 bool flk_registry_purge(uint32_t levels, flk_layer layer, uint64_t address,
                         flk_registry_event on_remove, void *context);
@@ -93,19 +93,18 @@ static FLK_HOT flk_status flk_registry_insert_hot(
     uint32_t others = flk_levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED);
     if (FLK_UNLIKELY(flk_level_of(address, record->size_bytes) !=
                      FLK_LEVEL_ALIGNED))
-        return flk_registry_insert(layer, address, record, on_insert,
-                                   on_remove, context, replaced);
+        return flk_registry_insert(layer, address, record, on_insert, on_remove,
+                                   context, replaced);
     *replaced = FLK_UNLIKELY(others) &&
-                flk_registry_purge(others, layer, address, on_remove,
-                                   context);
+                flk_registry_purge(others, layer, address, on_remove, context);
     return flk_insert_at(layer, FLK_LEVEL_ALIGNED, address, record, on_insert,
                          on_remove, context, replaced);
 }
 
 // --- take --------------------------------------------------------------
 static FLK_HOT flk_taken flk_take_held(const flk_held *h,
-                                       flk_registry_judge judge,
-                                       void *context, flk_record *out) {
+                                       flk_registry_judge judge, void *context,
+                                       flk_record *out) {
     flk_record_copy(out, h->record);
     flk_taken taken = judge(out, context) ? FLK_TAKEN : FLK_KEPT;
     if (FLK_LIKELY(taken == FLK_TAKEN))
@@ -121,8 +120,7 @@ flk_taken flk_registry_take_other(flk_layer layer, uint64_t address,
 static FLK_HOT flk_taken flk_registry_take_hot(flk_layer layer,
                                                uint64_t address,
                                                flk_registry_judge judge,
-                                               void *context,
-                                               flk_record *out) {
+                                               void *context, flk_record *out) {
     flk_held h;
     if (FLK_LIKELY(!(address & 15)) &&
         FLK_LIKELY(flk_lock_record_in(&h, layer, FLK_LEVEL_ALIGNED, address)))

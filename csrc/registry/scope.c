@@ -1,14 +1,14 @@
 // scope.c - the tree of scopes. Contract: registry/scope.h.                   SPDX-License-Identifier: MIT
 #include "registry/scope.h"
 
-#include "registry/account.h"
 #include "base/arena.h"
 #include "base/config.h"
 #include "base/platform.h"
+#include "registry/account.h"
 
 typedef struct scope {
-    atomic_uint parent;  // relaxed: set before the number is handed out
-    uint32_t next;       // free list or ring of lingering scopes
+    atomic_uint parent;      // relaxed: set before the number is handed out
+    uint32_t next;           // free list or ring of lingering scopes
     atomic_bool is_dropped;  // relaxed: its object is gone
     atomic_uint serial;  // rises by 2 when given out; 1 more once it was left
 } scope;
@@ -18,9 +18,9 @@ enum { PAGE_SCOPES = 512, PAGES = FLK_SCOPES_MAX / PAGE_SCOPES };
 static struct {
     flk_lock lock;
     _Atomic(scope *) pages[PAGES];  // release: entries are complete
-    uint32_t fresh;        // numbers from here on were never given out
-    uint32_t free_first;   // 0 = none
-    uint32_t lingering;    // last of a ring, 0 = none
+    uint32_t fresh;                 // numbers from here on were never given out
+    uint32_t free_first;            // 0 = none
+    uint32_t lingering;             // last of a ring, 0 = none
     uint32_t used_count, lingering_count;
 } scopes = {.lock = FLK_LOCK_INIT(FLK_RANK_SCOPES), .fresh = 1};
 
@@ -39,7 +39,8 @@ uint32_t flk_scope_serial(uint32_t number) {
     if (number == FLK_SCOPE_PROCESS)
         return 0;
     return atomic_load_explicit(&scope_at(number)->serial,
-                                memory_order_relaxed) & ~1u;
+                                memory_order_relaxed) &
+           ~1u;
 }
 
 void flk_scope_end(uint32_t number) {
@@ -51,7 +52,8 @@ void flk_scope_end(uint32_t number) {
 static bool is_open(uint32_t number) {
     return number == FLK_SCOPE_PROCESS ||
            !(atomic_load_explicit(&scope_at(number)->serial,
-                                  memory_order_relaxed) & 1);
+                                  memory_order_relaxed) &
+             1);
 }
 
 uint32_t flk_scope_open_ancestor(uint32_t number, uint32_t serial) {
@@ -101,7 +103,7 @@ static void number_free(uint32_t number) {
 // Can nobody name it any more? Events that still hold on to it are asked
 // first: they count before they let go.
 static bool is_free(uint32_t number) {
-    return !flk_threads_use_scope(number) &&
+    return !flk_thread_list_use_scope(number) &&
            flk_account_scope_is_empty(number);
 }
 
@@ -155,13 +157,11 @@ uint32_t flk_scope_open(uint32_t parent, bool isolated, bool *made) {
     *made = number != FLK_SCOPE_NONE;
     if (*made) {
         scope *opened = scope_at(number);
-        atomic_store_explicit(&opened->is_dropped, false,
-                              memory_order_relaxed);
+        atomic_store_explicit(&opened->is_dropped, false, memory_order_relaxed);
         atomic_store_explicit(&opened->parent,
                               isolated ? FLK_SCOPE_NONE : parent,
                               memory_order_relaxed);
-        atomic_store_explicit(&opened->serial,
-                              flk_scope_serial(number) + 2,
+        atomic_store_explicit(&opened->serial, flk_scope_serial(number) + 2,
                               memory_order_relaxed);
     }
     flk_lock_release(&scopes.lock);

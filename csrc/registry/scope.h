@@ -11,8 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define FLK_SCOPE_PROCESS 0u
-#define FLK_SCOPE_NONE UINT32_MAX
+#include "base/values.h"
 
 // A new scope below `parent`. What happens in an isolated one is not seen
 // from its parents. `made` says whether the number is new.
@@ -31,8 +30,7 @@ void flk_scope_drop(uint32_t scope);
 // Where the scope's events are counted next; FLK_SCOPE_NONE at the top.
 uint32_t flk_scope_above(uint32_t scope);  // not of the process
 static inline uint32_t flk_scope_parent(uint32_t scope) {
-    return scope == FLK_SCOPE_PROCESS ? FLK_SCOPE_NONE
-                                      : flk_scope_above(scope);
+    return scope == FLK_SCOPE_PROCESS ? FLK_SCOPE_NONE : flk_scope_above(scope);
 }
 // Is `scope` in the view of `view` (the same or below, not isolated)?
 bool flk_scope_is_within(uint32_t scope, uint32_t view);

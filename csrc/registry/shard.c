@@ -46,10 +46,10 @@ static void place_clear(flk_shard *sh, uint32_t gap) {
         i = i + 1 == sh->capacity ? 0 : i + 1;
         if (!sh->regions[i].key)
             break;
-        uint32_t home = flk_shard_home(flk_hash_key(sh->regions[i].key),
-                                       sh->capacity);
-        bool stays = gap <= i ? gap < home && home <= i
-                              : gap < home || home <= i;
+        uint32_t home =
+            flk_shard_home(flk_hash_key(sh->regions[i].key), sh->capacity);
+        bool stays =
+            gap <= i ? gap < home && home <= i : gap < home || home <= i;
         if (!stays) {
             sh->regions[gap] = sh->regions[i];
             gap = i;
@@ -166,9 +166,9 @@ bool flk_shard_check(flk_shard *sh) {
             continue;
         region_count++;
         record_count += flk_region_count(region);
-        good = place_check(sh, i) && flk_region_check(region) &&
-               (flk_region_count(region) == 0) ==
-                   (region->key == sh->empty_key);
+        good =
+            place_check(sh, i) && flk_region_check(region) &&
+            (flk_region_count(region) == 0) == (region->key == sh->empty_key);
     }
     return good && region_count == sh->region_count &&
            record_count == sh->record_count && hints_check(sh);

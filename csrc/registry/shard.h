@@ -19,9 +19,9 @@ typedef struct flk_shard {
     uint32_t region_count;       // places in use
     uint32_t capacity;           // places
     flk_region *regions;
-    uint64_t empty_key;          // the region kept though empty, or 0
+    uint64_t empty_key;  // the region kept though empty, or 0
     uint64_t record_count;
-    uint64_t longest_move;       // most entries and records one insert moved
+    uint64_t longest_move;  // most entries and records one insert moved
 } flk_shard;
 
 _Static_assert(sizeof(flk_shard) == 64, "one cache line");
@@ -64,8 +64,8 @@ static inline flk_spot flk_spot_of_region(flk_layer layer, flk_level level,
 
 static inline flk_spot flk_spot_of(flk_layer layer, flk_level level,
                                    uint64_t address) {
-    flk_spot s = flk_spot_of_region(layer, level,
-                                    flk_region_number(level, address));
+    flk_spot s =
+        flk_spot_of_region(layer, level, flk_region_number(level, address));
     s.address = address;
     return s;
 }
@@ -77,7 +77,7 @@ static inline uint32_t flk_shard_home(uint64_t hash, uint32_t capacity) {
 
 // The place of the region, or the empty place where it belongs.
 static FLK_HOT uint32_t flk_shard_place(const flk_shard *shard, uint64_t key,
-                                       uint64_t hash) {
+                                        uint64_t hash) {
     uint32_t i = flk_shard_home(hash, shard->capacity);
     while (shard->regions[i].key && shard->regions[i].key != key)
         i = i + 1 == shard->capacity ? 0 : i + 1;
@@ -94,8 +94,7 @@ static FLK_HOT flk_region *flk_shard_region(const flk_spot *s) {
 
 // The record at the spot's address that is not moving.
 static FLK_HOT flk_record *flk_shard_find(const flk_spot *s, flk_level level,
-                                         flk_region **region,
-                                         uint32_t *slot) {
+                                          flk_region **region, uint32_t *slot) {
     *region = flk_shard_region(s);
     if (!*region)
         return NULL;
@@ -112,7 +111,7 @@ flk_record *flk_shard_add_growing(flk_spot s, flk_level level,
 
 // A place for one more record at the spot in a region with room, or NULL.
 static FLK_HOT flk_record *flk_shard_add(const flk_spot *s, flk_level level,
-                                  flk_region *region) {
+                                         flk_region *region) {
     if (FLK_UNLIKELY(!region))
         return NULL;
     flk_chunk *chunk = region->chunk;

@@ -31,8 +31,8 @@ void flk_context_count(int change) {
 uint32_t flk_context_scope(const flk_thread *thread) {
     const void *context;
     uint64_t version;
-    if (!flk_context_is_open() ||
-        !flk_pyframe_context(&context, &version) || !context)
+    if (!flk_context_is_open() || !flk_pyframe_context(&context, &version) ||
+        !context)
         return FLK_SCOPE_NONE;
     if (thread->context == context && thread->context_version == version) {
         uint32_t scope = flk_scope_open_ancestor(thread->context_scope,

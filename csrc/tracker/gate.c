@@ -12,8 +12,7 @@ static struct {
 
 static void apply(void) {
     bool by_scope = gate.scopes > 0 && !gate.silenced;
-    bool on = !gate.forbidden && gate.pauses == 0 &&
-              (gate.wanted || by_scope);
+    bool on = !gate.forbidden && gate.pauses == 0 && (gate.wanted || by_scope);
     if (on != flk_tracker_is_enabled())
         flk_tracker_enable(on);
 }

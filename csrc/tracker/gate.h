@@ -7,12 +7,12 @@
 
 #include <stdbool.h>
 
-void flk_gate_set(bool on);        // the user's word
-void flk_gate_scope(int change);   // a scope opens (+1) or ends (-1)
-void flk_gate_pause(int change);   // pauses nest
-void flk_gate_forbid(void);        // never on, from now on
-int flk_gate_scopes(void);  // open now
-int flk_gate_pauses(void);  // nested now
+void flk_gate_set(bool on);       // the user's word
+void flk_gate_scope(int change);  // a scope opens (+1) or ends (-1)
+void flk_gate_pause(int change);  // pauses nest
+void flk_gate_forbid(void);       // never on, from now on
+int flk_gate_scopes(void);        // open now
+int flk_gate_pauses(void);        // nested now
 void flk_gate_lock_all(void);
 void flk_gate_unlock_all(void);
 

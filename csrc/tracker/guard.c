@@ -43,7 +43,8 @@ void flk_guard_poison_fill(void *block, size_t size_bytes) {
     memset(block, POISON_BYTE, size_bytes);
 }
 
-bool flk_guard_poison_check(const void *block, size_t size_bytes, int32_t *damage) {
+bool flk_guard_poison_check(const void *block, size_t size_bytes,
+                            int32_t *damage) {
     size_t where;
     if (bytes_are(block, size_bytes, POISON_BYTE, &where))
         return true;

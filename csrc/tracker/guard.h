@@ -14,9 +14,10 @@
 void flk_guard_fill(void *block, size_t size_bytes, size_t guard_bytes);
 // True if the guards are whole; else `damage` is the offset, seen from the
 // block's start, of the first byte that was written.
-bool flk_guard_check(const void *block, size_t size_bytes,
-                     size_t guard_bytes, int32_t *damage);
+bool flk_guard_check(const void *block, size_t size_bytes, size_t guard_bytes,
+                     int32_t *damage);
 void flk_guard_poison_fill(void *block, size_t size_bytes);
-bool flk_guard_poison_check(const void *block, size_t size_bytes, int32_t *damage);
+bool flk_guard_poison_check(const void *block, size_t size_bytes,
+                            int32_t *damage);
 
 #endif

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "paths/callpath.h"
 #include "base/config.h"
+#include "paths/callpath.h"
 #include "tracker/guard.h"
 #include "tracker/misuse.h"
 #include "tracker/observe.h"
@@ -18,8 +18,8 @@
 #include "tracker/tracker_hot.h"
 
 // --- memory with and without guards ------------------------------------
-static FLK_NOINLINE void *aligned_allocate(size_t size_bytes,
-                                           size_t alignment, bool zeroed) {
+static FLK_NOINLINE void *aligned_allocate(size_t size_bytes, size_t alignment,
+                                           bool zeroed) {
     void *memory = NULL;
     int error = posix_memalign(&memory, alignment, size_bytes);
     if (error) {
@@ -48,15 +48,15 @@ static FLK_HOT void *c_allocate(size_t size_bytes, size_t alignment,
                                          : calloc(1, size_bytes);
 }
 
-static void *guarded_allocate(size_t size_bytes, size_t alignment,
-                              bool zeroed, size_t guard_bytes) {
+static void *guarded_allocate(size_t size_bytes, size_t alignment, bool zeroed,
+                              size_t guard_bytes) {
     size_t before = guard_bytes > alignment ? guard_bytes : alignment;
     if (size_bytes > SIZE_MAX - before - guard_bytes) {
         errno = ENOMEM;
         return NULL;
     }
-    char *memory = c_allocate(before + size_bytes + guard_bytes, alignment,
-                              zeroed);
+    char *memory =
+        c_allocate(before + size_bytes + guard_bytes, alignment, zeroed);
     if (!memory)
         return NULL;
     flk_guard_fill(memory + before, size_bytes, guard_bytes);
@@ -67,9 +67,8 @@ static FLK_NOINLINE void *allocate_guarded(size_t size_bytes, bool zeroed,
                                            const flk_origin *origin,
                                            uint32_t guard) {
     char *block = guarded_allocate(size_bytes, 0, zeroed, guard);
-    if (!block ||
-        flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)block, size_bytes,
-                             FLK_RECORD_GUARDED, origin))
+    if (!block || flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)block,
+                                       size_bytes, FLK_RECORD_GUARDED, origin))
         return block;
     // Not recorded, so nobody would know of the guard: a plain block then.
     free(block - guard);
@@ -91,10 +90,9 @@ static FLK_NOINLINE void *allocate_unusually(size_t size_bytes,
                                              const flk_origin *origin) {
     uint32_t guard = FLK_SETTING(guard_bytes);
     // An alignment beyond the guard's would move the block's start.
-    void *block =
-        guard > 0 && alignment <= 16
-            ? allocate_guarded(size_bytes, zeroed, origin, guard)
-            : allocate_plainly(size_bytes, alignment, zeroed, origin);
+    void *block = guard > 0 && alignment <= 16
+                      ? allocate_guarded(size_bytes, zeroed, origin, guard)
+                      : allocate_plainly(size_bytes, alignment, zeroed, origin);
     if (block && flk_observe_is_on())
         flk_observe_made(FLK_LAYER_HEAP, (uintptr_t)block);
     return block;
@@ -111,19 +109,20 @@ void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
 
 // --- free --------------------------------------------------------------
 // Not recorded: is it proven misuse, maybe misuse, or nobody's business?
-static int judge_unrecorded(uint64_t address, uint32_t path,
-                            flk_misuse *out) {
+static int judge_unrecorded(uint64_t address, uint32_t path, flk_misuse *out) {
     flk_free before;
     bool freed_lately = flk_recent_find(address, &before);
     flk_entry around;
     if (freed_lately && before.memory) {
-        flk_quarantine_misuse_fill(out, FLK_DOUBLE_FREE, address, &before.record,
-                    before.free_path, flk_quarantine_path(path));
+        flk_quarantine_misuse_fill(out, FLK_DOUBLE_FREE, address,
+                                   &before.record, before.free_path,
+                                   flk_quarantine_path(path));
         return FLK_DOUBLE_FREE;
     }
     if (flk_registry_containing(FLK_LAYER_HEAP, address, &around)) {
-        flk_quarantine_misuse_fill(out, FLK_INTERIOR_FREE, around.address, &around.record,
-                    0, flk_quarantine_path(path));
+        flk_quarantine_misuse_fill(out, FLK_INTERIOR_FREE, around.address,
+                                   &around.record, 0,
+                                   flk_quarantine_path(path));
         return FLK_INTERIOR_FREE;
     }
     flk_tracker_count(&flk_tracker_counted.unknown_frees);
@@ -132,7 +131,7 @@ static int judge_unrecorded(uint64_t address, uint32_t path,
         return FLK_NOT_RECORDED;
     flk_recent_forget(address);  // told once
     flk_quarantine_misuse_fill(out, FLK_MAYBE_DOUBLE, address, &before.record,
-                before.free_path, flk_quarantine_path(path));
+                               before.free_path, flk_quarantine_path(path));
     return FLK_MAYBE_DOUBLE;
 }
 
@@ -162,7 +161,7 @@ static FLK_NOINLINE int free_as_usual(void *address, uint16_t type,
         return flk_quarantine_finish(&step);
     case FLK_KEPT:
         flk_quarantine_misuse_fill(out, FLK_MISMATCHED_FREE, key, &record, 0,
-                    flk_quarantine_path(path));
+                                   flk_quarantine_path(path));
         return FLK_MISMATCHED_FREE;
     case FLK_ABSENT:
         break;
@@ -181,8 +180,8 @@ static FLK_NOINLINE int free_unusually(void *address, uint16_t type,
         return FLK_NOT_RECORDED;
     }
     flk_record record;
-    bool was_recorded = flk_registry_find(FLK_LAYER_HEAP, (uintptr_t)address,
-                                          &record);
+    bool was_recorded =
+        flk_registry_find(FLK_LAYER_HEAP, (uintptr_t)address, &record);
     int verdict = free_as_usual(address, type, path, out);
     bool is_freed = verdict == FLK_FREED || verdict <= FLK_OVERRUN;
     if (is_freed && was_recorded)
@@ -242,8 +241,7 @@ static void *reallocate_recorded(void *address, size_t size_bytes,
 }
 
 static void *reallocate_unrecorded(void *address, size_t size_bytes,
-                                   const flk_origin *origin,
-                                   flk_misuse *out) {
+                                   const flk_origin *origin, flk_misuse *out) {
     out->verdict = FLK_NOT_RECORDED;
     if (FLK_SETTING(ever_enabled)) {
         out->verdict = flk_heap_judge((uintptr_t)address, origin->path, out);
@@ -253,8 +251,7 @@ static void *reallocate_unrecorded(void *address, size_t size_bytes,
     void *moved = realloc(address, size_bytes);
     if (!moved)
         out->verdict = FLK_NO_ROOM;
-    else if (flk_tracker_is_enabled() &&
-             origin->scope != FLK_SCOPE_NOWHERE)
+    else if (flk_tracker_is_enabled() && origin->scope != FLK_SCOPE_NOWHERE)
         flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)moved, size_bytes, 0,
                              origin);
     return moved;
@@ -265,15 +262,14 @@ static void *reallocate_block(void *address, size_t size_bytes,
 
 // Nothing was ever recorded, or somebody observes: a block that changes its
 // size is told as one that goes and one that comes.
-static FLK_NOINLINE void *reallocate_unusually(void *address,
-                                               size_t size_bytes,
+static FLK_NOINLINE void *reallocate_unusually(void *address, size_t size_bytes,
                                                const flk_origin *origin,
                                                flk_misuse *out) {
     if (!FLK_SETTING(ever_enabled))
         return reallocate_unrecorded(address, size_bytes, origin, out);
     flk_record before;
-    bool was_recorded = flk_registry_find(FLK_LAYER_HEAP, (uintptr_t)address,
-                                          &before);
+    bool was_recorded =
+        flk_registry_find(FLK_LAYER_HEAP, (uintptr_t)address, &before);
     void *moved = reallocate_block(address, size_bytes, origin, out);
     if (moved) {
         if (was_recorded)
@@ -306,12 +302,12 @@ static void *reallocate_block(void *address, size_t size_bytes,
     switch (flk_tracker_move_begin(FLK_LAYER_HEAP, (uintptr_t)address,
                                    origin->type, &record)) {
     case FLK_TAKEN:
-        return reallocate_recorded(address, size_bytes, &record,
-                                   origin->path, out);
+        return reallocate_recorded(address, size_bytes, &record, origin->path,
+                                   out);
     case FLK_KEPT:
-        flk_quarantine_misuse_fill(out, FLK_MISMATCHED_FREE, (uintptr_t)address, &record,
-                        0,
-                    flk_quarantine_path(origin->path));
+        flk_quarantine_misuse_fill(out, FLK_MISMATCHED_FREE, (uintptr_t)address,
+                                   &record, 0,
+                                   flk_quarantine_path(origin->path));
         return NULL;
     case FLK_ABSENT:
         break;

@@ -7,13 +7,12 @@
 #ifndef FLK_HEAP_H
 #define FLK_HEAP_H
 
-#include "flk.h"
+#include "base/values.h"
 #include "tracker/tracker.h"
 
 void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
                         const flk_origin *origin);
-int flk_heap_free(void *address, uint16_t type, uint32_t path,
-                  flk_misuse *out);
+int flk_heap_free(void *address, uint16_t type, uint32_t path, flk_misuse *out);
 void *flk_heap_reallocate(void *address, size_t size_bytes,
                           const flk_origin *origin, flk_misuse *out);
 // Of an address without a record: FLK_NOT_RECORDED, or why it is misuse.

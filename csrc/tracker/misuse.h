@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-#include "flk.h"
+#include "base/values.h"
 
 void flk_misuse_count(int verdict);
 uint64_t flk_misuse_counted(int verdict);

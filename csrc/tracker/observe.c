@@ -5,8 +5,8 @@
 
 #include "base/config.h"
 #include "base/platform.h"
-#include "tracker/quarantine.h"
 #include "base/queue.h"
+#include "tracker/quarantine.h"
 
 static struct {
     flk_lock lock;  // guards all but what is atomic
@@ -81,7 +81,8 @@ static void tell(const flk_observed *event) {
 
 static flk_observed event_of(int what, flk_layer layer, uint64_t address,
                              const flk_record *record) {
-    return (flk_observed){flk_quarantine_block_of(layer, address, record), what, 0};
+    return (flk_observed){flk_quarantine_block_of(layer, address, record), what,
+                          0};
 }
 
 static bool is_shown(const flk_record *record) {

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "flk.h"
+#include "base/values.h"
 #include "tracker/tracker.h"
 
 // Tell of these types: a byte for each number below `count`, not 0 = yes.

@@ -1,9 +1,8 @@
 // path_counts.c - sparse counts by path. Contracts: tracker/path_counts.h, api/api.h.  SPDX-License-Identifier: MIT
 #include "tracker/path_counts.h"
 
-#include "flk.h"
-#include "paths/callpath.h"
 #include "base/config.h"
+#include "paths/callpath.h"
 #include "tracker/tracker.h"
 
 enum { PIECE = 4096, PIECES = FLK_PATHS_MAX / PIECE };
@@ -19,7 +18,8 @@ atomic_int flk_path_counts_asked;
 static _Atomic(counts *) pieces[PIECES];
 
 static counts *piece_made(_Atomic(counts *) *place) {
-    counts *made = flk_platform_pages_map(PIECE * sizeof(counts), flk_platform_page_bytes());
+    counts *made = flk_platform_pages_map(PIECE * sizeof(counts),
+                                          flk_platform_page_bytes());
     counts *there = NULL;
     if (!made || atomic_compare_exchange_strong(place, &there, made))
         return made;
@@ -27,8 +27,7 @@ static counts *piece_made(_Atomic(counts *) *place) {
     return there;
 }
 
-FLK_NOINLINE void flk_path_counts_add_slow(uint32_t path,
-                                          uint64_t size_bytes) {
+FLK_NOINLINE void flk_path_counts_add_slow(uint32_t path, uint64_t size_bytes) {
     counts *piece = NULL;
     if (path / PIECE < PIECES) {
         _Atomic(counts *) *place = &pieces[path / PIECE];
@@ -46,7 +45,7 @@ FLK_NOINLINE void flk_path_counts_add_slow(uint32_t path,
 }
 
 // --- for Python --------------------------------------------------------
-void flk_count_paths(int change) {
+void flk_path_counts_request(int change) {
     atomic_fetch_add(&flk_path_counts_asked, change);
 }
 
@@ -54,16 +53,16 @@ static size_t read_piece(counts *piece, uint32_t first, flk_path_counts *out,
                          size_t max) {
     size_t found = 0;
     for (uint32_t i = 0; i < PIECE; i++) {
-        uint64_t blocks = atomic_load_explicit(&piece[i].blocks,
-                                               memory_order_relaxed);
+        uint64_t blocks =
+            atomic_load_explicit(&piece[i].blocks, memory_order_relaxed);
         if (blocks == 0)
             continue;
         if (found < max)
-            out[found] = (flk_path_counts){
-                .path = first + i,
-                .blocks = blocks,
-                .bytes = atomic_load_explicit(&piece[i].bytes,
-                                              memory_order_relaxed)};
+            out[found] =
+                (flk_path_counts){.path = first + i,
+                                  .blocks = blocks,
+                                  .bytes = atomic_load_explicit(
+                                      &piece[i].bytes, memory_order_relaxed)};
         found++;
     }
     return found;
@@ -73,12 +72,11 @@ size_t flk_path_counts_read(flk_path_counts *out, size_t max) {
     size_t found = 0;
     uint32_t used = flk_callpath_count() / PIECE + 1;  // ids are in order
     for (uint32_t i = 0; i < PIECES && i <= used; i++) {
-        counts *piece = atomic_load_explicit(&pieces[i],
-                                             memory_order_acquire);
+        counts *piece = atomic_load_explicit(&pieces[i], memory_order_acquire);
         if (piece)
-            found += read_piece(piece, i * PIECE,
-                                out + (found < max ? found : max),
-                                found < max ? max - found : 0);
+            found +=
+                read_piece(piece, i * PIECE, out + (found < max ? found : max),
+                           found < max ? max - found : 0);
     }
     return found;
 }

@@ -3,13 +3,15 @@
 // Cost:    nobody asks: one load an event. Else two atomic additions on lines that threads share.
 // Callers: add: any thread, inside the guard, no lock. Fails: no page left: not counted (one more drop).
 // Invariant: while somebody asks, each recorded allocation is counted once; blocks before bytes (relaxed).
-#ifndef FLK_PATHCOUNTS_H
-#define FLK_PATHCOUNTS_H
+#ifndef FLK_PATH_COUNTS_H
+#define FLK_PATH_COUNTS_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/platform.h"
+#include "base/values.h"
 
 extern atomic_int flk_path_counts_asked;  // relaxed
 
@@ -19,5 +21,11 @@ static inline void flk_path_counts_add(uint32_t path, uint64_t size_bytes) {
                                           memory_order_relaxed) != 0))
         flk_path_counts_add_slow(path, size_bytes);
 }
+
+// +1: counting is asked for once more; -1: once less.
+void flk_path_counts_request(int change);
+// Copies the counts of at most `max` paths that have any; returns how many
+// there are.
+size_t flk_path_counts_read(flk_path_counts *out, size_t max);
 
 #endif

@@ -4,13 +4,13 @@
 #include <stdlib.h>
 
 #include "base/config.h"
-#include "tracker/guard.h"
-#include "tracker/recent.h"
 #include "paths/callpath.h"
 #include "paths/stack.h"
+#include "tracker/guard.h"
+#include "tracker/recent.h"
 
 flk_block flk_quarantine_block_of(flk_layer layer, uint64_t address,
-                       const flk_record *record) {
+                                  const flk_record *record) {
     return (flk_block){.address = address,
                        .size_bytes = record->size_bytes,
                        .sequence = record->sequence,
@@ -27,16 +27,16 @@ uint32_t flk_quarantine_path(uint32_t path) {
 }
 
 void flk_quarantine_misuse_fill(flk_misuse *out, int verdict, uint64_t address,
-                     const flk_record *record, uint32_t free_path,
-                     uint32_t here_path) {
+                                const flk_record *record, uint32_t free_path,
+                                uint32_t here_path) {
     flk_misuse_count(verdict);
     if (!out)
         return;
-    *out = (flk_misuse){.verdict = verdict,
-                        .free_path = free_path,
-                        .here_path = here_path,
-                        .block = flk_quarantine_block_of(FLK_LAYER_HEAP, address,
-                                              record)};
+    *out = (flk_misuse){
+        .verdict = verdict,
+        .free_path = free_path,
+        .here_path = here_path,
+        .block = flk_quarantine_block_of(FLK_LAYER_HEAP, address, record)};
 }
 
 static void *memory_of(void *address, const flk_record *record) {
@@ -53,14 +53,14 @@ static bool is_damaged(const flk_free *freed, flk_misuse *found) {
         flk_guard_poison_check(block, freed->record.size_bytes, &damage))
         return false;
     flk_quarantine_misuse_fill(found, FLK_WRITE_AFTER_FREE, freed->address,
-                    &freed->record, freed->free_path, 0);
+                               &freed->record, freed->free_path, 0);
     found->damage = damage;
     return true;
 }
 
 // A held block leaves: was it written to since it was freed?
-static FLK_NOINLINE int let_poisoned_go(const flk_free *freed,
-                                        flk_misuse *out, int verdict) {
+static FLK_NOINLINE int let_poisoned_go(const flk_free *freed, flk_misuse *out,
+                                        int verdict) {
     flk_misuse found;
     bool damaged = is_damaged(freed, &found);
     free(freed->memory);
@@ -74,8 +74,7 @@ static FLK_NOINLINE int let_poisoned_go(const flk_free *freed,
     return FLK_WRITE_AFTER_FREE;
 }
 
-static FLK_HOT int let_go(const flk_free *freed, flk_misuse *out,
-                          int verdict) {
+static FLK_HOT int let_go(const flk_free *freed, flk_misuse *out, int verdict) {
     if (FLK_UNLIKELY(freed->record.flags & FLK_RECORD_POISONED))
         return let_poisoned_go(freed, out, verdict);
     free(freed->memory);
@@ -103,14 +102,13 @@ void flk_quarantine_take(const flk_record *record, flk_thread *thread,
     // Evidence only of a time when what is allocated is recorded.
     freed.epoch = flk_tracker_is_enabled() ? FLK_SETTING(epoch) : 0;
     if (FLK_UNLIKELY(guarded))
-        step->verdict = flk_quarantine_check_guard(
-            step->address, record, freed.free_path, step->out);
+        step->verdict = flk_quarantine_check_guard(step->address, record,
+                                                   freed.free_path, step->out);
     if (FLK_UNLIKELY(FLK_SETTING(poison))) {
         flk_guard_poison_fill(step->address, record->size_bytes);
         freed.record.flags |= FLK_RECORD_POISONED;
     }
-    step->leaving_count = flk_recent_add(thread->number, &freed,
-                                         step->leaving,
+    step->leaving_count = flk_recent_add(thread->number, &freed, step->leaving,
                                          FLK_QUARANTINE_LEAVING_MAX);
 }
 
@@ -136,7 +134,7 @@ int flk_quarantine_check_guard(const void *address, const flk_record *record,
                         &damage))
         return FLK_FREED;
     flk_quarantine_misuse_fill(out, FLK_OVERRUN, (uintptr_t)address, record, 0,
-                    flk_quarantine_path(path));
+                               flk_quarantine_path(path));
     if (out)
         out->damage = damage;
     return FLK_OVERRUN;
@@ -170,7 +168,7 @@ static void check_held(const flk_free *freed, void *context) {
         is_damaged(freed, &list->found[list->count])) {
         // Told once: poisoned anew.
         flk_guard_poison_fill((void *)(uintptr_t)freed->address,
-                        freed->record.size_bytes);
+                              freed->record.size_bytes);
         list->count++;
     }
 }

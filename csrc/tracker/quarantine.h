@@ -13,8 +13,8 @@
 // One free on its way.
 typedef struct flk_release_step {
     void *address;
-    uint32_t path;       // where it is freed, or FLK_PATH_WALK
-    flk_misuse *out;     // filled with a verdict that is not FLK_FREED
+    uint32_t path;    // where it is freed, or FLK_PATH_WALK
+    flk_misuse *out;  // filled with a verdict that is not FLK_FREED
     int verdict;
     uint32_t leaving_count;
     flk_free leaving[FLK_QUARANTINE_LEAVING_MAX];  // to the C free
@@ -41,9 +41,9 @@ bool flk_quarantine_set_guard(uint32_t guard_bytes);
 uint32_t flk_quarantine_path(uint32_t path);
 // Counts the misuse and describes it; `out` may be NULL.
 void flk_quarantine_misuse_fill(flk_misuse *out, int verdict, uint64_t address,
-                     const flk_record *record, uint32_t free_path,
-                     uint32_t here_path);
+                                const flk_record *record, uint32_t free_path,
+                                uint32_t here_path);
 flk_block flk_quarantine_block_of(flk_layer layer, uint64_t address,
-                       const flk_record *record);
+                                  const flk_record *record);
 
 #endif

@@ -19,10 +19,10 @@ typedef struct ring {
 
 typedef struct stripe {
     _Alignas(64) flk_lock lock;  // guards all of it
-    uint64_t next;        // the next free goes to next % ENTRIES
-    uint64_t held;        // the first one held; next - held are
+    uint64_t next;               // the next free goes to next % ENTRIES
+    uint64_t held;               // the first one held; next - held are
     uint64_t held_bytes;
-    _Atomic(ring *) ring; // made on first use
+    _Atomic(ring *) ring;  // made on first use
 } stripe;
 
 static struct {
@@ -32,8 +32,8 @@ static struct {
     atomic_uint blocks_max;
     atomic_ullong bytes_max;
 } recent = {
-    .stripes = {[0 ... FLK_RECENT_STRIPES - 1] =
-                    {FLK_LOCK_INIT(FLK_RANK_RECENT)}},
+    .stripes = {[0 ... FLK_RECENT_STRIPES -
+                 1] = {FLK_LOCK_INIT(FLK_RANK_RECENT)}},
     .blocks_max = FLK_QUARANTINE_BLOCKS_DEFAULT,
     .bytes_max = FLK_QUARANTINE_BYTES_DEFAULT,
 };
@@ -177,9 +177,9 @@ bool flk_recent_find(uint64_t address, flk_free *out) {
             continue;
         flk_lock_take(&st->lock);
         const flk_free *entry = newest_of(st, address);
-        if (entry && (!found || entry->memory ||
-                      (!out->memory &&
-                       entry->record.sequence > out->record.sequence))) {
+        if (entry &&
+            (!found || entry->memory ||
+             (!out->memory && entry->record.sequence > out->record.sequence))) {
             *out = *entry;
             found = true;
         }

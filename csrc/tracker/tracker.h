@@ -12,20 +12,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "registry/registry.h"
 #include "paths/thread.h"
+#include "registry/registry.h"
 
 // Take the path from the Python frames of this thread.
-#define FLK_PATH_WALK (UINT32_MAX - 1)
 // The same, with native frames above if they are wanted.
 #define FLK_PATH_WALK_NATIVE (UINT32_MAX - 2)
 // The scope of what is not to be recorded.
-#define FLK_SCOPE_NOWHERE (UINT32_MAX - 1)
 
 typedef struct flk_settings {
-    atomic_bool enabled;         // relaxed, read by each event
-    atomic_bool ever_enabled;    // false: no record can exist
-    atomic_bool observed;        // tracker/observe.h
+    atomic_bool enabled;       // relaxed, read by each event
+    atomic_bool ever_enabled;  // false: no record can exist
+    atomic_bool observed;      // tracker/observe.h
     // Of the two above and the guard: what the allocators ask, so that what
     // is unusual costs them nothing. Set by flk_tracker_settle().
     atomic_bool is_usual_alloc;  // no guard, nobody observes
@@ -42,9 +40,8 @@ typedef struct flk_settings {
     _Atomic(void (*)(void)) wakes;
 } flk_settings;
 extern flk_settings flk_tracker_settings;
-#define FLK_SETTING(name)                            \
-    atomic_load_explicit(&flk_tracker_settings.name, \
-                         memory_order_relaxed)
+#define FLK_SETTING(name) \
+    atomic_load_explicit(&flk_tracker_settings.name, memory_order_relaxed)
 
 typedef struct flk_tracker_counts {
     atomic_ullong dropped;        // events that could not be recorded
@@ -58,9 +55,7 @@ static inline void flk_tracker_count(atomic_ullong *counter) {
     atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
 }
 
-static inline bool flk_tracker_is_enabled(void) {
-    return FLK_SETTING(enabled);
-}
+static inline bool flk_tracker_is_enabled(void) { return FLK_SETTING(enabled); }
 
 // What the caller knows of a new block.
 typedef struct flk_origin {
@@ -81,8 +76,8 @@ bool flk_tracker_on_alloc(flk_layer layer, uint64_t address,
                           const flk_origin *origin);
 // A block goes, released as `type` says (0 = any way). `out` gets its record
 // (FLK_TAKEN), or the record that forbids it (FLK_KEPT: another release).
-flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address,
-                              uint16_t type, flk_record *out);
+flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address, uint16_t type,
+                              flk_record *out);
 // A block may move: call begin, then the C function, then exactly one of
 // cancel and end if begin said FLK_TAKEN. End: is it still recorded?
 flk_taken flk_tracker_move_begin(flk_layer layer, uint64_t address,

@@ -5,20 +5,20 @@
 #ifndef FLK_TRACKER_HOT_H
 #define FLK_TRACKER_HOT_H
 
-#include "registry/account.h"
-#include "paths/callpath.h"
 #include "base/config.h"
-#include "tracker/path_counts.h"
+#include "paths/callpath.h"
+#include "paths/stack.h"
+#include "registry/account.h"
 #include "registry/registry_hot.h"
 #include "registry/scope.h"
-#include "paths/stack.h"
+#include "tracker/path_counts.h"
 #include "tracker/tracker.h"
 
 // Runs with the shard locked right before the record goes, so that no thread
 // finds the block neither recorded nor freed. It may take locks of higher
 // ranks, and must not call the tracker.
-typedef void (*flk_tracker_taken)(const flk_record *record,
-                                  flk_thread *thread, void *context);
+typedef void (*flk_tracker_taken)(const flk_record *record, flk_thread *thread,
+                                  void *context);
 
 typedef struct flk_event {
     flk_thread *thread;
@@ -108,8 +108,7 @@ static FLK_HOT bool flk_tracker_record(flk_thread *thread, flk_layer layer,
     uint64_t tick = flk_sequence_tick();
     uint64_t sequence = flk_sequence_take(&thread->sequence, tick);
     flk_record record = flk_record_of(size_bytes, scope, sequence, flags, path,
-                                      origin->type,
-                                      (uint16_t)thread->number);
+                                      origin->type, (uint16_t)thread->number);
     flk_event e = {.thread = thread, .is_usual = is_usual};
     bool replaced;
     flk_status status = flk_registry_insert_hot(
@@ -129,8 +128,8 @@ static FLK_HOT bool flk_tracker_alloc_hot(flk_layer layer, uint64_t address,
     flk_thread *thread = flk_thread_enter();
     bool recorded = false;
     if (FLK_LIKELY(thread != NULL)) {
-        recorded = flk_tracker_record(thread, layer, address, size_bytes,
-                                      flags, origin);
+        recorded = flk_tracker_record(thread, layer, address, size_bytes, flags,
+                                      origin);
         flk_tracker_release_scope(thread);
         flk_thread_leave(thread);
     }
@@ -164,9 +163,8 @@ static FLK_HOT bool flk_tracker_judge_free(const flk_record *record,
     return true;
 }
 
-static FLK_HOT flk_taken flk_tracker_free_hot(flk_layer layer,
-                                              uint64_t address, uint16_t type,
-                                              flk_record *out,
+static FLK_HOT flk_taken flk_tracker_free_hot(flk_layer layer, uint64_t address,
+                                              uint16_t type, flk_record *out,
                                               flk_tracker_taken on_taken,
                                               void *context) {
     flk_thread *thread = flk_thread_enter();
@@ -174,10 +172,12 @@ static FLK_HOT flk_taken flk_tracker_free_hot(flk_layer layer,
         flk_tracker_count(&flk_tracker_counted.dropped);
         return FLK_ABSENT;
     }
-    flk_event e = {.thread = thread, .type = type, .on_taken = on_taken,
+    flk_event e = {.thread = thread,
+                   .type = type,
+                   .on_taken = on_taken,
                    .context = context};
-    flk_taken taken = flk_registry_take_hot(layer, address,
-                                            flk_tracker_judge_free, &e, out);
+    flk_taken taken =
+        flk_registry_take_hot(layer, address, flk_tracker_judge_free, &e, out);
     flk_thread_leave(thread);
     return taken;
 }

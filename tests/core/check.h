@@ -10,29 +10,29 @@
 
 static int check_passed;
 
-#define CHECK(condition)                                                     \
-    do {                                                                     \
-        if (!(condition)) {                                                  \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__,       \
-                    #condition);                                             \
-            exit(1);                                                         \
-        }                                                                    \
+#define CHECK(condition)                                               \
+    do {                                                               \
+        if (!(condition)) {                                            \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, \
+                    #condition);                                       \
+            exit(1);                                                   \
+        }                                                              \
     } while (0)
 
-#define CHECK_TEXT(expected, actual)                                         \
-    do {                                                                     \
-        const char *check_actual = (actual);                                 \
-        if (strcmp((expected), check_actual) != 0) {                         \
-            fprintf(stderr, "%s:%d: %s is \"%s\", not \"%s\"\n", __FILE__,   \
-                    __LINE__, #actual, check_actual, (expected));            \
-            exit(1);                                                         \
-        }                                                                    \
+#define CHECK_TEXT(expected, actual)                                       \
+    do {                                                                   \
+        const char *check_actual = (actual);                               \
+        if (strcmp((expected), check_actual) != 0) {                       \
+            fprintf(stderr, "%s:%d: %s is \"%s\", not \"%s\"\n", __FILE__, \
+                    __LINE__, #actual, check_actual, (expected));          \
+            exit(1);                                                       \
+        }                                                                  \
     } while (0)
 
-#define RUN(test)                                                            \
-    do {                                                                     \
-        test();                                                              \
-        check_passed++;                                                      \
+#define RUN(test)       \
+    do {                \
+        test();         \
+        check_passed++; \
     } while (0)
 
 #define DONE() (printf("%d passed\n", check_passed), 0)

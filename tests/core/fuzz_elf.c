@@ -60,16 +60,18 @@ static void fill_symbols(image *m) {
 }
 
 static void fill(image *m) {
-    *m = (image){.dynamic = {
-        {DT_STRTAB, {offsetof(image, strings)}}, {DT_STRSZ, {32}},
-        {DT_SYMTAB, {offsetof(image, symbols)}},
-        {DT_VERSYM, {offsetof(image, versions)}},
-        {DT_GNU_HASH, {offsetof(image, gnu)}},
-        {DT_RELA, {offsetof(image, relocations)}},
-        {DT_RELASZ, {2 * sizeof(Elf64_Rela)}},
-        {DT_JMPREL, {offsetof(image, relocations[2])}},
-        {DT_PLTRELSZ, {2 * sizeof(Elf64_Rela)}}, {DT_PLTREL, {DT_RELA}},
-        {DT_NULL, {0}}, {DT_NULL, {0}}}};
+    *m = (image){.dynamic = {{DT_STRTAB, {offsetof(image, strings)}},
+                             {DT_STRSZ, {32}},
+                             {DT_SYMTAB, {offsetof(image, symbols)}},
+                             {DT_VERSYM, {offsetof(image, versions)}},
+                             {DT_GNU_HASH, {offsetof(image, gnu)}},
+                             {DT_RELA, {offsetof(image, relocations)}},
+                             {DT_RELASZ, {2 * sizeof(Elf64_Rela)}},
+                             {DT_JMPREL, {offsetof(image, relocations[2])}},
+                             {DT_PLTRELSZ, {2 * sizeof(Elf64_Rela)}},
+                             {DT_PLTREL, {DT_RELA}},
+                             {DT_NULL, {0}},
+                             {DT_NULL, {0}}}};
     fill_symbols(m);
 }
 

@@ -12,13 +12,13 @@
 #include "base/config.h"
 #include "registry/registry.h"
 
-#define CHECK(condition)                                                     \
-    do {                                                                     \
-        if (!(condition)) {                                                  \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__,       \
-                    #condition);                                             \
-            abort();                                                         \
-        }                                                                    \
+#define CHECK(condition)                                               \
+    do {                                                               \
+        if (!(condition)) {                                            \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, \
+                    #condition);                                       \
+            abort();                                                   \
+        }                                                              \
     } while (0)
 
 enum { MODEL_MAX = 512, MOVES_MAX = 4 };
@@ -84,8 +84,7 @@ static void insert(const operation *op) {
     block *old = model_find(op->layer, op->address);
     if (model.count == MODEL_MAX && !old)
         return;
-    flk_record record = {.size_bytes = op->size,
-                         .sequence = ++model.sequence};
+    flk_record record = {.size_bytes = op->size, .sequence = ++model.sequence};
     bool replaced;
     CHECK(flk_registry_insert(op->layer, op->address, &record, on_insert,
                               on_remove, NULL, &replaced) == FLK_OK);
@@ -100,16 +99,16 @@ static void find(const operation *op) {
     flk_record record;
     block *b = model_find(op->layer, op->address);
     CHECK(flk_registry_find(op->layer, op->address, &record) == (b != NULL));
-    CHECK(!b || (record.sequence == b->sequence &&
-                 record.size_bytes == b->size));
+    CHECK(!b ||
+          (record.sequence == b->sequence && record.size_bytes == b->size));
 }
 
 static void take(const operation *op) {
     flk_record record;
     block *b = model_find(op->layer, op->address);
     void *yes = op->size & 1 ? &model : NULL;
-    flk_taken taken = flk_registry_take(op->layer, op->address, judge, yes,
-                                        &record);
+    flk_taken taken =
+        flk_registry_take(op->layer, op->address, judge, yes, &record);
     CHECK(taken == (!b ? FLK_ABSENT : yes ? FLK_TAKEN : FLK_KEPT));
     CHECK(!b || record.sequence == b->sequence);
     model.counted -= taken == FLK_TAKEN;
@@ -143,8 +142,8 @@ static void begin_move(const operation *op) {
     flk_record record;
     block *b = model_find(op->layer, op->address);
     void *yes = op->size & 1 ? &model : NULL;
-    flk_taken taken = flk_registry_move_begin(op->layer, op->address, judge,
-                                              yes, &record);
+    flk_taken taken =
+        flk_registry_move_begin(op->layer, op->address, judge, yes, &record);
     CHECK(taken == (!b ? FLK_ABSENT : yes ? FLK_TAKEN : FLK_KEPT));
     if (taken == FLK_TAKEN)
         b->moving = true;
@@ -161,7 +160,8 @@ static void end_move(const operation *op) {
     block *b = moving_block();
     if (!b)
         return;
-    flk_record record = {.size_bytes = b->size, .sequence = b->sequence,
+    flk_record record = {.size_bytes = b->size,
+                         .sequence = b->sequence,
                          .flags = FLK_RECORD_MOVING};
     block *old = model_find(b->layer, op->address);
     bool replaced;
@@ -204,10 +204,9 @@ static void run(const operation *op) {
 // --- one input ---------------------------------------------------------
 static void forget(flk_entry *entry, void *context) {
     block *blocks = context;
-    blocks[model.counted++] = (block){(flk_layer)entry->layer, entry->address,
-                                      entry->record.size_bytes,
-                                      entry->record.sequence,
-                                      entry->record.flags & 1};
+    blocks[model.counted++] = (block){
+        (flk_layer)entry->layer, entry->address, entry->record.size_bytes,
+        entry->record.sequence, entry->record.flags & 1};
 }
 
 static void compare_and_clear(void) {

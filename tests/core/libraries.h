@@ -103,7 +103,7 @@ static inline uint64_t size_at(uintptr_t address) {
 
 static inline const char *type_at(uintptr_t address) {
     flk_record record;
-    return is_recorded(address, &record) ? flk_type_name(record.type) : "";
+    return is_recorded(address, &record) ? flk_names_at(record.type)->type : "";
 }
 
 #endif

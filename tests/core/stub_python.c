@@ -24,8 +24,8 @@ void stub_set_frames(const stub_code *const *codes, size_t count,
                      int64_t offset) {
     mine.count = count < FRAMES_MAX ? count : FRAMES_MAX;
     for (size_t i = 0; i < mine.count; i++)
-        mine.frames[i] = (flk_raw_frame){codes[i], (int32_t)offset,
-                                         (uint32_t)i};
+        mine.frames[i] =
+            (flk_raw_frame){codes[i], (int32_t)offset, (uint32_t)i};
 }
 
 void stub_set_context(const void *context, uint64_t version) {
@@ -55,8 +55,8 @@ static flk_frame_mark mark_at(size_t i) {
     return ((flk_frame_mark)frame->code << 16) + (uint32_t)frame->offset + 2;
 }
 
-size_t flk_pyframe_collect(const flk_frame_reader *reader,
-                           flk_frame_seen *seen, size_t seen_max) {
+size_t flk_pyframe_collect(const flk_frame_reader *reader, flk_frame_seen *seen,
+                           size_t seen_max) {
     size_t count = mine.count < seen_max ? mine.count + 1 : seen_max;
     (void)reader;
     for (size_t i = 0; i < count; i++)
@@ -107,8 +107,7 @@ static void read_names(const void *address, const char **function,
     *filename = code->filename;
 }
 
-static void read_line(const void *address, int32_t offset,
-                      flk_site_info *out) {
+static void read_line(const void *address, int32_t offset, flk_site_info *out) {
     out->line = ((const stub_code *)address)->first_line + offset;
 }
 

@@ -9,15 +9,31 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "check.h"
-#include "flk.h"
-#include "registry/account.h"
+#include "api/api.h"
+#include "api/snapshot.h"
 #include "base/arena.h"
 #include "base/platform.h"
+#include "base/sequence.h"
+#include "check.h"
+#include "paths/callpath.h"
+#include "paths/codes.h"
+#include "paths/modules.h"
+#include "paths/pyframe.h"
+#include "paths/sites.h"
+#include "paths/thread.h"
+#include "registry/account.h"
+#include "registry/names.h"
 #include "registry/registry.h"
 #include "registry/scope.h"
-#include "tracker/tracker.h"
 #include "stub_python.h"
+#include "tracker/context.h"
+#include "tracker/gate.h"
+#include "tracker/heap.h"
+#include "tracker/misuse.h"
+#include "tracker/observe.h"
+#include "tracker/path_counts.h"
+#include "tracker/quarantine.h"
+#include "tracker/tracker.h"
 
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
@@ -41,7 +57,7 @@ static inline int few_or_many(int valgrind, int sanitized, int plain) {
 static inline void start(void) {
     CHECK(flk_start("/own/") == NULL);
     CHECK(flk_is_ready());
-    flk_enable(1);
+    flk_gate_set(1);
 }
 
 static inline uint16_t type_of(const char *name) {
@@ -85,16 +101,16 @@ static inline uint64_t live_of(uint16_t type) {
 
 static inline size_t shown_in(uint32_t scope) {
     flk_snapshot snapshot;
-    CHECK(flk_snapshot_take(scope, 0, 0, &snapshot) == 0);
+    CHECK(flk_snapshot_collect(scope, 0, 0, &snapshot));
     size_t count = snapshot.count;
-    flk_snapshot_free(&snapshot);
+    flk_snapshot_drop(&snapshot);
     return count;
 }
 
 // A block at a made-up address.
 static inline void track(uint64_t address, uint64_t size_bytes) {
-    CHECK(flk_track(address, size_bytes, FLK_IN_HANDLE, type_of("int"),
-                    FLK_CURRENT, 0));
+    CHECK(flk_track(address, size_bytes, FLK_LAYER_HANDLE, type_of("int"),
+                    FLK_SCOPE_NONE, 0));
 }
 
 static inline void *in_thread(void *(*run)(void *), void *argument) {
@@ -141,6 +157,8 @@ static inline uint64_t random_next(uint64_t *state) {
 }
 
 // Last in each program: every structure is sound.
-static inline void test_everything_is_sound(void) { CHECK(flk_check()); }
+static inline void test_everything_is_sound(void) {
+    CHECK(flk_tracker_check());
+}
 
 #endif

@@ -26,35 +26,35 @@ static void test_event_counts_in_the_whole_chain(void) {
 
 static void test_each_type_has_its_books(void) {
     uint16_t a = type_of("type a"), b = type_of("type b");
-    CHECK(flk_track(0x1000, 5, FLK_IN_HEAP, a, 0, 0));
-    CHECK(flk_track(0x2000, 7, FLK_IN_HEAP, b, 0, 0));
+    CHECK(flk_track(0x1000, 5, FLK_LAYER_HEAP, a, 0, 0));
+    CHECK(flk_track(0x2000, 7, FLK_LAYER_HEAP, b, 0, 0));
     CHECK(type_figures(a).bytes_allocated == 5);
     CHECK(type_figures(b).bytes_allocated == 7);
-    CHECK(flk_untrack(0x1000, FLK_IN_HEAP, NULL));
+    CHECK(flk_untrack(0x1000, FLK_LAYER_HEAP, NULL));
     CHECK(live_of(a) == 0 && live_of(b) == 1);
-    CHECK(flk_untrack(0x2000, FLK_IN_HEAP, NULL));
+    CHECK(flk_untrack(0x2000, FLK_LAYER_HEAP, NULL));
 }
 
 static void test_peak_of_one_thread_is_exact(void) {
     uint32_t scope = flk_scope_new(0, 0);
     for (uint64_t i = 0; i < 5; i++)
-        flk_track(0x1000 + 64 * i, 10, FLK_IN_HEAP, type_of("x"), scope, 0);
+        flk_track(0x1000 + 64 * i, 10, FLK_LAYER_HEAP, type_of("x"), scope, 0);
     for (uint64_t i = 0; i < 5; i++)
-        flk_untrack(0x1000 + 64 * i, FLK_IN_HEAP, NULL);
+        flk_untrack(0x1000 + 64 * i, FLK_LAYER_HEAP, NULL);
     flk_figures f = scope_figures(scope);
     CHECK(f.peak_blocks == 5 && f.peak_bytes == 50 && f.peak_exact);
     flk_scope_gone(scope);
 }
 
 static void *untrack_it(void *address) {
-    CHECK(flk_untrack((uintptr_t)address, FLK_IN_HEAP, NULL));
+    CHECK(flk_untrack((uintptr_t)address, FLK_LAYER_HEAP, NULL));
     return NULL;
 }
 
 static void test_peak_with_frees_elsewhere_is_a_bound(void) {
     uint32_t scope = flk_scope_new(0, 0);
     for (int i = 0; i < 3; i++) {
-        flk_track(0x1000, 10, FLK_IN_HEAP, type_of("x"), scope, 0);
+        flk_track(0x1000, 10, FLK_LAYER_HEAP, type_of("x"), scope, 0);
         in_thread(untrack_it, (void *)0x1000);
     }
     flk_figures f = scope_figures(scope);
@@ -65,20 +65,20 @@ static void test_peak_with_frees_elsewhere_is_a_bound(void) {
 static void test_peak_starts_anew_from_what_is_live(void) {
     uint32_t outer = flk_scope_new(0, 0), scope = flk_scope_new(outer, 0);
     for (uint64_t i = 0; i < 5; i++)
-        flk_track(0x1000 + 64 * i, 10, FLK_IN_HEAP, type_of("x"), scope, 0);
+        flk_track(0x1000 + 64 * i, 10, FLK_LAYER_HEAP, type_of("x"), scope, 0);
     for (uint64_t i = 0; i < 3; i++)
-        flk_untrack(0x1000 + 64 * i, FLK_IN_HEAP, NULL);
-    flk_reset_peak(scope);
+        flk_untrack(0x1000 + 64 * i, FLK_LAYER_HEAP, NULL);
+    flk_tracker_reset_peak(scope);
     flk_figures f = scope_figures(scope), above = scope_figures(outer);
     CHECK(f.peak_blocks == 2 && f.peak_bytes == 20 && f.peak_exact);
     CHECK(f.allocations == 5 && f.frees == 3);
     CHECK(above.peak_blocks == 5 && above.peak_bytes == 50);
-    flk_track(0x1000, 7, FLK_IN_HEAP, type_of("x"), scope, 0);
-    flk_untrack(0x1000, FLK_IN_HEAP, NULL);
+    flk_track(0x1000, 7, FLK_LAYER_HEAP, type_of("x"), scope, 0);
+    flk_untrack(0x1000, FLK_LAYER_HEAP, NULL);
     f = scope_figures(scope);
     CHECK(f.peak_blocks == 3 && f.peak_bytes == 27);
-    flk_untrack(0x1000 + 64 * 3, FLK_IN_HEAP, NULL);
-    flk_untrack(0x1000 + 64 * 4, FLK_IN_HEAP, NULL);
+    flk_untrack(0x1000 + 64 * 3, FLK_LAYER_HEAP, NULL);
+    flk_untrack(0x1000 + 64 * 4, FLK_LAYER_HEAP, NULL);
     flk_scope_gone(scope);
     flk_scope_gone(outer);
 }
@@ -86,15 +86,15 @@ static void test_peak_starts_anew_from_what_is_live(void) {
 static void test_peak_of_many_threads_starts_anew(void) {
     uint32_t scope = flk_scope_new(0, 0);
     for (uint64_t i = 0; i < 3; i++)
-        flk_track(0x1000 + 64 * i, 10, FLK_IN_HEAP, type_of("x"), scope, 0);
+        flk_track(0x1000 + 64 * i, 10, FLK_LAYER_HEAP, type_of("x"), scope, 0);
     in_thread(untrack_it, (void *)0x1000);
     flk_figures f = scope_figures(scope);
     CHECK(f.peak_blocks == 3 && !f.peak_exact);
-    flk_reset_peak(scope);
+    flk_tracker_reset_peak(scope);
     f = scope_figures(scope);
     CHECK(f.peak_blocks == 2 && f.peak_bytes == 20 && !f.peak_exact);
-    flk_untrack(0x1000 + 64, FLK_IN_HEAP, NULL);
-    flk_untrack(0x1000 + 128, FLK_IN_HEAP, NULL);
+    flk_untrack(0x1000 + 64, FLK_LAYER_HEAP, NULL);
+    flk_untrack(0x1000 + 128, FLK_LAYER_HEAP, NULL);
     flk_scope_gone(scope);
 }
 

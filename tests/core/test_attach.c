@@ -30,7 +30,8 @@ static const char source[] =
     "int unmapped(void *p, size_t n) { return munmap(p, n); }\n"
     "void *remapped(void *p, size_t n, size_t m)\n"
     "{ return mremap(p, n, m, MREMAP_MAYMOVE); }\n"
-    "void *twice(size_t n) { void *p = malloc(n); return p ? p : malloc(1); }\n";
+    "void *twice(size_t n) { void *p = malloc(n); return p ? p : malloc(1); "
+    "}\n";
 
 static void *a, *b;  // two libraries of that source
 static void *(*volatile malloc_of_program)(size_t);
@@ -106,7 +107,7 @@ static void test_realloc_keeps_identity(void) {
     CHECK(none ? is_live(none) : !is_live(q));
     CALL(a, "give")(none);
     flk_attach_end();
-    CHECK(flk_check());
+    CHECK(flk_tracker_check());
 }
 
 static void test_aligned_blocks_and_their_errors(void) {
@@ -180,8 +181,8 @@ static void test_records_are_dropped_after_the_end(void) {
     flk_attach_end();
     track(0x1000, 8);
     CHECK(live_in(0) == 501 && flk_attach_drop() == 500);
-    CHECK(live_in(0) == 1 && flk_check());
-    CHECK(flk_untrack(0x1000, FLK_IN_HANDLE, NULL));
+    CHECK(live_in(0) == 1 && flk_tracker_check());
+    CHECK(flk_untrack(0x1000, FLK_LAYER_HANDLE, NULL));
     for (int i = 0; i < 500; i++)
         CALL(b, "give")(blocks[i]);
 }
@@ -208,7 +209,7 @@ static void test_choice_may_change_while_attached(void) {
     CALL(a, "give")(q);
     CALL(a, "give")(r);
     CHECK(!is_live(p) && !is_live(r));
-    CHECK(attach_figures().objects_asked == 1);
+    CHECK(attach_figures().objects_traced == 1);
     flk_attach_end();
 }
 

@@ -27,9 +27,7 @@ static const char source[] =
 
 static void *cxx;
 
-static uint64_t mismatches(void) {
-    return attach_figures().mismatched_frees;
-}
+static uint64_t mismatches(void) { return attach_figures().mismatched_frees; }
 
 static void check_pair(const char *make, uint64_t size, const char *type,
                        const char *release) {
@@ -71,7 +69,7 @@ static void test_wrong_release_is_counted_and_done(void) {
     check_mismatch("many", "delete_one");
     check_mismatch("plain", "delete_one");
     flk_attach_end();
-    CHECK(flk_check());
+    CHECK(flk_tracker_check());
 }
 
 static void test_exceptions_pass_through_hooks(void) {

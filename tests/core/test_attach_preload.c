@@ -94,7 +94,7 @@ static int run_preloaded(void) {
     uintptr_t p = CALL(use, "take")(31);
     CHECK(p && !is_live(p));
     CALL(use, "give")(p);
-    CHECK(flk_check());
+    CHECK(flk_tracker_check());
     return 0;
 }
 

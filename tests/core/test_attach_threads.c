@@ -19,8 +19,7 @@ static atomic_bool is_over;
 static void *churning;
 
 static void *churn(void *count) {
-    void (*run)(unsigned) = (void (*)(unsigned))function_of(churning,
-                                                            "churn");
+    void (*run)(unsigned) = (void (*)(unsigned))function_of(churning, "churn");
     while (!atomic_load(&is_over)) {
         run(1000);
         atomic_fetch_add((atomic_ulong *)count, 1);
@@ -34,7 +33,8 @@ static void run_beside_churn(void (*step)(int round)) {
     atomic_store(&is_over, false);
     for (int i = 0; i < 2; i++)
         pthread_create(&threads[i], NULL, churn, &count);
-    uint64_t until = flk_platform_clock_coarse() + (uint64_t)seconds * 1000000000;
+    uint64_t until =
+        flk_platform_clock_coarse() + (uint64_t)seconds * 1000000000;
     for (int round = 0; flk_platform_clock_coarse() < until; round++)
         step(round);
     atomic_store(&is_over, true);
@@ -54,9 +54,9 @@ static void attach_and_end(int round) {
 
 static void test_attach_and_end_beside_two_threads(void) {
     run_beside_churn(attach_and_end);
-    CHECK(attach_figures().failed_words == 0 && flk_check());
+    CHECK(attach_figures().failed_words == 0 && flk_tracker_check());
     // Nothing is wrong afterwards: a round trip is seen in full.
-    flk_reset(0);
+    flk_tracker_reset(0);
     attach_to("libchurn.so");
     uint64_t dropped = self_figures().dropped;
     uintptr_t p = CALL(churning, "take")(77);
@@ -83,7 +83,7 @@ static void test_pause_beside_two_threads(void) {
     run_beside_churn(pause_and_resume);
     CHECK(live_in(0) == 0);
     CHECK(self_figures().missed_frees == missed);
-    CHECK(flk_check());
+    CHECK(flk_tracker_check());
     flk_attach_end();
 }
 
@@ -97,7 +97,7 @@ static void fork_once(int round) {
         bool good = size_at(p) == 78;
         CALL(churning, "give")(p);
         flk_attach_end();
-        _exit(good && !is_live(p) && flk_check() ? 0 : 1);
+        _exit(good && !is_live(p) && flk_tracker_check() ? 0 : 1);
     }
     int status;
     CHECK(waitpid(child, &status, 0) == child);
@@ -108,8 +108,8 @@ static void test_fork_while_attached(void) {
     attach_to("libchurn.so");
     run_beside_churn(fork_once);
     flk_attach_end();
-    CHECK(flk_check());
-    flk_reset(0);
+    CHECK(flk_tracker_check());
+    flk_tracker_reset(0);
 }
 
 static void attach_or_fork(int round) {
@@ -130,8 +130,8 @@ static void attach_or_fork(int round) {
 
 static void test_fork_between_attaches(void) {
     run_beside_churn(attach_or_fork);
-    CHECK(flk_check());
-    flk_reset(0);
+    CHECK(flk_tracker_check());
+    flk_tracker_reset(0);
 }
 
 // --- several at it ------------------------------------------------------
@@ -155,9 +155,9 @@ static void test_two_threads_attach(void) {
     pthread_create(&thread, NULL, attach_often, "libchurn.so");
     run_beside_churn(attach_and_end);
     pthread_join(thread, NULL);
-    CHECK(!attach_figures().attached && flk_check());
+    CHECK(!attach_figures().attached && flk_tracker_check());
     run_beside_churn(do_nothing);
-    flk_reset(0);
+    flk_tracker_reset(0);
 }
 
 // --- ends of threads ----------------------------------------------------
@@ -242,7 +242,7 @@ static void test_race_with_lazy_binding(void) {
         flk_attach_end();
     }
     pthread_join(thread, NULL);
-    CHECK(flk_check());
+    CHECK(flk_tracker_check());
 }
 
 // --- loading ------------------------------------------------------------
@@ -270,7 +270,7 @@ static void test_libraries_come_and_go_meanwhile(void) {
     }
     atomic_store(&is_over, true);
     pthread_join(thread, NULL);
-    CHECK(attach_figures().failed_words == 0 && flk_check());
+    CHECK(attach_figures().failed_words == 0 && flk_tracker_check());
 }
 
 int main(int count, char **arguments) {

@@ -114,9 +114,9 @@ static void test_broken_tables_are_never_read_beyond(void) {
         }
         flk_cfi_rule rule;
         for (int k = 0; k < 20; k++)
-            find_in_copy(
-                function_at((uint32_t)(random_next(&random) % count)) + k,
-                &rule);
+            find_in_copy(function_at((uint32_t)(random_next(&random) % count)) +
+                             k,
+                         &rule);
         for (int k = 0; k < CHANGES; k++)
             tables.copy[places[k]] =
                 ((const char *)tables.loaded.header)[places[k]];

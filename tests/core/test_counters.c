@@ -35,7 +35,8 @@ static void add_bytes(uint32_t number, flk_cell *cell, void *context) {
 static void test_each_cell_is_visited(void) {
     flk_cells cells = {0};
     uint64_t wanted = 0, found = 0;
-    for (uint32_t number = 0; number < 1000000; number += 1000, wanted += number)
+    for (uint32_t number = 0; number < 1000000;
+         number += 1000, wanted += number)
         flk_cell_alloc(flk_counters_at(&cells, number, true), number);
     flk_counters_each(&cells, add_bytes, &found);
     CHECK(found == wanted - 1000000);
@@ -62,8 +63,7 @@ static void test_resize_counts_bytes_only(void) {
     CHECK(atomic_load(&cell.alloc_count) == 1);
     CHECK(atomic_load(&cell.free_count) == 0);
     CHECK(atomic_load(&cell.peak_bytes) == 300);
-    CHECK(atomic_load(&cell.alloc_bytes) - atomic_load(&cell.free_bytes) ==
-          40);
+    CHECK(atomic_load(&cell.alloc_bytes) - atomic_load(&cell.free_bytes) == 40);
 }
 
 static void test_uncount_takes_back(void) {

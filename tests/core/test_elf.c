@@ -21,8 +21,8 @@ static int note(struct dl_phdr_info *info, size_t size, void *unused) {
 }
 
 static void open_one(flk_elf *out, const struct dl_phdr_info *info) {
-    CHECK(flk_elf_open(out, info->dlpi_addr, info->dlpi_phdr,
-                       info->dlpi_phnum));
+    CHECK(
+        flk_elf_open(out, info->dlpi_addr, info->dlpi_phdr, info->dlpi_phnum));
 }
 
 static void test_segments_hold_their_own_bytes_only(void) {
@@ -30,7 +30,8 @@ static void test_segments_hold_their_own_bytes_only(void) {
     open_one(&elf, &own_info);
     static int here = 1;
     CHECK(flk_elf_holds(&elf, (uintptr_t)&here, sizeof here));
-    CHECK(flk_elf_is_code(&elf, (uintptr_t)test_segments_hold_their_own_bytes_only));
+    CHECK(flk_elf_is_code(&elf,
+                          (uintptr_t)test_segments_hold_their_own_bytes_only));
     CHECK(!flk_elf_is_code(&elf, (uintptr_t)&here));
     CHECK(!flk_elf_holds(&elf, (uintptr_t)&here, SIZE_MAX));
     CHECK(!flk_elf_holds(&elf, elf.whole.end, 1));
@@ -60,8 +61,8 @@ static void look_for(const flk_elf_export *one, void *context) {
 }
 
 static void test_exports_are_those_dlsym_finds(void) {
-    static const char *const names[] = {"malloc", "free", "realpath",
-                                        "strdup", "getdelim"};
+    static const char *const names[] = {"malloc", "free", "realpath", "strdup",
+                                        "getdelim"};
     flk_elf elf;
     open_one(&elf, &libc_info);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {

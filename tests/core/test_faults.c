@@ -9,7 +9,7 @@ static uint64_t refused;  // events the tracker said it did not record
 
 static void track_counted(uint64_t address, uint64_t size, uint16_t type,
                           uint32_t scope, uint32_t path) {
-    refused += !flk_track(address, size, FLK_IN_HANDLE, type, scope, path);
+    refused += !flk_track(address, size, FLK_LAYER_HANDLE, type, scope, path);
 }
 
 static uint16_t intern(const char *name) {
@@ -24,20 +24,20 @@ static void first_allocations(void) {
     void *blocks[40];
     for (size_t i = 0; i < 40; i++) {
         CHECK((blocks[i] = flk_allocate(i * i * 20, i % 3 * 32, 1, type,
-                                        FLK_CURRENT, FLK_WALK)));
-        refused += !flk_find((uintptr_t)blocks[i], FLK_IN_HEAP, NULL);
+                                        FLK_SCOPE_NONE, FLK_PATH_WALK)));
+        refused += !flk_find((uintptr_t)blocks[i], FLK_LAYER_HEAP, NULL);
     }
     for (int i = 0; i < 40; i++)
-        CHECK(flk_release(blocks[i], type, FLK_WALK, &misuse) >= 0);
+        CHECK(flk_heap_free(blocks[i], type, FLK_PATH_WALK, &misuse) >= 0);
 }
 
 static void many_types(void) {
     char name[20];
     for (int i = 0; i < 3000; i++) {
         snprintf(name, sizeof name, "type %d", i);
-        track_counted(0x1000, 8, intern(name), FLK_CURRENT, 0);
+        track_counted(0x1000, 8, intern(name), FLK_SCOPE_NONE, 0);
     }
-    flk_untrack(0x1000, FLK_IN_HANDLE, NULL);
+    flk_untrack(0x1000, FLK_LAYER_HANDLE, NULL);
 }
 
 static void many_paths(void) {
@@ -46,10 +46,10 @@ static void many_paths(void) {
     for (int i = 0; i < 3000; i++) {
         codes[i] = (stub_code){"f", "a.py", i};
         stub_set_frames((const stub_code *[]){&codes[i], &codes[i / 2]}, 2, i);
-        track_counted(0x1000, 8, type, FLK_CURRENT, FLK_WALK);
+        track_counted(0x1000, 8, type, FLK_SCOPE_NONE, FLK_PATH_WALK);
     }
     stub_set_frames(NULL, 0, 0);
-    flk_untrack(0x1000, FLK_IN_HANDLE, NULL);
+    flk_untrack(0x1000, FLK_LAYER_HANDLE, NULL);
 }
 
 static void many_scopes(void) {
@@ -60,7 +60,7 @@ static void many_scopes(void) {
         track_counted((i + 1) << 8, 8, type, scopes[i], 0);
     }
     for (uint64_t i = 300; i-- > 0;) {
-        flk_untrack((i + 1) << 8, FLK_IN_HANDLE, NULL);
+        flk_untrack((i + 1) << 8, FLK_LAYER_HANDLE, NULL);
         // What is the parent's number was not made.
         if (scopes[i] != (i % 4 ? scopes[i - 1] : 0))
             flk_scope_gone(scopes[i]);
@@ -70,9 +70,9 @@ static void many_scopes(void) {
 static void growing_registry(void) {
     uint16_t type = intern("int");
     for (uint64_t i = 1; i <= 20000; i++)
-        track_counted(i * 272, i % 50 ? 48 : 5000, type, FLK_CURRENT, 0);
+        track_counted(i * 272, i % 50 ? 48 : 5000, type, FLK_SCOPE_NONE, 0);
     for (uint64_t i = 1; i <= 20000; i++)
-        flk_untrack(i * 272, FLK_IN_HANDLE, NULL);
+        flk_untrack(i * 272, FLK_LAYER_HANDLE, NULL);
 }
 
 // Across levels, and with guards, which only records know of.
@@ -80,23 +80,23 @@ static void moving_blocks(void) {
     uint16_t type = intern("int");
     for (uint32_t guard = 0; guard <= 16; guard += 16) {
         CHECK(flk_configure_guard(guard) == 0);
-        char *block = flk_allocate(8, 0, 0, type, FLK_CURRENT, 0);
+        char *block = flk_allocate(8, 0, 0, type, FLK_SCOPE_NONE, 0);
         memcpy(block, "content", 8);
         for (size_t size = 16; size < 1 << 23; size *= 4) {
-            block = flk_resize(block, size, type, FLK_CURRENT, 0, &misuse);
+            block = flk_resize(block, size, type, FLK_SCOPE_NONE, 0, &misuse);
             CHECK(block && strcmp(block, "content") == 0);
         }
-        CHECK(flk_release(block, type, 0, &misuse) >= 0);
-        flk_drain_quarantine();
+        CHECK(flk_heap_free(block, type, 0, &misuse) >= 0);
+        flk_quarantine_drain();
     }
     refused = 0;  // some were recorded again: not told apart here
 }
 
 static void *thread_allocates(void *type) {
     for (uint64_t i = 1; i <= 100; i++)
-        track_counted(i << 16, 8, (uint16_t)(uintptr_t)type, FLK_CURRENT, 0);
+        track_counted(i << 16, 8, (uint16_t)(uintptr_t)type, FLK_SCOPE_NONE, 0);
     for (uint64_t i = 1; i <= 50; i++)
-        flk_untrack(i << 16, FLK_IN_HANDLE, NULL);
+        flk_untrack(i << 16, FLK_LAYER_HANDLE, NULL);
     return NULL;
 }
 
@@ -109,18 +109,18 @@ static void other_threads(void) {
     if (refused > before)
         refused = 0;
     for (uint64_t i = 1; i <= 100; i++)
-        flk_untrack(i << 16, FLK_IN_HANDLE, NULL);
+        flk_untrack(i << 16, FLK_LAYER_HANDLE, NULL);
 }
 
 static void snapshots(void) {
     uint16_t type = intern("int");
     for (uint64_t i = 1; i <= 2000; i++)
-        track_counted(i << 12, 8, type, FLK_CURRENT, 0);
+        track_counted(i << 12, 8, type, FLK_SCOPE_NONE, 0);
     flk_snapshot snapshot;
-    int status = flk_snapshot_take(0, 0, 0, &snapshot);
-    CHECK(snapshot.count == (status ? 0 : live_in(0)));
-    flk_snapshot_free(&snapshot);
-    flk_reset(0);
+    bool done = flk_snapshot_collect(0, 0, 0, &snapshot);
+    CHECK(snapshot.count == (done ? live_in(0) : 0));
+    flk_snapshot_drop(&snapshot);
+    flk_tracker_reset(0);
     CHECK(live_in(0) == 0);
 }
 
@@ -135,16 +135,16 @@ static void run_scenario(void) {
     if (!flk_is_ready())  // the first allocation of all failed
         problem = flk_start("/own/");
     CHECK(!problem && flk_is_ready());
-    flk_enable(1);
+    flk_gate_set(1);
     scenario();
     bool was_last = flk_platform_pages_fail_at(0) < nth;
     flk_self self = self_figures();
     CHECK(refused == 0 || self.dropped == refused);
     CHECK(!was_last || (self.dropped == 0 && self.scopes_dropped == 0));
-    CHECK(live_in(0) == shown_in(0) && flk_check());
+    CHECK(live_in(0) == shown_in(0) && flk_tracker_check());
     scenario();  // once more, with memory
-    CHECK(live_in(0) == 0 && flk_check());
-    flk_drain_quarantine();
+    CHECK(live_in(0) == 0 && flk_tracker_check());
+    flk_quarantine_drain();
     _exit(was_last ? WAS_LAST : IS_GOOD);
 }
 

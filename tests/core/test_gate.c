@@ -1,8 +1,8 @@
 // test_gate.c - on by the user's word or because a scope is open.            SPDX-License-Identifier: MIT
-#include "tracker/gate.h"
 #include "support.h"
+#include "tracker/gate.h"
 
-static bool is_on(void) { return flk_is_enabled(); }
+static bool is_on(void) { return flk_tracker_is_enabled(); }
 
 static void test_word_counts_without_scopes(void) {
     flk_gate_set(true);

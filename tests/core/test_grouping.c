@@ -83,9 +83,9 @@ static void test_no_memory_no_groups(void) {
     uint64_t nth = 1;
     flk_grouping_free(&grouping);
     for (;; nth++) {
-        flk_fail_mapping(nth);
+        flk_platform_pages_fail_at(nth);
         int done = flk_group_blocks(blocks, MANY, &grouping);
-        flk_fail_mapping(0);
+        flk_platform_pages_fail_at(0);
         if (done == 0)
             break;
         CHECK(!grouping.groups && !grouping.members && !grouping.count);

@@ -1,6 +1,6 @@
 // test_guard.c - guard and poison patterns.                                  SPDX-License-Identifier: MIT
-#include "tracker/guard.h"
 #include "support.h"
+#include "tracker/guard.h"
 
 enum { GUARD = 32, SIZE = 50 };
 static char memory[GUARD + SIZE + GUARD];

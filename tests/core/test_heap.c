@@ -11,32 +11,32 @@ static uint16_t type_free, type_delete;
 static flk_misuse misuse;
 
 static void *allocate(size_t size) {
-    void *block = flk_allocate(size, 0, 1, type_free, FLK_CURRENT, 0);
+    void *block = flk_allocate(size, 0, 1, type_free, FLK_SCOPE_NONE, 0);
     CHECK(block);
     return block;
 }
 
 static int release(void *block) {
     memset(&misuse, 0, sizeof misuse);
-    return flk_release(block, type_free, 0, &misuse);
+    return flk_heap_free(block, type_free, 0, &misuse);
 }
 
 static void *resize(void *block, size_t size) {
-    return flk_resize(block, size, type_free, FLK_CURRENT, 0, &misuse);
+    return flk_resize(block, size, type_free, FLK_SCOPE_NONE, 0, &misuse);
 }
 
 static flk_block found(const void *block) {
     flk_block out = {0};
-    flk_find((uintptr_t)block, FLK_IN_HEAP, &out);
+    flk_find((uintptr_t)block, FLK_LAYER_HEAP, &out);
     return out;
 }
 
 // Defaults again, and nothing held.
 static void configure(uint32_t blocks, int poison, uint32_t guard) {
-    flk_drain_quarantine();
+    flk_quarantine_drain();
     flk_configure(blocks, 1 << 20, poison);
     CHECK(flk_configure_guard(guard) == 0);
-    while (flk_next_misuse(&misuse))
+    while (flk_misuse_pop(&misuse))
         ;
     flk_clear_counts();
 }
@@ -45,18 +45,18 @@ static void configure(uint32_t blocks, int poison, uint32_t guard) {
 static void test_block_is_recorded(void) {
     char *block = allocate(100);
     CHECK(found(block).size_bytes == 100 && found(block).type == type_free);
-    CHECK(found(block).layer == FLK_IN_HEAP && found(block).thread != 0);
+    CHECK(found(block).layer == FLK_LAYER_HEAP && found(block).thread != 0);
     CHECK(release(block) == FLK_FREED && found(block).sequence == 0);
 }
 
 static void test_zeroed_and_aligned(void) {
     for (size_t alignment = 0; alignment <= 4096; alignment += alignment + 1) {
         char *block = flk_allocate(64, alignment & (alignment + 1), 1,
-                                   type_free, FLK_CURRENT, 0);
+                                   type_free, FLK_SCOPE_NONE, 0);
         CHECK(block && block[0] == 0 && block[63] == 0);
         CHECK(release(block) == FLK_FREED);
     }
-    void *page = flk_allocate(64, 4096, 0, type_free, FLK_CURRENT, 0);
+    void *page = flk_allocate(64, 4096, 0, type_free, FLK_SCOPE_NONE, 0);
     CHECK(((uintptr_t)page & 4095) == 0 && release(page) == FLK_FREED);
 }
 
@@ -77,20 +77,20 @@ static void test_no_memory_records_nothing(void) {
 }
 
 static void test_disabled_records_nothing(void) {
-    flk_enable(0);
+    flk_gate_set(0);
     void *block = allocate(10);
     CHECK(found(block).sequence == 0);
     CHECK(release(block) == FLK_NOT_RECORDED);
-    flk_enable(1);
+    flk_gate_set(1);
     CHECK(self_figures().unknown_frees == 1);
     flk_clear_counts();
 }
 
 static void test_free_while_disabled_removes(void) {
     void *block = allocate(10);
-    flk_enable(0);
+    flk_gate_set(0);
     CHECK(release(block) == FLK_FREED && live_in(0) == 0);
-    flk_enable(1);
+    flk_gate_set(1);
 }
 
 // --- free --------------------------------------------------------------
@@ -102,10 +102,10 @@ static void test_free_of_null_is_nothing(void) {
 }
 
 static void test_double_free_is_proven(void) {
-    void *block = flk_allocate(24, 0, 0, type_free, FLK_CURRENT, 0);
+    void *block = flk_allocate(24, 0, 0, type_free, FLK_SCOPE_NONE, 0);
     flk_block was = found(block);
-    CHECK(flk_release(block, type_free, 5, NULL) == FLK_FREED);
-    CHECK(flk_release(block, type_free, 6, &misuse) == FLK_DOUBLE_FREE);
+    CHECK(flk_heap_free(block, type_free, 5, NULL) == FLK_FREED);
+    CHECK(flk_heap_free(block, type_free, 6, &misuse) == FLK_DOUBLE_FREE);
     CHECK(misuse.free_path == 5 && misuse.here_path == 6);
     CHECK(misuse.block.sequence == was.sequence);
     CHECK(misuse.block.address == (uintptr_t)block);
@@ -127,8 +127,8 @@ static void test_free_of_reused_address_is_maybe_double(void) {
     uintptr_t address = (uintptr_t)block;
     release(block);
     void *plain = malloc(5000);
-    int expected = (uintptr_t)plain == address ? FLK_MAYBE_DOUBLE
-                                               : FLK_NOT_RECORDED;
+    int expected =
+        (uintptr_t)plain == address ? FLK_MAYBE_DOUBLE : FLK_NOT_RECORDED;
     CHECK(release(plain) == expected);
     CHECK(expected == FLK_NOT_RECORDED || misuse.block.address == address);
     CHECK(expected == FLK_MAYBE_DOUBLE || IS_SANITIZED || is_slow_tool());
@@ -139,9 +139,9 @@ static void test_free_of_reused_address_is_maybe_double(void) {
 static void test_break_in_tracking_ends_suspicion(void) {
     configure(0, 0, 0);
     release(allocate(5000));
-    flk_enable(0);
+    flk_gate_set(0);
     void *plain = allocate(5000);
-    flk_enable(1);
+    flk_gate_set(1);
     CHECK(release(plain) == FLK_NOT_RECORDED);
     configure(64, 0, 0);
 }
@@ -159,18 +159,18 @@ static void test_interior_free_names_its_block(void) {
 
 static void test_wrong_release_keeps_the_block(void) {
     void *block = allocate(100);
-    CHECK(flk_release(block, type_delete, 7, &misuse) == FLK_MISMATCHED_FREE);
+    CHECK(flk_heap_free(block, type_delete, 7, &misuse) == FLK_MISMATCHED_FREE);
     CHECK(misuse.here_path == 7 && misuse.block.type == type_free);
     CHECK(!flk_resize(block, 9, type_delete, 0, 0, &misuse));
     CHECK(misuse.verdict == FLK_MISMATCHED_FREE && live_in(0) == 1);
     CHECK(self_figures().mismatched_frees == 2);
-    CHECK(flk_release(block, 0, 0, NULL) == FLK_FREED);
+    CHECK(flk_heap_free(block, 0, 0, NULL) == FLK_FREED);
 }
 
 static void test_same_release_of_another_kind_is_right(void) {
     void *block = allocate(8);
     uint16_t malloced = flk_type_intern("long", "malloc", "free");
-    CHECK(flk_release(block, malloced, 0, &misuse) == FLK_FREED);
+    CHECK(flk_heap_free(block, malloced, 0, &misuse) == FLK_FREED);
 }
 
 static void test_unknown_block_is_freed(void) {
@@ -259,14 +259,14 @@ static void test_overrun_is_found_on_realloc(void) {
 
 static void test_guarded_block_is_whole(void) {
     configure(64, 0, 48);
-    char *block = flk_allocate(100, 0, 1, type_free, FLK_CURRENT, 0);
+    char *block = flk_allocate(100, 0, 1, type_free, FLK_SCOPE_NONE, 0);
     for (int i = 0; i < 100; i++)
         CHECK(block[i] == 0);
     CHECK(found(block).size_bytes == 100);
     CHECK(!flk_allocate(SIZE_MAX - 60, 0, 0, type_free, 0, 0));
     CHECK(flk_configure_guard(16) == -1);
     CHECK(release(block) == FLK_FREED);
-    void *aligned = flk_allocate(64, 256, 0, type_free, FLK_CURRENT, 0);
+    void *aligned = flk_allocate(64, 256, 0, type_free, FLK_SCOPE_NONE, 0);
     CHECK(((uintptr_t)aligned & 255) == 0 && release(aligned) == FLK_FREED);
     configure(64, 0, 0);
 }
@@ -303,7 +303,8 @@ static void test_guarded_block_that_loses_its_record(void) {
     while (count > 0)
         flk_arena_put(kept[--count], 48);
     CHECK(block && strcmp(block, "content") == 0);
-    CHECK(self_figures().dropped == 1 && live_in(0) == 0 && flk_check());
+    CHECK(self_figures().dropped == 1 && live_in(0) == 0 &&
+          flk_tracker_check());
     CHECK(release(block) == FLK_NOT_RECORDED);
     configure(64, 0, 0);
 }
@@ -311,7 +312,7 @@ static void test_guarded_block_that_loses_its_record(void) {
 static void test_write_after_free_is_found(void) {
     configure(1, 1, 0);
     char *block = allocate(40);
-    flk_release(block, type_free, 3, NULL);
+    flk_heap_free(block, type_free, 3, NULL);
     block[11] = 5;
     CHECK(release(allocate(40)) == FLK_WRITE_AFTER_FREE);
     CHECK(misuse.block.address == (uintptr_t)block && misuse.damage == 11);
@@ -323,7 +324,7 @@ static void test_write_after_free_is_found(void) {
 static void test_callbacks_record(void) {
     char *a = flk_c_malloc(10), *b = flk_c_calloc(3, 7);
     CHECK(b[20] == 0 && found(a).sequence && found(b).size_bytes == 21);
-    CHECK_TEXT("callback", flk_type_kind(found(a).type));
+    CHECK_TEXT("callback", flk_names_at(found(a).type)->kind);
     a = flk_c_realloc(a, 1000);
     CHECK(found(a).size_bytes == 1000);
     flk_c_free(a), flk_c_free(b);
@@ -345,16 +346,16 @@ static void test_callbacks_know_their_type(void) {
 static void test_callback_misuse_is_queued(void) {
     void *a = flk_c_malloc(10);
     flk_c_free(a), flk_c_free(a);
-    CHECK(flk_next_misuse(&misuse) && misuse.verdict == FLK_DOUBLE_FREE);
-    CHECK(!flk_c_realloc(a, 5) && flk_next_misuse(&misuse));
-    CHECK(!flk_next_misuse(&misuse));
+    CHECK(flk_misuse_pop(&misuse) && misuse.verdict == FLK_DOUBLE_FREE);
+    CHECK(!flk_c_realloc(a, 5) && flk_misuse_pop(&misuse));
+    CHECK(!flk_misuse_pop(&misuse));
 }
 
 static void test_callback_sizes_do_not_overflow(void) {
     errno = 0;
     CHECK(!flk_c_calloc(SIZE_MAX / 2, 3) && errno == ENOMEM);
     CHECK(!flk_c_opaque_calloc(NULL, SIZE_MAX, SIZE_MAX));
-    CHECK(!flk_c_malloc(NO_SUCH_SIZE) && !flk_next_misuse(&misuse));
+    CHECK(!flk_c_malloc(NO_SUCH_SIZE) && !flk_misuse_pop(&misuse));
 }
 
 int main(void) {
@@ -362,32 +363,42 @@ int main(void) {
     type_free = type_of("int");
     type_delete = flk_type_intern("int", "new", "delete");
     mallopt(M_MMAP_THRESHOLD, 1 << 20);
-    void (*tests[])(void) = {
-        test_block_is_recorded, test_zeroed_and_aligned,
-        test_size_zero_is_a_block, test_no_memory_records_nothing,
-        test_disabled_records_nothing, test_free_while_disabled_removes,
-        test_free_of_null_is_nothing, test_double_free_is_proven,
-        test_realloc_after_free_is_proven,
-        test_free_of_reused_address_is_maybe_double,
-        test_break_in_tracking_ends_suspicion,
-        test_interior_free_names_its_block,
-        test_wrong_release_keeps_the_block,
-        test_same_release_of_another_kind_is_right,
-        test_unknown_block_is_freed, test_realloc_keeps_identity,
-        test_realloc_in_place_changes_size,
-        test_failed_realloc_leaves_the_record,
-        test_realloc_of_null_allocates, test_realloc_to_zero_frees,
-        test_realloc_of_unrecorded_records, test_overrun_is_found_on_free,
-        test_overrun_is_found_on_realloc, test_guarded_block_is_whole,
-        test_guard_of_unrecordable_block_is_dropped,
-        test_guarded_block_that_loses_its_record,
-        test_write_after_free_is_found, test_callbacks_record,
-        test_callbacks_know_their_type, test_callback_misuse_is_queued,
-        test_callback_sizes_do_not_overflow, test_everything_is_sound};
+    void (*tests[])(void) = {test_block_is_recorded,
+                             test_zeroed_and_aligned,
+                             test_size_zero_is_a_block,
+                             test_no_memory_records_nothing,
+                             test_disabled_records_nothing,
+                             test_free_while_disabled_removes,
+                             test_free_of_null_is_nothing,
+                             test_double_free_is_proven,
+                             test_realloc_after_free_is_proven,
+                             test_free_of_reused_address_is_maybe_double,
+                             test_break_in_tracking_ends_suspicion,
+                             test_interior_free_names_its_block,
+                             test_wrong_release_keeps_the_block,
+                             test_same_release_of_another_kind_is_right,
+                             test_unknown_block_is_freed,
+                             test_realloc_keeps_identity,
+                             test_realloc_in_place_changes_size,
+                             test_failed_realloc_leaves_the_record,
+                             test_realloc_of_null_allocates,
+                             test_realloc_to_zero_frees,
+                             test_realloc_of_unrecorded_records,
+                             test_overrun_is_found_on_free,
+                             test_overrun_is_found_on_realloc,
+                             test_guarded_block_is_whole,
+                             test_guard_of_unrecordable_block_is_dropped,
+                             test_guarded_block_that_loses_its_record,
+                             test_write_after_free_is_found,
+                             test_callbacks_record,
+                             test_callbacks_know_their_type,
+                             test_callback_misuse_is_queued,
+                             test_callback_sizes_do_not_overflow,
+                             test_everything_is_sound};
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
         flk_clear_counts();
         RUN(tests[i]);
     }
-    flk_drain_quarantine();
+    flk_quarantine_drain();
     return DONE();
 }

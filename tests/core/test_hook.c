@@ -1,6 +1,7 @@
 // test_hook.c - the bodies of the hooks over made-up originals.              SPDX-License-Identifier: MIT
-#include "hooks/callers.h"
 #include "hooks/bodies.h"
+#include "hooks/callers.h"
+#include "hooks/report.h"
 #include "support.h"
 
 #ifdef FLK_HAS_ELF
@@ -12,10 +13,10 @@ enum { PROVIDER = 3 };
 // What the made-up allocator does next.
 static struct {
     uintptr_t result;
-    int error;       // errno, set when not 0
+    int error;  // errno, set when not 0
     uint32_t calls;
     uintptr_t words[3];
-    uintptr_t inner;  // a stub it calls with its words, or 0
+    uintptr_t inner;       // a stub it calls with its words, or 0
     uintptr_t inner_size;  // instead of the first word, or 0
 } next;
 
@@ -89,8 +90,8 @@ static void test_stubs_are_told_apart(void) {
     for (unsigned d = 0; d < FLK_PROVIDERS_MAX; d++)
         for (int v = 0; v < FLK_VIA_COUNT; v++)
             for (int f = 0; f < FLK_FN_COUNT; f++) {
-                uintptr_t address = flk_stubs_at(d, (flk_function)f,
-                                                  (flk_via)v);
+                uintptr_t address =
+                    flk_stubs_at(d, (flk_function)f, (flk_via)v);
                 CHECK(flk_stubs_find(address, &provider, &function, &via));
                 CHECK(provider == d && (int)function == f && (int)via == v);
             }
@@ -155,8 +156,8 @@ static void test_sizes_come_from_the_right_words(void) {
     static const struct {
         flk_function function;
         uint64_t size;
-    } cases[] = {{FLK_FN_MALLOC, 3}, {FLK_FN_CALLOC, 15},
-                 {FLK_FN_MEMALIGN, 5}, {FLK_FN_NEW_ALIGNED, 3},
+    } cases[] = {{FLK_FN_MALLOC, 3},       {FLK_FN_CALLOC, 15},
+                 {FLK_FN_MEMALIGN, 5},     {FLK_FN_NEW_ALIGNED, 3},
                  {FLK_FN_NEWS_NOTHROW, 3}, {FLK_FN_PVALLOC, 3}};
     returns(0x1000);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -231,7 +232,7 @@ static void test_release_below_release_is_told_once(void) {
 
 static void test_wrong_release_is_counted_and_queued(void) {
     flk_misuse misuse;
-    while (flk_next_misuse(&misuse))
+    while (flk_misuse_pop(&misuse))
         ;
     uint64_t wrong = flk_report_counted(FLK_HOOK_MISMATCHED_FREES);
     returns(0x1000);
@@ -245,10 +246,10 @@ static void test_wrong_release_is_counted_and_queued(void) {
     CHECK(is_live(0x1000));
     asked(FLK_FN_DELETE_SIZED)(0x1000, 20);
     CHECK(!is_live(0x1000));
-    CHECK(flk_next_misuse(&misuse) && flk_next_misuse(&misuse));
+    CHECK(flk_misuse_pop(&misuse) && flk_misuse_pop(&misuse));
     CHECK(misuse.verdict == FLK_MISMATCHED_FREE);
     CHECK(misuse.block.address == 0x1000 && misuse.block.size_bytes == 10);
-    CHECK(!flk_next_misuse(&misuse));
+    CHECK(!flk_misuse_pop(&misuse));
 }
 
 static void test_only_what_is_lent_is_recorded(void) {
@@ -257,7 +258,7 @@ static void test_only_what_is_lent_is_recorded(void) {
     next.inner = (uintptr_t)quiet(FLK_FN_MALLOC);
     asked(FLK_FN_STRDUP)(30);
     CHECK(find(FLK_LAYER_HEAP, 0x1000, &record) && record.size_bytes == 30);
-    CHECK_TEXT("strdup", flk_type_name(record.type));
+    CHECK_TEXT("strdup", flk_names_at(record.type)->type);
     asked(FLK_FN_FREE)(0x1000);
     next.inner_size = 40;
     // It made one block, and returned a buffer of the caller's.
@@ -278,8 +279,8 @@ static void test_only_what_is_lent_is_recorded(void) {
 
 // --- who calls ----------------------------------------------------------
 static void test_looked_up_calls_are_told_by_caller(void) {
-    stub looked_up = (stub)flk_stubs_at(PROVIDER, FLK_FN_MALLOC,
-                                         FLK_VIA_EXPORT);
+    stub looked_up =
+        (stub)flk_stubs_at(PROVIDER, FLK_FN_MALLOC, FLK_VIA_EXPORT);
     uintptr_t here = (uintptr_t)test_looked_up_calls_are_told_by_caller;
     uint64_t unknown = flk_report_counted(FLK_HOOK_UNKNOWN_CALLERS);
     returns(0x1000);
@@ -326,8 +327,8 @@ static void test_idle_until_a_block_is_recorded(void) {
     asked(FLK_FN_REALLOC)(0x1000, 20);
     CHECK(flk_report_counted(FLK_HOOK_FOREIGN_FREES) == foreign);
     // Whoever records a block, hook or not, wakes: its free is seen.
-    flk_origin origin = {flk_type_intern("t", "malloc", "free"),
-                         FLK_SCOPE_NONE, 0};
+    flk_origin origin = {flk_type_intern("t", "malloc", "free"), FLK_SCOPE_NONE,
+                         0};
     CHECK(flk_tracker_on_alloc(FLK_LAYER_HEAP, 0x1000, 8, 0, &origin));
     CHECK(flk_stubs_read_state() == FLK_HOOKS_PAUSED && is_live(0x1000));
     flk_stubs_idle_if_empty();
@@ -409,7 +410,7 @@ static void test_unmap_may_cut_anywhere(void) {
     CHECK(mapped_at(base + 6 * PAGE) == 3 * PAGE);
     map(base + 20 * PAGE, 1);
     unmap(base, 32);  // several at once
-    CHECK(live_in(0) == live && flk_check());
+    CHECK(live_in(0) == live && flk_tracker_check());
 }
 
 static void test_fixed_mapping_replaces(void) {
@@ -437,7 +438,7 @@ static void test_remap_keeps_identity(void) {
     quiet(FLK_FN_MREMAP)(base + 64 * PAGE, 8 * PAGE, 90 * PAGE, 0, 0);
     CHECK(mapped_at(base + 64 * PAGE) == 8 * PAGE);
     unmap(base + 64 * PAGE, 8);
-    CHECK(!mapped_at(base + 64 * PAGE) && flk_check());
+    CHECK(!mapped_at(base + 64 * PAGE) && flk_tracker_check());
 }
 
 int main(void) {

@@ -1,6 +1,6 @@
 // test_misuse.c - counters and queue of misuse.                              SPDX-License-Identifier: MIT
-#include "tracker/misuse.h"
 #include "support.h"
+#include "tracker/misuse.h"
 
 static void push(int32_t damage) {
     flk_misuse misuse = {.verdict = FLK_OVERRUN, .damage = damage};
@@ -72,7 +72,7 @@ static void *push_always(void *unused) {
 
 static bool child_pops(void) {
     flk_misuse misuse;
-    while (flk_next_misuse(&misuse))
+    while (flk_misuse_pop(&misuse))
         ;
     push(1);
     return pop() == 1;

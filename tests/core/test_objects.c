@@ -1,14 +1,13 @@
 // test_objects.c - patterns, callers and protections: what attach asks of objects.  SPDX-License-Identifier: MIT
-#include "hooks/callers.h"
-#include "hooks/selection.h"
 #include "base/config.h"
 #include "elf/maps.h"
-#include "hooks/unbound.h"
+#include "hooks/callers.h"
+#include "hooks/selection.h"
+#include "hooks/slots.h"
 #include "support.h"
 
 #ifdef FLK_HAS_ELF
-static bool chosen(const char *include, const char *exclude,
-                   const char *path) {
+static bool chosen(const char *include, const char *exclude, const char *path) {
     char plus[100], minus[100];
     const char *rules[2];
     size_t count = 0;
@@ -141,16 +140,16 @@ static void test_protections_are_told(void) {
 
 static void test_unbound_slots_are_kept(void) {
     static uintptr_t words[FLK_UNBOUND_MAX + 2];
-    flk_unbound_note(&words[0], 7);
-    flk_unbound_note(&words[0], 8);
-    CHECK(flk_unbound_value(&words[0]) == 7);
-    CHECK(flk_unbound_value(&words[1]) == 0);
+    flk_slots_unbound_note(&words[0], 7);
+    flk_slots_unbound_note(&words[0], 8);
+    CHECK(flk_slots_unbound_value(&words[0]) == 7);
+    CHECK(flk_slots_unbound_value(&words[1]) == 0);
     for (int i = 1; i < FLK_UNBOUND_MAX + 2; i++)
-        flk_unbound_note(&words[i], 9);
-    CHECK(flk_unbound_value(&words[FLK_UNBOUND_MAX - 1]) == 9);
-    CHECK(flk_unbound_value(&words[FLK_UNBOUND_MAX]) == 0);
-    flk_unbound_clear();
-    CHECK(flk_unbound_value(&words[0]) == 0);
+        flk_slots_unbound_note(&words[i], 9);
+    CHECK(flk_slots_unbound_value(&words[FLK_UNBOUND_MAX - 1]) == 9);
+    CHECK(flk_slots_unbound_value(&words[FLK_UNBOUND_MAX]) == 0);
+    flk_slots_unbound_clear();
+    CHECK(flk_slots_unbound_value(&words[0]) == 0);
 }
 
 int main(void) {

@@ -1,8 +1,8 @@
 // test_observe.c - which events are kept for observers, and that none are for nobody.  SPDX-License-Identifier: MIT
-#include "tracker/heap.h"
 #include "registry/names.h"
-#include "tracker/observe.h"
 #include "support.h"
+#include "tracker/heap.h"
+#include "tracker/observe.h"
 
 static uint16_t wanted, other;
 
@@ -20,7 +20,7 @@ static void begin(void) {
 static void end(void) {
     flk_observe_types(NULL, 0);
     flk_observe_clear();
-    flk_drain_quarantine();  // LSan does not see what is held there
+    flk_quarantine_drain();  // LSan does not see what is held there
 }
 
 static void *allocate(uint16_t type, size_t size_bytes) {
@@ -96,7 +96,7 @@ static void test_silent_without_observers(void) {
     begin();
     end();
     release(allocate(wanted, 10));
-    flk_drain_quarantine();
+    flk_quarantine_drain();
     CHECK(nothing_waits() && flk_observe_lost() == 0);
     CHECK(FLK_SETTING(is_usual_alloc) && FLK_SETTING(is_usual_free));
 }
@@ -110,7 +110,7 @@ static void test_guards_and_observers(void) {
     CHECK(next_is(FLK_OBSERVED_FREED, block, 10));
     end();
     CHECK(!FLK_SETTING(is_usual_alloc));
-    flk_drain_quarantine();
+    flk_quarantine_drain();
     CHECK(flk_configure_guard(0) == 0 && FLK_SETTING(is_usual_alloc));
 }
 

@@ -1,6 +1,6 @@
 // test_patch.c - what attach changes in memory, and that end puts it back.   SPDX-License-Identifier: MIT
-#include "hooks/providers.h"
 #include "elf/loaded.h"
+#include "hooks/providers.h"
 #include "hooks/slots.h"
 #include "libraries.h"
 
@@ -47,8 +47,7 @@ static int copy_object(struct dl_phdr_info *info, size_t size, void *c) {
     flk_elf elf;
     // Our own are left alone; the loader binds them meanwhile.
     if (info->dlpi_name[0] && flk_elf_open(&elf, info->dlpi_addr,
-                                           info->dlpi_phdr,
-                                           info->dlpi_phnum)) {
+                                           info->dlpi_phdr, info->dlpi_phnum)) {
         flk_elf_each_slot(&elf, copy_slot, c);
         flk_elf_each_export(&elf, copy_export, c);
     }
@@ -70,11 +69,10 @@ static void read_protections(char *out, size_t bytes) {
     CHECK(maps != NULL);
     size_t used = 0;
     while (fgets(line, sizeof line, maps))
-        if (sscanf(line, "%99s %7s %*s %*s %*s %499s", range, may, file) ==
-                3 &&
+        if (sscanf(line, "%99s %7s %*s %*s %*s %499s", range, may, file) == 3 &&
             strstr(file, ".so"))
-            used += (size_t)snprintf(out + used, bytes - used, "%s %s\n",
-                                     range, may);
+            used += (size_t)snprintf(out + used, bytes - used, "%s %s\n", range,
+                                     may);
     fclose(maps);
     CHECK(used > 0 && used < bytes - 200);
 }
@@ -99,8 +97,7 @@ static void test_every_word_is_restored(void) {
 
 static void test_protections_are_as_before(void) {
     static char before[65536], during[65536], after[65536];
-    void *now = opened(library("now", source, "-Wl,-z,now,-z,relro"),
-                       RTLD_NOW);
+    void *now = opened(library("now", source, "-Wl,-z,now,-z,relro"), RTLD_NOW);
     read_protections(before, sizeof before);
     attach_to(NULL);
     read_protections(during, sizeof during);
@@ -177,7 +174,7 @@ static void test_library_loaded_after_attach(void) {
     CHECK(size_at(p) == 70 && size_at(q) == 71);
     CALL(late, "give")(p);
     CALL(late, "give")(q);
-    CHECK(!is_live(p) && attach_figures().objects_asked == 1);
+    CHECK(!is_live(p) && attach_figures().objects_traced == 1);
     flk_attach_end();
     p = CALL(late, "take")(72);
     CHECK(!is_live(p));
@@ -213,32 +210,31 @@ static void test_later_library_is_seen_before_a_refresh(void) {
         return;
     char path[400];
     strcpy(path, library("other", text, "-Wl,-z,now"));
-    const char *asked_for = library("late object", text, "-Wl,-z,now");
-    attach_to("libnewcomer.so");
+    const char *asked_for = library("late_object", text, "-Wl,-z,now");
+    attach_to("liblate_object.so");
     void *other = opened(path, RTLD_NOW);
     CHECK(!is_live(CALL(other, "first")()));
-    void *late object = opened(asked_for, RTLD_NOW);
-    uintptr_t p = CALL(late object, "take")(74);
-    CHECK(size_at(CALL(late object, "first")()) == 73 && size_at(p) == 74);
+    void *late_object = opened(asked_for, RTLD_NOW);
+    uintptr_t p = CALL(late_object, "take")(74);
+    CHECK(size_at(CALL(late_object, "first")()) == 73 && size_at(p) == 74);
     flk_attach_refresh();
-    uintptr_t q = CALL(late object, "take")(75);
+    uintptr_t q = CALL(late_object, "take")(75);
     CHECK(size_at(q) == 75);
-    CALL(late object, "give")(p);
-    CALL(late object, "give")(q);
-    CALL(late object, "give")(CALL(late object, "first")());
+    CALL(late_object, "give")(p);
+    CALL(late_object, "give")(q);
+    CALL(late_object, "give")(CALL(late_object, "first")());
     CHECK(live_in(0) == 0);
     flk_attach_end();
-    dlclose(late object);
+    dlclose(late_object);
     dlclose(other);
 }
 
 // A call at the end of a function jumps, so its return address lies in who
 // called the library: told by slot, from the second call on.
 static void test_calls_at_the_end_of_a_later_library(void) {
-    static const char text[] =
-        "#include <stdlib.h>\n"
-        "void *take(size_t n) { return malloc(n); }\n"
-        "void give(void *p) { free(p); }\n";
+    static const char text[] = "#include <stdlib.h>\n"
+                               "void *take(size_t n) { return malloc(n); }\n"
+                               "void give(void *p) { free(p); }\n";
     char path[400];
     strcpy(path, library("jumper", text, "-O2 -Wl,-z,now"));
     const char *other_path = library("otherjumper", text, "-O2 -Wl,-z,now");
@@ -270,10 +266,10 @@ static void test_unloaded_and_loaded_again(void) {
         CHECK(size_at(p) == 80);
         CALL(again, "give")(p);
         CHECK(dlclose(again) == 0);
-        CHECK(attach_figures().objects_asked <= 1);
+        CHECK(attach_figures().objects_traced <= 1);
     }
     flk_attach_refresh();
-    CHECK(attach_figures().objects_asked == 0);
+    CHECK(attach_figures().objects_traced == 0);
     flk_attach_end();
 }
 
@@ -317,7 +313,7 @@ static void test_cycles_leak_nothing(void) {
     }
     CHECK(self_figures().bytes == own || pages);
     CHECK(is_slow_tool() || mapped_pages() <= pages);
-    CHECK(changed_since(&c) == 0 && flk_check());
+    CHECK(changed_since(&c) == 0 && flk_tracker_check());
     dlclose(now);
 }
 
@@ -332,8 +328,7 @@ static const char own_new[] =
     "void give(void *p) { _ZdlPv(p); }\n";
 enum { COPIES = FLK_PROVIDERS_MAX + 2 };
 
-static void open_copies(void **handles, const char *name,
-                        const char *text) {
+static void open_copies(void **handles, const char *name, const char *text) {
     for (int i = 0; i < COPIES; i++) {
         char numbered[20];
         snprintf(numbered, sizeof numbered, "%s%d", name, i);

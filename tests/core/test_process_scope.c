@@ -10,9 +10,10 @@ static void *work(void *context) {
     uint64_t address = (uintptr_t)context;
     while (!atomic_load(&is_over)) {
         for (uint64_t i = 0; i < 8; i++)
-            flk_track(address + 64 * i, 8, FLK_IN_HANDLE, 1, FLK_CURRENT, 0);
+            flk_track(address + 64 * i, 8, FLK_LAYER_HANDLE, 1, FLK_SCOPE_NONE,
+                      0);
         for (uint64_t i = 0; i < 8; i++)
-            flk_untrack(address + 64 * i, FLK_IN_HANDLE, NULL);
+            flk_untrack(address + 64 * i, FLK_LAYER_HANDLE, NULL);
     }
     return NULL;
 }
@@ -39,7 +40,6 @@ static void test_number_is_not_reused_under_an_event(void) {
     CHECK(live_in(parents[1]) == 0);
     CHECK(live_in(0) == 0);
 }
-
 
 int main(void) {
     start();

@@ -5,17 +5,15 @@
 static flk_misuse misuse;
 
 static char *allocate(size_t size) {
-    return flk_allocate(size, 0, 0, type_of("char"), FLK_CURRENT, 0);
+    return flk_allocate(size, 0, 0, type_of("char"), FLK_SCOPE_NONE, 0);
 }
 
-static int release(void *block) {
-    return flk_release(block, 0, 0, &misuse);
-}
+static int release(void *block) { return flk_heap_free(block, 0, 0, &misuse); }
 
 static void configure(uint32_t blocks, uint64_t bytes, int poison) {
-    flk_drain_quarantine();
+    flk_quarantine_drain();
     flk_configure(blocks, bytes, poison);
-    while (flk_next_misuse(&misuse))
+    while (flk_misuse_pop(&misuse))
         ;
 }
 
@@ -43,7 +41,7 @@ static void test_held_blocks_are_counted(void) {
     for (int i = 0; i < 10; i++)
         CHECK(release(allocate(10)) == FLK_FREED);
     CHECK(self_figures().held_blocks == 4 && self_figures().held_bytes == 40);
-    flk_drain_quarantine();
+    flk_quarantine_drain();
     CHECK(self_figures().held_blocks == 0);
 }
 
@@ -59,22 +57,22 @@ static void test_drain_tells_of_damage(void) {
     char *block = allocate(64);
     release(block);
     block[9] = 1;
-    flk_drain_quarantine();
-    CHECK(flk_next_misuse(&misuse) && misuse.damage == 9);
+    flk_quarantine_drain();
+    CHECK(flk_misuse_pop(&misuse) && misuse.damage == 9);
     CHECK(misuse.verdict == FLK_WRITE_AFTER_FREE);
-    CHECK(!flk_next_misuse(&misuse));
+    CHECK(!flk_misuse_pop(&misuse));
 }
 
 static void test_check_tells_of_held_damage_once(void) {
     configure(10, 1 << 20, 1);
     char *block = allocate(64);
     release(block);
-    CHECK(flk_check_damage() == 0);
+    CHECK(flk_quarantine_check_all() == 0);
     block[1] = 1;
-    CHECK(flk_check_damage() == 1 && flk_check_damage() == 0);
-    CHECK(flk_next_misuse(&misuse) && !flk_next_misuse(&misuse));
-    flk_drain_quarantine();
-    CHECK(!flk_next_misuse(&misuse));
+    CHECK(flk_quarantine_check_all() == 1 && flk_quarantine_check_all() == 0);
+    CHECK(flk_misuse_pop(&misuse) && !flk_misuse_pop(&misuse));
+    flk_quarantine_drain();
+    CHECK(!flk_misuse_pop(&misuse));
 }
 
 static void test_check_tells_of_live_damage_once(void) {
@@ -82,8 +80,8 @@ static void test_check_tells_of_live_damage_once(void) {
     CHECK(flk_configure_guard(16) == 0);
     char *good = allocate(30), *bad = allocate(30);
     bad[31] = 1;
-    CHECK(flk_check_damage() == 1 && flk_check_damage() == 0);
-    CHECK(flk_next_misuse(&misuse) && misuse.damage == 31);
+    CHECK(flk_quarantine_check_all() == 1 && flk_quarantine_check_all() == 0);
+    CHECK(flk_misuse_pop(&misuse) && misuse.damage == 31);
     CHECK(misuse.block.address == (uintptr_t)bad);
     CHECK(release(good) == FLK_FREED && release(bad) == FLK_FREED);
     CHECK(flk_configure_guard(0) == 0);
@@ -98,7 +96,7 @@ static void test_no_damage_is_lost(void) {
     flk_configure(1, 1 << 20, 1);
     CHECK(release(allocate(8)) == FLK_WRITE_AFTER_FREE);
     CHECK(misuse.block.address == (uintptr_t)first);
-    CHECK(flk_next_misuse(&misuse));
+    CHECK(flk_misuse_pop(&misuse));
     CHECK(misuse.block.address == (uintptr_t)second);
     configure(64, 1 << 20, 0);
 }
@@ -110,7 +108,7 @@ static void test_overrun_wins_over_older_damage(void) {
     release(first);
     first[3] = 1, second[8] = 1;
     CHECK(release(second) == FLK_OVERRUN && misuse.damage == 8);
-    CHECK(flk_next_misuse(&misuse) && misuse.damage == 3);
+    CHECK(flk_misuse_pop(&misuse) && misuse.damage == 3);
     configure(64, 1 << 20, 0);
     CHECK(flk_configure_guard(0) == 0);
 }

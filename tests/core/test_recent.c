@@ -1,11 +1,12 @@
 // test_recent.c - rings of recent frees. Includes the source: a ring's numbers wrap after 2^32 frees. SPDX-License-Identifier: MIT
-#include "tracker/recent.c"
 #include "support.h"
+#include "tracker/recent.c"
 
 static char memory[1 << 16];
 
 static flk_free freed_at(uint64_t address, uint64_t size) {
-    return (flk_free){.address = address, .memory = memory + address % 60000,
+    return (flk_free){.address = address,
+                      .memory = memory + address % 60000,
                       .record = {.size_bytes = size}};
 }
 

@@ -5,15 +5,14 @@
 static uint64_t moved;
 
 static flk_region region_at(flk_level level, uint64_t address) {
-    return (flk_region){
-        flk_region_key(FLK_LAYER_HEAP, level, flk_region_number(level, address)),
-        flk_chunk_none};
+    return (flk_region){flk_region_key(FLK_LAYER_HEAP, level,
+                                       flk_region_number(level, address)),
+                        flk_chunk_none};
 }
 
 static flk_record *place_for(flk_region *region, uint64_t address) {
     uint32_t slot = flk_chunk_free_slot(region->chunk);
-    if (slot >= flk_region_capacity(region) &&
-        !flk_region_grow(region, &moved))
+    if (slot >= flk_region_capacity(region) && !flk_region_grow(region, &moved))
         return NULL;
     return flk_chunk_use(region->chunk, flk_region_level(region), address,
                          slot);
@@ -21,8 +20,8 @@ static flk_record *place_for(flk_region *region, uint64_t address) {
 
 static void add(flk_region *region, uint64_t address, uint64_t size_bytes,
                 uint8_t flags, uint64_t sequence) {
-    flk_record record = {.size_bytes = size_bytes, .flags = flags,
-                         .sequence = sequence};
+    flk_record record = {
+        .size_bytes = size_bytes, .flags = flags, .sequence = sequence};
     flk_record *place = place_for(region, address);
     CHECK(place != NULL);
     flk_record_copy(place, &record);
@@ -126,8 +125,8 @@ static void test_failed_mapping_leaves_region_as_it_is(void) {
         regions[i] = region_at(FLK_LEVEL_ALIGNED, (uint64_t)i << 12);
         for (uint64_t j = 0; j < 40; j++) {
             flk_platform_pages_fail_at(1);
-            bool added = place_for(&regions[i],
-                                   (uint64_t)i << 12 | j << 4) != NULL;
+            bool added =
+                place_for(&regions[i], (uint64_t)i << 12 | j << 4) != NULL;
             flk_platform_pages_fail_at(0);
             failed += !added;
             CHECK(added || flk_region_count(&regions[i]) <= j);

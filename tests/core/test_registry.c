@@ -44,8 +44,7 @@ static uint64_t find(uint64_t address) {
 
 static uint64_t take_in(flk_layer layer, uint64_t address) {
     flk_record record;
-    flk_taken taken = flk_registry_take(layer, address, say_yes, NULL,
-                                        &record);
+    flk_taken taken = flk_registry_take(layer, address, say_yes, NULL, &record);
     CHECK(taken != FLK_KEPT);
     return taken == FLK_TAKEN ? record.sequence : 0;
 }
@@ -69,8 +68,8 @@ static uint64_t record_count(void) {
     return stats.record_count;
 }
 
-static const uint64_t sizes[FLK_LEVELS] = {
-    100, 100, 1 << 12, 1 << 20, 1 << 27, UINT64_C(1) << 35};
+static const uint64_t sizes[FLK_LEVELS] = {100,     100,     1 << 12,
+                                           1 << 20, 1 << 27, UINT64_C(1) << 35};
 
 // --- find and take -----------------------------------------------------
 static void test_each_layer_and_level(void) {
@@ -89,16 +88,20 @@ static void test_each_layer_and_level(void) {
 }
 
 static void test_record_comes_back_whole(void) {
-    flk_record in = {.size_bytes = FLK_SIZE_MAX, .scope = 0xFFFFFE,
-                     .sequence = (UINT64_C(1) << 56) - 2, .flags = 4,
-                     .path = UINT32_MAX - 5, .type = 65535, .thread = 65534};
+    flk_record in = {.size_bytes = FLK_SIZE_MAX,
+                     .scope = 0xFFFFFE,
+                     .sequence = (UINT64_C(1) << 56) - 2,
+                     .flags = 4,
+                     .path = UINT32_MAX - 5,
+                     .type = 65535,
+                     .thread = 65534};
     flk_record out;
     bool replaced;
     flk_registry_insert(FLK_LAYER_MAPPING, UINT64_MAX - 4095, &in, on_insert,
                         on_remove, NULL, &replaced);
     CHECK(!replaced);
-    CHECK(flk_registry_take(FLK_LAYER_MAPPING, UINT64_MAX - 4095, say_yes,
-                            NULL, &out) == FLK_TAKEN);
+    CHECK(flk_registry_take(FLK_LAYER_MAPPING, UINT64_MAX - 4095, say_yes, NULL,
+                            &out) == FLK_TAKEN);
     CHECK(memcmp(&in, &out, sizeof in) == 0);
 }
 
@@ -118,8 +121,8 @@ static void test_judge_decides(void) {
     CHECK(flk_registry_take(FLK_LAYER_HEAP, 0x1000, say_no, NULL, &out) ==
           FLK_KEPT);
     CHECK(out.sequence == 9 && find(0x1000) == 9);
-    CHECK(flk_registry_move_begin(FLK_LAYER_HEAP, 0x1000, say_no, NULL,
-                                  &out) == FLK_KEPT);
+    CHECK(flk_registry_move_begin(FLK_LAYER_HEAP, 0x1000, say_no, NULL, &out) ==
+          FLK_KEPT);
     CHECK(take(0x1000) == 9);
 }
 
@@ -144,8 +147,8 @@ static void test_interior_of_each_level(void) {
         uint64_t size = sizes[level];
         uint64_t shifts[] = {0, 1 << 12, (1 << 12) - 16, 240};
         for (int i = 0; i < 4; i++) {
-            uint64_t start = (UINT64_C(1) << 42) + shifts[i] +
-                             (level == FLK_LEVEL_ODD);
+            uint64_t start =
+                (UINT64_C(1) << 42) + shifts[i] + (level == FLK_LEVEL_ODD);
             insert(start, size, 3);
             CHECK(containing(start) == 0 && containing(start - 1) == 0);
             CHECK(containing(start + 1) == 3);
@@ -158,8 +161,11 @@ static void test_interior_of_each_level(void) {
 }
 
 static void test_widest_block_of_each_level_is_seen_through(void) {
-    static const uint64_t widest[] = {1023, 1023, (1 << 18) - 1,
-                                      (1 << 26) - 1, (UINT64_C(1) << 34) - 1,
+    static const uint64_t widest[] = {1023,
+                                      1023,
+                                      (1 << 18) - 1,
+                                      (1 << 26) - 1,
+                                      (UINT64_C(1) << 34) - 1,
                                       FLK_SIZE_MAX};
     for (int level = 0; level < FLK_LEVELS; level++) {
         uint64_t start = (UINT64_C(1) << 43) - 16 + (level == FLK_LEVEL_ODD);
@@ -239,7 +245,7 @@ static void test_move_in_place_changes_level(void) {
     insert(0x2000, 10, 1);
     for (int i = 0; i < 12; i++) {
         flk_record record = begin(0x2000);
-        move(0x2000, &record, 0x2000, sizes[(i * 5) % FLK_LEVELS] );
+        move(0x2000, &record, 0x2000, sizes[(i * 5) % FLK_LEVELS]);
         CHECK(find(0x2000) == 1 && record_count() == 1);
     }
     CHECK(take(0x2000) == 1 && flk_registry_check());
@@ -309,8 +315,7 @@ static void test_grows_and_shrinks(void) {
     flk_registry_stats stats;
     flk_registry_read_stats(&stats);
     CHECK(stats.region_count <= FLK_SHARDS);  // one empty one a shard
-    CHECK(flk_arena_bytes() - before < (full - before) / 2 ||
-          many < MANY);
+    CHECK(flk_arena_bytes() - before < (full - before) / 2 || many < MANY);
 }
 
 static void test_churn_of_fresh_addresses_is_flat(void) {
@@ -353,8 +358,10 @@ static void test_colliding_addresses_are_kept_apart(void) {
     static uint64_t addresses[MANY];
     uint64_t number = 1;
     const uint64_t step = FIBONACCI_48_LOW + (UINT64_C(1) << 32);
-    while (flk_hash_key(flk_region_key(FLK_LAYER_HEAP, FLK_LEVEL_ALIGNED,
-                                       number)) >> 53 != 0)
+    while (flk_hash_key(
+               flk_region_key(FLK_LAYER_HEAP, FLK_LEVEL_ALIGNED, number)) >>
+               53 !=
+           0)
         number++;  // the first half of the first shard
     for (int i = 0; i < MANY; i++) {
         addresses[i] = (number + step * (uint64_t)i) << 12;

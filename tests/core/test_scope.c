@@ -7,13 +7,13 @@ static uint64_t next_address = 0x100000;
 
 static uint64_t track_in(uint32_t scope, uint64_t size_bytes) {
     uint64_t address = next_address += 0x1000;
-    CHECK(flk_track(address, size_bytes, FLK_IN_HANDLE, type_of("int"), scope,
-                    0));
+    CHECK(flk_track(address, size_bytes, FLK_LAYER_HANDLE, type_of("int"),
+                    scope, 0));
     return address;
 }
 
 static void untrack(uint64_t address) {
-    CHECK(flk_untrack(address, FLK_IN_HANDLE, NULL));
+    CHECK(flk_untrack(address, FLK_LAYER_HANDLE, NULL));
 }
 
 static void test_view_is_the_subtree(void) {
@@ -24,7 +24,7 @@ static void test_view_is_the_subtree(void) {
     CHECK(live_bytes_in(outer) == 30 && live_bytes_in(inner) == 20);
     untrack(a);
     untrack(b);
-    CHECK(flk_scope_is_clean(outer) && flk_scope_is_clean(0));
+    CHECK(flk_account_scope_is_empty(outer) && flk_account_scope_is_empty(0));
     flk_scope_gone(inner);
     flk_scope_gone(outer);
 }
@@ -93,13 +93,13 @@ static void test_many_lingering_scopes_come_back(void) {
 static void test_reset_scope_is_clean(void) {
     uint32_t outer = flk_scope_new(0, 0), inner = flk_scope_new(outer, 0);
     uint64_t a = track_in(outer, 10), b = track_in(inner, 20);
-    flk_reset(inner);
+    flk_tracker_reset(inner);
     CHECK(live_in(inner) == 0 && live_in(outer) == 1 && shown_in(0) == 1);
-    flk_reset(outer);
-    CHECK(flk_scope_is_clean(outer) && live_in(0) == 0);
+    flk_tracker_reset(outer);
+    CHECK(flk_account_scope_is_empty(outer) && live_in(0) == 0);
     untrack(a);
     untrack(b);
-    CHECK(live_in(0) == 0 && flk_check());
+    CHECK(live_in(0) == 0 && flk_tracker_check());
     flk_scope_gone(inner);
     flk_scope_gone(outer);
 }
@@ -128,8 +128,8 @@ static void test_no_memory_gives_the_parent(void) {
 static void test_process_scope_takes_what_has_none(void) {
     uint32_t scope = flk_scope_new(0, 0);
     flk_set_process_scope(scope);
-    CHECK(flk_process_scope() == scope);
-    uint64_t a = track_in(FLK_CURRENT, 8);
+    CHECK(atomic_load(&flk_tracker_settings.process_scope) == scope);
+    uint64_t a = track_in(FLK_SCOPE_NONE, 8);
     flk_set_process_scope(0);
     CHECK(live_in(scope) == 1);
     untrack(a);

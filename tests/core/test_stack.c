@@ -9,17 +9,17 @@ static const stub_code outer = {"main", "a.py", 10}, inner = {"f", "b.py", 20},
 static uint32_t path_of(size_t count, const stub_code *const *codes,
                         int64_t offset) {
     stub_set_frames(codes, count, offset);
-    return flk_path_now();
+    return flk_tracker_path();
 }
 
 static void test_frames_become_sites(void) {
     const stub_code *codes[] = {&inner, &outer};
     uint32_t sites[4], path = path_of(2, codes, 3);
-    flk_place place;
-    CHECK(flk_path_sites(path, sites, 4) == 2);
-    CHECK(flk_site_place(sites[0], &place) && place.line == 23);
+    flk_site_info place;
+    CHECK(flk_callpath_sites(path, sites, 4) == 2);
+    CHECK(flk_codes_describe(sites[0], &place) && place.line == 23);
     CHECK_TEXT("f", place.function);
-    CHECK(flk_site_place(sites[1], &place) && place.line == 13);
+    CHECK(flk_codes_describe(sites[1], &place) && place.line == 13);
     CHECK_TEXT("a.py", place.filename);
 }
 
@@ -40,12 +40,12 @@ static void test_depth_cuts_the_outer_frames(void) {
     const stub_code *codes[] = {&own, &inner, &outer, &outer};
     uint32_t sites[4];
     flk_set_stack_depth(1);
-    CHECK(flk_path_sites(path_of(4, codes, 3), sites, 4) == 1);
+    CHECK(flk_callpath_sites(path_of(4, codes, 3), sites, 4) == 1);
     flk_set_stack_depth(0);
     CHECK(path_of(4, codes, 3) == 0);
     flk_set_stack_depth(1000);
     CHECK(flk_stack_depth() == flk_stack_depth_max());
-    CHECK(flk_path_sites(path_of(4, codes, 3), sites, 4) == 3);
+    CHECK(flk_callpath_sites(path_of(4, codes, 3), sites, 4) == 3);
 }
 
 static void test_deep_stack_is_cut_not_lost(void) {
@@ -53,22 +53,22 @@ static void test_deep_stack_is_cut_not_lost(void) {
     uint32_t sites[100];
     for (int i = 0; i < 100; i++)
         codes[i] = &inner;
-    CHECK(flk_path_sites(path_of(100, codes, 1), sites, 100) ==
+    CHECK(flk_callpath_sites(path_of(100, codes, 1), sites, 100) ==
           FLK_PATH_FRAMES_MAX);
 }
 
 // --- the memo ----------------------------------------------------------
-// What flk_path_now says of these frames is these frames, cut at the depth.
+// What flk_tracker_path says of these frames is these frames, cut at the depth.
 static void check_path(size_t count, const stub_code *const *codes,
                        int64_t offset) {
     uint32_t sites[FLK_PATH_FRAMES_MAX], path = path_of(count, codes, offset);
-    uint32_t found = flk_path_sites(path, sites, FLK_PATH_FRAMES_MAX);
+    uint32_t found = flk_callpath_sites(path, sites, FLK_PATH_FRAMES_MAX);
     uint32_t depth = flk_stack_depth(), next = 0;
     for (size_t i = 0; i < count && next < depth; i++) {
         if (!codes[i] || codes[i] == &own)
             continue;
-        flk_place place;
-        CHECK(next < found && flk_site_place(sites[next++], &place));
+        flk_site_info place;
+        CHECK(next < found && flk_codes_describe(sites[next++], &place));
         CHECK(place.line == codes[i]->first_line + offset);
         CHECK_TEXT(codes[i]->function, place.function);
     }
@@ -149,12 +149,12 @@ static void test_dead_code_is_not_remembered(void) {
     stub_code mortal = {"g", "c.py", 30};
     const stub_code *codes[] = {&mortal};
     uint32_t path = path_of(1, codes, 2), site;
-    flk_place place;
+    flk_site_info place;
     flk_sites_retire(&mortal);
     mortal.function = "another at this address";
     CHECK(path_of(1, codes, 2) != path);
-    CHECK(flk_path_sites(path, &site, 1) == 1);
-    CHECK(flk_site_place(site, &place) && place.line == 32);
+    CHECK(flk_callpath_sites(path, &site, 1) == 1);
+    CHECK(flk_codes_describe(site, &place) && place.line == 32);
     CHECK_TEXT("g", place.function);
     stub_set_frames(NULL, 0, 0);
     flk_sites_retire(&mortal);
@@ -164,13 +164,13 @@ static void test_allocation_has_its_path(void) {
     const stub_code *codes[] = {&inner, &outer};
     flk_block block;
     uint32_t path = path_of(2, codes, 5);
-    void *memory = flk_allocate(8, 0, 0, type_of("int"), 0, FLK_WALK);
-    CHECK(flk_find((uintptr_t)memory, FLK_IN_HEAP, &block));
+    void *memory = flk_allocate(8, 0, 0, type_of("int"), 0, FLK_PATH_WALK);
+    CHECK(flk_find((uintptr_t)memory, FLK_LAYER_HEAP, &block));
     CHECK(block.path == path);
-    flk_release(memory, 0, FLK_WALK, NULL);
+    flk_heap_free(memory, 0, FLK_PATH_WALK, NULL);
     flk_misuse misuse;
     path = path_of(2, codes, 6);
-    CHECK(flk_release(memory, 0, FLK_WALK, &misuse) == FLK_DOUBLE_FREE);
+    CHECK(flk_heap_free(memory, 0, FLK_PATH_WALK, &misuse) == FLK_DOUBLE_FREE);
     CHECK(misuse.here_path == path && misuse.free_path == block.path);
 }
 
@@ -183,11 +183,12 @@ static void test_path_without_memory_drops(void) {
         const stub_code *codes[] = {&many[i]};
         stub_set_frames(codes, 1, i);
         flk_platform_pages_fail_at(1);
-        bool is_tracked = flk_track(0x1000, 8, FLK_IN_HANDLE, 1, 0, FLK_WALK);
+        bool is_tracked =
+            flk_track(0x1000, 8, FLK_LAYER_HANDLE, 1, 0, FLK_PATH_WALK);
         failed += !is_tracked;
         flk_platform_pages_fail_at(0);
         if (!is_tracked)
-            CHECK(flk_path_now() != 0);
+            CHECK(flk_tracker_path() != 0);
     }
     CHECK(failed > 0 && self_figures().dropped == before + failed);
     stub_set_frames(NULL, 0, 0);
@@ -211,6 +212,6 @@ int main(void) {
     RUN(test_allocation_has_its_path);
     RUN(test_path_without_memory_drops);
     RUN(test_everything_is_sound);
-    flk_drain_quarantine();
+    flk_quarantine_drain();
     return DONE();
 }

@@ -1,6 +1,6 @@
 // test_thread.c - what is kept for each thread.                              SPDX-License-Identifier: MIT
-#include "registry/names.h"
 #include "paths/thread.h"
+#include "registry/names.h"
 #include "support.h"
 
 static void test_guard_stops_reentry(void) {
@@ -22,21 +22,20 @@ static uint32_t my_number(void) {
 
 static void *number_of_thread(void *ident) {
     uint32_t number = my_number();
-    *(uint64_t *)ident = flk_thread_ident_now(number);
+    *(uint64_t *)ident = flk_thread_ident_of(number);
     CHECK(*(uint64_t *)ident == flk_platform_thread_ident());
     return (void *)(uintptr_t)number;
 }
 
 static void test_number_names_thread_while_it_lives(void) {
     uint64_t ident = 0;
-    uint32_t live = flk_threads_live_count();
-    uint32_t number = (uint32_t)(uintptr_t)in_thread(number_of_thread,
-                                                     &ident);
+    uint32_t live = flk_thread_list_live_count();
+    uint32_t number = (uint32_t)(uintptr_t)in_thread(number_of_thread, &ident);
     CHECK(number > my_number() && ident != 0);
-    CHECK(flk_thread_ident_now(number) == 0);
-    CHECK(flk_thread_ident_now(0) == 0);
-    CHECK(flk_thread_ident_now(my_number()) == flk_platform_thread_ident());
-    CHECK(flk_threads_live_count() == live);
+    CHECK(flk_thread_ident_of(number) == 0);
+    CHECK(flk_thread_ident_of(0) == 0);
+    CHECK(flk_thread_ident_of(my_number()) == flk_platform_thread_ident());
+    CHECK(flk_thread_list_live_count() == live);
 }
 
 static void *track_some(void *first_address) {
@@ -44,7 +43,7 @@ static void *track_some(void *first_address) {
     for (uint64_t i = 0; i < 10; i++)
         track(address + 16 * i, 8);
     for (uint64_t i = 0; i < 4; i++)
-        CHECK(flk_untrack(address + 16 * i, FLK_IN_HANDLE, NULL));
+        CHECK(flk_untrack(address + 16 * i, FLK_LAYER_HANDLE, NULL));
     return NULL;
 }
 
@@ -57,9 +56,9 @@ static void test_counts_outlive_their_thread(void) {
     CHECK(after.bytes_allocated == before.bytes_allocated + 80);
     CHECK(after.peak_blocks >= 10);
     for (uint64_t i = 4; i < 10; i++)
-        CHECK(flk_untrack(0x10000 + 16 * i, FLK_IN_HANDLE, NULL));
+        CHECK(flk_untrack(0x10000 + 16 * i, FLK_LAYER_HANDLE, NULL));
     CHECK(live_in(0) == before.allocations - before.frees);
-    CHECK(flk_check());
+    CHECK(flk_tracker_check());
 }
 
 // Two threads, one after the other: the sum of their peaks is only a bound.
@@ -69,13 +68,13 @@ static void test_peak_of_ended_threads_is_a_bound(void) {
     in_thread(track_some, (void *)0x20000);
     CHECK(scope_figures(scope).peak_exact);
     CHECK(scope_figures(scope).peak_blocks == 10);
-    flk_reset(scope);
+    flk_tracker_reset(scope);
     in_thread(track_some, (void *)0x30000);
     in_thread(track_some, (void *)0x40000);
     CHECK(scope_figures(scope).peak_blocks >= 16);
     CHECK(!scope_figures(scope).peak_exact);
     flk_set_process_scope(0);
-    flk_reset(0);
+    flk_tracker_reset(0);
     flk_scope_gone(scope);
 }
 
@@ -87,7 +86,7 @@ static atomic_int late_count;
 static void allocate_late(void *rounds) {
     uintptr_t left = (uintptr_t)rounds;
     atomic_fetch_add(&late_count, 1);
-    flk_untrack(0x50000, FLK_IN_HANDLE, NULL);
+    flk_untrack(0x50000, FLK_LAYER_HANDLE, NULL);
     track(0x50000, 24);
     if (left > 1)
         pthread_setspecific(late_key, (void *)(left - 1));
@@ -104,9 +103,9 @@ static void test_late_destructors_may_allocate(void) {
     uint64_t before = live_in(0);
     in_thread(end_late, (void *)10);
     CHECK(atomic_load(&late_count) >= 1);
-    CHECK(live_in(0) == before + 2 && flk_check());
-    CHECK(flk_untrack(0x50000, FLK_IN_HANDLE, NULL));
-    CHECK(flk_untrack(0x50010, FLK_IN_HANDLE, NULL));
+    CHECK(live_in(0) == before + 2 && flk_tracker_check());
+    CHECK(flk_untrack(0x50000, FLK_LAYER_HANDLE, NULL));
+    CHECK(flk_untrack(0x50010, FLK_LAYER_HANDLE, NULL));
     CHECK(live_in(0) == before);
     pthread_key_delete(late_key);
 }
@@ -115,7 +114,7 @@ static void test_late_destructors_may_allocate(void) {
 static void *track_without_memory(void *unused) {
     uint64_t dropped = self_figures().dropped;
     flk_platform_pages_fail_at(1);
-    CHECK(!flk_track(0x60000, 8, FLK_IN_HANDLE, type_of("int"), 0, 0));
+    CHECK(!flk_track(0x60000, 8, FLK_LAYER_HANDLE, type_of("int"), 0, 0));
     flk_platform_pages_fail_at(0);
     CHECK(self_figures().dropped == dropped + 1);
     CHECK(flk_platform_thread_pointer() == NULL);
@@ -141,7 +140,7 @@ static void *read_all(void *unused) {
         flk_figures f = scope_figures(0);
         CHECK(f.allocations >= f.frees);
         CHECK(self_figures().threads >= 1);
-        flk_thread_ident_now(7);
+        flk_thread_ident_of(7);
     }
     return unused;
 }
@@ -156,7 +155,7 @@ static void test_threads_end_while_others_read(void) {
     atomic_store(&is_over, true);
     pthread_join(threads[0], NULL);
     CHECK(live_in(0) == shown_in(0));
-    flk_reset(0);
+    flk_tracker_reset(0);
 }
 
 int main(void) {

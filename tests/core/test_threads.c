@@ -9,7 +9,7 @@ enum { WORKERS = 4, SHARED = 256, TYPES = 5, SCOPES = 6 };
 static atomic_bool is_over;
 static void *_Atomic shared[SHARED];  // blocks that anyone may free
 static uint16_t types[TYPES];
-static uint32_t scopes[SCOPES];       // open all the time, nested
+static uint32_t scopes[SCOPES];  // open all the time, nested
 
 typedef struct worker {
     pthread_t thread;
@@ -21,7 +21,7 @@ typedef struct worker {
 // --- what a worker does ------------------------------------------------
 static uint32_t any_scope(worker *w, uint64_t number) {
     uint32_t i = (uint32_t)(number >> 20) % (SCOPES + 2);
-    return i < SCOPES ? scopes[i] : i == SCOPES ? w->own_scope : FLK_CURRENT;
+    return i < SCOPES ? scopes[i] : i == SCOPES ? w->own_scope : FLK_SCOPE_NONE;
 }
 
 static size_t any_size(uint64_t number) {
@@ -30,13 +30,13 @@ static size_t any_size(uint64_t number) {
 
 static void put_shared(uint64_t number, void *block) {
     void *old = atomic_exchange(&shared[number % SHARED], block);
-    CHECK(flk_release(old, 0, 0, NULL) == FLK_FREED);
+    CHECK(flk_heap_free(old, 0, 0, NULL) == FLK_FREED);
 }
 
 static void allocate(worker *w, uint64_t number) {
     void *block = flk_allocate(any_size(number), number >> 30 & 64, 0,
                                types[number % TYPES], any_scope(w, number),
-                               FLK_WALK);
+                               FLK_PATH_WALK);
     CHECK(block);
     put_shared(number >> 8, block);
 }
@@ -45,7 +45,7 @@ static void resize(worker *w, uint64_t number) {
     flk_misuse misuse;
     void *block = atomic_exchange(&shared[number % SHARED], NULL);
     block = flk_resize(block, 1 + any_size(number), types[number % TYPES],
-                       any_scope(w, number), FLK_WALK, &misuse);
+                       any_scope(w, number), FLK_PATH_WALK, &misuse);
     CHECK(block);
     put_shared(number >> 8, block);
 }
@@ -58,28 +58,27 @@ static void change_scope(worker *w, uint64_t number) {
 static void track_others(worker *w, uint64_t number) {
     // Far apart from the other workers' addresses.
     uint64_t address = ((uint64_t)(uintptr_t)w << 12) + number % 99999;
-    flk_track(address, any_size(number), FLK_IN_HANDLE, types[0],
+    flk_track(address, any_size(number), FLK_LAYER_HANDLE, types[0],
               any_scope(w, number), 0);
-    flk_find_containing(address + 3, FLK_IN_HANDLE, NULL);
-    CHECK(flk_untrack(address, FLK_IN_HANDLE, NULL));
+    flk_find_containing(address + 3, FLK_LAYER_HANDLE, NULL);
+    CHECK(flk_untrack(address, FLK_LAYER_HANDLE, NULL));
 }
 
 static void read_all(uint64_t number) {
     flk_snapshot snapshot;
-    uint64_t since = number & 1 ? flk_mark() : 0;
-    CHECK(flk_snapshot_take(scopes[number % SCOPES], since, 0, &snapshot) ==
-          0);
+    uint64_t since = number & 1 ? flk_sequence_mark() : 0;
+    CHECK(flk_snapshot_collect(scopes[number % SCOPES], since, 0, &snapshot));
     for (size_t i = 1; i < snapshot.count; i++)
         CHECK(snapshot.blocks[i - 1].sequence < snapshot.blocks[i].sequence);
-    flk_snapshot_free(&snapshot);
+    flk_snapshot_drop(&snapshot);
     flk_figures f = type_figures(types[number % TYPES]);
     CHECK((int64_t)(f.allocations - f.frees) >= 0 && f.peak_blocks >= 0);
     self_figures();
 }
 
 static void *short_life(void *unused) {
-    void *block = flk_allocate(33, 0, 0, types[1], scopes[1], FLK_WALK);
-    CHECK(flk_release(block, types[1], FLK_WALK, NULL) == FLK_FREED);
+    void *block = flk_allocate(33, 0, 0, types[1], scopes[1], FLK_PATH_WALK);
+    CHECK(flk_heap_free(block, types[1], FLK_PATH_WALK, NULL) == FLK_FREED);
     return unused;
 }
 
@@ -95,19 +94,19 @@ static void do_something(worker *w) {
     else if (what < 252)
         change_scope(w, number);
     else if (what == 252 && number >> 48 & 15)
-        flk_mark();
+        flk_sequence_mark();
     else if (what == 253 && (number >> 48 & 15) == 0)
         read_all(number);
     else if (what == 254 && (number >> 48 & 63) == 0)
-        flk_reset(number >> 40 & 3 ? scopes[number % SCOPES] : 0);
+        flk_tracker_reset(number >> 40 & 3 ? scopes[number % SCOPES] : 0);
     else if (what == 255 && (number >> 48 & 15) == 0)
         in_thread(short_life, NULL);
     w->events++;
 }
 
 static void *work(void *argument) {
-    static const stub_code codes[] = {{"f", "a.py", 1}, {"g", "b.py", 2},
-                                      {"own", "/own/c.py", 3}};
+    static const stub_code codes[] = {
+        {"f", "a.py", 1}, {"g", "b.py", 2}, {"own", "/own/c.py", 3}};
     worker *w = argument;
     w->own_scope = flk_scope_new(scopes[0], 0);
     while (!atomic_load_explicit(&is_over, memory_order_relaxed)) {
@@ -128,15 +127,15 @@ static void check_books_agree(void) {
     flk_snapshot snapshot;
     for (int i = 0; i < SCOPES; i++) {
         uint64_t bytes = 0;
-        CHECK(flk_snapshot_take(scopes[i], 0, 0, &snapshot) == 0);
+        CHECK(flk_snapshot_collect(scopes[i], 0, 0, &snapshot));
         for (size_t j = 0; j < snapshot.count; j++)
             bytes += snapshot.blocks[j].size_bytes;
         CHECK(live_in(scopes[i]) == snapshot.count);
         CHECK(live_bytes_in(scopes[i]) == bytes);
-        flk_snapshot_free(&snapshot);
+        flk_snapshot_drop(&snapshot);
     }
     CHECK(live_in(0) == shown_in(0) && of_types >= live_in(0));
-    CHECK(flk_check() && self_figures().dropped == 0);
+    CHECK(flk_tracker_check() && self_figures().dropped == 0);
     CHECK(self_figures().missed_frees == 0);
     CHECK(self_figures().double_frees == 0 && self_figures().damages == 0);
 }
@@ -152,7 +151,7 @@ static void prepare(void) {
 
 static void free_all(void) {
     for (int i = 0; i < SHARED; i++)
-        CHECK(flk_release(atomic_load(&shared[i]), 0, 0, NULL) == FLK_FREED);
+        CHECK(flk_heap_free(atomic_load(&shared[i]), 0, 0, NULL) == FLK_FREED);
     for (int i = 0; i < TYPES; i++)
         CHECK(live_of(types[i]) == 0);
     CHECK(live_in(0) == 0 && live_bytes_in(0) == 0 && shown_in(0) == 0);
@@ -195,6 +194,6 @@ int main(int count, char **arguments) {
         seconds = atof(arguments[1]);
     RUN(test_books_agree_after_everything_at_once);
     RUN(test_everything_is_sound);
-    flk_drain_quarantine();
+    flk_quarantine_drain();
     return DONE();
 }

@@ -4,19 +4,19 @@
 static flk_misuse misuse;
 
 static void *allocate(size_t size) {
-    void *block = flk_allocate(size, 0, 0, type_of("int"), FLK_CURRENT, 0);
+    void *block = flk_allocate(size, 0, 0, type_of("int"), FLK_SCOPE_NONE, 0);
     CHECK(block);
     return block;
 }
 
-static int release(void *block) { return flk_release(block, 0, 0, &misuse); }
+static int release(void *block) { return flk_heap_free(block, 0, 0, &misuse); }
 
 static uint64_t unknown_frees(void) { return self_figures().unknown_frees; }
 
 // --- before the first enable -------------------------------------------
 static void test_never_enabled_is_plain(void) {
     void *block = flk_allocate(8, 0, 0, 1, 0, 0);
-    CHECK(!flk_is_enabled() && release(block) == FLK_NOT_RECORDED);
+    CHECK(!flk_tracker_is_enabled() && release(block) == FLK_NOT_RECORDED);
     CHECK(release(block = flk_resize(malloc(1), 9, 1, 0, 0, &misuse)) ==
           FLK_NOT_RECORDED);
     CHECK(unknown_frees() == 0 && self_figures().threads == 0);
@@ -26,21 +26,21 @@ static void test_never_enabled_is_plain(void) {
 static void test_inside_the_guard_nothing_is_recorded(void) {
     uint64_t dropped = self_figures().dropped;
     flk_thread *thread = flk_thread_enter();
-    CHECK(!flk_track(0x1000, 8, FLK_IN_HANDLE, 1, 0, 0));
-    CHECK(!flk_untrack(0x1000, FLK_IN_HANDLE, NULL));
+    CHECK(!flk_track(0x1000, 8, FLK_LAYER_HANDLE, 1, 0, 0));
+    CHECK(!flk_untrack(0x1000, FLK_LAYER_HANDLE, NULL));
     flk_thread_leave(thread);
     CHECK(self_figures().dropped == dropped + 2);
 }
 
 static void test_too_large_is_dropped(void) {
     uint64_t dropped = self_figures().dropped;
-    CHECK(!flk_track(0x1000, UINT64_C(1) << 40, FLK_IN_MAPPING,
+    CHECK(!flk_track(0x1000, UINT64_C(1) << 40, FLK_LAYER_MAPPING,
                      type_of("int"), 0, 0));
-    CHECK(flk_track(0x1000, (UINT64_C(1) << 40) - 1, FLK_IN_MAPPING,
+    CHECK(flk_track(0x1000, (UINT64_C(1) << 40) - 1, FLK_LAYER_MAPPING,
                     type_of("int"), 0, 0));
     CHECK(self_figures().dropped == dropped + 1);
     flk_block block;
-    CHECK(flk_untrack(0x1000, FLK_IN_MAPPING, &block));
+    CHECK(flk_untrack(0x1000, FLK_LAYER_MAPPING, &block));
     CHECK(block.size_bytes == (UINT64_C(1) << 40) - 1);
 }
 
@@ -50,33 +50,35 @@ static void test_address_reuse_is_a_missed_free(void) {
     track(0x1000, 1 << 20);
     track(0x1000, 20);
     CHECK(self_figures().missed_frees == missed + 2);
-    CHECK(live_in(0) == 1 && live_bytes_in(0) == 20 && flk_check());
-    CHECK(flk_untrack(0x1000, FLK_IN_HANDLE, NULL) && live_in(0) == 0);
+    CHECK(live_in(0) == 1 && live_bytes_in(0) == 20 && flk_tracker_check());
+    CHECK(flk_untrack(0x1000, FLK_LAYER_HANDLE, NULL) && live_in(0) == 0);
 }
 
 // No other number than a layer's may reach the table: it is part of a key.
 static void test_unknown_layers_are_refused(void) {
     flk_block block;
-    CHECK(flk_track(0x100001, 8, FLK_IN_HEAP, type_of("int"), 0, 0));
+    CHECK(flk_track(0x100001, 8, FLK_LAYER_HEAP, type_of("int"), 0, 0));
     track(0x2000, 8);  // both levels are in use
     for (int layer = 0; layer < 256; layer++) {
-        if (layer >= FLK_IN_MAPPING && layer <= FLK_IN_HANDLE)
+        if (layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE)
             continue;
         CHECK(!flk_track(0x3000, 8, (uint8_t)layer, type_of("int"), 0, 0));
         CHECK(!flk_find(0x1000010, (uint8_t)layer, &block));
         CHECK(!flk_find_containing(0x1000011, (uint8_t)layer, &block));
         CHECK(!flk_untrack(0x1000010, (uint8_t)layer, &block));
     }
-    CHECK(flk_untrack(0x100001, FLK_IN_HEAP, NULL));
-    CHECK(flk_untrack(0x2000, FLK_IN_HANDLE, NULL));
+    CHECK(flk_untrack(0x100001, FLK_LAYER_HEAP, NULL));
+    CHECK(flk_untrack(0x2000, FLK_LAYER_HANDLE, NULL));
 }
 
 static void test_nowhere_is_not_recorded(void) {
-    CHECK(!flk_track(0x2000, 8, FLK_IN_HEAP, type_of("int"), FLK_NOWHERE, 0));
-    void *block = flk_allocate(8, 0, 0, type_of("int"), FLK_NOWHERE, 0);
-    CHECK(!flk_find((uintptr_t)block, FLK_IN_HEAP, NULL) && live_in(0) == 0);
-    block = flk_resize(block, 99, type_of("int"), FLK_NOWHERE, 0, &misuse);
-    CHECK(!flk_find((uintptr_t)block, FLK_IN_HEAP, NULL) && live_in(0) == 0);
+    CHECK(!flk_track(0x2000, 8, FLK_LAYER_HEAP, type_of("int"),
+                     FLK_SCOPE_NOWHERE, 0));
+    void *block = flk_allocate(8, 0, 0, type_of("int"), FLK_SCOPE_NOWHERE, 0);
+    CHECK(!flk_find((uintptr_t)block, FLK_LAYER_HEAP, NULL) && live_in(0) == 0);
+    block =
+        flk_resize(block, 99, type_of("int"), FLK_SCOPE_NOWHERE, 0, &misuse);
+    CHECK(!flk_find((uintptr_t)block, FLK_LAYER_HEAP, NULL) && live_in(0) == 0);
     CHECK(release(block) >= 0);
     flk_clear_counts();
 }
@@ -86,15 +88,15 @@ static void test_reset_forgets_and_frees_silently(void) {
     void *blocks[20];
     for (int i = 0; i < 20; i++)
         blocks[i] = allocate(10);
-    flk_reset(0);
-    CHECK(live_in(0) == 0 && shown_in(0) == 0 && flk_check());
+    flk_tracker_reset(0);
+    CHECK(live_in(0) == 0 && shown_in(0) == 0 && flk_tracker_check());
     CHECK(live_of(type_of("int")) == 0);
     uint64_t unknown = unknown_frees();
     for (int i = 0; i < 10; i++)
         CHECK(release(blocks[i]) == FLK_FREED);
     for (int i = 10; i < 20; i++)
         blocks[i] = flk_resize(blocks[i], 5000, 0, 0, 0, &misuse);
-    CHECK(live_in(0) == 0 && live_bytes_in(0) == 0 && flk_check());
+    CHECK(live_in(0) == 0 && live_bytes_in(0) == 0 && flk_tracker_check());
     for (int i = 10; i < 20; i++)
         CHECK(release(blocks[i]) == FLK_FREED);
     CHECK(unknown_frees() == unknown && live_in(0) == 0);
@@ -102,14 +104,14 @@ static void test_reset_forgets_and_frees_silently(void) {
 
 static void test_reset_of_the_process_spares_isolated_scopes(void) {
     uint32_t apart = flk_scope_new(0, 1);
-    flk_track(0x1000, 8, FLK_IN_HANDLE, type_of("int"), apart, 0);
+    flk_track(0x1000, 8, FLK_LAYER_HANDLE, type_of("int"), apart, 0);
     track(0x2000, 16);
-    flk_reset(0);
-    CHECK(live_in(0) == 0 && live_in(apart) == 1 && flk_check());
+    flk_tracker_reset(0);
+    CHECK(live_in(0) == 0 && live_in(apart) == 1 && flk_tracker_check());
     CHECK(live_of(type_of("int")) == 1);
-    CHECK(flk_untrack(0x1000, FLK_IN_HANDLE, NULL) && flk_check());
+    CHECK(flk_untrack(0x1000, FLK_LAYER_HANDLE, NULL) && flk_tracker_check());
     CHECK(live_of(type_of("int")) == 0);
-    flk_untrack(0x2000, FLK_IN_HANDLE, NULL);
+    flk_untrack(0x2000, FLK_LAYER_HANDLE, NULL);
     flk_scope_gone(apart);
 }
 
@@ -125,11 +127,11 @@ static void test_reset_of_ended_threads_blocks(void) {
     in_thread(track_two, NULL);
     flk_set_process_scope(0);
     track(0x5000, 4);
-    flk_reset(scope);
+    flk_tracker_reset(scope);
     CHECK(live_in(scope) == 0 && live_in(0) == 1 && live_bytes_in(0) == 4);
-    CHECK(flk_check());
+    CHECK(flk_tracker_check());
     for (uint64_t address = 0x3000; address <= 0x5000; address += 0x1000)
-        CHECK(flk_untrack(address, FLK_IN_HANDLE, NULL));
+        CHECK(flk_untrack(address, FLK_LAYER_HANDLE, NULL));
     CHECK(live_in(0) == 0);
     flk_scope_gone(scope);
 }
@@ -139,13 +141,13 @@ static void test_reset_during_a_move(void) {
     flk_record record;
     CHECK(flk_tracker_move_begin(FLK_LAYER_HANDLE, 0x6000, 0, &record) ==
           FLK_TAKEN);
-    flk_reset(0);
+    flk_tracker_reset(0);
     CHECK(live_in(0) == 0 && shown_in(0) == 0);
-    CHECK(flk_tracker_move_end(FLK_LAYER_HANDLE, 0x6000, &record, 0x7000,
-                               9000));
+    CHECK(
+        flk_tracker_move_end(FLK_LAYER_HANDLE, 0x6000, &record, 0x7000, 9000));
     CHECK(live_in(0) == 0 && live_bytes_in(0) == 0 && shown_in(0) == 0);
-    CHECK(flk_check() && flk_untrack(0x7000, FLK_IN_HANDLE, NULL));
-    CHECK(live_in(0) == 0 && flk_check());
+    CHECK(flk_tracker_check() && flk_untrack(0x7000, FLK_LAYER_HANDLE, NULL));
+    CHECK(live_in(0) == 0 && flk_tracker_check());
 }
 
 // --- fork --------------------------------------------------------------
@@ -153,15 +155,15 @@ static void *parents;
 
 static bool child_starts_empty(void) {
     flk_snapshot all;
-    CHECK(live_in(0) == 0 && shown_in(0) == 0 && flk_check());
+    CHECK(live_in(0) == 0 && shown_in(0) == 0 && flk_tracker_check());
     CHECK(self_figures().threads <= 1);
-    CHECK(flk_snapshot_take(0, 0, 1, &all) == 0 && all.count == 1);
+    CHECK(flk_snapshot_collect(0, 0, 1, &all) && all.count == 1);
     void *mine = allocate(30);
     CHECK(live_in(0) == 1 && shown_in(0) == 1);
     CHECK(release(parents) == FLK_FREED && live_in(0) == 1);
     CHECK(release(parents) == FLK_DOUBLE_FREE);
     CHECK(release(mine) == FLK_FREED && live_in(0) == 0);
-    return flk_check() && unknown_frees() == 0;
+    return flk_tracker_check() && unknown_frees() == 0;
 }
 
 static void test_child_holds_what_it_did(void) {
@@ -179,9 +181,9 @@ static void test_child_tells_the_walker(void) {
 
 static bool child_resizes(void) {
     parents = flk_resize(parents, 100000, 0, 0, 0, &misuse);
-    CHECK(live_in(0) == 0 && live_bytes_in(0) == 0 && flk_check());
-    flk_reset(0);
-    return release(parents) == FLK_FREED && flk_check();
+    CHECK(live_in(0) == 0 && live_bytes_in(0) == 0 && flk_tracker_check());
+    flk_tracker_reset(0);
+    return release(parents) == FLK_FREED && flk_tracker_check();
 }
 
 static void test_child_resizes_what_it_inherited(void) {
@@ -194,7 +196,7 @@ static void test_child_resizes_what_it_inherited(void) {
 static bool child_has_no_misuse(void) {
     flk_self self = self_figures();
     return self.double_frees == 0 && self.dropped == 0 &&
-           self.scopes_dropped == 0 && !flk_next_misuse(&misuse);
+           self.scopes_dropped == 0 && !flk_misuse_pop(&misuse);
 }
 
 static void test_child_starts_without_misuse(void) {
@@ -202,7 +204,7 @@ static void test_child_starts_without_misuse(void) {
     flk_c_free(block), flk_c_free(block);
     CHECK(self_figures().double_frees == 1);
     CHECK(child_says(child_has_no_misuse));
-    CHECK(flk_next_misuse(&misuse));
+    CHECK(flk_misuse_pop(&misuse));
 }
 
 // --- fork while others are at it ---------------------------------------
@@ -215,7 +217,7 @@ static void *work(void *seed) {
     while (!atomic_load(&is_over)) {
         uint64_t number = random_next(&state);
         void **block = &blocks[number % 16];
-        *block = flk_resize(*block, 1 + (number >> 9) % 3000, 0, FLK_CURRENT,
+        *block = flk_resize(*block, 1 + (number >> 9) % 3000, 0, FLK_SCOPE_NONE,
                             0, &mine);
         if (number >> 60 == 0)
             flk_scope_gone(flk_scope_new(0, 0));
@@ -223,7 +225,7 @@ static void *work(void *seed) {
             CHECK(live_in(0) < 100);
     }
     for (int i = 0; i < 16; i++)
-        flk_release(blocks[i], 0, 0, NULL);
+        flk_heap_free(blocks[i], 0, 0, NULL);
     return NULL;
 }
 
@@ -235,22 +237,22 @@ static void child_allocates(void) {
     CHECK(shown_in(0) == 50);
     for (int i = 0; i < 50; i++)
         CHECK(release(blocks[i]) == FLK_FREED);
-    flk_drain_quarantine();
+    flk_quarantine_drain();
 }
 
 static bool child_works(void) {
-    CHECK(live_in(0) == 0 && shown_in(0) == 0 && flk_check());
+    CHECK(live_in(0) == 0 && shown_in(0) == 0 && flk_tracker_check());
     uint32_t scope = flk_scope_new(0, 0);
     for (uint64_t i = 1; i <= 50; i++)
         track(i * 0x1010, i * 100);
-    flk_reset(scope);
+    flk_tracker_reset(scope);
     CHECK(shown_in(0) == 50);
     for (uint64_t i = 1; i <= 50; i++)
-        CHECK(flk_untrack(i * 0x1010, FLK_IN_HANDLE, NULL));
+        CHECK(flk_untrack(i * 0x1010, FLK_LAYER_HANDLE, NULL));
     if (!IS_SANITIZED)
         child_allocates();
     flk_scope_gone(scope);
-    return live_in(0) == 0 && flk_check();
+    return live_in(0) == 0 && flk_tracker_check();
 }
 
 static void test_fork_beside_busy_threads(void) {
@@ -284,6 +286,6 @@ int main(void) {
     RUN(test_child_starts_without_misuse);
     RUN(test_fork_beside_busy_threads);
     RUN(test_everything_is_sound);
-    flk_drain_quarantine();
+    flk_quarantine_drain();
     return DONE();
 }

@@ -2,9 +2,9 @@
 #include <execinfo.h>
 #include <sys/time.h>
 
+#include "libraries.h"
 #include "paths/modules.h"
 #include "paths/unwind.h"
-#include "libraries.h"
 
 #if defined(__x86_64__)
 #define IS_X86 1
@@ -58,7 +58,7 @@ static stack of_sites(const uint32_t *sites, size_t count) {
     stack found = {.count = count};
     for (size_t i = 0; i < count; i++) {
         flk_native_place place;
-        CHECK(flk_site_native(sites[i], &place));
+        CHECK(flk_modules_describe(sites[i], &place));
         found.addresses[i] = place.base + place.offset;
     }
     return found;
@@ -172,8 +172,8 @@ static const char *tree_source(void) {
                              "static function *const table[] = {");
     for (int i = 0; i < FUNCTIONS; i++)
         used += (size_t)snprintf(text + used, sizeof text - used, "f%d,", i);
-    used += (size_t)snprintf(text + used, sizeof text - used, "};\n%s",
-                             tree_tail);
+    used +=
+        (size_t)snprintf(text + used, sizeof text - used, "};\n%s", tree_tail);
     CHECK(used < sizeof text);
     return text;
 }
@@ -194,13 +194,14 @@ static void run_trees(void *handle) {
 }
 
 static void test_random_trees_without_frame_pointers(void) {
-    run_trees(opened(library("bare", tree_source(),
-                             "-O2 -fomit-frame-pointer"), RTLD_NOW));
+    run_trees(opened(library("bare", tree_source(), "-O2 -fomit-frame-pointer"),
+                     RTLD_NOW));
 }
 
 static void test_random_trees_with_frame_pointers(void) {
-    run_trees(opened(library("framed", tree_source(),
-                             "-O2 -fno-omit-frame-pointer"), RTLD_NOW));
+    run_trees(
+        opened(library("framed", tree_source(), "-O2 -fno-omit-frame-pointer"),
+               RTLD_NOW));
 }
 
 static void test_random_trees_without_optimisation(void) {
@@ -237,9 +238,9 @@ static const char stale_source[] =
     "{ probe = p; deep(1, h1, 0); H2(n); deep(1, h1, 0); H2(n); }\n";
 
 static void test_stale_return_addresses_do_not_fool_it(void) {
-    void *handle = opened(
-        library("stale", stale_source, "-O2 -fno-omit-frame-pointer"),
-        RTLD_NOW);
+    void *handle =
+        opened(library("stale", stale_source, "-O2 -fno-omit-frame-pointer"),
+               RTLD_NOW);
     for (int n = 16; n < 4096; n += 16)
         CALL(handle, "run")(probe, n);
 }
@@ -254,10 +255,12 @@ static void on_signal(int number) {
 }
 
 static void test_handlers_show_whom_they_interrupted(void) {
-    void *handle = opened(
-        library("raises",
-                "#include <signal.h>\nint run(void) { raise(SIGUSR1); "
-                "return 7; }\n", "-O2"), RTLD_NOW);
+    void *handle =
+        opened(library("raises",
+                       "#include <signal.h>\nint run(void) { raise(SIGUSR1); "
+                       "return 7; }\n",
+                       "-O2"),
+               RTLD_NOW);
     signal(SIGUSR1, on_signal);
     signal_count = 0;
     CHECK((int)CALL(handle, "run")() == 7);
@@ -282,15 +285,16 @@ static void test_any_instruction_may_be_interrupted(void) {
 }
 
 static void test_handlers_may_have_a_stack_of_their_own(void) {
-    void *handle = opened(
-        library("raises_there",
-                "#include <signal.h>\nint run(void) { raise(SIGUSR2); "
-                "return 7; }\n", "-O2"), RTLD_NOW);
+    void *handle =
+        opened(library("raises_there",
+                       "#include <signal.h>\nint run(void) { raise(SIGUSR2); "
+                       "return 7; }\n",
+                       "-O2"),
+               RTLD_NOW);
     enum { BYTES = 256 * 1024 };
     static char room[BYTES];
     stack_t there = {.ss_sp = room, .ss_size = BYTES}, before;
-    struct sigaction action = {.sa_handler = on_signal,
-                               .sa_flags = SA_ONSTACK};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_ONSTACK};
     CHECK(sigaltstack(&there, &before) == 0);
     CHECK(sigaction(SIGUSR2, &action, NULL) == 0);
     signal_count = 0;
@@ -321,11 +325,14 @@ static FLK_NOINLINE int probe_limited(void) {
 }
 
 static void test_only_so_many_frames_are_taken(void) {
-    void *handle = opened(
-        library("levels", "#define CALLS(a, b) int a(int (*p)(void))"
-                " { int r = b; __asm__ volatile(\"\"); return r; }\n"
-                "CALLS(l1, p()) CALLS(l2, l1(p)) CALLS(l3, l2(p))"
-                " CALLS(l4, l3(p))\n", "-O1 -fno-inline"), RTLD_NOW);
+    void *handle =
+        opened(library("levels",
+                       "#define CALLS(a, b) int a(int (*p)(void))"
+                       " { int r = b; __asm__ volatile(\"\"); return r; }\n"
+                       "CALLS(l1, p()) CALLS(l2, l1(p)) CALLS(l3, l2(p))"
+                       " CALLS(l4, l3(p))\n",
+                       "-O1 -fno-inline"),
+               RTLD_NOW);
     for (size_t depth = 1; depth <= 4; depth++) {
         limited.count = depth;
         CALL(handle, "l4")(probe_limited);
@@ -335,14 +342,18 @@ static void test_only_so_many_frames_are_taken(void) {
 
 // A library that defines what Python does stands for its runtime.
 static void test_it_stops_at_the_python_runtime(void) {
-    void *edge = opened(
-        library("runtime", "void PyEval_EvalCode(void) {}\n"
-                "int run(int (*f)(int (*)(void)), int (*p)(void))\n"
-                "{ int r = f(p); __asm__ volatile(\"\"); return r; }\n",
-                "-O1"), RTLD_NOW);
-    void *inner = opened(
-        library("inner", "int in(int (*p)(void)) { int r = p();"
-                " __asm__ volatile(\"\"); return r; }\n", "-O1"), RTLD_NOW);
+    void *edge =
+        opened(library("runtime",
+                       "void PyEval_EvalCode(void) {}\n"
+                       "int run(int (*f)(int (*)(void)), int (*p)(void))\n"
+                       "{ int r = f(p); __asm__ volatile(\"\"); return r; }\n",
+                       "-O1"),
+               RTLD_NOW);
+    void *inner = opened(library("inner",
+                                 "int in(int (*p)(void)) { int r = p();"
+                                 " __asm__ volatile(\"\"); return r; }\n",
+                                 "-O1"),
+                         RTLD_NOW);
     limited.count = DEPTH;
     CALL(edge, "run")(function_of(inner, "in"), probe_limited);
     CHECK(limited.count == 1);
@@ -386,15 +397,18 @@ static void test_what_is_loaded_there_later_is_another(void) {
 
 // The same file name with another build in it.
 static void test_another_build_is_another_module(void) {
-    const char *path = library("build", "int in(int (*p)(void)) { int r ="
+    const char *path = library("build",
+                               "int in(int (*p)(void)) { int r ="
                                " p(); __asm__ volatile(\"\"); return r; }\n",
                                "-O1");
     void *handle = opened(path, RTLD_NOW);
     uint32_t one = module_met(handle);
     dlclose(handle);
-    path = library("build", "int f(int n) { return n * 3; }\n"
+    path = library("build",
+                   "int f(int n) { return n * 3; }\n"
                    "int in(int (*p)(void)) { int r = p();"
-                   " __asm__ volatile(\"\"); return r; }\n", "-O1");
+                   " __asm__ volatile(\"\"); return r; }\n",
+                   "-O1");
     handle = opened(path, RTLD_NOW);
     CHECK(module_met(handle) != one);
     dlclose(handle);

@@ -1,6 +1,6 @@
 // test_pathcounts.c - what was allocated by each path, freed or not.         SPDX-License-Identifier: MIT
-#include "tracker/path_counts.h"
 #include "support.h"
+#include "tracker/path_counts.h"
 
 enum { MANY = 5000 };
 
@@ -13,8 +13,8 @@ static uint32_t path_of_line(int32_t line) {
 }
 
 static void make_and_free(uint64_t address, uint64_t bytes, uint32_t path) {
-    CHECK(flk_track(address, bytes, FLK_IN_HANDLE, type, 0, path) == 1);
-    CHECK(flk_untrack(address, FLK_IN_HANDLE, NULL) == 1);
+    CHECK(flk_track(address, bytes, FLK_LAYER_HANDLE, type, 0, path) == 1);
+    CHECK(flk_untrack(address, FLK_LAYER_HANDLE, NULL) == 1);
 }
 
 static const flk_path_counts *counts_of(uint32_t path) {
@@ -30,12 +30,12 @@ static void test_counts_while_asked(void) {
     uint32_t path = path_of_line(1);
     make_and_free(0x1000, 10, path);
     CHECK(flk_path_counts_read(NULL, 0) == 0);
-    flk_count_paths(1);
-    flk_count_paths(1);
+    flk_path_counts_request(1);
+    flk_path_counts_request(1);
     make_and_free(0x1000, 10, path);
-    flk_count_paths(-1);
+    flk_path_counts_request(-1);
     make_and_free(0x1000, 20, path);
-    flk_count_paths(-1);
+    flk_path_counts_request(-1);
     make_and_free(0x1000, 40, path);
     CHECK(counts_of(path)->blocks == 2 && counts_of(path)->bytes == 30);
     CHECK(flk_path_counts_read(NULL, 0) == 1);
@@ -48,35 +48,35 @@ static void test_what_cannot_be_counted_is_dropped(void) {
     uint32_t path = path_of_line(line);
     make_and_free(0x2000, 10, path);  // its record's memory is there
     uint64_t dropped = self_figures().dropped;
-    flk_count_paths(1);
-    flk_fail_mapping(1);
+    flk_path_counts_request(1);
+    flk_platform_pages_fail_at(1);
     make_and_free(0x2000, 10, path);
-    flk_fail_mapping(0);
+    flk_platform_pages_fail_at(0);
     CHECK(self_figures().dropped == dropped + 1);
     CHECK(counts_of(path)->blocks == 0);
     make_and_free(0x2000, 10, path);
-    flk_count_paths(-1);
+    flk_path_counts_request(-1);
     CHECK(counts_of(path)->blocks == 1 && counts_of(path)->bytes == 10);
 }
 
 static void test_as_many_as_there_is_room_for(void) {
-    flk_count_paths(1);
+    flk_path_counts_request(1);
     for (int32_t line = 1; line <= MANY; line++)
         make_and_free(0x3000, 1, path_of_line(line));
-    flk_count_paths(-1);
+    flk_path_counts_request(-1);
     found[3].path = UINT32_MAX;
     size_t count = flk_path_counts_read(found, 3);
     CHECK(count >= MANY && count <= MANY + 1);
     CHECK(found[3].path == UINT32_MAX);
     CHECK(flk_path_counts_read(found, MANY + 10) == count);
-    CHECK(flk_check());
+    CHECK(flk_tracker_check());
 }
 
 int main(void) {
     start();
     type = flk_type_intern("t", "malloc", "free");
-    code = flk_code_named("f", "f.py");
-    flk_enable(1);
+    code = flk_sites_named("f", "f.py");
+    flk_gate_set(1);
     RUN(test_counts_while_asked);
     RUN(test_what_cannot_be_counted_is_dropped);
     RUN(test_as_many_as_there_is_room_for);

@@ -3,7 +3,8 @@
 #include "support.h"
 
 static flk_object at(uint64_t address, uint16_t class_index) {
-    return (flk_object){.address = address, .sequence = address + 1,
+    return (flk_object){.address = address,
+                        .sequence = address + 1,
                         .class_index = class_index};
 }
 

@@ -1,12 +1,12 @@
-// install.c - installs the callables. Contract: python/python.h.             SPDX-License-Identifier: MIT
-#include "python/python.h"
+// callables.c - installs the callables. Contract: python/callables.h.             SPDX-License-Identifier: MIT
+#include "python/callables.h"
 
 #ifndef PYPY_VERSION
 #include "python/allocator.h"
 #include "python/cdata.h"
 #include "tracker/tracker.h"
 
-flk_fast_context flk_fast;
+flk_callables_context flk_callables;
 
 // --- what Python hands over --------------------------------------------
 static void keep(PyObject **place, PyObject *object) {
@@ -19,46 +19,45 @@ static PyObject *set_up(PyObject *self, PyObject *args) {
     PyObject *own;
     (void)self;
     if (!PyArg_ParseTuple(args, "OO!OOOOO", &variable, &PyDict_Type, &names,
-                          &told, &note_thread, &void_pointer, &type_of,
-                          &own))
+                          &told, &note_thread, &void_pointer, &type_of, &own))
         return NULL;
-    keep(&flk_fast.variable, variable);
-    keep(&flk_fast.names, names);
-    keep(&flk_fast.told, told);
-    keep(&flk_fast.note_thread, note_thread);
-    keep(&flk_fast.void_pointer, void_pointer);
-    keep(&flk_fast.type_of, type_of);
-    keep(&flk_fast.own, own);
-    keep(&flk_fast.process_top, Py_None);
-    if (flk_fast_probe_cdata(void_pointer) < 0)
+    keep(&flk_callables.variable, variable);
+    keep(&flk_callables.names, names);
+    keep(&flk_callables.told, told);
+    keep(&flk_callables.note_thread, note_thread);
+    keep(&flk_callables.void_pointer, void_pointer);
+    keep(&flk_callables.type_of, type_of);
+    keep(&flk_callables.own, own);
+    keep(&flk_callables.process_top, Py_None);
+    if (flk_cdata_probe(void_pointer) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
 
 static PyObject *set_process_top(PyObject *self, PyObject *scope) {
     (void)self;
-    keep(&flk_fast.process_top, scope);
+    keep(&flk_callables.process_top, scope);
     Py_RETURN_NONE;
 }
 
 static PyObject *current_number(PyObject *self, PyObject *unused) {
     (void)self;
     (void)unused;
-    return PyLong_FromUnsignedLong(flk_fast_scope());
+    return PyLong_FromUnsignedLong(flk_scopes_now());
 }
 
 static PyObject *current_scope(PyObject *self, PyObject *unused) {
     (void)self;
     (void)unused;
-    PyObject *scope = flk_fast_current();
+    PyObject *scope = flk_scopes_current();
     if (scope)
         return scope;
-    return PyErr_Occurred() ? NULL : Py_NewRef(flk_fast.process_top);
+    return PyErr_Occurred() ? NULL : Py_NewRef(flk_callables.process_top);
 }
 
 // --- what needs Python -------------------------------------------------
-void flk_install_note_thread(void) {
-    PyObject *result = PyObject_CallNoArgs(flk_fast.note_thread);
+void flk_callables_note_thread(void) {
+    PyObject *result = PyObject_CallNoArgs(flk_callables.note_thread);
     if (!result)
         PyErr_Clear();
     Py_XDECREF(result);
@@ -67,20 +66,19 @@ void flk_install_note_thread(void) {
         thread->is_noted = true;
 }
 
-PyObject *flk_fast_slowly(PyObject *self, const char *method,
-                          PyObject *const *args, Py_ssize_t count,
-                          PyObject *keywords) {
+PyObject *flk_callables_slowly(PyObject *self, const char *method,
+                               PyObject *const *args, Py_ssize_t count,
+                               PyObject *keywords) {
     PyObject *slow = PyObject_GetAttrString(self, method);
     if (!slow)
         return NULL;
-    PyObject *result = PyObject_Vectorcall(slow, args, (size_t)count,
-                                           keywords);
+    PyObject *result = PyObject_Vectorcall(slow, args, (size_t)count, keywords);
     Py_DECREF(slow);
     return result;
 }
 
-PyObject *flk_fast_tell(const flk_misuse *misuse, PyObject *pointer) {
-    return PyObject_CallFunction(flk_fast.told, "y#O", misuse,
+PyObject *flk_callables_tell(const flk_misuse *misuse, PyObject *pointer) {
+    return PyObject_CallFunction(flk_callables.told, "y#O", misuse,
                                  (Py_ssize_t)sizeof *misuse, pointer);
 }
 
@@ -98,16 +96,16 @@ static int add_fast(PyObject *module) {
         return -1;
     int status = PyModule_AddFunctions(fast, functions);
     if (status == 0)
-        status = flk_fast_add_scope(fast);
+        status = flk_scopes_add(fast);
     if (status == 0)
-        status = flk_fast_add_allocator(fast);
+        status = flk_allocator_add(fast);
     if (status == 0)
         status = PyObject_SetAttrString(module, "fast", fast);
     Py_DECREF(fast);
     return status;
 }
 
-int flk_fast_install(void *module) {
+int flk_callables_install(void *module) {
     PyGILState_STATE gil = PyGILState_Ensure();
     int status = add_fast(module);
     if (status < 0)
@@ -116,5 +114,5 @@ int flk_fast_install(void *module) {
     return status == 0;
 }
 #else
-int flk_fast_install(void *module) { return (void)module, 0; }
+int flk_callables_install(void *module) { return (void)module, 0; }
 #endif
