@@ -1,5 +1,31 @@
 """Names the module that cffi compiles; everything else: pyproject.toml."""
 
-from setuptools import setup
+import os
+from concurrent.futures import ThreadPoolExecutor
 
-setup(cffi_modules=["csrc/build_ffi.py:ffibuilder"])
+from setuptools import setup
+from setuptools.command.build_ext import build_ext
+
+
+class ParallelBuild(build_ext):
+    """Compiles the sources of an extension side by side."""
+
+    def build_extension(self, ext):
+        compile_in_turn = self.compiler.compile
+
+        def compile_all(sources, **options):
+            def compile_one(source):
+                return compile_in_turn([source], **options)
+
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                made = list(pool.map(compile_one, sources))
+            return [name for names in made for name in names]
+
+        self.compiler.compile = compile_all
+        super().build_extension(ext)
+
+
+setup(
+    cffi_modules=["csrc/build_ffi.py:ffibuilder"],
+    cmdclass={"build_ext": ParallelBuild},
+)

@@ -16,31 +16,54 @@ import cffi
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.name
 
-SOURCES = sorted(f"{CSRC}/{p.relative_to(HERE)}" for p in HERE.glob("*/*.c"))
-HEADERS = sorted(f"{CSRC}/{p.relative_to(HERE)}" for p in HERE.glob("*/*.h"))
+#: Lowest first; tests/test_c_rooms.py keeps the order.
+ROOMS = ("base", "elf", "paths", "registry", "tracker", "hooks", "api", "python")
+HEADERS = sorted(f"{CSRC}/{p.relative_to(HERE)}" for p in HERE.glob("*/*.[ch]"))
+
+
+def unit(room: str) -> str:
+    """A file that includes all sources of a room; compiled in their place.
+
+    Headers, Python's above all, are then read once a room and not once a
+    file, which is most of the time of a build.
+    """
+    path = HERE.parent / "build" / "units" / f"{room}.c"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = sorted(f"{room}/{source.name}" for source in HERE.glob(f"{room}/*.c"))
+    text = "".join(f'#include "{name}"\n' for name in names)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+    return f"build/units/{room}.c"
+
+
+SOURCES = [unit(room) for room in ROOMS]
 
 DEBUG = os.environ.get("FFI_LEAK_TRACKER_BUILD") == "debug"
 
 
 def link_time_flags() -> list[str]:
-    """Flags that let small functions of one file be inlined in another.
+    """Flags that let small functions of one room be inlined in another.
 
-    Worth a quarter of the time of a tracked pair (benchmarks/README.md), but
-    not every linker can do it: tried on a file of one line first.
+    Worth a tenth of the instructions of a tracked pair
+    (benchmarks/README.md), but not every linker can do it, and not every
+    one on all processors: tried on a file of one line first.
     """
-    flags = ["-flto", "-fno-semantic-interposition"]
     compiler = (sysconfig.get_config_var("CC") or "cc").split()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "try.c")
         source.write_text("int flk_try(void) { return 1; }\n")
         output = str(Path(folder, "try.so"))
-        command = [*compiler, "-O2", "-fPIC", "-shared", *flags]
-        tried = subprocess.run(
-            [*command, str(source), "-o", output],
-            capture_output=True,
-            check=False,
-        )
-        return flags if tried.returncode == 0 else []
+        for flag in ("-flto=auto", "-flto"):
+            flags = [flag, "-fno-semantic-interposition"]
+            command = [*compiler, "-O2", "-fPIC", "-shared", *flags]
+            tried = subprocess.run(
+                [*command, str(source), "-o", output],
+                capture_output=True,
+                check=False,
+            )
+            if tried.returncode == 0:
+                return flags
+    return []
 
 
 LINK_TIME = [] if DEBUG or sys.platform == "win32" else link_time_flags()
@@ -103,7 +126,7 @@ ffibuilder.set_source(
     include_dirs=[CSRC],
     # Compiled for one interpreter: the frame layouts are its own.
     py_limited_api=False,
-    define_macros=[("FLK_DEBUG", "1")] if DEBUG else [],
+    define_macros=[("_GNU_SOURCE", "1")] + [("FLK_DEBUG", "1")] * DEBUG,
     extra_compile_args=[
         "-std=c11",
         "-O2",

@@ -1,7 +1,4 @@
 // bench.c - see bench.h.                                                     SPDX-License-Identifier: MIT
-#if !defined(_GNU_SOURCE)
-#define _GNU_SOURCE
-#endif
 #include "bench.h"
 
 #include <sched.h>

@@ -2,9 +2,6 @@
 // Questions: P13 (bytes a block, the worst count between 0.5M and 2M) and P14 (fresh addresses for ever, 100 live).
 // The addresses are laid out as glibc's malloc does: size + 8 rounded up to 16, at least 32; nothing is allocated
 // there. All memory of the tracker counts: its arena, the blocks of threads, its static tables.
-#if !defined(_GNU_SOURCE)
-#define _GNU_SOURCE
-#endif
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,9 +1,6 @@
 // bench_threads.c - two threads in loops of malloc and free, recorded or not. SPDX-License-Identifier: MIT
 // Question: P12: slowdown with two threads over slowdown with one, the same type and scope in both threads; each
 // thread frees its own blocks, or those of the other. Each thread has a processor of its own.
-#if !defined(_GNU_SOURCE)
-#define _GNU_SOURCE
-#endif
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>

@@ -1,8 +1,5 @@
 // signal.c - a signal as a byte in a pipe. Contract: api/api.h.          SPDX-License-Identifier: MIT
 // The handler does nothing but write: what is to be done is done by who reads (self-pipe trick, D. J. Bernstein).
-#if !defined(_GNU_SOURCE)
-#define _GNU_SOURCE
-#endif
 #include "api/api.h"
 
 #if !defined(_WIN32)

@@ -37,7 +37,7 @@ static void collect(flk_entry *entry, void *context) {
     c->count++;  // beyond the capacity: how much is wanted
 }
 
-static bool grow(collector *c, size_t capacity) {
+static bool grow_to(collector *c, size_t capacity) {
     flk_block *grown =
         flk_platform_pages_map(bytes_for(capacity), flk_platform_page_bytes());
     if (!grown)
@@ -60,7 +60,7 @@ static bool collect_shard(collector *c, uint32_t shard_index) {
             return true;
         size_t wanted = c->count + c->count / 2;
         c->count = before;
-        if (!grow(c, wanted))
+        if (!grow_to(c, wanted))
             return false;
     }
 }
@@ -105,7 +105,7 @@ static bool collect_at_once(collector *c) {
             break;
         size_t wanted = c->count;
         c->count = 0;
-        if (!(good = grow(c, wanted)))
+        if (!(good = grow_to(c, wanted)))
             break;
     }
     flk_registry_unlock_all();
@@ -139,7 +139,7 @@ bool flk_snapshot_collect(uint32_t view, uint64_t since, bool inherited,
     memset(out, 0, sizeof *out);
     out->taken_wall_ns = flk_sequence_wall_time(c.until);
     flk_block *spare = NULL;
-    if (grow(&c, expected_count()) && collect_all(&c))
+    if (grow_to(&c, expected_count()) && collect_all(&c))
         spare = flk_platform_pages_map(bytes_for(c.capacity),
                                        flk_platform_page_bytes());
     if (!spare) {

@@ -1,7 +1,4 @@
 // platform.c - POSIX. The contract stands in base/platform.h.             SPDX-License-Identifier: MIT
-#if !defined(_GNU_SOURCE)
-#define _GNU_SOURCE
-#endif
 #include "base/platform.h"
 
 #include <errno.h>

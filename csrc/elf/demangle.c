@@ -1,7 +1,4 @@
 // demangle.c - asks the C++ library that is there. Contract: elf/demangle.h.  SPDX-License-Identifier: MIT
-#if !defined(_GNU_SOURCE)
-#define _GNU_SOURCE
-#endif
 #include "elf/demangle.h"
 
 #include "base/platform.h"

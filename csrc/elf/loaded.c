@@ -1,7 +1,4 @@
 // loaded.c - asks the loader. Contract: elf/loaded.h.                    SPDX-License-Identifier: MIT
-#if !defined(_GNU_SOURCE)
-#define _GNU_SOURCE
-#endif
 #include "elf/loaded.h"
 
 #ifdef FLK_HAS_ELF

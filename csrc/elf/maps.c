@@ -1,7 +1,4 @@
 // maps.c - /proc/self/maps, byte by byte. Contract: elf/maps.h.          SPDX-License-Identifier: MIT
-#if !defined(_GNU_SOURCE)
-#define _GNU_SOURCE
-#endif
 #include "elf/maps.h"
 
 #ifdef FLK_HAS_ELF

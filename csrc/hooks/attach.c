@@ -1,7 +1,4 @@
 // attach.c - on and off. Contract: hooks/attach.h.     SPDX-License-Identifier: MIT
-#if !defined(_GNU_SOURCE)
-#define _GNU_SOURCE
-#endif
 #include "hooks/attach.h"
 
 #include <errno.h>

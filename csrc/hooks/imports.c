@@ -1,7 +1,4 @@
 // imports.c - patches one object. Contract: hooks/imports.h.               SPDX-License-Identifier: MIT
-#if !defined(_GNU_SOURCE)
-#define _GNU_SOURCE
-#endif
 #include "hooks/imports.h"
 
 #include "elf/patch.h"

@@ -1,7 +1,4 @@
 // late_objects.c - who is at this address, lock-free. Contract: hooks/late_objects.h.  SPDX-License-Identifier: MIT
-#if !defined(_GNU_SOURCE)
-#define _GNU_SOURCE
-#endif
 #include "hooks/late_objects.h"
 
 #ifdef FLK_HAS_ELF
@@ -33,18 +30,19 @@ static _Atomic(bool (*)(void)) round_now;
 enum { PLAIN_ONES = 16, PAGE_BITS = 12 };
 static atomic_uintptr_t plain_ones[PLAIN_ONES];  // relaxed
 
-static atomic_uintptr_t *place_of(const found_object *object) {
+static atomic_uintptr_t *plain_place_of(const found_object *object) {
     return &plain_ones[((uintptr_t)object->begin >> PAGE_BITS) % PLAIN_ONES];
 }
 
 static void note_plain(const found_object *object) {
-    atomic_store_explicit(place_of(object), (uintptr_t)object->begin,
+    atomic_store_explicit(plain_place_of(object), (uintptr_t)object->begin,
                           memory_order_relaxed);
 }
 
 static bool is_provider(const found_object *object) {
     uintptr_t begin = (uintptr_t)object->begin;
-    if (atomic_load_explicit(place_of(object), memory_order_relaxed) == begin)
+    if (atomic_load_explicit(plain_place_of(object), memory_order_relaxed) ==
+        begin)
         return false;
     const Elf64_Ehdr *header = object->begin;
     flk_elf elf;
@@ -57,7 +55,7 @@ static bool is_provider(const found_object *object) {
     return false;
 }
 
-static flk_caller find(uintptr_t address) {
+static flk_caller find_late(uintptr_t address) {
     found_object object;
     if (find_object((void *)address, &object) != 0 || !object.map)
         return FLK_CALLER_UNKNOWN;
@@ -100,6 +98,6 @@ void flk_late_objects_start(bool (*do_round)(void)) {
         (int (*)(void *, found_object *))dlsym(RTLD_DEFAULT, "_dl_find_object");
     dlerror();
     flk_loaded_start();
-    flk_callers_set_late_objects(find_object ? find : NULL);
+    flk_callers_set_late_objects(find_object ? find_late : NULL);
 }
 #endif

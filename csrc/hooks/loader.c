@@ -1,7 +1,4 @@
 // loader.c - dlsym and its kin. Contract: hooks/loader.h.                  SPDX-License-Identifier: MIT
-#if !defined(_GNU_SOURCE)
-#define _GNU_SOURCE
-#endif
 #include "hooks/loader.h"
 
 #ifdef FLK_HAS_ELF

@@ -22,7 +22,7 @@ static uint64_t whole_pages(uint64_t bytes) {
 }
 
 // --- ranges ------------------------------------------------------------
-static bool find(uintptr_t address, flk_record *out) {
+static bool find_mapping(uintptr_t address, flk_record *out) {
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         return false;
@@ -31,7 +31,7 @@ static bool find(uintptr_t address, flk_record *out) {
     return found;
 }
 
-static bool find_around(uintptr_t address, flk_entry *out) {
+static bool find_mapping_around(uintptr_t address, flk_entry *out) {
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         return false;
@@ -51,7 +51,7 @@ static void becomes(uintptr_t from, uintptr_t begin, uintptr_t end) {
 // A mapping that begins before the range: its head stays, and maybe a tail.
 static void cut_head(uintptr_t begin, uintptr_t end) {
     flk_entry around;
-    if (!find_around(begin, &around))
+    if (!find_mapping_around(begin, &around))
         return;
     uintptr_t last = around.address + around.record.size_bytes;
     becomes(around.address, around.address, begin);
@@ -73,7 +73,7 @@ static void forget_range(uintptr_t begin, uint64_t bytes) {
             flk_tracker_count(&flk_tracker_counted.dropped);
             return;
         }
-        if (find(at, &record)) {
+        if (find_mapping(at, &record)) {
             if (record.size_bytes > end - at)
                 becomes(at, end, at + record.size_bytes);
             else
@@ -84,7 +84,7 @@ static void forget_range(uintptr_t begin, uint64_t bytes) {
 }
 
 // --- the three ---------------------------------------------------------
-static bool is_traced(uint32_t site, const void *caller) {
+static bool is_call_traced(uint32_t site, const void *caller) {
     static const flk_marks nobody;  // the C library maps nothing for callers
     return flk_stubs_state() == FLK_HOOKS_ON &&
            flk_bodies_type_traced(site, caller, &nobody) != 0;
@@ -99,7 +99,7 @@ static uintptr_t map(const uintptr_t *w, uint32_t site, const void *caller) {
     if (w[3] & FIXED)
         forget_range(w[0], whole_pages(w[1]));
     uintptr_t mapped = call(w, site);
-    if (mapped != FAILED && is_traced(site, caller))
+    if (mapped != FAILED && is_call_traced(site, caller))
         record(mapped, w[1]);
     return mapped;
 }
@@ -110,7 +110,7 @@ static uintptr_t remap_part(const uintptr_t *w, uint32_t site,
     if (!keeps)
         forget_range(w[0], whole_pages(w[1]));
     uintptr_t mapped = call(w, site);
-    if (mapped != FAILED && is_traced(site, caller))
+    if (mapped != FAILED && is_call_traced(site, caller))
         record(mapped, w[2]);
     return mapped;
 }
@@ -119,7 +119,7 @@ static uintptr_t remap(const uintptr_t *w, uint32_t site, const void *caller) {
     flk_record known;
     if (w[3] & REMAP_FIXED)
         forget_range(w[4], whole_pages(w[2]));
-    if (!find(w[0], &known) || w[3] & REMAP_KEEPS ||
+    if (!find_mapping(w[0], &known) || w[3] & REMAP_KEEPS ||
         known.size_bytes != whole_pages(w[1]) ||
         !flk_report_moves(FLK_LAYER_MAPPING, w[0], 0, &known))
         return remap_part(w, site, caller);

@@ -1,7 +1,4 @@
 // passes.c - rounds over all loaded objects. Contract: hooks/passes.h.     SPDX-License-Identifier: MIT
-#if !defined(_GNU_SOURCE)
-#define _GNU_SOURCE
-#endif
 #include "hooks/passes.h"
 
 #ifdef FLK_HAS_ELF
@@ -50,7 +47,8 @@ static bool open_object(flk_elf *out, const struct dl_phdr_info *info) {
                         info->dlpi_phnum);
 }
 
-static bool is_traced(const flk_elf *elf, const struct dl_phdr_info *info) {
+static bool is_object_traced(const flk_elf *elf,
+                             const struct dl_phdr_info *info) {
     return flk_providers_of(elf) >= 0 ? flk_selection_names(path_of(info))
                                       : flk_selection_has(path_of(info));
 }
@@ -81,7 +79,7 @@ static int collect(struct dl_phdr_info *info, size_t size, void *unused) {
     rounds.subs = info->dlpi_subs;
     if (!open_object(&elf, info))
         return 0;
-    bool asked = !is_left_alone(&elf) && is_traced(&elf, info);
+    bool asked = !is_left_alone(&elf) && is_object_traced(&elf, info);
     int provider = flk_providers_of(&elf);
     if (provider >= 0)
         flk_stubs_trace_provider((unsigned)provider, asked);
@@ -125,7 +123,7 @@ static int patch_slots(struct dl_phdr_info *info, size_t size, void *context) {
     if (!open_object(&elf, info) || is_left_alone(&elf))
         return 0;
     flk_patcher patcher = {.elf = &elf};
-    flk_slots_policy policy = {rounds.is_hooked, is_traced(&elf, info),
+    flk_slots_policy policy = {rounds.is_hooked, is_object_traced(&elf, info),
                                rounds.with_mappings};
     flk_slots_set(&patcher, &policy, &p->counts);
     p->changed += patcher.changed;

@@ -218,7 +218,8 @@ typedef struct patching {
 } patching;
 
 // The word that begins with st_name and holds the type.
-static void set_type(flk_patcher *patcher, Elf64_Sym *symbol, unsigned type) {
+static void set_symbol_type(flk_patcher *patcher, Elf64_Sym *symbol,
+                            unsigned type) {
     uintptr_t word;
     Elf64_Sym changed = *symbol;
     changed.st_info = ELF64_ST_INFO(ELF64_ST_BIND(symbol->st_info), type);
@@ -244,11 +245,11 @@ static void patch_export(const flk_elf_export *one, void *context) {
     // In between, a look-up finds the resolver as a plain function: for the
     // functions that are chosen so (deletes) that would leak one block.
     if (resolver && is_hooked)
-        set_type(p->patcher, one->symbol, STT_FUNC);
+        set_symbol_type(p->patcher, one->symbol, STT_FUNC);
     flk_patch_word(p->patcher, (uintptr_t *)&one->symbol->st_value,
                    (is_hooked ? stub : own) - base);
     if (resolver && !is_hooked)
-        set_type(p->patcher, one->symbol, STT_GNU_IFUNC);
+        set_symbol_type(p->patcher, one->symbol, STT_GNU_IFUNC);
 }
 
 static void patch_canonical(const flk_elf_export *one, void *context) {

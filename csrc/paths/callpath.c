@@ -35,7 +35,7 @@ uint32_t flk_callpath_count(void) {
     return atomic_load_explicit(&tree.count, memory_order_relaxed);
 }
 
-static node *node_at(uint32_t id) {
+static node *path_at(uint32_t id) {
     node *page = atomic_load_explicit(&tree.pages[id / PAGE_NODES],
                                       memory_order_acquire);
     return page ? &page[id % PAGE_NODES] : NULL;
@@ -49,7 +49,7 @@ static uint32_t *index_place(shard *s, uint32_t parent, uint32_t site) {
     uint32_t mask = s->capacity - 1;
     uint32_t i = (uint32_t)(node_hash(parent, site) >> 16) & mask;
     while (s->index[i]) {
-        const node *n = node_at(s->index[i]);
+        const node *n = path_at(s->index[i]);
         if (n->parent == parent && n->site == site)
             break;
         i = (i + 1) & mask;
@@ -65,7 +65,7 @@ static bool index_grow(shard *s) {
     memset(grown.index, 0, grown.capacity * sizeof(uint32_t));
     for (uint32_t i = 0; i < s->capacity; i++)
         if (s->index[i]) {
-            const node *n = node_at(s->index[i]);
+            const node *n = path_at(s->index[i]);
             *index_place(&grown, n->parent, n->site) = s->index[i];
         }
     flk_arena_put(s->index, s->capacity * sizeof(uint32_t));
@@ -95,7 +95,7 @@ static uint32_t node_add(uint32_t parent, uint32_t site) {
             return FLK_PATH_NONE;
     } while (!atomic_compare_exchange_weak_explicit(
         &tree.count, &id, id + 1, memory_order_relaxed, memory_order_relaxed));
-    *node_at(id + 1) = (node){parent, site};
+    *path_at(id + 1) = (node){parent, site};
     return id + 1;
 }
 
@@ -121,7 +121,7 @@ uint32_t flk_callpath_child(uint32_t parent, uint32_t site) {
 bool flk_callpath_node(uint32_t path, uint32_t *parent, uint32_t *site) {
     if (path == FLK_PATH_EMPTY || path > flk_callpath_count())
         return false;
-    const node *n = node_at(path);
+    const node *n = path_at(path);
     *parent = n->parent;
     *site = n->site;
     return n->site != 0;
@@ -143,7 +143,7 @@ static uint32_t shard_check(shard *s, bool *good) {
     for (uint32_t i = 0; i < s->capacity; i++) {
         if (!s->index[i])
             continue;
-        const node *n = node_at(s->index[i]);
+        const node *n = path_at(s->index[i]);
         found++;
         *good &= n->parent < s->index[i];
         *good &= index_place(s, n->parent, n->site) == &s->index[i];

@@ -1,7 +1,4 @@
 // modules.c - a store of modules. Contract: paths/modules.h.               SPDX-License-Identifier: MIT
-#if !defined(_GNU_SOURCE)
-#define _GNU_SOURCE
-#endif
 #include "paths/modules.h"
 
 #ifdef FLK_HAS_ELF

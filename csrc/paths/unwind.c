@@ -74,7 +74,7 @@ static FLK_HOT void keep_up(flk_native *native, uint32_t depth) {
 }
 
 // --- rules -------------------------------------------------------------
-static void learn(rule *out, uintptr_t address) {
+static void learn_rule(rule *out, uintptr_t address) {
     flk_loaded loaded;
     uint32_t id = flk_modules_at(address, &loaded);
     const flk_module *module = flk_modules_get(id);
@@ -94,7 +94,7 @@ static const rule *rule_at(flk_native *native, uintptr_t address) {
     rule *found = &native->rules[i];
     if (FLK_UNLIKELY(found->address != address ||
                      (found->kind == SHOWN && !found->site)))
-        learn(found, address);
+        learn_rule(found, address);
     return found;
 }
 

@@ -83,7 +83,7 @@ PyObject *flk_callables_tell(const flk_misuse *misuse, PyObject *pointer) {
 }
 
 // --- the module ---------------------------------------------------------
-static PyMethodDef functions[] = {
+static PyMethodDef callables_functions[] = {
     {"set_up", set_up, METH_VARARGS, NULL},
     {"set_process_top", set_process_top, METH_O, NULL},
     {"current_number", current_number, METH_NOARGS, NULL},
@@ -94,7 +94,7 @@ static int add_fast(PyObject *module) {
     PyObject *fast = PyModule_New("ffi_leak_tracker._core.fast");
     if (!fast)
         return -1;
-    int status = PyModule_AddFunctions(fast, functions);
+    int status = PyModule_AddFunctions(fast, callables_functions);
     if (status == 0)
         status = flk_scopes_add(fast);
     if (status == 0)

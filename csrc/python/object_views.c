@@ -1,4 +1,4 @@
-// object_views.c - trackers of objects, as functions for Python.            SPDX-License-Identifier: MIT
+// object_views.c - trackers of objects, as view_functions for Python.            SPDX-License-Identifier: MIT
 // A tracker is its number and a class its place in it; ffi_leak_tracker/_core_objects.py says what they mean.
 #include "python/objects.h"
 
@@ -162,7 +162,7 @@ typedef struct copy {
 } copy;
 
 // A new reference, unless the object is on its way out.
-static bool keep(PyObject *object) {
+static bool keep_alive(PyObject *object) {
 #if !defined(Py_GIL_DISABLED)
     if (Py_REFCNT(object) == 0)
         return false;
@@ -180,7 +180,7 @@ static void collect(const flk_object *object, void *context) {
     if ((c->place != FLK_CLASSES_MAX && object->class_index != c->place) ||
         c->count == c->capacity)
         return;
-    if (c->keeps && !keep((PyObject *)(uintptr_t)object->address))
+    if (c->keeps && !keep_alive((PyObject *)(uintptr_t)object->address))
         return;
     c->objects[c->count++] = *object;
 }
@@ -301,7 +301,7 @@ static PyObject *table_quiet(PyObject *self, PyObject *change) {
     Py_RETURN_NONE;
 }
 
-static PyMethodDef functions[] = {
+static PyMethodDef view_functions[] = {
     {"open", table_open, METH_NOARGS, NULL},
     {"close", table_close, METH_VARARGS, NULL},
     {"run", table_run, METH_VARARGS, NULL},
@@ -329,7 +329,7 @@ static int add_objects(PyObject *module) {
     PyObject *objects = PyModule_New("ffi_leak_tracker._core.objects");
     if (!objects)
         return -1;
-    int status = PyModule_AddFunctions(objects, functions);
+    int status = PyModule_AddFunctions(objects, view_functions);
     if (status == 0)
         status = flk_observers_add(objects);
     if (status == 0)

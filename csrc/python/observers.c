@@ -77,12 +77,12 @@ static PyObject *unraisable(PyObject *self, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-static PyMethodDef functions[] = {
+static PyMethodDef observer_functions[] = {
     {"set_deliver", set_deliver, METH_VARARGS, NULL},
     {"unraisable", unraisable, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 
 int flk_observers_add(PyObject *module) {
-    return PyModule_AddFunctions(module, functions);
+    return PyModule_AddFunctions(module, observer_functions);
 }
 #endif

@@ -1,5 +1,5 @@
 // scopes.c - the C half of ffi_leak_tracker.scopes.Scope.             SPDX-License-Identifier: MIT
-// The plain half, for other interpreters, is ffi_leak_tracker/_plain_scope.py: the same members, the same rules.
+// The plain half, for other interpreters, is ffi_leak_tracker/_plain_scope.py: the same scope_members, the same rules.
 #include "python/callables.h"
 
 #ifndef PYPY_VERSION
@@ -302,7 +302,7 @@ static PyObject *scope_open(PyObject *object, PyObject *parent) {
     Py_RETURN_NONE;
 }
 
-// --- members -----------------------------------------------------------
+// --- scope_members -----------------------------------------------------------
 static PyObject *get_number(PyObject *object, void *unused) {
     scope *self = (scope *)object;
     (void)unused;
@@ -337,7 +337,7 @@ static PyGetSetDef computed[] = {
     {"where", get_where, NULL, "\"context\" or \"process\".", NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 
-static PyMemberDef members[] = {
+static PyMemberDef scope_members[] = {
     {"name", T_OBJECT, offsetof(scope, name), READONLY, "Or None."},
     {"parent", T_OBJECT, offsetof(scope, parent), READONLY,
      "The scope it was opened in, or None."},
@@ -349,7 +349,7 @@ static PyMemberDef members[] = {
     {"_collects", T_BOOL, offsetof(scope, collects), READONLY, NULL},
     {NULL, 0, 0, 0, NULL}};
 
-static PyMethodDef methods[] = {
+static PyMethodDef scope_methods[] = {
     {"__enter__", scope_enter, METH_NOARGS, NULL},
     {"__exit__", (PyCFunction)(void (*)(void))scope_exit, METH_FASTCALL, NULL},
     {"verify_no_leaks", (PyCFunction)(void (*)(void))scope_verify,
@@ -358,24 +358,24 @@ static PyMethodDef methods[] = {
     {"_open", scope_open, METH_O, NULL},
     {NULL, NULL, 0, NULL}};
 
-static PyType_Slot slots[] = {{Py_tp_new, scope_new},
-                              {Py_tp_init, scope_init},
-                              {Py_tp_dealloc, scope_dealloc},
-                              {Py_tp_traverse, scope_traverse},
-                              {Py_tp_clear, scope_clear},
-                              {Py_tp_methods, methods},
-                              {Py_tp_members, members},
-                              {Py_tp_getset, computed},
-                              {0, NULL}};
+static PyType_Slot scope_slots[] = {{Py_tp_new, scope_new},
+                                    {Py_tp_init, scope_init},
+                                    {Py_tp_dealloc, scope_dealloc},
+                                    {Py_tp_traverse, scope_traverse},
+                                    {Py_tp_clear, scope_clear},
+                                    {Py_tp_methods, scope_methods},
+                                    {Py_tp_members, scope_members},
+                                    {Py_tp_getset, computed},
+                                    {0, NULL}};
 
-static PyType_Spec spec = {.name = "ffi_leak_tracker._core.fast.ScopeBase",
-                           .basicsize = sizeof(scope),
-                           .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE |
-                                    Py_TPFLAGS_HAVE_GC,
-                           .slots = slots};
+static PyType_Spec scope_spec = {
+    .name = "ffi_leak_tracker._core.fast.ScopeBase",
+    .basicsize = sizeof(scope),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = scope_slots};
 
 int flk_scopes_add(PyObject *module) {
-    scope_type = (PyTypeObject *)PyType_FromSpec(&spec);
+    scope_type = (PyTypeObject *)PyType_FromSpec(&scope_spec);
     return scope_type ? PyModule_AddObjectRef(module, "ScopeBase",
                                               (PyObject *)scope_type)
                       : -1;

@@ -13,14 +13,14 @@ typedef struct scope {
     atomic_uint serial;  // rises by 2 when given out; 1 more once it was left
 } scope;
 
-enum { PAGE_SCOPES = 512, PAGES = FLK_SCOPES_MAX / PAGE_SCOPES };
+enum { PAGE_SCOPES = 512, SCOPE_PAGES = FLK_SCOPES_MAX / PAGE_SCOPES };
 
 static struct {
     flk_lock lock;
-    _Atomic(scope *) pages[PAGES];  // release: entries are complete
-    uint32_t fresh;                 // numbers from here on were never given out
-    uint32_t free_first;            // 0 = none
-    uint32_t lingering;             // last of a ring, 0 = none
+    _Atomic(scope *) pages[SCOPE_PAGES];  // release: entries are complete
+    uint32_t fresh;       // numbers from here on were never given out
+    uint32_t free_first;  // 0 = none
+    uint32_t lingering;   // last of a ring, 0 = none
     uint32_t used_count, lingering_count;
 } scopes = {.lock = FLK_LOCK_INIT(FLK_RANK_SCOPES), .fresh = 1};
 

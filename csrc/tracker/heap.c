@@ -1,7 +1,4 @@
 // heap.c - allocate and free. Contract: tracker/heap.h.                      SPDX-License-Identifier: MIT
-#if !defined(_GNU_SOURCE)
-#define _GNU_SOURCE
-#endif
 #include "tracker/heap.h"
 
 #include <errno.h>
