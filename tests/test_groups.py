@@ -14,12 +14,12 @@ from ffi_leak_tracker import (
     LeakFilter,
     LeakTracker,
     Snapshot,
-    _blocks,
     diagnostic_calloc,
 )
-from ffi_leak_tracker import _core_api as core
-from ffi_leak_tracker._group import Group, group
-from ffi_leak_tracker._group_filter import OwnedFilter, is_of_group
+from ffi_leak_tracker._records.filters import OwnedFilter, is_of_group
+from ffi_leak_tracker._records.group import Group, group
+from ffi_leak_tracker._seam import blocks
+from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker.records import Allocation
 
 # Each compiled twice: other code, the same frames.
@@ -95,7 +95,7 @@ def check_same(shot: Snapshot) -> None:
     """Both ways of grouping give equal groups, in the same order."""
     records = list(shot)
     fast, slow = shot.groups(), group(records)
-    assert isinstance(shot._allocations, _blocks.BlockList)
+    assert isinstance(shot._allocations, blocks.BlockList)
     assert list(map(facts, slow)) == list(map(facts, fast))
     assert list(fast) == slow
     assert list(map(hash, slow)) == list(map(hash, fast))

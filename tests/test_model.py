@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from ffi_leak_tracker._core_api import ffi, lib
+from ffi_leak_tracker._seam.core_api import ffi, lib
 
 LAYERS = (lib.FLK_IN_MAPPING, lib.FLK_IN_HEAP, lib.FLK_IN_HANDLE)
 SIZE_MAX = 2**40 - 1

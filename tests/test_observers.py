@@ -12,7 +12,7 @@ from c_library import child, needs_hooks
 from conftest import collect
 
 from ffi_leak_tracker import LeakTracker, diagnostic_calloc, diagnostic_malloc
-from ffi_leak_tracker import _core_api as core
+from ffi_leak_tracker._seam import core_api as core
 
 IS_PYPY = sys.implementation.name == "pypy"
 pytestmark = pytest.mark.usefixtures("enabled")

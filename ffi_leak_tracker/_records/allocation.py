@@ -1,0 +1,357 @@
+"""What is known of one native block: its call path and its facts."""
+
+from __future__ import annotations
+
+from ffi_leak_tracker._base.format import format_address, format_bytes
+from ffi_leak_tracker._base.record import Record, field
+from ffi_leak_tracker._records.decode import Reader, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from typing import Any
+
+
+class Frame(Record):
+    """One Python frame of a call path.
+
+    >>> str(Frame("start", "demo.py", 12))
+    'File "demo.py", line 12, in start'
+    """
+
+    __module__ = "ffi_leak_tracker.records"
+
+    __slots__ = ("_column", "_filename", "_function", "_lineno")
+    _fields = ("function", "filename", "lineno", "column")
+    function: str = field("function", "Name of the function.")
+    filename: str = field("filename", "File it is in, as compiled.")
+    lineno: int | None = field("lineno", "Line, from 1; None if unknown.")
+    column: int | None = field("column", "Column, from 0; None if unknown.")
+
+    def __init__(
+        self,
+        function: str,
+        filename: str,
+        lineno: int | None,
+        column: int | None = None,
+    ) -> None:
+        self._function = function
+        self._filename = filename
+        self._lineno = lineno
+        self._column = column
+
+    @property
+    def source_line(self) -> str | None:
+        """The line of source, stripped; None when it cannot be read."""
+        if self.lineno is None:
+            return None
+        from linecache import getline
+
+        try:
+            return getline(self.filename, self.lineno).strip() or None
+        except ValueError:  # no system has a file of that name
+            return None
+
+    @property
+    def location(self) -> str:
+        """``filename:lineno``, or the file alone."""
+        if self.lineno is None:
+            return self.filename
+        return f"{self.filename}:{self.lineno}"
+
+    def __str__(self) -> str:
+        line = "" if self.lineno is None else f", line {self.lineno}"
+        return f'File "{self.filename}"{line}, in {self.function}'
+
+    @classmethod
+    def from_dict(cls, data: object) -> Frame:
+        """Return the frame that ``to_dict`` described.
+
+        Raises: RecordFormatError naming the field at fault.
+        """
+        return cls._read(Reader(data))
+
+    @classmethod
+    def _read(cls, data: Reader) -> Frame:
+        return cls(
+            data.text("function"),
+            data.text("filename"),
+            data.optional(data.integer, "lineno"),
+            data.optional(data.integer, "column"),
+        )
+
+
+class NativeFrame(Record):
+    """One native frame of a call path; offset counts from the module.
+
+    >>> str(NativeFrame("deflate", "libz.so.1", 0x1A0, "deflate.c", 297))
+    'libz.so.1 deflate at deflate.c:297'
+    """
+
+    __module__ = "ffi_leak_tracker.records"
+
+    __slots__ = ("_filename", "_function", "_lineno", "_module", "_offset")
+    _fields = ("function", "module", "offset", "filename", "lineno")
+    function: str | None = field("function", "Symbol; None if unknown.")
+    module: str = field("module", "Shared object or program.")
+    offset: int = field("offset", "Bytes from the start of the module.")
+    filename: str | None = field("filename", "Source; None if unknown.")
+    lineno: int | None = field("lineno", "Line, from 1; None if unknown.")
+
+    def __init__(
+        self,
+        function: str | None,
+        module: str,
+        offset: int,
+        filename: str | None = None,
+        lineno: int | None = None,
+    ) -> None:
+        self._function = function
+        self._module = module
+        self._offset = offset
+        self._filename = filename
+        self._lineno = lineno
+
+    @property
+    def location(self) -> str:
+        """``filename:lineno`` when known, else ``module+0xoffset``."""
+        if self.filename is None:
+            return f"{self.module}+{self.offset:#x}"
+        if self.lineno is None:
+            return self.filename
+        return f"{self.filename}:{self.lineno}"
+
+    def __str__(self) -> str:
+        return f"{self.module} {self.function or '??'} at {self.location}"
+
+    @classmethod
+    def from_dict(cls, data: object) -> NativeFrame:
+        """Return the frame that ``to_dict`` described.
+
+        Raises: RecordFormatError naming the field at fault.
+        """
+        return cls._read(Reader(data))
+
+    @classmethod
+    def _read(cls, data: Reader) -> NativeFrame:
+        return cls(
+            data.optional(data.text, "function"),
+            data.text("module"),
+            data.integer("offset"),
+            data.optional(data.text, "filename"),
+            data.optional(data.integer, "lineno"),
+        )
+
+
+class Allocation(Record):
+    """One native block that was live when the snapshot was taken.
+
+    Args:
+        size: bytes.
+        frames: the Python frames, innermost first; or a callable that
+            returns them, called once, when something first asks. Blocks of
+            one call path are grouped fastest when they share one callable.
+        native_frames: the same for the frames of the C code.
+        timestamp: seconds since 1970 (UTC); equal to the microsecond.
+        age: seconds from the allocation to the snapshot.
+        thread: name of the allocating thread.
+        scope: name of the scope it was made in; None outside any.
+
+    >>> block = Allocation(0xABCD, 64, "struct point", "calloc", "free")
+    >>> print(block)
+    0x0000abcd struct point, 64 B, calloc
+    """
+
+    __module__ = "ffi_leak_tracker.records"
+
+    __slots__ = (
+        "_address",
+        "_age",
+        "_epoch",
+        "_frames",
+        "_kind",
+        "_native_frames",
+        "_release",
+        "_scope",
+        "_sequence",
+        "_size",
+        "_thread",
+        "_type",
+    )
+    _fields = (
+        "address",
+        "size",
+        "type",
+        "kind",
+        "release",
+        "frames",
+        "native_frames",
+        "epoch",
+        "age",
+        "sequence",
+        "thread",
+        "scope",
+    )
+    address: int = field("address", "Where the block starts.")
+    size: int = field("size", "Size in bytes.")
+    type: str = field("type", "Name of the C type.")
+    kind: str = field("kind", "How it was made.")
+    release: str = field("release", "What must release it.")
+    epoch: float = field("epoch", "Seconds since 1970 (UTC).")
+    age: float = field("age", "Seconds from allocation to snapshot.")
+    sequence: int = field("sequence", "Unique; rises within a thread.")
+    thread: str = field("thread", "Name of the allocating thread.")
+    scope: str | None = field("scope", "Name of its scope, or None.")
+
+    def __init__(
+        self,
+        address: int,
+        size: int,
+        type: str,
+        kind: str = "malloc",
+        release: str = "free",
+        frames: tuple[Frame, ...] | Callable[[], tuple[Frame, ...]] = (),
+        native_frames: (
+            tuple[NativeFrame, ...] | Callable[[], tuple[NativeFrame, ...]]
+        ) = (),
+        timestamp: float = 0.0,
+        age: float = 0.0,
+        sequence: int = 0,
+        thread: str = "",
+        scope: str | None = None,
+    ) -> None:
+        self._address = address
+        self._size = size
+        self._type = type
+        self._kind = kind
+        self._release = release
+        self._frames = frames
+        self._native_frames = native_frames
+        self._epoch = timestamp
+        self._age = age
+        self._sequence = sequence
+        self._thread = thread
+        self._scope = scope
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """The Python frames, innermost first; resolved when first read."""
+        frames = self._frames
+        if not isinstance(frames, tuple):
+            frames = tuple(frames() if callable(frames) else frames)
+            self._frames = frames
+        return frames
+
+    @property
+    def native_frames(self) -> tuple[NativeFrame, ...]:
+        """The C frames above the Python ones, innermost first."""
+        frames = self._native_frames
+        if not isinstance(frames, tuple):
+            frames = tuple(frames() if callable(frames) else frames)
+            self._native_frames = frames
+        return frames
+
+    @property
+    def site(self) -> Frame | None:
+        """The innermost Python frame, None when none was recorded."""
+        frames = self.frames
+        return frames[0] if frames else None
+
+    @property
+    def address_text(self) -> str:
+        """The address as 0x and at least eight hexadecimal digits."""
+        return format_address(self._address)
+
+    @property
+    def timestamp(self) -> datetime:
+        """When it was allocated, in UTC."""
+        from datetime import datetime, timedelta, timezone
+
+        start = datetime(1970, 1, 1, tzinfo=timezone.utc)
+        return start + timedelta(microseconds=self._microseconds)
+
+    @property
+    def _microseconds(self) -> int:
+        return round(self._epoch * 1e6)
+
+    @property
+    def stack_text(self) -> str:
+        """A line ``function location`` for each frame, innermost first."""
+        native = [f"{f.function} {f.module}" for f in self.native_frames]
+        python = [f"{f.function} {f.location}" for f in self.frames]
+        return "\n".join(native + python)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON has them; the timestamp as ISO 8601."""
+        data = super().to_dict()
+        data["frames"] = [frame.to_dict() for frame in self.frames]
+        data["native_frames"] = [f.to_dict() for f in self.native_frames]
+        data["timestamp"] = iso_text(self.timestamp)
+        del data["epoch"]
+        return data
+
+    @classmethod
+    def from_dict(cls, data: object) -> Allocation:
+        """Return the allocation that ``to_dict`` described.
+
+        Raises: RecordFormatError naming the field, what was expected there
+        and what was found. Fields of other names are passed over.
+        """
+        return cls._read(Reader(data))
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Return ``to_dict()`` as JSON text."""
+        import json
+
+        return json.dumps(self.to_dict(), indent=indent)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Allocation:
+        """Return the allocation of a JSON text.
+
+        Raises: RecordFormatError as in ``from_dict``, or for no JSON.
+        """
+        return cls.from_dict(parse(text))
+
+    @classmethod
+    def _read(cls, data: Reader) -> Allocation:
+        frames = tuple(map(Frame._read, data.children("frames")))
+        native = data.children("native_frames")
+        return cls(
+            data.natural("address"),
+            data.natural("size"),
+            data.text("type"),
+            data.text("kind"),
+            data.text("release"),
+            frames,
+            tuple(map(NativeFrame._read, native)),
+            data.moment("timestamp"),
+            data.number("age"),
+            data.integer("sequence"),
+            data.text("thread"),
+            data.optional(data.text, "scope"),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Allocation):
+            return NotImplemented
+        return self._comparable() == other._comparable()
+
+    def _comparable(self) -> tuple[Any, ...]:
+        values = self._values()
+        return (*values[:7], self._microseconds, *values[8:])
+
+    def __hash__(self) -> int:
+        return hash((self._address, self._size, self._sequence, self._type))
+
+    def __str__(self) -> str:
+        site = self.site
+        where = f" at {site.location} in {site.function}" if site else ""
+        size = format_bytes(self._size)
+        return f"{self.address_text} {self._type}, {size}, {self._kind}{where}"
+
+
+def iso_text(moment: datetime) -> str:
+    """Return a UTC time as ISO 8601 to the microsecond, ending in Z."""
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,309 @@
+"""What changed from one snapshot to another, place by place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ffi_leak_tracker._base.format import format_change
+from ffi_leak_tracker._base.record import Record, field
+from ffi_leak_tracker._records.allocation import Frame, NativeFrame
+from ffi_leak_tracker._records.decode import Reader, fault, parse
+from ffi_leak_tracker._records.totals import GROUPINGS, Total
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, overload
+
+    from ffi_leak_tracker._records.analysis import CallTree
+    from ffi_leak_tracker._records.decode import JsonText
+
+
+class Change(Record):
+    """Blocks that have something in common, before and after."""
+
+    __module__ = "ffi_leak_tracker"
+
+    _fields = (
+        "type",
+        "kind",
+        "release",
+        "frames",
+        "native_frames",
+        "old_blocks",
+        "new_blocks",
+        "old_bytes",
+        "new_bytes",
+    )
+    __slots__ = tuple(["_" + name for name in _fields])
+    type: str | None = field("type", "C type; None in groups by line.")
+    kind: str | None = field("kind", "How made; None but in groups by path.")
+    release: str | None = field("release", "What releases them; as kind.")
+    frames: tuple[Frame, ...] = field("frames", "Python, innermost first.")
+    native_frames: tuple[NativeFrame, ...] = field(
+        "native_frames", "C frames above them, innermost first."
+    )
+    old_blocks: int = field("old_blocks", "Number of blocks before.")
+    new_blocks: int = field("new_blocks", "Number of blocks after.")
+    old_bytes: int = field("old_bytes", "Bytes before.")
+    new_bytes: int = field("new_bytes", "Bytes after.")
+
+    def __init__(
+        self,
+        type: str | None,
+        kind: str | None,
+        release: str | None,
+        frames: tuple[Frame, ...],
+        native_frames: tuple[NativeFrame, ...],
+        old_blocks: int,
+        new_blocks: int,
+        old_bytes: int,
+        new_bytes: int,
+    ) -> None:
+        self._type = type
+        self._kind = kind
+        self._release = release
+        self._frames = frames
+        self._native_frames = native_frames
+        self._old_blocks = old_blocks
+        self._new_blocks = new_blocks
+        self._old_bytes = old_bytes
+        self._new_bytes = new_bytes
+
+    @property
+    def blocks(self) -> int:
+        """Blocks more than before; negative for fewer."""
+        return self._new_blocks - self._old_blocks
+
+    @property
+    def bytes(self) -> int:
+        """Bytes more than before; negative for fewer."""
+        return self._new_bytes - self._old_bytes
+
+    @property
+    def what(self) -> str:
+        """``appeared``, ``grew``, ``shrank``, ``vanished`` or ``same``.
+
+        By bytes, where those are the same by blocks.
+        """
+        if not self._old_blocks or not self._new_blocks:
+            return "appeared" if self._new_blocks else "vanished"
+        moved = self.bytes or self.blocks
+        return "grew" if moved > 0 else "shrank" if moved else "same"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON has them, with ``what``."""
+        data = {"what": self.what, **super().to_dict()}
+        data["frames"] = [frame.to_dict() for frame in self.frames]
+        data["native_frames"] = [f.to_dict() for f in self.native_frames]
+        return data
+
+    @classmethod
+    def from_dict(cls, data: object) -> Change:
+        """Return the change that ``to_dict`` described.
+
+        Raises: RecordFormatError naming the field at fault.
+        """
+        return cls._read(Reader(data))
+
+    @classmethod
+    def _read(cls, data: Reader) -> Change:
+        return cls(
+            data.optional(data.text, "type"),
+            data.optional(data.text, "kind"),
+            data.optional(data.text, "release"),
+            tuple(map(Frame._read, data.children("frames"))),
+            tuple(map(NativeFrame._read, data.children("native_frames"))),
+            data.natural("old_blocks"),
+            data.natural("new_blocks"),
+            data.natural("old_bytes"),
+            data.natural("new_bytes"),
+        )
+
+
+class SnapshotDiff(Sequence[Change]):
+    """What changed between two snapshots: those that grew most come first.
+
+    Made by ``new - old`` or ``new.compare_to(old, group_by=...)``. Numbers
+    are compared, not blocks: a place that freed one block and made another
+    of the same size has not changed. Call paths are compared by their
+    frames, so the snapshots may come from different processes.
+
+    Args:
+        changes: what changed; what is the same is left out.
+        group_by: "path", "type" or "line".
+        unchanged: number of groups that are the same in both.
+    """
+
+    __module__ = "ffi_leak_tracker"
+
+    __slots__ = ("_changes", "_group_by", "_unchanged")
+    group_by: str = field("group_by", "What the blocks were grouped by.")
+    unchanged: int = field("unchanged", "Groups that are the same in both.")
+
+    def __init__(
+        self,
+        changes: Iterable[Change] = (),
+        group_by: str = "path",
+        unchanged: int = 0,
+    ) -> None:
+        self._changes = tuple(sorted(changes, key=_rank))
+        self._group_by = group_by
+        self._unchanged = unchanged
+
+    @classmethod
+    def of(
+        cls, new: Iterable[Total], old: Iterable[Total], group_by: str
+    ) -> SnapshotDiff:
+        """Return the difference of totals, both grouped in this way."""
+        before = {one.key: (one.blocks, one.bytes) for one in old}
+        after = {one.key: (one.blocks, one.bytes) for one in new}
+        changes = []
+        for key in {**before, **after}:
+            old_blocks, old_bytes = before.get(key, (0, 0))
+            new_blocks, new_bytes = after.get(key, (0, 0))
+            counts = [old_blocks, new_blocks, old_bytes, new_bytes]
+            changes.append(Change(*key, *counts))
+        changed = [one for one in changes if one.what != "same"]
+        return cls(changed, group_by, len(changes) - len(changed))
+
+    def __len__(self) -> int:
+        return len(self._changes)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, index: int) -> Change: ...
+        @overload
+        def __getitem__(self, index: slice) -> tuple[Change, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Change | tuple[Change, ...]:
+        return self._changes[index]
+
+    @property
+    def blocks(self) -> int:
+        """Blocks more than before, in all; negative for fewer."""
+        return sum([one.blocks for one in self._changes])
+
+    @property
+    def bytes(self) -> int:
+        """Bytes more than before, in all; negative for fewer."""
+        return sum([one.bytes for one in self._changes])
+
+    def _those(self, what: str) -> tuple[Change, ...]:
+        return tuple([one for one in self._changes if one.what == what])
+
+    @property
+    def appeared(self) -> tuple[Change, ...]:
+        """What is only in the new snapshot."""
+        return self._those("appeared")
+
+    @property
+    def grew(self) -> tuple[Change, ...]:
+        """What is in both, and more now."""
+        return self._those("grew")
+
+    @property
+    def shrank(self) -> tuple[Change, ...]:
+        """What is in both, and less now."""
+        return self._those("shrank")
+
+    @property
+    def vanished(self) -> tuple[Change, ...]:
+        """What was only in the old snapshot."""
+        return self._those("vanished")
+
+    def call_tree(self, *, outermost_first: bool = False) -> CallTree:
+        """Return the changed call paths as a tree with signed figures.
+
+        Raises: ValueError unless grouped by path.
+        """
+        from ffi_leak_tracker._records.analysis import CallTree
+
+        if self._group_by != "path":
+            raise ValueError(
+                f"a difference by {self._group_by} has no call paths: make it "
+                'with group_by="path"'
+            )
+        return CallTree.of_changes(self, outermost_first=outermost_first)
+
+    def to_text(
+        self,
+        *,
+        limit: int | None = 20,
+        frames: int | None = 8,
+        source: bool = True,
+        color: bool = False,
+    ) -> str:
+        """Return the report of the changes, its last line ended.
+
+        Args:
+            limit: changes shown, those that grew most; None for all.
+            frames: frames shown of each call path; None for all.
+            source: show the line of source beside each frame.
+            color: with colours for a terminal.
+        """
+        from ffi_leak_tracker._records.report_diff import render_diff
+
+        return render_diff(
+            self, limit=limit, frames=frames, source=source, color=color
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the difference as JSON has it."""
+        return {
+            "group_by": self._group_by,
+            "blocks": self.blocks,
+            "bytes": self.bytes,
+            "unchanged": self._unchanged,
+            "changes": [one.to_dict() for one in self._changes],
+        }
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Return ``to_dict()`` as JSON text."""
+        import json
+
+        return json.dumps(self.to_dict(), indent=indent)
+
+    @classmethod
+    def from_dict(cls, data: object) -> SnapshotDiff:
+        """Return the difference that ``to_dict`` described.
+
+        Raises: RecordFormatError naming the field at fault.
+        """
+        reader = Reader(data)
+        group_by = reader.text("group_by")
+        if group_by not in GROUPINGS:
+            raise fault("group_by", " or ".join(GROUPINGS), group_by)
+        changes = map(Change._read, reader.children("changes"))
+        return cls(changes, group_by, reader.natural("unchanged"))
+
+    @classmethod
+    def from_json(cls, text: JsonText) -> SnapshotDiff:
+        """Return the difference of a JSON text.
+
+        Raises: RecordFormatError as in ``from_dict``, or for no JSON.
+        """
+        return cls.from_dict(parse(text))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SnapshotDiff):
+            return NotImplemented
+        return (self._changes, self._group_by, self._unchanged) == (
+            other._changes,
+            other._group_by,
+            other._unchanged,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self._changes, self._group_by))
+
+    def __repr__(self) -> str:
+        size = format_change(self.bytes)
+        count = len(self)
+        noun = "change" if count == 1 else "changes"
+        return f"<SnapshotDiff of {count:,} {noun}, {size}>"
+
+
+def _rank(one: Change) -> tuple[int, int]:
+    return -one.bytes, -one.blocks

@@ -1,0 +1,723 @@
+"""The seam to the compiled core: C values in, plain values or records out.
+
+The only module that imports ``_core``. What the functions promise stands in
+``csrc/flk_api.h``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from _thread import _local as thread_local  # threading takes 7 ms to load
+from struct import Struct
+
+import _cffi_backend
+
+from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
+from ffi_leak_tracker._records.allocation import Allocation, Frame
+from ffi_leak_tracker._records.stats import (
+    AllocationStats,
+    TypeStats,
+    set_capture,
+)
+
+try:
+    from ffi_leak_tracker._core import ffi, lib
+except ImportError as error:
+    raise ImportError(
+        "the compiled core of ffi_leak_tracker is missing for this "
+        f"interpreter ({sys.implementation.cache_tag}): install the package "
+        "with this interpreter (python -m pip install ffi-leak-tracker, or "
+        f"-e . in a checkout). The cause: {error}"
+    ) from error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any
+
+    from ffi_leak_tracker._core import CData
+    from ffi_leak_tracker._records.allocation import NativeFrame
+
+HEAP = lib.FLK_IN_HEAP
+HANDLE = lib.FLK_IN_HANDLE
+MAPPING = lib.FLK_IN_MAPPING
+CURRENT_SCOPE = lib.FLK_CURRENT
+NOWHERE = lib.FLK_NOWHERE
+PROCESS = 0
+LAYERS: dict[str, int] = {"heap": HEAP, "handle": HANDLE, "mapping": MAPPING}
+SIZE_MAX = 2 ** (8 * ffi.sizeof("size_t") - 1) - 1
+
+NULL = ffi.NULL
+
+
+def _start() -> str | None:
+    mismatch = lib.flk_built_for_other()
+    if mismatch:
+        raise ImportError(
+            f"ffi_leak_tracker: {text(mismatch)}; install it with this "
+            "interpreter"
+        )
+    problem = lib.flk_start(os.fsencode(PACKAGE_FOLDER))
+    # Registered at import, so it runs late; later still, thread states die.
+    atexit.register(lib.flk_stop_frames)
+    if not lib.flk_is_ready():
+        raise ImportError("ffi_leak_tracker: no memory to start the tracker")
+    return text(problem) if problem else None
+
+
+def text(value: CData) -> str:
+    raw: bytes = ffi.string(value)
+    return raw.decode("utf-8", "surrogatepass")
+
+
+#: Why Python frames cannot be read by the core, or None.
+frames_problem = _start()
+walks_frames = bool(lib.flk_walks_frames())
+
+
+def _fast() -> Any:
+    """The C callables behind allocators and scopes; None without them.
+
+    ``FFI_LEAK_TRACKER_FAST=0`` leaves them out, as PyPy has to.
+    """
+    if os.environ.get("FFI_LEAK_TRACKER_FAST") == "0":
+        return None
+    from ffi_leak_tracker import _core
+
+    lib.flk_bind_cffi()
+    module = ffi.cast("void *", id(_core))
+    return _core.fast if lib.flk_fast_install(module) else None
+
+
+fast = _fast()
+
+
+def objects_functions() -> Any:
+    """The C functions for Python objects; None where there are none."""
+    from ffi_leak_tracker import _core
+
+    module = ffi.cast("void *", id(_core))
+    return _core.objects if lib.flk_fast_install_objects(module) else None
+
+
+#: Tells observers what waits; set while there are any.
+tell_observers: Callable[[], None] | None = None
+backend_typeof = _cffi_backend.typeof
+backend_gc = _cffi_backend.gcp  # ffi.gc
+
+# --- plain forwards: bound once, called often ---------------------------
+enable = lib.flk_enable
+gate_scope = lib.flk_gate_for_scope
+gate_pause = lib.flk_gate_for_pause
+forbid = lib.flk_forbid
+hooks_refresh = lib.flk_hooks_refresh
+is_enabled = lib.flk_is_enabled
+set_stack_depth = lib.flk_set_stack_depth
+stack_depth = lib.flk_stack_depth
+scope_new = lib.flk_scope_new
+scope_left = lib.flk_scope_left
+scope_gone = lib.flk_scope_gone
+scope_is_clean = lib.flk_scope_is_clean
+scope_unknown = lib.flk_scope_unknown
+process_scope = lib.flk_process_scope
+set_process_scope = lib.flk_set_process_scope
+set_thread_scope = lib.flk_set_thread_scope
+mark = lib.flk_mark
+reset = lib.flk_reset
+reset_peak = lib.flk_reset_peak
+clear_counts = lib.flk_clear_counts
+drain_quarantine = lib.flk_drain_quarantine
+check_damage = lib.flk_check_damage
+STACK_DEPTH_MAX = lib.flk_stack_depth_max()
+
+
+# --- configuration ------------------------------------------------------
+def configuration() -> tuple[int, int, bool, int]:
+    """Quarantine blocks and bytes, poison, guard bytes."""
+    blocks = ffi.new("uint32_t *")
+    total = ffi.new("uint64_t *")
+    poison = ffi.new("int *")
+    guard = ffi.new("uint32_t *")
+    lib.flk_configuration(blocks, total, poison, guard)
+    return blocks[0], total[0], bool(poison[0]), guard[0]
+
+
+def configure(blocks: int, total_bytes: int, poison: bool) -> None:
+    """Set the quarantine's limits and whether freed blocks are poisoned."""
+    lib.flk_configure(blocks, total_bytes, poison)
+
+
+def configure_guard(guard_bytes: int) -> bool:
+    """Set the guard; False while blocks with another guard live."""
+    return bool(lib.flk_configure_guard(guard_bytes) == 0)
+
+
+# --- types --------------------------------------------------------------
+_type_ids: dict[tuple[str, str, str], int] = {}
+
+
+def type_id(name: str, kind: str, release: str) -> int:
+    """The number of (C type, kind, release); 0 past the limit of types."""
+    key = (name, kind, release)
+    known = _type_ids.get(key)
+    if known is None:
+        known = lib.flk_type_intern(*(_bytes(text) for text in key))
+        if known:
+            _type_ids[key] = known
+    return known
+
+
+def _bytes(value: str) -> bytes:
+    return value.encode("utf-8", "surrogatepass").replace(b"\0", b"?")
+
+
+type_count = lib.flk_type_count
+_types: dict[int, tuple[str, str, str]] = {}
+
+
+def type_of(number: int) -> tuple[str, str, str]:
+    """The C type, kind and release of a number."""
+    known = _types.get(number)
+    if known is None:
+        known = _types[number] = (
+            text(lib.flk_type_name(number)),
+            text(lib.flk_type_kind(number)),
+            text(lib.flk_type_release(number)),
+        )
+    return known
+
+
+def type_figures() -> dict[str, TypeStats]:
+    """Figures of each C type, over all its kinds."""
+    out = ffi.new("flk_figures *")
+    found: dict[str, list[AllocationStats]] = {}
+    for number in range(1, lib.flk_type_count() + 1):
+        lib.flk_type_figures(number, out)
+        if out.allocations:
+            found.setdefault(type_of(number)[0], []).append(_stats(out))
+    return {name: _sum_up(name, parts) for name, parts in found.items()}
+
+
+def _sum_up(name: str, parts: list[AllocationStats]) -> TypeStats:
+    sums = [
+        sum([getattr(one, field) for one in parts])
+        for field in AllocationStats._fields[:-1]
+    ]
+    is_exact = len(parts) == 1 and parts[0].peak_exact
+    return TypeStats(name, *sums, is_exact)
+
+
+# --- paths --------------------------------------------------------------
+# Not by code object: equal ones may come from two files, and would be kept.
+_code_ids: dict[tuple[str, str], int] = {}
+
+
+def path_here() -> int:
+    """What to pass as the path of an event that happens now."""
+    if walks_frames:
+        return lib.FLK_WALK  # type: ignore[no-any-return]
+    depth = stack_depth()
+    return _walk(sys._getframe(1), depth) if depth else 0
+
+
+def _walk(frame: FrameType | None, depth: int) -> int:
+    codes: list[int] = []
+    lines: list[int] = []
+    while frame is not None and len(codes) < depth:
+        code = frame.f_code
+        if not code.co_filename.startswith(PACKAGE_FOLDER):
+            codes.append(_code_id(code))
+            lines.append(frame.f_lineno or -1)
+        frame = frame.f_back
+    return int(lib.flk_path_of(codes, lines, len(codes)))
+
+
+def _code_id(code: Any) -> int:
+    key = getattr(code, "co_qualname", code.co_name), code.co_filename
+    known = _code_ids.get(key)
+    if known is None:
+        known = _code_ids[key] = lib.flk_code_named(*map(_bytes, key))
+    return known
+
+
+class _PathFrames:
+    """The frames of one path, resolved when first asked for."""
+
+    __slots__ = ("frames", "path", "resolve")
+
+    def __init__(
+        self, path: int, resolve: Callable[[int], tuple[Any, ...]]
+    ) -> None:
+        self.path = path
+        self.resolve = resolve
+        self.frames: tuple[Any, ...] | None = None
+
+    def __call__(self) -> tuple[Any, ...]:
+        if self.frames is None:
+            self.frames = self.resolve(self.path)
+        return self.frames
+
+
+_sites: dict[int, Frame] = {}
+_frames: dict[Frame, Frame] = {}  # so that equal frames are one object
+_UNKNOWN = Frame("?", "?", None)
+_paths: dict[int, _PathFrames] = {}
+
+
+def _sites_of(path: int) -> list[int]:
+    """The sites of a path: native ones, then those of Python."""
+    room = STACK_DEPTH_MAX * 2
+    sites = ffi.new("uint32_t[]", room)
+    count = min(lib.flk_path_sites(path, sites, room), room)
+    return list(sites[0:count])
+
+
+def path_frames(path: int) -> tuple[Frame, ...]:
+    """The Python frames of a path, innermost first."""
+    sites = _sites_of(path)
+    if _has_native:
+        sites = [site for site in sites if _native_site(site) is None]
+    return _above_hidden(tuple(map(_frame, sites)))
+
+
+_hidden: tuple[Frame, ...] = ()
+
+
+def hide_callers() -> None:
+    """Leave the frames that called us out of all call paths: a launcher's."""
+    global _hidden  # noqa: PLW0603
+    path = lib.flk_path_now() if walks_frames else path_here()
+    _hidden = path_frames(path)
+
+
+def _above_hidden(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    for count in range(len(_hidden), 0, -1):  # fewer if the depth cut them
+        if frames[-count:] == _hidden[:count]:
+            return frames[:-count]
+    return frames
+
+
+def _frame(site: int) -> Frame:
+    known = _sites.get(site)
+    if known is None:
+        place = ffi.new("flk_place *")
+        if not lib.flk_site_place(site, place):
+            return _UNKNOWN
+        made = Frame(
+            text(place.function),
+            text(place.filename),
+            place.line if place.line > 0 else None,
+            place.column if place.column >= 0 else None,
+        )
+        known = _sites[site] = _frames.setdefault(made, made)
+    return known
+
+
+def frames_of(path: int) -> _PathFrames:
+    """The Python frames of a path, when called; equal frames are one."""
+    known = _paths.get(path)
+    if known is None:
+        known = _paths[path] = _PathFrames(path, path_frames)
+    return known
+
+
+# --- native frames ------------------------------------------------------
+_has_native = False  # may a path have any?
+_native_sites: dict[int, tuple[str, int, int] | None] = {}
+
+
+def set_native_depth(frames: int, *, lines: bool = False) -> None:
+    """Record native frames with what hooks see; 0 for none.
+
+    Args:
+        lines: ask for file and line too when a report is made.
+    """
+    global _has_native  # noqa: PLW0603
+    lib.flk_set_native_depth(frames)
+    _has_native = _has_native or frames > 0
+    if frames:
+        from ffi_leak_tracker._seam import symbols
+
+        symbols.set_lines(lines)
+
+
+def native_depth() -> int:
+    """How many native frames are recorded with what hooks see."""
+    return int(lib.flk_native_depth())
+
+
+def _native_site(site: int) -> tuple[str, int, int] | None:
+    if site not in _native_sites:
+        place = ffi.new("flk_native_place *")
+        found = None
+        if lib.flk_site_native(site, place):
+            path = os.fsdecode(ffi.string(place.path))
+            found = (path, int(place.offset), int(place.fingerprint))
+        _native_sites[site] = found
+    return _native_sites[site]
+
+
+def _demangle(name: str) -> str:
+    if not name.startswith("_Z"):
+        return name
+    room = 4096
+    out = ffi.new("char[]", room)
+    return text(out) if lib.flk_demangle(_bytes(name), out, room) else name
+
+
+_sites_seen = 0
+
+
+def _new_native_sites() -> list[tuple[str, int, int]]:
+    """Those of all paths, so that a module is looked into just once."""
+    global _sites_seen
+    first, _sites_seen = _sites_seen + 1, self_figures()["sites"]
+    found = map(_native_site, range(first, _sites_seen + 1))
+    return [site for site in found if site]
+
+
+def native_frames(path: int) -> tuple[NativeFrame, ...]:
+    """The native frames of a path, innermost first."""
+    from ffi_leak_tracker._seam import symbols
+
+    if symbols.with_lines:
+        symbols.look_up(_new_native_sites())
+    known = map(_native_site, _sites_of(path))
+    frames = [symbols.frame_of(site, _demangle) for site in known if site]
+    return symbols.folded(frames)
+
+
+_native_paths: dict[int, _PathFrames] = {}
+
+
+def native_of(path: int) -> tuple[()] | _PathFrames:
+    """The native frames of a path, when called; none where there are none."""
+    if not _has_native:
+        return ()
+    known = _native_paths.get(path)
+    if known is None:
+        known = _native_paths[path] = _PathFrames(path, native_frames)
+    return known
+
+
+# --- counts of paths ----------------------------------------------------
+count_paths = lib.flk_count_paths
+_PATH_COUNTS = Struct("=QQII")
+
+
+def path_counts() -> dict[int, tuple[int, int]]:
+    """Blocks and bytes that were ever counted, by path."""
+    room, count = 1024, 1025
+    while count > room:
+        room = count + count // 4
+        out = ffi.new("flk_path_counts[]", room)
+        count = lib.flk_path_counts_read(out, room)
+    raw = ffi.buffer(out, count * _PATH_COUNTS.size)
+    rows = _PATH_COUNTS.iter_unpack(bytes(raw))
+    return {path: (blocks, size) for blocks, size, path, _ in rows}
+
+
+# --- threads and scopes by number ---------------------------------------
+_thread_names: dict[int, str] = {}
+scope_names: dict[int, str] = {}
+
+
+def thread_name(number: int) -> str:
+    """The name of a thread by its number, now or before it ended."""
+    known = _thread_names.get(number)
+    if known is not None:
+        return known
+    import threading
+
+    ident = lib.flk_thread_ident_now(number)
+    for thread in threading.enumerate():
+        if thread.ident == ident:
+            name = _thread_names[number] = thread.name
+            return name
+    return f"thread {number}" if number else "thread ?"
+
+
+def _own_name(number: int) -> str:
+    # Not loaded: this thread was not made by it, or is the main one.
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        return str(threading.current_thread().name)
+    return "MainThread" if number == 1 else f"thread {number}"
+
+
+_noted = thread_local()
+
+
+def note_thread() -> None:
+    """Remember the name of this thread for reports after its end."""
+    try:
+        _noted.done  # noqa: B018
+    except AttributeError:
+        _noted.done = True
+        number = lib.flk_thread_number()
+        if number:
+            _thread_names[number] = _own_name(number)
+
+
+# --- blocks -------------------------------------------------------------
+BLOCK = Struct("=QQQIIIHBB")
+_, ROW_SIZE, ROW_SEQUENCE, ROW_PATH, _, ROW_THREAD, ROW_TYPE, _, _ = range(9)
+assert BLOCK.size == ffi.sizeof("flk_block")
+_TICK_NS: int = lib.FLK_TICK_NS
+_SEQUENCES: int = lib.FLK_SEQUENCE_SHIFT
+_START_NS = lib.flk_wall_ns(1 << _SEQUENCES)
+
+
+def _epoch(sequence: int) -> float:
+    ticks = (sequence >> _SEQUENCES) - 1
+    return float((_START_NS + ticks * _TICK_NS) / 1e9)
+
+
+def allocation_of(fields: tuple[int, ...], taken_at: float) -> Allocation:
+    """The record of a block, from its fields as ``BLOCK`` unpacks them."""
+    address, size, sequence, path, scope, thread, kind_of, _, _ = fields
+    name, kind, release = type_of(kind_of)
+    when = _epoch(sequence)
+    return Allocation(
+        address,
+        size,
+        name,
+        kind,
+        release,
+        frames_of(path),
+        native_of(path),
+        when,
+        max(0.0, taken_at - when),
+        sequence,
+        thread_name(thread),
+        scope_names.get(scope),
+    )
+
+
+def take_blocks(
+    scope: int, since: int = 0, inherited: bool = False
+) -> tuple[bytes, float]:
+    """A copy of the live blocks in the view of a scope, and when.
+
+    Raises: MemoryError without room for the copy; nothing is lost then.
+    """
+    taken = ffi.new("flk_snapshot *")
+    if lib.flk_snapshot_take(scope, since, inherited, taken):
+        raise _no_room_for("a snapshot of")
+    try:
+        raw = _copy(taken.blocks, taken.count * BLOCK.size)
+        return raw, taken.taken_wall_ns / 1e9
+    finally:
+        lib.flk_snapshot_free(taken)
+
+
+GROUP = Struct("=QQQIIII")
+assert GROUP.size == ffi.sizeof("flk_group")
+
+
+def group_blocks(raw: bytes) -> tuple[bytes, bytes]:
+    """Groups of copied blocks by path and type, and positions of members.
+
+    Raises: MemoryError without room for them.
+    """
+    made = ffi.new("flk_grouping *")
+    blocks = ffi.cast("flk_block *", ffi.from_buffer(raw))
+    if lib.flk_group_blocks(blocks, len(raw) // BLOCK.size, made):
+        raise _no_room_for("groups of")
+    try:
+        groups = _copy(made.groups, made.count * GROUP.size)
+        return groups, _copy(made.members, made.member_count * 4)
+    finally:
+        lib.flk_grouping_free(made)
+
+
+def _copy(start: CData, size: int) -> bytes:
+    return bytes(ffi.buffer(start, size)) if size else b""
+
+
+def _no_room_for(what: str) -> MemoryError:
+    return MemoryError(
+        f"no memory for {what} the live blocks; the records are intact: free "
+        "some memory and try again"
+    )
+
+
+def one_block(block: CData) -> Allocation:
+    raw = bytes(ffi.buffer(ffi.addressof(block)))
+    return allocation_of(BLOCK.unpack(raw), _epoch(mark()))
+
+
+def find(address: int, layer: int) -> Allocation | None:
+    """The live block that starts at the address."""
+    out = ffi.new("flk_block *")
+    return one_block(out[0]) if lib.flk_find(address, layer, out) else None
+
+
+def find_containing(address: int, layer: int) -> Allocation | None:
+    """The live block that the address lies in, behind its start."""
+    out = ffi.new("flk_block *")
+    found = lib.flk_find_containing(address, layer, out)
+    return one_block(out[0]) if found else None
+
+
+# --- allocating and releasing -------------------------------------------
+def misuse_from(raw: bytes) -> Misuse:
+    """A misuse from the bytes of a ``flk_misuse``."""
+    return Misuse(ffi.from_buffer("flk_misuse *", raw))
+
+
+class Misuse:
+    """What the core found: a verdict and what belongs to it."""
+
+    __slots__ = ("block", "damage", "free_path", "here_path", "verdict")
+
+    def __init__(self, raw: CData) -> None:
+        self.verdict: int = raw.verdict
+        self.damage: int = raw.damage
+        self.free_path: int = raw.free_path
+        self.here_path: int = raw.here_path
+        self.block = one_block(raw.block)
+
+    def freed_frames(self) -> tuple[Frame, ...] | None:
+        """Where the block was freed first, if it was."""
+        return path_frames(self.free_path) if self.free_path else None
+
+    def frames(self) -> tuple[Frame, ...] | None:
+        """Where the misuse happened, if known."""
+        return path_frames(self.here_path) if self.here_path else None
+
+
+DOUBLE_FREE = lib.FLK_DOUBLE_FREE
+INTERIOR_FREE = lib.FLK_INTERIOR_FREE
+MISMATCHED_FREE = lib.FLK_MISMATCHED_FREE
+MAYBE_DOUBLE = lib.FLK_MAYBE_DOUBLE
+OVERRUN = lib.FLK_OVERRUN
+WRITE_AFTER_FREE = lib.FLK_WRITE_AFTER_FREE
+NO_ROOM = lib.FLK_NO_ROOM
+_GOOD = (lib.FLK_FREED, lib.FLK_NOT_RECORDED)
+
+
+def _tell() -> None:
+    if tell_observers is not None:
+        tell_observers()
+
+
+def allocate(*arguments: Any) -> CData:
+    """Allocate, as flk_allocate does."""
+    memory = lib.flk_allocate(*arguments)
+    _tell()
+    return memory
+
+
+def release(pointer: CData, type_number: int) -> Misuse | None:
+    """Free a pointer; what was wrong with that, or None."""
+    out = ffi.new("flk_misuse *")
+    verdict = lib.flk_release(pointer, type_number, path_here(), out)
+    _tell()
+    return None if verdict in _GOOD else Misuse(out)
+
+
+def resize(
+    pointer: CData, size: int, type_number: int, scope: int
+) -> tuple[CData, Misuse | None, bool]:
+    """Reallocate: the new pointer, what was wrong, was there no memory."""
+    out = ffi.new("flk_misuse *")
+    path = path_here()
+    moved = lib.flk_resize(pointer, size, type_number, scope, path, out)
+    _tell()
+    if out.verdict == NO_ROOM:
+        return moved, None, True
+    return moved, None if out.verdict in _GOOD else Misuse(out), False
+
+
+def next_misuse() -> Misuse | None:
+    """The next misuse that no call could be told of."""
+    out = ffi.new("flk_misuse *")
+    return Misuse(out) if lib.flk_next_misuse(out) else None
+
+
+def address_of(pointer: Any) -> int:
+    """The address of a cdata pointer or array, or the int itself.
+
+    Raises: TypeError for anything else.
+    """
+    if isinstance(pointer, int) and not isinstance(pointer, bool):
+        return pointer
+    if isinstance(pointer, ffi.CData):
+        try:
+            return int(ffi.cast("uintptr_t", ffi.cast("void *", pointer)))
+        except TypeError:  # a structure
+            pass
+    raise TypeError(
+        "expected a cdata pointer or an address (int), not "
+        f"{type(pointer).__name__}"
+    )
+
+
+def track(
+    address: int, size: int, layer: int, type_number: int, scope: int
+) -> bool:
+    """Record a block of somebody else."""
+    path = path_here()
+    done = lib.flk_track(address, size, layer, type_number, scope, path)
+    _tell()
+    return bool(done)
+
+
+def untrack(address: int, layer: int) -> bool:
+    """Let go of a record; False when there was none."""
+    done = lib.flk_untrack(address, layer, NULL)
+    _tell()
+    return bool(done)
+
+
+# --- figures ------------------------------------------------------------
+def _stats(out: CData) -> AllocationStats:
+    return AllocationStats(
+        out.allocations,
+        out.frees,
+        out.bytes_allocated,
+        out.bytes_freed,
+        max(0, out.peak_blocks),
+        max(0, out.peak_bytes),
+        bool(out.peak_exact),
+    )
+
+
+def scope_figures(scope: int) -> AllocationStats:
+    """Counts of the view of a scope."""
+    out = ffi.new("flk_figures *")
+    lib.flk_scope_figures(scope, out)
+    return _stats(out)
+
+
+set_capture(lambda: scope_figures(PROCESS))
+
+
+def self_figures() -> dict[str, int]:
+    """What the tracker says of itself, by the names of flk_api.h."""
+    out = ffi.new("flk_self *")
+    lib.flk_self_figures(out)
+    hooks = ffi.new("flk_hooks_figures *")
+    lib.flk_hooks_read(hooks)
+    return {
+        **{name: getattr(out, name) for name, _ in _SELF_FIELDS},
+        **{f"hooks_{name}": getattr(hooks, name) for name, _ in _HOOKS_FIELDS},
+    }
+
+
+_SELF_FIELDS = ffi.typeof("flk_self").fields
+_HOOKS_FIELDS = ffi.typeof("flk_hooks_figures").fields
+
+
+def opaque(type_number: int) -> CData:
+    """A pointer that names a type to the ``opaque_*`` functions."""
+    return lib.flk_opaque(type_number)
+
+
+def stop_frames() -> None:
+    """No Python frame is read from now on."""
+    lib.flk_stop_frames()

@@ -1,0 +1,125 @@
+"""From the core's verdicts to exceptions, warnings or mere counts."""
+
+from __future__ import annotations
+
+import sys
+
+# As threading does it: the module collections takes 3 ms to load.
+from _collections import deque  # type: ignore[import-not-found]
+
+from ffi_leak_tracker._records import exceptions
+from ffi_leak_tracker._seam import core_api as core
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ffi_leak_tracker._records.exceptions import MisuseError
+
+POLICIES = ("raise", "warn", "count")
+
+_ERRORS = {
+    core.DOUBLE_FREE: exceptions.DoubleFreeError,
+    core.MAYBE_DOUBLE: exceptions.DoubleFreeError,
+    core.INTERIOR_FREE: exceptions.InvalidFreeError,
+    core.MISMATCHED_FREE: exceptions.MismatchedFreeError,
+    core.OVERRUN: exceptions.CorruptionError,
+    core.WRITE_AFTER_FREE: exceptions.CorruptionError,
+}
+
+policy = "raise"
+#: The last misuses that no call was told of, oldest first.
+untold: deque[MisuseError] = deque(maxlen=1000)
+
+
+def set_policy(name: str) -> None:
+    """Choose what a misuse does.
+
+    Raises: ValueError for an unknown policy.
+    """
+    global policy  # noqa: PLW0603
+    if name not in POLICIES:
+        raise ValueError(
+            f"misuse must be 'raise', 'warn' or 'count', not {name!r}"
+        )
+    policy = name
+
+
+def _detail(misuse: core.Misuse) -> str | None:
+    block = misuse.block
+    if misuse.verdict == core.MAYBE_DOUBLE:
+        return (
+            "the address was freed here lately and not recorded since; this "
+            "is no proof, so the memory was freed"
+        )
+    if misuse.verdict == core.OVERRUN:
+        where = (
+            f"{-misuse.damage} bytes before its start"
+            if misuse.damage < 0
+            else f"{misuse.damage - block.size} bytes behind its end"
+        )
+        return f"guard bytes were written to, {where}"
+    if misuse.verdict == core.WRITE_AFTER_FREE:
+        return f"byte {misuse.damage} was written to after the block was freed"
+    return None
+
+
+def error_of(misuse: core.Misuse, address: int | None = None) -> MisuseError:
+    """The exception that tells of a misuse."""
+    return _ERRORS[misuse.verdict](
+        misuse.block.address if address is None else address,
+        misuse.block,
+        misuse.freed_frames(),
+        frames=misuse.frames(),
+        detail=_detail(misuse),
+    )
+
+
+def tell(misuse: core.Misuse, address: int | None = None) -> None:
+    """Raise, warn or stay silent, as the policy says.
+
+    A suspicion that is no proof is never raised.
+    """
+    __tracebackhide__ = True
+    if policy == "count":
+        return
+    error = error_of(misuse, address)
+    if policy == "raise" and misuse.verdict != core.MAYBE_DOUBLE:
+        raise error
+    _warn(error)
+
+
+def _warn(error: MisuseError) -> None:
+    """Warn at the innermost line that is not of this package."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(
+        core.PACKAGE_FOLDER
+    ):
+        level, frame = level + 1, frame.f_back
+    import warnings
+
+    warnings.warn(str(error), exceptions.MisuseWarning, stacklevel=level)
+
+
+def collect_untold() -> None:
+    """Move what the core has queued to ``untold``."""
+    while (misuse := core.next_misuse()) is not None:
+        untold.append(error_of(misuse))
+
+
+def check_damage() -> None:
+    """Check all guards and poison; tell of the first damage.
+
+    Raises: CorruptionError under the policy "raise".
+    """
+    __tracebackhide__ = True
+    _, _, poison, guard = core.configuration()
+    if not (poison or guard):
+        return
+    core.check_damage()
+    collect_untold()
+    damages = [e for e in untold if isinstance(e, exceptions.CorruptionError)]
+    if not damages or policy == "count":
+        return
+    untold.remove(damages[0])  # the others stay, to be told next
+    if policy == "raise":
+        raise damages[0]
+    _warn(damages[0])

@@ -1,0 +1,257 @@
+"""Names and source lines of native addresses, for reports.
+
+Function names are read from the symbol tables of the file that was loaded,
+lines are asked of ``llvm-symbolizer`` or ``addr2line`` where installed.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from struct import Struct, error
+
+from ffi_leak_tracker._records.allocation import NativeFrame
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    # An address of a file, inside a call: path, offset, fingerprint.
+    NativeSite = tuple[str, int, int]
+    Line = tuple[str | None, str | None, int | None]
+
+
+# --- the file -----------------------------------------------------------
+# System V gABI, chapters 4 and 5: headers and entries of 64-bit files.
+_HEADER = Struct("<16sHHIQQQIHHHHHH")
+_SECTION = Struct("<IIQQQQIIQQ")
+_SEGMENT = Struct("<IIQQQQQQ")
+_SYMBOL = Struct("<IBBHQQ")
+_SYMBOL_TABLES = (2, 11)  # SHT_SYMTAB, SHT_DYNSYM
+_FUNCTIONS = (2, 10)  # STT_FUNC, STT_GNU_IFUNC
+_EH_FRAME = 0x6474E550  # PT_GNU_EH_FRAME
+_TABLE = b"\x03\x3b"  # how its table is written, else it is not hashed
+
+
+def fingerprint_of(data: bytes, segments: Iterable[tuple[int, ...]]) -> int:
+    """What flk_modules.c computes of a loaded object; 0 for none."""
+    for kind, _, offset, *_ in segments:
+        if kind == _EH_FRAME and data[offset + 2 : offset + 4] == _TABLE:
+            count = int.from_bytes(data[offset + 8 : offset + 12], "little")
+            value = 0xCBF29CE484222325
+            for byte in data[offset : offset + min(12 + 8 * count, 4096)]:
+                value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+            return value
+    return 0
+
+
+class SymbolFile:
+    """The functions of one file, by address; empty if it is another file.
+
+    Args:
+        fingerprint: of the object that was loaded. A file that was written
+            anew since has other functions at the addresses.
+    """
+
+    def __init__(self, path: str, fingerprint: int) -> None:
+        self.starts: list[int] = []
+        self.functions: list[tuple[int, int, str]] = []
+        self.is_the_one = False
+        try:
+            with open(path, "rb") as file:
+                self._read(file.read(), fingerprint)
+        except (OSError, error, IndexError, MemoryError):
+            pass  # gone, or none of ours: addresses go without names
+
+    def _read(self, data: bytes, fingerprint: int) -> None:
+        head = _HEADER.unpack_from(data)
+        if head[0][:6] != b"\x7fELF\x02\x01":
+            return
+        segments = [
+            _SEGMENT.unpack_from(data, head[5] + i * _SEGMENT.size)
+            for i in range(head[10])
+        ]
+        if fingerprint_of(data, segments) != fingerprint:
+            return
+        self.is_the_one = True
+        sections = [
+            _SECTION.unpack_from(data, head[6] + i * _SECTION.size)
+            for i in range(head[12])
+        ]
+        best: dict[int, tuple[int, int, str]] = {}
+        for section in sections:
+            if section[1] in _SYMBOL_TABLES:
+                _read_table(data, section, sections[section[6]], best)
+        self.starts = sorted(best)
+        self.functions = [best[start] for start in self.starts]
+
+    def name_at(self, offset: int) -> str | None:
+        """The symbol of the function around an address of the file."""
+        i = bisect_right(self.starts, offset) - 1
+        if i < 0:
+            return None
+        _, size, name = self.functions[i]
+        is_in = offset < self.starts[i] + size if size else True
+        return name if is_in else None
+
+
+def _read_table(
+    data: bytes,
+    section: tuple[int, ...],
+    texts: tuple[int, ...],
+    best: dict[int, tuple[int, int, str]],
+) -> None:
+    """Add the functions of a table; of one address the plainest name."""
+    size = section[5] - section[5] % _SYMBOL.size
+    table = data[section[4] : section[4] + size]
+    for at, info, _, index, value, length in _SYMBOL.iter_unpack(table):
+        if info & 15 not in _FUNCTIONS or not index or not value:
+            continue
+        start = texts[4] + at
+        raw = data[start : data.index(b"\0", start)]
+        name = raw.decode("utf-8", "surrogateescape")
+        # Those that others may call first, and without underscores.
+        rank = (info >> 4 != 1) * 1000 + len(name)
+        known = best.get(value)
+        if known is None or rank < known[0]:
+            best[value] = (rank, length, name)
+
+
+_files: dict[tuple[str, int], SymbolFile] = {}
+
+
+def _file_of(site: NativeSite) -> SymbolFile:
+    key = site[0], site[2]
+    known = _files.get(key)
+    if known is None:
+        known = _files[key] = SymbolFile(*key)
+    return known
+
+
+# --- lines --------------------------------------------------------------
+SECONDS = 20.0  # one module; debug information may be large
+_TOOLS = (
+    ("llvm-symbolizer", "--no-inlines", "--functions=linkage", "--obj={}"),
+    ("addr2line", "-f", "-e", "{}"),
+)
+_lines: dict[tuple[str, int, int], Line] = {}
+with_lines = False
+
+
+def set_lines(on: bool) -> None:
+    """Ask for file and line too: a process for each module and report."""
+    global with_lines  # noqa: PLW0603
+    with_lines = on
+
+
+def _tool() -> tuple[str, ...] | None:
+    from shutil import which
+
+    for name, *arguments in _TOOLS:
+        path = which(name)
+        if path:
+            return (path, *arguments)
+    return None
+
+
+def _ask(tool: Sequence[str], path: str, offsets: Sequence[int]) -> list[str]:
+    """Two lines for each address: function, place. Empty: no answer."""
+    from subprocess import DEVNULL, PIPE, SubprocessError, run
+
+    asked = "".join(f"{offset:#x}\n" for offset in offsets)
+    command = [part.replace("{}", path) for part in tool]
+    try:
+        done = run(
+            command,
+            input=asked.encode(),
+            stdout=PIPE,
+            stderr=DEVNULL,
+            timeout=SECONDS,
+            check=True,
+        )
+    except (OSError, SubprocessError):
+        return []
+    text = done.stdout.decode("utf-8", "surrogateescape")
+    lines = [line for line in text.splitlines() if line]
+    return lines if len(lines) == 2 * len(offsets) else []
+
+
+def parse_place(text: str) -> tuple[str | None, int | None]:
+    """File and line of ``file:line`` as either tool writes it.
+
+    >>> parse_place("a:b.c:7:3"), parse_place("b.c:7 (discriminator 2)")
+    (('a:b.c', 7), ('b.c', 7))
+    >>> parse_place("??:0")
+    (None, None)
+    """
+    parts = text.partition(" (discriminator")[0].split(":")
+    numbers: list[int] = []
+    while len(parts) > 1 and len(numbers) < 2 and _is_number(parts[-1]):
+        numbers.append(int(parts.pop()) if parts[-1] != "?" else 0)
+    name = ":".join(parts)
+    if name in ("", "??"):
+        return None, None
+    return name, (numbers[-1] or None) if numbers else None
+
+
+def _is_number(text: str) -> bool:
+    return text.isdigit() or text == "?"
+
+
+def look_up(sites: Iterable[NativeSite]) -> None:
+    """Ask for the lines of many addresses at once, those known left out."""
+    wanted: dict[tuple[str, int], list[int]] = {}
+    for path, offset, fingerprint in sites:
+        if (path, offset, fingerprint) not in _lines:
+            wanted.setdefault((path, fingerprint), []).append(offset)
+    tool = _tool() if wanted else None
+    for (path, fingerprint), offsets in wanted.items():
+        found: list[str] = []
+        if tool and _file_of((path, 0, fingerprint)).is_the_one:
+            found = _ask(tool, path, offsets)
+        for i, offset in enumerate(offsets):
+            line: Line = (None, None, None)
+            if found:
+                name = found[2 * i]
+                line = (
+                    None if name == "??" else name,
+                    *parse_place(found[2 * i + 1]),
+                )
+            _lines[path, offset, fingerprint] = line
+
+
+# --- frames -------------------------------------------------------------
+def frame_of(site: NativeSite, demangle: Callable[[str], str]) -> NativeFrame:
+    """The frame of an address, as much of it as is known."""
+    path, offset, fingerprint = site
+    function = _file_of(site).name_at(offset)
+    known = _lines.get((path, offset, fingerprint), (None, None, None))
+    name, filename, lineno = known
+    function = function or name
+    return NativeFrame(
+        demangle(function) if function else None,
+        path or "(no module)",
+        offset,
+        filename,
+        lineno,
+    )
+
+
+#: What stands between Python and a C function, and is neither.
+_WRAPPERS = ("_cffi_f_", "_cffi_d_")
+_BRIDGES = ("libffi.so", "libffi-", "_ctypes.", "_ctypes_")
+
+
+def is_bridge(frame: NativeFrame) -> bool:
+    """Is this how Python calls C, and not what is called?"""
+    if (frame.function or "").startswith(_WRAPPERS):
+        return True
+    return os.path.basename(frame.module).startswith(_BRIDGES)
+
+
+def folded(frames: Sequence[NativeFrame]) -> tuple[NativeFrame, ...]:
+    """The frames without the outermost ones that only lead to C."""
+    count = len(frames)
+    while count and is_bridge(frames[count - 1]):
+        count -= 1
+    return tuple(frames[:count])
