@@ -185,12 +185,12 @@ def _report(run: Run) -> GrowthReport:
     blocks = [block for one in shown for block in one.blocks]
     blocks.sort(key=lambda block: block.sequence)
     return GrowthReport(
-        paths,
+        tuple(paths),
         run.watch.calls,
         run.watch.warm,
         run.seconds,
         run.allocations,
-        _notes(run),
+        tuple(_notes(run)),
         Snapshot(tuple(blocks)),
     )
 

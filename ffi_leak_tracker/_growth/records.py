@@ -9,7 +9,6 @@ from ffi_leak_tracker._records.exceptions import LeaksFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from ffi_leak_tracker._records.allocation import Frame, NativeFrame
@@ -28,63 +27,32 @@ class PathGrowth(Record):
 
     __module__ = "ffi_leak_tracker.growth"
 
-    _fields = (
-        "pattern",
-        "confidence",
-        "k",
-        "blocks_per_call",
-        "bytes_per_call",
-        "blocks",
-        "bytes",
-        "events",
-        "first_call",
-        "last_call",
-        "type",
-        "kind",
-        "release",
-        "frames",
-        "native_frames",
-    )
-    __slots__ = tuple(["_" + name for name in _fields])
-    pattern: str = field("pattern", "How it grows, or that it does not.")
-    confidence: float = field(
-        "confidence", "That it goes on, 0 to 1; see ``find_growth``."
-    )
+    pattern: str = field("How it grows, or that it does not.")
+    confidence: float = field("That it goes on, 0 to 1; see ``find_growth``.")
     k: float | None = field(
-        "k", "Calls from one leak to the next: exact if periodic, else a mean."
+        "Calls from one leak to the next: exact if periodic, else a mean."
     )
-    blocks_per_call: float = field("blocks_per_call", "Blocks left by a call.")
-    bytes_per_call: float = field("bytes_per_call", "Bytes left by a call.")
-    blocks: int = field("blocks", "Blocks that the calls left, live.")
-    bytes: int = field("bytes", "Bytes of these, and what others gained.")
-    events: int = field("events", "Calls that left some of them.")
+    blocks_per_call: float = field("Blocks left by a call.")
+    bytes_per_call: float = field("Bytes left by a call.")
+    blocks: int = field("Blocks that the calls left, live.")
+    bytes: int = field("Bytes of these, and what others gained.")
+    events: int = field("Calls that left some of them.")
     first_call: int | None = field(
-        "first_call", "The first of these, from 1; below in the warm-up."
+        "The first of these, from 1; below in the warm-up."
     )
-    last_call: int | None = field("last_call", "The last of these.")
-    type: str = field("type", "Name of the C type.")
-    kind: str = field("kind", "How the blocks were made.")
-    release: str = field("release", "What must release them.")
-    frames: tuple[Frame, ...] = field("frames", "Innermost first.")
+    last_call: int | None = field("The last of these.")
+    type: str = field("Name of the C type.")
+    kind: str = field("How the blocks were made.")
+    release: str = field("What must release them.")
+    frames: tuple[Frame, ...] = field("Innermost first.")
     native_frames: tuple[NativeFrame, ...] = field(
-        "native_frames", "Of the C code, innermost first."
+        "Of the C code, innermost first."
     )
-
-    def __init__(self, *values: Any) -> None:
-        for name, value in zip(self._fields, values, strict=True):
-            setattr(self, "_" + name, value)
 
     @property
     def is_leak(self) -> bool:
         """Does it go on for ever?"""
         return self.pattern in patterns.LEAKS
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields by name, as JSON has them."""
-        data = super().to_dict()
-        data["frames"] = [frame.to_dict() for frame in self.frames]
-        data["native_frames"] = [f.to_dict() for f in self.native_frames]
-        return data
 
 
 class GrowthReport(Record):
@@ -95,47 +63,17 @@ class GrowthReport(Record):
 
     __module__ = "ffi_leak_tracker.growth"
 
-    _fields = (
-        "paths",
-        "calls",
-        "warmup",
-        "seconds",
-        "allocations",
-        "notes",
-        "snapshot",
-    )
-    __slots__ = tuple(["_" + name for name in _fields])
     paths: tuple[PathGrowth, ...] = field(
-        "paths", "All paths with survivors: leaks first, by bytes a call."
+        "All paths with survivors: leaks first, by bytes a call.", convert=tuple
     )
-    calls: int = field("calls", "Calls that were judged.")
-    warmup: int = field("warmup", "Calls before these.")
-    seconds: float = field("seconds", "Time that the calls took.")
-    allocations: int = field(
-        "allocations", "Blocks allocated in the process meanwhile."
-    )
-    notes: tuple[str, ...] = field("notes", "What the report must admit.")
+    calls: int = field("Calls that were judged.")
+    warmup: int = field("Calls before these.")
+    seconds: float = field("Time that the calls took.")
+    allocations: int = field("Blocks allocated in the process meanwhile.")
+    notes: tuple[str, ...] = field("Limits of what was seen.", convert=tuple)
     snapshot: Snapshot = field(
-        "snapshot", "The live blocks of the leaks; of the undecided if none."
+        "The live blocks of the leaks; of the undecided if none."
     )
-
-    def __init__(
-        self,
-        paths: Iterable[PathGrowth],
-        calls: int,
-        warmup: int,
-        seconds: float,
-        allocations: int,
-        notes: Iterable[str],
-        snapshot: Snapshot,
-    ) -> None:
-        self._paths = tuple(paths)
-        self._calls = calls
-        self._warmup = warmup
-        self._seconds = seconds
-        self._allocations = allocations
-        self._notes = tuple(notes)
-        self._snapshot = snapshot
 
     def _of(self, names: tuple[str, ...]) -> tuple[PathGrowth, ...]:
         return tuple(one for one in self.paths if one.pattern in names)
@@ -214,7 +152,6 @@ class GrowthReport(Record):
         """Return the report as JSON has it, without the single blocks."""
         data = super().to_dict()
         del data["snapshot"]
-        data["paths"] = [one.to_dict() for one in self.paths]
         data["detection_limit"] = self.detection_limit
         return data
 

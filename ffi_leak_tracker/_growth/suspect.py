@@ -8,9 +8,6 @@ from ffi_leak_tracker._records.report import frame_lines, render
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
-
     from ffi_leak_tracker._records.allocation import Frame
     from ffi_leak_tracker._records.snapshot import Snapshot
 
@@ -67,45 +64,19 @@ class Suspect(Record):
 
     __module__ = "ffi_leak_tracker.monitor"
 
-    _fields = ("type", "frames", "blocks", "bytes", "increases", "snapshot")
-    __slots__ = tuple(["_" + name for name in _fields])
-    type: str = field("type", "Name of the C type.")
+    type: str = field("Name of the C type.")
     frames: tuple[Frame, ...] = field(
-        "frames", "The call path, innermost first; empty by type."
+        "The call path, innermost first; empty by type.", convert=tuple
     )
-    blocks: int = field("blocks", "Live blocks.")
-    bytes: int = field("bytes", "Live bytes.")
-    increases: int = field("increases", "How often it grew by the threshold.")
-    snapshot: Snapshot | None = field("snapshot", "What was traced, or None.")
-
-    def __init__(
-        self,
-        type: str,
-        frames: Iterable[Frame],
-        blocks: int,
-        bytes: int,
-        increases: int,
-        snapshot: Snapshot | None = None,
-    ) -> None:
-        self._type = type
-        self._frames = tuple(frames)
-        self._blocks = blocks
-        self._bytes = bytes
-        self._increases = increases
-        self._snapshot = snapshot
+    blocks: int = field("Live blocks.")
+    bytes: int = field("Live bytes.")
+    increases: int = field("How often it grew by the threshold.")
+    snapshot: Snapshot | None = field("What was traced, or None.", default=None)
 
     @property
     def is_traced(self) -> bool:
         """Does it know the full call paths?"""
         return self.snapshot is not None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON has them."""
-        data = super().to_dict()
-        data["frames"] = [frame.to_dict() for frame in self.frames]
-        if self.snapshot is not None:
-            data["snapshot"] = self.snapshot.to_dict()
-        return data
 
     def __str__(self) -> str:
         size = f"{plural(self.blocks, 'block')}, {format_bytes(self.bytes)}"

@@ -10,7 +10,6 @@ from ffi_leak_tracker._base.record import Record, field
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
 WIDTH = 40  # columns of the longest bar
 
@@ -20,20 +19,10 @@ class Bucket(Record):
 
     __module__ = "ffi_leak_tracker.profiler"
 
-    _fields = ("lower", "upper", "count", "percent")
-    __slots__ = tuple(["_" + name for name in _fields])
-    lower: int = field("lower", "The least value that belongs to it.")
-    upper: int = field("upper", "Where the next one begins, or the maximum.")
-    count: int = field("count", "How many values lie in it.")
-    percent: float = field("percent", "Of all values.")
-
-    def __init__(
-        self, lower: int, upper: int, count: int, percent: float
-    ) -> None:
-        self._lower = lower
-        self._upper = upper
-        self._count = count
-        self._percent = percent
+    lower: int = field("The least value that belongs to it.")
+    upper: int = field("The lower bound of the next one, or the maximum.")
+    count: int = field("How many values lie in it.")
+    percent: float = field("Share of all values, 0 to 100.")
 
 
 class Histogram(Record):
@@ -44,34 +33,25 @@ class Histogram(Record):
 
     __module__ = "ffi_leak_tracker.profiler"
 
-    _fields = ("figure", "buckets")
-    __slots__ = ("_buckets", "_figure")
-    figure: str = field("figure", "What was counted.")
-    buckets: tuple[Bucket, ...] = field("buckets", "From the lowest up.")
-
-    def __init__(self, figure: str, buckets: Sequence[Bucket] = ()) -> None:
-        self._figure = figure
-        self._buckets = tuple(buckets)
+    figure: str = field("Name of what was counted.")
+    buckets: tuple[Bucket, ...] = field(
+        "From the lowest up.", default=(), convert=tuple
+    )
 
     @property
     def count(self) -> int:
         """Number of values."""
-        return sum([one.count for one in self._buckets])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the histogram as JSON has it."""
-        buckets = [one.to_dict() for one in self._buckets]
-        return {"figure": self._figure, "buckets": buckets}
+        return sum([one.count for one in self.buckets])
 
     def __str__(self) -> str:
-        most = max([one.count for one in self._buckets], default=1)
+        most = max([one.count for one in self.buckets], default=1)
         rows = [
             (
                 f"[{one.lower:,}, {one.upper:,})",
                 f"{one.count:,}",
                 f"{one.percent:5.1f} %  {_bar(one.count, most)}".rstrip(),
             )
-            for one in self._buckets
+            for one in self.buckets
         ]
         if rows:  # the last one is closed
             rows[-1] = (rows[-1][0][:-1] + "]", *rows[-1][1:])
@@ -81,7 +61,7 @@ class Histogram(Record):
             f"  {bounds:{wide}}  {count:>{deep}}  {rest}"
             for bounds, count, rest in rows
         ]
-        head = f"{self._figure} of {plural(self.count, 'run')}"
+        head = f"{self.figure} of {plural(self.count, 'run')}"
         return "\n".join([head, *lines])
 
 
@@ -108,7 +88,7 @@ def histogram_of(values: Sequence[int], buckets: int, figure: str) -> Histogram:
             lowers, [*lowers[1:], most], counts, strict=True
         )
     ]
-    return Histogram(figure, made)
+    return Histogram(figure, tuple(made))
 
 
 def _lowers(least: int, most: int, buckets: int) -> list[int]:

@@ -31,20 +31,8 @@ class ProfiledRun(Record):
 
     __module__ = "ffi_leak_tracker.profiler"
 
-    _fields = ("stats", "error")
-    __slots__ = ("_error", "_stats")
-    stats: AllocationStats = field("stats", "What was allocated in it.")
-    error: str | None = field("error", "Type of what it raised, or None.")
-
-    def __init__(
-        self, stats: AllocationStats, error: str | None = None
-    ) -> None:
-        self._stats = stats
-        self._error = error
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the run as JSON has it."""
-        return {"stats": self._stats.to_dict(), "error": self._error}
+    stats: AllocationStats = field("What was allocated in it.")
+    error: str | None = field("Type of what it raised, or None.", default=None)
 
     @classmethod
     def _read(cls, data: Reader) -> ProfiledRun:

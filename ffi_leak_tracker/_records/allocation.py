@@ -22,24 +22,10 @@ class Frame(Record):
 
     __module__ = "ffi_leak_tracker.records"
 
-    __slots__ = ("_column", "_filename", "_function", "_lineno")
-    _fields = ("function", "filename", "lineno", "column")
-    function: str = field("function", "Name of the function.")
-    filename: str = field("filename", "File it is in, as compiled.")
-    lineno: int | None = field("lineno", "Line, from 1; None if unknown.")
-    column: int | None = field("column", "Column, from 0; None if unknown.")
-
-    def __init__(
-        self,
-        function: str,
-        filename: str,
-        lineno: int | None,
-        column: int | None = None,
-    ) -> None:
-        self._function = function
-        self._filename = filename
-        self._lineno = lineno
-        self._column = column
+    function: str = field("Name of the function.")
+    filename: str = field("Its file, as in the code object.")
+    lineno: int | None = field("Line, from 1; None if unknown.")
+    column: int | None = field("Column, from 0; None if unknown.", default=None)
 
     @property
     def source_line(self) -> str | None:
@@ -91,27 +77,11 @@ class NativeFrame(Record):
 
     __module__ = "ffi_leak_tracker.records"
 
-    __slots__ = ("_filename", "_function", "_lineno", "_module", "_offset")
-    _fields = ("function", "module", "offset", "filename", "lineno")
-    function: str | None = field("function", "Symbol; None if unknown.")
-    module: str = field("module", "Shared object or program.")
-    offset: int = field("offset", "Bytes from the start of the module.")
-    filename: str | None = field("filename", "Source; None if unknown.")
-    lineno: int | None = field("lineno", "Line, from 1; None if unknown.")
-
-    def __init__(
-        self,
-        function: str | None,
-        module: str,
-        offset: int,
-        filename: str | None = None,
-        lineno: int | None = None,
-    ) -> None:
-        self._function = function
-        self._module = module
-        self._offset = offset
-        self._filename = filename
-        self._lineno = lineno
+    function: str | None = field("Its symbol; None if unknown.")
+    module: str = field("Path of the shared object or program.")
+    offset: int = field("Bytes from the start of the module.")
+    filename: str | None = field("Source file; None if unknown.", default=None)
+    lineno: int | None = field("Line, from 1; None if unknown.", default=None)
 
     @property
     def location(self) -> str:
@@ -165,20 +135,7 @@ class Allocation(Record):
 
     __module__ = "ffi_leak_tracker.records"
 
-    __slots__ = (
-        "_address",
-        "_age",
-        "_epoch",
-        "_frames",
-        "_kind",
-        "_native_frames",
-        "_release",
-        "_scope",
-        "_sequence",
-        "_size",
-        "_thread",
-        "_type",
-    )
+    __slots__ = ("_frames", "_native_frames")
     _fields = (
         "address",
         "size",
@@ -193,16 +150,16 @@ class Allocation(Record):
         "thread",
         "scope",
     )
-    address: int = field("address", "Where the block starts.")
-    size: int = field("size", "Size in bytes.")
-    type: str = field("type", "Name of the C type.")
-    kind: str = field("kind", "How it was made.")
-    release: str = field("release", "What must release it.")
-    epoch: float = field("epoch", "Seconds since 1970 (UTC).")
-    age: float = field("age", "Seconds from allocation to snapshot.")
-    sequence: int = field("sequence", "Unique; rises within a thread.")
-    thread: str = field("thread", "Name of the allocating thread.")
-    scope: str | None = field("scope", "Name of its scope, or None.")
+    address: int = field("Where the block starts.")
+    size: int = field("Size in bytes.")
+    type: str = field("Name of the C type.")
+    kind: str = field("How it was made.")
+    release: str = field("What must release it.")
+    epoch: float = field("Seconds since 1970 (UTC).")
+    age: float = field("Seconds from allocation to snapshot.")
+    sequence: int = field("Unique; rises within a thread.")
+    thread: str = field("Name of the allocating thread.")
+    scope: str | None = field("Name of its scope, or None.")
 
     def __init__(
         self,
@@ -285,8 +242,6 @@ class Allocation(Record):
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON has them; the timestamp as ISO 8601."""
         data = super().to_dict()
-        data["frames"] = [frame.to_dict() for frame in self.frames]
-        data["native_frames"] = [f.to_dict() for f in self.native_frames]
         data["timestamp"] = iso_text(self.timestamp)
         del data["epoch"]
         return data

@@ -7,7 +7,7 @@ all that was allocated while it was open; trees subtract.
 from __future__ import annotations
 
 from ffi_leak_tracker._base.format import format_bytes, plural
-from ffi_leak_tracker._base.record import Record, field
+from ffi_leak_tracker._base.record import Record, field, reader
 from ffi_leak_tracker._records.allocation import Frame, NativeFrame
 from ffi_leak_tracker._records.calltree import (
     ROOT,
@@ -40,31 +40,11 @@ class Hotspot(Record):
 
     __module__ = "ffi_leak_tracker.analysis"
 
-    _fields = ("frame", "blocks", "bytes", "self_blocks", "self_bytes")
-    __slots__ = tuple(["_" + name for name in _fields])
-    frame: AnyFrame = field("frame", "A frame, of Python or native.")
-    blocks: int = field("blocks", "Blocks on whose path it is, each once.")
-    bytes: int = field("bytes", "Bytes of those.")
-    self_blocks: int = field("self_blocks", "Blocks of which it is the site.")
-    self_bytes: int = field("self_bytes", "Bytes of those.")
-
-    def __init__(
-        self,
-        frame: AnyFrame,
-        blocks: int,
-        bytes: int,
-        self_blocks: int,
-        self_bytes: int,
-    ) -> None:
-        self._frame = frame
-        self._blocks = blocks
-        self._bytes = bytes
-        self._self_blocks = self_blocks
-        self._self_bytes = self_bytes
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON has them."""
-        return {**super().to_dict(), "frame": self.frame.to_dict()}
+    frame: AnyFrame = field("A Python or native frame.")
+    blocks: int = field("Blocks on whose call path it is, each once.")
+    bytes: int = field("Bytes of those.")
+    self_blocks: int = field("Blocks of which it is the allocation site.")
+    self_bytes: int = field("Bytes of those.")
 
 
 class Node:
@@ -168,8 +148,8 @@ class CallTree:
     __module__ = "ffi_leak_tracker.analysis"
 
     __slots__ = ("_is_difference", "_outermost_first", "_tree")
-    outermost_first: bool = field("outermost_first", "Callers come first.")
-    is_difference: bool = field("is_difference", "Made by ``new - old``.")
+    outermost_first: bool = reader("outermost_first", "Callers come first.")
+    is_difference: bool = reader("is_difference", "Made by ``new - old``.")
 
     def __init__(
         self, totals: Iterable[Total] = (), *, outermost_first: bool = False
@@ -357,10 +337,10 @@ class CallTree:
         ``blocks`` and ``bytes`` are summed up anew from what ends at each
         node. Raises: RecordFormatError naming the field at fault.
         """
-        reader = Reader(data)
-        made = cls(outermost_first=reader.boolean("outermost_first"))
-        is_difference = reader.boolean("is_difference")
-        return made._with(read_nodes(reader), is_difference)
+        fields = Reader(data)
+        made = cls(outermost_first=fields.boolean("outermost_first"))
+        is_difference = fields.boolean("is_difference")
+        return made._with(read_nodes(fields), is_difference)
 
     @classmethod
     def from_json(cls, text: JsonText) -> CallTree:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ffi_leak_tracker._base.format import format_change
-from ffi_leak_tracker._base.record import Record, field
+from ffi_leak_tracker._base.record import Record, field, reader
 from ffi_leak_tracker._records.allocation import Frame, NativeFrame
 from ffi_leak_tracker._records.decode import Reader, fault, parse
 from ffi_leak_tracker._records.totals import GROUPINGS, Total
@@ -24,61 +24,27 @@ class Change(Record):
 
     __module__ = "ffi_leak_tracker"
 
-    _fields = (
-        "type",
-        "kind",
-        "release",
-        "frames",
-        "native_frames",
-        "old_blocks",
-        "new_blocks",
-        "old_bytes",
-        "new_bytes",
-    )
-    __slots__ = tuple(["_" + name for name in _fields])
-    type: str | None = field("type", "C type; None in groups by line.")
-    kind: str | None = field("kind", "How made; None but in groups by path.")
-    release: str | None = field("release", "What releases them; as kind.")
-    frames: tuple[Frame, ...] = field("frames", "Python, innermost first.")
+    type: str | None = field("C type; None in groups by line.")
+    kind: str | None = field("How made; None unless grouped by path.")
+    release: str | None = field("What releases them; None as for kind.")
+    frames: tuple[Frame, ...] = field("Python frames, innermost first.")
     native_frames: tuple[NativeFrame, ...] = field(
-        "native_frames", "C frames above them, innermost first."
+        "The C frames inside of these, innermost first."
     )
-    old_blocks: int = field("old_blocks", "Number of blocks before.")
-    new_blocks: int = field("new_blocks", "Number of blocks after.")
-    old_bytes: int = field("old_bytes", "Bytes before.")
-    new_bytes: int = field("new_bytes", "Bytes after.")
-
-    def __init__(
-        self,
-        type: str | None,
-        kind: str | None,
-        release: str | None,
-        frames: tuple[Frame, ...],
-        native_frames: tuple[NativeFrame, ...],
-        old_blocks: int,
-        new_blocks: int,
-        old_bytes: int,
-        new_bytes: int,
-    ) -> None:
-        self._type = type
-        self._kind = kind
-        self._release = release
-        self._frames = frames
-        self._native_frames = native_frames
-        self._old_blocks = old_blocks
-        self._new_blocks = new_blocks
-        self._old_bytes = old_bytes
-        self._new_bytes = new_bytes
+    old_blocks: int = field("Number of blocks before.")
+    new_blocks: int = field("Number of blocks after.")
+    old_bytes: int = field("Bytes before.")
+    new_bytes: int = field("Bytes after.")
 
     @property
     def blocks(self) -> int:
         """Blocks more than before; negative for fewer."""
-        return self._new_blocks - self._old_blocks
+        return self.new_blocks - self.old_blocks
 
     @property
     def bytes(self) -> int:
         """Bytes more than before; negative for fewer."""
-        return self._new_bytes - self._old_bytes
+        return self.new_bytes - self.old_bytes
 
     @property
     def what(self) -> str:
@@ -86,17 +52,14 @@ class Change(Record):
 
         By bytes, where those are the same by blocks.
         """
-        if not self._old_blocks or not self._new_blocks:
-            return "appeared" if self._new_blocks else "vanished"
+        if not self.old_blocks or not self.new_blocks:
+            return "appeared" if self.new_blocks else "vanished"
         moved = self.bytes or self.blocks
         return "grew" if moved > 0 else "shrank" if moved else "same"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON has them, with ``what``."""
-        data = {"what": self.what, **super().to_dict()}
-        data["frames"] = [frame.to_dict() for frame in self.frames]
-        data["native_frames"] = [f.to_dict() for f in self.native_frames]
-        return data
+        return {"what": self.what, **super().to_dict()}
 
     @classmethod
     def from_dict(cls, data: object) -> Change:
@@ -138,8 +101,8 @@ class SnapshotDiff(Sequence[Change]):
     __module__ = "ffi_leak_tracker"
 
     __slots__ = ("_changes", "_group_by", "_unchanged")
-    group_by: str = field("group_by", "What the blocks were grouped by.")
-    unchanged: int = field("unchanged", "Groups that are the same in both.")
+    group_by: str = reader("group_by", "What the blocks were grouped by.")
+    unchanged: int = reader("unchanged", "Groups that are the same in both.")
 
     def __init__(
         self,
@@ -271,12 +234,12 @@ class SnapshotDiff(Sequence[Change]):
 
         Raises: RecordFormatError naming the field at fault.
         """
-        reader = Reader(data)
-        group_by = reader.text("group_by")
+        fields = Reader(data)
+        group_by = fields.text("group_by")
         if group_by not in GROUPINGS:
             raise fault("group_by", " or ".join(GROUPINGS), group_by)
-        changes = map(Change._read, reader.children("changes"))
-        return cls(changes, group_by, reader.natural("unchanged"))
+        changes = map(Change._read, fields.children("changes"))
+        return cls(changes, group_by, fields.natural("unchanged"))
 
     @classmethod
     def from_json(cls, text: JsonText) -> SnapshotDiff:

@@ -7,7 +7,7 @@ from ffi_leak_tracker._base.record import Record, field
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
     from ffi_leak_tracker._records.allocation import (
@@ -26,21 +26,25 @@ class Group(Record):
 
     __module__ = "ffi_leak_tracker.records"
 
-    __slots__ = ("_allocations", "_max_size", "_min_size", "_total_bytes")
+    __slots__ = ("_allocations",)
     _fields = ("allocations",)
-    allocations: tuple[Allocation, ...] = field("allocations", "The blocks.")
-    total_bytes: int = field("total_bytes", "Bytes of all blocks.")
-    min_size: int = field("min_size", "Bytes of the smallest block.")
-    max_size: int = field("max_size", "Bytes of the largest block.")
+    total_bytes: int = field("Bytes of all blocks.", init=False)
+    min_size: int = field("Bytes of the smallest block.", init=False)
+    max_size: int = field("Bytes of the largest block.", init=False)
 
     def __init__(self, allocations: Iterable[Allocation]) -> None:
-        self._allocations = tuple(allocations)
+        self._allocations: Sequence[Allocation] = tuple(allocations)
         if not self._allocations:
             raise ValueError("a group holds at least one allocation")
         sizes = [block.size for block in self._allocations]
         self._total_bytes = sum(sizes)
         self._min_size = min(sizes)
         self._max_size = max(sizes)
+
+    @property
+    def allocations(self) -> tuple[Allocation, ...]:
+        """The blocks."""
+        return tuple(self._allocations)
 
     @property
     def count(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ffi_leak_tracker._base.format import format_bytes, plural
-from ffi_leak_tracker._base.record import field
+from ffi_leak_tracker._base.record import reader
 from ffi_leak_tracker._records.allocation import Allocation, Frame, NativeFrame
 from ffi_leak_tracker._records.decode import Reader
 from ffi_leak_tracker._records.group import Group, group
@@ -71,15 +71,15 @@ class Snapshot(Sequence[Allocation]):
         "_taken_at",
         "_total",
     )
-    stats: AllocationStats | None = field(
+    stats: AllocationStats | None = reader(
         "stats", "Counts of the scope, or None."
     )
-    notes: tuple[str, ...] = field("notes", "What the report must admit.")
-    taken_at: float | None = field("taken_at", "Seconds since 1970 (UTC).")
-    duration: float | None = field("duration", "Seconds tracked.")
-    scope: str | None = field("scope", "Name of the scope it shows.")
-    filter: Any = field("filter", "What hid blocks; text once loaded.")
-    hidden: int = field("hidden", "Number of blocks that filter hid.")
+    notes: tuple[str, ...] = reader("notes", "What the report must admit.")
+    taken_at: float | None = reader("taken_at", "Seconds since 1970 (UTC).")
+    duration: float | None = reader("duration", "Seconds tracked.")
+    scope: str | None = reader("scope", "Name of the scope it shows.")
+    filter: Any = reader("filter", "What hid blocks; text once loaded.")
+    hidden: int = reader("hidden", "Number of blocks that filter hid.")
 
     def __init__(
         self,
@@ -278,8 +278,8 @@ class Snapshot(Sequence[Allocation]):
 
         Raises: RecordFormatError naming the field at fault.
         """
-        reader = Reader(data)
-        return cls._read(reader, reader)
+        fields = Reader(data)
+        return cls._read(fields, fields)
 
     @classmethod
     def _read(cls, facts: Reader, blocks: Reader) -> Snapshot:

@@ -28,63 +28,35 @@ class AllocationStats(Record):
 
     __module__ = "ffi_leak_tracker.records"
 
-    _fields: tuple[str, ...] = (
-        "allocations",
-        "frees",
-        "bytes_allocated",
-        "bytes_freed",
-        "peak_blocks",
-        "peak_bytes",
-        "peak_exact",
-    )
-    __slots__ = tuple(["_" + name for name in _fields])
-    allocations: int = field("allocations", "Blocks allocated.")
-    frees: int = field("frees", "Blocks freed.")
-    bytes_allocated: int = field("bytes_allocated", "Bytes allocated.")
-    bytes_freed: int = field("bytes_freed", "Bytes freed.")
-    peak_blocks: int = field("peak_blocks", "Most blocks live at once.")
-    peak_bytes: int = field("peak_bytes", "Most bytes live at once.")
-    peak_exact: bool = field("peak_exact", "Whether the peaks are exact.")
-
-    def __init__(
-        self,
-        allocations: int = 0,
-        frees: int = 0,
-        bytes_allocated: int = 0,
-        bytes_freed: int = 0,
-        peak_blocks: int = 0,
-        peak_bytes: int = 0,
-        peak_exact: bool = True,
-    ) -> None:
-        self._allocations = allocations
-        self._frees = frees
-        self._bytes_allocated = bytes_allocated
-        self._bytes_freed = bytes_freed
-        self._peak_blocks = peak_blocks
-        self._peak_bytes = peak_bytes
-        self._peak_exact = peak_exact
+    allocations: int = field("Blocks allocated.", default=0)
+    frees: int = field("Blocks freed.", default=0)
+    bytes_allocated: int = field("Bytes allocated.", default=0)
+    bytes_freed: int = field("Bytes freed.", default=0)
+    peak_blocks: int = field("Most blocks live at once.", default=0)
+    peak_bytes: int = field("Most bytes live at once.", default=0)
+    peak_exact: bool = field("Whether the peaks are exact.", default=True)
 
     @property
     def live_blocks(self) -> int:
         """Blocks allocated and not freed."""
-        return self._allocations - self._frees
+        return self.allocations - self.frees
 
     @property
     def live_bytes(self) -> int:
         """Bytes allocated and not freed."""
-        return self._bytes_allocated - self._bytes_freed
+        return self.bytes_allocated - self.bytes_freed
 
     def __sub__(self, earlier: AllocationStats) -> AllocationStats:
         if not isinstance(earlier, AllocationStats):
             return NotImplemented
         return AllocationStats(
-            self._allocations - earlier._allocations,
-            self._frees - earlier._frees,
-            self._bytes_allocated - earlier._bytes_allocated,
-            self._bytes_freed - earlier._bytes_freed,
-            self._peak_blocks,
-            self._peak_bytes,
-            self._peak_exact,
+            self.allocations - earlier.allocations,
+            self.frees - earlier.frees,
+            self.bytes_allocated - earlier.bytes_allocated,
+            self.bytes_freed - earlier.bytes_freed,
+            self.peak_blocks,
+            self.peak_bytes,
+            self.peak_exact,
         )
 
     @staticmethod
@@ -152,8 +124,7 @@ class TypeStats(AllocationStats):
     __module__ = "ffi_leak_tracker.records"
 
     _fields = ("type", *AllocationStats._fields)
-    __slots__ = ("_type",)
-    type: str = field("type", "Name of the C type.")
+    type: str = field("Name of the C type.", default="")
 
     def __init__(self, type: str, *counts: Any) -> None:
         super().__init__(*counts)

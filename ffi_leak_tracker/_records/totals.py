@@ -26,55 +26,20 @@ class Total(Record):
 
     __module__ = "ffi_leak_tracker"
 
-    _fields = (
-        "type",
-        "kind",
-        "release",
-        "frames",
-        "native_frames",
-        "blocks",
-        "bytes",
-    )
-    __slots__ = tuple(["_" + name for name in _fields])
-    type: str | None = field("type", "Name of the C type.")
-    kind: str | None = field("kind", "How the blocks were made.")
-    release: str | None = field("release", "What must release them.")
-    frames: tuple[Frame, ...] = field("frames", "Python, innermost first.")
+    type: str | None = field("Name of the C type.")
+    kind: str | None = field("How the blocks were made.")
+    release: str | None = field("What must release them.")
+    frames: tuple[Frame, ...] = field("Python frames, innermost first.")
     native_frames: tuple[NativeFrame, ...] = field(
-        "native_frames", "C frames above them, innermost first."
+        "The C frames inside of these, innermost first."
     )
-    blocks: int = field("blocks", "Number of blocks.")
-    bytes: int = field("bytes", "Bytes of the blocks.")
-
-    def __init__(
-        self,
-        type: str | None,
-        kind: str | None,
-        release: str | None,
-        frames: tuple[Frame, ...],
-        native_frames: tuple[NativeFrame, ...],
-        blocks: int,
-        bytes: int,
-    ) -> None:
-        self._type = type
-        self._kind = kind
-        self._release = release
-        self._frames = frames
-        self._native_frames = native_frames
-        self._blocks = blocks
-        self._bytes = bytes
+    blocks: int = field("Number of blocks.")
+    bytes: int = field("Bytes of the blocks.")
 
     @property
     def key(self) -> tuple[Any, ...]:
         """What the blocks have in common; the same in every process."""
         return self._values()[:5]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON has them."""
-        data = super().to_dict()
-        data["frames"] = [frame.to_dict() for frame in self.frames]
-        data["native_frames"] = [f.to_dict() for f in self.native_frames]
-        return data
 
 
 def totals_of(groups: Iterable[Group], group_by: str) -> tuple[Total, ...]:

@@ -198,34 +198,28 @@ class _Members(Sequence[Allocation]):
 class _LazyGroup(Group):
     """A group of copied blocks, which are in order of sequence numbers."""
 
-    __slots__ = ()
-    _allocations: Any
+    __slots__ = ("_members",)
 
     def __init__(
         self, blocks: _Members, total: int, smallest: int, largest: int
     ) -> None:
         assert len(blocks), "a group holds at least one allocation"
-        self._allocations = blocks
+        self._allocations = self._members = blocks
         self._total_bytes = total
         self._min_size = smallest
         self._max_size = largest
 
     def rank(self) -> tuple[int, int, int]:
         """What ``group`` ranks by; a position stands for its sequence."""
-        return -self._total_bytes, -self.count, self._allocations.position
-
-    @property
-    def allocations(self) -> tuple[Allocation, ...]:  # type: ignore[override]
-        """The blocks."""
-        return tuple(self._allocations)
+        return -self._total_bytes, -self.count, self._members.position
 
     @property
     def first(self) -> Allocation:
-        return self._allocations[0]  # type: ignore[no-any-return]
+        return self._allocations[0]
 
     @property
     def last(self) -> Allocation:
-        return self._allocations[-1]  # type: ignore[no-any-return]
+        return self._allocations[-1]
 
     @property
     def min_age(self) -> float:
@@ -236,4 +230,4 @@ class _LazyGroup(Group):
         return self.first.age
 
     def _names(self, field: str) -> set[str | None]:
-        return self._allocations.names(field)  # type: ignore[no-any-return]
+        return self._members.names(field)

@@ -29,14 +29,8 @@ class ObjectCounts(Record):
 
     __module__ = "ffi_leak_tracker.objects"
 
-    _fields = ("new_count", "free_count")
-    __slots__ = tuple(["_" + name for name in _fields])
-    new_count: int = field("new_count", "Objects made.")
-    free_count: int = field("free_count", "Of those, objects gone.")
-
-    def __init__(self, new_count: int = 0, free_count: int = 0) -> None:
-        self._new_count = new_count
-        self._free_count = free_count
+    new_count: int = field("Objects made.", default=0)
+    free_count: int = field("Objects among these that are gone.", default=0)
 
     @property
     def retained_count(self) -> int:

@@ -29,24 +29,10 @@ class Estimate(Record):
     0.0
     """
 
-    _fields = ("blocks", "bytes", "blocks_error", "bytes_error")
-    __slots__ = tuple(["_" + name for name in _fields])
-    blocks: float = field("blocks", "Blocks.")
-    bytes: float = field("bytes", "Bytes.")
-    blocks_error: float = field("blocks_error", "Standard error of blocks.")
-    bytes_error: float = field("bytes_error", "Standard error of bytes.")
-
-    def __init__(
-        self,
-        blocks: float,
-        bytes: float,
-        blocks_error: float,
-        bytes_error: float,
-    ) -> None:
-        self._blocks = blocks
-        self._bytes = bytes
-        self._blocks_error = blocks_error
-        self._bytes_error = bytes_error
+    blocks: float = field("Estimated number of blocks.")
+    bytes: float = field("Estimated bytes.")
+    blocks_error: float = field("Standard error of blocks.")
+    bytes_error: float = field("Standard error of bytes.")
 
     @classmethod
     def of(cls, sizes: Iterable[int], mean: int) -> Estimate:

@@ -21,39 +21,12 @@ class ThreadStats(Record):
 
     __module__ = "ffi_leak_tracker"
 
-    _fields = (
-        "name",
-        "ident",
-        "allocations",
-        "frees",
-        "bytes_allocated",
-        "bytes_freed",
-    )
-    __slots__ = tuple(["_" + name for name in _fields])
-    name: str = field(
-        "name", "Its name; of ended threads, which count together."
-    )
-    ident: int | None = field("ident", "threading.get_ident(); None: ended.")
-    allocations: int = field("allocations", "Blocks it allocated.")
-    frees: int = field("frees", "Blocks it freed.")
-    bytes_allocated: int = field("bytes_allocated", "Bytes it allocated.")
-    bytes_freed: int = field("bytes_freed", "Bytes it freed.")
-
-    def __init__(
-        self,
-        name: str,
-        ident: int | None,
-        allocations: int,
-        frees: int,
-        bytes_allocated: int,
-        bytes_freed: int,
-    ) -> None:
-        self._name = name
-        self._ident = ident
-        self._allocations = allocations
-        self._frees = frees
-        self._bytes_allocated = bytes_allocated
-        self._bytes_freed = bytes_freed
+    name: str = field("Name; all ended threads count together as one.")
+    ident: int | None = field("threading.get_ident(); None: ended threads.")
+    allocations: int = field("Blocks it allocated.")
+    frees: int = field("Blocks it freed.")
+    bytes_allocated: int = field("Bytes it allocated.")
+    bytes_freed: int = field("Bytes it freed.")
 
     @property
     def live_blocks(self) -> int:
