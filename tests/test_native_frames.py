@@ -17,6 +17,7 @@ import pytest
 from children import output, run
 
 from ffi_leak_tracker import LeakTracker
+from ffi_leak_tracker._base.elf import ElfFile
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import symbols as symbols_module
 from ffi_leak_tracker.records import NativeFrame
@@ -106,7 +107,7 @@ def test_offsets_are_addresses_of_the_file(hooked) -> None:
     innermost = block_at(address).native_frames[0]
     path = innermost.module
     symbols = symbols_module.SymbolFile(path, fingerprint_of(path))
-    assert symbols.is_the_one
+    assert symbols.is_loaded_one
     assert "take_inside" == symbols.name_at(innermost.offset)
     hooked.give(address)
 
@@ -211,20 +212,12 @@ def test_either_tool_tells_lines(monkeypatch, tool) -> None:
 
 def offset_of(path: str, name: str) -> int:
     symbols = symbols_module.SymbolFile(path, fingerprint_of(path))
-    names = [function[2] for function in symbols.functions]
+    names = [name for _, name in symbols.functions]
     return symbols.starts[names.index(name)]
 
 
 def fingerprint_of(path: str) -> int:
-    data = Path(path).read_bytes()
-    head = symbols_module._HEADER.unpack_from(data)
-    return symbols_module.fingerprint_of(
-        data,
-        [
-            symbols_module._SEGMENT.unpack_from(data, head[5] + 56 * i)
-            for i in range(head[10])
-        ],
-    )
+    return ElfFile.read(path).fingerprint()
 
 
 def test_a_tool_that_hangs_is_left_alone(monkeypatch) -> None:
@@ -261,7 +254,7 @@ def test_stripped_libraries_have_exported_names() -> None:
     """What is static has none then, and takes no other's."""
     path = compiled("libstripped", "-s")
     symbols = symbols_module.SymbolFile(path, fingerprint_of(path))
-    names = {name for _, _, name in symbols.functions}
+    names = {name for _, name in symbols.functions}
     assert {"take", "give"} <= names
     assert "take_inside" not in names
     whole = offset_of(compiled("libunstripped"), "take_inside")

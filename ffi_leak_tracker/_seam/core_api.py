@@ -122,7 +122,6 @@ scope_left = lib.flk_scope_left
 scope_gone = lib.flk_scope_gone
 scope_is_clean = lib.flk_scope_is_clean
 scope_unknown = lib.flk_scope_unknown
-process_scope = lib.flk_process_scope
 set_process_scope = lib.flk_set_process_scope
 set_thread_scope = lib.flk_set_thread_scope
 mark = lib.flk_mark
@@ -716,8 +715,3 @@ _HOOKS_FIELDS = ffi.typeof("flk_hooks_figures").fields
 def opaque(type_number: int) -> CData:
     """A pointer that names a type to the ``opaque_*`` functions."""
     return lib.flk_opaque(type_number)
-
-
-def stop_frames() -> None:
-    """No Python frame is read from now on."""
-    lib.flk_stop_frames()

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 detach = lib.flk_hooks_detach
 drop = lib.flk_hooks_drop
-refresh = lib.flk_hooks_refresh
 sample = lib.flk_hooks_sample
 
 

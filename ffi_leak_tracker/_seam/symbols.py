@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from struct import Struct, error
 
+from ffi_leak_tracker._base.elf import UNREADABLE, ElfFile
 from ffi_leak_tracker._records.allocation import NativeFrame
 
 TYPE_CHECKING = False
@@ -21,100 +21,39 @@ if TYPE_CHECKING:
     Line = tuple[str | None, str | None, int | None]
 
 
-# --- the file -----------------------------------------------------------
-# System V gABI, chapters 4 and 5: headers and entries of 64-bit files.
-_HEADER = Struct("<16sHHIQQQIHHHHHH")
-_SECTION = Struct("<IIQQQQIIQQ")
-_SEGMENT = Struct("<IIQQQQQQ")
-_SYMBOL = Struct("<IBBHQQ")
-_SYMBOL_TABLES = (2, 11)  # SHT_SYMTAB, SHT_DYNSYM
-_FUNCTIONS = (2, 10)  # STT_FUNC, STT_GNU_IFUNC
-_EH_FRAME = 0x6474E550  # PT_GNU_EH_FRAME
-_TABLE = b"\x03\x3b"  # how its table is written, else it is not hashed
-
-
-def fingerprint_of(data: bytes, segments: Iterable[tuple[int, ...]]) -> int:
-    """What flk_modules.c computes of a loaded object; 0 for none."""
-    for kind, _, offset, *_ in segments:
-        if kind == _EH_FRAME and data[offset + 2 : offset + 4] == _TABLE:
-            count = int.from_bytes(data[offset + 8 : offset + 12], "little")
-            value = 0xCBF29CE484222325
-            for byte in data[offset : offset + min(12 + 8 * count, 4096)]:
-                value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
-            return value
-    return 0
-
-
+# --- names --------------------------------------------------------------
 class SymbolFile:
-    """The functions of one file, by address; empty if it is another file.
+    """The functions of one file, by address.
 
     Args:
-        fingerprint: of the object that was loaded. A file that was written
-            anew since has other functions at the addresses.
+        path: of the file.
+        fingerprint: of the object that was loaded. If that of the file
+            differs, the file was written anew since, and there are no
+            functions; nor are there if it cannot be read.
     """
 
     def __init__(self, path: str, fingerprint: int) -> None:
         self.starts: list[int] = []
-        self.functions: list[tuple[int, int, str]] = []
-        self.is_the_one = False
+        self.functions: list[tuple[int, str]] = []
+        self.is_loaded_one = False
         try:
-            with open(path, "rb") as file:
-                self._read(file.read(), fingerprint)
-        except (OSError, error, IndexError, MemoryError):
-            pass  # gone, or none of ours: addresses go without names
-
-    def _read(self, data: bytes, fingerprint: int) -> None:
-        head = _HEADER.unpack_from(data)
-        if head[0][:6] != b"\x7fELF\x02\x01":
-            return
-        segments = [
-            _SEGMENT.unpack_from(data, head[5] + i * _SEGMENT.size)
-            for i in range(head[10])
-        ]
-        if fingerprint_of(data, segments) != fingerprint:
-            return
-        self.is_the_one = True
-        sections = [
-            _SECTION.unpack_from(data, head[6] + i * _SECTION.size)
-            for i in range(head[12])
-        ]
-        best: dict[int, tuple[int, int, str]] = {}
-        for section in sections:
-            if section[1] in _SYMBOL_TABLES:
-                _read_table(data, section, sections[section[6]], best)
-        self.starts = sorted(best)
-        self.functions = [best[start] for start in self.starts]
+            file = ElfFile.read(path)
+            self.is_loaded_one = file.fingerprint() == fingerprint
+            if self.is_loaded_one:
+                found = sorted(file.functions().items())
+                self.starts = [start for start, _ in found]
+                self.functions = [function for _, function in found]
+        except UNREADABLE:
+            pass
 
     def name_at(self, offset: int) -> str | None:
-        """The symbol of the function around an address of the file."""
+        """Return the function around an address of the file, or None."""
         i = bisect_right(self.starts, offset) - 1
         if i < 0:
             return None
-        _, size, name = self.functions[i]
-        is_in = offset < self.starts[i] + size if size else True
-        return name if is_in else None
-
-
-def _read_table(
-    data: bytes,
-    section: tuple[int, ...],
-    texts: tuple[int, ...],
-    best: dict[int, tuple[int, int, str]],
-) -> None:
-    """Add the functions of a table; of one address the plainest name."""
-    size = section[5] - section[5] % _SYMBOL.size
-    table = data[section[4] : section[4] + size]
-    for at, info, _, index, value, length in _SYMBOL.iter_unpack(table):
-        if info & 15 not in _FUNCTIONS or not index or not value:
-            continue
-        start = texts[4] + at
-        raw = data[start : data.index(b"\0", start)]
-        name = raw.decode("utf-8", "surrogateescape")
-        # Those that others may call first, and without underscores.
-        rank = (info >> 4 != 1) * 1000 + len(name)
-        known = best.get(value)
-        if known is None or rank < known[0]:
-            best[value] = (rank, length, name)
+        size, name = self.functions[i]
+        is_inside = not size or offset < self.starts[i] + size
+        return name if is_inside else None
 
 
 _files: dict[tuple[str, int], SymbolFile] = {}
@@ -207,7 +146,7 @@ def look_up(sites: Iterable[NativeSite]) -> None:
     tool = _tool() if wanted else None
     for (path, fingerprint), offsets in wanted.items():
         found: list[str] = []
-        if tool and _file_of((path, 0, fingerprint)).is_the_one:
+        if tool and _file_of((path, 0, fingerprint)).is_loaded_one:
             found = _ask(tool, path, offsets)
         for i, offset in enumerate(offsets):
             line: Line = (None, None, None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import struct
 import sys
+
+from ffi_leak_tracker._base.elf import NEEDED, SONAME, UNREADABLE, ElfFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from typing import Any
 
     #: A module, the ``lib`` of a cffi module, what ctypes loaded, a path or a
@@ -88,7 +89,7 @@ def _patterns_of_path(path: str) -> list[str]:
 
     The loader may have found the same file through other links.
     """
-    return [os.path.realpath(path), path, *_strings_of(path, _SONAME)]
+    return [os.path.realpath(path), path, *_strings_of(path, SONAME)]
 
 
 def _patterns_of_package(package: Any) -> list[str]:
@@ -141,49 +142,14 @@ def needed_by(path: str) -> list[str]:
 
     return [
         name
-        for name in _strings_of(path, _NEEDED)
+        for name in _strings_of(path, NEEDED)
         if not any(fnmatchcase(name, one) for one in _RUNTIME)
     ]
 
 
-def _strings_of(path: str, wanted: int) -> list[str]:
-    """Return the texts of this tag in a file; [] for what is no ELF file."""
+def _strings_of(path: str, tag: int) -> list[str]:
+    """Return the strings of a tag; [] for what is no readable ELF file."""
     try:
-        with open(path, "rb") as file:
-            return list(_dynamic_strings(file.read(), wanted))
-    except (OSError, struct.error, ValueError):
+        return list(ElfFile.read(path).dynamic_strings(tag))
+    except UNREADABLE:
         return []
-
-
-_HEADER = struct.Struct("=16sHHIQQQIHHHHHH")
-_SEGMENT = struct.Struct("=IIQQQQQQ")
-_ENTRY = struct.Struct("=qQ")
-_LOAD, _DYNAMIC = 1, 2
-_NEEDED, _STRINGS, _SONAME = 1, 5, 14
-
-
-def _dynamic_strings(elf: bytes, wanted: int) -> Iterator[str]:
-    """Yield DT_NEEDED, or another tag, of a 64-bit ELF file (gABI, 5)."""
-    if elf[:5] != b"\x7fELF\x02":
-        return
-    header = _HEADER.unpack_from(elf)
-    start, size, count = header[5], header[9], header[10]
-    segments = [
-        _SEGMENT.unpack_from(elf, start + i * size) for i in range(count)
-    ]
-
-    def offset_of(address: int) -> int:
-        for kind, _, offset, where, _, length, _, _ in segments:
-            if kind == _LOAD and where <= address < where + length:
-                return int(offset + address - where)
-        raise ValueError("an address outside the file")
-
-    for kind, _, offset, _, _, length, _, _ in segments:
-        if kind != _DYNAMIC:
-            continue
-        entries = list(_ENTRY.iter_unpack(elf[offset : offset + length]))
-        tables = [value for tag, value in entries if tag == _STRINGS]
-        for tag, value in entries:
-            if tag == wanted and tables:
-                first = offset_of(tables[0]) + value
-                yield elf[first : elf.index(b"\0", first)].decode()
