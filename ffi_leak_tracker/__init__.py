@@ -10,9 +10,7 @@ from os import environ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ffi_leak_tracker._growth.growth import (
-        find_growth as find_growth,
-    )
+    from ffi_leak_tracker._growth.growth import find_growth as find_growth
     from ffi_leak_tracker._growth.growth import (
         find_growth_async as find_growth_async,
     )
@@ -20,12 +18,8 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._growth.records import (
         GrowthFoundError as GrowthFoundError,
     )
-    from ffi_leak_tracker._growth.records import (
-        GrowthReport as GrowthReport,
-    )
-    from ffi_leak_tracker._growth.records import (
-        PathGrowth as PathGrowth,
-    )
+    from ffi_leak_tracker._growth.records import GrowthReport as GrowthReport
+    from ffi_leak_tracker._growth.records import PathGrowth as PathGrowth
     from ffi_leak_tracker._growth.suspect import Suspect as Suspect
     from ffi_leak_tracker._measuring.detector import (
         LeakDetector as LeakDetector,
@@ -34,42 +28,22 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._measuring.measure import (
         AllocationTracker as AllocationTracker,
     )
-    from ffi_leak_tracker._measuring.measure import (
-        Measurement as Measurement,
-    )
+    from ffi_leak_tracker._measuring.measure import Measurement as Measurement
     from ffi_leak_tracker._measuring.measure import (
         PeakMemoryTracker as PeakMemoryTracker,
     )
     from ffi_leak_tracker._measuring.profiler import (
         AllocationProfiler as AllocationProfiler,
     )
-    from ffi_leak_tracker._measuring.profiler import (
-        ProfiledRun as ProfiledRun,
-    )
-    from ffi_leak_tracker._records.allocation import (
-        Allocation as Allocation,
-    )
-    from ffi_leak_tracker._records.allocation import (
-        Frame as Frame,
-    )
-    from ffi_leak_tracker._records.allocation import (
-        NativeFrame as NativeFrame,
-    )
-    from ffi_leak_tracker._records.analysis import (
-        CallTree as CallTree,
-    )
-    from ffi_leak_tracker._records.analysis import (
-        Hotspot as Hotspot,
-    )
-    from ffi_leak_tracker._records.analysis import (
-        Node as Node,
-    )
-    from ffi_leak_tracker._records.diff import (
-        Change as Change,
-    )
-    from ffi_leak_tracker._records.diff import (
-        SnapshotDiff as SnapshotDiff,
-    )
+    from ffi_leak_tracker._measuring.profiler import ProfiledRun as ProfiledRun
+    from ffi_leak_tracker._records.allocation import Allocation as Allocation
+    from ffi_leak_tracker._records.allocation import Frame as Frame
+    from ffi_leak_tracker._records.allocation import NativeFrame as NativeFrame
+    from ffi_leak_tracker._records.analysis import CallTree as CallTree
+    from ffi_leak_tracker._records.analysis import Hotspot as Hotspot
+    from ffi_leak_tracker._records.analysis import Node as Node
+    from ffi_leak_tracker._records.diff import Change as Change
+    from ffi_leak_tracker._records.diff import SnapshotDiff as SnapshotDiff
     from ffi_leak_tracker._records.emit_console import (
         ConsoleEmitter as ConsoleEmitter,
     )
@@ -78,12 +52,8 @@ if TYPE_CHECKING:
         LoggingEmitter as LoggingEmitter,
     )
     from ffi_leak_tracker._records.emitters import LeaksEmitter as LeaksEmitter
-    from ffi_leak_tracker._records.exceptions import (
-        AttachError as AttachError,
-    )
-    from ffi_leak_tracker._records.exceptions import (
-        BudgetError as BudgetError,
-    )
+    from ffi_leak_tracker._records.exceptions import AttachError as AttachError
+    from ffi_leak_tracker._records.exceptions import BudgetError as BudgetError
     from ffi_leak_tracker._records.exceptions import (
         CorruptionError as CorruptionError,
     )
@@ -105,9 +75,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.exceptions import (
         MismatchedFreeError as MismatchedFreeError,
     )
-    from ffi_leak_tracker._records.exceptions import (
-        MisuseError as MisuseError,
-    )
+    from ffi_leak_tracker._records.exceptions import MisuseError as MisuseError
     from ffi_leak_tracker._records.exceptions import (
         MisuseWarning as MisuseWarning,
     )
@@ -123,31 +91,23 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.stats import (
         AllocationStats as AllocationStats,
     )
-    from ffi_leak_tracker._records.stats import (
-        TypeStats as TypeStats,
-    )
+    from ffi_leak_tracker._records.stats import TypeStats as TypeStats
     from ffi_leak_tracker._records.totals import Total as Total
-    from ffi_leak_tracker._tracking.allocators import (
-        Allocator as Allocator,
-    )
+    from ffi_leak_tracker._tracking.allocators import Allocator as Allocator
     from ffi_leak_tracker._tracking.allocators import (
         adaptive_calloc as adaptive_calloc,
     )
     from ffi_leak_tracker._tracking.allocators import (
         adaptive_malloc as adaptive_malloc,
     )
-    from ffi_leak_tracker._tracking.allocators import (
-        calloc as calloc,
-    )
+    from ffi_leak_tracker._tracking.allocators import calloc as calloc
     from ffi_leak_tracker._tracking.allocators import (
         diagnostic_calloc as diagnostic_calloc,
     )
     from ffi_leak_tracker._tracking.allocators import (
         diagnostic_malloc as diagnostic_malloc,
     )
-    from ffi_leak_tracker._tracking.allocators import (
-        malloc as malloc,
-    )
+    from ffi_leak_tracker._tracking.allocators import malloc as malloc
     from ffi_leak_tracker._tracking.attach import Attachment as Attachment
     from ffi_leak_tracker._tracking.object_view import (
         ObjectCounts as ObjectCounts,

@@ -17,6 +17,7 @@ from ffi_leak_tracker import diagnostic_calloc as alloc
 from ffi_leak_tracker._growth import deeper as deeper_module
 from ffi_leak_tracker._growth.monitor import _next
 from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker.monitor import Ratchet
 
 pytestmark = pytest.mark.usefixtures("enabled")
@@ -199,7 +200,7 @@ def test_garbage_is_collected_if_asked() -> None:
 
 def test_types_are_counted_not_blocks(make, monkeypatch) -> None:
     """By type no snapshot is taken, however many blocks there are."""
-    monkeypatch.setattr(core, "take_blocks", pytest.fail)
+    monkeypatch.setattr(core_blocks, "take_blocks", pytest.fail)
     watch = GrowthMonitor(Calls(), blocks=10, increases=1, trace_depth=None)
     watch.sample()
     make(11)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from ffi_leak_tracker._base.decorate import is_coroutine_function
 from ffi_leak_tracker._base.format import plural
-from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._growth import patterns
 from ffi_leak_tracker._growth.records import GrowthReport, PathGrowth
-from ffi_leak_tracker._growth.run import Found, Run
+from ffi_leak_tracker._growth.run import Found, Options, Run
 from ffi_leak_tracker._records.allocation import Frame
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.snapshot import Snapshot
@@ -80,10 +79,10 @@ def find_growth(
             "find_growth calls plain functions: await find_growth_async(...) "
             "for a coroutine function"
         )
-    run = _run(
-        function, warmup, rounds, seconds, confidence, gc,
-        current_thread_only, filter,
-    )  # fmt: skip
+    options = Options(
+        warmup, rounds, seconds, confidence, gc, current_thread_only
+    )
+    run = _run(function, options, filter)
     mark, edges = core.mark, run.edges
     result: object = None
     with run:
@@ -117,10 +116,10 @@ async def find_growth_async(
     Blocks that other tasks make meanwhile count, unless ``filter`` leaves
     them out.
     """
-    run = _run(
-        function, warmup, rounds, seconds, confidence, gc,
-        current_thread_only, filter,
-    )  # fmt: skip
+    options = Options(
+        warmup, rounds, seconds, confidence, gc, current_thread_only
+    )
+    run = _run(function, options, filter)
     mark, edges = core.mark, run.edges
     with run:
         try:
@@ -134,32 +133,16 @@ async def find_growth_async(
         return _report(run)
 
 
-def _run(
-    function: object,
-    warmup: int | None,
-    rounds: int | None,
-    seconds: float,
-    confidence: float,
-    gc: bool,
-    own_thread: bool,
-    filter: FilterLike,
-) -> Run:
+def _run(function: object, options: Options, filter: FilterLike) -> Run:
     if not callable(function):
         raise TypeError(
             "find_growth takes a function and its arguments, not "
             f"{type(function).__name__}"
         )
-    check_range("warmup", warmup, 10**6)
-    check_range("rounds", rounds, 10**6)
-    if rounds == 0:
-        raise ValueError("rounds must be 1 or more; None chooses")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie in 0 to 1, not {confidence!r}")
-    if not seconds > 0:
-        raise ValueError(f"seconds must be above 0, not {seconds!r}")
+    options.check()
     whole = view.global_filter() | LeakFilter.of(filter)
     ignore = None if whole == LeakFilter.ignore_none() else whole.ignore
-    return Run(warmup, rounds, seconds, confidence, gc, own_thread, ignore)
+    return Run(options, ignore)
 
 
 def _refuse(result: Any) -> None:

@@ -13,6 +13,7 @@ from ffi_leak_tracker._growth import deeper
 from ffi_leak_tracker._growth.deeper import Deeper
 from ffi_leak_tracker._growth.suspect import Ratchet, Ratchets, Suspect
 from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam.blocks import BlockList
 from ffi_leak_tracker._tracking import view
 
@@ -169,10 +170,10 @@ snapshot=None),)
         found = BlockList.take(core.PROCESS)
         sizes: dict[tuple[int, int], list[int]] = {}  # hashed fast
         for position, row in enumerate(found.rows()):
-            numbers = row[core.ROW_PATH], row[core.ROW_TYPE]
+            numbers = row[core_blocks.ROW_PATH], row[core_blocks.ROW_TYPE]
             if numbers not in self._keys:
                 self._keys[numbers] = self._key(found[position])
-            sizes.setdefault(numbers, []).append(row[core.ROW_SIZE])
+            sizes.setdefault(numbers, []).append(row[core_blocks.ROW_SIZE])
         figures: dict[Key, tuple[int, int]] = {}
         for numbers, each in sizes.items():
             key = self._keys[numbers]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from time import perf_counter
 
+from ffi_leak_tracker._base.record import Record, field
+from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._growth import patterns
 from ffi_leak_tracker._growth.patterns import PARTS, Evidence, Verdict
 from ffi_leak_tracker._growth.watch import Watch
@@ -82,33 +84,45 @@ def _slope(evidence: Evidence, levels: Sequence[int]) -> float:
     return (levels[-1] - levels[PARTS // 2]) / half
 
 
+class Options(Record):
+    """The options of ``find_growth``, which documents them."""
+
+    warmup: int | None = field("Calls to make first; None: up to 10.")
+    rounds: int | None = field("Calls that count; None: until it is clear.")
+    seconds: float = field("Time for calls whose number is not given.")
+    confidence: float = field("Needed to call something a leak.")
+    gc: bool = field("Collect garbage before judging.")
+    current_thread_only: bool = field("Ignore blocks of other threads.")
+
+    def check(self) -> None:
+        """Raise TypeError or ValueError for an option out of range."""
+        check_range("warmup", self.warmup, 10**6)
+        check_range("rounds", self.rounds, 10**6)
+        if self.rounds == 0:
+            raise ValueError("rounds must be 1 or more; None chooses")
+        if not 0 < self.confidence < 1:
+            raise ValueError(
+                f"confidence must lie in 0 to 1, not {self.confidence!r}"
+            )
+        if not self.seconds > 0:
+            raise ValueError(f"seconds must be above 0, not {self.seconds!r}")
+
+
 class Run:
     """A run of calls; a context manager that keeps tracking on.
 
     Args:
-        warmup: calls to make first; None: up to 10.
-        rounds: calls to make then; None: until it is clear, see above.
-        seconds: for calls where their number is not given.
-        confidence: that is wanted to call something a leak.
-        gc: collect garbage before judging.
-        own_thread: ignore what other threads allocate.
+        options: how many calls to make, and what to judge.
         ignore: is true for blocks to leave out; None for none.
     """
 
     def __init__(
         self,
-        warmup: int | None,
-        rounds: int | None,
-        seconds: float,
-        confidence: float,
-        gc: bool,
-        own_thread: bool,
+        options: Options,
         ignore: Callable[[Allocation], bool] | None,
     ) -> None:
-        self._warmup, self._rounds = warmup, rounds
-        self._seconds, self._confidence = seconds, confidence
-        self._gc, self._ignore = gc, ignore
-        self.watch = Watch(own_thread)
+        self._options, self._ignore = options, ignore
+        self.watch = Watch(options.current_thread_only)
         self.edges = self.watch.edges
         self.seconds = 0.0  # that the calls took
         self.cut: str | None = None  # why not more, though it is not clear
@@ -149,16 +163,20 @@ class Run:
     def segments(self) -> Iterator[range]:
         """Which marks of calls to make next, each time; then it is over."""
         yield from self._warm_up()
-        if self._gc:
+        if self._options.gc:
             _collect()
         self.watch.sample()
-        target = CALLS_FIRST if self._rounds is None else self._rounds
+        target = (
+            CALLS_FIRST
+            if self._options.rounds is None
+            else self._options.rounds
+        )
         while True:
             yield from self._stage(target)
-            if self._gc and self.watch.has_left():
+            if self._options.gc and self.watch.has_left():
                 _collect()
                 self.watch.sample(is_collected=True)
-            if self._rounds is not None or self._is_clear():
+            if self._options.rounds is not None or self._is_clear():
                 return
             self.cut = self._bound()
             if self.cut:
@@ -166,12 +184,12 @@ class Run:
             target = 2 * self.watch.calls
 
     def _warm_up(self) -> Iterator[range]:
-        if self._warmup is not None:
-            yield from self._calls(self._warmup)
+        if self._options.warmup is not None:
+            yield from self._calls(self._options.warmup)
         else:
             for _ in range(WARMUP):
                 yield from self._calls(1)
-                if self.seconds > WARMUP_PART * self._seconds:
+                if self.seconds > WARMUP_PART * self._options.seconds:
                     break
         self.watch.warm = self.watch.made
         self.seconds = 0.0
@@ -192,7 +210,7 @@ class Run:
 
     def _bound(self) -> str | None:
         """Why there are to be no more calls, or None."""
-        if self._rounds is not None:
+        if self._options.rounds is not None:
             return None
         if self.watch.left_bytes > LEFT_BYTES_EVER:
             return "the calls left 1 GiB behind"
@@ -200,8 +218,8 @@ class Run:
             return None
         if self.watch.left_bytes > LEFT_BYTES:
             return "the calls left 64 MiB behind"
-        if self.seconds > self._seconds:
-            return f"seconds={self._seconds:g} were over"
+        if self.seconds > self._options.seconds:
+            return f"seconds={self._options.seconds:g} were over"
         return None
 
     def _is_clear(self) -> bool:
@@ -219,7 +237,7 @@ class Run:
         """Judge each call path that calls left blocks of, or enlarged."""
         found = self._by_path()
         for one in found:
-            one.judge(self.watch, self._confidence)
+            one.judge(self.watch, self._options.confidence)
         return self._joined(found)
 
     def _by_path(self) -> list[Found]:
@@ -263,7 +281,7 @@ class Run:
             both.keys |= one.keys
             both.blocks += one.blocks
             both.calls += one.calls
-        both.judge(self.watch, self._confidence)
+        both.judge(self.watch, self._options.confidence)
         return [both] if both.verdict.is_leak else many
 
 

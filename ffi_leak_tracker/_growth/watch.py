@@ -12,6 +12,7 @@ from collections import Counter
 
 from ffi_leak_tracker._growth.patterns import PARTS, Evidence
 from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam import core_hooks as hooks
 from ffi_leak_tracker._seam.blocks import BlockList
 
@@ -31,8 +32,12 @@ WATCHED_MAX = 50_000  # blocks of others that are watched for realloc
 DOUBLINGS_FROM = 16  # calls: what realloc gained is compared from here on
 OUTSIDE = -1  # between calls: our own bookkeeping, other threads
 
-PATH, TYPE, SIZE = core.ROW_PATH, core.ROW_TYPE, core.ROW_SIZE
-SEQUENCE, THREAD = core.ROW_SEQUENCE, core.ROW_THREAD
+PATH, TYPE, SIZE = (
+    core_blocks.ROW_PATH,
+    core_blocks.ROW_TYPE,
+    core_blocks.ROW_SIZE,
+)
+SEQUENCE, THREAD = core_blocks.ROW_SEQUENCE, core_blocks.ROW_THREAD
 BLOCKS, BYTES, GAINED = range(3)  # of Counts
 
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from ffi_leak_tracker._records.allocation import Allocation
 from ffi_leak_tracker._records.group import Group
 from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_blocks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, overload
 
-_SIZE = core.BLOCK.size
+_SIZE = core_blocks.BLOCK.size
 # Where fields stand in ``flk_block``, counted in items of their own width.
 _QUADS, _SIZE_QUAD = _SIZE // 8, 1
 _WORDS, _SCOPE_WORD, _THREAD_WORD = _SIZE // 4, 7, 8
@@ -38,7 +39,7 @@ class BlockList(Sequence[Allocation]):
 
         Raises: MemoryError without room for the copy; nothing is lost then.
         """
-        return cls(*core.take_blocks(scope, since, inherited))
+        return cls(*core_blocks.take_blocks(scope, since, inherited))
 
     def __len__(self) -> int:
         return len(self._raw) // _SIZE
@@ -58,14 +59,14 @@ class BlockList(Sequence[Allocation]):
         position = range(len(self))[index]
         made = self._made.get(position)
         if made is None:
-            fields = core.BLOCK.unpack_from(self._raw, position * _SIZE)
-            made = core.allocation_of(fields, self.taken_at)
+            fields = core_blocks.BLOCK.unpack_from(self._raw, position * _SIZE)
+            made = core_blocks.allocation_of(fields, self.taken_at)
             self._made[position] = made
         return made
 
     def rows(self) -> list[tuple[int, ...]]:
         """All blocks as numbers: the fields of ``flk_block``, in order."""
-        return list(core.BLOCK.iter_unpack(self._raw))
+        return list(core_blocks.BLOCK.iter_unpack(self._raw))
 
     # --- one field of all blocks ----------------------------------------
     def _sizes(self) -> memoryview:
@@ -103,7 +104,7 @@ class BlockList(Sequence[Allocation]):
     # --- groups ---------------------------------------------------------
     def groups(self) -> tuple[Group, ...]:
         """Return what ``group`` would, without a record for each block."""
-        raw, raw_members = core.group_blocks(self._raw)
+        raw, raw_members = core_blocks.group_blocks(self._raw)
         members = memoryview(raw_members).cast("I")
         keys: dict[int, object] = {}
         found: dict[object, list[_Part]] = {}
@@ -118,7 +119,7 @@ class BlockList(Sequence[Allocation]):
 
     def where(self, predicate: Callable[[Allocation], object]) -> BlockList:
         """Return the blocks of the groups for whose first one it holds."""
-        raw, raw_members = core.group_blocks(self._raw)
+        raw, raw_members = core_blocks.group_blocks(self._raw)
         members = memoryview(raw_members).cast("I")
         kept = [
             members[first : first + n]
@@ -145,7 +146,7 @@ _Part = tuple[int, int, int, "Sequence[int]"]
 
 
 def _fields_of(raw: bytes) -> Any:
-    return core.GROUP.iter_unpack(raw)
+    return core_blocks.GROUP.iter_unpack(raw)
 
 
 def _types_with(field: int, text: str) -> set[int]:

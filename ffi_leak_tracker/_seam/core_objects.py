@@ -6,8 +6,10 @@ import sys
 from operator import itemgetter
 
 from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam.blocks import BlockList
-from ffi_leak_tracker._seam.core_api import ffi, lib, one_block
+from ffi_leak_tracker._seam.core_api import ffi, lib
+from ffi_leak_tracker._seam.core_blocks import one_block
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,10 +116,12 @@ can_take_references = (
 def object_blocks(tracker: int, places: list[int]) -> BlockList:
     """The living objects of classes, oldest first, as blocks."""
     raw = b"".join([table.blocks(tracker, place) for place in places])
-    parts = core.BLOCK.iter_unpack(raw)
+    parts = core_blocks.BLOCK.iter_unpack(raw)
     ordered = sorted(parts, key=itemgetter(_SEQUENCE))
     now = lib.flk_wall_ns(lib.flk_mark()) / 1e9
-    return BlockList(b"".join([core.BLOCK.pack(*p) for p in ordered]), now)
+    return BlockList(
+        b"".join([core_blocks.BLOCK.pack(*p) for p in ordered]), now
+    )
 
 
 def next_event(tracker: int) -> tuple[int, int, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 
 from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_blocks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ def _told(raw: bytes, pointer: object) -> None:
     __tracebackhide__ = True
     from ffi_leak_tracker._seam import misuse as misuses
 
-    misuses.tell(core.misuse_from(raw), core.address_of(pointer))
+    misuses.tell(core_blocks.misuse_from(raw), core_blocks.address_of(pointer))
 
 
 def set_up() -> None:

@@ -9,6 +9,7 @@ from _collections import deque  # type: ignore[import-not-found]
 
 from ffi_leak_tracker._records import exceptions
 from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_blocks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 POLICIES = ("raise", "warn", "count")
 
 _ERRORS = {
-    core.DOUBLE_FREE: exceptions.DoubleFreeError,
-    core.MAYBE_DOUBLE: exceptions.DoubleFreeError,
-    core.INTERIOR_FREE: exceptions.InvalidFreeError,
-    core.MISMATCHED_FREE: exceptions.MismatchedFreeError,
-    core.OVERRUN: exceptions.CorruptionError,
-    core.WRITE_AFTER_FREE: exceptions.CorruptionError,
+    core_blocks.DOUBLE_FREE: exceptions.DoubleFreeError,
+    core_blocks.MAYBE_DOUBLE: exceptions.DoubleFreeError,
+    core_blocks.INTERIOR_FREE: exceptions.InvalidFreeError,
+    core_blocks.MISMATCHED_FREE: exceptions.MismatchedFreeError,
+    core_blocks.OVERRUN: exceptions.CorruptionError,
+    core_blocks.WRITE_AFTER_FREE: exceptions.CorruptionError,
 }
 
 policy = "raise"
@@ -43,26 +44,28 @@ def set_policy(name: str) -> None:
     policy = name
 
 
-def _detail(misuse: core.Misuse) -> str | None:
+def _detail(misuse: core_blocks.Misuse) -> str | None:
     block = misuse.block
-    if misuse.verdict == core.MAYBE_DOUBLE:
+    if misuse.verdict == core_blocks.MAYBE_DOUBLE:
         return (
             "the address was freed here lately and not recorded since; this "
             "is no proof, so the memory was freed"
         )
-    if misuse.verdict == core.OVERRUN:
+    if misuse.verdict == core_blocks.OVERRUN:
         where = (
             f"{-misuse.damage} bytes before its start"
             if misuse.damage < 0
             else f"{misuse.damage - block.size} bytes behind its end"
         )
         return f"guard bytes were written to, {where}"
-    if misuse.verdict == core.WRITE_AFTER_FREE:
+    if misuse.verdict == core_blocks.WRITE_AFTER_FREE:
         return f"byte {misuse.damage} was written to after the block was freed"
     return None
 
 
-def error_of(misuse: core.Misuse, address: int | None = None) -> MisuseError:
+def error_of(
+    misuse: core_blocks.Misuse, address: int | None = None
+) -> MisuseError:
     """The exception that tells of a misuse."""
     return _ERRORS[misuse.verdict](
         misuse.block.address if address is None else address,
@@ -73,7 +76,7 @@ def error_of(misuse: core.Misuse, address: int | None = None) -> MisuseError:
     )
 
 
-def tell(misuse: core.Misuse, address: int | None = None) -> None:
+def tell(misuse: core_blocks.Misuse, address: int | None = None) -> None:
     """Raise, warn or stay silent, as the policy says.
 
     A suspicion that is no proof is never raised.
@@ -82,7 +85,7 @@ def tell(misuse: core.Misuse, address: int | None = None) -> None:
     if policy == "count":
         return
     error = error_of(misuse, address)
-    if policy == "raise" and misuse.verdict != core.MAYBE_DOUBLE:
+    if policy == "raise" and misuse.verdict != core_blocks.MAYBE_DOUBLE:
         raise error
     _warn(error)
 
@@ -101,7 +104,7 @@ def _warn(error: MisuseError) -> None:
 
 def collect_untold() -> None:
     """Move what the core has queued to ``untold``."""
-    while (misuse := core.next_misuse()) is not None:
+    while (misuse := core_blocks.next_misuse()) is not None:
         untold.append(error_of(misuse))
 
 

@@ -10,15 +10,10 @@ from __future__ import annotations
 from operator import index
 
 from ffi_leak_tracker._base import settings
-from ffi_leak_tracker._seam import (
-    core_api as core,
-)
-from ffi_leak_tracker._seam import (
-    ctypes_of_cffi as cffi_types,
-)
-from ffi_leak_tracker._seam import (
-    misuse as misuses,
-)
+from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_blocks
+from ffi_leak_tracker._seam import ctypes_of_cffi as cffi_types
+from ffi_leak_tracker._seam import misuse as misuses
 from ffi_leak_tracker._seam.c_functions import CFunctions
 from ffi_leak_tracker._tracking.scopes import current_number
 
@@ -164,7 +159,7 @@ class Allocator(_Base):  # type: ignore[misc]
         """
         item = self._types.item(type)
         size = _total(item.size, count)
-        memory = core.allocate(
+        memory = core_blocks.allocate(
             size,
             _alignment(alignment),
             self._zeroed,
@@ -185,11 +180,13 @@ class Allocator(_Base):  # type: ignore[misc]
             CorruptionError (guard, poison). See LeakTracker.enable(misuse=).
         """
         __tracebackhide__ = True
-        misuse = core.release(_pointer(pointer, "free"), self._types.any_type)
+        misuse = core_blocks.release(
+            _pointer(pointer, "free"), self._types.any_type
+        )
         # A block of a plain allocator is not recorded: that proves nothing.
         suspects = self.tracks or misuse is None or misuse.verdict < 0
         if misuse is not None and suspects:
-            misuses.tell(misuse, core.address_of(pointer))
+            misuses.tell(misuse, core_blocks.address_of(pointer))
 
     def _realloc(self, pointer: CData, count: int) -> CData:
         """Return the block with room for ``count`` items of its type.
@@ -207,11 +204,13 @@ class Allocator(_Base):  # type: ignore[misc]
         size = _total(item.size, count)
         number = item.recorded
         scope = current_number() if self.tracks else core.NOWHERE
-        moved, misuse, no_room = core.resize(pointer, size, number, scope)
+        moved, misuse, no_room = core_blocks.resize(
+            pointer, size, number, scope
+        )
         if misuse is not None:
-            misuses.tell(misuse, core.address_of(pointer))
-            if misuse.verdict == core.OVERRUN:  # told, and whole again
-                moved, misuse, no_room = core.resize(
+            misuses.tell(misuse, core_blocks.address_of(pointer))
+            if misuse.verdict == core_blocks.OVERRUN:  # told, and whole again
+                moved, misuse, no_room = core_blocks.resize(
                     pointer, size, number, scope
                 )
         if no_room:
@@ -321,10 +320,10 @@ class _Owner:
             return owner.alloc, owner.free
 
         def allocate(size: int) -> CData:
-            return core.allocate(size, 0, zeroed, number, *_here(True))
+            return core_blocks.allocate(size, 0, zeroed, number, *_here(True))
 
         def release(memory: CData) -> None:
-            misuse = core.release(memory, number)
+            misuse = core_blocks.release(memory, number)
             if misuse is not None:
                 misuses.tell(misuse)
 

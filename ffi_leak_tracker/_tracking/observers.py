@@ -5,6 +5,7 @@ from __future__ import annotations
 from _thread import RLock  # threading takes 7 ms to load
 
 from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam import core_objects as objects
 
 TYPE_CHECKING = False
@@ -108,11 +109,11 @@ def _set(observers: tuple[Observer, ...]) -> None:
     global _observers  # noqa: PLW0603
     _observers = observers
     if not observers:
-        core.tell_observers = None
+        core_blocks.tell_observers = None
         objects.observe(None)
         return
     objects.observe(_is_wanted)
-    core.tell_observers = deliver
+    core_blocks.tell_observers = deliver
 
 
 def _is_wanted(type: str) -> bool:

@@ -8,6 +8,7 @@ from ffi_leak_tracker._base import settings
 from ffi_leak_tracker._base.decorate import is_coroutine_function
 from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam import misuse as misuses
 from ffi_leak_tracker._tracking import view
 from ffi_leak_tracker._tracking.attaching import Attaching
@@ -279,7 +280,7 @@ class LeakTrackerType(Attaching):
         Raises: TypeError, ValueError for arguments that make no sense. While
             tracking is off nothing is recorded.
         """
-        address = core.address_of(pointer)
+        address = core_blocks.address_of(pointer)
         number = _layer(layer)
         name, known_size = _type_and_size(pointer)
         total = known_size if size is None else size
@@ -289,7 +290,7 @@ class LeakTrackerType(Attaching):
 
             core.note_thread()
             kind_of = core.type_id(type or name, kind, release)
-            core.track(address, total, number, kind_of, current_number())
+            core_blocks.track(address, total, number, kind_of, current_number())
         return pointer
 
     def untrack(self, pointer: Pointer) -> Pointer:
@@ -299,16 +300,16 @@ class LeakTrackerType(Attaching):
         the pointer; one that is not recorded is no error (it may be from
         before tracking).
         """
-        address = core.address_of(pointer)
+        address = core_blocks.address_of(pointer)
         for layer in (core.HANDLE, core.HEAP, core.MAPPING):
-            if core.untrack(address, layer):
+            if core_blocks.untrack(address, layer):
                 break
         return pointer
 
     def find(self, pointer: Any) -> Allocation | None:
         """Return the live block that starts at, or else contains, it."""
-        address = core.address_of(pointer)
-        for look in (core.find, core.find_containing):
+        address = core_blocks.address_of(pointer)
+        for look in (core_blocks.find, core_blocks.find_containing):
             for layer in (core.HANDLE, core.HEAP, core.MAPPING):
                 found = look(address, layer)
                 if found is not None:
