@@ -203,7 +203,9 @@ def test_either_tool_tells_lines(monkeypatch, tool) -> None:
     path = compiled("libtool")
     offset = offset_of(path, "take")
     monkeypatch.setattr(symbols_module, "_TOOLS", (tool,))
-    lines = symbols_module._ask(symbols_module._tool(), path, [offset, offset])
+    lines = symbols_module._run_tool(
+        symbols_module._tool(), path, [offset, offset]
+    )
     assert ["take"] * 2 == lines[::2]
     name, number = symbols_module.parse_place(lines[1])
     assert "native_frames.c" == os.path.basename(name)
@@ -223,9 +225,9 @@ def fingerprint_of(path: str) -> int:
 def test_a_tool_that_hangs_is_left_alone(monkeypatch) -> None:
     """Then there are no lines."""
     monkeypatch.setattr(symbols_module, "SECONDS", 0.2)
-    assert [] == symbols_module._ask(("sleep", "30"), "x", [1])
-    assert [] == symbols_module._ask(("no-such-tool",), "x", [1])
-    assert [] == symbols_module._ask(("false",), "x", [1])
+    assert [] == symbols_module._run_tool(("sleep", "30"), "x", [1])
+    assert [] == symbols_module._run_tool(("no-such-tool",), "x", [1])
+    assert [] == symbols_module._run_tool(("false",), "x", [1])
 
 
 def test_a_file_written_anew_names_nothing() -> None:

@@ -1,4 +1,4 @@
-"""Which line of the user's called us."""
+"""The innermost line of the call stack that is not of this package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGE_FOLDER = os.path.join(os.path.dirname(_ROOM), "")
 
 
 def caller() -> str | None:
-    """Return ``file:line`` of the innermost frame that is not ours."""
+    """Return ``file:line`` of the innermost frame outside of this package."""
     frame = sys._getframe(1)
     while frame.f_code.co_filename.startswith(PACKAGE_FOLDER):
         if frame.f_back is None:

@@ -1,7 +1,7 @@
-"""Run functions in windows: around each call, or around one.
+"""Call functions inside a context manager, which is called a window here.
 
-A window is a context manager. Functions and coroutine functions run in it to
-their end; generator functions would not, so they are turned down.
+Plain functions and coroutine functions run to their end inside the window. The
+body of a generator function would run after it, so these are rejected.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ CO_GENERATORS = 0x220  # inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
 def is_coroutine_function(function: object) -> bool:
-    """inspect.iscoroutinefunction, which takes 30 ms to import, for us."""
+    """Return what ``inspect.iscoroutinefunction`` would.
+
+    The import of ``inspect`` takes 30 ms.
+    """
     return bool(_code_flags(function) & CO_COROUTINE)
 
 
@@ -38,9 +41,13 @@ def _code_flags(function: object) -> int:
 def decorated(
     function: Function, window: Callable[[], Window], what: str
 ) -> Function:
-    """Return the function so that each call runs in a window of its own.
+    """Return a function that runs each call in a new window.
 
-    Raises: TypeError for what is no function, and for a generator function.
+    Args:
+        window: makes a window.
+        what: the name of a window in error messages.
+
+    Raises: TypeError for a generator function and for what is not callable.
     """
     from functools import wraps
 
@@ -63,10 +70,12 @@ def decorated(
 def call_in(
     window: Window, function: Callable[..., Any], /, *args: Any, **kwargs: Any
 ) -> Any:
-    """Return the function's result, or what to await for it.
+    """Call a function in a window.
 
-    Raises: TypeError for what would run after the window: a generator
-        function, or one that returns a coroutine but does not look like it.
+    Returns: its result; for a coroutine function, a coroutine to await.
+
+    Raises: TypeError for a generator function, and for a plain function that
+        returns a coroutine: both would run after the end of the window.
     """
     from types import CoroutineType
 

@@ -1,4 +1,4 @@
-"""Turn bytes, counts, ages, addresses and paths into plain text."""
+"""Bytes, counts, ages, addresses and paths as text."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def format_amount_change(blocks: int, size: int) -> str:
 
 
 def format_age(seconds: float) -> str:
-    """Return a span of time in seconds; a negative one reads as zero.
+    """Return a span of time, given in seconds; a negative one reads as zero.
 
     >>> format_age(1.19), format_age(59.99), format_age(200)
     ('1.19 s', '1 min', '3 min')
@@ -71,9 +71,10 @@ def format_address(address: int) -> str:
 
 
 def format_path(filename: str) -> str:
-    """Return a path as short as it stays clear.
+    """Return a path in a short form.
 
-    Relative when below the working directory, else with ``~`` for home.
+    It is relative if it lies below the working directory. Otherwise a home
+    directory at its start becomes ``~``.
     """
     if not os.path.isabs(filename):
         return filename
@@ -88,7 +89,7 @@ def format_path(filename: str) -> str:
 
 
 def _below(filename: str, folder: str) -> str | None:
-    """Return the part of filename below folder; None when elsewhere."""
+    """Return the path from folder to filename; None if it is not inside."""
     start = os.path.join(folder, "")
     if os.path.dirname(start) == os.path.dirname(os.path.dirname(start)):
         return None
@@ -96,7 +97,7 @@ def _below(filename: str, folder: str) -> str | None:
 
 
 def plural(count: int, word: str, many: str | None = None) -> str:
-    """Return a count and its noun.
+    """Return a count with its noun in the singular or plural.
 
     >>> plural(1, "block"), plural(1200, "block")
     ('1 block', '1,200 blocks')
@@ -105,7 +106,7 @@ def plural(count: int, word: str, many: str | None = None) -> str:
 
 
 def indent(text: str, width: int) -> str:
-    r"""Return text with width spaces before each line that is not empty.
+    r"""Return text with each line indented by width, empty lines excepted.
 
     >>> indent("a\n\nb", 2)
     '  a\n\n  b'
@@ -117,7 +118,7 @@ def indent(text: str, width: int) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """Return text cut at its end to width columns, three of them dots.
+    """Return text of at most width columns; its end may become dots.
 
     >>> shorten("stream = start(level=6)", 12)
     'stream = ...'
@@ -128,7 +129,7 @@ def shorten(text: str, width: int) -> str:
 
 
 def shorten_head(text: str, width: int) -> str:
-    """Return text cut at its start to width columns, three of them dots.
+    """Return text of at most width columns; its start may become dots.
 
     >>> shorten_head("/usr/lib/python/json/decoder.py", 18)
     '...json/decoder.py'
@@ -150,14 +151,14 @@ def printable(text: str) -> str:
 
 
 def _escape(character: str) -> str:
-    """Return the character, or its escape when it does not print."""
+    """Return the character, or its escape if it is not printable."""
     if character.isprintable():
         return character
     return character.encode("unicode_escape").decode("ascii")
 
 
 def quoted(words: object) -> str:
-    """Return texts in double quotes, sorted, with commas between.
+    """Return texts sorted, in double quotes, separated by commas.
 
     >>> quoted({"B", "A"})
     '"A", "B"'

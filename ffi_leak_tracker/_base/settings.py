@@ -1,11 +1,16 @@
-"""What the environment says, read once at import.
+"""Settings from environment variables, read once at import.
 
-``FFI_LEAK_TRACKER``: ``off`` (nothing is ever tracked), ``release`` (the
-adaptive allocators are the plain ones, as under ``python -O``), ``on``
-(tracking from import on, report at exit), ``attach`` (the same, and what all
-libraries allocate by themselves). With the last two:
-``FFI_LEAK_TRACKER_DEPTH`` frames (default 16), ``FFI_LEAK_TRACKER_REPORT``
-a path (``.json`` or text) instead of the standard error.
+``FFI_LEAK_TRACKER`` is one of:
+
+- ``off``: nothing is ever tracked.
+- ``release``: the adaptive allocators are the plain ones, as under
+  ``python -O``.
+- ``on``: tracking is on from import; a report is written at exit.
+- ``attach``: as ``on``, and allocations of all native libraries are recorded.
+
+``FFI_LEAK_TRACKER_DEPTH`` is the number of frames for ``on`` and ``attach``,
+16 by default. ``FFI_LEAK_TRACKER_REPORT`` is the path of the report, written
+as JSON if it ends in ``.json``; by default the report goes to standard error.
 """
 
 from __future__ import annotations
@@ -21,8 +26,7 @@ def _read_mode() -> str:
     if mode in MODES:
         return mode
     warnings.warn(
-        f"FFI_LEAK_TRACKER={mode!r} is not understood and ignored: use off, "
-        "release, on or attach",
+        f"FFI_LEAK_TRACKER={mode!r} is ignored: use off, release, on or attach",
         RuntimeWarning,
         stacklevel=2,
     )
@@ -37,8 +41,8 @@ def _read_depth() -> int:
             raise ValueError
     except ValueError:
         warnings.warn(
-            f"FFI_LEAK_TRACKER_DEPTH={text!r} is not a number of frames and "
-            "ignored: use 0 to 64",
+            f"FFI_LEAK_TRACKER_DEPTH={text!r} is ignored: use a number of "
+            "frames from 0 to 64",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -53,7 +57,7 @@ is_release = mode in {"off", "release"} or not __debug__
 
 
 def check_range(name: str, value: int | None, maximum: int) -> None:
-    """Raise TypeError or ValueError unless it is None or 0 to maximum."""
+    """Raise TypeError or ValueError unless value is None or 0 to maximum."""
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int):

@@ -1,4 +1,4 @@
-"""What is known of one native block: its call path and its facts."""
+"""The record of one native block, and the frames of its call path."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class Frame(Record):
 
     @property
     def source_line(self) -> str | None:
-        """The line of source, stripped; None when it cannot be read."""
+        """The line of source, stripped; None if it cannot be read."""
         if self.lineno is None:
             return None
         from linecache import getline
 
         try:
             return getline(self.filename, self.lineno).strip() or None
-        except ValueError:  # no system has a file of that name
+        except ValueError:  # a null character in the file name
             return None
 
     @property
     def location(self) -> str:
-        """``filename:lineno``, or the file alone."""
+        """``filename:lineno``; the file alone if the line is unknown."""
         if self.lineno is None:
             return self.filename
         return f"{self.filename}:{self.lineno}"
@@ -54,7 +54,7 @@ class Frame(Record):
     def from_dict(cls, data: object) -> Frame:
         """Return the frame that ``to_dict`` described.
 
-        Raises: RecordFormatError naming the field at fault.
+        Raises: RecordFormatError with the name of a bad field.
         """
         return cls._read(Reader(data))
 
@@ -69,7 +69,10 @@ class Frame(Record):
 
 
 class NativeFrame(Record):
-    """One native frame of a call path; offset counts from the module.
+    """One native frame of a call path.
+
+    The offset counts from the start of the module, which may be loaded at any
+    address.
 
     >>> str(NativeFrame("deflate", "libz.so.1", 0x1A0, "deflate.c", 297))
     'libz.so.1 deflate at deflate.c:297'
@@ -85,7 +88,7 @@ class NativeFrame(Record):
 
     @property
     def location(self) -> str:
-        """``filename:lineno`` when known, else ``module+0xoffset``."""
+        """``filename:lineno`` if known, else ``module+0xoffset``."""
         if self.filename is None:
             return f"{self.module}+{self.offset:#x}"
         if self.lineno is None:
@@ -99,7 +102,7 @@ class NativeFrame(Record):
     def from_dict(cls, data: object) -> NativeFrame:
         """Return the frame that ``to_dict`` described.
 
-        Raises: RecordFormatError naming the field at fault.
+        Raises: RecordFormatError with the name of a bad field.
         """
         return cls._read(Reader(data))
 
@@ -118,15 +121,22 @@ class Allocation(Record):
     """One native block that was live when the snapshot was taken.
 
     Args:
+        address: address of the first byte.
         size: bytes.
-        frames: the Python frames, innermost first; or a callable that
-            returns them, called once, when something first asks. Blocks of
-            one call path are grouped fastest when they share one callable.
-        native_frames: the same for the frames of the C code.
-        timestamp: seconds since 1970 (UTC); equal to the microsecond.
+        type: name of the C type of one item.
+        kind: how it was allocated: ``calloc``, ``malloc``, ``new``,
+            ``handle``, ``hook`` and others.
+        release: what must release it: ``free``, ``gc``, ``custom`` and others.
+        frames: the Python frames, innermost first; or a callable that returns
+            them. The callable is called once, when the frames are first read.
+            Blocks that share one callable are grouped faster.
+        native_frames: the C frames, given in the same way.
+        timestamp: seconds since 1970 (UTC). Two records are equal if their
+            timestamps are equal to the microsecond.
         age: seconds from the allocation to the snapshot.
+        sequence: a number that is unique and rises within a thread.
         thread: name of the allocating thread.
-        scope: name of the scope it was made in; None outside any.
+        scope: name of the scope it was allocated in; None outside of scopes.
 
     >>> block = Allocation(0xABCD, 64, "struct point", "calloc", "free")
     >>> print(block)
@@ -150,16 +160,16 @@ class Allocation(Record):
         "thread",
         "scope",
     )
-    address: int = field("Where the block starts.")
+    address: int = field("Address of the first byte.")
     size: int = field("Size in bytes.")
     type: str = field("Name of the C type.")
-    kind: str = field("How it was made.")
-    release: str = field("What must release it.")
+    kind: str = field("How it was allocated, as calloc or hook.")
+    release: str = field("What must release it, as free or gc.")
     epoch: float = field("Seconds since 1970 (UTC).")
     age: float = field("Seconds from allocation to snapshot.")
-    sequence: int = field("Unique; rises within a thread.")
+    sequence: int = field("Unique number; rises within a thread.")
     thread: str = field("Name of the allocating thread.")
-    scope: str | None = field("Name of its scope, or None.")
+    scope: str | None = field("Name of its scope; None outside of scopes.")
 
     def __init__(
         self,
@@ -193,7 +203,7 @@ class Allocation(Record):
 
     @property
     def frames(self) -> tuple[Frame, ...]:
-        """The Python frames, innermost first; resolved when first read."""
+        """The Python frames, innermost first; resolved on the first read."""
         frames = self._frames
         if not isinstance(frames, tuple):
             frames = tuple(frames() if callable(frames) else frames)
@@ -202,7 +212,7 @@ class Allocation(Record):
 
     @property
     def native_frames(self) -> tuple[NativeFrame, ...]:
-        """The C frames above the Python ones, innermost first."""
+        """The C frames that the Python code called, innermost first."""
         frames = self._native_frames
         if not isinstance(frames, tuple):
             frames = tuple(frames() if callable(frames) else frames)
@@ -211,18 +221,18 @@ class Allocation(Record):
 
     @property
     def site(self) -> Frame | None:
-        """The innermost Python frame, None when none was recorded."""
+        """The innermost Python frame; None if no frame was recorded."""
         frames = self.frames
         return frames[0] if frames else None
 
     @property
     def address_text(self) -> str:
-        """The address as 0x and at least eight hexadecimal digits."""
+        """The address in hexadecimal, of at least eight digits."""
         return format_address(self._address)
 
     @property
     def timestamp(self) -> datetime:
-        """When it was allocated, in UTC."""
+        """Time of the allocation, in UTC; exact to 10 ms."""
         from datetime import datetime, timedelta, timezone
 
         start = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -234,13 +244,16 @@ class Allocation(Record):
 
     @property
     def stack_text(self) -> str:
-        """A line ``function location`` for each frame, innermost first."""
+        """A line ``function location`` for each frame, innermost first.
+
+        Native frames come first, as ``function module``.
+        """
         native = [f"{f.function} {f.module}" for f in self.native_frames]
         python = [f"{f.function} {f.location}" for f in self.frames]
         return "\n".join(native + python)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON has them; the timestamp as ISO 8601."""
+        """Return the fields as JSON has them, the timestamp as ISO 8601."""
         data = super().to_dict()
         data["timestamp"] = iso_text(self.timestamp)
         del data["epoch"]
@@ -250,8 +263,10 @@ class Allocation(Record):
     def from_dict(cls, data: object) -> Allocation:
         """Return the allocation that ``to_dict`` described.
 
-        Raises: RecordFormatError naming the field, what was expected there
-        and what was found. Fields of other names are passed over.
+        Unknown fields are ignored.
+
+        Raises: RecordFormatError with the name of a bad field, the expected
+            value and the one that was found.
         """
         return cls._read(Reader(data))
 
@@ -265,7 +280,8 @@ class Allocation(Record):
     def from_json(cls, text: str | bytes) -> Allocation:
         """Return the allocation of a JSON text.
 
-        Raises: RecordFormatError as in ``from_dict``, or for no JSON.
+        Raises: RecordFormatError as in ``from_dict``, and for text that is
+            not JSON.
         """
         return cls.from_dict(parse(text))
 

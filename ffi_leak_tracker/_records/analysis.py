@@ -1,8 +1,4 @@
-"""Where blocks come from: the tree of their call paths.
-
-``Snapshot.call_tree()`` has live counts, ``LeakTracker.count_paths()`` those of
-all that was allocated while it was open; trees subtract.
-"""
+"""The call paths of blocks as a tree."""
 
 from __future__ import annotations
 
@@ -36,7 +32,7 @@ __all__ = ["CallTree", "Hotspot", "Node"]
 
 
 class Hotspot(Record):
-    """What a frame has to do with: blocks it made, or led to."""
+    """A frame, and the blocks whose call path contains it."""
 
     __module__ = "ffi_leak_tracker.analysis"
 
@@ -48,7 +44,7 @@ class Hotspot(Record):
 
 
 class Node:
-    """A place in a call tree; equal to the same place of the same tree."""
+    """A node of a call tree; equal to the same node of the same tree."""
 
     __module__ = "ffi_leak_tracker.analysis"
 
@@ -60,17 +56,17 @@ class Node:
 
     @property
     def frame(self) -> AnyFrame | None:
-        """Its frame; None for the root and for merged nodes."""
+        """The frame; None for the root and for merged nodes."""
         return self._tree.frames[self._index]
 
     @property
     def merged(self) -> int:
-        """How many nodes it stands for since pruning; 0 for a plain one."""
+        """Number of nodes that were merged into it by pruning, else 0."""
         return self._tree.merged[self._index]
 
     @property
     def blocks(self) -> int:
-        """Blocks whose path goes through or ends here."""
+        """Blocks whose path goes through this node or ends here."""
         return self._tree.blocks[self._index]
 
     @property
@@ -90,7 +86,7 @@ class Node:
 
     @property
     def children(self) -> tuple[Node, ...]:
-        """The nodes below, most bytes first, a merged one last."""
+        """The nodes below, most bytes first; a merged node is last."""
         below = self._tree.children(self._index)
         return tuple([Node(self._tree, child) for child in below])
 
@@ -103,8 +99,8 @@ class Node:
 
     @property
     def depth(self) -> int:
-        """Nodes above it: 0 for the root."""
-        return sum(1 for _ in self._tree.way_up(self._index))
+        """Number of nodes above it; 0 for the root."""
+        return sum(1 for _ in self._tree.path_up(self._index))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Node):
@@ -123,18 +119,19 @@ class Node:
 
 
 class CallTree:
-    """The call paths of live blocks as a tree; immutable.
+    """The call paths of blocks as a tree; immutable.
 
-    Below the root stand the allocation sites, below each its callers; or,
-    with ``outermost_first``, the outermost callers and what they call. Native
-    frames are inside of the Python ones. Blocks whose path was not recorded
-    are the root's own. ``new - old`` is the tree of what changed, with signed
-    figures.
+    Below the root are the allocation sites, and below each site its callers.
+    With ``outermost_first`` the outermost callers are below the root, and
+    below each caller what it calls. Blocks without a recorded path belong to
+    the root itself. ``new - old`` is the tree of the changes, with signed
+    counts.
 
     Args:
-        totals: of call paths, as ``Snapshot.totals("path")`` returns them.
+        totals: totals of call paths, as from ``Snapshot.totals("path")``.
+        outermost_first: begin with the outermost callers.
 
-    Cost: O(paths x depth), whatever the number of blocks.
+    Cost: O(paths x depth). The number of blocks does not matter.
 
     >>> main, work = Frame("main", "x.py", 9), Frame("work", "x.py", 4)
     >>> paths = [Total(None, None, None, (work, main), (), 3, 96)]
@@ -148,8 +145,12 @@ class CallTree:
     __module__ = "ffi_leak_tracker.analysis"
 
     __slots__ = ("_is_difference", "_outermost_first", "_tree")
-    outermost_first: bool = reader("outermost_first", "Callers come first.")
-    is_difference: bool = reader("is_difference", "Made by ``new - old``.")
+    outermost_first: bool = reader(
+        "outermost_first", "Whether the outermost callers come first."
+    )
+    is_difference: bool = reader(
+        "is_difference", "Whether it was made by ``new - old``."
+    )
 
     def __init__(
         self, totals: Iterable[Total] = (), *, outermost_first: bool = False
@@ -167,7 +168,7 @@ class CallTree:
     def of_changes(
         cls, changes: Iterable[Change], *, outermost_first: bool = False
     ) -> CallTree:
-        """Return the tree of changes by path, with signed figures."""
+        """Return the tree of changes by path, with signed counts."""
         totals = [
             Total(None, None, None, one.frames, one.native_frames, *moved)
             for one in changes
@@ -177,7 +178,7 @@ class CallTree:
         return whole - cls(outermost_first=outermost_first)
 
     def _with(self, nodes: Nodes, is_difference: bool) -> CallTree:
-        """Return a tree of other nodes in the order of this one."""
+        """Return a tree of these nodes, in the order of this tree."""
         made = CallTree(outermost_first=self._outermost_first)
         made._is_difference = is_difference
         made._tree = Tree(nodes)
@@ -186,12 +187,12 @@ class CallTree:
     # --- reading --------------------------------------------------------
     @property
     def root(self) -> Node:
-        """The node that all blocks are below."""
+        """The root node."""
         return Node(self._tree, ROOT)
 
     @property
     def blocks(self) -> int:
-        """All blocks."""
+        """Number of all blocks."""
         return self._tree.blocks[ROOT]
 
     @property
@@ -204,19 +205,20 @@ class CallTree:
         return len(self._tree)
 
     def __iter__(self) -> Iterator[Node]:
-        """Go through all nodes, each before what is below it."""
+        """Yield all nodes, each one before its children."""
         return (Node(self._tree, index) for index in range(len(self._tree)))
 
     def top_paths(
         self, limit: int | None = 10, by: str = "bytes"
     ) -> tuple[Total, ...]:
-        """Return whole call paths, those of most blocks or bytes first.
+        """Return the call paths with the most bytes or blocks.
 
-        Each with the blocks whose path it is, also where longer paths go
-        through it. Of a path that was pruned, the frames that are left.
+        A path has the blocks whose whole path it is; blocks of longer paths
+        through the same nodes are not included. Of a pruned tree, paths have
+        the frames that are left.
 
         Args:
-            limit: how many at most; None for all.
+            limit: maximum number of paths; None for all.
             by: "bytes" or "blocks".
 
         Raises: ValueError for another ``by`` or a negative limit.
@@ -228,7 +230,7 @@ class CallTree:
 
     def _path_total(self, node: int) -> Total:
         tree = self._tree
-        path = [tree.frames[one] for one in tree.way_up(node)]
+        path = [tree.frames[one] for one in tree.path_up(node)]
         if not self._outermost_first:
             path.reverse()
         python = tuple([one for one in path if isinstance(one, Frame)])
@@ -239,13 +241,16 @@ class CallTree:
     def hotspots(
         self, limit: int | None = 20, by: str = "bytes"
     ) -> tuple[Hotspot, ...]:
-        """Return frames, those with most blocks or bytes below them first.
+        """Return the frames that are on the paths of most bytes or blocks.
 
-        A frame counts once for a path, however often it is on it (recursion).
-        Of a pruned tree, the frames that are left.
+        A frame that recursion repeats on a path counts once for it. Of a
+        pruned tree, the frames that are left are returned.
 
-        Args: as for ``top_paths``.
-        Raises: ValueError as ``top_paths``.
+        Args:
+            limit: maximum number of frames; None for all.
+            by: "bytes" or "blocks".
+
+        Raises: ValueError for another ``by`` or a negative limit.
         Cost: O(paths x depth).
         """
         frames, sums = frame_sums(self._tree, self._outermost_first)
@@ -262,17 +267,17 @@ class CallTree:
         *,
         depth: int | None = None,
     ) -> CallTree:
-        """Return a tree with few branches; this one stays as it is.
+        """Return a tree with fewer branches; this tree is not changed.
 
-        What is left out is merged: a node's sums are those of before, and
-        still what its children and itself have.
+        The other children of a node are merged into one, so the sums of each
+        node stay the same.
 
         Args:
-            limit: children kept of each node, the largest; None for all.
-            by: what makes a child large, "bytes" or "blocks".
-            depth: levels kept below the root; None for all.
+            limit: number of children to keep of each node; None for all.
+            by: keep the children with the most "bytes" or "blocks".
+            depth: number of levels to keep below the root; None for all.
 
-        Raises: ValueError as ``top_paths``.
+        Raises: ValueError for another ``by`` or a negative number.
         """
         nodes = pruned(self._tree, limit, by, depth)
         return self._with(nodes, self._is_difference)
@@ -282,8 +287,8 @@ class CallTree:
             return NotImplemented
         if self._outermost_first != old._outermost_first:
             raise ValueError(
-                "trees of different order: make both with the same "
-                "outermost_first"
+                "trees of different order cannot be subtracted: make both "
+                "with the same outermost_first"
             )
         return self._with(difference(self._tree, old._tree), True)
 
@@ -297,15 +302,15 @@ class CallTree:
         source: bool = True,
         color: bool = False,
     ) -> str:
-        """Return the tree for people to read, its last line ended.
+        """Return the tree as text; it ends with a newline.
 
-        A node that is the only one below the node above it stands on a line
-        under that, with no figures of its own: they are the same.
+        An only child has the same sums as its parent. It is shown on the next
+        line at the same indent, without sums.
 
         Args:
             limit, by, depth: as for ``pruned``.
-            source: show the line of source beside each Python frame.
-            color: with colours for a terminal.
+            source: show the source line of each Python frame.
+            color: add escape sequences for colours.
         """
         from ffi_leak_tracker._records.report_tree import render_tree
 
@@ -313,10 +318,10 @@ class CallTree:
         return render_tree(small, by=by, source=source, color=color)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the tree as JSON has it: flat, so of any depth.
+        """Return the tree as JSON has it: two flat lists.
 
-        A node names its frame and its parent by their places in the lists;
-        a parent comes before its children.
+        A node refers to its frame and its parent by their positions in the
+        lists. A parent comes before its children.
         """
         return {
             "outermost_first": self._outermost_first,
@@ -334,8 +339,10 @@ class CallTree:
     def from_dict(cls, data: object) -> CallTree:
         """Return the tree that ``to_dict`` described.
 
-        ``blocks`` and ``bytes`` are summed up anew from what ends at each
-        node. Raises: RecordFormatError naming the field at fault.
+        ``blocks`` and ``bytes`` are computed again from ``self_blocks`` and
+        ``self_bytes``.
+
+        Raises: RecordFormatError with the name of a bad field.
         """
         fields = Reader(data)
         made = cls(outermost_first=fields.boolean("outermost_first"))
@@ -346,7 +353,8 @@ class CallTree:
     def from_json(cls, text: JsonText) -> CallTree:
         """Return the tree of a JSON text.
 
-        Raises: RecordFormatError as in ``from_dict``, or for no JSON.
+        Raises: RecordFormatError as in ``from_dict``, and for text that is
+            not JSON.
         """
         return cls.from_dict(parse(text))
 

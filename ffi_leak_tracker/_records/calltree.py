@@ -1,4 +1,7 @@
-"""The nodes of a call tree, as flat lists: no depth is too deep for them."""
+"""Call trees as flat lists of nodes.
+
+Nothing here is recursive, so no depth is too deep.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,12 @@ ROOT = 0
 
 
 class Nodes:
-    """Nodes under a root: each has a frame, a parent and its own sums.
+    """The nodes of a tree that is being built.
 
-    Nodes are numbered as they are made, so a parent's number is lower. The
-    root has no frame. Nor has a node that stands for several that were
-    merged: ``merged`` tells how many.
+    Each node has a frame, a parent and the sums of the blocks whose path ends
+    there. Nodes are numbered in the order of their creation, so a parent has a
+    lower number than its children. The root has no frame. A node that stands
+    for several merged nodes has no frame either; ``merged`` is their number.
     """
 
     __slots__ = (
@@ -48,21 +52,22 @@ class Nodes:
         self.merged = [0]
         self._index: dict[tuple[int, int], int] = {}
         self._numbers: dict[AnyFrame, tuple[int, AnyFrame]] = {}
-        # By identity, which is quicker; the frames are kept alive.
+        # By identity, which is faster than by value. The frames are kept
+        # alive here, so that an id is not reused.
         self._known: dict[int, tuple[int, AnyFrame, AnyFrame]] = {}
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def add(self, node: int, blocks: int, size: int) -> None:
-        """Count blocks whose path ends at a node."""
+        """Add blocks whose path ends at a node."""
         self.own_blocks[node] += blocks
         self.own_bytes[node] += size
 
     def add_path(
         self, path: Iterable[AnyFrame], blocks: int, size: int
     ) -> None:
-        """Count blocks whose path, from the root on, has these frames."""
+        """Add blocks whose path has these frames, starting at the root."""
         node, index, known = ROOT, self._index, self._known
         for frame in path:
             numbered = known.get(id(frame))
@@ -74,7 +79,7 @@ class Nodes:
     def child(
         self, parent: int, frame: AnyFrame | None, merged: int = 0
     ) -> int:
-        """Return the child with that frame; for None the merged one."""
+        """Return the child with a frame; for None, the merged child."""
         assert (frame is None) == (merged > 0), "a merged node has no frame"
         number, one = (-1, None) if frame is None else self._number(frame)
         node = self._index.setdefault((parent, number), len(self))
@@ -88,7 +93,7 @@ class Nodes:
         return node
 
     def _number(self, frame: AnyFrame) -> tuple[int, AnyFrame]:
-        """Return a number for all equal frames, and the first of them."""
+        """Return the number of a frame, and the first frame equal to it."""
         known = self._known.get(id(frame))
         if known is None:
             next_one = len(self._numbers), frame
@@ -98,11 +103,11 @@ class Nodes:
 
 
 class Tree:
-    """Nodes in their final order: the largest child first, depth first.
+    """Nodes in their final order: depth first, the largest child first.
 
-    Invariant: ``parents[i] < i < ends[i] <= ends[parents[i]]``; the nodes
-    from i to ends[i] are i and all below it; ``blocks`` and ``bytes`` of a
-    node are its own and those of its children; equal frames are one object.
+    Invariants: ``parents[i] < i < ends[i] <= ends[parents[i]]``. The nodes
+    from i up to ends[i] are i and its descendants. ``blocks`` and ``bytes`` of
+    a node include those of its children. Equal frames are one object.
     """
 
     __slots__ = (
@@ -138,26 +143,26 @@ class Tree:
         return len(self.parents)
 
     def children(self, node: int) -> Iterator[int]:
-        """The children of a node, most bytes first, a merged one last."""
+        """Yield the children of a node: most bytes first, a merged one last."""
         child = node + 1
         while child < self.ends[node]:
             yield child
             child = self.ends[child]
 
-    def way_up(self, node: int) -> Iterator[int]:
-        """The node and those it hangs from, without the root."""
+    def path_up(self, node: int) -> Iterator[int]:
+        """Yield a node and its ancestors, except for the root."""
         while node != ROOT:
             yield node
             node = self.parents[node]
 
     def path_ends(self) -> list[int]:
-        """The nodes at which the path of some block ends."""
+        """Return the nodes where the path of a block ends."""
         own = zip(self.own_blocks, self.own_bytes, strict=True)
         return [node for node, both in enumerate(own) if any(both)]
 
 
 def _summed(own: Sequence[int], parents: Sequence[int]) -> list[int]:
-    """Return each node's own figure with those of all below it."""
+    """Return for each node its own count plus those of all descendants."""
     sums = list(own)
     for node in range(len(sums) - 1, ROOT, -1):
         assert parents[node] < node, "a parent comes before its children"
@@ -168,7 +173,7 @@ def _summed(own: Sequence[int], parents: Sequence[int]) -> list[int]:
 def _depth_first(
     parents: Sequence[int], rank: object
 ) -> tuple[list[int], list[int]]:
-    """Return the nodes in order, and the parent of each in that order."""
+    """Return the nodes in depth-first order, and their parents in it."""
     children: list[list[int]] = [[] for _ in parents]
     for node in range(1, len(parents)):
         children[parents[node]].append(node)
@@ -186,7 +191,7 @@ def _depth_first(
 
 
 def _ends(parents: Sequence[int]) -> list[int]:
-    """Return, for nodes depth first, where what is below each ends."""
+    """Return for each node, in depth-first order, the end of its subtree."""
     ends = list(range(1, len(parents) + 1))
     for node in range(len(parents) - 1, ROOT, -1):
         parent = parents[node]
@@ -194,9 +199,9 @@ def _ends(parents: Sequence[int]) -> list[int]:
     return ends
 
 
-# --- questions and other trees ------------------------------------------
+# --- queries and derived trees ------------------------------------------
 def check_limit(name: str, limit: int | None) -> None:
-    """Raise ValueError for a negative number."""
+    """Raise ValueError if the limit is negative."""
     if limit is not None and limit < 0:
         raise ValueError(f"{name} must be 0 or more, or None, not {limit}")
 
@@ -208,9 +213,12 @@ def top(
     limit: int | None,
     by: str,
 ) -> list[int]:
-    """Return the items of the largest measure, ties by the other one.
+    """Return the items with the most blocks or bytes.
 
-    Raises: ValueError for an unknown measure or a negative limit.
+    Args:
+        by: "blocks" or "bytes"; the other one decides between equal items.
+
+    Raises: ValueError for another ``by`` or a negative limit.
     """
     check_choice("by", by, MEASURES)
     check_limit("limit", limit)
@@ -224,18 +232,19 @@ def frame_sums(
 ) -> tuple[dict[int, AnyFrame], dict[int, list[int]]]:
     """Return frames, and their [blocks, bytes, self blocks, self bytes].
 
-    Both by the identity of the frame, which a path counts for just once.
+    The key of both is the id of the frame. A path counts once for each of its
+    frames, even if recursion repeats the frame.
     """
     frames: dict[int, AnyFrame] = {}
     sums: dict[int, list[int]] = {}
     for end in tree.path_ends():
         own = tree.own_blocks[end], tree.own_bytes[end]
-        way = [tree.frames[node] for node in tree.way_up(end)]
-        on_it = {id(frame): frame for frame in way if frame is not None}
+        path = [tree.frames[node] for node in tree.path_up(end)]
+        on_it = {id(frame): frame for frame in path if frame is not None}
         frames.update(on_it)
         for one in on_it:
             _add(sums.setdefault(one, [0, 0, 0, 0]), own, 0)
-        site = way[0 if outermost_first else -1] if way else None
+        site = path[0 if outermost_first else -1] if path else None
         if site is not None:
             _add(sums[id(site)], own, 2)
     return frames, sums
@@ -247,7 +256,7 @@ def _add(sums: list[int], own: tuple[int, int], place: int) -> None:
 
 
 def pruned(tree: Tree, limit: int | None, by: str, depth: int | None) -> Nodes:
-    """Return the nodes with few children, what is left out merged."""
+    """Return the nodes with at most ``limit`` children and one merged one."""
     check_limit("depth", depth)
     nodes = Nodes()
     waiting = [(ROOT, ROOT, 0)]
@@ -266,7 +275,7 @@ def pruned(tree: Tree, limit: int | None, by: str, depth: int | None) -> Nodes:
 
 
 def _merge(tree: Tree, nodes: Nodes, parent: int, left: set[int]) -> None:
-    """Add one child that stands for the nodes that are left out."""
+    """Add one child that stands for the nodes ``left``."""
     if left:
         count = sum([tree.merged[node] or 1 for node in left])
         blocks = sum([tree.blocks[node] for node in left])
@@ -275,14 +284,14 @@ def _merge(tree: Tree, nodes: Nodes, parent: int, left: set[int]) -> None:
 
 
 def difference(new: Tree, old: Tree) -> Nodes:
-    """Return what changed, signed; nodes with no change below are left out."""
+    """Return the nodes with a change below, with signed counts."""
     both = Nodes()
     _add_tree(both, new, 1)
     _add_tree(both, old, -1)
     changed = Tree(both)
     nodes, places = Nodes(), {ROOT: ROOT}
     for end in changed.path_ends():
-        for node in [*changed.way_up(end)][::-1]:
+        for node in [*changed.path_up(end)][::-1]:
             parent = places[changed.parents[node]]
             if node not in places:
                 places[node] = nodes.child(
@@ -307,7 +316,10 @@ def _add_tree(nodes: Nodes, tree: Tree, sign: int) -> None:
 
 # --- as plain data ------------------------------------------------------
 def tree_to_dict(tree: Tree) -> dict[str, Any]:
-    """Return the frames of a tree, and the nodes, which point to them."""
+    """Return the frames of a tree and its nodes, which refer to frames.
+
+    The lists are flat, since parsers of JSON limit the depth of nesting.
+    """
     frames = {id(one): one for one in tree.frames if one is not None}
     places = {one: place for place, one in enumerate(frames)}
     return {
@@ -328,9 +340,11 @@ def tree_to_dict(tree: Tree) -> dict[str, Any]:
 
 
 def read_nodes(data: Reader) -> Nodes:
-    """Return the nodes of ``tree_to_dict``; the sums are not looked at.
+    """Return the nodes that ``tree_to_dict`` described.
 
-    Raises: RecordFormatError naming the field at fault.
+    Sums are not read; ``Tree`` computes them again.
+
+    Raises: RecordFormatError with the name of a bad field.
     """
     frames = [_frame(one) for one in data.children("frames")]
     nodes = Nodes()
@@ -350,7 +364,7 @@ def _frame(data: Reader) -> AnyFrame:
 def _child(
     data: Reader, nodes: Nodes, places: list[int], frames: list[AnyFrame]
 ) -> int:
-    """Return the node of an entry, made below its parent."""
+    """Create the node of an entry below its parent, and return it."""
     parent, merged = data.natural("parent"), data.natural("merged")
     number = data.optional(data.natural, "frame")
     if parent >= len(places):

@@ -1,4 +1,4 @@
-"""Read records out of parsed JSON strictly, naming the field at fault."""
+"""Reads records from parsed JSON; errors name the field."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAMES = {dict: "an object", list: "an array", type(None): "null"}
 def parse(text: str | bytes) -> Any:
     """Return the value of a JSON text.
 
-    Raises: RecordFormatError when it is not JSON.
+    Raises: RecordFormatError if it is not JSON.
     """
     import json
 
@@ -31,7 +31,7 @@ def parse(text: str | bytes) -> Any:
 
 
 def fault(path: str, expected: str, found: object) -> RecordFormatError:
-    """Return the error for a value at a path that is not as expected."""
+    """Return the error for an unexpected value at a path."""
     return RecordFormatError(
         f"{path}: expected {expected}, found {_show(found)}"
     )
@@ -61,28 +61,28 @@ class Reader:
         self._path = path
 
     def path(self, name: str) -> str:
-        """Return where a field stands, as in ``allocations[3].size``."""
+        """Return the path of a field, as ``allocations[3].size``."""
         return f"{self._path}.{name}" if self._path else name
 
     def value(self, name: str) -> Any:
-        """Return a field as it is; it must be there."""
+        """Return a field unchecked; raises if it is missing."""
         if name not in self._data:
             raise RecordFormatError(f"{self.path(name)}: missing field")
         return self._data[name]
 
     def optional(self, read: Callable[[str], T], name: str) -> T | None:
-        """Return what read makes of a field, None when absent or null."""
+        """Return ``read(name)``; None if the field is absent or null."""
         return None if self._data.get(name) is None else read(name)
 
     def integer(self, name: str) -> int:
-        """Return an integer; 1.0 and true are none."""
+        """Return an integer; 1.0 and true are rejected."""
         value = self.value(name)
         if type(value) is not int:
             raise fault(self.path(name), "an integer", value)
         return value
 
     def natural(self, name: str) -> int:
-        """Return an integer that is not negative."""
+        """Return an integer of 0 or more."""
         value = self.value(name)
         if type(value) is not int or value < 0:
             raise fault(self.path(name), "an integer >= 0", value)
@@ -118,7 +118,7 @@ class Reader:
         return tuple(values)
 
     def moment(self, name: str) -> float:
-        """Return an ISO 8601 time with its offset, as seconds since 1970."""
+        """Return seconds since 1970 of an ISO 8601 time with an offset."""
         text = self.text(name)
         try:
             return _epoch(text)
@@ -144,7 +144,7 @@ class Reader:
 
 
 def _finite(value: float) -> bool:
-    """Tell whether a number fits a finite float."""
+    """Return whether a number is finite as a float."""
     try:
         return math.isfinite(float(value))
     except OverflowError:
@@ -152,7 +152,7 @@ def _finite(value: float) -> bool:
 
 
 def _epoch(text: str) -> float:
-    """Return the seconds since 1970 of an ISO time; ValueError if none."""
+    """Return the seconds since 1970 of an ISO time, or raise ValueError."""
     from datetime import datetime, timezone
 
     moment = datetime.fromisoformat(

@@ -1,4 +1,4 @@
-"""What changed from one snapshot to another, place by place."""
+"""The differences between two snapshots."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class Change(Record):
-    """Blocks that have something in common, before and after."""
+    """Blocks that share a path, a type or a line: counts before and after."""
 
     __module__ = "ffi_leak_tracker"
 
     type: str | None = field("C type; None in groups by line.")
-    kind: str | None = field("How made; None unless grouped by path.")
+    kind: str | None = field("How allocated; None unless grouped by path.")
     release: str | None = field("What releases them; None as for kind.")
     frames: tuple[Frame, ...] = field("Python frames, innermost first.")
     native_frames: tuple[NativeFrame, ...] = field(
@@ -38,19 +38,19 @@ class Change(Record):
 
     @property
     def blocks(self) -> int:
-        """Blocks more than before; negative for fewer."""
+        """Blocks after minus blocks before."""
         return self.new_blocks - self.old_blocks
 
     @property
     def bytes(self) -> int:
-        """Bytes more than before; negative for fewer."""
+        """Bytes after minus bytes before."""
         return self.new_bytes - self.old_bytes
 
     @property
     def what(self) -> str:
         """``appeared``, ``grew``, ``shrank``, ``vanished`` or ``same``.
 
-        By bytes, where those are the same by blocks.
+        Bytes decide between grew and shrank; blocks if the bytes are equal.
         """
         if not self.old_blocks or not self.new_blocks:
             return "appeared" if self.new_blocks else "vanished"
@@ -58,14 +58,14 @@ class Change(Record):
         return "grew" if moved > 0 else "shrank" if moved else "same"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON has them, with ``what``."""
+        """Return the fields and ``what`` as JSON has them."""
         return {"what": self.what, **super().to_dict()}
 
     @classmethod
     def from_dict(cls, data: object) -> Change:
         """Return the change that ``to_dict`` described.
 
-        Raises: RecordFormatError naming the field at fault.
+        Raises: RecordFormatError with the name of a bad field.
         """
         return cls._read(Reader(data))
 
@@ -85,24 +85,29 @@ class Change(Record):
 
 
 class SnapshotDiff(Sequence[Change]):
-    """What changed between two snapshots: those that grew most come first.
+    """The differences of two snapshots, as a sequence of ``Change``.
 
-    Made by ``new - old`` or ``new.compare_to(old, group_by=...)``. Numbers
-    are compared, not blocks: a place that freed one block and made another
-    of the same size has not changed. Call paths are compared by their
-    frames, so the snapshots may come from different processes.
+    Made by ``new - old`` or ``new.compare_to(old, group_by=...)``. Changes
+    that grew most come first. Counts are compared, not single blocks: a call
+    path that freed one block and allocated another of the same size did not
+    change. Call paths are compared by their frames, so the snapshots may come
+    from different processes.
 
     Args:
-        changes: what changed; what is the same is left out.
+        changes: the changes, in any order.
         group_by: "path", "type" or "line".
-        unchanged: number of groups that are the same in both.
+        unchanged: number of groups that are equal in both snapshots.
     """
 
     __module__ = "ffi_leak_tracker"
 
     __slots__ = ("_changes", "_group_by", "_unchanged")
-    group_by: str = reader("group_by", "What the blocks were grouped by.")
-    unchanged: int = reader("unchanged", "Groups that are the same in both.")
+    group_by: str = reader(
+        "group_by", "How blocks were grouped: path, type or line."
+    )
+    unchanged: int = reader(
+        "unchanged", "Number of groups that are equal in both."
+    )
 
     def __init__(
         self,
@@ -118,7 +123,7 @@ class SnapshotDiff(Sequence[Change]):
     def of(
         cls, new: Iterable[Total], old: Iterable[Total], group_by: str
     ) -> SnapshotDiff:
-        """Return the difference of totals, both grouped in this way."""
+        """Return the difference of totals that were grouped by ``group_by``."""
         before = {one.key: (one.blocks, one.bytes) for one in old}
         after = {one.key: (one.blocks, one.bytes) for one in new}
         changes = []
@@ -145,12 +150,12 @@ class SnapshotDiff(Sequence[Change]):
 
     @property
     def blocks(self) -> int:
-        """Blocks more than before, in all; negative for fewer."""
+        """All blocks after minus all blocks before."""
         return sum([one.blocks for one in self._changes])
 
     @property
     def bytes(self) -> int:
-        """Bytes more than before, in all; negative for fewer."""
+        """All bytes after minus all bytes before."""
         return sum([one.bytes for one in self._changes])
 
     def _those(self, what: str) -> tuple[Change, ...]:
@@ -158,28 +163,32 @@ class SnapshotDiff(Sequence[Change]):
 
     @property
     def appeared(self) -> tuple[Change, ...]:
-        """What is only in the new snapshot."""
+        """Groups that are only in the new snapshot."""
         return self._those("appeared")
 
     @property
     def grew(self) -> tuple[Change, ...]:
-        """What is in both, and more now."""
+        """Groups that are in both, with more in the new one."""
         return self._those("grew")
 
     @property
     def shrank(self) -> tuple[Change, ...]:
-        """What is in both, and less now."""
+        """Groups that are in both, with less in the new one."""
         return self._those("shrank")
 
     @property
     def vanished(self) -> tuple[Change, ...]:
-        """What was only in the old snapshot."""
+        """Groups that are only in the old snapshot."""
         return self._those("vanished")
 
     def call_tree(self, *, outermost_first: bool = False) -> CallTree:
-        """Return the changed call paths as a tree with signed figures.
+        """Return the changed call paths as a tree with signed counts.
 
-        Raises: ValueError unless grouped by path.
+        Args:
+            outermost_first: begin with the outermost callers; else with the
+                allocation sites.
+
+        Raises: ValueError if the difference is not grouped by path.
         """
         from ffi_leak_tracker._records.analysis import CallTree
 
@@ -198,13 +207,13 @@ class SnapshotDiff(Sequence[Change]):
         source: bool = True,
         color: bool = False,
     ) -> str:
-        """Return the report of the changes, its last line ended.
+        """Return the report of the changes; it ends with a newline.
 
         Args:
-            limit: changes shown, those that grew most; None for all.
-            frames: frames shown of each call path; None for all.
-            source: show the line of source beside each frame.
-            color: with colours for a terminal.
+            limit: number of changes to show; None for all.
+            frames: number of frames to show of each call path; None for all.
+            source: show the source line of each frame.
+            color: add escape sequences for colours.
         """
         from ffi_leak_tracker._records.report_diff import render_diff
 
@@ -232,7 +241,7 @@ class SnapshotDiff(Sequence[Change]):
     def from_dict(cls, data: object) -> SnapshotDiff:
         """Return the difference that ``to_dict`` described.
 
-        Raises: RecordFormatError naming the field at fault.
+        Raises: RecordFormatError with the name of a bad field.
         """
         fields = Reader(data)
         group_by = fields.text("group_by")
@@ -245,7 +254,8 @@ class SnapshotDiff(Sequence[Change]):
     def from_json(cls, text: JsonText) -> SnapshotDiff:
         """Return the difference of a JSON text.
 
-        Raises: RecordFormatError as in ``from_dict``, or for no JSON.
+        Raises: RecordFormatError as in ``from_dict``, and for text that is
+            not JSON.
         """
         return cls.from_dict(parse(text))
 

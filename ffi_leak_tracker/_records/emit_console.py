@@ -1,4 +1,4 @@
-"""Reports as text, for people: to a stream or to a file."""
+"""Reports as text: to a stream or to a file."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ if TYPE_CHECKING:
 
 __all__ = ["ConsoleEmitter", "render"]
 
-LIMIT = 20  # places
+LIMIT = 20  # places in a report
 TREE_LIMIT = 5  # branches of each node of a call tree
 
 
 class ConsoleEmitter:
-    """Write each report as text, in one write.
+    """Writes each report as text, in one write.
 
     Args:
-        stream: an open text stream, or a path whose file is replaced; None
-            for the standard output of the moment. Characters that its
-            encoding lacks are written as escapes.
-        color: "auto" for streams that are terminals, as NO_COLOR,
-            FORCE_COLOR and TERM allow.
-        limit: places shown, the largest; None for all.
-        frames: frames shown of each call path; None for all.
-        source: show the line of source beside each frame.
-        tree: show the call tree, too, with as many branches at each place as
-            the limit says, 5 where that is not given.
+        stream: an open text stream, or a path whose file is replaced. None
+            for ``sys.stdout`` at the time of the report. Characters that the
+            encoding of the stream lacks are written as escapes.
+        color: True or False; "auto" for colours on terminals only, unless
+            NO_COLOR, FORCE_COLOR or TERM=dumb is set.
+        limit: number of places to show, the largest first; None for all.
+        frames: number of frames to show of each call path; None for all.
+        source: show the source line of each frame.
+        tree: show the call tree as well. ``limit`` is then the number of
+            branches at each node too; the default there is 5.
+
+    Raises: ValueError for another ``color``.
     """
 
     __module__ = "ffi_leak_tracker.emitters.console"
@@ -59,7 +61,7 @@ class ConsoleEmitter:
     def emit(self, snapshot: Snapshot) -> None:
         """Write the report of a snapshot.
 
-        Raises: ReportWriteError when a path cannot be written.
+        Raises: ReportWriteError if a path cannot be written.
         """
         stream = sys.stdout if self._stream is None else self._stream
         if stream is None:
@@ -99,10 +101,10 @@ class ConsoleEmitter:
 
 
 def wants_color(stream: TextIO) -> bool:
-    """Return whether reports to a stream are coloured by themselves.
+    """Return whether reports to a stream get colours by default.
 
-    NO_COLOR forbids it, FORCE_COLOR asks for it, else terminals get colours
-    unless TERM is "dumb".
+    NO_COLOR switches colours off, FORCE_COLOR switches them on. Otherwise
+    terminals get colours unless TERM is "dumb".
     """
     if os.environ.get("NO_COLOR"):
         return False
@@ -115,7 +117,7 @@ def wants_color(stream: TextIO) -> bool:
 
 
 def write_text(stream: TextIO, text: str) -> None:
-    """Write text, with escapes for what the stream cannot encode; flush."""
+    """Write text and flush; what the stream cannot encode is escaped."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     stream.write(_encodable(text, encoding))
     if hasattr(stream, "flush"):
@@ -123,7 +125,7 @@ def write_text(stream: TextIO, text: str) -> None:
 
 
 def _encodable(text: str, encoding: str) -> str:
-    """Return text with escapes for what the encoding does not have."""
+    """Return text with escapes for characters that the encoding lacks."""
     try:
         return text.encode(encoding, "backslashreplace").decode(encoding)
     except LookupError:

@@ -1,4 +1,4 @@
-"""Reports as JSON, for programs: one document, read back exactly."""
+"""Reports as JSON documents, which can be read back."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ VERSION = 1
 
 
 class JsonEmitter:
-    """Write each report as a JSON document.
+    """Writes each report as a JSON document.
 
     Args:
         target: a path, whose file is replaced in one step; or an open text
-            stream, which gets one write.
-        indent: spaces a level; None for a single line.
+            stream, to which the document is written in one write.
+        indent: spaces of each level; None for a single line.
     """
 
     __module__ = "ffi_leak_tracker.emitters.json"
@@ -47,8 +47,8 @@ class JsonEmitter:
     def emit(self, snapshot: Snapshot) -> None:
         """Write the document of a snapshot.
 
-        Raises: ReportWriteError when the path cannot be written; what was
-        in the file before is still there.
+        Raises: ReportWriteError if a path cannot be written; an existing
+            file is then unchanged.
         """
         text = dumps(snapshot, self._indent)
         if isinstance(self._target, (str, os.PathLike)):
@@ -58,7 +58,11 @@ class JsonEmitter:
 
 
 def dumps(snapshot: Snapshot, indent: int | None = 2) -> str:
-    """Return a snapshot as a JSON document in ASCII, its last line ended."""
+    """Return a snapshot as a JSON document in ASCII; it ends with a newline.
+
+    Args:
+        indent: spaces of each level; None for a single line.
+    """
     return json.dumps(_document(snapshot), indent=indent) + "\n"
 
 
@@ -81,12 +85,13 @@ def _document(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def loads(text: str | bytes) -> Snapshot:
-    """Return the snapshot of a document; equal to the one written.
+    """Return the snapshot of a document; it equals the one written.
 
-    Its filter is the text of the one that was applied.
+    Its filter is the text of the filter that was applied. Unknown fields are
+    ignored.
 
-    Raises: ReportFormatError naming the JSON path of the fault, what was
-    expected there and what was found. Unknown fields are passed over.
+    Raises: ReportFormatError with the JSON path of a bad field, the expected
+        value and the one that was found.
     """
     try:
         return _read(Reader(parse(text)))
@@ -97,7 +102,7 @@ def loads(text: str | bytes) -> Snapshot:
 def load(path: str | os.PathLike[str]) -> Snapshot:
     """Return the snapshot of a file that ``JsonEmitter`` wrote.
 
-    Raises: OSError when it cannot be opened, ReportFormatError as ``loads``.
+    Raises: OSError if the file cannot be read, ReportFormatError as ``loads``.
     """
     with open(path, "rb") as file:
         data = file.read()

@@ -1,4 +1,4 @@
-"""Reports as log records: a summary, then one record a place."""
+"""Reports as log records: a summary, then one record for each place."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ __all__ = ["LoggingEmitter"]
 
 
 class LoggingEmitter:
-    """Log each report, with the facts as attributes of the records.
+    """Logs each report; the values are attributes of the log records.
 
-    The summary has ``leak_count leak_total_bytes leak_places leak_notes
-    leak_filter leak_hidden leak_duration leak_scope``; a place has
-    ``leak_count leak_total_bytes leak_type leak_kind leak_release
-    leak_filename leak_lineno leak_function leak_threads leak_scopes``.
+    The summary has ``leak_count``, ``leak_total_bytes``, ``leak_places``,
+    ``leak_notes``, ``leak_filter``, ``leak_hidden``, ``leak_duration`` and
+    ``leak_scope``. The record of a place has ``leak_count``,
+    ``leak_total_bytes``, ``leak_type``, ``leak_kind``, ``leak_release``,
+    ``leak_filename``, ``leak_lineno``, ``leak_function``, ``leak_threads`` and
+    ``leak_scopes``.
 
     Args:
-        logger: a logger or its name; ``ffi_leak_tracker`` by default.
-        level: of records about leaks.
-        clean_level: of the record that says there are none.
+        logger: a logger or its name; None for ``ffi_leak_tracker``.
+        level: level of records about leaks.
+        clean_level: level of the record if there are no leaks.
     """
 
     __module__ = "ffi_leak_tracker.emitters.logging"
@@ -45,7 +47,7 @@ class LoggingEmitter:
         self._clean_level = clean_level
 
     def emit(self, snapshot: Snapshot) -> None:
-        """Log a snapshot; nothing is computed for a level that is off."""
+        """Log a snapshot; nothing is computed if the level is off."""
         level = self._level if len(snapshot) else self._clean_level
         if not self._logger.isEnabledFor(level):
             return
@@ -57,7 +59,7 @@ class LoggingEmitter:
 
 
 def _summary(snapshot: Snapshot) -> str:
-    """Return the verdict, with the notes, as one line."""
+    """Return the verdict and the notes as one line."""
     words = "no native memory leaks"
     if len(snapshot):
         blocks = plural(snapshot.count, "native block")

@@ -1,7 +1,6 @@
-"""Where reports go: one format a module, each loaded when first used.
+"""The protocol of emitters; each format is in a module of its own.
 
-An emitter is any object with ``emit(snapshot)``; see ``as_emitter`` for all
-that is taken in its place. Emitting clears nothing.
+The modules are imported when their class is first used.
 """
 
 from __future__ import annotations
@@ -39,17 +38,17 @@ _MODULES = {
 
 
 class LeaksEmitter(Protocol):
-    """Anything that can put a snapshot somewhere."""
+    """An object that writes the report of a snapshot."""
 
     __module__: str = "ffi_leak_tracker.emitters"
 
     def emit(self, snapshot: Snapshot) -> None:
-        """Report the snapshot, which may be empty."""
+        """Write the report of a snapshot, which may be empty."""
         ...
 
 
 class _CallableEmitter:
-    """An emitter that hands the snapshot to a callable."""
+    """An emitter that calls a function with the snapshot."""
 
     def __init__(self, function: Callable[[Snapshot], object]) -> None:
         self._function = function
@@ -60,14 +59,14 @@ class _CallableEmitter:
 
 
 def as_emitter(target: EmitterLike = None) -> LeaksEmitter:
-    """Return an emitter for whatever can stand for one.
+    """Return the emitter for a target.
 
     Args:
-        target: an emitter; a callable that takes the snapshot; a path (JSON
-            when it ends in ``.json``, else text); an open text stream; None
-            for the standard output.
+        target: an emitter; a callable that takes the snapshot; a path, whose
+            file is written as JSON if it ends in ``.json``, else as text; an
+            open text stream; None for standard output.
 
-    Raises: TypeError for anything else.
+    Raises: TypeError for other targets.
     """
     if target is None or hasattr(target, "write"):
         return _load("ConsoleEmitter")(target)  # type: ignore[no-any-return]
@@ -87,7 +86,7 @@ def as_emitter(target: EmitterLike = None) -> LeaksEmitter:
 
 
 def _load(name: str) -> Any:
-    """Return an emitter class, importing its module."""
+    """Import the module of an emitter class and return the class."""
     from importlib import import_module
 
     return getattr(import_module(f"{__package__}.{_MODULES[name]}"), name)

@@ -1,8 +1,4 @@
-"""Errors of the library: one class for each thing a caller can do about it.
-
-``LeakTrackerError`` is the base of all; ``LeaksFoundError`` is an
-AssertionError as well, so that a failing check reads as a failed test.
-"""
+"""The errors and warnings of the library."""
 
 from __future__ import annotations
 
@@ -36,31 +32,34 @@ __all__ = [
 
 
 class LeakTrackerError(Exception):
-    """Base of every error that this library raises on its own account."""
+    """Base of the errors that this library raises."""
 
     __module__ = "ffi_leak_tracker.exceptions"
 
 
 class RecordFormatError(LeakTrackerError, ValueError):
-    """A record is not as expected; the message names the field."""
+    """A record cannot be read; the message names the bad field."""
 
     __module__ = "ffi_leak_tracker.exceptions"
 
 
 class ReportFormatError(RecordFormatError):
-    """A report cannot be read: damaged, or of a newer version."""
+    """A report cannot be read: it is damaged, or of a newer version."""
 
     __module__ = "ffi_leak_tracker.exceptions"
 
 
 class ReportWriteError(LeakTrackerError, OSError):
-    """A report could not be written; nothing was lost but the file."""
+    """A report could not be written; the tracker is unchanged."""
 
     __module__ = "ffi_leak_tracker.exceptions"
 
 
 class AttachError(LeakTrackerError, RuntimeError):
-    """Hooks cannot be had here; the message says why. Nothing was changed."""
+    """Hooks cannot be installed; the message has the reason.
+
+    The process was not changed.
+    """
 
     __module__ = "ffi_leak_tracker.exceptions"
 
@@ -74,12 +73,15 @@ class MisuseWarning(RuntimeWarning):
 class LeaksFoundError(LeakTrackerError, AssertionError):
     """Native blocks are live that should have been freed.
 
-    Args:
-        leaks: the snapshot of them, not empty.
-        filter: what decided which blocks count; the snapshot's by default.
-        place: ``file:line`` of who asked, to begin the message with.
+    It is an ``AssertionError`` too, so that pytest and unittest report a
+    failed test.
 
-    Raises: ValueError when there are no leaks.
+    Args:
+        leaks: the blocks; a snapshot that is not empty.
+        filter: the filter that was applied; None for that of the snapshot.
+        place: ``file:line`` of the check, with which the message begins.
+
+    Raises: ValueError if there are no leaks.
     """
 
     __module__ = "ffi_leak_tracker.exceptions"
@@ -131,12 +133,11 @@ class BudgetError(LeakTrackerError, AssertionError):
     """More native memory was allocated than a budget allows.
 
     Args:
-        stats: what was allocated.
-        limits: the limits by name ("blocks", "bytes", "peak"), all of them.
-        place: ``file:line`` of who asked.
+        stats: the counts of allocations.
+        limits: all limits, by name ("blocks", "bytes", "peak").
+        place: ``file:line`` of the check, with which the message begins.
 
-    ``exceeded`` has those limits that were exceeded: name, limit, actual.
-    Use ``of`` to make one only where there is need.
+    ``BudgetError.of`` returns an error only if a limit is exceeded.
     """
 
     __module__ = "ffi_leak_tracker.exceptions"
@@ -156,9 +157,11 @@ class BudgetError(LeakTrackerError, AssertionError):
     def of(
         cls, stats: AllocationStats, limits: Mapping[str, int | None]
     ) -> BudgetError | None:
-        """Return an error if a limit is exceeded; None sets no limit.
+        """Return an error if a limit is exceeded, else None.
 
-        Raises: TypeError, ValueError for limits that make no sense.
+        A limit of None is no limit.
+
+        Raises: TypeError, ValueError for invalid limits.
         """
         given = {k: v for k, v in limits.items() if v is not None}
         if not given:
@@ -170,7 +173,7 @@ class BudgetError(LeakTrackerError, AssertionError):
 
     @property
     def exceeded(self) -> tuple[tuple[str, int, int], ...]:
-        """The limits that were exceeded: name, limit, actual."""
+        """The limits that were exceeded: name, limit, actual value."""
         actual = {
             "blocks": self.stats.allocations,
             "bytes": self.stats.bytes_allocated,
@@ -208,7 +211,7 @@ _LIMITS = ", ".join(_EXCESSES)
 
 
 def _excess(one: tuple[str, int, int]) -> str:
-    """Return in words: actual, limit and by how much."""
+    """Return the actual value, the limit and the excess as words."""
     name, limit, actual = one
     unit, text = _EXCESSES[name]
     what = text.format(plural(actual, unit))
@@ -227,14 +230,14 @@ def _check_limit(name: str, limit: object) -> None:
 
 
 class MisuseError(LeakTrackerError):
-    """Native memory was used in a way that C leaves undefined.
+    """Native memory was used in a way that is undefined in C.
 
     Args:
-        address: what was passed to the release, or the damaged block.
-        allocation: the block concerned, None when it is not known.
-        freed_frames: where it was first freed, innermost first.
-        frames: where it is being freed now, innermost first.
-        detail: what was found, in words.
+        address: the address that was released, or that of a damaged block.
+        allocation: the block; None if it is not known.
+        freed_frames: call path of the first free, innermost first, or None.
+        frames: call path of the misuse, innermost first, or None.
+        detail: more about the misuse, as a sentence, or None.
     """
 
     __module__ = "ffi_leak_tracker.exceptions"
@@ -267,7 +270,7 @@ class MisuseError(LeakTrackerError):
 
 
 class DoubleFreeError(MisuseError):
-    """A block was freed twice; the second free did not happen."""
+    """A block was freed twice; the second free was not carried out."""
 
     __module__ = "ffi_leak_tracker.exceptions"
 
@@ -278,7 +281,7 @@ class DoubleFreeError(MisuseError):
 
 
 class InvalidFreeError(MisuseError):
-    """An address that is no start of a block was freed; it was not done."""
+    """The freed address is not the start of a block; nothing was freed."""
 
     __module__ = "ffi_leak_tracker.exceptions"
 
@@ -287,7 +290,7 @@ class InvalidFreeError(MisuseError):
 
 
 class MismatchedFreeError(MisuseError):
-    """A block was released by the wrong function; it was not done."""
+    """A block was released by the wrong function; it was not released."""
 
     __module__ = "ffi_leak_tracker.exceptions"
 
@@ -296,7 +299,7 @@ class MismatchedFreeError(MisuseError):
 
 
 class CorruptionError(MisuseError):
-    """A block was written to after its free, or past its ends."""
+    """Memory was written to outside of a block, or after its free."""
 
     __module__ = "ffi_leak_tracker.exceptions"
 
@@ -305,7 +308,7 @@ class CorruptionError(MisuseError):
 
 
 def _misuse_text(error: MisuseError) -> str:
-    """Return what happened, where, both call paths and what to do next."""
+    """Return the message: the misuse, the call paths, and what to do."""
     block = error.allocation
     first = error.verdict.format(address=format_address(error.address))
     lines = [first if error.detail is None else f"{first}: {error.detail}"]
@@ -324,7 +327,7 @@ def _misuse_text(error: MisuseError) -> str:
 
 
 def _block_text(block: Allocation, address: int) -> str:
-    """Return a block in words, with the place of address inside it."""
+    """Return a block as words, with the offset of the address in it."""
     text = f"{block.type}, {format_bytes(block.size)}, by {block.kind}"
     offset = address - block.address
     if offset:
@@ -333,7 +336,7 @@ def _block_text(block: Allocation, address: int) -> str:
 
 
 def _path_lines(title: str, frames: tuple[Frame, ...] | None) -> list[str]:
-    """Return a call path under its title; nothing when there is none."""
+    """Return a title and a call path; no lines if there is no path."""
     if frames is None:
         return []
     return [f"  {title}:", *frame_lines(frames)]

@@ -1,11 +1,12 @@
-"""Bring a conjunction to the normal form of the free ortholattice.
+"""Simplifies a conjunction to the normal form of the free ortholattice.
 
-All laws of Boolean algebra but distributivity hold in an ortholattice; two
-expressions that these make equal come out as one. The form is unique, as
-small as they allow, and takes no exponential expansion.
+An ortholattice has all laws of Boolean algebra except distributivity. Two
+expressions that are equal by these laws have the same normal form. It is the
+smallest of them and needs no exponential expansion.
 
-Works on any hashable nodes: ``parts`` tells how one is built, ``negate``
-gives its opposite. Disjunctions are handled as their duals (De Morgan).
+Nodes may be any hashable objects. ``parts(node)`` returns how a node is built;
+``negate(node)`` returns its complement. A disjunction is simplified as the
+complement of a conjunction (De Morgan).
 
 Source: Whitman, "Free Lattices" (1941), for the order and the form; Bruns,
 "Free Ortholattices" (1976), for complements; as used by Guilloud et al.,
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     Node = Any
     Parts = Callable[[Node], tuple[str, frozenset[Node]]]
 
-ALL = "all of"  # what parts() says of a conjunction
-ANY = "any of"  # of a disjunction
-ATOM = "atom"  # of anything else, with no nodes
+ALL = "all of"  # the form that parts() returns for a conjunction
+ANY = "any of"  # for a disjunction
+ATOM = "atom"  # for any other node, with no operands
 
 
 def simplify(
@@ -32,10 +33,10 @@ def simplify(
     parts: Parts,
     negate: Callable[[Node], Node],
 ) -> frozenset[Node] | None:
-    """Return the operands that a conjunction needs; None if it is false.
+    """Return the operands of the simplified conjunction; None if it is false.
 
     Args:
-        operands: each of them in normal form.
+        operands: nodes in normal form.
     """
     known = _Known(parts, operands)
     if any(known.implies(negate(one)) for one in known.nodes):
@@ -48,7 +49,7 @@ def simplify(
 
 
 class _Known:
-    """A conjunction of nodes, and what it implies."""
+    """A conjunction of nodes, which decides what follows from it."""
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class _Known:
         self.cases = [one for one in nodes if parts(one)[0] is ANY]
 
     def implies(self, goal: Node) -> bool:
-        """Return whether the goal holds wherever all nodes hold."""
+        """Return whether the goal follows from the nodes."""
         if goal in self.nodes:
             return True
         form, inner = self.parts(goal)
@@ -75,12 +76,15 @@ class _Known:
         return any(self._settles(case, goal) for case in self.cases)
 
     def _settles(self, case: Node, goal: Node) -> bool:
-        """Return whether each alternative of a node implies the goal."""
+        """Return whether each operand of a disjunction implies the goal."""
         _, inner = self.parts(case)
         return all(_Known(self.parts, [one]).implies(goal) for one in inner)
 
     def narrowed(self) -> _Known | None:
-        """Return the same with one disjunction replaced by its true part."""
+        """Return the conjunction with one disjunction replaced by an operand.
+
+        The operand follows from the other nodes. None if there is none.
+        """
         for case in self.cases:
             for one in self.parts(case)[1]:
                 if self.implies(one):
@@ -88,7 +92,7 @@ class _Known:
         return None
 
     def needed(self) -> frozenset[Node]:
-        """Return the nodes that no other node implies."""
+        """Return the nodes that do not follow from another node."""
         return frozenset(
             goal
             for goal in self.nodes

@@ -1,12 +1,7 @@
-"""Decide which allocations a report leaves out.
+"""Filters: which allocations a report leaves out.
 
-Filters combine with ``&``, ``|`` and ``~``; what comes out is simplified as
-it is made (see ``_filter_algebra``), so that equal filters compare, hash and
-read equal. Any callable on an allocation can stand for a filter.
-
->>> quiet = LeakFilter.ignore_types(["A"]) | LeakFilter.ignore_size(max=8)
->>> str(quiet & LeakFilter.ignore_kinds(["gc"]))
-'kind is in: "gc" AND (size <= 8 OR type is in: "A")'
+A combination of filters is simplified when it is made (see filter_algebra).
+So two equal combinations compare equal and have the same hash and text.
 """
 
 from __future__ import annotations
@@ -29,10 +24,10 @@ FilterLike: TypeAlias = "LeakFilter | Callable[[Allocation], bool] | None"
 
 
 class LeakFilter:
-    """A rule that says of each allocation whether to ignore it.
+    """A rule that decides for each allocation whether a report ignores it.
 
-    Subclasses override ``ignore``, and ``__str__``, ``__eq__`` and
-    ``__hash__`` if equal ones should be told apart from different ones.
+    A subclass overrides ``ignore``. It may override ``__str__``, and
+    ``__eq__`` with ``__hash__`` if equal filters should be simplified.
 
     >>> LeakFilter.ignore_types(["A"]) == LeakFilter.ignore_types({"A"})
     True
@@ -45,7 +40,7 @@ class LeakFilter:
     __slots__ = ()
 
     def ignore(self, allocation: Allocation) -> bool:
-        """Return whether reports leave this allocation out."""
+        """Return whether reports ignore this allocation."""
         raise NotImplementedError(
             f"{type(self).__name__} must override LeakFilter.ignore"
         )
@@ -77,9 +72,12 @@ class LeakFilter:
 
     @classmethod
     def of(cls, filter: object) -> LeakFilter:
-        """Return a filter for None (ignores nothing), callable or filter.
+        """Return a filter for a filter, a callable or None.
 
-        Raises: TypeError for anything else.
+        None gives the filter that ignores nothing. A callable takes an
+        ``Allocation`` and returns true to ignore it.
+
+        Raises: TypeError for other values.
         """
         if filter is None:
             return _IgnoreNone()
@@ -104,38 +102,44 @@ class LeakFilter:
 
     @classmethod
     def ignore_addresses(cls, addresses: Iterable[int]) -> LeakFilter:
-        """Return a filter on exact addresses."""
+        """Return a filter that ignores blocks at these addresses."""
         return _member("address", addresses)
 
     @classmethod
     def ignore_types(cls, types: Iterable[str]) -> LeakFilter:
-        """Return a filter on exact names of C types."""
+        """Return a filter that ignores blocks of these C types, by name."""
         return _member("type", types)
 
     @classmethod
     def ignore_kinds(cls, kinds: Iterable[str]) -> LeakFilter:
-        """Return a filter on kinds: ``calloc``, ``gc``, ``custom:NAME``."""
+        """Return a filter that ignores kinds, as ``calloc`` or ``hook``."""
         return _member("kind", kinds)
 
     @classmethod
     def ignore_threads(cls, threads: Iterable[str]) -> LeakFilter:
-        """Return a filter on names of allocating threads."""
+        """Return a filter that ignores allocating threads, by name."""
         return _member("thread", threads)
 
     @classmethod
     def ignore_scopes(cls, scopes: Iterable[str | None]) -> LeakFilter:
-        """Return a filter on names of scopes; None is outside any."""
+        """Return a filter that ignores scopes, by name.
+
+        None stands for blocks outside of scopes and in scopes without a name.
+        """
         return _member("scope", scopes)
 
     @classmethod
     def ignore_stack_contains(
         cls, pattern: str | re.Pattern[str]
     ) -> LeakFilter:
-        """Return a filter on the call path.
+        """Return a filter that ignores blocks by their call path.
 
         Args:
-            pattern: searched in ``Allocation.stack_text``, which has a line
+            pattern: a text or regular expression that is searched for in
+                ``Allocation.stack_text``. That has a line
                 ``function filename:lineno`` for each frame.
+
+        Raises: TypeError for other types, ValueError for an empty pattern.
         """
         return _StackFilter(pattern)
 
@@ -143,14 +147,24 @@ class LeakFilter:
     def ignore_size(
         cls, min: int | None = None, max: int | None = None
     ) -> LeakFilter:
-        """Return a filter on sizes in bytes, both bounds included."""
+        """Return a filter that ignores sizes in bytes from min to max.
+
+        None is no bound.
+
+        Raises: ValueError without a bound, or if min is above max.
+        """
         return _RangeFilter("size", min, max)
 
     @classmethod
     def ignore_age(
         cls, min: float | None = None, max: float | None = None
     ) -> LeakFilter:
-        """Return a filter on ages in seconds, both bounds included."""
+        """Return a filter that ignores ages in seconds from min to max.
+
+        None is no bound.
+
+        Raises: ValueError without a bound, or if min is above max.
+        """
         return _RangeFilter("age", min, max)
 
     @classmethod
@@ -159,19 +173,24 @@ class LeakFilter:
         predicate: Callable[[Allocation], object],
         name: str | None = None,
     ) -> LeakFilter:
-        """Return a filter that asks a callable; name is how it reads."""
+        """Return a filter that ignores blocks for which a callable is true.
+
+        Args:
+            predicate: takes an ``Allocation``.
+            name: its text in reports; None for the name of the callable.
+        """
         if not callable(predicate):
             raise TypeError(f"expected a callable, not {predicate!r}")
         return _PredicateFilter(predicate, name)
 
 
 class _KeyedFilter(LeakFilter):
-    """A filter that is equal to those of its class and key."""
+    """A filter that compares by its class and a key."""
 
     __slots__ = ("_key",)
 
     def __init_subclass__(cls) -> None:
-        cls.__module__ = LeakFilter.__module__  # what pickles name
+        cls.__module__ = LeakFilter.__module__  # the name in pickles
 
     def __init__(self, *key: Any) -> None:
         self._key = key
@@ -210,7 +229,7 @@ class _IgnoreAll(_KeyedFilter):
 
 
 class _MemberFilter(_KeyedFilter):
-    """Ignores allocations whose field has one of some values."""
+    """Ignores allocations whose field has one of several values."""
 
     __slots__ = ()
 
@@ -226,7 +245,7 @@ class _MemberFilter(_KeyedFilter):
 
 
 def _member(name: str, values: Iterable[object]) -> LeakFilter:
-    """Return a filter on the values of a field; a lone text is a mistake."""
+    """Return a filter on the values of a field; a single text is an error."""
     if isinstance(values, (str, bytes)):
         raise TypeError(
             f"expected several values for {name}, not the text {values!r}; "
@@ -311,7 +330,7 @@ class _PredicateFilter(_KeyedFilter):
 
 
 class _NotFilter(_KeyedFilter):
-    """Ignores what another filter does not; made by ``~``."""
+    """Ignores what another filter does not ignore; made by ``~``."""
 
     __slots__ = ()
 
@@ -334,7 +353,7 @@ class _JoinedFilter(_KeyedFilter):
 
     @property
     def operands(self) -> frozenset[LeakFilter]:
-        """What is joined: at least two, none of this class."""
+        """The joined filters: at least two, none of them of this class."""
         found: frozenset[LeakFilter] = self._key[0]
         return found
 
@@ -347,7 +366,7 @@ class _JoinedFilter(_KeyedFilter):
 
 
 class _AndFilter(_JoinedFilter):
-    """Ignores what every operand ignores."""
+    """Ignores a block if every operand ignores it."""
 
     __slots__ = ()
     word = "AND"
@@ -357,7 +376,7 @@ class _AndFilter(_JoinedFilter):
 
 
 class _OrFilter(_JoinedFilter):
-    """Ignores what any operand ignores."""
+    """Ignores a block if one operand ignores it."""
 
     __slots__ = ()
     word = "OR"
@@ -367,7 +386,7 @@ class _OrFilter(_JoinedFilter):
 
 
 def _negation(one: LeakFilter) -> LeakFilter:
-    """Return the opposite filter, NOT only before what is not joined."""
+    """Return the complement. NOT is moved inside of AND and OR."""
     if isinstance(one, _IgnoreNone):
         return _IgnoreAll()
     if isinstance(one, _IgnoreAll):
@@ -382,7 +401,7 @@ def _negation(one: LeakFilter) -> LeakFilter:
 
 
 def _conjunction(operands: Iterable[LeakFilter]) -> LeakFilter:
-    """Return the simplest filter that ignores what all operands ignore."""
+    """Return the simplified filter ``a AND b AND ...``."""
     needed = [one for one in operands if not isinstance(one, _IgnoreAll)]
     if any(isinstance(one, _IgnoreNone) for one in needed):
         return _IgnoreNone()
@@ -395,25 +414,25 @@ def _conjunction(operands: Iterable[LeakFilter]) -> LeakFilter:
 
 
 def _disjunction(operands: Iterable[LeakFilter]) -> LeakFilter:
-    """Return the simplest filter that ignores what any operand ignores."""
+    """Return the simplified filter ``a OR b OR ...``."""
     return _negation(_conjunction([_negation(one) for one in operands]))
 
 
 def _parts(one: LeakFilter) -> tuple[str, frozenset[LeakFilter]]:
-    """Return how a filter is built, for ``simplify``."""
+    """Return the form and the operands of a filter, for ``simplify``."""
     if isinstance(one, _JoinedFilter):
         return ALL if isinstance(one, _AndFilter) else ANY, one.operands
     return ATOM, frozenset()
 
 
 # --- filters of whole groups -------------------------------------------------
-_FIELDS = {"type", "kind", "release"}  # what blocks of a group have in common
+_FIELDS = {"type", "kind", "release"}  # equal for all blocks of a group
 
 
 def is_of_group(filter: object) -> bool:
-    """Is the verdict the same for all blocks of a path, type and kind?
+    """Return whether a filter decides the same for all blocks of a group.
 
-    False for all that cannot be looked into, as callables.
+    False for callables, since they may read any field.
     """
     if isinstance(filter, _JoinedFilter):
         return all(map(is_of_group, filter.operands))
@@ -428,17 +447,22 @@ def is_of_group(filter: object) -> bool:
 def chosen(
     blocks: Sequence[Allocation],
     predicate: Callable[[Allocation], object],
-    asked: object,
+    source: object,
 ) -> Sequence[Allocation]:
-    """Return the blocks for which a predicate, made of a filter, holds."""
+    """Return the blocks for which a predicate returns true.
+
+    Args:
+        source: the filter that the predicate was made of. Where it decides
+            for whole groups, the predicate is called once for each group.
+    """
     where = getattr(blocks, "where", None)
-    if where is not None and is_of_group(asked):
+    if where is not None and is_of_group(source):
         return where(predicate)  # type: ignore[no-any-return]
     return tuple([block for block in blocks if predicate(block)])
 
 
 class OwnedFilter(_KeyedFilter):
-    """Ignores memory that live Python objects will release."""
+    """Ignores memory that a live Python object will release."""
 
     __slots__ = ()
 

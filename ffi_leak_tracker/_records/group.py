@@ -1,4 +1,4 @@
-"""Gather allocations that have the call path and the type in common."""
+"""Groups of allocations with the same call path and type."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 
 class Group(Record):
-    """Allocations of one call path, type, kind and release.
+    """Allocations of the same call path, type, kind and release.
 
     Args:
-        allocations: at least one; order is kept.
+        allocations: at least one; their order is kept.
+
+    Raises: ValueError without allocations.
     """
 
     __module__ = "ffi_leak_tracker.records"
@@ -58,7 +60,7 @@ class Group(Record):
 
     @property
     def kind(self) -> str:
-        """How each block was made."""
+        """How each block was allocated."""
         return self._allocations[0].kind
 
     @property
@@ -103,14 +105,14 @@ class Group(Record):
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """Names of the scopes, sorted; empty when none had one."""
+        """Names of the scopes, sorted; empty if no block was in a named scope."""
         return _sorted(self._names("scope"))
 
     def _names(self, field: str) -> set[str | None]:
         return {getattr(block, field) for block in self._allocations}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the group as a report has it, blocks by sequence number."""
+        """Return the group as JSON has it; blocks by sequence number."""
         return {
             "count": self.count,
             "total_bytes": self.total_bytes,
@@ -152,11 +154,13 @@ def _sequence(allocation: Allocation) -> int:
 
 
 def group(allocations: Iterable[Allocation]) -> list[Group]:
-    """Return the allocations in groups, those of most bytes first.
+    """Return the allocations in groups, most bytes first.
 
-    Ties go to the larger count, then to the lower first sequence number.
+    Groups of equal bytes are ordered by count, most first, then by their
+    lowest sequence number.
 
-    Cost: O(n); a call path is resolved once where blocks share its callable.
+    Cost: O(n). The call path of blocks that share a callable for their frames
+        is resolved once.
     """
     numbers = _PathNumbers()
     found: dict[object, list[Allocation]] = {}
@@ -168,11 +172,12 @@ def group(allocations: Iterable[Allocation]) -> list[Group]:
 
 
 class _PathNumbers:
-    """A number for each call path: equal frames, equal number."""
+    """Numbers call paths: equal frames get equal numbers."""
 
     def __init__(self) -> None:
         self._of_frames: dict[object, int] = {}
-        # By identity of what was not resolved yet, which is kept alive.
+        # By the identity of unresolved frames. They are kept alive here, so
+        # that an id is not reused.
         self._of_raw: dict[tuple[int, int], tuple[object, int]] = {}
 
     def of(self, block: Allocation) -> int:

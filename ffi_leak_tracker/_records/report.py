@@ -1,7 +1,7 @@
-"""Lay out a snapshot as plain text for people to read.
+"""The report of a snapshot as plain text.
 
-Stands below the exceptions, whose messages are such reports; the snapshot is
-only looked at through its public attributes.
+The messages of exceptions are such reports, so exceptions import this module,
+and this module uses only the public attributes of a snapshot.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.group import Group
     from ffi_leak_tracker._records.snapshot import Snapshot
 
-WIDTH = 100  # columns that a line keeps to where it can
+WIDTH = 100  # columns of a line, where possible
 LOCATION_MAX = 50  # columns of a file name and line
 FUNCTION_MAX = 30
-SOURCE_MIN = 12  # a shorter rest of a source line says nothing
+SOURCE_MIN = 12  # columns; a source line is left out rather than cut shorter
 TYPE_MAX = 40
 ADDRESSES_MAX = 3  # blocks in a group whose addresses are listed
 NAMES_MAX = 3  # threads or scopes named in a line
@@ -43,7 +43,7 @@ _COLORS = {
 
 
 class _Paint:
-    """Add terminal colours to text, or leave it as it is."""
+    """Adds escape sequences for colours to text, or returns it unchanged."""
 
     def __init__(self, color: bool) -> None:
         self._color = color
@@ -65,12 +65,14 @@ def render(
     """Return the report of a snapshot: verdict, places, notes.
 
     Args:
-        limit: places shown, the largest; None for all.
-        frames: frames shown of each call path, innermost; None for all.
-        source: show the line of source beside each frame.
+        snapshot: the blocks to report; it may be empty.
+        color: add escape sequences for colours.
+        limit: number of places to show, the largest first; None for all.
+        frames: number of frames to show of each call path; None for all.
+        source: show the source line of each Python frame.
 
-    Returns: lines without trailing blanks, of 100 columns where possible,
-    the last one ended as well.
+    Returns: text that ends with a newline. Lines have no trailing blanks, and
+        100 columns where possible.
     """
     paint = _Paint(color)
     groups = snapshot.groups()
@@ -86,7 +88,7 @@ def render(
 
 
 def _verdict(snapshot: Snapshot, places: int, paint: _Paint) -> list[str]:
-    """Return the first line; two when it is too long for one."""
+    """Return the first line; two lines if it is too long for one."""
     word, style = "LEAKED", "leak"
     if snapshot.count:
         rest = f"  {_amount(snapshot)}, from {plural(places, 'place')}"
@@ -109,7 +111,7 @@ def _amount(some: Snapshot) -> str:
 
 
 def _facts(snapshot: Snapshot) -> list[str]:
-    """Return what was counted while tracking."""
+    """Return the counts of the whole scope as words."""
     facts = []
     stats = snapshot.stats
     if stats is not None:
@@ -123,7 +125,7 @@ def _facts(snapshot: Snapshot) -> list[str]:
 
 
 def _heads(groups: Sequence[Group], paint: _Paint) -> list[str]:
-    """Return the first line of each group, their columns aligned."""
+    """Return the first line of each group, with aligned columns."""
     sizes = [_sizes(one) for one in groups]
     types = [shorten(printable(one.type), TYPE_MAX) for one in groups]
     size_width = max(map(len, sizes), default=0)
@@ -139,7 +141,7 @@ def _heads(groups: Sequence[Group], paint: _Paint) -> list[str]:
 
 
 def _sizes(one: Group) -> str:
-    """Return count, size of each block and total of a group."""
+    """Return the count, the size of each block and the total of a group."""
     each = format_bytes(one.min_size)
     if one.max_size != one.min_size:
         each = f"{each}..{format_bytes(one.max_size)}"
@@ -149,7 +151,7 @@ def _sizes(one: Group) -> str:
 
 
 def _origin(one: Group) -> str:
-    """Return how the blocks of a group are made and released."""
+    """Return how the blocks of a group are allocated and released."""
     kind = printable(one.kind)
     return f"{kind}, freed by {printable(one.release)}" if one.release else kind
 
@@ -169,7 +171,7 @@ def _group_body(
 
 
 def _history(one: Group) -> str:
-    """Return when, in which threads and scopes a group was allocated."""
+    """Return the ages, threads and scopes of the blocks of a group."""
     age = f"{format_age(one.max_age)} ago"
     if one.count > 1:
         age = f"first {age}, last {format_age(one.min_age)} ago"
@@ -178,7 +180,7 @@ def _history(one: Group) -> str:
 
 
 def _names(word: str, names: Sequence[str]) -> str:
-    """Return names after their noun, after a comma; nothing for none."""
+    """Return a comma, a noun and the names; empty text without names."""
     if not names:
         return ""
     shown = ", ".join(map(printable, names[:NAMES_MAX]))
@@ -199,7 +201,7 @@ def _rest(groups: Iterable[Group]) -> list[str]:
 
 
 def _notes(snapshot: Snapshot, paint: _Paint) -> list[str]:
-    """Return the notes, and what a filter hid, one a line."""
+    """Return the notes and the number of hidden blocks, one a line."""
     notes = list(snapshot.notes)
     if snapshot.hidden:
         by = f" by filter: {snapshot.filter}" if snapshot.filter else ""
@@ -217,8 +219,8 @@ def frame_lines(
 ) -> list[str]:
     """Return a line for each frame, innermost first, in aligned columns.
 
-    Never empty: a call path that is not known says so. Python frames get at
-    least half of the limit: they say whose fault it is.
+    Never empty: there is a line that says so if no frame was recorded. At
+    least half of the limit is kept for Python frames, if there are so many.
     """
     paint = paint or _Paint(False)
     total = len(frames) + len(native_frames) if limit is None else limit
@@ -239,7 +241,7 @@ def _more(count: int, what: str, paint: _Paint) -> list[str]:
 
 
 def _cells(frame: Frame, source: bool) -> tuple[str, str, str]:
-    """Return location, function and source line of a frame."""
+    """Return the location, function and source line of a Python frame."""
     place = printable(format_path(frame.filename))
     if frame.lineno is not None:
         place = f"{place}:{frame.lineno}"
@@ -250,7 +252,7 @@ def _cells(frame: Frame, source: bool) -> tuple[str, str, str]:
 
 
 def _native_cells(frame: NativeFrame) -> tuple[str, str, str]:
-    """Return module, function and location of a native frame."""
+    """Return the module, function and location of a native frame."""
     module = printable(frame.module.rpartition("/")[2])
     function = shorten("in " + printable(frame.function or "??"), FUNCTION_MAX)
     place = ""
@@ -262,7 +264,7 @@ def _native_cells(frame: NativeFrame) -> tuple[str, str, str]:
 
 
 def _columns(cells: list[tuple[str, str, str]], paint: _Paint) -> list[str]:
-    """Return the cells as lines: place, function, source."""
+    """Return the cells as lines: location, function, source line."""
     first = max([len(place) for place, _, _ in cells], default=0)
     second = max([len(function) for _, function, _ in cells], default=0)
     space = WIDTH - (4 + first + 2 + second + 3)

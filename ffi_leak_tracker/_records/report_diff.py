@@ -1,4 +1,4 @@
-"""Lay out what changed between two snapshots as plain text for people."""
+"""The report of a difference of two snapshots as plain text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def render_diff(
     source: bool = True,
     color: bool = False,
 ) -> str:
-    """Return the verdict, then an entry for each change."""
+    """Return the verdict, then an entry for each change; see ``to_text``."""
     paint = _Paint(color)
     shown = diff[: len(diff) if limit is None else max(limit, 0)]
     parts = [[_verdict(diff, paint)]]
@@ -45,7 +45,7 @@ def render_diff(
 
 
 def _joined(parts: list[list[str]], is_table: bool) -> str:
-    """Return the parts with empty lines between, but for lines of types."""
+    """Return the parts separated by empty lines; a table of types is one."""
     if is_table and len(parts) > 1:
         parts = [parts[0], [line for part in parts[1:] for line in part]]
     return "\n\n".join(["\n".join(part) for part in parts]) + "\n"
@@ -67,13 +67,13 @@ def _verdict(diff: SnapshotDiff, paint: _Paint) -> str:
 
 
 def _net(changes: Sequence[Change]) -> str:
-    """Return how many blocks and bytes more there are."""
+    """Return the change of the number of blocks and bytes."""
     blocks = sum([one.blocks for one in changes])
     return format_amount_change(blocks, sum([one.bytes for one in changes]))
 
 
 def _heads(changes: Sequence[Change], paint: _Paint) -> list[str]:
-    """Return the first line of each change, in aligned columns."""
+    """Return the first line of each change, with aligned columns."""
     rows = [_head_cells(one) for one in changes]
     if not rows:
         return []

@@ -1,4 +1,4 @@
-"""Write a report to a file, whole or not at all."""
+"""Writes a report to a file, completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def write_report(path: str | os.PathLike[str], text: str) -> None:
-    """Write text to a file in UTF-8, replacing it in one step.
+    """Write text to a file in UTF-8 and replace the old file in one step.
 
-    The mode of a file that was there is kept, a symbolic link followed, a
-    device or pipe written to directly.
+    An existing file keeps its mode. A symbolic link is followed. A device or
+    a pipe is written to directly.
 
-    Raises: ReportWriteError; the file is then as it was before.
+    Raises: ReportWriteError; an existing file is then unchanged.
     """
     target = os.path.realpath(path)
     data = text.encode("utf-8", "backslashreplace")
@@ -40,7 +40,7 @@ def write_report(path: str | os.PathLike[str], text: str) -> None:
 
 
 def _mode(target: str) -> int | None:
-    """Return the mode of a file, None when there is none."""
+    """Return the mode of a file; None if there is no file."""
     try:
         return os.stat(target).st_mode
     except FileNotFoundError:
@@ -48,7 +48,7 @@ def _mode(target: str) -> int | None:
 
 
 def _replace(target: str, data: bytes, mode: int | None) -> None:
-    """Put data in a new file beside the target, then in its place."""
+    """Write a new file beside the target, then rename it to the target."""
     name = f".ffi-leak-tracker-{os.getpid()}-{os.urandom(6).hex()}.tmp"
     temporary = os.path.join(os.path.dirname(target), name)
     try:
@@ -63,13 +63,13 @@ def _replace(target: str, data: bytes, mode: int | None) -> None:
 
 
 def _write_through(file: IO[bytes], data: bytes) -> None:
-    """Write data until it is on the disk."""
+    """Write data and wait until it is on the disk."""
     file.write(data)
     file.flush()
     os.fsync(file.fileno())
 
 
 def _remove(path: str) -> None:
-    """Remove a file if it is there."""
+    """Remove a file if it exists."""
     with contextlib.suppress(OSError):
         os.unlink(path)

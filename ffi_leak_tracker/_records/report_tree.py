@@ -1,4 +1,4 @@
-"""Lay out a call tree as plain text for people to read."""
+"""The report of a call tree as plain text."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.calltree import AnyFrame
 
 BRANCH = "+ "
-INDENT_MAX = 40  # columns; deeper branches stand no farther to the right
+INDENT_MAX = 40  # columns; deeper branches are not indented further
 
 
 class _Line:
-    """One line: figures, None where they are those above; text and source."""
+    """One line: figures (None: those of the line above), text and source."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ def render_tree(
     source: bool = True,
     color: bool = False,
 ) -> str:
-    """Return the text of a tree, its last line ended."""
+    """Return the text of a tree; it ends with a newline."""
     paint = _Paint(color)
     first = "outermost callers" if tree.outermost_first else "allocation sites"
     what = "CALL TREE"
@@ -66,7 +66,7 @@ def render_tree(
 
 
 def _lines(tree: CallTree, by: str, source: bool) -> Iterator[_Line]:
-    """Yield the lines below the root; no recursion, whatever the depth."""
+    """Yield the lines below the root; not recursive, so of any depth."""
     waiting = [(tree.root, -len(BRANCH))]
     while waiting:
         node, indent = waiting.pop()
@@ -74,7 +74,7 @@ def _lines(tree: CallTree, by: str, source: bool) -> Iterator[_Line]:
         if not is_root:
             text = _text(node, tree, source)
             yield _Line(_figures(node), indent, BRANCH + text[0], text[1])
-            while _goes_on(node):
+            while _has_only_child(node):
                 (node,) = node.children
                 text = _text(node, tree, source)
                 yield _Line(None, indent, "  " + text[0], text[1])
@@ -89,8 +89,8 @@ def _figures(node: Node) -> tuple[int, int]:
     return node.blocks, node.bytes
 
 
-def _goes_on(node: Node) -> bool:
-    """Is there one node below, which has all the blocks of this one?"""
+def _has_only_child(node: Node) -> bool:
+    """Return whether one node below has all the blocks of this one."""
     below = node.children
     own = node.self_blocks, node.self_bytes
     return len(below) == 1 and not below[0].merged and not any(own)
@@ -104,14 +104,14 @@ def _ranked(node: Node, by: str) -> list[Node]:
 
 
 def _end(is_root: bool, tree: CallTree) -> str:
-    """Return what stands for the blocks whose path ends at a node."""
+    """Return the label of the blocks whose path ends at a node."""
     if is_root:
         return "(call path not recorded)"
     return "(allocated here)" if tree.outermost_first else "(path ends here)"
 
 
 def _text(node: Node, tree: CallTree, source: bool) -> tuple[str, str]:
-    """Return what a node is, and the source of its line."""
+    """Return the label and the source line of a node."""
     if node.frame is not None:
         return _frame_text(node.frame, source)
     what = "callee" if tree.outermost_first else "caller"
@@ -121,7 +121,7 @@ def _text(node: Node, tree: CallTree, source: bool) -> tuple[str, str]:
 
 
 def _frame_text(frame: AnyFrame, source: bool) -> tuple[str, str]:
-    """Return place and function of a frame, and the source of its line."""
+    """Return the location and function of a frame, and its source line."""
     if isinstance(frame, Frame):
         place, function, text = _cells(frame, source)
     else:
@@ -169,7 +169,7 @@ def _figure_cells(
 
 
 def _with_source(line: _Line, used: int) -> str:
-    """Return a text with as much of its source as there is room for."""
+    """Return the text of a line, with its source line if there is room."""
     room = WIDTH - used - len(line.text) - 3
     if not line.source or room < SOURCE_MIN:
         return line.text

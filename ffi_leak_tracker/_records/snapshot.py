@@ -1,7 +1,4 @@
-"""What is known of native blocks: frames, allocations, groups, snapshots.
-
-All records are read-only and safe to share between threads.
-"""
+"""``Snapshot``: the blocks that were live at one moment."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
 else:
 
     def overload(function: Any) -> Any:
-        """Stand in for typing.overload, which costs an import."""
+        """Replace typing.overload, whose import costs time."""
         return function
 
 
@@ -42,15 +39,18 @@ __all__ = [
 
 
 class Snapshot(Sequence[Allocation]):
-    """The blocks live at one moment, oldest first: an immutable sequence.
+    """The blocks that were live at one moment: an immutable sequence.
 
     Args:
-        allocations: oldest first. A list is copied; any other sequence is
-            kept as it is, so that a lazy one stays lazy.
-        notes: what the report must admit, as "dropped 3 records".
-        taken_at: seconds since 1970 (UTC).
-        duration: seconds tracked until then.
-        filter: what was already left out; hidden is how many blocks.
+        allocations: oldest first. A list is copied. Any other sequence is
+            kept, so that its items can be made when they are read.
+        stats: counts of the scope; None if unknown.
+        notes: limits of the snapshot, as "3 records dropped".
+        taken_at: seconds since 1970 (UTC); None if unknown.
+        duration: seconds of tracking until then; None if unknown.
+        scope: name of the scope whose blocks these are, or None.
+        filter: the filter that was applied, or None.
+        hidden: number of blocks that the filter removed.
 
     >>> blocks = Snapshot([Allocation(16, 64, "int32_t")])
     >>> blocks
@@ -74,12 +74,16 @@ class Snapshot(Sequence[Allocation]):
     stats: AllocationStats | None = reader(
         "stats", "Counts of the scope, or None."
     )
-    notes: tuple[str, ...] = reader("notes", "What the report must admit.")
+    notes: tuple[str, ...] = reader(
+        "notes", "Limits of the snapshot, one sentence each."
+    )
     taken_at: float | None = reader("taken_at", "Seconds since 1970 (UTC).")
-    duration: float | None = reader("duration", "Seconds tracked.")
-    scope: str | None = reader("scope", "Name of the scope it shows.")
-    filter: Any = reader("filter", "What hid blocks; text once loaded.")
-    hidden: int = reader("hidden", "Number of blocks that filter hid.")
+    duration: float | None = reader("duration", "Seconds of tracking.")
+    scope: str | None = reader("scope", "Name of the scope, or None.")
+    filter: Any = reader(
+        "filter", "The filter that was applied; its text once loaded."
+    )
+    hidden: int = reader("hidden", "Number of blocks that the filter removed.")
 
     def __init__(
         self,
@@ -125,7 +129,7 @@ class Snapshot(Sequence[Allocation]):
 
     @property
     def count(self) -> int:  # type: ignore[override]
-        """Number of blocks: a number here, not the method of sequences."""
+        """Number of blocks. A number, unlike ``count`` of other sequences."""
         return len(self._allocations)
 
     @property
@@ -140,7 +144,7 @@ class Snapshot(Sequence[Allocation]):
 
     @property
     def largest(self) -> Allocation | None:
-        """The block of most bytes, the oldest of equals; None when empty."""
+        """The largest block, the oldest of several; None if there is none."""
         largest_at = getattr(self._allocations, "largest_at", None)
         if largest_at is not None and len(self):
             position: int = largest_at()
@@ -148,29 +152,30 @@ class Snapshot(Sequence[Allocation]):
         return max(self, key=lambda block: block.size, default=None)
 
     def groups(self) -> tuple[Group, ...]:
-        """Return the blocks by call path and type, most bytes first.
+        """Return the blocks grouped by call path and type, most bytes first.
 
-        Cost: O(n). Of what the tracker copied, a record is made for each
-            group, and for its blocks once they are looked at.
+        Kind and release belong to the key of a group as well.
+
+        Cost: O(n). ``Allocation`` objects are made for one block of each
+            group; for the others when they are read.
         """
         if self._groups is None:
-            # Copied blocks are grouped as they are.
+            # Blocks that the core copied are grouped without records.
             fast = getattr(self._allocations, "groups", None)
             self._groups = fast() if fast else tuple(group(self))
         return self._groups
 
     def totals(self, group_by: str = "type") -> tuple[Total, ...]:
-        """Return blocks and bytes by type, line or path, most bytes first.
+        """Return sums of blocks and bytes, most bytes first.
 
         Args:
             group_by: "type" for the C type; "line" for the innermost Python
-                frame; "path" for what ``groups`` goes by, which is the call
-                path with type, kind and release.
+                frame; "path" for call path, type, kind and release.
 
-        Raises: ValueError for anything else.
-        Cost: that of ``groups``, then O(groups). For live counts of all types
-            in the process, whatever the number of blocks, there is
-            ``LeakTracker.types()``.
+        Raises: ValueError for another ``group_by``.
+        Cost: that of ``groups``, then O(groups). ``LeakTracker.types()`` has
+            the live counts of all types at a cost that does not depend on the
+            number of blocks.
         """
         from ffi_leak_tracker._records.totals import totals_of
 
@@ -192,14 +197,16 @@ class Snapshot(Sequence[Allocation]):
     def compare_to(
         self, old: Snapshot, *, group_by: str = "path"
     ) -> SnapshotDiff:
-        """Return what appeared, grew, shrank and vanished since another.
+        """Return what appeared, grew, shrank and vanished since ``old``.
 
-        ``new - old`` is the same by path. Either may have been loaded.
+        ``new - old`` is the same with ``group_by="path"``. Either snapshot
+        may have been read from a file.
 
         Args:
+            old: the earlier snapshot.
             group_by: "path", "type" or "line", as for ``totals``.
 
-        Raises: ValueError for anything else.
+        Raises: ValueError for another ``group_by``.
         """
         from ffi_leak_tracker._records.diff import SnapshotDiff
 
@@ -212,15 +219,15 @@ class Snapshot(Sequence[Allocation]):
         return self.compare_to(old)
 
     def keep(self, predicate: Callable[[Allocation], object]) -> Snapshot:
-        """Return a snapshot of the blocks for which predicate holds."""
+        """Return a snapshot of the blocks for which predicate returns true."""
         return self._narrowed(predicate, self._filter)
 
     def without(self, filter: Any) -> Snapshot:
         """Return a snapshot without the blocks that a filter ignores.
 
         Args:
-            filter: a LeakFilter, or a callable that is true for blocks to
-                leave out. It adds to a filter applied before.
+            filter: a LeakFilter, or a callable that returns true for blocks
+                to leave out. A filter that was applied before stays applied.
         """
         ignore = getattr(filter, "ignore", filter)
         before = self._filter
@@ -231,11 +238,11 @@ class Snapshot(Sequence[Allocation]):
         self,
         predicate: Callable[[Allocation], object],
         filter: Any,
-        asked: Any = None,
+        source: Any = None,
     ) -> Snapshot:
         from ffi_leak_tracker._records.filters import chosen
 
-        kept = chosen(self._allocations, predicate, asked)
+        kept = chosen(self._allocations, predicate, source)
         values = list(self._values())
         values[0] = kept
         values[6:] = filter, self._hidden + len(self) - len(kept)
@@ -255,13 +262,13 @@ class Snapshot(Sequence[Allocation]):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the snapshot as JSON has it; the filter as its text."""
+        """Return the snapshot as JSON has it, the filter as text."""
         data = self._facts()
         data["allocations"] = [block.to_dict() for block in self]
         return data
 
     def _facts(self) -> dict[str, Any]:
-        """Return everything but the allocations."""
+        """Return everything except for the allocations."""
         return {
             "stats": None if self._stats is None else self._stats.to_dict(),
             "notes": list(self._notes),
@@ -276,7 +283,7 @@ class Snapshot(Sequence[Allocation]):
     def from_dict(cls, data: object) -> Snapshot:
         """Return the snapshot that ``to_dict`` described.
 
-        Raises: RecordFormatError naming the field at fault.
+        Raises: RecordFormatError with the name of a bad field.
         """
         fields = Reader(data)
         return cls._read(fields, fields)
@@ -308,7 +315,7 @@ class Snapshot(Sequence[Allocation]):
         return f"<Snapshot of {blocks}, {format_bytes(self.total_bytes)}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle with the filter as text: a callable may not travel."""
+        """Pickle with the filter as text, since a callable may not pickle."""
         values = list(self._values())
         values[0] = tuple(self)
         values[6] = self._facts()["filter"]
@@ -316,7 +323,7 @@ class Snapshot(Sequence[Allocation]):
 
 
 def _kept(allocations: Iterable[Allocation]) -> Sequence[Allocation]:
-    """Return the allocations themselves if they cannot be written to."""
+    """Return a sequence of the allocations that nobody else can change."""
     if isinstance(allocations, Snapshot):
         return allocations._allocations
     if isinstance(allocations, list) or not hasattr(allocations, "__getitem__"):
@@ -325,7 +332,7 @@ def _kept(allocations: Iterable[Allocation]) -> Sequence[Allocation]:
 
 
 def _either(before: Any, filter: Any) -> Any:
-    """Return both filters as one where they combine, else as text."""
+    """Return a filter that joins both, or text if they do not combine."""
     try:
         return before | filter
     except TypeError:

@@ -1,4 +1,4 @@
-"""Counts of allocations: of a view, of a window, of a C type."""
+"""Counts of allocations of a scope, a process or a C type."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class AllocationStats(Record):
     """Counts of allocations, in blocks and bytes, since tracking began.
 
-    A difference of two is what happened between them, with the peaks of the
-    left one. ``peak_exact`` is False when several threads fed the peaks,
-    which then are upper bounds.
+    ``later - earlier`` has the counts of what happened in between, and the
+    peaks of ``later``. Peaks are exact while one thread allocates; with
+    several threads they are upper bounds and ``peak_exact`` is False.
 
     >>> later = AllocationStats(12, 7, 4096, 1024, 6, 3500)
     >>> delta = later - AllocationStats(10, 7, 4000, 1024, 6, 3500)
@@ -61,12 +61,13 @@ class AllocationStats(Record):
 
     @staticmethod
     def capture() -> AllocationStats:
-        """Return the counts of the whole process as they are now.
+        """Return the current counts of the whole process.
 
-        Whatever scope is open, threads together, isolated scopes left out;
-        all zero if nothing was ever tracked. A difference of two says what
-        the process did between them; to know what some code did, and to
-        have tracking switched on for it, use ``AllocationTracker.measure``.
+        All threads are counted, open scopes do not matter, and isolated
+        scopes are left out. All counts are zero if nothing was tracked. To
+        measure some code, use ``AllocationTracker.measure``: it also
+        switches tracking on.
+
         Cost: O(threads).
         """
         return _capture()
@@ -78,17 +79,16 @@ class AllocationStats(Record):
         bytes: int | None = None,
         peak: int | None = None,
     ) -> None:
-        """Do nothing if these counts keep within a budget.
+        """Raise BudgetError if these counts exceed a budget.
 
-        Args: None sets no limit; at least one is to be given.
-            blocks: most blocks that may have been allocated, freed or not.
-            bytes: most bytes that may have been allocated, freed or not.
-            peak: most bytes that may have been live at once. Where the peak
-                is an upper bound, that is what is compared; the error says so.
+        Args: at least one limit is needed; None sets no limit.
+            blocks: maximum of allocated blocks, whether freed or not.
+            bytes: maximum of allocated bytes, whether freed or not.
+            peak: maximum of bytes live at once. If the peak is an upper
+                bound, the bound is compared, and the error says so.
 
-        Raises: BudgetError at the line of the caller, with each limit that
-            was exceeded, by how much; TypeError, ValueError for limits that
-            are none.
+        Raises: BudgetError that names the line of the caller and each limit
+            that was exceeded; TypeError, ValueError for invalid limits.
 
         >>> AllocationStats(12, 7, 4096, 1024, 6, 3500).assert_max(peak=3500)
         """
@@ -103,7 +103,7 @@ class AllocationStats(Record):
     def from_dict(cls, data: object) -> AllocationStats:
         """Return the counts that ``to_dict`` described.
 
-        Raises: RecordFormatError naming the field at fault.
+        Raises: RecordFormatError with the name of a bad field.
         """
         return cls._read(Reader(data))
 
@@ -113,12 +113,12 @@ class AllocationStats(Record):
 
 
 class TypeStats(AllocationStats):
-    """What was allocated of one C type in the whole process.
+    """Counts of the blocks of one C type in the whole process.
 
-    ``allocations`` and ``bytes_allocated`` are totals. A type that is made
-    in several ways (by ``calloc`` and by ``.new``, say) has a peak for each:
-    their sum is an upper bound then, and ``peak_exact`` False, as it is when
-    several threads made or freed them.
+    The core keeps a peak for each way in which a type is allocated, as
+    ``calloc`` and ``.new``. If there are several, the peaks here are their
+    sums: upper bounds, with ``peak_exact`` False. So they are if several
+    threads allocate or free blocks of the type.
     """
 
     __module__ = "ffi_leak_tracker.records"
@@ -146,6 +146,6 @@ _capture: Callable[[], AllocationStats] = AllocationStats
 
 
 def set_capture(read: Callable[[], AllocationStats]) -> None:
-    """Take what reads the counts, from the core once that is loaded."""
+    """Set the function that reads the counts; the seam calls this."""
     global _capture  # noqa: PLW0603
     _capture = read

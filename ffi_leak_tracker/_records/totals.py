@@ -1,4 +1,4 @@
-"""Blocks and bytes of what has a call path, a type or a line in common."""
+"""Sums of blocks and bytes by call path, type or line."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ MEASURES = ("blocks", "bytes")
 
 
 class Total(Record):
-    """Blocks and bytes that have something in common.
+    """Number and bytes of blocks that share a call path, a type or a line.
 
-    What they need not have in common is None, or no frames: the total of a
-    type has no frames, that of a line one frame and no type.
+    Fields in which the blocks may differ are None, or no frames. So the total
+    of a type has no frames; that of a line has one frame and no type.
     """
 
     __module__ = "ffi_leak_tracker"
 
     type: str | None = field("Name of the C type.")
-    kind: str | None = field("How the blocks were made.")
+    kind: str | None = field("How the blocks were allocated.")
     release: str | None = field("What must release them.")
     frames: tuple[Frame, ...] = field("Python frames, innermost first.")
     native_frames: tuple[NativeFrame, ...] = field(
@@ -38,17 +38,17 @@ class Total(Record):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What the blocks have in common; the same in every process."""
+        """The shared fields. Keys of different processes can be compared."""
         return self._values()[:5]
 
 
 def totals_of(groups: Iterable[Group], group_by: str) -> tuple[Total, ...]:
-    """Return the totals of groups in their order, those of most bytes first.
+    """Return the totals of groups, most bytes first.
 
-    Raises: ValueError for another ``group_by`` than path, type or line.
+    Raises: ValueError if ``group_by`` is not path, type or line.
     """
     check_choice("group_by", group_by, GROUPINGS)
-    if group_by == "path":  # what groups differ in
+    if group_by == "path":  # a group has one path already
         return tuple([_of_group(one) for one in groups])
     key_of = _KEYS[group_by]
     sums: dict[tuple[Any, ...], list[int]] = {}
@@ -61,7 +61,7 @@ def totals_of(groups: Iterable[Group], group_by: str) -> tuple[Total, ...]:
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raise ValueError for a value that is none of the choices."""
+    """Raise ValueError if the value is not one of the choices."""
     if value not in choices:
         known = ", ".join(map(repr, choices))
         raise ValueError(f"{name} must be one of {known}, not {value!r}")

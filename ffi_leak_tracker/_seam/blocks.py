@@ -1,4 +1,4 @@
-"""Copied live blocks, which become records only where one is looked at."""
+"""Copied live blocks; a record is made when a block is read."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from typing import Any, overload
 
 _SIZE = core_blocks.BLOCK.size
-# Where fields stand in ``flk_block``, counted in items of their own width.
+# Offsets of fields in ``flk_block``, in units of their own width.
 _QUADS, _SIZE_QUAD = _SIZE // 8, 1
 _WORDS, _SCOPE_WORD, _THREAD_WORD = _SIZE // 4, 7, 8
 _HALVES, _TYPE_HALF = _SIZE // 2, 18
 
 
 class BlockList(Sequence[Allocation]):
-    """Copied live blocks by sequence number; a record is made when asked."""
+    """Copied live blocks, ordered by sequence number."""
 
     __slots__ = ("_made", "_raw", "taken_at")
 
@@ -35,9 +35,13 @@ class BlockList(Sequence[Allocation]):
     def take(
         cls, scope: int, since: int = 0, inherited: bool = False
     ) -> BlockList:
-        """Return the live blocks in the view of a scope.
+        """Return the live blocks of a scope and of the scopes inside it.
 
-        Raises: MemoryError without room for the copy; nothing is lost then.
+        Args:
+            since: leave out blocks with a lower sequence number.
+            inherited: include blocks from before a fork.
+
+        Raises: MemoryError if there is no memory for the copy.
         """
         return cls(*core_blocks.take_blocks(scope, since, inherited))
 
@@ -65,7 +69,7 @@ class BlockList(Sequence[Allocation]):
         return made
 
     def rows(self) -> list[tuple[int, ...]]:
-        """All blocks as numbers: the fields of ``flk_block``, in order."""
+        """Return the fields of ``flk_block``, in order, for each block."""
         return list(core_blocks.BLOCK.iter_unpack(self._raw))
 
     # --- one field of all blocks ----------------------------------------
@@ -81,29 +85,32 @@ class BlockList(Sequence[Allocation]):
         return sum(self._sizes())
 
     def largest_at(self) -> int:
-        """Where the largest block is, the first of equals; of one at least."""
+        """Return the position of the largest block; the first of equal ones.
+
+        There must be a block.
+        """
         sizes = self._sizes().tolist()
         return sizes.index(max(sizes))
 
     def has_release(self, release: str) -> bool:
-        """Is there a block that must be released this way?"""
+        """Return whether a block must be released this way."""
         return not _types_with(2, release).isdisjoint(self._types())
 
     def sizes_of(self, kind: str) -> list[int]:
-        """The sizes of the blocks of this kind."""
+        """Return the sizes of the blocks of a kind."""
         wanted = _types_with(1, kind)
         pairs = zip(self._sizes(), self._types(), strict=True)
         return [size for size, number in pairs if number in wanted]
 
     def names_of(self, positions: Sequence[int], field: str) -> set[str | None]:
-        """The names of the threads, or scopes, of some blocks."""
+        """Return the names of the threads, or scopes, of some blocks."""
         word, name = _NAMED[field]
         numbers = memoryview(self._raw).cast("I")[word::_WORDS]
         return {name(one) for one in {numbers[i] for i in positions}}
 
     # --- groups ---------------------------------------------------------
     def groups(self) -> tuple[Group, ...]:
-        """Return what ``group`` would, without a record for each block."""
+        """Return what ``group`` returns, without a record for each block."""
         raw, raw_members = core_blocks.group_blocks(self._raw)
         members = memoryview(raw_members).cast("I")
         keys: dict[int, object] = {}
@@ -118,7 +125,7 @@ class BlockList(Sequence[Allocation]):
         return tuple(sorted(groups, key=_LazyGroup.rank))
 
     def where(self, predicate: Callable[[Allocation], object]) -> BlockList:
-        """Return the blocks of the groups for whose first one it holds."""
+        """Return the blocks of groups whose first block fits the predicate."""
         raw, raw_members = core_blocks.group_blocks(self._raw)
         members = memoryview(raw_members).cast("I")
         kept = [
@@ -133,7 +140,7 @@ class BlockList(Sequence[Allocation]):
         return BlockList(b"".join(rows), self.taken_at)
 
     def _group(self, parts: list[_Part]) -> _LazyGroup:
-        """Return the group of blocks whose paths have the same frames."""
+        """Return one group of all parts; their paths have equal frames."""
         totals, lows, highs, members = zip(*parts, strict=True)
         positions = members[0]
         if len(parts) > 1:
@@ -165,14 +172,14 @@ _NAMED: dict[str, tuple[int, Callable[[int], str | None]]] = {
 
 
 def _path_key(path: int) -> object:
-    """What paths of the same frames have in common."""
+    """Return a key that is equal for paths with equal frames."""
     native = core.native_of(path)
     frames = core.frames_of(path)()
     return tuple(map(id, frames)), native() if native else ()
 
 
 class _Members(Sequence[Allocation]):
-    """Some of the blocks of a list, by their positions, which rise."""
+    """Some blocks of a list, by their positions in rising order."""
 
     __slots__ = ("_list", "_positions")
 
@@ -188,16 +195,16 @@ class _Members(Sequence[Allocation]):
 
     @property
     def position(self) -> int:
-        """Where the first of them is."""
+        """The position of the first one."""
         return self._positions[0]
 
     def names(self, field: str) -> set[str | None]:
-        """The names of their threads or scopes."""
+        """Return the names of their threads or scopes."""
         return self._list.names_of(self._positions, field)
 
 
 class _LazyGroup(Group):
-    """A group of copied blocks, which are in order of sequence numbers."""
+    """A group of copied blocks, ordered by sequence number."""
 
     __slots__ = ("_members",)
 
@@ -211,7 +218,7 @@ class _LazyGroup(Group):
         self._max_size = largest
 
     def rank(self) -> tuple[int, int, int]:
-        """What ``group`` ranks by; a position stands for its sequence."""
+        """Return the sort key of ``group``, with positions for sequences."""
         return -self._total_bytes, -self.count, self._members.position
 
     @property

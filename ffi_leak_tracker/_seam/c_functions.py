@@ -1,4 +1,4 @@
-"""Allocator functions as C function pointers, for C libraries."""
+"""The allocator functions as C function pointers, for C libraries."""
 
 from __future__ import annotations
 
@@ -29,24 +29,26 @@ _C_NAMES = (
     "opaque_free",
     "zalloc",
 )
-#: Recorded while tracking is on, and libc's own; made when asked for.
+#: Functions that record while tracking is on, then those of libc. Each value
+#: makes the function pointer when it is called.
 C_FUNCTIONS = {name: _address_of(f"flk_c_{name}") for name in _C_NAMES}
 PLAIN_C_FUNCTIONS = {
     name: C_FUNCTIONS[name]
-    if name.endswith("free")  # they honour what is recorded
+    if name.endswith("free")  # these also free recorded blocks
     else _address_of(f"flk_plain_{name}")
     for name in _C_NAMES
 }
 
 
 class CFunctions:
-    """Allocator functions as C function pointers.
+    """The functions of an allocator as C function pointers.
 
-    They may be called by any C code in any thread. Their blocks are of the
-    type ``void``, or of the name given to ``opaque`` where the C library
-    passes an opaque pointer on. They take the Python line below the C code.
+    C code may call them in any thread. The C type of their blocks is ``void``.
+    For a C library that passes an opaque pointer to its allocator, ``opaque``
+    gives the blocks another type. The call path of a block begins at the
+    Python line that called the C code.
 
-    A plain allocator's functions are libc's own.
+    The functions of a plain allocator are those of libc.
     """
 
     def __init__(self, tracks: bool) -> None:
@@ -66,9 +68,9 @@ class CFunctions:
         return [*C_FUNCTIONS, "opaque"]
 
     def opaque(self, name: str) -> CData:
-        """A ``void *`` to hand to a C library as opaque pointer.
+        """Return a ``void *`` to pass to a C library as its opaque pointer.
 
-        The ``opaque_*`` functions and ``zalloc`` record the name as the type
-        of what they allocate.
+        The ``opaque_*`` functions and ``zalloc`` record ``name`` as the type
+        of their blocks.
         """
         return core.opaque(core.type_id(name, "callback", "free"))

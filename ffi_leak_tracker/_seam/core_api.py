@@ -1,7 +1,7 @@
 """The seam to the compiled core: C values in, plain values or records out.
 
-The only module that imports ``_core``. What the functions promise stands in
-``csrc/flk_api.h``.
+This is the only module that imports ``_core``. The C functions are documented
+in the headers in csrc/.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def _start() -> str | None:
             "interpreter"
         )
     problem = lib.flk_start(os.fsencode(PACKAGE_FOLDER))
-    # Registered at import, so it runs late; later still, thread states die.
+    # Exit handlers run in reverse order: this one, registered at import, is
+    # among the last. After it the interpreter deletes thread states, and
+    # frames can no longer be read.
     atexit.register(lib.flk_stop_frames)
     if not lib.flk_is_ready():
         raise ImportError("ffi_leak_tracker: no memory to start the tracker")
@@ -73,15 +75,15 @@ def text(value: CData) -> str:
     return raw.decode("utf-8", "surrogatepass")
 
 
-#: Why Python frames cannot be read by the core, or None.
+#: Why the core cannot read Python frames; None if it can.
 frames_problem = _start()
 walks_frames = bool(lib.flk_walks_frames())
 
 
 def _fast() -> Any:
-    """The C callables behind allocators and scopes; None without them.
+    """Return the C callables of allocators and scopes; None without them.
 
-    ``FFI_LEAK_TRACKER_FAST=0`` leaves them out, as PyPy has to.
+    PyPy has none. ``FFI_LEAK_TRACKER_FAST=0`` switches them off.
     """
     if os.environ.get("FFI_LEAK_TRACKER_FAST") == "0":
         return None
@@ -96,7 +98,7 @@ fast = _fast()
 
 
 def objects_functions() -> Any:
-    """The C functions for Python objects; None where there are none."""
+    """Return the C functions for Python objects; None on PyPy."""
     from ffi_leak_tracker import _core
 
     module = ffi.cast("void *", id(_core))
@@ -106,7 +108,7 @@ def objects_functions() -> Any:
 backend_typeof = _cffi_backend.typeof
 backend_gc = _cffi_backend.gcp  # ffi.gc
 
-# --- plain forwards: bound once, called often ---------------------------
+# --- C functions that need no conversion --------------------------------
 enable = lib.flk_enable
 gate_scope = lib.flk_gate_for_scope
 gate_pause = lib.flk_gate_for_pause
@@ -133,7 +135,7 @@ STACK_DEPTH_MAX = lib.flk_stack_depth_max()
 
 # --- configuration ------------------------------------------------------
 def configuration() -> tuple[int, int, bool, int]:
-    """Quarantine blocks and bytes, poison, guard bytes."""
+    """Return quarantine blocks, quarantine bytes, poison and guard bytes."""
     blocks = ffi.new("uint32_t *")
     total = ffi.new("uint64_t *")
     poison = ffi.new("int *")
@@ -143,12 +145,12 @@ def configuration() -> tuple[int, int, bool, int]:
 
 
 def configure(blocks: int, total_bytes: int, poison: bool) -> None:
-    """Set the quarantine's limits and whether freed blocks are poisoned."""
+    """Set the limits of the quarantine, and whether freed blocks are filled."""
     lib.flk_configure(blocks, total_bytes, poison)
 
 
 def configure_guard(guard_bytes: int) -> bool:
-    """Set the guard; False while blocks with another guard live."""
+    """Set the guard; return False if blocks with another guard are live."""
     return bool(lib.flk_configure_guard(guard_bytes) == 0)
 
 
@@ -157,7 +159,10 @@ _type_ids: dict[tuple[str, str, str], int] = {}
 
 
 def type_id(name: str, kind: str, release: str) -> int:
-    """The number of (C type, kind, release); 0 past the limit of types."""
+    """Return the number of (C type, kind, release).
+
+    It is 0 if the core already has the maximum number of types.
+    """
     key = (name, kind, release)
     known = _type_ids.get(key)
     if known is None:
@@ -176,7 +181,7 @@ _types: dict[int, tuple[str, str, str]] = {}
 
 
 def type_of(number: int) -> tuple[str, str, str]:
-    """The C type, kind and release of a number."""
+    """Return the C type, kind and release of a number."""
     known = _types.get(number)
     if known is None:
         known = _types[number] = (
@@ -188,7 +193,7 @@ def type_of(number: int) -> tuple[str, str, str]:
 
 
 def type_figures() -> dict[str, TypeStats]:
-    """Figures of each C type, over all its kinds."""
+    """Return the counts of each C type, summed over all kinds."""
     out = ffi.new("flk_figures *")
     found: dict[str, list[AllocationStats]] = {}
     for number in range(1, lib.flk_type_count() + 1):
@@ -208,12 +213,13 @@ def _sum_up(name: str, parts: list[AllocationStats]) -> TypeStats:
 
 
 # --- paths --------------------------------------------------------------
-# Not by code object: equal ones may come from two files, and would be kept.
+# Not by code object: equal code objects may have different files, and the
+# dictionary would keep them alive.
 _code_ids: dict[tuple[str, str], int] = {}
 
 
 def path_here() -> int:
-    """What to pass as the path of an event that happens now."""
+    """Return the path number of an allocation that happens now."""
     if walks_frames:
         return lib.FLK_WALK  # type: ignore[no-any-return]
     depth = stack_depth()
@@ -241,7 +247,7 @@ def _code_id(code: Any) -> int:
 
 
 class _PathFrames:
-    """The frames of one path, resolved when first asked for."""
+    """The frames of one path, resolved on the first call."""
 
     __slots__ = ("frames", "path", "resolve")
 
@@ -265,7 +271,7 @@ _paths: dict[int, _PathFrames] = {}
 
 
 def _sites_of(path: int) -> list[int]:
-    """The sites of a path: native ones, then those of Python."""
+    """Return the sites of a path: native sites first, then Python sites."""
     room = STACK_DEPTH_MAX * 2
     sites = ffi.new("uint32_t[]", room)
     count = min(lib.flk_path_sites(path, sites, room), room)
@@ -273,7 +279,7 @@ def _sites_of(path: int) -> list[int]:
 
 
 def path_frames(path: int) -> tuple[Frame, ...]:
-    """The Python frames of a path, innermost first."""
+    """Return the Python frames of a path, innermost first."""
     sites = _sites_of(path)
     if _has_native:
         sites = [site for site in sites if _native_site(site) is None]
@@ -284,14 +290,18 @@ _hidden: tuple[Frame, ...] = ()
 
 
 def hide_callers() -> None:
-    """Leave the frames that called us out of all call paths: a launcher's."""
+    """Remove the frames of the current caller from all call paths.
+
+    The command line calls this, so that reports do not show its frames.
+    """
     global _hidden  # noqa: PLW0603
     path = lib.flk_path_now() if walks_frames else path_here()
     _hidden = path_frames(path)
 
 
 def _above_hidden(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
-    for count in range(len(_hidden), 0, -1):  # fewer if the depth cut them
+    # A path may end before all hidden frames, since its depth is limited.
+    for count in range(len(_hidden), 0, -1):
         if frames[-count:] == _hidden[:count]:
             return frames[:-count]
     return frames
@@ -314,7 +324,7 @@ def _frame(site: int) -> Frame:
 
 
 def frames_of(path: int) -> _PathFrames:
-    """The Python frames of a path, when called; equal frames are one."""
+    """Return a callable for the Python frames; equal frames are one object."""
     known = _paths.get(path)
     if known is None:
         known = _paths[path] = _PathFrames(path, path_frames)
@@ -322,15 +332,15 @@ def frames_of(path: int) -> _PathFrames:
 
 
 # --- native frames ------------------------------------------------------
-_has_native = False  # may a path have any?
+_has_native = False  # whether any path may have native frames
 _native_sites: dict[int, tuple[str, int, int] | None] = {}
 
 
 def set_native_depth(frames: int, *, lines: bool = False) -> None:
-    """Record native frames with what hooks see; 0 for none.
+    """Set the number of native frames of hooked allocations; 0 for none.
 
     Args:
-        lines: ask for file and line too when a report is made.
+        lines: look up source lines when a report is made.
     """
     global _has_native  # noqa: PLW0603
     lib.flk_set_native_depth(frames)
@@ -342,7 +352,7 @@ def set_native_depth(frames: int, *, lines: bool = False) -> None:
 
 
 def native_depth() -> int:
-    """How many native frames are recorded with what hooks see."""
+    """Return the number of native frames of hooked allocations."""
     return int(lib.flk_native_depth())
 
 
@@ -369,7 +379,10 @@ _sites_seen = 0
 
 
 def _new_native_sites() -> list[tuple[str, int, int]]:
-    """Those of all paths, so that a module is looked into just once."""
+    """Return the sites since the last call, of all paths.
+
+    They are looked up together: one process for each module.
+    """
     global _sites_seen
     first, _sites_seen = _sites_seen + 1, self_figures()["sites"]
     found = map(_native_site, range(first, _sites_seen + 1))
@@ -377,7 +390,7 @@ def _new_native_sites() -> list[tuple[str, int, int]]:
 
 
 def native_frames(path: int) -> tuple[NativeFrame, ...]:
-    """The native frames of a path, innermost first."""
+    """Return the native frames of a path, innermost first."""
     from ffi_leak_tracker._seam import symbols
 
     if symbols.with_lines:
@@ -391,7 +404,7 @@ _native_paths: dict[int, _PathFrames] = {}
 
 
 def native_of(path: int) -> tuple[()] | _PathFrames:
-    """The native frames of a path, when called; none where there are none."""
+    """Return a callable for the native frames of a path; () without them."""
     if not _has_native:
         return ()
     known = _native_paths.get(path)
@@ -406,7 +419,7 @@ _PATH_COUNTS = Struct("=QQII")
 
 
 def path_counts() -> dict[int, tuple[int, int]]:
-    """Blocks and bytes that were ever counted, by path."""
+    """Return the cumulative blocks and bytes of each path."""
     room, count = 1024, 1025
     while count > room:
         room = count + count // 4
@@ -423,7 +436,7 @@ scope_names: dict[int, str] = {}
 
 
 def thread_name(number: int) -> str:
-    """The name of a thread by its number, now or before it ended."""
+    """Return the name of a thread, which may have ended, by its number."""
     known = _thread_names.get(number)
     if known is not None:
         return known
@@ -438,7 +451,7 @@ def thread_name(number: int) -> str:
 
 
 def _own_name(number: int) -> str:
-    # Not loaded: this thread was not made by it, or is the main one.
+    # If threading is not loaded, it did not start this thread.
     threading = sys.modules.get("threading")
     if threading is not None:
         return str(threading.current_thread().name)
@@ -449,7 +462,7 @@ _noted = thread_local()
 
 
 def note_thread() -> None:
-    """Remember the name of this thread for reports after its end."""
+    """Remember the name of this thread, for reports after its end."""
     try:
         _noted.done  # noqa: B018
     except AttributeError:
@@ -473,7 +486,7 @@ def _stats(out: CData) -> AllocationStats:
 
 
 def scope_figures(scope: int) -> AllocationStats:
-    """Counts of the view of a scope."""
+    """Return the counts of a scope and of the scopes inside it."""
     out = ffi.new("flk_figures *")
     lib.flk_scope_figures(scope, out)
     return _stats(out)
@@ -483,7 +496,7 @@ set_capture(lambda: scope_figures(PROCESS))
 
 
 def self_figures() -> dict[str, int]:
-    """What the tracker says of itself, by the names of flk_api.h."""
+    """Return the counters of the tracker itself, by their names in C."""
     out = ffi.new("flk_self *")
     lib.flk_self_figures(out)
     hooks = ffi.new("flk_hooks_figures *")
@@ -499,5 +512,5 @@ _HOOKS_FIELDS = ffi.typeof("flk_hooks_figures").fields
 
 
 def opaque(type_number: int) -> CData:
-    """A pointer that names a type to the ``opaque_*`` functions."""
+    """Return the pointer that stands for a type in ``opaque_*`` functions."""
     return lib.flk_opaque(type_number)

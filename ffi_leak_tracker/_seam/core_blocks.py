@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from ffi_leak_tracker._core import CData
     from ffi_leak_tracker._records.allocation import Frame
+    from ffi_leak_tracker._seam.core_api import CData
 
 #: Delivers waiting events to observers; set while there are any.
 tell_observers: Callable[[], None] | None = None
@@ -45,7 +45,7 @@ def _epoch(sequence: int) -> float:
 
 
 def allocation_of(fields: tuple[int, ...], taken_at: float) -> Allocation:
-    """The record of a block, from its fields as ``BLOCK`` unpacks them."""
+    """Return the record of a block from the fields of ``BLOCK``."""
     address, size, sequence, path, scope, thread, kind_of, _, _ = fields
     name, kind, release = type_of(kind_of)
     when = _epoch(sequence)
@@ -68,9 +68,9 @@ def allocation_of(fields: tuple[int, ...], taken_at: float) -> Allocation:
 def take_blocks(
     scope: int, since: int = 0, inherited: bool = False
 ) -> tuple[bytes, float]:
-    """A copy of the live blocks in the view of a scope, and when.
+    """Return a copy of the live blocks of a scope, and the time of the copy.
 
-    Raises: MemoryError without room for the copy; nothing is lost then.
+    Raises: MemoryError if there is no memory for the copy.
     """
     taken = ffi.new("flk_snapshot *")
     if lib.flk_snapshot_take(scope, since, inherited, taken):
@@ -87,9 +87,11 @@ assert GROUP.size == ffi.sizeof("flk_group")
 
 
 def group_blocks(raw: bytes) -> tuple[bytes, bytes]:
-    """Groups of copied blocks by path and type, and positions of members.
+    """Return groups of copied blocks, and the positions of their members.
 
-    Raises: MemoryError without room for them.
+    Blocks of a group have the same path and type number.
+
+    Raises: MemoryError if there is no memory for the groups.
     """
     made = ffi.new("flk_grouping *")
     blocks = ffi.cast("flk_block *", ffi.from_buffer(raw))
@@ -119,13 +121,13 @@ def one_block(block: CData) -> Allocation:
 
 
 def find(address: int, layer: int) -> Allocation | None:
-    """The live block that starts at the address."""
+    """Return the live block that starts at the address, or None."""
     out = ffi.new("flk_block *")
     return one_block(out[0]) if lib.flk_find(address, layer, out) else None
 
 
 def find_containing(address: int, layer: int) -> Allocation | None:
-    """The live block that the address lies in, behind its start."""
+    """Return the live block that contains the address after its start."""
     out = ffi.new("flk_block *")
     found = lib.flk_find_containing(address, layer, out)
     return one_block(out[0]) if found else None
@@ -133,12 +135,12 @@ def find_containing(address: int, layer: int) -> Allocation | None:
 
 # --- allocating and releasing -------------------------------------------
 def misuse_from(raw: bytes) -> Misuse:
-    """A misuse from the bytes of a ``flk_misuse``."""
+    """Return the misuse in the bytes of a ``flk_misuse``."""
     return Misuse(ffi.from_buffer("flk_misuse *", raw))
 
 
 class Misuse:
-    """What the core found: a verdict and what belongs to it."""
+    """A misuse that the core found: verdict, block and call paths."""
 
     __slots__ = ("block", "damage", "free_path", "here_path", "verdict")
 
@@ -150,11 +152,11 @@ class Misuse:
         self.block = one_block(raw.block)
 
     def freed_frames(self) -> tuple[Frame, ...] | None:
-        """Where the block was freed first, if it was."""
+        """Return the call path of the first free; None if there was none."""
         return path_frames(self.free_path) if self.free_path else None
 
     def frames(self) -> tuple[Frame, ...] | None:
-        """Where the misuse happened, if known."""
+        """Return the call path of the misuse; None if it is not known."""
         return path_frames(self.here_path) if self.here_path else None
 
 
@@ -174,14 +176,14 @@ def _tell() -> None:
 
 
 def allocate(*arguments: Any) -> CData:
-    """Allocate, as flk_allocate does."""
+    """Allocate; the arguments are those of ``flk_allocate``."""
     memory = lib.flk_allocate(*arguments)
     _tell()
     return memory
 
 
 def release(pointer: CData, type_number: int) -> Misuse | None:
-    """Free a pointer; what was wrong with that, or None."""
+    """Free a pointer; return the misuse, or None."""
     out = ffi.new("flk_misuse *")
     verdict = lib.flk_release(pointer, type_number, path_here(), out)
     _tell()
@@ -191,7 +193,7 @@ def release(pointer: CData, type_number: int) -> Misuse | None:
 def resize(
     pointer: CData, size: int, type_number: int, scope: int
 ) -> tuple[CData, Misuse | None, bool]:
-    """Reallocate: the new pointer, what was wrong, was there no memory."""
+    """Reallocate; return the new pointer, the misuse, and if memory lacked."""
     out = ffi.new("flk_misuse *")
     path = path_here()
     moved = lib.flk_resize(pointer, size, type_number, scope, path, out)
@@ -202,15 +204,15 @@ def resize(
 
 
 def next_misuse() -> Misuse | None:
-    """The next misuse that no call could be told of."""
+    """Return the next misuse that no call raised or warned of, or None."""
     out = ffi.new("flk_misuse *")
     return Misuse(out) if lib.flk_next_misuse(out) else None
 
 
 def address_of(pointer: Any) -> int:
-    """The address of a cdata pointer or array, or the int itself.
+    """Return the address of a cdata pointer or array; an int is returned.
 
-    Raises: TypeError for anything else.
+    Raises: TypeError for other values.
     """
     if isinstance(pointer, int) and not isinstance(pointer, bool):
         return pointer
@@ -228,7 +230,7 @@ def address_of(pointer: Any) -> int:
 def track(
     address: int, size: int, layer: int, type_number: int, scope: int
 ) -> bool:
-    """Record a block of somebody else."""
+    """Record a block that was allocated elsewhere."""
     path = path_here()
     done = lib.flk_track(address, size, layer, type_number, scope, path)
     _tell()
@@ -236,7 +238,7 @@ def track(
 
 
 def untrack(address: int, layer: int) -> bool:
-    """Let go of a record; False when there was none."""
+    """Remove a record; return False if there was none."""
     done = lib.flk_untrack(address, layer, NULL)
     _tell()
     return bool(done)

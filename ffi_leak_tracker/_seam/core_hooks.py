@@ -16,7 +16,7 @@ sample = lib.flk_hooks_sample
 
 
 def attach(rules: Sequence[str], mappings: bool) -> str | None:
-    """Attach to the objects that rules choose; None, or why not."""
+    """Attach to the objects that the rules select; return None or an error."""
     kept = [ffi.new("char[]", os.fsencode(one)) for one in rules]
     reason = ffi.new("char[]", 200)
     done = lib.flk_hooks_attach(
@@ -26,19 +26,22 @@ def attach(rules: Sequence[str], mappings: bool) -> str | None:
 
 
 # --- threads ------------------------------------------------------------
-#: The number of this thread in the records; 0 before its first.
+#: The number of this thread in records; 0 before its first allocation.
 thread_number = lib.flk_thread_number
 
 
 def thread_figures() -> Iterator[tuple[str, int | None, int, int, int, int]]:
-    """Name, ident (None: ended ones together), blocks and bytes of each."""
+    """Yield name, ident, allocations, frees, and bytes of both, by thread.
+
+    All ended threads are one entry, whose ident is None.
+    """
     room = 64
     while True:
         out = ffi.new("flk_thread_figures[]", room)
         count = lib.flk_threads_read(out, room)
         if count <= room:
             break
-        room = count + 64  # some may start meanwhile
+        room = count + 64  # more threads may start before the next call
     for one in out[0:count]:
         ended = one.thread == 0 and one.ident == 0
         yield (
@@ -56,9 +59,9 @@ signal_end = lib.flk_signal_end
 
 
 def signal_begin(number: int) -> int:
-    """The descriptor that gets a byte for each signal.
+    """Install a handler; return a descriptor with a byte for each signal.
 
-    Raises: OSError if it cannot be caught.
+    Raises: OSError if the signal cannot be caught.
     """
     descriptor = int(lib.flk_signal_begin(number))
     if descriptor < 0:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._records.allocation import Allocation
 
-#: The functions of csrc/flk_fasttable.c; None on PyPy.
+#: The C functions for Python objects; None on PyPy.
 table: Any = core.objects_functions()
 ALL_CLASSES: int = 256  # FLK_CLASSES_MAX
 MADE = 1  # FLK_OBJECT_MADE, FLK_OBSERVED_MADE
 
-# --- what waits to be told ----------------------------------------------
+# --- delivery of events -------------------------------------------------
 _deliverers: list[Callable[[], None]] = []
 _tellers: list[Callable[[int, Allocation], None]] = []
 
@@ -34,12 +34,15 @@ def _deliver_all() -> None:
 
 
 def on_delivery(deliver: Callable[[], None]) -> None:
-    """Call this when something waits and Python code may run."""
+    """Register a function that delivers waiting events.
+
+    It is called when events wait and Python code may run.
+    """
     _deliverers.append(deliver)
 
 
 def _tell(raw: bytes) -> None:
-    """An event of this thread, which runs an allocator."""
+    """Deliver an event of an allocator that runs in this thread."""
     event = ffi.from_buffer("flk_observed *", raw)
     _deliver_all()
     for tell in _tellers:
@@ -47,7 +50,7 @@ def _tell(raw: bytes) -> None:
 
 
 def on_event(tell: Callable[[int, Allocation], None]) -> None:
-    """Call this with each event that need not wait, and its block."""
+    """Register a function that is called with an event and its block."""
     _tellers.append(tell)
 
 
@@ -70,7 +73,7 @@ def _tell_unraisable(error: BaseException, callback: object) -> None:
     from types import SimpleNamespace
 
     sys.unraisablehook(
-        SimpleNamespace(  # CPython's is a type of its own, in C
+        SimpleNamespace(  # stands for sys.UnraisableHookArgs
             exc_type=type(error),
             exc_value=error,
             exc_traceback=error.__traceback__,
@@ -85,7 +88,10 @@ inside_observer = lib.flk_observe_inside
 
 
 def observe(wanted: Callable[[str], bool] | None) -> None:
-    """Keep events of the types whose name is wanted; None: no events."""
+    """Queue events of the types for which ``wanted(name)`` is true.
+
+    None: queue no events.
+    """
     if wanted is None:
         lib.flk_observe_types(ffi.NULL, 0)
         return
@@ -96,7 +102,7 @@ def observe(wanted: Callable[[str], bool] | None) -> None:
 
 
 def next_observed() -> tuple[int, Allocation] | None:
-    """The oldest event that was not told: what, and of which block."""
+    """Take the oldest event of the queue and its block; None if empty."""
     out = ffi.new("flk_observed *")
     if not lib.flk_observed_next(out):
         return None
@@ -107,14 +113,15 @@ def next_observed() -> tuple[int, Allocation] | None:
 _SEQUENCE = 2  # in a flk_block
 
 
-#: Free-threaded Python 3.13 has no public way to take one from a table.
+#: Free-threaded Python 3.13 has no public function that takes a reference to
+#: an object which another thread may be deleting.
 can_take_references = (
     "free-threading" not in sys.version or sys.version_info >= (3, 14)
 )
 
 
 def object_blocks(tracker: int, places: list[int]) -> BlockList:
-    """The living objects of classes, oldest first, as blocks."""
+    """Return the live objects of classes as blocks, oldest first."""
     raw = b"".join([table.blocks(tracker, place) for place in places])
     parts = core_blocks.BLOCK.iter_unpack(raw)
     ordered = sorted(parts, key=itemgetter(_SEQUENCE))
@@ -125,5 +132,5 @@ def object_blocks(tracker: int, places: list[int]) -> BlockList:
 
 
 def next_event(tracker: int) -> tuple[int, int, int] | None:
-    """Take what waits: (what, place of the class, sequence)."""
+    """Take the oldest event: (what, place of the class, sequence)."""
     return table.next_event(tracker, 0)  # type: ignore[no-any-return]

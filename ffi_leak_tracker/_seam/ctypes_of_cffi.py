@@ -1,4 +1,4 @@
-"""C types as cffi knows them: names, sizes and casts, looked up once."""
+"""C types of cffi: names, sizes and casts, each looked up once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CDATA = core.ffi.CData
 
 
 class Item:
-    """One type as an allocator needs it."""
+    """The facts of one type that an allocator needs."""
 
     __slots__ = ("name", "pointer", "recorded", "size")
 
@@ -31,13 +31,13 @@ class Item:
         self.pointer = _cffi_backend.new_pointer_type(ctype)
 
     def cast(self, memory: CData) -> CData:
-        """The address as a pointer to this type."""
+        """Return the memory as a pointer to this type."""
         return core.ffi.cast(self.pointer, memory)
 
 
 def _size_of(ctype: CType) -> int:
     if ctype.kind == "void":
-        return 1  # bytes, as C compilers count them
+        return 1  # as sizeof(void) in GNU C
     if ctype.kind == "function":
         raise TypeError(f"{ctype.cname!r} is a function, not a type of memory")
     try:
@@ -51,7 +51,7 @@ def _size_of(ctype: CType) -> int:
 
 
 class TypeCache:
-    """Resolves the types given to one allocator, each once."""
+    """Resolves the types that are passed to one allocator, each one once."""
 
     __slots__ = ("_bound", "_items", "_kind", "any_type")
 
@@ -59,11 +59,11 @@ class TypeCache:
         self._kind = kind
         self._bound = bound
         self._items: dict[Any, Item] = {}
-        #: For frees: says only that the release is "free".
+        #: The type number of frees. Only its release, "free", matters.
         self.any_type = core.type_id("void", kind, "free")
 
     def item(self, type: str | CType) -> Item:
-        """The item type of a name or ctype object."""
+        """Return the item of a type name or a ctype object."""
         try:
             return self._items[type]
         except KeyError:
@@ -83,14 +83,14 @@ class TypeCache:
             raise _unknown(type, self._bound, error) from error
 
     def pointee(self, ctype: CType) -> Item:
-        """The item type that a pointer or array type is made of."""
+        """Return the item of a pointer type or an array type."""
         if ctype.kind not in {"pointer", "array"}:
             raise TypeError(f"expected a pointer, not {ctype.cname!r}")
         return self.item(ctype.item)
 
     # --- memory owned by cdata ------------------------------------------
     def owned(self, cdecl: str | CType) -> tuple[CType, str]:
-        """The ctype for ``new`` and the name it is recorded by."""
+        """Return the ctype for ``new``, and its name in records."""
         ctype = self._ctype(cdecl)
         if ctype.kind == "array":
             return ctype, f"{ctype.item.cname}[]"
@@ -104,7 +104,7 @@ class TypeCache:
     def new_allocator(
         self, allocate: Callable[[int], CData], free: Callable[[CData], None]
     ) -> Any:
-        """What ``ffi.new_allocator`` makes of the two, not clearing."""
+        """Return ``ffi.new_allocator`` of the two functions, without clearing."""
         return core.ffi.new_allocator(
             allocate, free, should_clear_after_alloc=False
         )
@@ -112,7 +112,7 @@ class TypeCache:
     def plain_maker(
         self, cdecl: str | CType, zeroed: bool
     ) -> tuple[Any, CType]:
-        """``ffi.new``, clearing first if ``zeroed``, and the ctype."""
+        """Return ``ffi.new``, which clears memory if ``zeroed``, and the ctype."""
         ctype, _ = self.owned(cdecl)
         return (core.ffi.new if zeroed else _unzeroed), ctype
 
@@ -121,10 +121,10 @@ _CHARACTERS = {"char", "wchar_t", "char16_t", "char32_t"}
 
 
 def is_plain_item(ctype: CType) -> bool:
-    """Does ``ffi.new`` of this type allocate its item and nothing else?
+    """Return whether ``ffi.new`` of this type allocates exactly one item.
 
-    Not for structs, whose pointer owns an object of its own, and not for
-    characters, which get a zero behind them.
+    False for structs, since their pointer owns a second object, and for
+    characters, since cffi appends a zero.
     """
     return (
         ctype.kind == "pointer"

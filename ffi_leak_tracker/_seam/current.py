@@ -1,4 +1,4 @@
-"""The context variable that holds the current Scope, and the C callables."""
+"""The context variable of the current scope; set-up of the C callables."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ if TYPE_CHECKING:
 variable: ContextVar[Any] = ContextVar("ffi_leak_tracker_scope", default=None)
 
 
-def _told(raw: bytes, pointer: object) -> None:
-    """A C callable met misuse: raise, warn or count it."""
+def _report(raw: bytes, pointer: object) -> None:
+    """Report a misuse that a C callable found."""
     __tracebackhide__ = True
     from ffi_leak_tracker._seam import misuse as misuses
 
-    misuses.tell(core_blocks.misuse_from(raw), core_blocks.address_of(pointer))
+    misuses.report(
+        core_blocks.misuse_from(raw), core_blocks.address_of(pointer)
+    )
 
 
 def set_up() -> None:
-    """Hand the C callables what they need of Python; once is enough."""
+    """Give the C callables the Python objects that they use."""
     if core.fast is not None:
         core.fast.set_up(
             variable,
             core.scope_names,
-            _told,
+            _report,
             core.note_thread,
             core.ffi.typeof("void *"),
             core.backend_typeof,

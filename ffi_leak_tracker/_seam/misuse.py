@@ -1,4 +1,4 @@
-"""From the core's verdicts to exceptions, warnings or mere counts."""
+"""Turns misuse that the core found into errors, warnings or counts."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _ERRORS = {
 }
 
 policy = "raise"
-#: The last misuses that no call was told of, oldest first.
-untold: deque[MisuseError] = deque(maxlen=1000)
+#: The last misuses that no call raised or warned of, oldest first.
+unreported: deque[MisuseError] = deque(maxlen=1000)
 
 
 def set_policy(name: str) -> None:
-    """Choose what a misuse does.
+    """Set what happens at a misuse: "raise", "warn" or "count".
 
-    Raises: ValueError for an unknown policy.
+    Raises: ValueError for another policy.
     """
     global policy  # noqa: PLW0603
     if name not in POLICIES:
@@ -66,7 +66,7 @@ def _detail(misuse: core_blocks.Misuse) -> str | None:
 def error_of(
     misuse: core_blocks.Misuse, address: int | None = None
 ) -> MisuseError:
-    """The exception that tells of a misuse."""
+    """Return the exception for a misuse."""
     return _ERRORS[misuse.verdict](
         misuse.block.address if address is None else address,
         misuse.block,
@@ -76,10 +76,10 @@ def error_of(
     )
 
 
-def tell(misuse: core_blocks.Misuse, address: int | None = None) -> None:
-    """Raise, warn or stay silent, as the policy says.
+def report(misuse: core_blocks.Misuse, address: int | None = None) -> None:
+    """Raise, warn or do nothing, as the policy says.
 
-    A suspicion that is no proof is never raised.
+    A misuse that is not proven is never raised.
     """
     __tracebackhide__ = True
     if policy == "count":
@@ -91,7 +91,7 @@ def tell(misuse: core_blocks.Misuse, address: int | None = None) -> None:
 
 
 def _warn(error: MisuseError) -> None:
-    """Warn at the innermost line that is not of this package."""
+    """Warn with the innermost line outside of this package."""
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(
         core.PACKAGE_FOLDER
@@ -102,27 +102,29 @@ def _warn(error: MisuseError) -> None:
     warnings.warn(str(error), exceptions.MisuseWarning, stacklevel=level)
 
 
-def collect_untold() -> None:
-    """Move what the core has queued to ``untold``."""
+def collect_unreported() -> None:
+    """Move misuses from the queue of the core to ``unreported``."""
     while (misuse := core_blocks.next_misuse()) is not None:
-        untold.append(error_of(misuse))
+        unreported.append(error_of(misuse))
 
 
 def check_damage() -> None:
-    """Check all guards and poison; tell of the first damage.
+    """Check all guard bytes and filled blocks; report the first damage.
 
-    Raises: CorruptionError under the policy "raise".
+    Raises: CorruptionError with the policy "raise".
     """
     __tracebackhide__ = True
     _, _, poison, guard = core.configuration()
     if not (poison or guard):
         return
     core.check_damage()
-    collect_untold()
-    damages = [e for e in untold if isinstance(e, exceptions.CorruptionError)]
+    collect_unreported()
+    damages = [
+        e for e in unreported if isinstance(e, exceptions.CorruptionError)
+    ]
     if not damages or policy == "count":
         return
-    untold.remove(damages[0])  # the others stay, to be told next
+    unreported.remove(damages[0])  # the next check reports the others
     if policy == "raise":
         raise damages[0]
     _warn(damages[0])

@@ -1,7 +1,6 @@
-"""The half of Scope that is C where C callables are to be had.
+"""The base class of ``Scope`` where there are no C callables.
 
-The same members and rules as ``csrc/flk_fastscope.c``: what one does the
-other does.
+It has the same members and the same behaviour as the base class in C.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _process_top: Any = None
 
 
 def set_process_top(scope: Any) -> None:
-    """Take the innermost process scope, or None."""
+    """Set the innermost process scope, or None."""
     global _process_top  # noqa: PLW0603
     _process_top = scope
 
@@ -33,20 +32,20 @@ def _live(scope: Any) -> Any:
 
 
 def current_scope() -> Any:
-    """The innermost open scope of this context, else of the process."""
+    """Return the innermost open scope of this context, else of the process."""
     scope = _live(variable.get())
     return _process_top if scope is None else scope
 
 
 def current_number() -> int:
-    """The number of the scope that an allocation made here belongs to."""
+    """Return the number of the scope of an allocation that happens now."""
     scope = _live(variable.get())
     number: int = core.CURRENT_SCOPE if scope is None else scope.number
     return number
 
 
 class ScopeBase:
-    """Entering, leaving and the facts of a scope."""
+    """Entering and leaving a scope, and its state."""
 
     _number: int | None = None
     _opened_at = _ended_at = 0.0
@@ -86,12 +85,15 @@ class ScopeBase:
 
     @property
     def entered(self) -> bool:
-        """Was it entered?"""
+        """Whether it was entered."""
         return self._number is not None
 
     @property
     def number(self) -> int:
-        """The core's number for it."""
+        """Its number in the core.
+
+        Raises: RuntimeError before the scope is entered.
+        """
         if self._number is None:
             raise RuntimeError(
                 "this scope was not entered yet: use it in a with statement"
@@ -100,7 +102,7 @@ class ScopeBase:
 
     @property
     def duration(self) -> float | None:
-        """Seconds from its start to its end, or to now; None before."""
+        """Seconds from its start to its end, or to now; None before it."""
         if self._number is None:
             return None
         end = self._ended_at if self.ended else time.monotonic()
@@ -141,7 +143,8 @@ class ScopeBase:
         if self.where == "process":
             self._leave_process()  # type: ignore[attr-defined]
             return
-        # In another task or thread the variable may hold another scope.
+        # If another task or thread leaves it, the variable there may hold
+        # another scope.
         if variable.get() is self:
             variable.set(self._previous)
         core.set_thread_scope(current_number(), -1)

@@ -1,7 +1,7 @@
 """Names and source lines of native addresses, for reports.
 
-Function names are read from the symbol tables of the file that was loaded,
-lines are asked of ``llvm-symbolizer`` or ``addr2line`` where installed.
+Function names come from the symbol tables of the loaded file. Source lines
+come from ``llvm-symbolizer`` or ``addr2line``, if one of them is installed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    # An address of a file, inside a call: path, offset, fingerprint.
+    # An address in a file: path, offset, fingerprint.
     NativeSite = tuple[str, int, int]
     Line = tuple[str | None, str | None, int | None]
 
@@ -68,7 +68,7 @@ def _file_of(site: NativeSite) -> SymbolFile:
 
 
 # --- lines --------------------------------------------------------------
-SECONDS = 20.0  # one module; debug information may be large
+SECONDS = 20.0  # timeout for one module; debug information may be large
 _TOOLS = (
     ("llvm-symbolizer", "--no-inlines", "--functions=linkage", "--obj={}"),
     ("addr2line", "-f", "-e", "{}"),
@@ -78,7 +78,7 @@ with_lines = False
 
 
 def set_lines(on: bool) -> None:
-    """Ask for file and line too: a process for each module and report."""
+    """Look up source lines as well; this runs a process for each module."""
     global with_lines  # noqa: PLW0603
     with_lines = on
 
@@ -93,16 +93,21 @@ def _tool() -> tuple[str, ...] | None:
     return None
 
 
-def _ask(tool: Sequence[str], path: str, offsets: Sequence[int]) -> list[str]:
-    """Two lines for each address: function, place. Empty: no answer."""
+def _run_tool(
+    tool: Sequence[str], path: str, offsets: Sequence[int]
+) -> list[str]:
+    """Run a tool; return two lines for each offset: function and place.
+
+    Empty if the tool fails or takes too long.
+    """
     from subprocess import DEVNULL, PIPE, SubprocessError, run
 
-    asked = "".join(f"{offset:#x}\n" for offset in offsets)
+    offsets_text = "".join(f"{offset:#x}\n" for offset in offsets)
     command = [part.replace("{}", path) for part in tool]
     try:
         done = run(
             command,
-            input=asked.encode(),
+            input=offsets_text.encode(),
             stdout=PIPE,
             stderr=DEVNULL,
             timeout=SECONDS,
@@ -116,7 +121,7 @@ def _ask(tool: Sequence[str], path: str, offsets: Sequence[int]) -> list[str]:
 
 
 def parse_place(text: str) -> tuple[str | None, int | None]:
-    """File and line of ``file:line`` as either tool writes it.
+    """Return file and line of ``file:line``, as both tools write it.
 
     >>> parse_place("a:b.c:7:3"), parse_place("b.c:7 (discriminator 2)")
     (('a:b.c', 7), ('b.c', 7))
@@ -138,7 +143,7 @@ def _is_number(text: str) -> bool:
 
 
 def look_up(sites: Iterable[NativeSite]) -> None:
-    """Ask for the lines of many addresses at once, those known left out."""
+    """Look up the source lines of addresses that are not yet known."""
     wanted: dict[tuple[str, int], list[int]] = {}
     for path, offset, fingerprint in sites:
         if (path, offset, fingerprint) not in _lines:
@@ -147,7 +152,7 @@ def look_up(sites: Iterable[NativeSite]) -> None:
     for (path, fingerprint), offsets in wanted.items():
         found: list[str] = []
         if tool and _file_of((path, 0, fingerprint)).is_loaded_one:
-            found = _ask(tool, path, offsets)
+            found = _run_tool(tool, path, offsets)
         for i, offset in enumerate(offsets):
             line: Line = (None, None, None)
             if found:
@@ -161,7 +166,7 @@ def look_up(sites: Iterable[NativeSite]) -> None:
 
 # --- frames -------------------------------------------------------------
 def frame_of(site: NativeSite, demangle: Callable[[str], str]) -> NativeFrame:
-    """The frame of an address, as much of it as is known."""
+    """Return the frame of an address, with None for unknown fields."""
     path, offset, fingerprint = site
     function = _file_of(site).name_at(offset)
     known = _lines.get((path, offset, fingerprint), (None, None, None))
@@ -176,20 +181,20 @@ def frame_of(site: NativeSite, demangle: Callable[[str], str]) -> NativeFrame:
     )
 
 
-#: What stands between Python and a C function, and is neither.
+#: Functions and libraries through which cffi and ctypes call C functions.
 _WRAPPERS = ("_cffi_f_", "_cffi_d_")
 _BRIDGES = ("libffi.so", "libffi-", "_ctypes.", "_ctypes_")
 
 
 def is_bridge(frame: NativeFrame) -> bool:
-    """Is this how Python calls C, and not what is called?"""
+    """Return whether a frame belongs to cffi, ctypes or libffi."""
     if (frame.function or "").startswith(_WRAPPERS):
         return True
     return os.path.basename(frame.module).startswith(_BRIDGES)
 
 
 def folded(frames: Sequence[NativeFrame]) -> tuple[NativeFrame, ...]:
-    """The frames without the outermost ones that only lead to C."""
+    """Return the frames without outermost frames of cffi and ctypes."""
     count = len(frames)
     while count and is_bridge(frames[count - 1]):
         count -= 1

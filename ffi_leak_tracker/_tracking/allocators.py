@@ -186,7 +186,7 @@ class Allocator(_Base):  # type: ignore[misc]
         # A block of a plain allocator is not recorded: that proves nothing.
         suspects = self.tracks or misuse is None or misuse.verdict < 0
         if misuse is not None and suspects:
-            misuses.tell(misuse, core_blocks.address_of(pointer))
+            misuses.report(misuse, core_blocks.address_of(pointer))
 
     def _realloc(self, pointer: CData, count: int) -> CData:
         """Return the block with room for ``count`` items of its type.
@@ -208,7 +208,7 @@ class Allocator(_Base):  # type: ignore[misc]
             pointer, size, number, scope
         )
         if misuse is not None:
-            misuses.tell(misuse, core_blocks.address_of(pointer))
+            misuses.report(misuse, core_blocks.address_of(pointer))
             if misuse.verdict == core_blocks.OVERRUN:  # told, and whole again
                 moved, misuse, no_room = core_blocks.resize(
                     pointer, size, number, scope
@@ -325,7 +325,7 @@ class _Owner:
         def release(memory: CData) -> None:
             misuse = core_blocks.release(memory, number)
             if misuse is not None:
-                misuses.tell(misuse)
+                misuses.report(misuse)
 
         return allocate, release
 

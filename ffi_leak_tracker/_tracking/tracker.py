@@ -205,8 +205,8 @@ class LeakTrackerType(Attaching):
         """
         super().reset()
         if self.number == core.PROCESS:
-            misuses.collect_untold()
-            misuses.untold.clear()
+            misuses.collect_unreported()
+            misuses.unreported.clear()
             core.clear_counts()
             if self._enabled_at is not None:
                 self._enabled_at = time.monotonic()
@@ -429,8 +429,8 @@ class LeakTrackerType(Attaching):
         From C code (``c_free``) and from checks of guard bytes and poison;
         the last 1000.
         """
-        misuses.collect_untold()
-        return tuple(misuses.untold)
+        misuses.collect_unreported()
+        return tuple(misuses.unreported)
 
     def drain_quarantine(self) -> None:
         """Give the memory of held-back blocks to the C free now."""
