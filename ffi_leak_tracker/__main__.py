@@ -2,7 +2,7 @@
 
 import sys
 
-from ffi_leak_tracker.cli import main
+from ffi_leak_tracker._command.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -25,7 +25,7 @@ import children
 import pytest
 
 from ffi_leak_tracker import LeakTracker
-from ffi_leak_tracker import _core_api as core
+from ffi_leak_tracker._seam import core_api as core
 
 __all__ = [
     "FOLDER",

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ffi_leak_tracker import LeakTracker, _current, _misuse, scopes
-from ffi_leak_tracker import _core_api as core
+from ffi_leak_tracker import LeakTracker
+from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import current
+from ffi_leak_tracker._seam import misuse as misuses
+from ffi_leak_tracker._tracking import scopes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +30,7 @@ def collect() -> None:
 def restore_tracker(*, always_collects: bool) -> None:
     """Put everything back that a test may have changed."""
     core.lib.flk_platform_pages_fail_at(0)
-    _current.variable.set(None)
+    current.variable.set(None)
     for scope in list(scopes._process_scopes):
         scope._end()
     core.gate_pause(-core.self_figures()["pauses"])
@@ -38,7 +41,7 @@ def restore_tracker(*, always_collects: bool) -> None:
     core.configure(64, 1 << 20, False)
     core.configure_guard(0)
     core.set_stack_depth(16)
-    _misuse.set_policy("raise")
+    misuses.set_policy("raise")
     LeakTracker.clear_global_filter()
     LeakTracker.reset()
     LeakTracker._enabled_at = None

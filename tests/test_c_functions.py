@@ -21,8 +21,8 @@ from ffi_leak_tracker import (
     diagnostic_malloc,
     malloc,
 )
-from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import diagnostic_calloc as alloc
+from ffi_leak_tracker._seam import core_api as core
 
 pytestmark = pytest.mark.usefixtures("enabled")
 NAMES = ("malloc", "calloc", "realloc", "free")

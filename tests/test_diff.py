@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from strategies import ALLOCATIONS
 
 from ffi_leak_tracker import LeakTracker, diagnostic_calloc
-from ffi_leak_tracker._diff import Change, SnapshotDiff
-from ffi_leak_tracker._totals import Total
+from ffi_leak_tracker._records.diff import Change, SnapshotDiff
+from ffi_leak_tracker._records.totals import Total
 from ffi_leak_tracker.emitters.json import loads
 from ffi_leak_tracker.exceptions import RecordFormatError
 from ffi_leak_tracker.records import Allocation, Snapshot

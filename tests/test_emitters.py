@@ -230,7 +230,7 @@ def test_import_is_light() -> None:
         "import sys; before = set(sys.modules)\n"
         "import ffi_leak_tracker.records, ffi_leak_tracker.filters\n"
         "import ffi_leak_tracker.exceptions\n"
-        "import ffi_leak_tracker._report\n"
+        "import ffi_leak_tracker._records.report\n"
         "print(*sorted(set(sys.modules) - before))"
     )
     where = os.pathsep.join([p for p in sys.path if p])

@@ -11,8 +11,8 @@ from children import output, run
 from conftest import collect
 
 from ffi_leak_tracker import LeakTracker
-from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import diagnostic_calloc as alloc
+from ffi_leak_tracker._seam import core_api as core
 
 pytestmark = [
     pytest.mark.usefixtures("enabled"),
@@ -175,7 +175,7 @@ def test_double_free_across_the_fork() -> None:
 UNDER_LOAD = """
     import os, sys, threading
     from ffi_leak_tracker import LeakTracker, diagnostic_calloc as alloc
-    from ffi_leak_tracker import _core_api as core
+    from ffi_leak_tracker._seam import core_api as core
     LeakTracker.enable()
     sys.setswitchinterval(1e-5)
     stop = threading.Event()

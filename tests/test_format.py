@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ffi_leak_tracker._format import (
+from ffi_leak_tracker._base.format import (
     format_address,
     format_age,
     format_bytes,
@@ -162,7 +162,7 @@ def test_python_frames_have_room_below_native_ones() -> None:
     """They get at least half of the lines, and what is left over."""
     from helpers import frame, native_frame
 
-    from ffi_leak_tracker._report import frame_lines
+    from ffi_leak_tracker._records.report import frame_lines
 
     def counts(python: int, native: int, limit: int | None) -> list[str]:
         lines = frame_lines(

@@ -15,8 +15,8 @@ from children import output
 from conftest import IS_PYPY, collect
 
 from ffi_leak_tracker import LeakTracker
-from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import diagnostic_calloc as alloc
+from ffi_leak_tracker._seam import core_api as core
 
 pytestmark = pytest.mark.usefixtures("enabled")
 PACKAGE = core.PACKAGE_FOLDER

@@ -14,12 +14,12 @@ from ffi_leak_tracker import (
     LeakFilter,
     LeakTracker,
     Snapshot,
-    _blocks,
     diagnostic_calloc,
 )
-from ffi_leak_tracker import _core_api as core
-from ffi_leak_tracker._group import Group, group
-from ffi_leak_tracker._group_filter import OwnedFilter, is_of_group
+from ffi_leak_tracker._records.filters import OwnedFilter, is_of_group
+from ffi_leak_tracker._records.group import Group, group
+from ffi_leak_tracker._seam import blocks, core_blocks
+from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker.records import Allocation
 
 # Each compiled twice: other code, the same frames.
@@ -95,7 +95,7 @@ def check_same(shot: Snapshot) -> None:
     """Both ways of grouping give equal groups, in the same order."""
     records = list(shot)
     fast, slow = shot.groups(), group(records)
-    assert isinstance(shot._allocations, _blocks.BlockList)
+    assert isinstance(shot._allocations, blocks.BlockList)
     assert list(map(facts, slow)) == list(map(facts, fast))
     assert list(fast) == slow
     assert list(map(hash, slow)) == list(map(hash, fast))
@@ -115,8 +115,8 @@ def test_equal_paths_of_other_code_are_one_group() -> None:
     """Code that was compiled again has other numbers, but the same frames."""
     record([(s, "int", "handle", "free", s + 1) for s in (0, 2, 0)])
     shot = LeakTracker.snapshot()
-    raw = core.take_blocks(core.PROCESS)[0]
-    numbers = {fields[3] for fields in core.BLOCK.iter_unpack(raw)}
+    raw = core_blocks.take_blocks(core.PROCESS)[0]
+    numbers = {fields[3] for fields in core_blocks.BLOCK.iter_unpack(raw)}
     assert len(numbers) == (2 if core.walks_frames else 1)
     (one,) = shot.groups()
     assert ([1, 3, 1], 5) == (
@@ -177,14 +177,14 @@ def test_records_are_made_when_looked_at(
 ) -> None:
     """Grouping makes none; facts of a group at most the first and last."""
     made: list[int] = []
-    real = core.allocation_of
+    real = core_blocks.allocation_of
 
     def counting(*arguments: Any) -> Allocation:
         made.append(1)
         return real(*arguments)
 
     pointers = [diagnostic_calloc("char", 3) for _ in range(1000)]
-    monkeypatch.setattr(core, "allocation_of", counting)
+    monkeypatch.setattr(core_blocks, "allocation_of", counting)
     shot = LeakTracker.snapshot()
     (one,) = shot.groups()
     assert (1000, 3000, 3000) == (one.count, one.total_bytes, shot.total_bytes)

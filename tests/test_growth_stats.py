@@ -8,8 +8,8 @@ from math import comb, inf, sqrt
 
 import pytest
 
-from ffi_leak_tracker import _growth_stats as stats
-from ffi_leak_tracker._growth_patterns import Evidence, judge
+from ffi_leak_tracker._growth import stats
+from ffi_leak_tracker._growth.patterns import Evidence, judge
 
 
 # --- the tests ----------------------------------------------------------------

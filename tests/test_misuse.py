@@ -24,7 +24,7 @@ from ffi_leak_tracker import (
     diagnostic_malloc,
     malloc,
 )
-from ffi_leak_tracker import _core_api as core
+from ffi_leak_tracker._seam import core_api as core
 
 ffi = cffi.FFI()
 ffi.cdef("void *malloc(size_t); void free(void *);")

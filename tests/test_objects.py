@@ -14,7 +14,7 @@ import pytest
 from children import output
 
 from ffi_leak_tracker import LeakTracker, ObjectTracker, diagnostic_calloc
-from ffi_leak_tracker import _core_api as core
+from ffi_leak_tracker._seam import core_api as core
 
 IS_PYPY = sys.implementation.name == "pypy"
 TELLS_OF_ALL = sys.version_info >= (3, 13, 3)

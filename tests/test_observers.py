@@ -12,7 +12,8 @@ from c_library import child, needs_hooks
 from conftest import collect
 
 from ffi_leak_tracker import LeakTracker, diagnostic_calloc, diagnostic_malloc
-from ffi_leak_tracker import _core_api as core
+from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_blocks
 
 IS_PYPY = sys.implementation.name == "pypy"
 pytestmark = pytest.mark.usefixtures("enabled")
@@ -45,7 +46,7 @@ def log():
     made = Log()
     yield made
     made.observer.close()
-    assert core.tell_observers is None
+    assert core_blocks.tell_observers is None
 
 
 def test_a_pair_is_told(log) -> None:
@@ -362,4 +363,4 @@ def test_wrong_arguments(type, callbacks) -> None:
     """TypeError, and nobody observes."""
     with pytest.raises(TypeError, match=r"observe\(\)"):
         LeakTracker.observe(type, **callbacks)
-    assert core.tell_observers is None
+    assert core_blocks.tell_observers is None

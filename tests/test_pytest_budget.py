@@ -240,7 +240,7 @@ def test_without_budgets_nothing_is_loaded(pytester, monkeypatch):
         test_it="""
 import sys
 def test_not_loaded():
-    assert "ffi_leak_tracker._pytest_checker" not in sys.modules
+    assert "ffi_leak_tracker._testing.checker" not in sys.modules
 """
     )
     from children import PACKAGE_PARENT

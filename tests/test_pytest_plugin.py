@@ -9,7 +9,7 @@ import pytest
 
 import ffi_leak_tracker
 from ffi_leak_tracker import LeakTracker
-from ffi_leak_tracker import _core_api as core
+from ffi_leak_tracker._seam import core_api as core
 
 pytest_plugins = ["pytester"]
 pytestmark = pytest.mark.filterwarnings(
@@ -632,7 +632,7 @@ def test_unused_plugin_loads_no_core(spawn):
         """
 def test_off(pytestconfig):
     assert "ffi_leak_tracker.pytest_plugin" in sys.modules
-    assert "ffi_leak_tracker._core_api" not in sys.modules
+    assert "ffi_leak_tracker._seam.core_api" not in sys.modules
     plugins = pytestconfig.pluginmanager
     assert not plugins.has_plugin("ffi_leak_tracker_checker")
 """,

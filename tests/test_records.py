@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import pickle
 from datetime import datetime, timezone
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import ALLOCATIONS
 
+import ffi_leak_tracker
 from ffi_leak_tracker.exceptions import RecordFormatError
 from ffi_leak_tracker.records import (
     Allocation,
@@ -317,3 +319,43 @@ def test_grouping_loses_nothing(made: list[Allocation]) -> None:
     assert {id(b) for b in made} == {
         id(b) for g in groups for b in g.allocations
     }
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("_allocation", "Allocation"),
+        ("_allocation", "Frame"),
+        ("_allocation", "NativeFrame"),
+        ("_calltree", "Tree"),
+        ("_diff", "SnapshotDiff"),
+        ("_group", "Group"),
+        ("_group_filter", "OwnedFilter"),
+        ("_growth_records", "PathGrowth"),
+        ("_histogram", "Histogram"),
+        ("_object_view", "ObjectCounts"),
+        ("_sampling", "Estimate"),
+        ("_stats", "TypeStats"),
+        ("_suspect", "Suspect"),
+        ("_threads", "ThreadStats"),
+        ("_totals", "Total"),
+        ("_view", "Checkpoint"),
+        ("exceptions", "GrowthFoundError"),
+        ("exceptions", "LeaksFoundError"),
+        ("filters", "_OrFilter"),
+        ("records", "Snapshot"),
+    ],
+)
+def test_pickles_of_version_0_1_name_these(module, name) -> None:
+    """And they find the same class as the public name does."""
+    found = pickle.loads(f"cffi_leak_tracker.{module}\n{name}\n.".encode())
+    assert name == found.__name__
+
+
+def test_pickles_name_public_modules() -> None:
+    """So that pickles made now outlive any change inside of the package."""
+    for name in ("Allocation", "Snapshot", "SnapshotDiff", "LeaksFoundError"):
+        cls = getattr(ffi_leak_tracker, name)
+        module = importlib.import_module(cls.__module__)
+        assert "._" not in cls.__module__
+        assert cls is getattr(module, name)

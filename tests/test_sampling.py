@@ -13,7 +13,7 @@ import pytest
 from conftest import IS_PYPY
 
 from ffi_leak_tracker import LeakTracker
-from ffi_leak_tracker._sampling import Estimate
+from ffi_leak_tracker._tracking.sampling import Estimate
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="no hooks"),

@@ -10,12 +10,12 @@ import pytest
 from children import run
 from native import library_path
 
-from ffi_leak_tracker import _core_api as core
+from ffi_leak_tracker._seam import core_api as core
 
 START = """
 import atexit, sys, threading, time
 from ffi_leak_tracker import LeakTracker, diagnostic_calloc as alloc
-from ffi_leak_tracker import _core_api as core
+from ffi_leak_tracker._seam import core_api as core
 LeakTracker.enable()
 """
 

@@ -13,8 +13,8 @@ import pytest
 from native import ffi, functions_of, library
 
 from ffi_leak_tracker import DoubleFreeError, LeakTracker, diagnostic_malloc
-from ffi_leak_tracker import _core_api as core
 from ffi_leak_tracker import diagnostic_calloc as alloc
+from ffi_leak_tracker._seam import core_api as core
 
 pytestmark = pytest.mark.usefixtures("enabled")
 

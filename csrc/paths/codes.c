@@ -128,8 +128,8 @@ bool flk_codes_is_own(const void *code) {
     return is_own;
 }
 
-// Modules of the package whose names begin so call C functions for others.
-#define SEAM "_core_"
+// Files of the package whose paths begin so call C functions for others.
+#define SEAM "_seam/core_"
 
 bool flk_codes_is_seam(const void *code) {
     char prefix[PREFIX_MAX + sizeof SEAM];

@@ -1,97 +1,22 @@
-"""Where reports go: one format a module, each loaded when first used.
+"""Emitters write reports: as text, as JSON, or to ``logging``.
 
-An emitter is any object with ``emit(snapshot)``; see ``as_emitter`` for all
-that is taken in its place. Emitting clears nothing.
+An emitter is any object with a method ``emit(snapshot)``. ``as_emitter``
+lists what is accepted in place of one. Emitting a report changes nothing in
+the tracker. Each class is loaded when it is first used.
 """
 
-from __future__ import annotations
-
-import os
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, TextIO, TypeAlias
-
-    from ffi_leak_tracker.emitters.console import ConsoleEmitter
-    from ffi_leak_tracker.emitters.json import JsonEmitter
-    from ffi_leak_tracker.emitters.logging import LoggingEmitter
-    from ffi_leak_tracker.records import Snapshot
-
-    EmitterLike: TypeAlias = (
-        "LeaksEmitter | Callable[[Snapshot], object] | str | "
-        "os.PathLike[str] | TextIO | None"
-    )
+from ffi_leak_tracker._records.emitters import (
+    EmitterLike,
+    LeaksEmitter,
+    __getattr__,
+    as_emitter,
+)
 
 __all__ = [
     "ConsoleEmitter",
+    "EmitterLike",
     "JsonEmitter",
     "LeaksEmitter",
     "LoggingEmitter",
     "as_emitter",
 ]
-
-_MODULES = {
-    "ConsoleEmitter": "console",
-    "JsonEmitter": "json",
-    "LoggingEmitter": "logging",
-}
-
-
-class LeaksEmitter(Protocol):
-    """Anything that can put a snapshot somewhere."""
-
-    def emit(self, snapshot: Snapshot) -> None:
-        """Report the snapshot, which may be empty."""
-        ...
-
-
-class _CallableEmitter:
-    """An emitter that hands the snapshot to a callable."""
-
-    def __init__(self, function: Callable[[Snapshot], object]) -> None:
-        self._function = function
-
-    def emit(self, snapshot: Snapshot) -> None:
-        """Call the function with the snapshot."""
-        self._function(snapshot)
-
-
-def as_emitter(target: EmitterLike = None) -> LeaksEmitter:
-    """Return an emitter for whatever can stand for one.
-
-    Args:
-        target: an emitter; a callable that takes the snapshot; a path (JSON
-            when it ends in ``.json``, else text); an open text stream; None
-            for the standard output.
-
-    Raises: TypeError for anything else.
-    """
-    if target is None or hasattr(target, "write"):
-        return _load("ConsoleEmitter")(target)  # type: ignore[no-any-return]
-    if isinstance(target, (str, os.PathLike)):
-        is_json = os.fspath(target).lower().endswith(".json")
-        name = "JsonEmitter" if is_json else "ConsoleEmitter"
-        return _load(name)(target)  # type: ignore[no-any-return]
-    if not isinstance(target, type):
-        if hasattr(target, "emit"):
-            return target
-        if callable(target):
-            return _CallableEmitter(target)
-    raise TypeError(
-        "expected an emitter, a callable, a path or a text stream, "
-        f"not {target!r}"
-    )
-
-
-def _load(name: str) -> Any:
-    """Return an emitter class, importing its module."""
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return _load(name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,116 +1,12 @@
-"""Reports as JSON, for programs: one document, read back exactly."""
+"""Reports as JSON documents, which ``load`` and ``loads`` read back."""
 
-from __future__ import annotations
-
-import json
-import os
-from datetime import datetime, timezone
-
-from ffi_leak_tracker._allocation import iso_text
-from ffi_leak_tracker._decode import Reader, fault, parse
-from ffi_leak_tracker.emitters._files import write_report
-from ffi_leak_tracker.exceptions import RecordFormatError, ReportFormatError
-from ffi_leak_tracker.records import Snapshot
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any, TextIO
+from ffi_leak_tracker._records.emit_json import (
+    SCHEMA,
+    VERSION,
+    JsonEmitter,
+    dumps,
+    load,
+    loads,
+)
 
 __all__ = ["SCHEMA", "VERSION", "JsonEmitter", "dumps", "load", "loads"]
-
-SCHEMA = "ffi-leak-tracker"
-VERSION = 1
-
-
-class JsonEmitter:
-    """Write each report as a JSON document.
-
-    Args:
-        target: a path, whose file is replaced in one step; or an open text
-            stream, which gets one write.
-        indent: spaces a level; None for a single line.
-    """
-
-    def __init__(
-        self,
-        target: str | os.PathLike[str] | TextIO,
-        indent: int | None = 2,
-    ) -> None:
-        self._target = target
-        self._indent = indent
-
-    def emit(self, snapshot: Snapshot) -> None:
-        """Write the document of a snapshot.
-
-        Raises: ReportWriteError when the path cannot be written; what was
-        in the file before is still there.
-        """
-        text = dumps(snapshot, self._indent)
-        if isinstance(self._target, (str, os.PathLike)):
-            write_report(self._target, text)
-        else:
-            self._target.write(text)
-
-
-def dumps(snapshot: Snapshot, indent: int | None = 2) -> str:
-    """Return a snapshot as a JSON document in ASCII, its last line ended."""
-    return json.dumps(_document(snapshot), indent=indent) + "\n"
-
-
-def _document(snapshot: Snapshot) -> dict[str, Any]:
-    """Return the whole document as plain data."""
-    groups = snapshot.groups()
-    counts = {
-        "count": snapshot.count,
-        "total_bytes": snapshot.total_bytes,
-        "places": len(groups),
-    }
-    return {
-        "schema": SCHEMA,
-        "version": VERSION,
-        "generated_at": iso_text(datetime.now(timezone.utc)),
-        "summary": {**counts, **snapshot._facts()},
-        "groups": [one.to_dict() for one in groups],
-        "allocations": [block.to_dict() for block in snapshot],
-    }
-
-
-def loads(text: str | bytes) -> Snapshot:
-    """Return the snapshot of a document; equal to the one written.
-
-    Its filter is the text of the one that was applied.
-
-    Raises: ReportFormatError naming the JSON path of the fault, what was
-    expected there and what was found. Unknown fields are passed over.
-    """
-    try:
-        return _read(Reader(parse(text)))
-    except RecordFormatError as error:
-        raise ReportFormatError(str(error)) from error
-
-
-def load(path: str | os.PathLike[str]) -> Snapshot:
-    """Return the snapshot of a file that ``JsonEmitter`` wrote.
-
-    Raises: OSError when it cannot be opened, ReportFormatError as ``loads``.
-    """
-    with open(path, "rb") as file:
-        data = file.read()
-    try:
-        return loads(data)
-    except ReportFormatError as error:
-        raise ReportFormatError(f"{os.fspath(path)}: {error}") from error
-
-
-def _read(document: Reader) -> Snapshot:
-    """Return the snapshot of a parsed document."""
-    schema = document.text("schema")
-    if schema != SCHEMA:
-        raise fault("schema", f'"{SCHEMA}"', schema)
-    version = document.natural("version")
-    if version > VERSION:
-        raise RecordFormatError(
-            f"version: the report has version {version}, this ffi_leak_tracker "
-            f"reads up to {VERSION}; upgrade it to read this report"
-        )
-    return Snapshot._read(document.child("summary"), document)

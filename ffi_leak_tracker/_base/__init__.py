@@ -1,0 +1,1 @@
+"""Text, records, decorators and settings; knows nothing of blocks."""

@@ -1,0 +1,66 @@
+"""Settings from environment variables, read once at import.
+
+``FFI_LEAK_TRACKER`` is one of:
+
+- ``off``: nothing is ever tracked.
+- ``release``: the adaptive allocators are the plain ones, as under
+  ``python -O``.
+- ``on``: tracking is on from import; a report is written at exit.
+- ``attach``: as ``on``, and allocations of all native libraries are recorded.
+
+``FFI_LEAK_TRACKER_DEPTH`` is the number of frames for ``on`` and ``attach``,
+16 by default. ``FFI_LEAK_TRACKER_REPORT`` is the path of the report, written
+as JSON if it ends in ``.json``; by default the report goes to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+MODES = ("", "off", "release", "on", "attach")
+
+
+def _read_mode() -> str:
+    mode = os.environ.get("FFI_LEAK_TRACKER", "").strip().lower()
+    if mode in MODES:
+        return mode
+    warnings.warn(
+        f"FFI_LEAK_TRACKER={mode!r} is ignored: use off, release, on or attach",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return ""
+
+
+def _read_depth() -> int:
+    text = os.environ.get("FFI_LEAK_TRACKER_DEPTH", "16")
+    try:
+        depth = int(text)
+        if depth < 0:
+            raise ValueError
+    except ValueError:
+        warnings.warn(
+            f"FFI_LEAK_TRACKER_DEPTH={text!r} is ignored: use a number of "
+            "frames from 0 to 64",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return 16
+    return depth
+
+
+mode = _read_mode()
+depth = _read_depth()
+report = os.environ.get("FFI_LEAK_TRACKER_REPORT")
+is_release = mode in {"off", "release"} or not __debug__
+
+
+def check_range(name: str, value: int | None, maximum: int) -> None:
+    """Raise TypeError or ValueError unless value is None or 0 to maximum."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if not 0 <= value <= maximum:
+        raise ValueError(f"{name} must be 0 to {maximum}, but is {value}")

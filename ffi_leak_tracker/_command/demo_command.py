@@ -1,0 +1,66 @@
+"""``demo``: the report of a small program that leaks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from ffi_leak_tracker._command.run_output import (
+    CLEAN,
+    CommandError,
+    check_tracking,
+)
+
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+
+class Demo:
+    """``demo``: zlib through cffi, with one forgotten deflateEnd."""
+
+    name = "demo"
+    help = "show the report of a small program that leaks"
+    description = (
+        "Run a small program that uses zlib through cffi and forgets one\n"
+        "deflateEnd, and print the report. Ends with status 0."
+    )
+    epilog = ""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add none."""
+
+    def __call__(self, options: argparse.Namespace) -> int:
+        """Run the demo and print the report."""
+        from ffi_leak_tracker._seam import core_api as core
+        from ffi_leak_tracker._tracking.tracker import LeakTracker
+
+        demo = load_demo()
+        with LeakTracker.scope(where="process") as scope:
+            check_tracking()
+            core.hide_callers()
+            try:
+                demo["main"]()
+            except OSError as error:
+                raise CommandError(str(error)) from None
+        scope.emit(sys.stdout)
+        print(f"\n{demo['ADVICE']}\nIts source: {demo['__source__']}")
+        return CLEAN
+
+
+def load_demo() -> dict[str, Any]:
+    """Return the demo's names, its code compiled as ``demo.py``.
+
+    Frames of this package are in no report, but the demo's must be.
+    """
+    import linecache
+
+    path = os.path.join(os.path.dirname(__file__), "demo.py")
+    with open(path, encoding="utf-8") as file:
+        source = file.read()
+    lines = source.splitlines(keepends=True)
+    linecache.cache["demo.py"] = (len(source), None, lines, "demo.py")
+    names: dict[str, Any] = {"__name__": "demo", "__source__": path}
+    exec(compile(source, "demo.py", "exec", dont_inherit=True), names)
+    return names

@@ -1,0 +1,88 @@
+"""``diff``: what changed between two reports in JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from ffi_leak_tracker._command.run_output import CommandError, add_top, add_tree
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ffi_leak_tracker._records.diff import SnapshotDiff
+    from ffi_leak_tracker._records.snapshot import Snapshot
+
+
+class Diff:
+    """``diff``: what appeared, grew, shrank and vanished."""
+
+    name = "diff"
+    help = "compare two reports that were written as JSON"
+    description = (
+        "Show what appeared, grew, shrank and vanished from one report in\n"
+        "JSON (run --json, JsonEmitter) to another. Places are compared by\n"
+        "their call paths, so the reports may come from different processes."
+    )
+    epilog = """\
+exit status:
+  0; 1 with --fail-on-growth if anything appeared or grew; 2 if a report could
+  not be read.
+"""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the options and the files."""
+        add = parser.add_argument
+        add("old", metavar="old.json", help="the earlier report")
+        add("new", metavar="new.json", help="the later report")
+        add(
+            "--by",
+            choices=("path", "type", "line"),
+            default="path",
+            help="group blocks by call path and type (it is the default), by "
+            "C type, or by the innermost Python line",
+        )
+        add_top(parser)
+        add_tree(parser)
+        add(
+            "--fail-on-growth",
+            action="store_true",
+            help="end with status 1 if anything appeared or grew",
+        )
+
+    def __call__(self, options: argparse.Namespace) -> int:
+        """Print the difference and return the exit status."""
+        if options.tree and options.by != "path":
+            raise CommandError("--tree needs --by path, which is the default")
+        old, new = _load(options.old), _load(options.new)
+        diff = new.compare_to(old, group_by=options.by)
+        _print(diff, options)
+        grown = diff.appeared or diff.grew
+        return 1 if options.fail_on_growth and grown else 0
+
+
+def _load(path: str) -> Snapshot:
+    from ffi_leak_tracker._records.emit_json import load
+    from ffi_leak_tracker._records.exceptions import ReportFormatError
+
+    try:
+        return load(path)
+    except OSError as error:
+        raise CommandError(f"cannot read {path}: {error.strerror}") from None
+    except ReportFormatError as error:
+        raise CommandError(str(error)) from None
+
+
+def _print(diff: SnapshotDiff, options: argparse.Namespace) -> None:
+    from ffi_leak_tracker._records.emit_console import wants_color, write_text
+
+    color = wants_color(sys.stdout)
+    top = {} if options.top is None else {"limit": options.top}
+    parts = [diff.to_text(color=color, **top)]
+    if options.tree and len(diff):
+        parts.append(diff.call_tree().to_text(color=color, **top))
+    try:
+        write_text(sys.stdout, "\n".join(parts))
+    except BrokenPipeError:  # as of a pager; nor is there room for a flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,70 @@
+"""Reports of forked children, each in files of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from ffi_leak_tracker._tracking.signal_dump import numbered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from ffi_leak_tracker._records.emitters import LeaksEmitter
+    from ffi_leak_tracker._records.filters import LeakFilter
+    from ffi_leak_tracker._tracking.scopes import Scope
+
+
+class Children:
+    """Makes each forked child report at its end what it made and left.
+
+    A child ends by returning, or by ``os._exit``, as those of
+    ``multiprocessing`` do. Its files are named by its process number:
+    ``leaks.json`` becomes ``leaks.4711.json``.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        filter: LeakFilter | None,
+        json: str | None,
+        text: str | None,
+        console: Callable[[str], LeaksEmitter],
+    ) -> None:
+        self._scope = scope
+        self._filter = filter
+        self._paths = json, text
+        self._console = console
+        self._reported = True  # not a child
+        self._exit = os._exit
+        os._exit = self._report_and_exit
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        self._reported = False
+
+    def _report_and_exit(self, status: int) -> NoReturn:
+        try:
+            self.report()
+        finally:
+            self._exit(status)
+
+    def report(self) -> None:
+        """Write the files of this child, once; what goes wrong is said."""
+        from ffi_leak_tracker._records.emit_json import JsonEmitter
+        from ffi_leak_tracker._records.exceptions import ReportWriteError
+
+        if self._reported:
+            return
+        self._reported = True
+        found = self._scope.snapshot(filter=self._filter)
+        for path, emitter in zip(
+            self._paths, (JsonEmitter, self._console), strict=True
+        ):
+            try:
+                if path:
+                    emitter(numbered(path, os.getpid())).emit(found)
+            except ReportWriteError as error:
+                sys.stderr.write(f"ffi-leak-tracker run: {error}\n")

@@ -1,0 +1,240 @@
+"""``run``: a program under tracking, with a report at its end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from ffi_leak_tracker._command.run_output import (
+    CommandError,
+    Output,
+    add_top,
+    add_tree,
+    check_tracking,
+)
+
+if TYPE_CHECKING:
+    from ffi_leak_tracker._command.program import Program
+    from ffi_leak_tracker._tracking.scopes import Scope
+
+DEPTH_MAX = 64
+
+
+class Run:
+    """``run``: a program under tracking, with a report at its end."""
+
+    name = "run"
+    help = "run a program and report what it leaked"
+    description = (
+        "Run a Python program and report at its end, after its exit\n"
+        "handlers, the native memory that it allocated through\n"
+        "ffi_leak_tracker and never freed."
+    )
+    epilog = """\
+exit status:
+  the program's own if that is not 0 (130 when interrupted); else 1 if it
+  leaked or misused native memory, 0 if not; 2 if there was nothing to run or
+  a report could not be written.
+
+no report: after os._exit, os.exec*, a signal that kills the process, and in
+forked children without --follow-fork. Programs that it starts are not
+tracked: set FFI_LEAK_TRACKER=on in their environment.
+"""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the options and the program."""
+        parser.usage = (
+            "%(prog)s [options] (script.py | -m module | -c code) ..."
+        )
+        add = parser.add_argument
+        what = parser.add_mutually_exclusive_group()
+        what.add_argument("-m", action="store_true", help="run a module")
+        what.add_argument("-c", action="store_true", help="run program text")
+        self._add_recording(parser)
+        self._add_reporting(parser)
+        self._add_tables(parser)
+        add(
+            "program",
+            nargs=argparse.REMAINDER,
+            metavar="script.py",
+            help="a script, or a directory or zip file with a __main__.py, "
+            "and its arguments",
+        )
+
+    def _add_recording(self, parser: argparse.ArgumentParser) -> None:
+        add = parser.add_argument
+        add(
+            "--depth",
+            metavar="N",
+            type=_depth,
+            help="Python frames recorded for each block, 0 to 64 (16)",
+        )
+        add(
+            "--native",
+            action="store_true",
+            help="record what native code allocates by itself, too, in all "
+            "libraries but the interpreter's",
+        )
+        add(
+            "--library",
+            action="append",
+            default=[],
+            metavar="PATTERN",
+            help="the same in the libraries of this path, or name with * and "
+            "? (may be given more than once)",
+        )
+
+    def _add_reporting(self, parser: argparse.ArgumentParser) -> None:
+        add = parser.add_argument
+        add("--json", metavar="FILE", help="write the report as JSON, too")
+        add(
+            "--report",
+            metavar="FILE",
+            help="write the report to a file, not to the standard error",
+        )
+        add(
+            "--native-depth",
+            metavar="N",
+            type=_depth,
+            default=8,
+            help="native frames recorded with --native and --library, 0 to "
+            "64 (8), with lines where there is debug information",
+        )
+        add(
+            "--follow-fork",
+            action="store_true",
+            help="forked children report, too, in FILE with their process "
+            "number before its suffix",
+        )
+        add(
+            "--dump-signal",
+            metavar="SIGNAL",
+            type=_signal,
+            help="report the living program at each such signal (SIGUSR2), in "
+            "FILE with 1, 2, ... before its suffix",
+        )
+        add(
+            "--fail-on-leaks",
+            action=argparse.BooleanOptionalAction,
+            default=True,
+            help="end with status 1 if the program leaked (it is the default)",
+        )
+        add(
+            "--owned",
+            action="store_true",
+            help="count memory whose Python owners (ffi.new) still live",
+        )
+
+    def _add_tables(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--types",
+            action="store_true",
+            help="add a table of all C types: live, total and peak",
+        )
+        add_top(parser)
+        add_tree(parser)
+
+    def __call__(self, options: argparse.Namespace) -> int:
+        """Run the program, report, and return the exit status."""
+        from ffi_leak_tracker._command.program import ProgramError
+
+        program = _program(options)
+        output = Output(options)
+        parent = os.getpid()
+        try:
+            program.check()
+            scope = _start(options)
+            children = output.follow(scope) if options.follow_fork else None
+            if options.dump_signal:
+                output.dump_on(options.dump_signal, scope)
+            status = program.run()
+        except ProgramError as error:
+            raise CommandError(str(error)) from None
+        if os.getpid() != parent:
+            if children:
+                children.report()
+            return status
+        verdict = output.report(scope)
+        return status or verdict
+
+
+def _start(options: argparse.Namespace) -> Scope:
+    """Track the whole process from now on."""
+    import atexit
+
+    from ffi_leak_tracker._base import settings
+    from ffi_leak_tracker._seam import core_api as core
+    from ffi_leak_tracker._tracking import at_import
+    from ffi_leak_tracker._tracking.tracker import LeakTracker
+
+    LeakTracker.enable(stack_depth=options.depth)
+    check_tracking()
+    if options.native or options.library:
+        _attach(options)
+    core.hide_callers()
+    if settings.is_release:
+        print(
+            "ffi-leak-tracker run: note: the adaptive allocators do not track "
+            "under python -O or FFI_LEAK_TRACKER=release",
+            file=sys.stderr,
+        )
+    atexit.unregister(at_import.report)  # one report is enough
+    scope = LeakTracker.scope(where="process")
+    scope.__enter__()
+    return scope
+
+
+def _attach(options: argparse.Namespace) -> None:
+    """Record what libraries allocate; not ended, so that all is reported."""
+    from ffi_leak_tracker._records.exceptions import AttachError
+    from ffi_leak_tracker._tracking.tracker import LeakTracker
+
+    try:
+        LeakTracker.attach(
+            None if options.native else options.library,
+            native_depth=options.native_depth,
+            native_lines=True,
+        )
+    except AttachError as error:
+        raise CommandError(str(error)) from None
+
+
+def _program(options: argparse.Namespace) -> Program:
+    """Return what the command line asks to run."""
+    from ffi_leak_tracker._command.program import Module, Script, Text
+
+    words = options.program
+    if words[:1] == ["--"]:
+        words = words[1:]
+    kind = Module if options.m else Text if options.c else Script
+    if not words:
+        what = {Module: "a module after -m", Text: "program text after -c"}
+        raise CommandError(
+            f"{what.get(kind, 'a script, -m module or -c code')} is missing"
+        )
+    return kind(words[0], words[1:])
+
+
+def _depth(text: str) -> int:
+    """Return a number of frames; an error of argparse if it is none."""
+    if text.isascii() and text.isdigit() and int(text) <= DEPTH_MAX:
+        return int(text)
+    raise argparse.ArgumentTypeError(
+        f"expected 0 to {DEPTH_MAX} frames, not {text!r}"
+    )
+
+
+def _signal(text: str) -> int:
+    """Return the number of a signal named so; an error of argparse if none."""
+    import signal
+
+    name = text.upper()
+    known = {one.name: int(one) for one in signal.Signals}
+    number = known.get(name, known.get(f"SIG{name}"))
+    if number is None and text.isdigit() and int(text) in known.values():
+        number = int(text)
+    if number is None:
+        raise argparse.ArgumentTypeError(f"no such signal: {text!r}")
+    return number

@@ -1,0 +1,259 @@
+"""What the survivors of many calls look like: a leak, a cache, a ring...
+
+``judge`` decides by the tests of ``_growth_stats``; the meaning of each
+pattern stands in ``Pattern``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from ffi_leak_tracker._growth import stats
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+STEADY = "every call"
+PERIODIC = "every k-th call"
+SPORADIC = "some calls"
+GROWING = "growing blocks"
+DRIFT = "more kept than freed"
+ONCE = "once"
+FILLING = "filling"
+BOUNDED = "bounded"
+SAWTOOTH = "sawtooth"
+CHURN = "kept and freed"
+RARE = "too few to tell"
+
+#: Patterns that go on for ever.
+LEAKS = (STEADY, PERIODIC, SPORADIC, GROWING, DRIFT)
+#: Patterns that stop.
+CACHES = (ONCE, FILLING)
+#: Patterns that stay within limits.
+LIMITED = (BOUNDED, SAWTOOTH, CHURN)
+
+#: Equal parts of the calls at whose ends levels are compared.
+PARTS = 32
+#: With less there is nothing to call regular.
+EVENTS_MIN = 3
+#: Levels that swing by no more than this part of the highest are constant.
+SWING = 0.1
+#: What outlived all that died must come from this part of the calls at least.
+WINDOW_MIN = 0.25
+#: What slows down on the whole is doubted only from this confidence on.
+LIKELY = 0.5
+#: The chance below which a rest since the last event is taken for the end.
+ENDED = 0.01
+#: Student's t that is no accident; see ``_growth_stats.drift``.
+DRIFT_MIN = 4.0
+
+
+class Evidence:
+    """What is known of one call path after ``calls`` calls.
+
+    Args:
+        events: the calls that left a block which is live, rising; negative
+            ones belong to the warm-up.
+        oldest_death: how many calls the oldest of the blocks that are gone
+            had lived when last seen; None if none ever went.
+        levels: live blocks made by the calls, after each of 32 equal parts
+            of the calls, from 0 on: 33 numbers.
+        bytes: of these blocks, likewise.
+        resized: bytes that blocks gained since first seen, likewise.
+        doublings: these after so many calls, twice as many, and so on.
+        is_emptied: each time the level fell, all older blocks were gone.
+    """
+
+    __slots__ = (
+        "bytes",
+        "calls",
+        "doublings",
+        "events",
+        "is_emptied",
+        "levels",
+        "oldest_death",
+        "resized",
+    )
+
+    def __init__(
+        self,
+        calls: int,
+        events: Sequence[int],
+        oldest_death: int | None = None,
+        levels: Sequence[int] = (),
+        bytes: Sequence[int] = (),
+        resized: Sequence[int] = (),
+        doublings: Sequence[int] = (),
+        is_emptied: bool = False,
+    ) -> None:
+        self.calls = calls
+        self.events = events
+        self.oldest_death = oldest_death
+        self.levels = levels
+        self.bytes = bytes
+        self.resized = resized
+        self.doublings = doublings
+        self.is_emptied = is_emptied
+
+
+class Verdict:
+    """The pattern, how sure it is (0 to 1), and the calls between events.
+
+    ``window`` are the calls, first and end, that the rate is taken from;
+    ``is_settled`` is False if more calls might change the verdict.
+    """
+
+    __slots__ = ("confidence", "is_settled", "k", "name", "window")
+
+    def __init__(
+        self,
+        name: str,
+        confidence: float = 0.0,
+        k: float | None = None,
+        window: tuple[int, int] | None = None,
+        is_settled: bool = True,
+    ) -> None:
+        self.name = name
+        self.confidence = confidence
+        self.k = k
+        self.window = window
+        self.is_settled = is_settled and name != RARE
+
+    @property
+    def is_leak(self) -> bool:
+        """Does it go on for ever?"""
+        return self.name in LEAKS
+
+
+def judge(evidence: Evidence, wanted: float) -> Verdict:
+    """Return the pattern of one call path.
+
+    Args:
+        wanted: the confidence from which on it is called a leak.
+    """
+    events = [call for call in evidence.events if call >= 0]
+    found = _resizing(evidence, wanted)
+    if found is None and events:
+        found = _leak(evidence, events, wanted) or _drift(evidence)
+    if found is not None:
+        return found
+    if evidence.oldest_death is not None:
+        return Verdict(_limited(evidence))
+    if not events:
+        return Verdict(ONCE)
+    return _ending(evidence, events)
+
+
+# --- leaks ----------------------------------------------------------------
+def _leak(
+    evidence: Evidence, events: list[int], wanted: float
+) -> Verdict | None:
+    """Judge those that outlived all that ever died.
+
+    Rings, sawteeth and whatever is freed after a while have none, or only
+    such as are still to die: too few old ones.
+    """
+    start, stop = 0, evidence.calls
+    forever = evidence.oldest_death is None
+    if evidence.oldest_death is not None:
+        spacing = -(-evidence.calls // PARTS)  # they died up to that later
+        stop -= evidence.oldest_death + spacing
+        if stop < WINDOW_MIN * evidence.calls:
+            return None
+        events = events[: bisect_left(events, stop)]
+    elif len(events) > EVENTS_MIN and stats.is_rising(events, start, stop):
+        # It began late. The first tells when; the others are the evidence.
+        start, events = events[0] + 1, events[1:]
+    if len(events) < EVENTS_MIN:
+        return None
+    if not forever and stats.is_rising(events, start, stop):
+        return None
+    if stats.is_slowing(events, start, stop):
+        return _tail(events, stop, wanted)
+    sure = stats.confidence(events, start, stop)
+    return _named(events, start, stop, sure, wanted)
+
+
+def _tail(events: list[int], stop: int, wanted: float) -> Verdict | None:
+    """Judge the second half alone: a cache was filled before, and yet."""
+    middle = stop // 2
+    late = events[bisect_left(events, middle) :]
+    if len(late) < EVENTS_MIN or stats.is_slowing(late, middle, stop):
+        return None
+    sure = min(
+        stats.confidence(late, middle, stop),
+        stats.tail_confidence(events, stop),
+    )
+    if sure < LIKELY:
+        return None
+    return _named(late, middle, stop, sure, wanted)
+
+
+def _named(
+    events: list[int], start: int, stop: int, sure: float, wanted: float
+) -> Verdict:
+    k = stats.period(events, start, stop)
+    name = SPORADIC if k is None else STEADY if k == 1 else PERIODIC
+    return Verdict(
+        name if sure >= wanted else RARE,
+        sure,
+        k or (stop - start) / len(events),
+        (start, stop),
+    )
+
+
+def _resizing(evidence: Evidence, wanted: float) -> Verdict | None:
+    """Judge blocks that realloc makes larger, by parts of the calls."""
+    levels = evidence.resized
+    if len(levels) != PARTS + 1 or levels[-1] <= levels[0]:
+        return None
+    rises = [i for i in range(PARTS) if levels[i + 1] > levels[i]]
+    if any(levels[i + 1] < levels[i] for i in range(PARTS)):
+        return _rising(levels, GROWING)
+    sure = stats.doubling_confidence(evidence.doublings)
+    if len(rises) >= EVENTS_MIN and not stats.is_slowing(rises, 0, PARTS):
+        sure = max(sure, stats.confidence(rises, 0, PARTS))
+    elif not sure:
+        return None
+    return Verdict(GROWING if sure >= wanted else RARE, sure)
+
+
+def _drift(evidence: Evidence) -> Verdict | None:
+    if evidence.oldest_death is None:
+        return None
+    return _rising(evidence.levels, DRIFT) or _rising(evidence.bytes, GROWING)
+
+
+def _rising(levels: Sequence[int], name: str) -> Verdict | None:
+    """Judge a level that also falls: by its changes in each half."""
+    if len(levels) != PARTS + 1:
+        return None
+    if stats.drift(levels) < DRIFT_MIN:
+        return None
+    # A ring that was filled meanwhile: the last eighth stands still.
+    latest = (levels[-1] - levels[-1 - PARTS // 8]) * 8
+    if 2 * latest < levels[-1] - levels[0]:
+        return None
+    return Verdict(name, 1 - stats.ALPHA)
+
+
+# --- the rest -------------------------------------------------------------
+def _limited(evidence: Evidence) -> str:
+    """Name what is freed again: by the last quarter of its levels."""
+    quarter = evidence.levels[-1 - PARTS // 4 :]
+    high, low = max(quarter, default=0), min(quarter, default=0)
+    if high - low <= max(1, SWING * high):
+        return BOUNDED
+    return SAWTOOTH if evidence.is_emptied else CHURN
+
+
+def _ending(evidence: Evidence, events: list[int]) -> Verdict:
+    """Name what nothing died of, and what does not go on."""
+    calls = evidence.calls
+    if len(events) >= EVENTS_MIN:
+        return Verdict(FILLING, is_settled=events[-1] < calls // 2)
+    chance = stats.rest(events, 0, calls)
+    if chance < 0.1:
+        return Verdict(ONCE, is_settled=chance < ENDED)
+    return Verdict(RARE, 0.0, calls / len(events), (0, calls))

@@ -1,0 +1,297 @@
+"""How often a function is called to tell whether it leaks, and the verdicts.
+
+``Run.segments`` says which calls are due; whoever makes them (a loop, or a
+loop that awaits) enters a mark in ``edges`` before each.
+"""
+
+from __future__ import annotations
+
+import sys
+from time import perf_counter
+
+from ffi_leak_tracker._base.record import Record, field
+from ffi_leak_tracker._base.settings import check_range
+from ffi_leak_tracker._growth import patterns
+from ffi_leak_tracker._growth.patterns import PARTS, Evidence, Verdict
+from ffi_leak_tracker._growth.watch import Watch
+from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_hooks as hooks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
+
+    from ffi_leak_tracker._growth.watch import Key
+    from ffi_leak_tracker._records.allocation import Allocation
+
+WARMUP = 10  # calls, as psleak has
+WARMUP_PART = 0.1  # of the time there is
+CALLS_FIRST = 64  # then twice as many, until it is clear
+CALLS_FEW = 20  # are made however long they take: a confidence of 0.95
+CALLS_CLEAN = 1024  # when nothing grows
+CALLS_LEAK = 4096  # before it is called a leak: caches of 1,000 are common
+CALLS_MAX = 16384
+LEFT_BYTES = 64 << 20  # what the calls may leave behind
+LEFT_BYTES_EVER = 1 << 30  # also before CALLS_FEW
+
+
+class Found:
+    """The survivors of one call path, and what is thought of them."""
+
+    __slots__ = ("blocks", "calls", "evidence", "keys", "verdict")
+
+    def __init__(self) -> None:
+        self.keys: set[Key] = set()
+        self.blocks: list[Allocation] = []
+        self.calls: list[int | None] = []  # None: not made by a call
+        self.evidence = Evidence(0, ())
+        self.verdict = Verdict(patterns.ONCE)
+
+    def judge(self, watch: Watch, confidence: float) -> None:
+        """Make up a verdict."""
+        events = {call for call in self.calls if call is not None}
+        self.evidence = watch.evidence(self.keys, events)
+        self.verdict = patterns.judge(self.evidence, confidence)
+
+    def rates(self, warm: int) -> tuple[float, float]:
+        """Blocks and bytes that a call leaves; 0 for what does not grow."""
+        verdict, evidence = self.verdict, self.evidence
+        if verdict.name == patterns.DRIFT:
+            return _slope(evidence, evidence.levels), _slope(
+                evidence, evidence.bytes
+            )
+        if verdict.name == patterns.GROWING:
+            is_realloc = evidence.resized[-1] > evidence.resized[0]
+            return 0.0, _slope(
+                evidence, evidence.resized if is_realloc else evidence.bytes
+            )
+        if verdict.window is None or verdict.k is None:
+            return 0.0, 0.0
+        start, stop = (end + warm for end in verdict.window)
+        left = [
+            (call, block.size)
+            for call, block in zip(self.calls, self.blocks, strict=True)
+            if call is not None and start <= call < stop
+        ]
+        calls = len({call for call, _ in left}) * verdict.k
+        return len(left) / calls, sum(size for _, size in left) / calls
+
+
+def _slope(evidence: Evidence, levels: Sequence[int]) -> float:
+    """Growth a call, as the second half has it."""
+    half = evidence.calls - evidence.calls // 2
+    return (levels[-1] - levels[PARTS // 2]) / half
+
+
+class Options(Record):
+    """The options of ``find_growth``, which documents them."""
+
+    warmup: int | None = field("Calls to make first; None: up to 10.")
+    rounds: int | None = field("Calls that count; None: until it is clear.")
+    seconds: float = field("Time for calls whose number is not given.")
+    confidence: float = field("Needed to call something a leak.")
+    gc: bool = field("Collect garbage before judging.")
+    current_thread_only: bool = field("Ignore blocks of other threads.")
+
+    def check(self) -> None:
+        """Raise TypeError or ValueError for an option out of range."""
+        check_range("warmup", self.warmup, 10**6)
+        check_range("rounds", self.rounds, 10**6)
+        if self.rounds == 0:
+            raise ValueError("rounds must be 1 or more; None chooses")
+        if not 0 < self.confidence < 1:
+            raise ValueError(
+                f"confidence must lie in 0 to 1, not {self.confidence!r}"
+            )
+        if not self.seconds > 0:
+            raise ValueError(f"seconds must be above 0, not {self.seconds!r}")
+
+
+class Run:
+    """A run of calls; a context manager that keeps tracking on.
+
+    Args:
+        options: how many calls to make, and what to judge.
+        ignore: is true for blocks to leave out; None for none.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        ignore: Callable[[Allocation], bool] | None,
+    ) -> None:
+        self._options, self._ignore = options, ignore
+        self.watch = Watch(options.current_thread_only)
+        self.edges = self.watch.edges
+        self.seconds = 0.0  # that the calls took
+        self.cut: str | None = None  # why not more, though it is not clear
+
+    def __enter__(self) -> Run:
+        core.gate_scope(+1)
+        self._before = core.scope_figures(core.PROCESS).allocations
+        self._before_in_all = _allocations_in_all()
+        self._was_on = core.is_enabled()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        core.gate_scope(-1)
+
+    @property
+    def allocations(self) -> int:
+        """Blocks allocated in the process meanwhile."""
+        now = core.scope_figures(core.PROCESS)
+        return now.allocations - self._before
+
+    @property
+    def unseen(self) -> int:
+        """Blocks allocated besides these, in isolated scopes."""
+        in_all = _allocations_in_all() - self._before_in_all
+        return max(0, in_all - self.allocations)
+
+    @property
+    def is_on(self) -> bool:
+        """Was tracking on at the start, and is it now?"""
+        return bool(self._was_on and core.is_enabled())
+
+    # --- how many calls -------------------------------------------------
+    def segments(self) -> Iterator[range]:
+        """Which marks of calls to make next, each time; then it is over."""
+        yield from self._warm_up()
+        if self._options.gc:
+            _collect()
+        self.watch.sample()
+        target = (
+            CALLS_FIRST
+            if self._options.rounds is None
+            else self._options.rounds
+        )
+        while True:
+            yield from self._stage(target)
+            if self._options.gc and self.watch.has_left():
+                _collect()
+                self.watch.sample(is_collected=True)
+            if self._options.rounds is not None or self._is_clear():
+                return
+            self.cut = self._bound()
+            if self.cut:
+                return
+            target = 2 * self.watch.calls
+
+    def _warm_up(self) -> Iterator[range]:
+        if self._options.warmup is not None:
+            yield from self._calls(self._options.warmup)
+        else:
+            for _ in range(WARMUP):
+                yield from self._calls(1)
+                if self.seconds > WARMUP_PART * self._options.seconds:
+                    break
+        self.watch.warm = self.watch.made
+        self.seconds = 0.0
+
+    def _stage(self, target: int) -> Iterator[range]:
+        step = max(1, target // PARTS)
+        watch = self.watch
+        while watch.calls < target and not self._bound():
+            yield from self._calls(min(step, target - watch.calls))
+            watch.sample()
+
+    def _calls(self, count: int) -> Iterator[range]:
+        marks = self.watch.open(count)
+        start = perf_counter()
+        yield marks
+        self.seconds += perf_counter() - start
+        self.watch.close()
+
+    def _bound(self) -> str | None:
+        """Why there are to be no more calls, or None."""
+        if self._options.rounds is not None:
+            return None
+        if self.watch.left_bytes > LEFT_BYTES_EVER:
+            return "the calls left 1 GiB behind"
+        if self.watch.calls < CALLS_FEW:
+            return None
+        if self.watch.left_bytes > LEFT_BYTES:
+            return "the calls left 64 MiB behind"
+        if self.seconds > self._options.seconds:
+            return f"seconds={self._options.seconds:g} were over"
+        return None
+
+    def _is_clear(self) -> bool:
+        calls = self.watch.calls
+        if not CALLS_CLEAN <= calls < CALLS_MAX:
+            return calls >= CALLS_MAX
+        verdicts = [one.verdict for one in self.judge()]
+        return all(
+            one.is_settled and (calls >= CALLS_LEAK or not one.is_leak)
+            for one in verdicts
+        )
+
+    # --- verdicts -------------------------------------------------------
+    def judge(self) -> list[Found]:
+        """Judge each call path that calls left blocks of, or enlarged."""
+        found = self._by_path()
+        for one in found:
+            one.judge(self.watch, self._options.confidence)
+        return self._joined(found)
+
+    def _by_path(self) -> list[Found]:
+        """Gather survivors as a report shows them, like ``group``."""
+        paths: dict[object, Found] = {}
+        known: dict[Key, Found] = {}
+        for key, block, call in self.watch.survivors():
+            if self._ignore is not None and self._ignore(block):
+                continue
+            found = known.get(key)
+            if found is None:
+                names = block.type, block.kind, block.release
+                path = block.frames, block.native_frames, names
+                found = known[key] = paths.setdefault(path, Found())
+                found.keys.add(key)
+            found.blocks.append(block)
+            found.calls.append(call)
+        return list(paths.values())
+
+    def _joined(self, found: list[Found]) -> list[Found]:
+        """Join paths that are nothing each, but a leak of one line together.
+
+        A leak that is reached by many ways leaves too little on each.
+        """
+        lines: dict[object, list[Found]] = {}
+        kept: list[Found] = []
+        for one in found:
+            first = one.blocks[0]
+            if one.verdict.is_leak or first.site is None:
+                kept.append(one)
+                continue
+            line = first.site, first.type, first.kind, first.release
+            lines.setdefault(line, []).append(one)
+        for many in lines.values():
+            kept += self._join(many) if len(many) > 1 else many
+        return kept
+
+    def _join(self, many: list[Found]) -> list[Found]:
+        both = Found()
+        for one in many:
+            both.keys |= one.keys
+            both.blocks += one.blocks
+            both.calls += one.calls
+        both.judge(self.watch, self._options.confidence)
+        return [both] if both.verdict.is_leak else many
+
+
+def _allocations_in_all() -> int:
+    return sum(counts[0] for _, _, *counts in hooks.thread_figures())
+
+
+def _collect() -> None:
+    import gc
+
+    gc.collect()
+    if sys.implementation.name == "pypy":
+        gc.collect()  # finalizers run after the first

@@ -1,0 +1,236 @@
+"""What the calls of a function leave behind, sampled between the calls.
+
+Each call begins with a mark in the sequence numbers, so a block tells by its
+own number which call made it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections import Counter
+
+from ffi_leak_tracker._growth.patterns import PARTS, Evidence
+from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_blocks
+from ffi_leak_tracker._seam import core_hooks as hooks
+from ffi_leak_tracker._seam.blocks import BlockList
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TypeAlias
+
+    from ffi_leak_tracker._records.allocation import Allocation
+
+    Row: TypeAlias = tuple[int, ...]  # see BlockList.rows
+    Key: TypeAlias = tuple[int, int]  # the core's numbers of path and type
+    # Blocks and bytes that calls left, bytes gained by realloc.
+    Counts: TypeAlias = tuple[Counter[Key], Counter[Key], Counter[Key]]
+
+WATCHED_MAX = 50_000  # blocks of others that are watched for realloc
+DOUBLINGS_FROM = 16  # calls: what realloc gained is compared from here on
+OUTSIDE = -1  # between calls: our own bookkeeping, other threads
+
+PATH, TYPE, SIZE = (
+    core_blocks.ROW_PATH,
+    core_blocks.ROW_TYPE,
+    core_blocks.ROW_SIZE,
+)
+SEQUENCE, THREAD = core_blocks.ROW_SEQUENCE, core_blocks.ROW_THREAD
+BLOCKS, BYTES, GAINED = range(3)  # of Counts
+
+
+class Watch:
+    """The blocks of the process, and which call made them.
+
+    Args:
+        own_thread: ignore what other threads allocate.
+    """
+
+    def __init__(self, own_thread: bool) -> None:
+        # Marks: calls begin or end there. No objects, and room made between
+        # calls, so that a call is not blamed for our bookkeeping.
+        self.edges = array("Q", [core.mark()])
+        # The call that begins at each, from 0.
+        self._owners = array("q", [OUTSIDE])
+        self._own_thread = own_thread
+        self.made = 0  # calls
+        self.warm = 0  # of these in the warm-up
+        self.left_bytes = 0
+        live = core.scope_figures(core.PROCESS).live_blocks
+        self.is_watched = live <= WATCHED_MAX
+        self._since = 0 if self.is_watched else core.mark()
+        self._found = BlockList(b"", 0.0)
+        self._live: dict[int, Row] = {}
+        self._first_sizes: dict[int, int] = {}  # of blocks that may count
+        self._counts: Counts = Counter(), Counter(), Counter()
+        self._levels: list[tuple[int, Counts]] = []  # after so many calls
+        self._deaths: dict[Key, int] = {}
+        self._not_emptied: set[Key] = set()
+
+    # --- calls ----------------------------------------------------------
+    @property
+    def calls(self) -> int:
+        """Calls after the warm-up."""
+        return self.made - self.warm
+
+    @property
+    def begun(self) -> int:
+        """Calls that were begun, the warm-up among them."""
+        return self.made + sum(map(bool, self.edges[len(self._owners) :]))
+
+    def open(self, count: int) -> range:
+        """Return where the marks of the next calls are to be entered."""
+        first = len(self.edges)
+        self.edges.extend(array("Q", bytes(8 * count)))
+        return range(first, first + count)
+
+    def close(self) -> None:
+        """Those calls are over; nothing of what follows is theirs."""
+        self.edges.append(core.mark())  # first of all
+        count = len(self.edges) - len(self._owners) - 1
+        self._owners.extend(array("q", range(self.made, self.made + count)))
+        self.made += count
+        self._owners.append(OUTSIDE)
+        assert len(self.edges) == len(self._owners)
+
+    def _call_of(self, sequence: int) -> int | None:
+        """The call that made a block; None if it was none."""
+        at = bisect_right(self.edges, sequence) - 1
+        if at < 0 or self._owners[at] == OUTSIDE:
+            return None
+        return self._owners[at]
+
+    # --- samples --------------------------------------------------------
+    def has_left(self) -> bool:
+        """Were blocks of the calls live at the last sample?"""
+        return any(self._counts[BLOCKS].values())
+
+    def sample(self, *, is_collected: bool = False) -> None:
+        """Look at what is live now.
+
+        Args:
+            is_collected: garbage was collected since the last sample: what
+                that freed was gone before.
+        """
+        core.hooks_refresh()
+        self._found = BlockList.take(core.PROCESS, self._since)
+        rows = self._found.rows()
+        if self._own_thread:
+            own = hooks.thread_number()
+            rows = [row for row in rows if row[THREAD] == own]
+        before, now = self._live, {row[SEQUENCE]: row for row in rows}
+        gone = [row for number, row in before.items() if number not in now]
+        blocks, total, gained = self._counts
+        self._counts = blocks.copy(), total.copy(), gained.copy()
+        for row in gone:
+            self._forget(row)
+        for number, row in now.items():
+            if before.get(number) != row:
+                self._note(before.get(number), row)
+        if self._levels and not is_collected:
+            self._note_deaths(gone, now)
+        self.left_bytes = sum(
+            sum(self._counts[what].values()) for what in (BYTES, GAINED)
+        )
+        self._levels.append((self.calls, self._counts))
+        self._live = now
+
+    def _note(self, old: Row | None, row: Row) -> None:
+        """Enter a block that is new, or that was resized."""
+        key, number = (row[PATH], row[TYPE]), row[SEQUENCE]
+        blocks, total, gained = self._counts
+        is_made = self._call_of(number) is not None
+        if old is None and (is_made or number < self.edges[0]):
+            blocks[key] += is_made
+            total[key] += row[SIZE] * is_made
+            self._first_sizes[number] = row[SIZE]
+        elif old is not None and number in self._first_sizes:
+            change = row[SIZE] - old[SIZE]
+            gained[key] += change
+            total[key] += change * is_made
+
+    def _forget(self, row: Row) -> None:
+        """Take a block out that is gone."""
+        key, number = (row[PATH], row[TYPE]), row[SEQUENCE]
+        blocks, total, gained = self._counts
+        if number not in self._first_sizes:
+            return
+        gained[key] -= row[SIZE] - self._first_sizes.pop(number)
+        if self._call_of(number) is not None:
+            blocks[key] -= 1
+            total[key] -= row[SIZE]
+
+    def _note_deaths(self, gone: list[Row], now: dict[int, Row]) -> None:
+        """Note how old they were, and whether others outlived a fall."""
+        then, before = self._levels[-1]
+        for row in gone:
+            call = self._call_of(row[SEQUENCE])
+            if call is not None:
+                key, age = (row[PATH], row[TYPE]), then + self.warm - call
+                self._deaths[key] = max(age, self._deaths.get(key, 0))
+        blocks = self._counts[BLOCKS]
+        fell = {
+            key for key, count in before[BLOCKS].items() if blocks[key] < count
+        }
+        if fell:
+            self._not_emptied |= fell & {
+                (row[PATH], row[TYPE])
+                for number, row in self._live.items()
+                if number in now and self._call_of(number) is not None
+            }
+
+    # --- what was seen --------------------------------------------------
+    def survivors(self) -> Iterator[tuple[Key, Allocation, int | None]]:
+        """Blocks of the last sample that a call made or that gained bytes.
+
+        Each with its key and the call that made it; oldest first.
+        """
+        gained = self._counts[GAINED]
+        for position, row in enumerate(self._found.rows()):
+            call = self._call_of(row[SEQUENCE])
+            key = row[PATH], row[TYPE]
+            is_left = call is not None or gained[key] > 0
+            if is_left and row[SEQUENCE] in self._first_sizes:
+                yield key, self._found[position], call
+
+    def evidence(self, keys: set[Key], events: set[int]) -> Evidence:
+        """All that is known of blocks with these keys.
+
+        Args:
+            events: the calls that left survivors, counted from the first.
+        """
+        deaths = [self._deaths[key] for key in keys if key in self._deaths]
+        return Evidence(
+            self.calls,
+            sorted(event - self.warm for event in events),
+            max(deaths, default=None),
+            self._grid(keys, BLOCKS),
+            self._grid(keys, BYTES),
+            self._grid(keys, GAINED),
+            self._doublings(keys),
+            not keys & self._not_emptied,
+        )
+
+    def _sum(self, keys: set[Key], calls: int, what: int) -> int:
+        """One figure after so many calls, or before as it was sampled."""
+        at = bisect_right(self._levels, calls, key=_calls_of) - 1
+        counts = self._levels[at][1][what]
+        return sum(counts[key] for key in keys)
+
+    def _grid(self, keys: set[Key], what: int) -> list[int]:
+        """It at the start and after each of 32 equal parts."""
+        ends = [part * self.calls // PARTS for part in range(PARTS + 1)]
+        return [self._sum(keys, end, what) for end in ends]
+
+    def _doublings(self, keys: set[Key]) -> list[int]:
+        """Bytes gained by realloc when the calls had doubled, and now."""
+        ends = [self.calls]
+        while ends[-1] >= 2 * DOUBLINGS_FROM:
+            ends.append(ends[-1] // 2)
+        return [self._sum(keys, end, GAINED) for end in reversed(ends)]
+
+
+def _calls_of(level: tuple[int, Counts]) -> int:
+    return level[0]

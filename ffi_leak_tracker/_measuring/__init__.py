@@ -1,0 +1,1 @@
+"""Windows that measure: counts, peaks, leaks since a baseline, profiles."""

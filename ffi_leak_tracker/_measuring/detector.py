@@ -1,0 +1,124 @@
+"""Which blocks were allocated since a baseline, and still live?"""
+
+from __future__ import annotations
+
+from ffi_leak_tracker._base.caller import caller
+from ffi_leak_tracker._measuring.window import Window
+from ffi_leak_tracker._records.snapshot import Snapshot
+from ffi_leak_tracker._records.stats import AllocationStats
+from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import misuse as misuses
+from ffi_leak_tracker._tracking.view import Checkpoint
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    from ffi_leak_tracker._records.filters import FilterLike
+
+    Detector = TypeVar("Detector", bound="LeakDetector")
+
+__all__ = ["LeakDetector"]
+
+
+class LeakDetector(Window):
+    """Which blocks were allocated since a baseline and still live.
+
+    The baseline is the start of the window, or the last ``rebase()``. What
+    it says is of now, during the window and after it: a block that is freed
+    later is no leak then. All members agree: ``has_leaks``, that
+    ``net_allocations`` is not 0, and that ``assert_no_leaks()`` raises.
+
+    Args: as for ``Window``, and
+        filter: blocks that are no leaks, besides those that the scopes around
+            it and LeakTracker.global_filter leave out.
+        gc: collect garbage (at most twice) where live blocks are owned by
+            Python objects, which may be garbage; False judges at once.
+
+    >>> from ffi_leak_tracker import LeakDetector, diagnostic_calloc
+    >>> with LeakDetector() as detector:
+    ...     numbers = diagnostic_calloc("int32_t", 4)
+    >>> detector.has_leaks, detector.net_allocations, detector.net_bytes
+    (True, 1, 16)
+    >>> diagnostic_calloc.free(numbers)
+    >>> detector.assert_no_leaks()
+    """
+
+    __module__ = "ffi_leak_tracker.detector"
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        where: str = "context",
+        isolated: bool = False,
+        filter: FilterLike = None,
+        gc: bool = True,
+    ) -> None:
+        super().__init__(name, where=where, isolated=isolated, filter=filter)
+        self._collects = gc
+        self._baseline = Checkpoint(0)
+        self._before = AllocationStats()
+
+    def __enter__(self: Detector) -> Detector:
+        super().__enter__()
+        self.rebase()
+        return self
+
+    @property
+    def baseline(self) -> Checkpoint:
+        """What it counts from; also for ``LeakTracker.since``."""
+        return self._baseline
+
+    def rebase(self) -> None:
+        """Count from now on: what lives now (caches, say) is no leak.
+
+        Raises: RuntimeError before the window was entered.
+        """
+        self._before = self._scope.stats
+        self._baseline = self._scope.checkpoint()
+
+    def leaks(self) -> Snapshot:
+        """Return the leaked blocks, oldest first; O(live blocks)."""
+        if core.scope_is_clean(self._scope.number):
+            return Snapshot()
+        return self._scope._leaks_since(self._baseline, None, self._collects)
+
+    @property
+    def has_leaks(self) -> bool:
+        """Is a block leaked? O(threads) if nothing lives."""
+        return len(self.leaks()) > 0
+
+    @property
+    def net_allocations(self) -> int:
+        """Number of leaked blocks; never negative."""
+        return len(self.leaks())
+
+    @property
+    def net_bytes(self) -> int:
+        """Bytes of the leaked blocks, as large as they are now."""
+        return self.leaks().total_bytes
+
+    @property
+    def delta(self) -> AllocationStats:
+        """What was allocated and freed since the baseline; O(threads).
+
+        Unfiltered. Of the blocks allocated in this window; with a baseline
+        from within it, more may be freed than allocated.
+        """
+        return self._scope.stats - self._before
+
+    def assert_no_leaks(self) -> None:
+        """Do nothing if no block is leaked.
+
+        Raises: LeaksFoundError at the line of the caller, which begins the
+            message, with the report of the leaked blocks; CorruptionError as
+            ``LeakTracker.verify_no_leaks``.
+        """
+        __tracebackhide__ = True
+        misuses.check_damage()
+        found = self.leaks()
+        if len(found):
+            from ffi_leak_tracker._records.exceptions import LeaksFoundError
+
+            raise LeaksFoundError(found, place=caller())

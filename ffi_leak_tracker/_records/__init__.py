@@ -1,0 +1,1 @@
+"""Immutable values and their text: snapshots, filters, errors, emitters."""

@@ -1,0 +1,126 @@
+"""Reports as JSON documents, which can be read back."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime, timezone
+
+from ffi_leak_tracker._records.allocation import iso_text
+from ffi_leak_tracker._records.decode import Reader, fault, parse
+from ffi_leak_tracker._records.exceptions import (
+    RecordFormatError,
+    ReportFormatError,
+)
+from ffi_leak_tracker._records.report_file import write_report
+from ffi_leak_tracker._records.snapshot import Snapshot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TextIO
+
+__all__ = ["SCHEMA", "VERSION", "JsonEmitter", "dumps", "load", "loads"]
+
+SCHEMA = "ffi-leak-tracker"
+VERSION = 1
+
+
+class JsonEmitter:
+    """Writes each report as a JSON document.
+
+    Args:
+        target: a path, whose file is replaced in one step; or an open text
+            stream, to which the document is written in one write.
+        indent: spaces of each level; None for a single line.
+    """
+
+    __module__ = "ffi_leak_tracker.emitters.json"
+
+    def __init__(
+        self,
+        target: str | os.PathLike[str] | TextIO,
+        indent: int | None = 2,
+    ) -> None:
+        self._target = target
+        self._indent = indent
+
+    def emit(self, snapshot: Snapshot) -> None:
+        """Write the document of a snapshot.
+
+        Raises: ReportWriteError if a path cannot be written; an existing
+            file is then unchanged.
+        """
+        text = dumps(snapshot, self._indent)
+        if isinstance(self._target, (str, os.PathLike)):
+            write_report(self._target, text)
+        else:
+            self._target.write(text)
+
+
+def dumps(snapshot: Snapshot, indent: int | None = 2) -> str:
+    """Return a snapshot as a JSON document in ASCII; it ends with a newline.
+
+    Args:
+        indent: spaces of each level; None for a single line.
+    """
+    return json.dumps(_document(snapshot), indent=indent) + "\n"
+
+
+def _document(snapshot: Snapshot) -> dict[str, Any]:
+    """Return the whole document as plain data."""
+    groups = snapshot.groups()
+    counts = {
+        "count": snapshot.count,
+        "total_bytes": snapshot.total_bytes,
+        "places": len(groups),
+    }
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "generated_at": iso_text(datetime.now(timezone.utc)),
+        "summary": {**counts, **snapshot._facts()},
+        "groups": [one.to_dict() for one in groups],
+        "allocations": [block.to_dict() for block in snapshot],
+    }
+
+
+def loads(text: str | bytes) -> Snapshot:
+    """Return the snapshot of a document; it equals the one written.
+
+    Its filter is the text of the filter that was applied. Unknown fields are
+    ignored.
+
+    Raises: ReportFormatError with the JSON path of a bad field, the expected
+        value and the one that was found.
+    """
+    try:
+        return _read(Reader(parse(text)))
+    except RecordFormatError as error:
+        raise ReportFormatError(str(error)) from error
+
+
+def load(path: str | os.PathLike[str]) -> Snapshot:
+    """Return the snapshot of a file that ``JsonEmitter`` wrote.
+
+    Raises: OSError if the file cannot be read, ReportFormatError as ``loads``.
+    """
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        return loads(data)
+    except ReportFormatError as error:
+        raise ReportFormatError(f"{os.fspath(path)}: {error}") from error
+
+
+def _read(document: Reader) -> Snapshot:
+    """Return the snapshot of a parsed document."""
+    schema = document.text("schema")
+    if schema != SCHEMA:
+        raise fault("schema", f'"{SCHEMA}"', schema)
+    version = document.natural("version")
+    if version > VERSION:
+        raise RecordFormatError(
+            f"version: the report has version {version}, this ffi_leak_tracker "
+            f"reads up to {VERSION}; upgrade it to read this report"
+        )
+    return Snapshot._read(document.child("summary"), document)

@@ -1,0 +1,112 @@
+"""Reports as log records: a summary, then one record for each place."""
+
+from __future__ import annotations
+
+import logging
+
+from ffi_leak_tracker._base.format import format_bytes, plural
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ffi_leak_tracker._records.group import Group
+    from ffi_leak_tracker._records.snapshot import Snapshot
+
+__all__ = ["LoggingEmitter"]
+
+
+class LoggingEmitter:
+    """Logs each report; the values are attributes of the log records.
+
+    The summary has ``leak_count``, ``leak_total_bytes``, ``leak_places``,
+    ``leak_notes``, ``leak_filter``, ``leak_hidden``, ``leak_duration`` and
+    ``leak_scope``. The record of a place has ``leak_count``,
+    ``leak_total_bytes``, ``leak_type``, ``leak_kind``, ``leak_release``,
+    ``leak_filename``, ``leak_lineno``, ``leak_function``, ``leak_threads`` and
+    ``leak_scopes``.
+
+    Args:
+        logger: a logger or its name; None for ``ffi_leak_tracker``.
+        level: level of records about leaks.
+        clean_level: level of the record if there are no leaks.
+    """
+
+    __module__ = "ffi_leak_tracker.emitters.logging"
+
+    def __init__(
+        self,
+        logger: logging.Logger | str | None = None,
+        level: int = logging.WARNING,
+        clean_level: int = logging.DEBUG,
+    ) -> None:
+        if logger is None or isinstance(logger, str):
+            logger = logging.getLogger(logger or "ffi_leak_tracker")
+        self._logger = logger
+        self._level = level
+        self._clean_level = clean_level
+
+    def emit(self, snapshot: Snapshot) -> None:
+        """Log a snapshot; nothing is computed if the level is off."""
+        level = self._level if len(snapshot) else self._clean_level
+        if not self._logger.isEnabledFor(level):
+            return
+        groups = snapshot.groups()
+        extra = _summary_facts(snapshot)
+        self._logger.log(level, "%s", _summary(snapshot), extra=extra)
+        for one in groups:
+            self._logger.log(level, "%s", _place(one), extra=_facts(one))
+
+
+def _summary(snapshot: Snapshot) -> str:
+    """Return the verdict and the notes as one line."""
+    words = "no native memory leaks"
+    if len(snapshot):
+        blocks = plural(snapshot.count, "native block")
+        size = format_bytes(snapshot.total_bytes)
+        places = plural(len(snapshot.groups()), "place")
+        words = f"{blocks} leaked ({size}) from {places}"
+    return "; note: ".join([words, *snapshot.notes])
+
+
+def _summary_facts(snapshot: Snapshot) -> dict[str, Any]:
+    """Return the attributes of the summary."""
+    filter = snapshot.filter
+    return {
+        "leak_count": snapshot.count,
+        "leak_total_bytes": snapshot.total_bytes,
+        "leak_places": len(snapshot.groups()),
+        "leak_notes": snapshot.notes,
+        "leak_filter": None if filter is None else str(filter),
+        "leak_hidden": snapshot.hidden,
+        "leak_duration": snapshot.duration,
+        "leak_scope": snapshot.scope,
+    }
+
+
+def _place(one: Group) -> str:
+    """Return a group as one line."""
+    blocks = plural(one.count, "block")
+    size = format_bytes(one.total_bytes)
+    what = f"{blocks} of {one.type} ({size}, {one.kind})"
+    if not one.frames:
+        return f"{what} leaked, call path not recorded"
+    site = one.frames[0]
+    return f"{what} leaked at {site.location} in {site.function}"
+
+
+def _facts(one: Group) -> dict[str, Any]:
+    """Return the attributes of a group."""
+    site = one.frames[0] if one.frames else None
+    return {
+        "leak_count": one.count,
+        "leak_total_bytes": one.total_bytes,
+        "leak_type": one.type,
+        "leak_kind": one.kind,
+        "leak_release": one.release,
+        "leak_filename": site.filename if site else None,
+        "leak_lineno": site.lineno if site else None,
+        "leak_function": site.function if site else None,
+        "leak_threads": one.threads,
+        "leak_scopes": one.scopes,
+    }

@@ -1,0 +1,195 @@
+"""Groups of allocations with the same call path and type."""
+
+from __future__ import annotations
+
+from ffi_leak_tracker._base.format import format_bytes, plural
+from ffi_leak_tracker._base.record import Record, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from ffi_leak_tracker._records.allocation import (
+        Allocation,
+        Frame,
+        NativeFrame,
+    )
+
+
+class Group(Record):
+    """Allocations of the same call path, type, kind and release.
+
+    Args:
+        allocations: at least one; their order is kept.
+
+    Raises: ValueError without allocations.
+    """
+
+    __module__ = "ffi_leak_tracker.records"
+
+    __slots__ = ("_allocations",)
+    _fields = ("allocations",)
+    total_bytes: int = field("Bytes of all blocks.", init=False)
+    min_size: int = field("Bytes of the smallest block.", init=False)
+    max_size: int = field("Bytes of the largest block.", init=False)
+
+    def __init__(self, allocations: Iterable[Allocation]) -> None:
+        self._allocations: Sequence[Allocation] = tuple(allocations)
+        if not self._allocations:
+            raise ValueError("a group holds at least one allocation")
+        sizes = [block.size for block in self._allocations]
+        self._total_bytes = sum(sizes)
+        self._min_size = min(sizes)
+        self._max_size = max(sizes)
+
+    @property
+    def allocations(self) -> tuple[Allocation, ...]:
+        """The blocks."""
+        return tuple(self._allocations)
+
+    @property
+    def count(self) -> int:
+        """Number of blocks."""
+        return len(self._allocations)
+
+    @property
+    def type(self) -> str:
+        """Name of the C type of each block."""
+        return self._allocations[0].type
+
+    @property
+    def kind(self) -> str:
+        """How each block was allocated."""
+        return self._allocations[0].kind
+
+    @property
+    def release(self) -> str:
+        """What must release each block."""
+        return self._allocations[0].release
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """The common call path, innermost first."""
+        return self._allocations[0].frames
+
+    @property
+    def native_frames(self) -> tuple[NativeFrame, ...]:
+        """The common C frames, innermost first."""
+        return self._allocations[0].native_frames
+
+    @property
+    def first(self) -> Allocation:
+        """The allocation of the lowest sequence number."""
+        return min(self._allocations, key=_sequence)
+
+    @property
+    def last(self) -> Allocation:
+        """The allocation of the highest sequence number."""
+        return max(self._allocations, key=_sequence)
+
+    @property
+    def min_age(self) -> float:
+        """Age in seconds of the youngest block."""
+        return min([block.age for block in self._allocations])
+
+    @property
+    def max_age(self) -> float:
+        """Age in seconds of the oldest block."""
+        return max([block.age for block in self._allocations])
+
+    @property
+    def threads(self) -> tuple[str, ...]:
+        """Names of the allocating threads, sorted."""
+        return _sorted(self._names("thread"))
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """Names of the scopes, sorted; empty if no block was in a named scope."""
+        return _sorted(self._names("scope"))
+
+    def _names(self, field: str) -> set[str | None]:
+        return {getattr(block, field) for block in self._allocations}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the group as JSON has it; blocks by sequence number."""
+        return {
+            "count": self.count,
+            "total_bytes": self.total_bytes,
+            "type": self.type,
+            "kind": self.kind,
+            "release": self.release,
+            "frames": [frame.to_dict() for frame in self.frames],
+            "native_frames": [f.to_dict() for f in self.native_frames],
+            "first": self.first.sequence,
+            "last": self.last.sequence,
+            "threads": list(self.threads),
+            "scopes": list(self.scopes),
+            "allocations": [block.sequence for block in self._allocations],
+        }
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Group):
+            return NotImplemented
+        return self.allocations == other.allocations
+
+    def __hash__(self) -> int:
+        return hash((self.count, self.total_bytes, self.first))
+
+    def __repr__(self) -> str:
+        blocks = plural(self.count, "block")
+        size = format_bytes(self.total_bytes)
+        return f"<Group of {blocks}, {size}, {self.type}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Group, (self.allocations,)
+
+
+def _sorted(names: set[str | None]) -> tuple[str, ...]:
+    return tuple(sorted(name for name in names if name is not None))
+
+
+def _sequence(allocation: Allocation) -> int:
+    return allocation.sequence
+
+
+def group(allocations: Iterable[Allocation]) -> list[Group]:
+    """Return the allocations in groups, most bytes first.
+
+    Groups of equal bytes are ordered by count, most first, then by their
+    lowest sequence number.
+
+    Cost: O(n). The call path of blocks that share a callable for their frames
+        is resolved once.
+    """
+    numbers = _PathNumbers()
+    found: dict[object, list[Allocation]] = {}
+    for block in allocations:
+        key = numbers.of(block), block.type, block.kind, block.release
+        found.setdefault(key, []).append(block)
+    groups = [Group(blocks) for blocks in found.values()]
+    return sorted(groups, key=_rank)
+
+
+class _PathNumbers:
+    """Numbers call paths: equal frames get equal numbers."""
+
+    def __init__(self) -> None:
+        self._of_frames: dict[object, int] = {}
+        # By the identity of unresolved frames. They are kept alive here, so
+        # that an id is not reused.
+        self._of_raw: dict[tuple[int, int], tuple[object, int]] = {}
+
+    def of(self, block: Allocation) -> int:
+        """Return the number of the path of a block."""
+        raw = block._frames, block._native_frames
+        ids = id(raw[0]), id(raw[1])
+        if ids not in self._of_raw:
+            path = block.frames, block.native_frames
+            number = self._of_frames.setdefault(path, len(self._of_frames))
+            self._of_raw[ids] = raw, number
+        return self._of_raw[ids][1]
+
+
+def _rank(one: Group) -> tuple[int, int, int]:
+    return -one.total_bytes, -one.count, one.first.sequence

@@ -1,0 +1,278 @@
+"""The report of a snapshot as plain text.
+
+The messages of exceptions are such reports, so exceptions import this module,
+and this module uses only the public attributes of a snapshot.
+"""
+
+from __future__ import annotations
+
+from ffi_leak_tracker._base.format import (
+    format_address,
+    format_age,
+    format_bytes,
+    format_path,
+    plural,
+    printable,
+    shorten,
+    shorten_head,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ffi_leak_tracker._records.allocation import Frame, NativeFrame
+    from ffi_leak_tracker._records.group import Group
+    from ffi_leak_tracker._records.snapshot import Snapshot
+
+WIDTH = 100  # columns of a line, where possible
+LOCATION_MAX = 50  # columns of a file name and line
+FUNCTION_MAX = 30
+SOURCE_MIN = 12  # columns; a source line is left out rather than cut shorter
+TYPE_MAX = 40
+ADDRESSES_MAX = 3  # blocks in a group whose addresses are listed
+NAMES_MAX = 3  # threads or scopes named in a line
+_COLORS = {
+    "leak": "1;31",
+    "clean": "1;32",
+    "size": "1;33",
+    "type": "1",
+    "place": "36",
+    "dim": "2",
+}
+
+
+class _Paint:
+    """Adds escape sequences for colours to text, or returns it unchanged."""
+
+    def __init__(self, color: bool) -> None:
+        self._color = color
+
+    def __call__(self, style: str, text: str) -> str:
+        if not self._color or not text:
+            return text
+        return f"\x1b[{_COLORS[style]}m{text}\x1b[0m"
+
+
+def render(
+    snapshot: Snapshot,
+    *,
+    color: bool = False,
+    limit: int | None = 20,
+    frames: int | None = 8,
+    source: bool = True,
+) -> str:
+    """Return the report of a snapshot: verdict, places, notes.
+
+    Args:
+        snapshot: the blocks to report; it may be empty.
+        color: add escape sequences for colours.
+        limit: number of places to show, the largest first; None for all.
+        frames: number of frames to show of each call path; None for all.
+        source: show the source line of each Python frame.
+
+    Returns: text that ends with a newline. Lines have no trailing blanks, and
+        100 columns where possible.
+    """
+    paint = _Paint(color)
+    groups = snapshot.groups()
+    shown = groups if limit is None else groups[: max(limit, 0)]
+    parts = [_verdict(snapshot, len(groups), paint)]
+    heads = _heads(shown, paint)
+    for head, one in zip(heads, shown, strict=True):
+        body = _group_body(one, paint, frames, source)
+        parts.append([head, *body])
+    parts.append(_rest(groups[len(shown) :]))
+    parts.append(_notes(snapshot, paint))
+    return "\n\n".join(["\n".join(part) for part in parts if part]) + "\n"
+
+
+def _verdict(snapshot: Snapshot, places: int, paint: _Paint) -> list[str]:
+    """Return the first line; two lines if it is too long for one."""
+    word, style = "LEAKED", "leak"
+    if snapshot.count:
+        rest = f"  {_amount(snapshot)}, from {plural(places, 'place')}"
+    else:
+        word, rest, style = "No native memory leaks.", "", "clean"
+    facts = ", ".join(_facts(snapshot))
+    gap = WIDTH - len(word) - len(rest) - len(facts)
+    left = paint(style, word) + rest
+    if not facts:
+        return [left]
+    if gap < 4:
+        return [left, "    " + paint("dim", facts)]
+    return [left + " " * gap + paint("dim", facts)]
+
+
+def _amount(some: Snapshot) -> str:
+    """Return the blocks and bytes of a snapshot."""
+    blocks = plural(some.count, "block")
+    return f"{blocks}, {format_bytes(some.total_bytes)}"
+
+
+def _facts(snapshot: Snapshot) -> list[str]:
+    """Return the counts of the whole scope as words."""
+    facts = []
+    stats = snapshot.stats
+    if stats is not None:
+        about = "" if stats.peak_exact else "about "
+        facts.append(plural(stats.allocations, "allocation"))
+        facts.append(plural(stats.frees, "free"))
+        facts.append(f"peak {about}{format_bytes(stats.peak_bytes)}")
+    if snapshot.duration is not None:
+        facts.append(format_age(snapshot.duration))
+    return facts
+
+
+def _heads(groups: Sequence[Group], paint: _Paint) -> list[str]:
+    """Return the first line of each group, with aligned columns."""
+    sizes = [_sizes(one) for one in groups]
+    types = [shorten(printable(one.type), TYPE_MAX) for one in groups]
+    size_width = max(map(len, sizes), default=0)
+    type_width = max(map(len, types), default=0)
+    return [
+        paint("size", size)
+        + " " * (size_width - len(size) + 3)
+        + paint("type", type_name)
+        + " " * (type_width - len(type_name) + 3)
+        + _origin(one)
+        for size, type_name, one in zip(sizes, types, groups, strict=True)
+    ]
+
+
+def _sizes(one: Group) -> str:
+    """Return the count, the size of each block and the total of a group."""
+    each = format_bytes(one.min_size)
+    if one.max_size != one.min_size:
+        each = f"{each}..{format_bytes(one.max_size)}"
+    if one.count == 1:
+        return f"1 x {each}"
+    return f"{one.count:,} x {each} = {format_bytes(one.total_bytes)}"
+
+
+def _origin(one: Group) -> str:
+    """Return how the blocks of a group are allocated and released."""
+    kind = printable(one.kind)
+    return f"{kind}, freed by {printable(one.release)}" if one.release else kind
+
+
+def _group_body(
+    one: Group, paint: _Paint, limit: int | None, source: bool
+) -> list[str]:
+    """Return the lines below the head of a group."""
+    lines = frame_lines(
+        one.frames, one.native_frames, limit, source=source, paint=paint
+    )
+    if one.count <= ADDRESSES_MAX:
+        addresses = [format_address(b.address) for b in one.allocations]
+        lines.append("    " + paint("dim", "at " + ", ".join(addresses)))
+    lines.append("    " + paint("dim", _history(one)))
+    return lines
+
+
+def _history(one: Group) -> str:
+    """Return the ages, threads and scopes of the blocks of a group."""
+    age = f"{format_age(one.max_age)} ago"
+    if one.count > 1:
+        age = f"first {age}, last {format_age(one.min_age)} ago"
+    threads = [name for name in one.threads if name]
+    return age + _names("thread", threads) + _names("scope", one.scopes)
+
+
+def _names(word: str, names: Sequence[str]) -> str:
+    """Return a comma, a noun and the names; empty text without names."""
+    if not names:
+        return ""
+    shown = ", ".join(map(printable, names[:NAMES_MAX]))
+    more = len(names) - NAMES_MAX
+    noun = word if len(names) == 1 else word + "s"
+    return f", {noun} {shown}" + (f" and {more:,} more" if more > 0 else "")
+
+
+def _rest(groups: Iterable[Group]) -> list[str]:
+    """Return the line for the groups that are not shown."""
+    left = list(groups)
+    if not left:
+        return []
+    blocks = plural(sum(one.count for one in left), "block")
+    size = format_bytes(sum(one.total_bytes for one in left))
+    places = plural(len(left), "more place")
+    return [f"... and {places} ({blocks}, {size})"]
+
+
+def _notes(snapshot: Snapshot, paint: _Paint) -> list[str]:
+    """Return the notes and the number of hidden blocks, one a line."""
+    notes = list(snapshot.notes)
+    if snapshot.hidden:
+        by = f" by filter: {snapshot.filter}" if snapshot.filter else ""
+        notes.append(f"{plural(snapshot.hidden, 'block')} hidden{by}")
+    return [paint("dim", f"note: {printable(note)}") for note in notes]
+
+
+def frame_lines(
+    frames: Sequence[Frame],
+    native_frames: Sequence[NativeFrame] = (),
+    limit: int | None = 8,
+    *,
+    source: bool = True,
+    paint: _Paint | None = None,
+) -> list[str]:
+    """Return a line for each frame, innermost first, in aligned columns.
+
+    Never empty: there is a line that says so if no frame was recorded. At
+    least half of the limit is kept for Python frames, if there are so many.
+    """
+    paint = paint or _Paint(False)
+    total = len(frames) + len(native_frames) if limit is None else limit
+    shown = min(len(native_frames), total - min(len(frames), total // 2))
+    native = [_native_cells(frame) for frame in native_frames[:shown]]
+    python = [_cells(frame, source) for frame in frames[: total - shown]]
+    lines = _columns(native + python, paint)
+    hidden = len(native_frames) - shown
+    lines[shown:shown] = _more(hidden, "native frame", paint)
+    lines += _more(len(frames) - len(python), "frame", paint)
+    return lines or ["    " + paint("dim", "(call path not recorded)")]
+
+
+def _more(count: int, what: str, paint: _Paint) -> list[str]:
+    if not count:
+        return []
+    return ["    " + paint("dim", f"... {plural(count, f'more {what}')}")]
+
+
+def _cells(frame: Frame, source: bool) -> tuple[str, str, str]:
+    """Return the location, function and source line of a Python frame."""
+    place = printable(format_path(frame.filename))
+    if frame.lineno is not None:
+        place = f"{place}:{frame.lineno}"
+    line = (frame.source_line if source else None) or ""
+    function = shorten("in " + printable(frame.function), FUNCTION_MAX)
+    text = printable(line.replace("\t", " "))
+    return shorten_head(place, LOCATION_MAX), function, text
+
+
+def _native_cells(frame: NativeFrame) -> tuple[str, str, str]:
+    """Return the module, function and location of a native frame."""
+    module = printable(frame.module.rpartition("/")[2])
+    function = shorten("in " + printable(frame.function or "??"), FUNCTION_MAX)
+    place = ""
+    if frame.filename is not None:
+        place = printable(format_path(frame.filename))
+        if frame.lineno is not None:
+            place = f"{place}:{frame.lineno}"
+    return shorten_head(module, LOCATION_MAX), function, place
+
+
+def _columns(cells: list[tuple[str, str, str]], paint: _Paint) -> list[str]:
+    """Return the cells as lines: location, function, source line."""
+    first = max([len(place) for place, _, _ in cells], default=0)
+    second = max([len(function) for _, function, _ in cells], default=0)
+    space = WIDTH - (4 + first + 2 + second + 3)
+    lines = []
+    for place, function, text in cells:
+        line = "    " + paint("place", place) + " " * (first - len(place) + 2)
+        line += function
+        if text and space >= SOURCE_MIN:
+            line += " " * (second - len(function) + 3) + shorten(text, space)
+        lines.append(line)
+    return lines

@@ -1,0 +1,118 @@
+"""The report of a difference of two snapshots as plain text."""
+
+from __future__ import annotations
+
+from ffi_leak_tracker._base.format import (
+    format_amount_change,
+    format_bytes,
+    format_change,
+    plural,
+    printable,
+    shorten,
+)
+from ffi_leak_tracker._records.report import TYPE_MAX, _Paint, frame_lines
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ffi_leak_tracker._records.diff import Change, SnapshotDiff
+
+_WHATS = ("appeared", "grew", "shrank", "vanished")
+_PLACES = {"path": "place", "type": "type", "line": "line"}
+
+
+def render_diff(
+    diff: SnapshotDiff,
+    *,
+    limit: int | None = 20,
+    frames: int | None = 8,
+    source: bool = True,
+    color: bool = False,
+) -> str:
+    """Return the verdict, then an entry for each change; see ``to_text``."""
+    paint = _Paint(color)
+    shown = diff[: len(diff) if limit is None else max(limit, 0)]
+    parts = [[_verdict(diff, paint)]]
+    for head, one in zip(_heads(shown, paint), shown, strict=True):
+        body = _path_lines(one, diff.group_by, frames, source, paint)
+        parts.append([head, *body])
+    left = diff[len(shown) :]
+    if left:
+        places = plural(len(left), f"more {_PLACES[diff.group_by]}")
+        parts.append([f"... and {places} ({_net(left)})"])
+    return _joined(parts, diff.group_by == "type")
+
+
+def _joined(parts: list[list[str]], is_table: bool) -> str:
+    """Return the parts separated by empty lines; a table of types is one."""
+    if is_table and len(parts) > 1:
+        parts = [parts[0], [line for part in parts[1:] for line in part]]
+    return "\n\n".join(["\n".join(part) for part in parts]) + "\n"
+
+
+def _verdict(diff: SnapshotDiff, paint: _Paint) -> str:
+    if not len(diff):
+        return paint("clean", "Nothing changed.")
+    moved = diff.bytes or diff.blocks
+    word, style = ("GREW", "leak") if moved > 0 else ("SHRANK", "clean")
+    if not moved:
+        word, style = "SAME AMOUNT", "type"
+    counts = [(len(diff._those(what)), what) for what in _WHATS]
+    noun = _PLACES[diff.group_by]
+    first, *others = [(count, what) for count, what in counts if count]
+    facts = [f"{plural(first[0], noun)} {first[1]}"]
+    facts += [f"{count:,} {what}" for count, what in others]
+    return f"{paint(style, word)}  {_net(diff)}: {', '.join(facts)}"
+
+
+def _net(changes: Sequence[Change]) -> str:
+    """Return the change of the number of blocks and bytes."""
+    blocks = sum([one.blocks for one in changes])
+    return format_amount_change(blocks, sum([one.bytes for one in changes]))
+
+
+def _heads(changes: Sequence[Change], paint: _Paint) -> list[str]:
+    """Return the first line of each change, with aligned columns."""
+    rows = [_head_cells(one) for one in changes]
+    if not rows:
+        return []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    styles = ("size", "", "", "type", "")
+    heads = []
+    for row in rows:
+        cells = [
+            (paint(style, cell) if style else cell) + " " * (width - len(cell))
+            for cell, width, style in zip(row, widths, styles, strict=True)
+            if width
+        ]
+        heads.append("   ".join(cells).rstrip())
+    return heads
+
+
+def _head_cells(one: Change) -> tuple[str, str, str, str, str]:
+    origin = printable(one.kind or "")
+    if one.release:
+        origin = f"{origin}, freed by {printable(one.release)}"
+    return (
+        format_change(one.bytes),
+        one.what,
+        f"{one.old_blocks:,} -> {plural(one.new_blocks, 'block')}, "
+        f"{format_bytes(one.old_bytes)} -> {format_bytes(one.new_bytes)}",
+        shorten(printable(one.type or ""), TYPE_MAX),
+        origin,
+    )
+
+
+def _path_lines(
+    one: Change,
+    group_by: str,
+    frames: int | None,
+    source: bool,
+    paint: _Paint,
+) -> list[str]:
+    if group_by == "type":
+        return []
+    return frame_lines(
+        one.frames, one.native_frames, frames, source=source, paint=paint
+    )

@@ -1,0 +1,1 @@
+"""The only importer of the compiled core: C values in, records out."""

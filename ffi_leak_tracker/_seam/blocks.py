@@ -1,0 +1,241 @@
+"""Copied live blocks; a record is made when a block is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ffi_leak_tracker._records.allocation import Allocation
+from ffi_leak_tracker._records.group import Group
+from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_blocks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, overload
+
+_SIZE = core_blocks.BLOCK.size
+# Offsets of fields in ``flk_block``, in units of their own width.
+_QUADS, _SIZE_QUAD = _SIZE // 8, 1
+_WORDS, _SCOPE_WORD, _THREAD_WORD = _SIZE // 4, 7, 8
+_HALVES, _TYPE_HALF = _SIZE // 2, 18
+
+
+class BlockList(Sequence[Allocation]):
+    """Copied live blocks, ordered by sequence number."""
+
+    __slots__ = ("_made", "_raw", "taken_at")
+
+    def __init__(self, raw: bytes, taken_at: float) -> None:
+        self._raw = raw
+        self._made: dict[int, Allocation] = {}
+        self.taken_at = taken_at
+
+    @classmethod
+    def take(
+        cls, scope: int, since: int = 0, inherited: bool = False
+    ) -> BlockList:
+        """Return the live blocks of a scope and of the scopes inside it.
+
+        Args:
+            since: leave out blocks with a lower sequence number.
+            inherited: include blocks from before a fork.
+
+        Raises: MemoryError if there is no memory for the copy.
+        """
+        return cls(*core_blocks.take_blocks(scope, since, inherited))
+
+    def __len__(self) -> int:
+        return len(self._raw) // _SIZE
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, index: int) -> Allocation: ...
+        @overload
+        def __getitem__(self, index: slice) -> tuple[Allocation, ...]: ...
+
+    def __getitem__(
+        self, index: int | slice
+    ) -> Allocation | tuple[Allocation, ...]:
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        position = range(len(self))[index]
+        made = self._made.get(position)
+        if made is None:
+            fields = core_blocks.BLOCK.unpack_from(self._raw, position * _SIZE)
+            made = core_blocks.allocation_of(fields, self.taken_at)
+            self._made[position] = made
+        return made
+
+    def rows(self) -> list[tuple[int, ...]]:
+        """Return the fields of ``flk_block``, in order, for each block."""
+        return list(core_blocks.BLOCK.iter_unpack(self._raw))
+
+    # --- one field of all blocks ----------------------------------------
+    def _sizes(self) -> memoryview:
+        return memoryview(self._raw).cast("Q")[_SIZE_QUAD::_QUADS]
+
+    def _types(self) -> memoryview:
+        return memoryview(self._raw).cast("H")[_TYPE_HALF::_HALVES]
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all blocks."""
+        return sum(self._sizes())
+
+    def largest_at(self) -> int:
+        """Return the position of the largest block; the first of equal ones.
+
+        There must be a block.
+        """
+        sizes = self._sizes().tolist()
+        return sizes.index(max(sizes))
+
+    def has_release(self, release: str) -> bool:
+        """Return whether a block must be released this way."""
+        return not _types_with(2, release).isdisjoint(self._types())
+
+    def sizes_of(self, kind: str) -> list[int]:
+        """Return the sizes of the blocks of a kind."""
+        wanted = _types_with(1, kind)
+        pairs = zip(self._sizes(), self._types(), strict=True)
+        return [size for size, number in pairs if number in wanted]
+
+    def names_of(self, positions: Sequence[int], field: str) -> set[str | None]:
+        """Return the names of the threads, or scopes, of some blocks."""
+        word, name = _NAMED[field]
+        numbers = memoryview(self._raw).cast("I")[word::_WORDS]
+        return {name(one) for one in {numbers[i] for i in positions}}
+
+    # --- groups ---------------------------------------------------------
+    def groups(self) -> tuple[Group, ...]:
+        """Return what ``group`` returns, without a record for each block."""
+        raw, raw_members = core_blocks.group_blocks(self._raw)
+        members = memoryview(raw_members).cast("I")
+        keys: dict[int, object] = {}
+        found: dict[object, list[_Part]] = {}
+        for total, low, high, path, kind, first, n in _fields_of(raw):
+            key = keys.get(path)
+            if key is None:
+                key = keys[path] = _path_key(path)
+            part = total, low, high, members[first : first + n]
+            found.setdefault((key, kind), []).append(part)
+        groups = [self._group(one) for one in found.values()]
+        return tuple(sorted(groups, key=_LazyGroup.rank))
+
+    def where(self, predicate: Callable[[Allocation], object]) -> BlockList:
+        """Return the blocks of groups whose first block fits the predicate."""
+        raw, raw_members = core_blocks.group_blocks(self._raw)
+        members = memoryview(raw_members).cast("I")
+        kept = [
+            members[first : first + n]
+            for *_, first, n in _fields_of(raw)
+            if predicate(self[members[first]])
+        ]
+        positions = sorted([i for some in kept for i in some])
+        if len(positions) == len(self):
+            return self
+        rows = [self._raw[i * _SIZE : (i + 1) * _SIZE] for i in positions]
+        return BlockList(b"".join(rows), self.taken_at)
+
+    def _group(self, parts: list[_Part]) -> _LazyGroup:
+        """Return one group of all parts; their paths have equal frames."""
+        totals, lows, highs, members = zip(*parts, strict=True)
+        positions = members[0]
+        if len(parts) > 1:
+            positions = sorted(i for some in members for i in some)
+        blocks = _Members(self, positions)
+        return _LazyGroup(blocks, sum(totals), min(lows), max(highs))
+
+
+_Part = tuple[int, int, int, "Sequence[int]"]
+
+
+def _fields_of(raw: bytes) -> Any:
+    return core_blocks.GROUP.iter_unpack(raw)
+
+
+def _types_with(field: int, text: str) -> set[int]:
+    numbers = range(1, core.type_count() + 1)
+    return {n for n in numbers if core.type_of(n)[field] == text}
+
+
+def _scope_name(number: int) -> str | None:
+    return core.scope_names.get(number)
+
+
+_NAMED: dict[str, tuple[int, Callable[[int], str | None]]] = {
+    "thread": (_THREAD_WORD, core.thread_name),
+    "scope": (_SCOPE_WORD, _scope_name),
+}
+
+
+def _path_key(path: int) -> object:
+    """Return a key that is equal for paths with equal frames."""
+    native = core.native_of(path)
+    frames = core.frames_of(path)()
+    return tuple(map(id, frames)), native() if native else ()
+
+
+class _Members(Sequence[Allocation]):
+    """Some blocks of a list, by their positions in rising order."""
+
+    __slots__ = ("_list", "_positions")
+
+    def __init__(self, blocks: BlockList, positions: Sequence[int]) -> None:
+        self._list = blocks
+        self._positions = positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._list[self._positions[index]]
+
+    @property
+    def position(self) -> int:
+        """The position of the first one."""
+        return self._positions[0]
+
+    def names(self, field: str) -> set[str | None]:
+        """Return the names of their threads or scopes."""
+        return self._list.names_of(self._positions, field)
+
+
+class _LazyGroup(Group):
+    """A group of copied blocks, ordered by sequence number."""
+
+    __slots__ = ("_members",)
+
+    def __init__(
+        self, blocks: _Members, total: int, smallest: int, largest: int
+    ) -> None:
+        assert len(blocks), "a group holds at least one allocation"
+        self._allocations = self._members = blocks
+        self._total_bytes = total
+        self._min_size = smallest
+        self._max_size = largest
+
+    def rank(self) -> tuple[int, int, int]:
+        """Return the sort key of ``group``, with positions for sequences."""
+        return -self._total_bytes, -self.count, self._members.position
+
+    @property
+    def first(self) -> Allocation:
+        return self._allocations[0]
+
+    @property
+    def last(self) -> Allocation:
+        return self._allocations[-1]
+
+    @property
+    def min_age(self) -> float:
+        return self.last.age
+
+    @property
+    def max_age(self) -> float:
+        return self.first.age
+
+    def _names(self, field: str) -> set[str | None]:
+        return self._members.names(field)

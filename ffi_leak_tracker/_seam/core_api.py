@@ -1,0 +1,517 @@
+"""The seam to the compiled core: C values in, plain values or records out.
+
+This is the only module that imports ``_core``. The C functions are documented
+in the headers in csrc/.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from _thread import _local as thread_local  # threading takes 7 ms to load
+from struct import Struct
+
+import _cffi_backend
+
+from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
+from ffi_leak_tracker._records.allocation import Frame
+from ffi_leak_tracker._records.stats import (
+    AllocationStats,
+    TypeStats,
+    set_capture,
+)
+
+try:
+    from ffi_leak_tracker._core import ffi, lib
+except ImportError as error:
+    raise ImportError(
+        "the compiled core of ffi_leak_tracker is missing for this "
+        f"interpreter ({sys.implementation.cache_tag}): install the package "
+        "with this interpreter (python -m pip install ffi-leak-tracker, or "
+        f"-e . in a checkout). The cause: {error}"
+    ) from error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any
+
+    from ffi_leak_tracker._core import CData
+    from ffi_leak_tracker._records.allocation import NativeFrame
+
+HEAP = lib.FLK_LAYER_HEAP
+HANDLE = lib.FLK_LAYER_HANDLE
+MAPPING = lib.FLK_LAYER_MAPPING
+CURRENT_SCOPE = lib.FLK_SCOPE_NONE
+NOWHERE = lib.FLK_SCOPE_NOWHERE
+PROCESS = 0
+LAYERS: dict[str, int] = {"heap": HEAP, "handle": HANDLE, "mapping": MAPPING}
+SIZE_MAX = 2 ** (8 * ffi.sizeof("size_t") - 1) - 1
+
+NULL = ffi.NULL
+
+
+def _start() -> str | None:
+    mismatch = lib.flk_pyframe_mismatch()
+    if mismatch:
+        raise ImportError(
+            f"ffi_leak_tracker: {text(mismatch)}; install it with this "
+            "interpreter"
+        )
+    problem = lib.flk_start(os.fsencode(PACKAGE_FOLDER))
+    # Exit handlers run in reverse order: this one, registered at import, is
+    # among the last. After it the interpreter deletes thread states, and
+    # frames can no longer be read.
+    atexit.register(lib.flk_codes_close)
+    if not lib.flk_is_ready():
+        raise ImportError("ffi_leak_tracker: no memory to start the tracker")
+    return text(problem) if problem else None
+
+
+def text(value: CData) -> str:
+    raw: bytes = ffi.string(value)
+    return raw.decode("utf-8", "surrogatepass")
+
+
+#: Why the core cannot read Python frames; None if it can.
+frames_problem = _start()
+walks_frames = bool(lib.flk_pyframe_is_open())
+
+
+def _fast() -> Any:
+    """Return the C callables of allocators and scopes; None without them.
+
+    PyPy has none. ``FFI_LEAK_TRACKER_FAST=0`` switches them off.
+    """
+    if os.environ.get("FFI_LEAK_TRACKER_FAST") == "0":
+        return None
+    from ffi_leak_tracker import _core
+
+    lib.flk_bind_cffi()
+    module = ffi.cast("void *", id(_core))
+    return _core.fast if lib.flk_callables_install(module) else None
+
+
+fast = _fast()
+
+
+def objects_functions() -> Any:
+    """Return the C functions for Python objects; None on PyPy."""
+    from ffi_leak_tracker import _core
+
+    module = ffi.cast("void *", id(_core))
+    return _core.objects if lib.flk_object_views_install(module) else None
+
+
+backend_typeof = _cffi_backend.typeof
+backend_gc = _cffi_backend.gcp  # ffi.gc
+
+# --- C functions that need no conversion --------------------------------
+enable = lib.flk_gate_set
+gate_scope = lib.flk_gate_scope
+gate_pause = lib.flk_gate_for_pause
+forbid = lib.flk_gate_forbid
+hooks_refresh = lib.flk_attach_refresh
+is_enabled = lib.flk_tracker_is_enabled
+set_stack_depth = lib.flk_set_stack_depth
+stack_depth = lib.flk_stack_depth
+scope_new = lib.flk_scope_new
+scope_left = lib.flk_scope_end
+scope_gone = lib.flk_scope_gone
+scope_is_clean = lib.flk_account_scope_is_empty
+scope_unknown = lib.flk_context_unknown
+set_process_scope = lib.flk_set_process_scope
+set_thread_scope = lib.flk_set_thread_scope
+mark = lib.flk_sequence_mark
+reset = lib.flk_tracker_reset
+reset_peak = lib.flk_tracker_reset_peak
+clear_counts = lib.flk_clear_counts
+drain_quarantine = lib.flk_quarantine_drain
+check_damage = lib.flk_quarantine_check_all
+STACK_DEPTH_MAX = lib.flk_stack_depth_max()
+
+
+# --- configuration ------------------------------------------------------
+def configuration() -> tuple[int, int, bool, int]:
+    """Return quarantine blocks, quarantine bytes, poison and guard bytes."""
+    blocks = ffi.new("uint32_t *")
+    total = ffi.new("uint64_t *")
+    poison = ffi.new("int *")
+    guard = ffi.new("uint32_t *")
+    lib.flk_configuration(blocks, total, poison, guard)
+    return blocks[0], total[0], bool(poison[0]), guard[0]
+
+
+def configure(blocks: int, total_bytes: int, poison: bool) -> None:
+    """Set the limits of the quarantine, and whether freed blocks are filled."""
+    lib.flk_configure(blocks, total_bytes, poison)
+
+
+def configure_guard(guard_bytes: int) -> bool:
+    """Set the guard; return False if blocks with another guard are live."""
+    return bool(lib.flk_configure_guard(guard_bytes) == 0)
+
+
+# --- types --------------------------------------------------------------
+_type_ids: dict[tuple[str, str, str], int] = {}
+
+
+def type_id(name: str, kind: str, release: str) -> int:
+    """Return the number of (C type, kind, release).
+
+    It is 0 if the core already has the maximum number of types.
+    """
+    key = (name, kind, release)
+    known = _type_ids.get(key)
+    if known is None:
+        known = lib.flk_type_intern(*(_bytes(text) for text in key))
+        if known:
+            _type_ids[key] = known
+    return known
+
+
+def _bytes(value: str) -> bytes:
+    return value.encode("utf-8", "surrogatepass").replace(b"\0", b"?")
+
+
+type_count = lib.flk_names_count
+_types: dict[int, tuple[str, str, str]] = {}
+
+
+def type_of(number: int) -> tuple[str, str, str]:
+    """Return the C type, kind and release of a number."""
+    known = _types.get(number)
+    if known is None:
+        name = lib.flk_names_at(number)
+        known = _types[number] = (
+            text(name.type),
+            text(name.kind),
+            text(name.release),
+        )
+    return known
+
+
+def type_figures() -> dict[str, TypeStats]:
+    """Return the counts of each C type, summed over all kinds."""
+    out = ffi.new("flk_figures *")
+    found: dict[str, list[AllocationStats]] = {}
+    for number in range(1, lib.flk_names_count() + 1):
+        lib.flk_type_figures(number, out)
+        if out.allocations:
+            found.setdefault(type_of(number)[0], []).append(_stats(out))
+    return {name: _sum_up(name, parts) for name, parts in found.items()}
+
+
+def _sum_up(name: str, parts: list[AllocationStats]) -> TypeStats:
+    sums = [
+        sum([getattr(one, field) for one in parts])
+        for field in AllocationStats._fields[:-1]
+    ]
+    is_exact = len(parts) == 1 and parts[0].peak_exact
+    return TypeStats(name, *sums, is_exact)
+
+
+# --- paths --------------------------------------------------------------
+# Not by code object: equal code objects may have different files, and the
+# dictionary would keep them alive.
+_code_ids: dict[tuple[str, str], int] = {}
+
+
+def path_here() -> int:
+    """Return the path number of an allocation that happens now."""
+    if walks_frames:
+        return lib.FLK_PATH_WALK  # type: ignore[no-any-return]
+    depth = stack_depth()
+    return _walk(sys._getframe(1), depth) if depth else 0
+
+
+def _walk(frame: FrameType | None, depth: int) -> int:
+    codes: list[int] = []
+    lines: list[int] = []
+    while frame is not None and len(codes) < depth:
+        code = frame.f_code
+        if not code.co_filename.startswith(PACKAGE_FOLDER):
+            codes.append(_code_id(code))
+            lines.append(frame.f_lineno or -1)
+        frame = frame.f_back
+    return int(lib.flk_path_of(codes, lines, len(codes)))
+
+
+def _code_id(code: Any) -> int:
+    key = getattr(code, "co_qualname", code.co_name), code.co_filename
+    known = _code_ids.get(key)
+    if known is None:
+        known = _code_ids[key] = lib.flk_sites_named(*map(_bytes, key))
+    return known
+
+
+class _PathFrames:
+    """The frames of one path, resolved on the first call."""
+
+    __slots__ = ("frames", "path", "resolve")
+
+    def __init__(
+        self, path: int, resolve: Callable[[int], tuple[Any, ...]]
+    ) -> None:
+        self.path = path
+        self.resolve = resolve
+        self.frames: tuple[Any, ...] | None = None
+
+    def __call__(self) -> tuple[Any, ...]:
+        if self.frames is None:
+            self.frames = self.resolve(self.path)
+        return self.frames
+
+
+_sites: dict[int, Frame] = {}
+_frames: dict[Frame, Frame] = {}  # so that equal frames are one object
+_UNKNOWN = Frame("?", "?", None)
+_paths: dict[int, _PathFrames] = {}
+
+
+def _sites_of(path: int) -> list[int]:
+    """Return the sites of a path: native sites first, then Python sites."""
+    room = STACK_DEPTH_MAX * 2
+    sites = ffi.new("uint32_t[]", room)
+    count = min(lib.flk_callpath_sites(path, sites, room), room)
+    return list(sites[0:count])
+
+
+def path_frames(path: int) -> tuple[Frame, ...]:
+    """Return the Python frames of a path, innermost first."""
+    sites = _sites_of(path)
+    if _has_native:
+        sites = [site for site in sites if _native_site(site) is None]
+    return _above_hidden(tuple(map(_frame, sites)))
+
+
+_hidden: tuple[Frame, ...] = ()
+
+
+def hide_callers() -> None:
+    """Remove the frames of the current caller from all call paths.
+
+    The command line calls this, so that reports do not show its frames.
+    """
+    global _hidden  # noqa: PLW0603
+    path = lib.flk_tracker_path() if walks_frames else path_here()
+    _hidden = path_frames(path)
+
+
+def _above_hidden(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    # A path may end before all hidden frames, since its depth is limited.
+    for count in range(len(_hidden), 0, -1):
+        if frames[-count:] == _hidden[:count]:
+            return frames[:-count]
+    return frames
+
+
+def _frame(site: int) -> Frame:
+    known = _sites.get(site)
+    if known is None:
+        place = ffi.new("flk_site_info *")
+        if not lib.flk_codes_describe(site, place):
+            return _UNKNOWN
+        made = Frame(
+            text(place.function),
+            text(place.filename),
+            place.line if place.line > 0 else None,
+            place.column if place.column >= 0 else None,
+        )
+        known = _sites[site] = _frames.setdefault(made, made)
+    return known
+
+
+def frames_of(path: int) -> _PathFrames:
+    """Return a callable for the Python frames; equal frames are one object."""
+    known = _paths.get(path)
+    if known is None:
+        known = _paths[path] = _PathFrames(path, path_frames)
+    return known
+
+
+# --- native frames ------------------------------------------------------
+_has_native = False  # whether any path may have native frames
+_native_sites: dict[int, tuple[str, int, int] | None] = {}
+
+
+def set_native_depth(frames: int, *, lines: bool = False) -> None:
+    """Set the number of native frames of hooked allocations; 0 for none.
+
+    Args:
+        lines: look up source lines when a report is made.
+    """
+    global _has_native  # noqa: PLW0603
+    lib.flk_set_native_depth(frames)
+    _has_native = _has_native or frames > 0
+    if frames:
+        from ffi_leak_tracker._seam import symbols
+
+        symbols.set_lines(lines)
+
+
+def native_depth() -> int:
+    """Return the number of native frames of hooked allocations."""
+    return int(lib.flk_native_depth())
+
+
+def _native_site(site: int) -> tuple[str, int, int] | None:
+    if site not in _native_sites:
+        place = ffi.new("flk_native_place *")
+        found = None
+        if lib.flk_modules_describe(site, place):
+            path = os.fsdecode(ffi.string(place.path))
+            found = (path, int(place.offset), int(place.fingerprint))
+        _native_sites[site] = found
+    return _native_sites[site]
+
+
+def _demangle(name: str) -> str:
+    if not name.startswith("_Z"):
+        return name
+    room = 4096
+    out = ffi.new("char[]", room)
+    return text(out) if lib.flk_demangle_name(_bytes(name), out, room) else name
+
+
+_sites_seen = 0
+
+
+def _new_native_sites() -> list[tuple[str, int, int]]:
+    """Return the sites since the last call, of all paths.
+
+    They are looked up together: one process for each module.
+    """
+    global _sites_seen
+    first, _sites_seen = _sites_seen + 1, self_figures()["sites"]
+    found = map(_native_site, range(first, _sites_seen + 1))
+    return [site for site in found if site]
+
+
+def native_frames(path: int) -> tuple[NativeFrame, ...]:
+    """Return the native frames of a path, innermost first."""
+    from ffi_leak_tracker._seam import symbols
+
+    if symbols.with_lines:
+        symbols.look_up(_new_native_sites())
+    known = map(_native_site, _sites_of(path))
+    frames = [symbols.frame_of(site, _demangle) for site in known if site]
+    return symbols.folded(frames)
+
+
+_native_paths: dict[int, _PathFrames] = {}
+
+
+def native_of(path: int) -> tuple[()] | _PathFrames:
+    """Return a callable for the native frames of a path; () without them."""
+    if not _has_native:
+        return ()
+    known = _native_paths.get(path)
+    if known is None:
+        known = _native_paths[path] = _PathFrames(path, native_frames)
+    return known
+
+
+# --- counts of paths ----------------------------------------------------
+count_paths = lib.flk_path_counts_request
+_PATH_COUNTS = Struct("=QQII")
+
+
+def path_counts() -> dict[int, tuple[int, int]]:
+    """Return the cumulative blocks and bytes of each path."""
+    room, count = 1024, 1025
+    while count > room:
+        room = count + count // 4
+        out = ffi.new("flk_path_counts[]", room)
+        count = lib.flk_path_counts_read(out, room)
+    raw = ffi.buffer(out, count * _PATH_COUNTS.size)
+    rows = _PATH_COUNTS.iter_unpack(bytes(raw))
+    return {path: (blocks, size) for blocks, size, path, _ in rows}
+
+
+# --- threads and scopes by number ---------------------------------------
+_thread_names: dict[int, str] = {}
+scope_names: dict[int, str] = {}
+
+
+def thread_name(number: int) -> str:
+    """Return the name of a thread, which may have ended, by its number."""
+    known = _thread_names.get(number)
+    if known is not None:
+        return known
+    import threading
+
+    ident = lib.flk_thread_ident_of(number)
+    for thread in threading.enumerate():
+        if thread.ident == ident:
+            name = _thread_names[number] = thread.name
+            return name
+    return f"thread {number}" if number else "thread ?"
+
+
+def _own_name(number: int) -> str:
+    # If threading is not loaded, it did not start this thread.
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        return str(threading.current_thread().name)
+    return "MainThread" if number == 1 else f"thread {number}"
+
+
+_noted = thread_local()
+
+
+def note_thread() -> None:
+    """Remember the name of this thread, for reports after its end."""
+    try:
+        _noted.done  # noqa: B018
+    except AttributeError:
+        _noted.done = True
+        number = lib.flk_thread_number()
+        if number:
+            _thread_names[number] = _own_name(number)
+
+
+# --- figures ------------------------------------------------------------
+def _stats(out: CData) -> AllocationStats:
+    return AllocationStats(
+        out.allocations,
+        out.frees,
+        out.bytes_allocated,
+        out.bytes_freed,
+        max(0, out.peak_blocks),
+        max(0, out.peak_bytes),
+        bool(out.peak_exact),
+    )
+
+
+def scope_figures(scope: int) -> AllocationStats:
+    """Return the counts of a scope and of the scopes inside it."""
+    out = ffi.new("flk_figures *")
+    lib.flk_scope_figures(scope, out)
+    return _stats(out)
+
+
+set_capture(lambda: scope_figures(PROCESS))
+
+
+def self_figures() -> dict[str, int]:
+    """Return the counters of the tracker itself, by their names in C."""
+    out = ffi.new("flk_self *")
+    lib.flk_self_figures(out)
+    hooks = ffi.new("flk_attach_figures *")
+    lib.flk_attach_read(hooks)
+    return {
+        **{name: getattr(out, name) for name, _ in _SELF_FIELDS},
+        **{f"hooks_{name}": getattr(hooks, name) for name, _ in _HOOKS_FIELDS},
+    }
+
+
+_SELF_FIELDS = ffi.typeof("flk_self").fields
+_HOOKS_FIELDS = ffi.typeof("flk_attach_figures").fields
+
+
+def opaque(type_number: int) -> CData:
+    """Return the pointer that stands for a type in ``opaque_*`` functions."""
+    return lib.flk_opaque(type_number)

@@ -1,0 +1,244 @@
+"""The seam to the compiled core for blocks: copies, allocating, releasing."""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from ffi_leak_tracker._records.allocation import Allocation
+from ffi_leak_tracker._seam.core_api import (
+    NULL,
+    ffi,
+    frames_of,
+    lib,
+    mark,
+    native_of,
+    path_frames,
+    path_here,
+    scope_names,
+    thread_name,
+    type_of,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ffi_leak_tracker._records.allocation import Frame
+    from ffi_leak_tracker._seam.core_api import CData
+
+#: Delivers waiting events to observers; set while there are any.
+tell_observers: Callable[[], None] | None = None
+
+# --- copies of live blocks ----------------------------------------------
+BLOCK = Struct("=QQQIIIHBB")
+_, ROW_SIZE, ROW_SEQUENCE, ROW_PATH, _, ROW_THREAD, ROW_TYPE, _, _ = range(9)
+assert BLOCK.size == ffi.sizeof("flk_block")
+_TICK_NS: int = lib.FLK_TICK_NS
+_SEQUENCES: int = lib.FLK_TICK_SEQUENCE_SHIFT
+_START_NS = lib.flk_sequence_wall_time(1 << _SEQUENCES)
+
+
+def _epoch(sequence: int) -> float:
+    ticks = (sequence >> _SEQUENCES) - 1
+    return float((_START_NS + ticks * _TICK_NS) / 1e9)
+
+
+def allocation_of(fields: tuple[int, ...], taken_at: float) -> Allocation:
+    """Return the record of a block from the fields of ``BLOCK``."""
+    address, size, sequence, path, scope, thread, kind_of, _, _ = fields
+    name, kind, release = type_of(kind_of)
+    when = _epoch(sequence)
+    return Allocation(
+        address,
+        size,
+        name,
+        kind,
+        release,
+        frames_of(path),
+        native_of(path),
+        when,
+        max(0.0, taken_at - when),
+        sequence,
+        thread_name(thread),
+        scope_names.get(scope),
+    )
+
+
+def take_blocks(
+    scope: int, since: int = 0, inherited: bool = False
+) -> tuple[bytes, float]:
+    """Return a copy of the live blocks of a scope, and the time of the copy.
+
+    Raises: MemoryError if there is no memory for the copy.
+    """
+    taken = ffi.new("flk_snapshot *")
+    if not lib.flk_snapshot_collect(scope, since, inherited, taken):
+        raise _no_room_for("a snapshot of")
+    try:
+        raw = _copy(taken.blocks, taken.count * BLOCK.size)
+        return raw, taken.taken_wall_ns / 1e9
+    finally:
+        lib.flk_snapshot_drop(taken)
+
+
+GROUP = Struct("=QQQIIII")
+assert GROUP.size == ffi.sizeof("flk_group")
+
+
+def group_blocks(raw: bytes) -> tuple[bytes, bytes]:
+    """Return groups of copied blocks, and the positions of their members.
+
+    Blocks of a group have the same path and type number.
+
+    Raises: MemoryError if there is no memory for the groups.
+    """
+    made = ffi.new("flk_grouping *")
+    blocks = ffi.cast("flk_block *", ffi.from_buffer(raw))
+    if lib.flk_group_blocks(blocks, len(raw) // BLOCK.size, made):
+        raise _no_room_for("groups of")
+    try:
+        groups = _copy(made.groups, made.count * GROUP.size)
+        return groups, _copy(made.members, made.member_count * 4)
+    finally:
+        lib.flk_grouping_free(made)
+
+
+def _copy(start: CData, size: int) -> bytes:
+    return bytes(ffi.buffer(start, size)) if size else b""
+
+
+def _no_room_for(what: str) -> MemoryError:
+    return MemoryError(
+        f"no memory for {what} the live blocks; the records are intact: free "
+        "some memory and try again"
+    )
+
+
+def one_block(block: CData) -> Allocation:
+    raw = bytes(ffi.buffer(ffi.addressof(block)))
+    return allocation_of(BLOCK.unpack(raw), _epoch(mark()))
+
+
+def find(address: int, layer: int) -> Allocation | None:
+    """Return the live block that starts at the address, or None."""
+    out = ffi.new("flk_block *")
+    return one_block(out[0]) if lib.flk_find(address, layer, out) else None
+
+
+def find_containing(address: int, layer: int) -> Allocation | None:
+    """Return the live block that contains the address after its start."""
+    out = ffi.new("flk_block *")
+    found = lib.flk_find_containing(address, layer, out)
+    return one_block(out[0]) if found else None
+
+
+# --- allocating and releasing -------------------------------------------
+def misuse_from(raw: bytes) -> Misuse:
+    """Return the misuse in the bytes of a ``flk_misuse``."""
+    return Misuse(ffi.from_buffer("flk_misuse *", raw))
+
+
+class Misuse:
+    """A misuse that the core found: verdict, block and call paths."""
+
+    __slots__ = ("block", "damage", "free_path", "here_path", "verdict")
+
+    def __init__(self, raw: CData) -> None:
+        self.verdict: int = raw.verdict
+        self.damage: int = raw.damage
+        self.free_path: int = raw.free_path
+        self.here_path: int = raw.here_path
+        self.block = one_block(raw.block)
+
+    def freed_frames(self) -> tuple[Frame, ...] | None:
+        """Return the call path of the first free; None if there was none."""
+        return path_frames(self.free_path) if self.free_path else None
+
+    def frames(self) -> tuple[Frame, ...] | None:
+        """Return the call path of the misuse; None if it is not known."""
+        return path_frames(self.here_path) if self.here_path else None
+
+
+DOUBLE_FREE = lib.FLK_DOUBLE_FREE
+INTERIOR_FREE = lib.FLK_INTERIOR_FREE
+MISMATCHED_FREE = lib.FLK_MISMATCHED_FREE
+MAYBE_DOUBLE = lib.FLK_MAYBE_DOUBLE
+OVERRUN = lib.FLK_OVERRUN
+WRITE_AFTER_FREE = lib.FLK_WRITE_AFTER_FREE
+NO_ROOM = lib.FLK_NO_ROOM
+_GOOD = (lib.FLK_FREED, lib.FLK_NOT_RECORDED)
+
+
+def _tell() -> None:
+    if tell_observers is not None:
+        tell_observers()
+
+
+def allocate(*arguments: Any) -> CData:
+    """Allocate; the arguments are those of ``flk_allocate``."""
+    memory = lib.flk_allocate(*arguments)
+    _tell()
+    return memory
+
+
+def release(pointer: CData, type_number: int) -> Misuse | None:
+    """Free a pointer; return the misuse, or None."""
+    out = ffi.new("flk_misuse *")
+    verdict = lib.flk_heap_free(pointer, type_number, path_here(), out)
+    _tell()
+    return None if verdict in _GOOD else Misuse(out)
+
+
+def resize(
+    pointer: CData, size: int, type_number: int, scope: int
+) -> tuple[CData, Misuse | None, bool]:
+    """Reallocate; return the new pointer, the misuse, and if memory lacked."""
+    out = ffi.new("flk_misuse *")
+    path = path_here()
+    moved = lib.flk_resize(pointer, size, type_number, scope, path, out)
+    _tell()
+    if out.verdict == NO_ROOM:
+        return moved, None, True
+    return moved, None if out.verdict in _GOOD else Misuse(out), False
+
+
+def next_misuse() -> Misuse | None:
+    """Return the next misuse that no call raised or warned of, or None."""
+    out = ffi.new("flk_misuse *")
+    return Misuse(out) if lib.flk_misuse_pop(out) else None
+
+
+def address_of(pointer: Any) -> int:
+    """Return the address of a cdata pointer or array; an int is returned.
+
+    Raises: TypeError for other values.
+    """
+    if isinstance(pointer, int) and not isinstance(pointer, bool):
+        return pointer
+    if isinstance(pointer, ffi.CData):
+        try:
+            return int(ffi.cast("uintptr_t", ffi.cast("void *", pointer)))
+        except TypeError:  # a structure
+            pass
+    raise TypeError(
+        "expected a cdata pointer or an address (int), not "
+        f"{type(pointer).__name__}"
+    )
+
+
+def track(
+    address: int, size: int, layer: int, type_number: int, scope: int
+) -> bool:
+    """Record a block that was allocated elsewhere."""
+    path = path_here()
+    done = lib.flk_track(address, size, layer, type_number, scope, path)
+    _tell()
+    return bool(done)
+
+
+def untrack(address: int, layer: int) -> bool:
+    """Remove a record; return False if there was none."""
+    done = lib.flk_untrack(address, layer, NULL)
+    _tell()
+    return bool(done)

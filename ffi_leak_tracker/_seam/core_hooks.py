@@ -1,0 +1,69 @@
+"""The seam to the compiled core for hooks, threads and signals."""
+
+from __future__ import annotations
+
+import os
+
+from ffi_leak_tracker._seam.core_api import ffi, lib, thread_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+detach = lib.flk_attach_end
+drop = lib.flk_attach_drop
+sample = lib.flk_hooks_sample
+
+
+def attach(rules: Sequence[str], mappings: bool) -> str | None:
+    """Attach to the objects that the rules select; return None or an error."""
+    kept = [ffi.new("char[]", os.fsencode(one)) for one in rules]
+    reason = ffi.new("char[]", 200)
+    done = lib.flk_hooks_attach(
+        ffi.new("const char *const[]", kept), len(kept), mappings, reason, 200
+    )
+    return None if done == 0 else ffi.string(reason).decode()
+
+
+# --- threads ------------------------------------------------------------
+#: The number of this thread in records; 0 before its first allocation.
+thread_number = lib.flk_thread_number
+
+
+def thread_figures() -> Iterator[tuple[str, int | None, int, int, int, int]]:
+    """Yield name, ident, allocations, frees, and bytes of both, by thread.
+
+    All ended threads are one entry, whose ident is None.
+    """
+    room = 64
+    while True:
+        out = ffi.new("flk_thread_figures[]", room)
+        count = lib.flk_threads_read(out, room)
+        if count <= room:
+            break
+        room = count + 64  # more threads may start before the next call
+    for one in out[0:count]:
+        ended = one.thread == 0 and one.ident == 0
+        yield (
+            "ended threads" if ended else thread_name(one.thread),
+            None if ended else one.ident,
+            one.allocations,
+            one.frees,
+            one.bytes_allocated,
+            one.bytes_freed,
+        )
+
+
+# --- signals ------------------------------------------------------------
+signal_end = lib.flk_signal_end
+
+
+def signal_begin(number: int) -> int:
+    """Install a handler; return a descriptor with a byte for each signal.
+
+    Raises: OSError if the signal cannot be caught.
+    """
+    descriptor = int(lib.flk_signal_begin(number))
+    if descriptor < 0:
+        raise OSError(ffi.errno, os.strerror(ffi.errno))
+    return descriptor

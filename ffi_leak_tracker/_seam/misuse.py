@@ -1,0 +1,130 @@
+"""Turns misuse that the core found into errors, warnings or counts."""
+
+from __future__ import annotations
+
+import sys
+
+# As threading does it: the module collections takes 3 ms to load.
+from _collections import deque  # type: ignore[import-not-found]
+
+from ffi_leak_tracker._records import exceptions
+from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_blocks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ffi_leak_tracker._records.exceptions import MisuseError
+
+POLICIES = ("raise", "warn", "count")
+
+_ERRORS = {
+    core_blocks.DOUBLE_FREE: exceptions.DoubleFreeError,
+    core_blocks.MAYBE_DOUBLE: exceptions.DoubleFreeError,
+    core_blocks.INTERIOR_FREE: exceptions.InvalidFreeError,
+    core_blocks.MISMATCHED_FREE: exceptions.MismatchedFreeError,
+    core_blocks.OVERRUN: exceptions.CorruptionError,
+    core_blocks.WRITE_AFTER_FREE: exceptions.CorruptionError,
+}
+
+policy = "raise"
+#: The last misuses that no call raised or warned of, oldest first.
+unreported: deque[MisuseError] = deque(maxlen=1000)
+
+
+def set_policy(name: str) -> None:
+    """Set what happens at a misuse: "raise", "warn" or "count".
+
+    Raises: ValueError for another policy.
+    """
+    global policy  # noqa: PLW0603
+    if name not in POLICIES:
+        raise ValueError(
+            f"misuse must be 'raise', 'warn' or 'count', not {name!r}"
+        )
+    policy = name
+
+
+def _detail(misuse: core_blocks.Misuse) -> str | None:
+    block = misuse.block
+    if misuse.verdict == core_blocks.MAYBE_DOUBLE:
+        return (
+            "the address was freed here lately and not recorded since; this "
+            "is no proof, so the memory was freed"
+        )
+    if misuse.verdict == core_blocks.OVERRUN:
+        where = (
+            f"{-misuse.damage} bytes before its start"
+            if misuse.damage < 0
+            else f"{misuse.damage - block.size} bytes behind its end"
+        )
+        return f"guard bytes were written to, {where}"
+    if misuse.verdict == core_blocks.WRITE_AFTER_FREE:
+        return f"byte {misuse.damage} was written to after the block was freed"
+    return None
+
+
+def error_of(
+    misuse: core_blocks.Misuse, address: int | None = None
+) -> MisuseError:
+    """Return the exception for a misuse."""
+    return _ERRORS[misuse.verdict](
+        misuse.block.address if address is None else address,
+        misuse.block,
+        misuse.freed_frames(),
+        frames=misuse.frames(),
+        detail=_detail(misuse),
+    )
+
+
+def report(misuse: core_blocks.Misuse, address: int | None = None) -> None:
+    """Raise, warn or do nothing, as the policy says.
+
+    A misuse that is not proven is never raised.
+    """
+    __tracebackhide__ = True
+    if policy == "count":
+        return
+    error = error_of(misuse, address)
+    if policy == "raise" and misuse.verdict != core_blocks.MAYBE_DOUBLE:
+        raise error
+    _warn(error)
+
+
+def _warn(error: MisuseError) -> None:
+    """Warn with the innermost line outside of this package."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(
+        core.PACKAGE_FOLDER
+    ):
+        level, frame = level + 1, frame.f_back
+    import warnings
+
+    warnings.warn(str(error), exceptions.MisuseWarning, stacklevel=level)
+
+
+def collect_unreported() -> None:
+    """Move misuses from the queue of the core to ``unreported``."""
+    while (misuse := core_blocks.next_misuse()) is not None:
+        unreported.append(error_of(misuse))
+
+
+def check_damage() -> None:
+    """Check all guard bytes and filled blocks; report the first damage.
+
+    Raises: CorruptionError with the policy "raise".
+    """
+    __tracebackhide__ = True
+    _, _, poison, guard = core.configuration()
+    if not (poison or guard):
+        return
+    core.check_damage()
+    collect_unreported()
+    damages = [
+        e for e in unreported if isinstance(e, exceptions.CorruptionError)
+    ]
+    if not damages or policy == "count":
+        return
+    unreported.remove(damages[0])  # the next check reports the others
+    if policy == "raise":
+        raise damages[0]
+    _warn(damages[0])

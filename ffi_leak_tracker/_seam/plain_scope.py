@@ -1,0 +1,170 @@
+"""The base class of ``Scope`` where there are no C callables.
+
+It has the same members and the same behaviour as the base class in C.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam.current import variable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ffi_leak_tracker._records.filters import LeakFilter
+
+_process_top: Any = None
+
+
+def set_process_top(scope: Any) -> None:
+    """Set the innermost process scope, or None."""
+    global _process_top  # noqa: PLW0603
+    _process_top = scope
+
+
+def _live(scope: Any) -> Any:
+    while scope is not None and scope.ended:
+        scope = scope.parent
+    return scope
+
+
+def current_scope() -> Any:
+    """Return the innermost open scope of this context, else of the process."""
+    scope = _live(variable.get())
+    return _process_top if scope is None else scope
+
+
+def current_number() -> int:
+    """Return the number of the scope of an allocation that happens now."""
+    scope = _live(variable.get())
+    number: int = core.CURRENT_SCOPE if scope is None else scope.number
+    return number
+
+
+class ScopeBase:
+    """Entering and leaving a scope, and its state."""
+
+    _number: int | None = None
+    _opened_at = _ended_at = 0.0
+    _previous: Any = None
+    parent: Any = None
+    ended = False
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        where: str = "context",
+        isolated: bool = False,
+        filter: Any = None,
+        verify: bool = False,
+        gc: bool = True,
+    ) -> None:
+        if where not in {"context", "process"}:
+            raise ValueError(
+                f"where must be 'context' or 'process', not {where!r}"
+            )
+        if name is not None and not isinstance(name, str):
+            raise TypeError(
+                f"a scope's name is a str, not {type(name).__name__}"
+            )
+        self.name = name
+        self.where = where
+        self.isolated = bool(isolated)
+        self._own_filter: LeakFilter | None = (
+            None if filter is None else self._filter_of(filter)
+        )
+        self._verifies = bool(verify)
+        self._collects = bool(gc)
+
+    def _filter_of(self, filter: Any) -> LeakFilter:
+        raise NotImplementedError
+
+    @property
+    def entered(self) -> bool:
+        """Whether it was entered."""
+        return self._number is not None
+
+    @property
+    def number(self) -> int:
+        """Its number in the core.
+
+        Raises: RuntimeError before the scope is entered.
+        """
+        if self._number is None:
+            raise RuntimeError(
+                "this scope was not entered yet: use it in a with statement"
+            )
+        return self._number
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from its start to its end, or to now; None before it."""
+        if self._number is None:
+            return None
+        end = self._ended_at if self.ended else time.monotonic()
+        return end - self._opened_at
+
+    def _open(self, parent: Any) -> None:
+        self.parent = parent
+        above = core.PROCESS if parent is None else parent.number
+        self._number = core.scope_new(above, self.isolated)
+        if self.name is not None:
+            core.scope_names[self._number] = self.name
+        else:
+            core.scope_names.pop(self._number, None)
+        self._opened_at = time.monotonic()
+        core.gate_scope(+1)
+
+    def __enter__(self) -> Any:
+        if self._number is not None:
+            raise RuntimeError(
+                "a scope is entered once: make another one with "
+                "LeakTracker.scope()"
+            )
+        if self.where == "process":
+            return self._enter_process()  # type: ignore[attr-defined]
+        self._previous = _live(variable.get())
+        self._open(current_scope())
+        variable.set(self)
+        core.set_thread_scope(self._number, +1)
+        return self
+
+    def _end(self) -> None:
+        if self.ended or self._number is None:
+            return
+        self.ended = True
+        self._ended_at = time.monotonic()
+        core.scope_left(self._number)
+        core.gate_scope(-1)
+        if self.where == "process":
+            self._leave_process()  # type: ignore[attr-defined]
+            return
+        # If another task or thread leaves it, the variable there may hold
+        # another scope.
+        if variable.get() is self:
+            variable.set(self._previous)
+        core.set_thread_scope(current_number(), -1)
+
+    def __exit__(self, *problem: Any) -> None:
+        __tracebackhide__ = True
+        self._end()
+        if self._verifies:
+            error = problem[1] if len(problem) > 1 else None
+            self._judge(error)  # type: ignore[attr-defined]
+
+    def __del__(self) -> None:
+        number = self._number
+        if number is None or core is None:
+            return
+        if not self.ended:  # a generator that was never finished
+            self.ended = True
+            core.scope_left(number)
+            core.gate_scope(-1)
+            if self.where == "context":
+                core.set_thread_scope(core.CURRENT_SCOPE, -1)
+        if self.parent is None or number != self.parent.number:
+            core.scope_gone(number)

@@ -1,0 +1,178 @@
+"""The pytest plugin: tests that leak native blocks fail.
+
+- ``leak_tracker``, a fixture: an open ``Scope``, checked after the test.
+- ``--leaks`` (ini ``leaks = true``): every test is checked, its fixtures
+  included. ``--no-leaks`` overrules the ini, ``--leaks-depth N`` (ini
+  ``leaks_depth``) sets how many Python frames each block keeps.
+- ``@pytest.mark.no_leak_check(reason=...)`` exempts tests from ``--leaks``;
+  ``@pytest.mark.leak_filter(LeakFilter..., ...)`` leaves blocks out of both.
+  pytest takes a lone named function for the test to mark, so a predicate is
+  passed as ``leak_filter(filter=predicate)``.
+- ``@pytest.mark.leak_budget(blocks=, bytes=, peak=)`` limits what the test
+  and its fixtures allocate, freed or not (``AllocationStats.assert_max``),
+  whether leaks are checked or not. Of several markers the closest counts, for
+  each limit; None lifts one.
+
+What belongs to a test: under ``--leaks`` what is allocated from before the
+setup of its first fixture to after the teardown of its last; with the fixture
+alone, what is allocated while that is set up, so that fixtures it depends on
+or comes after are outside. All threads and tasks count. (Only where a fixture
+of a wider scope keeps a context scope open does the window follow the context
+too, since the blocks go there.) What is allocated while a fixture of a wider
+scope is set up or torn down belongs to that fixture, never to the test.
+
+When it is judged: after everything of the test is torn down and pytest has
+let go of its arguments, so that it does not matter who frees a block, nor in
+which order the fixtures were named.
+
+What a leak does: what a LeaksFoundError at the end of the test would, and a
+BudgetError alike. A passed test is failed (not in error), an xfail that would
+have passed is xfailed (if its ``raises`` allows), strict or not. A test that
+failed or errored keeps its outcome and gets a section more; of leaks, blocks
+owned by Python objects are left out there, because the traceback keeps those
+alive. Skipped and xfailed tests are not judged.
+
+A plugin that runs tests itself (pytest-rerunfailures, pytest-forked) goes on
+doing so. If it has told the outcome of the test before the teardown, a leak
+is an error at teardown.
+
+Cost: off, one look at the names of the collected tests' fixtures; neither the
+hooks nor the compiled core are loaded. On, a scope, a look at its counter and
+some hook calls a test: below 0.2 ms.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ffi_leak_tracker._testing.checker import Checker
+    from ffi_leak_tracker._tracking.scopes import Scope
+
+__all__ = ["leak_tracker"]
+
+_FIXTURE = "leak_tracker"
+_BUDGET = "leak_budget"
+_NAMES = ("ffi_leak_tracker", "ffi_leak_tracker.pytest_plugin")
+_MARKERS = (
+    "no_leak_check(reason=None): the test is not checked by --leaks",
+    "leak_filter(*filters, filter=None): native blocks that a filter ignores "
+    "are no leaks of the test",
+    "leak_budget(blocks=None, bytes=None, peak=None): most blocks and bytes "
+    "that the test may allocate natively, and most bytes live at once",
+)
+_CHECKER: pytest.StashKey[Checker] = pytest.StashKey()
+
+
+# --- options ------------------------------------------------------------
+def pytest_addoption(
+    parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager
+) -> None:
+    """Add the options; make a second registration harmless."""
+    for name in _NAMES:
+        if not pluginmanager.has_plugin(name):
+            pluginmanager.register(_Alias(), name)
+    group = parser.getgroup("leaks", "native memory leaks (ffi_leak_tracker)")
+    group.addoption(
+        "--leaks",
+        action="store_true",
+        dest="ffi_leaks",
+        default=None,
+        help="Fail tests that leak native blocks.",
+    )
+    group.addoption(
+        "--no-leaks",
+        action="store_false",
+        dest="ffi_leaks",
+        help="Do not, whatever the ini option leaks says.",
+    )
+    group.addoption(
+        "--leaks-depth",
+        metavar="N",
+        dest="ffi_leaks_depth",
+        default=None,
+        help="Python frames kept for each block, 0 to 64 (16 if not given).",
+    )
+    parser.addini("leaks", "As --leaks.", type="bool", default=False)
+    parser.addini("leaks_depth", "As --leaks-depth.", default="")
+
+
+class _Alias:
+    """Holds the other name of the plugin, which is loaded already."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers; with --leaks also the hooks that check."""
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
+    if _checks_all(config):
+        checker_of(config)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Register the hooks that check if a test uses the fixture or a budget."""
+    if _CHECKER in session.config.stash:
+        return
+    for item in session.items:
+        if _FIXTURE in getattr(item, "fixturenames", ()) or (
+            _BUDGET in item.keywords and item.get_closest_marker(_BUDGET)
+        ):
+            checker_of(session.config)
+            return
+
+
+def _checks_all(config: pytest.Config) -> bool:
+    given = config.getoption("ffi_leaks")
+    return bool(config.getini("leaks") if given is None else given)
+
+
+def _depth(config: pytest.Config) -> int | None:
+    text = config.getoption("ffi_leaks_depth") or config.getini("leaks_depth")
+    if not text:
+        return None
+    with suppress(ValueError):
+        if 0 <= int(text) <= 64:
+            return int(text)
+    raise pytest.UsageError(
+        f"--leaks-depth must be a number from 0 to 64, not {text!r}"
+    )
+
+
+# --- the fixture --------------------------------------------------------
+@pytest.fixture
+def leak_tracker(request: pytest.FixtureRequest) -> Iterator[Scope]:
+    """Give an open ``Scope``: what is left in it fails the test.
+
+    Judged after all fixtures of the test are torn down. All threads and
+    tasks count; scopes inside it nest. ``leak_tracker.stats`` and
+    ``leak_tracker.snapshot()`` show the blocks so far,
+    ``leak_tracker.reset()`` forgets them.
+    """
+    scope = checker_of(request.config).scope_of_fixture(request.node)
+    try:
+        yield scope
+    finally:
+        scope.__exit__(None, None, None)
+
+
+def checker_of(config: pytest.Config) -> Checker:
+    """Return the hooks of a run, registered when first asked for.
+
+    Raises: pytest.UsageError if the compiled core is missing.
+    """
+    checker = config.stash.get(_CHECKER, None)
+    if checker is None:
+        try:
+            from ffi_leak_tracker._testing.checker import Checker
+
+            checker = Checker(_checks_all(config), _depth(config))
+        except ImportError as error:
+            raise pytest.UsageError(str(error)) from error
+        config.stash[_CHECKER] = checker
+        config.pluginmanager.register(checker, "ffi_leak_tracker_checker")
+    return checker

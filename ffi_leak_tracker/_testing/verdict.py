@@ -1,0 +1,263 @@
+"""What a leak does to the reports of a pytest test that is over."""
+
+from __future__ import annotations
+
+import unittest
+from os.path import dirname, join
+from traceback import format_exception
+from typing import TYPE_CHECKING
+
+import _pytest
+from _pytest._code import code
+from _pytest.skipping import xfailed_key
+
+from ffi_leak_tracker._records.allocation import Allocation
+from ffi_leak_tracker._records.exceptions import (
+    BudgetError,
+    LeaksFoundError,
+    LeakTrackerError,
+)
+from ffi_leak_tracker._records.filters import LeakFilter
+from ffi_leak_tracker._records.snapshot import Snapshot
+from ffi_leak_tracker._seam import core_api as core
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    import pytest
+
+    from ffi_leak_tracker._records.allocation import Frame
+    from ffi_leak_tracker._tracking.scopes import Scope
+
+#: Attribute of a report: blocks and bytes that the test leaked.
+FIGURES = "native_leaks"
+#: Where the call path is no longer the user's: functions of pytest, unittest.
+_RUNNERS = {
+    "_callCleanup",
+    "_callSetUp",
+    "_callTearDown",
+    "_callTestMethod",
+    "_teardown_yield_fixture",
+    "call_fixture_func",
+    "finish",
+    "pytest_pyfunc_call",
+    "pytest_runtest_call",
+    "runtest",
+}
+_HOMES = (
+    join(dirname(_pytest.__file__), ""),
+    join(dirname(unittest.__file__), ""),
+)
+
+
+class Watch:
+    """What is known of the test that runs: its scope and its reports."""
+
+    __slots__ = ("budget", "item", "logged", "reports", "scope")
+
+    def __init__(self, item: pytest.Item) -> None:
+        self.item = item
+        self.logged = False  # the report of the call was told
+        self.reports: dict[str, pytest.TestReport] = {}
+        self.scope: Scope | None = None  # what is left in it is a leak
+        self.budget: tuple[Scope, dict[str, int | None]] | None = None
+
+    def _outcome(self) -> str:
+        """Return what came of it; a strict xpass still counts as passed."""
+        worst = "passed"
+        for report in self.reports.values():
+            if report.outcome == "failed" and not _is_xpass(report):
+                return "failed"
+            if report.outcome == "skipped":
+                worst = "skipped"
+        return worst
+
+    def close(self) -> None:
+        """End the scopes; once is enough."""
+        if self.scope is not None:
+            self.scope.__exit__(None, None, None)
+        if self.budget is not None:
+            self.budget[0].__exit__(None, None, None)
+
+    def judge(self) -> None:
+        """Look for leaks and what is over budget; tell it in the reports."""
+        for look in (self._leaks, self._excess):
+            outcome = self._outcome()
+            error = None if outcome == "skipped" else look(outcome == "failed")
+            if error is not None and outcome == "failed":
+                self._add_section(error)
+            elif error is not None:
+                self._fail(error)
+
+    def _leaks(self, failed: bool) -> Exception | None:
+        if self.scope is None:
+            return None
+        figures = [0, 0]
+        self.reports["teardown"].__dict__[FIGURES] = figures
+        if not core.scope_is_clean(self.scope.number):
+            _let_go(self.item)
+        error = _error_of(self.scope, failed)
+        if isinstance(error, LeaksFoundError):
+            figures[:] = error.count, error.total_bytes
+        return error
+
+    def _excess(self, failed: bool) -> Exception | None:
+        if self.budget is None:
+            return None
+        scope, limits = self.budget
+        return BudgetError.of(scope.stats, limits)
+
+    def _add_section(self, error: Exception) -> None:
+        """Show what a test that failed did besides, beside its failure."""
+        what = "budget" if isinstance(error, BudgetError) else "leaks"
+        title = f"Native memory {what} of {self.item.name}"
+        report = next(one for one in self.reports.values() if one.failed)
+        if self.logged and report.when != "teardown":
+            # Of what comes later pytest shows what names the teardown.
+            report = self.reports["teardown"]
+            title += " (seen at teardown)"
+        report.sections.append((title, _text(error)))
+
+    def _fail(self, error: Exception) -> None:
+        """Turn a test that passed into one that failed, as xfail allows."""
+        late = self.logged or "call" not in self.reports
+        report = self.reports["teardown" if late else "call"]
+        expected = _expected(self.item, error)
+        if expected is not None and late:
+            return
+        report.__dict__.pop("wasxfail", None)
+        report.longrepr = _longrepr(self.item, error)
+        report.outcome = "failed"
+        if expected is not None:
+            report.outcome = "skipped"
+            report.__dict__["wasxfail"] = expected
+
+
+def _is_xpass(report: pytest.TestReport) -> bool:
+    text = report.longrepr
+    return isinstance(text, str) and text.startswith("[XPASS(strict)]")
+
+
+def _let_go(item: pytest.Item) -> None:
+    """Drop what pytest keeps of a test that is over.
+
+    Arguments, and the instance of its class: memory owned by these is no
+    leak of the test. pytest makes them anew should the test run again.
+    """
+    funcargs = getattr(item, "funcargs", None)
+    if funcargs:
+        funcargs.clear()
+    if getattr(item, "cls", None) is not None:
+        for name in ("_instance", "_obj"):
+            item.__dict__.pop(name, None)
+
+
+def _error_of(scope: Scope, failed: bool) -> Exception | None:
+    """Return what is wrong with the blocks of a test that is over.
+
+    An error of a filter that the user wrote, as well.
+    """
+    held: LeakFilter | None = None
+    if failed:
+        held = LeakFilter.ignore_if(
+            lambda block: block.release == "gc",
+            "owned by Python objects, which the traceback keeps alive",
+        )
+    try:
+        scope.verify_no_leaks(filter=held)
+    except LeaksFoundError as error:
+        return LeaksFoundError(_without_runner(error.leaks))
+    except Exception as error:
+        return error
+    return None
+
+
+def _without_runner(leaks: Snapshot) -> Snapshot:
+    """Return the same blocks, their call paths without the frames of pytest."""
+    known: dict[tuple[Frame, ...], tuple[Frame, ...]] = {}
+    return Snapshot(
+        [_shortened(block, known) for block in leaks],
+        leaks.stats,
+        leaks.notes,
+        leaks.taken_at,
+        leaks.duration,
+        leaks.scope,
+        leaks.filter,
+        leaks.hidden,
+    )
+
+
+def _shortened(
+    block: Allocation, known: dict[tuple[Frame, ...], tuple[Frame, ...]]
+) -> Allocation:
+    frames = block.frames
+    if frames not in known:
+        known[frames] = _own_frames(frames)
+    return Allocation(
+        block.address,
+        block.size,
+        block.type,
+        block.kind,
+        block.release,
+        known[frames],
+        block.native_frames,
+        block.epoch,
+        block.age,
+        block.sequence,
+        block.thread,
+        block.scope,
+    )
+
+
+def _own_frames(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    """Return the frames up to the one that calls the user's code."""
+    for i, one in enumerate(frames):
+        function = one.function.rpartition(".")[2]
+        if function in _RUNNERS and one.filename.startswith(_HOMES):
+            return frames[:i]
+    return frames
+
+
+# --- into the reports ---------------------------------------------------
+def _text(error: Exception) -> str:
+    if isinstance(error, LeakTrackerError):
+        return str(error).rstrip()
+    trace = format_exception(type(error), error, error.__traceback__)
+    first = f"the leak check failed: {type(error).__name__}: {error}"
+    return f"{first}\n\n{''.join(trace).rstrip()}"
+
+
+def _expected(item: pytest.Item, error: Exception) -> str | None:
+    """Return why a test may fail like this; None if it must not."""
+    xfail: Any = item.stash.get(xfailed_key, None)
+    if not xfail or item.config.getoption("runxfail"):
+        return None
+    raises = xfail.raises
+    if isinstance(raises, (type, tuple)):
+        matches = isinstance(error, raises)
+    else:
+        matches = raises is None or raises.matches(error)
+    return str(xfail.reason) if matches else None
+
+
+def _longrepr(item: pytest.Item, error: Exception) -> Any:
+    """Return what pytest shows of a failure; it survives pytest-xdist."""
+    text = _text(error)
+    path, lineno = _place(item, error)
+    message = text.partition("\n")[0]
+    return code.ReprExceptionInfo(
+        reprtraceback=code.ReprTracebackNative([text + "\n"]),
+        reprcrash=code.ReprFileLocation(path, lineno, message),
+    )
+
+
+def _place(item: pytest.Item, error: Exception) -> tuple[str, int]:
+    """Where the test made the largest leak, else where the test stands."""
+    leaks: Snapshot | None = getattr(error, "leaks", None)
+    frames = leaks.groups()[0].frames if leaks is not None else ()
+    own = [one for one in frames if one.filename == str(item.path)]
+    for one in (*own, *frames):
+        if one.lineno is not None:
+            return one.filename, one.lineno
+    path, lineno, _ = item.reportinfo()
+    return str(path), (lineno or 0) + 1

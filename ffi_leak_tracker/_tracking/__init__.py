@@ -1,0 +1,1 @@
+"""Switches, scopes, allocators and hooks: what is recorded, and when."""

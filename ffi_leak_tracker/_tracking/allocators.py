@@ -1,0 +1,390 @@
+"""The allocators: C memory as typed cdata, recorded while tracking is on.
+
+``calloc`` and ``malloc`` are plain; ``diagnostic_*`` record while tracking is
+on; ``adaptive_*`` do so in debug and are the very same objects as the plain
+ones under ``python -O`` or ``FFI_LEAK_TRACKER=release``.
+"""
+
+from __future__ import annotations
+
+from operator import index
+
+from ffi_leak_tracker._base import settings
+from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_blocks
+from ffi_leak_tracker._seam import ctypes_of_cffi as cffi_types
+from ffi_leak_tracker._seam import misuse as misuses
+from ffi_leak_tracker._seam.c_functions import CFunctions
+from ffi_leak_tracker._tracking.scopes import current_number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ffi_leak_tracker._seam.ctypes_of_cffi import AnyFFI, CData, CType
+
+__all__ = [
+    "Allocator",
+    "adaptive_calloc",
+    "adaptive_malloc",
+    "calloc",
+    "diagnostic_calloc",
+    "diagnostic_malloc",
+    "malloc",
+]
+
+
+class _PlainBase:
+    """The half of Allocator that is C where C callables are to be had."""
+
+    __slots__ = ()
+
+    def _set_up(self, zeroed: bool, tracks: bool, any_type: int) -> None:
+        """Nothing: only the C half wants to be told."""
+
+    def __call__(self, *args: Any, **options: Any) -> CData:
+        return self._call(*args, **options)  # type: ignore[attr-defined]
+
+    def free(self, pointer: CData) -> None:
+        __tracebackhide__ = True
+        self._free(pointer)  # type: ignore[attr-defined]
+
+    def realloc(self, *args: Any, **options: Any) -> CData:
+        __tracebackhide__ = True
+        return self._realloc(*args, **options)  # type: ignore[attr-defined]
+
+    def new(self, *args: Any, **options: Any) -> CData:
+        return self._new(*args, **options)  # type: ignore[attr-defined]
+
+
+_Base: Any = _PlainBase if core.fast is None else core.fast.AllocatorBase
+
+
+class Allocator(_Base):  # type: ignore[misc]
+    """Allocates typed C memory that lives until ``free``.
+
+    Call it with a type and a count: ``alloc("int32_t", 4)``. A type is the C
+    name of a standard type (or of a type of the bound ``ffi``, see ``bind``)
+    or a ctype object of any ``ffi``.
+
+    >>> from ffi_leak_tracker import calloc
+    >>> numbers = calloc("int32_t", 4)
+    >>> numbers
+    <cdata 'int32_t *' 0x...>
+    >>> numbers[3]
+    0
+    >>> calloc.free(numbers)
+    """
+
+    __module__ = "ffi_leak_tracker.allocators"
+
+    __slots__ = ("_bound", "_functions", "_owner", "_types", "_zeroed")
+
+    def __init__(
+        self, zeroed: bool, tracks: bool, bound: AnyFFI | None = None
+    ) -> None:
+        self._zeroed = zeroed
+        self._bound = bound
+        self._types = cffi_types.TypeCache(
+            "calloc" if zeroed else "malloc", bound
+        )
+        self._owner = _Owner(self) if tracks else None
+        self._functions: CFunctions | None = None
+        self._set_up(zeroed, tracks, self._types.any_type)
+
+    @property
+    def kind(self) -> str:
+        """``calloc`` (memory is zeroed) or ``malloc`` (it is not)."""
+        return "calloc" if self._zeroed else "malloc"
+
+    @property
+    def tracks(self) -> bool:
+        """Does it record what it allocates while tracking is on?"""
+        return self._owner is not None
+
+    if TYPE_CHECKING:  # the base class calls the methods of these types
+
+        def __call__(
+            self,
+            type: str | CType,
+            count: int = 1,
+            *,
+            alignment: int | None = None,
+        ) -> CData: ...
+        def free(self, pointer: CData) -> None: ...
+        def realloc(self, pointer: CData, count: int) -> CData: ...
+        def new(self, cdecl: str | CType, init: Any = None) -> CData: ...
+
+    # --- allocate -------------------------------------------------------
+    def _item(self, type: str | CType) -> tuple[CType, int, int]:
+        """For the C half: pointer type, bytes and number of an item type."""
+        item = self._types.item(type)
+        return item.pointer, item.size, item.recorded
+
+    def _pointee(self, pointer_type: CType) -> tuple[CType, int, int]:
+        """The same for the type that a pointer type points to."""
+        item = self._types.pointee(pointer_type)
+        return item.pointer, item.size, item.recorded
+
+    def _maker(self, cdecl: str | CType) -> tuple[Any, CType]:
+        """Return what makes memory owned by cdata, and its type."""
+        if self._owner is None:
+            return self._types.plain_maker(cdecl, self._zeroed)
+        return self._owner.maker(cdecl)
+
+    def _owned(self, cdecl: str | CType) -> tuple[Any, CType, Any, int, int]:
+        """For the C half: also finalizer, bytes, type of what it can make."""
+        if self._owner is None:
+            return (*self._maker(cdecl), None, 0, 0)
+        return self._owner.owned(cdecl)
+
+    def _call(
+        self,
+        type: str | CType,
+        count: int = 1,
+        *,
+        alignment: int | None = None,
+    ) -> CData:
+        """Return a pointer to ``count`` items of a type.
+
+        Args:
+            type: the type of one item.
+            count: 0 gets a block of its own, of 0 bytes.
+            alignment: of the block in bytes, a power of two; None for that
+                of malloc (16).
+
+        Raises: TypeError and ValueError for a type or number that makes no
+            sense; OverflowError when the size does not fit; MemoryError when
+            there is no memory. Nothing is recorded then.
+        """
+        item = self._types.item(type)
+        size = _total(item.size, count)
+        memory = core_blocks.allocate(
+            size,
+            _alignment(alignment),
+            self._zeroed,
+            item.recorded,
+            *_here(self._owner is not None),
+        )
+        if not memory:
+            raise MemoryError(_no_memory(self.kind, size, item.name))
+        return item.cast(memory)
+
+    def _free(self, pointer: CData) -> None:
+        """Free a pointer that an allocator returned; NULL is ignored.
+
+        Recorded or not, from any thread, whether tracking is on or not.
+
+        Raises: TypeError for what is no pointer; DoubleFreeError,
+            InvalidFreeError, MismatchedFreeError, before anything is freed;
+            CorruptionError (guard, poison). See LeakTracker.enable(misuse=).
+        """
+        __tracebackhide__ = True
+        misuse = core_blocks.release(
+            _pointer(pointer, "free"), self._types.any_type
+        )
+        # A block of a plain allocator is not recorded: that proves nothing.
+        suspects = self.tracks or misuse is None or misuse.verdict < 0
+        if misuse is not None and suspects:
+            misuses.report(misuse, core_blocks.address_of(pointer))
+
+    def _realloc(self, pointer: CData, count: int) -> CData:
+        """Return the block with room for ``count`` items of its type.
+
+        The record keeps its sequence number and call path. A NULL pointer
+        gets a new block; count 0 frees and returns NULL. What is added is
+        not zeroed; an alignment that was asked for is not kept.
+
+        Raises: as ``__call__`` and ``free``; then the old block is as it was.
+        """
+        __tracebackhide__ = True
+        item = self._types.pointee(
+            core.ffi.typeof(_pointer(pointer, "realloc"))
+        )
+        size = _total(item.size, count)
+        number = item.recorded
+        scope = current_number() if self.tracks else core.NOWHERE
+        moved, misuse, no_room = core_blocks.resize(
+            pointer, size, number, scope
+        )
+        if misuse is not None:
+            misuses.report(misuse, core_blocks.address_of(pointer))
+            if misuse.verdict == core_blocks.OVERRUN:  # told, and whole again
+                moved, misuse, no_room = core_blocks.resize(
+                    pointer, size, number, scope
+                )
+        if no_room:
+            raise MemoryError(_no_memory("realloc", size, item.name))
+        return item.cast(moved)
+
+    def _new(self, cdecl: str | CType, init: Any = None) -> CData:
+        """Return memory owned by the cdata, as ``ffi.new`` does.
+
+        Freed when the cdata is collected, at the end of a ``with`` on it, or
+        by ``ffi.release``; its record goes then. ``malloc.new`` does not
+        clear the memory before the initializer.
+
+        Args:
+            cdecl: a pointer or array type, as for ``ffi.new``.
+            init: an initializer, as for ``ffi.new``.
+
+        >>> from ffi_leak_tracker import calloc
+        >>> with calloc.new("int[]", [1, 2, 3]) as numbers:
+        ...     list(numbers)
+        [1, 2, 3]
+        """
+        maker, ctype = self._maker(cdecl)
+        return maker(ctype) if init is None else maker(ctype, init)
+
+    def bind(self, ffi: AnyFFI) -> Allocator:
+        """Return the same allocator for the types that ``ffi`` declares.
+
+        >>> import cffi
+        >>> from ffi_leak_tracker import calloc
+        >>> ffi = cffi.FFI()
+        >>> ffi.cdef("struct point { int x, y; };")
+        >>> point = calloc.bind(ffi)("struct point")
+        >>> point.x
+        0
+        >>> calloc.free(point)
+        """
+        return Allocator(self._zeroed, self.tracks, ffi)
+
+    # --- for C ----------------------------------------------------------
+    @property
+    def c_malloc(self) -> CData:
+        """C function ``void *(size_t)``; see ``c_functions``."""
+        return self.c_functions.malloc
+
+    @property
+    def c_calloc(self) -> CData:
+        """C function ``void *(size_t, size_t)``; see ``c_functions``."""
+        return self.c_functions.calloc
+
+    @property
+    def c_realloc(self) -> CData:
+        """C function ``void *(void *, size_t)``; see ``c_functions``."""
+        return self.c_functions.realloc
+
+    @property
+    def c_free(self) -> CData:
+        """C function ``void (void *)``; see ``c_functions``."""
+        return self.c_functions.free
+
+    @property
+    def c_functions(self) -> CFunctions:
+        """All C functions, for libraries that take allocators."""
+        if self._functions is None:
+            self._functions = CFunctions(self.tracks)
+        return self._functions
+
+    def __repr__(self) -> str:
+        how = "tracking" if self.tracks else "plain"
+        bound = "" if self._bound is None else f", bound to {self._bound!r}"
+        return f"<{how} {self.kind} allocator{bound}>"
+
+
+class _Owner:
+    """Makes cdata that own recorded memory: ``ffi.new`` through us."""
+
+    __slots__ = ("_alloc", "_makers")
+
+    def __init__(self, alloc: Allocator) -> None:
+        self._alloc = alloc
+        self._makers: dict[int, Any] = {}
+
+    def maker(self, cdecl: str | CType) -> tuple[Any, CType]:
+        """What ``ffi.new_allocator`` made for a type, and the ctype."""
+        ctype, name = self._alloc._types.owned(cdecl)
+        number = core.type_id(name, "new", "gc")
+        maker = self._makers.get(number)
+        if maker is None:
+            functions = self._functions(number)
+            maker = self._alloc._types.new_allocator(*functions)
+            self._makers[number] = maker
+        return maker, ctype
+
+    def owned(self, cdecl: str | CType) -> tuple[Any, CType, Any, int, int]:
+        """The maker, the ctype, and what one plain item needs (or None)."""
+        maker, ctype = self.maker(cdecl)
+        number = core.type_id(self._alloc._types.owned(cdecl)[1], "new", "gc")
+        if not cffi_types.is_plain_item(ctype):
+            return maker, ctype, None, 0, number
+        release = core.fast.Owner(number, self._alloc._zeroed).free
+        return maker, ctype, release, core.ffi.sizeof(ctype.item), number
+
+    def _functions(self, number: int) -> tuple[Any, Any]:
+        zeroed = self._alloc._zeroed
+        if core.fast is not None:
+            owner = core.fast.Owner(number, zeroed)
+            return owner.alloc, owner.free
+
+        def allocate(size: int) -> CData:
+            return core_blocks.allocate(size, 0, zeroed, number, *_here(True))
+
+        def release(memory: CData) -> None:
+            misuse = core_blocks.release(memory, number)
+            if misuse is not None:
+                misuses.report(misuse)
+
+        return allocate, release
+
+
+# --- arguments ----------------------------------------------------------
+def _here(tracks: bool) -> tuple[int, int]:
+    """Scope and path of an allocation made now."""
+    if not tracks or not core.is_enabled():
+        return core.NOWHERE, 0
+    core.note_thread()
+    return current_number(), core.path_here()
+
+
+def _total(item_size: int, count: int) -> int:
+    count = index(count)
+    if count < 0:
+        raise ValueError(f"count must not be negative, but is {count}")
+    total = item_size * count
+    if total > core.SIZE_MAX:
+        raise OverflowError(
+            f"{count} items of {item_size} bytes are more than a size can say"
+        )
+    return total
+
+
+def _alignment(alignment: int | None) -> int:
+    if alignment is None:
+        return 0
+    alignment = index(alignment)
+    if alignment <= 0 or alignment & (alignment - 1):
+        raise ValueError(
+            f"alignment must be a power of two, but is {alignment}"
+        )
+    if alignment > 1 << 30:
+        raise ValueError(
+            f"alignment must not exceed 2**30 bytes, but is {alignment}"
+        )
+    return max(alignment, 8)
+
+
+def _pointer(pointer: Any, verb: str) -> CData:
+    if not isinstance(pointer, cffi_types.CDATA):
+        raise TypeError(
+            f"{verb}() takes a pointer that an allocator returned, not "
+            f"{type(pointer).__name__}"
+        )
+    return pointer
+
+
+def _no_memory(kind: str, size: int, name: str) -> str:
+    return f"{kind} could not get {size} bytes for {name}"
+
+
+if core.fast is not None:
+    core.fast.call_directly(Allocator)
+
+calloc = Allocator(zeroed=True, tracks=False)
+malloc = Allocator(zeroed=False, tracks=False)
+diagnostic_calloc = Allocator(zeroed=True, tracks=True)
+diagnostic_malloc = Allocator(zeroed=False, tracks=True)
+adaptive_calloc = calloc if settings.is_release else diagnostic_calloc
+adaptive_malloc = malloc if settings.is_release else diagnostic_malloc

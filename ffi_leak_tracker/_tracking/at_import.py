@@ -1,0 +1,53 @@
+"""What the environment asks for at import: off, or on with a report."""
+
+from __future__ import annotations
+
+from ffi_leak_tracker._base import settings
+
+
+def apply() -> None:
+    """Obey ``FFI_LEAK_TRACKER``; see ``_settings``."""
+    if settings.mode == "off":
+        from ffi_leak_tracker._seam import core_api as core
+
+        core.forbid()
+    elif settings.mode in {"on", "attach"}:
+        import atexit
+
+        from ffi_leak_tracker._tracking.tracker import LeakTracker
+
+        LeakTracker.enable(stack_depth=min(settings.depth, 64))
+        if settings.mode == "attach":
+            _attach()
+        atexit.register(report)
+
+
+def _attach() -> None:
+    """Attach to all libraries; where that cannot be had, say so and go on."""
+    import warnings
+
+    from ffi_leak_tracker._records.exceptions import AttachError
+    from ffi_leak_tracker._tracking.tracker import LeakTracker
+
+    try:
+        LeakTracker.attach()
+    except AttachError as error:
+        warnings.warn(
+            f"FFI_LEAK_TRACKER=attach: {error}", RuntimeWarning, stacklevel=4
+        )
+
+
+def report() -> None:
+    """Write the report at exit: to a file, or the standard error."""
+    import gc
+    import sys
+
+    from ffi_leak_tracker._records.exceptions import ReportWriteError
+    from ffi_leak_tracker._tracking.tracker import LeakTracker
+
+    gc.collect()
+    try:
+        LeakTracker.emit(settings.report or sys.stderr)
+    except ReportWriteError as error:
+        sys.stderr.write(f"ffi_leak_tracker: {error}\n")
+        LeakTracker.emit(sys.stderr)

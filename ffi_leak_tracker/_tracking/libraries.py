@@ -1,0 +1,155 @@
+"""Which loaded objects a user means: patterns for the core."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ffi_leak_tracker._base.elf import NEEDED, SONAME, UNREADABLE, ElfFile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    #: A module, the ``lib`` of a cffi module, what ctypes loaded, a path or a
+    #: pattern.
+    Library = Any
+
+_RUNTIME = (
+    "ld-linux*",
+    "ld-musl*",
+    "libc.so*",
+    "libc.musl*",
+    "libm.so*",
+    "libdl.so*",
+    "librt.so*",
+    "libpthread.so*",
+    "libgcc_s.so*",
+    "libpython*",
+    "libpypy*",
+)
+
+
+def patterns_of(libraries: Iterable[Library]) -> list[str]:
+    """Return the patterns of all objects that these libraries are.
+
+    An extension module stands for itself and for the libraries it was linked
+    with, those of the C runtime not counted: a cffi module's allocations are
+    made by the library it wraps. A package stands for all those in it.
+
+    Raises: TypeError for what is no library, ValueError for one that has no
+        file of machine code (a built-in module, one in Python).
+    """
+    if isinstance(libraries, (str, bytes, os.PathLike)):
+        raise TypeError(f"a list of libraries is expected: [{libraries!r}]")
+    if not hasattr(libraries, "__iter__"):
+        raise TypeError(f"a list of libraries is expected, not {libraries!r}")
+    found: list[str] = []
+    for library in libraries:
+        found += _patterns_of_one(library)
+    return list(dict.fromkeys(found))
+
+
+def python_patterns() -> list[str]:
+    """Return the patterns of the interpreter's own objects."""
+    try:
+        program = os.readlink("/proc/self/exe")
+    except OSError:
+        program = os.path.realpath(sys.executable)
+    return [program, "libpython*", "libpypy*", "_cffi_backend*"]
+
+
+def _patterns_of_one(library: Library) -> list[str]:
+    if isinstance(library, (str, os.PathLike)):
+        text = os.fsdecode(os.fspath(library))
+        if not text:
+            raise ValueError("a library's name must not be empty")
+        return _patterns_of_path(text) if "/" in text else [text]
+    if hasattr(library, "__path__"):
+        return _patterns_of_package(library)
+    path = getattr(library, "__file__", None) or _file_of_lib(library)
+    if path is None:
+        raise ValueError(
+            f"{library!r} has no file: pass the path of the shared library, "
+            "or a pattern such as 'libfoo*'"
+        )
+    if path.endswith((".py", ".pyc")):
+        raise ValueError(
+            f"{library!r} is written in Python: pass the extension module, "
+            "or the library that it uses"
+        )
+    if "/" not in path:  # ffi.dlopen("z") has looked for its file
+        return [path] if "." in path else [path, f"lib{path}.so*"]
+    return [*_patterns_of_path(path), *needed_by(path)]
+
+
+def _patterns_of_path(path: str) -> list[str]:
+    """Return the path, where it leads, and the name the loader knows it by.
+
+    The loader may have found the same file through other links.
+    """
+    return [os.path.realpath(path), path, *_strings_of(path, SONAME)]
+
+
+def _patterns_of_package(package: Any) -> list[str]:
+    """Return what lies in its folders, and what that was linked with."""
+    found = [
+        os.path.join(where, "*")
+        for folder in package.__path__
+        for where in (os.path.realpath(folder), folder)
+    ]
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if path and name.startswith(package.__name__ + "."):
+            found += needed_by(path)
+    return found
+
+
+def _file_of_lib(library: Any) -> str | None:
+    """Return the file of a ``lib`` of cffi, which only a text of it names.
+
+    Of a compiled module the repr, ``<Lib object for '_foo'>``, where the name
+    is a module's or a file's; of ``ffi.dlopen`` the type's name,
+    ``FFILibrary_libfoo.so``. ctypes keeps it.
+    """
+    kind = type(library).__name__
+    if kind.startswith("FFILibrary"):
+        return kind.partition("_")[2] or None
+    if kind == "Lib":
+        name = repr(library).partition("'")[2].rpartition("'")[0]
+        module = sys.modules.get(name)
+        return getattr(module, "__file__", None) or name or None
+    if isinstance(library, type(os)):
+        return None
+    ctypes = sys.modules.get("ctypes")
+    if ctypes is not None and isinstance(library, ctypes.CDLL):
+        name = library._name
+        return None if name is None else os.fsdecode(name)
+    raise TypeError(
+        "a library is a module, the lib of a cffi module, a path or a "
+        f"pattern, not {library!r}"
+    )
+
+
+# --- what an object was linked with -------------------------------------
+def needed_by(path: str) -> list[str]:
+    """Return the names of the libraries that a shared object needs.
+
+    Those of the C runtime are left out. [] for what is no ELF file.
+    """
+    from fnmatch import fnmatchcase
+
+    return [
+        name
+        for name in _strings_of(path, NEEDED)
+        if not any(fnmatchcase(name, one) for one in _RUNTIME)
+    ]
+
+
+def _strings_of(path: str, tag: int) -> list[str]:
+    """Return the strings of a tag; [] for what is no readable ELF file."""
+    try:
+        return list(ElfFile.read(path).dynamic_strings(tag))
+    except UNREADABLE:
+        return []

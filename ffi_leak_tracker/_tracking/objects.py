@@ -1,0 +1,349 @@
+"""ObjectTracker: which Python objects of chosen classes live, made where."""
+
+from __future__ import annotations
+
+from _thread import RLock, get_ident
+
+from ffi_leak_tracker._seam import core_objects as seam
+from ffi_leak_tracker._tracking import object_source as source
+from ffi_leak_tracker._tracking.object_source import quietly, table
+from ffi_leak_tracker._tracking.object_view import (
+    ENDED,
+    MAKING,
+    ObjectCounts,
+    ObjectView,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any
+
+    OnCreate = Callable[[type], Any]
+    OnFree = Callable[[type, Any], Any]
+
+__all__ = ["ObjectCounts", "ObjectTracker"]
+
+# Of an object against its data; never held for long. Entered again where a
+# pending call tells of another tracker meanwhile.
+_ends = RLock()
+_NO_CALLBACKS = None, None, None
+
+
+class ObjectTracker(ObjectView):
+    """Tracks the objects of classes from their creation to their end.
+
+    A class stands for its subclasses as well; an object counts for the
+    nearest of the tracked classes. Nothing is recorded before ``start()``;
+    after ``stop()`` nothing more is, but what was recorded still leaves when
+    it ends. Objects from before ``start()`` are never counted. Several
+    trackers may run at once. A context manager: starts, and stops.
+
+    >>> from ffi_leak_tracker import ObjectTracker
+    >>> class Session: pass
+    >>> with ObjectTracker(Session) as tracker:
+    ...     kept, dropped = Session(), Session()
+    ...     del dropped
+    >>> tracker.new_count, tracker.retained_count
+    (2, 1)
+    >>> tracker.snapshot()[0].type
+    'Session'
+    >>> tracker.close()
+
+    Args:
+        classes: as for ``track()``.
+        on_create: as for ``track()``, of all these classes.
+        on_free: the same.
+
+    Raises: TypeError for a class that cannot be tracked in this interpreter,
+        saying why and what to do; RuntimeError on PyPy, and for more than 16
+        trackers.
+
+    Which classes: from Python 3.13 on all but ``object`` (before 3.13.3 not
+    int, float, str, bytes, tuple themselves). Before 3.13 classes of Python
+    code, and types of C extensions, cffi's cdata (``ffi.CData``) among
+    them; not those of the interpreter. ``__class__`` of an object cannot be
+    assigned while one of the two classes is tracked and the other is not.
+
+    Cost: a tracked object costs its call path and a table entry of 32 bytes
+    (43 to 85 with the free places of the table); counts are O(1). From 3.13
+    on each object of the process costs a call while a tracker runs:
+    ``benchmarks/bench_objects.py``.
+    """
+
+    __module__ = "ffi_leak_tracker.objects"
+
+    def __init__(
+        self,
+        *classes: type,
+        on_create: OnCreate | None = None,
+        on_free: OnFree | None = None,
+    ) -> None:
+        self._number = -1
+        if table is None:
+            raise RuntimeError(
+                "Python objects cannot be tracked on PyPy, which tells nobody "
+                "of their creation: run this on CPython"
+            )
+        self._places: dict[type, int] = {}
+        self._callbacks: dict[int, tuple[type, Any, Any]] = {}
+        self._data: dict[int, Any] = {}  # by sequence number
+        self._running = self._interrupted = False
+        self._telling: set[int] = set()  # threads
+        self._number = table.open()
+        if self._number < 0:
+            raise RuntimeError(
+                "16 object trackers are open, which is the most there can "
+                "be: close() one that is no longer used"
+            )
+        source.trackers.add(self)
+        try:
+            for one in classes:
+                self.track(one, on_create=on_create, on_free=on_free)
+        except BaseException:
+            self.close()
+            raise
+
+    # --- classes --------------------------------------------------------
+    def track(
+        self,
+        cls: type,
+        *,
+        on_create: OnCreate | None = None,
+        on_free: OnFree | None = None,
+    ) -> None:
+        """Track a class from now on, or replace its callbacks.
+
+        Args:
+            cls: a class; its subclasses are meant too.
+            on_create: ``on_create(cls)`` is called for each new object, with
+                the tracked class; what it returns is kept as the data of
+                the object. None: the data is None.
+            on_free: ``on_free(cls, data)`` is called after the end of each
+                object whose creation was told of.
+
+        Callbacks run soon after the event, in order, in the main thread
+        between two lines of Python code, or when the tracker is asked
+        something (``flush()``): inside of the creation of an object no
+        Python code may run. What callbacks create is not tracked; what they
+        raise goes to ``sys.unraisablehook``.
+
+        Raises: TypeError for what is no class or cannot be tracked;
+            RuntimeError for more than 256 classes.
+        """
+        self._check_open()
+        with quietly:
+            source.check_class(cls)
+            place = self._places.get(cls)
+            if place is None:
+                place = self._places[cls] = self._add(cls)
+            else:
+                self.flush()
+            self._set_callbacks(place, cls, on_create, on_free)
+
+    def _add(self, cls: type) -> int:
+        source.watch_classes()
+        place: int = table.add(self._number, cls)
+        if place < 0 or not source.settle(cls):
+            self._remove(place)
+            raise RuntimeError(
+                f"{cls.__qualname__} is a class too many: at most 256 are "
+                "tracked, 64 of them implemented in C; untrack() some"
+            )
+        return place
+
+    def _remove(self, place: int) -> None:
+        if place >= 0:
+            table.remove(self._number, place)
+
+    def _set_callbacks(
+        self,
+        place: int,
+        cls: type,
+        on_create: OnCreate | None,
+        on_free: OnFree | None,
+    ) -> None:
+        wants = on_create is not None or on_free is not None
+        if wants != (place in self._callbacks):
+            table.tell(self._number, place, wants)
+        self._callbacks.pop(place, None)
+        if wants:
+            self._callbacks[place] = cls, on_create, on_free
+
+    def untrack(self, cls: type) -> None:
+        """Forget a class, its objects and its counts; tell what waits first.
+
+        A class that is not tracked is no error.
+        """
+        with quietly:
+            place = self._places.get(cls)
+            if place is None:
+                return
+            self.flush()
+            self._drop_data(place)
+            del self._places[cls]
+            self._set_callbacks(place, cls, None, None)
+            self._remove(place)
+            source.settle(cls)
+            source.settle_source()
+
+    def _drop_data(self, place: int) -> None:
+        if self._data:
+            for block in seam.object_blocks(self._number, [place]):
+                self._data.pop(block.sequence, None)
+
+    @property
+    def classes(self) -> tuple[type, ...]:
+        """The tracked classes, in the order they were given."""
+        return tuple(self._places)
+
+    def __contains__(self, cls: object) -> bool:
+        return cls in self._places
+
+    # --- on and off -----------------------------------------------------
+    @property
+    def running(self) -> bool:
+        """Are new objects recorded?"""
+        return self._running
+
+    def start(self) -> bool:
+        """Record new objects from now on; False if it did so already."""
+        self._check_open()
+        if self._running:
+            return False
+        with quietly:
+            source.note_interruption()
+            table.begin()
+            self._running = True
+        table.run(self._number, 1)
+        return True
+
+    def stop(self) -> bool:
+        """Record no new objects; False if none were recorded anyway.
+
+        What waits is told. Objects that were recorded still leave when they
+        end, and callbacks are told.
+        """
+        if not self._running:
+            return False
+        table.run(self._number, 0)
+        with quietly:
+            self._running = False
+            self.flush()
+            source.settle_source()
+        return True
+
+    def clear(self) -> None:
+        """Forget all objects, their data, and the counts; tell what waits.
+
+        Classes, callbacks and ``running`` stay.
+        """
+        with quietly:
+            self.flush()
+            if self._number >= 0:
+                table.forget(self._number, seam.ALL_CLASSES)
+            self._data.clear()
+            self._interrupted = False
+            source.settle_source()
+
+    def close(self) -> None:
+        """Stop, untrack all classes, forget everything; once is enough."""
+        if self._number < 0:
+            return
+        self.stop()
+        for cls in self.classes:
+            self.untrack(cls)
+        table.close(self._number, 0)
+        self._number = -1
+        with quietly:
+            self._data.clear()
+            source.settle_source()
+
+    def _check_open(self) -> None:
+        if self._number < 0:
+            raise RuntimeError(
+                "this tracker was closed: make another ObjectTracker"
+            )
+
+    def __enter__(self) -> ObjectTracker:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def __del__(self) -> None:
+        self.close()
+
+    # --- callbacks ------------------------------------------------------
+    def flush(self) -> None:
+        """Tell callbacks what waits to be told, oldest first."""
+        thread = get_ident()
+        if self._number < 0 or thread in self._telling:
+            return
+        self._telling.add(thread)
+        try:
+            with quietly:
+                while (event := self._next_event()) is not None:
+                    self._tell(*event)
+        finally:
+            self._telling.discard(thread)
+
+    def _next_event(self) -> tuple[int, int, int] | None:
+        """Take what waits: (what, place of the class, sequence).
+
+        That data is being made is written down before another thread can
+        take the end of the same object.
+        """
+        with _ends:
+            event = seam.next_event(self._number)
+            if event is not None and event[0] == seam.MADE:
+                _, on_create, _ = self._callbacks.get(event[1], _NO_CALLBACKS)
+                if on_create is not None:
+                    self._data[event[2]] = MAKING
+            return event
+
+    def _tell(self, what: int, place: int, sequence: int) -> None:
+        if place not in self._callbacks:
+            self._data.pop(sequence, None)
+        elif what == seam.MADE:
+            self._tell_made(place, sequence)
+        else:
+            self._tell_freed(place, sequence)
+
+    def _tell_made(self, place: int, sequence: int) -> None:
+        cls, on_create, _ = self._callbacks[place]
+        if on_create is None:
+            return
+        data = seam.call(on_create, cls)
+        with _ends:
+            has_ended = self._data.get(sequence) is ENDED
+            self._data[sequence] = data
+        if has_ended:
+            self._tell_freed(place, sequence)
+
+    def _tell_freed(self, place: int, sequence: int) -> None:
+        with _ends:
+            data = self._data.pop(sequence, None)
+            if data is MAKING:  # in another thread, which goes on here
+                self._data[sequence] = ENDED
+                return
+        cls, _, on_free = self._callbacks.get(place, _NO_CALLBACKS)
+        if on_free is not None:
+            seam.call(on_free, cls, data)
+
+    def __repr__(self) -> str:
+        if self._number < 0:
+            return "<ObjectTracker closed>"
+        names = ", ".join(cls.__qualname__ for cls in self._places)
+        state = "running" if self._running else "stopped"
+        return (
+            f"<ObjectTracker of {names or 'nothing'}, {state}, "
+            f"{self.retained_count} live>"
+        )
