@@ -45,7 +45,12 @@ _properties: dict[str, list[str]] = {}
 
 
 def before_napoleon(
-    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: object,
+    options: object,
+    lines: list[str],
 ) -> None:
     """Make a paragraph of each section whose text follows its name."""
     lines[:] = _paragraphs(lines)
@@ -55,7 +60,12 @@ def before_napoleon(
 
 
 def after_napoleon(
-    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: object,
+    options: object,
+    lines: list[str],
 ) -> None:
     """Put the docstring of a property back."""
     lines[:0] = _properties.pop(name, [])

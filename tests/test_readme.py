@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
-from documents import ROOT, Document, commands_in, output, write
-from outputs import is_shown, without_figures
+from documents import ROOT, Document, commands_in, output, prints, write
+from outputs import is_shown
 
 README = Document("README.md")
 PROGRAMS = README.programs
-IS_PYPY = sys.implementation.name == "pypy"
-ZLIB_OF_README = "1.2.13"
 COMMANDS = [pytest.param(*one, id=one[0]) for one in README.commands()]
 
 
@@ -26,17 +23,6 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     write(PROGRAMS)
     return made
-
-
-def zlib_version() -> str:
-    """Return the version of the zlib that the demo finds."""
-    import cffi
-
-    from ffi_leak_tracker.cli import load_demo
-
-    demo = load_demo()
-    version: bytes = cffi.FFI().string(demo["load_zlib"]().zlibVersion())
-    return version.decode()
 
 
 def test_programs_print_what_is_shown(commands: Path) -> None:
@@ -61,14 +47,9 @@ def test_every_program_runs(commands: Path) -> None:
 def test_commands_print_what_is_shown(
     command: str, expected: str, commands: Path
 ) -> None:
-    """So does each command; the demo's sizes are those of one zlib."""
+    """So does each command."""
     printed = output(command, commands)
-    if command.endswith("demo"):
-        if IS_PYPY:
-            pytest.skip("no Python frames below C callbacks on PyPy")
-        if zlib_version() != ZLIB_OF_README:
-            expected, printed = map(without_figures, (expected, printed))
-    assert is_shown(expected, printed), printed
+    assert prints(command, expected, printed), printed
 
 
 def test_two_commands_set_it_up() -> None:
