@@ -23,8 +23,10 @@ myst_heading_anchors = 3  # pages may link to a heading
 html_theme = "alabaster"
 html_theme_options = {
     "description": "Finds native memory that Python code never frees.",
-    "page_width": "76em",
-    "sidebar_width": "20em",
+    "page_width": "1240px",
+    "body_max_width": "none",
+    "sidebar_width": "275px",
+    "code_font_size": "13px",  # reports have 100 columns
     "fixed_sidebar": True,
 }
 html_extra_path = ["report.schema.json"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -21,6 +22,8 @@ WITHOUT_SIGNATURE: set[str] = set()
 if HAS_C:
     WITHOUT_SIGNATURE = {*WITHOUT_TEXT, "Scope", "Scope.verify_no_leaks"}
     WITHOUT_SIGNATURE |= {"LeakTrackerType.scope"}
+    if sys.version_info >= (3, 13):  # reads it from METH_O
+        WITHOUT_SIGNATURE -= {"Allocator.free"}
     WITHOUT_TEXT |= {"Scope.verify_no_leaks", "Scope.entered", "Scope.isolated"}
 
 
