@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import inspect
 import json
@@ -202,36 +201,35 @@ def rows_with_options(text: str) -> set[str]:
 
 
 @cache
-def parsers() -> dict[str, argparse.ArgumentParser]:
-    """Return the parser of each command, "" for the one above them."""
-    whole = next(
-        one()
-        for one in vars(import_module("ffi_leak_tracker.cli")).values()
-        if inspect.isfunction(one) and one.__name__ == "_parser"
-    )
-    (commands,) = [
-        one for one in whole._actions if isinstance(one.choices, dict)
-    ]
-    return {"": whole, **dict(commands.choices)}
+def help_of(name: str) -> str:
+    """Return what ``--help`` of a command prints; "" is above them all."""
+    return subprocess.run(
+        [sys.executable, "-m", "ffi_leak_tracker", *name.split(), "--help"],
+        env=environment(),
+        cwd=PACKAGE.parent,  # a checkout has no compiled core
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
 
 @pytest.mark.parametrize("name", ["", "run", "diff"])
 def test_the_page_lists_the_options_of_commands(name: str) -> None:
     """All that ``--help`` lists, and no other."""
-    actions = parsers()[name]._actions
-    options = {text for one in actions for text in one.option_strings}
+    lines = re.findall(r"(?m)^  (-.*?)(?:  |$)", help_of(name))
+    options = re.findall(r"(?<![\w-])--?[a-z][\w-]*", " ".join(lines))
     heading = f"ffi-leak-tracker {name}".strip()
-    assert rows_with_options(section(heading)) == options
+    assert rows_with_options(section(heading)) == set(options)
 
 
 def test_the_page_has_a_section_for_each_command() -> None:
-    for name in parsers():
-        assert section(f"ffi-leak-tracker {name}".strip())
+    names = re.findall(r"(?m)^    (\w+)  ", help_of(""))
+    assert len(names) >= 3
+    for name in names:
+        assert section(f"ffi-leak-tracker {name}")
 
 
-def test_the_page_lists_the_options_of_pytest(
-    pytestconfig: pytest.Config,
-) -> None:
+def test_the_page_lists_the_options_of_pytest() -> None:
     """Options, settings and markers, and no other."""
     text = PAGES["pytest"].text
     plugin = import_module("ffi_leak_tracker.pytest_plugin")
