@@ -17,7 +17,16 @@ HERE = Path(__file__).resolve().parent
 CSRC = HERE.name
 
 #: Lowest first; tests/test_c_rooms.py keeps the order.
-ROOMS = ("base", "elf", "paths", "registry", "tracker", "hooks", "api", "python")
+ROOMS = (
+    "base",
+    "elf",
+    "paths",
+    "registry",
+    "tracker",
+    "hooks",
+    "api",
+    "python",
+)
 HEADERS = sorted(f"{CSRC}/{p.relative_to(HERE)}" for p in HERE.glob("*/*.[ch]"))
 
 
@@ -29,7 +38,9 @@ def unit(room: str) -> str:
     """
     path = HERE.parent / "build" / "units" / f"{room}.c"
     path.parent.mkdir(parents=True, exist_ok=True)
-    names = sorted(f"{room}/{source.name}" for source in HERE.glob(f"{room}/*.c"))
+    names = sorted(
+        f"{room}/{source.name}" for source in HERE.glob(f"{room}/*.c")
+    )
     text = "".join(f'#include "{name}"\n' for name in names)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
@@ -67,7 +78,6 @@ def link_time_flags() -> list[str]:
 
 
 LINK_TIME = [] if DEBUG or sys.platform == "win32" else link_time_flags()
-
 
 
 def declarations(name: str) -> str:

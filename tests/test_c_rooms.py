@@ -70,7 +70,7 @@ class Core:
                 self.defined |= dict.fromkeys(heads_of(path), name)
 
     def rank(self, name: str) -> int:
-        room = name.split("/")[0]
+        room = name.split("/", maxsplit=1)[0]
         return ROOMS.index(room) if room in ROOMS else len(ROOMS)
 
     def misplaced(self) -> list[str]:
@@ -83,9 +83,7 @@ class Core:
             and "__pycache__" not in path.parts
             and path.name not in OUTSIDE
             and path.relative_to(self.folder).parts[0] + "/" not in inside
-        ] + [
-            name for name in self.files if name.count("/") != 1
-        ]
+        ] + [name for name in self.files if name.count("/") != 1]
 
     def includes_upwards(self) -> list[str]:
         found = []

@@ -4,27 +4,12 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-import sys
 from importlib import import_module
 from typing import Any
 
 import pytest
 
 import ffi_leak_tracker as package
-
-#: Scopes and allocators have a half in C, or in Python without it.
-HAS_C = not inspect.isfunction(
-    inspect.getattr_static(package.Scope, "verify_no_leaks")
-)
-#: The tables of their methods in C have no text, and the Python half neither.
-WITHOUT_TEXT = {"Allocator.free", "Allocator.new", "Allocator.realloc"}
-WITHOUT_SIGNATURE: set[str] = set()
-if HAS_C:
-    WITHOUT_SIGNATURE = {*WITHOUT_TEXT, "Scope", "Scope.verify_no_leaks"}
-    WITHOUT_SIGNATURE |= {"LeakTrackerType.scope"}
-    if sys.version_info >= (3, 13):  # reads it from METH_O
-        WITHOUT_SIGNATURE -= {"Allocator.free"}
-    WITHOUT_TEXT |= {"Scope.verify_no_leaks", "Scope.entered", "Scope.isolated"}
 
 
 def public() -> dict[str, Any]:
@@ -86,23 +71,7 @@ CALLABLES = {
 }
 
 
-def each(names: Any, lacking: set[str], what: str) -> list[Any]:
-    """Return a parameter for each name; those in ``lacking`` must fail."""
-    assert lacking <= set(names)
-    return [
-        pytest.param(
-            name,
-            marks=pytest.mark.xfail(
-                name in lacking, reason=f"{name} has no {what}", strict=True
-            ),
-        )
-        for name in names
-    ]
-
-
-@pytest.mark.parametrize(
-    "name", each({**PUBLIC, **MEMBERS}, WITHOUT_TEXT, "docstring")
-)
+@pytest.mark.parametrize("name", {**PUBLIC, **MEMBERS})
 def test_there_is_a_docstring(name: str) -> None:
     """Also for each method and property, and more than a bare type has."""
     value = {**PUBLIC, **MEMBERS}[name]
@@ -111,9 +80,7 @@ def test_there_is_a_docstring(name: str) -> None:
     assert (inspect.getdoc(value) or "").strip()
 
 
-@pytest.mark.parametrize(
-    "name", each(CALLABLES, WITHOUT_SIGNATURE, "signature")
-)
+@pytest.mark.parametrize("name", CALLABLES)
 def test_there_is_a_signature(name: str) -> None:
     """``help()`` shows how it is called."""
     value = CALLABLES[name]

@@ -17,7 +17,15 @@ CSRC = ROOT / "csrc"
 TESTS = ROOT / "tests" / "core"
 
 SHARED = (HERE / "bench.c", TESTS / "stub_python.c")
-FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-g1", "-fvisibility=hidden", "-Wall", "-Wextra"]
+FLAGS = [
+    "-std=c11",
+    "-D_GNU_SOURCE",
+    "-O2",
+    "-g1",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+]
 
 
 def _run(*command: object) -> None:

@@ -216,12 +216,59 @@ static void allocator_dealloc(PyObject *object) {
     Py_DECREF(type);
 }
 
+// --- the types -----------------------------------------------------------
+PyDoc_STRVAR(
+    free_doc,
+    "free($self, pointer, /)\n--\n\n"
+    "Free a pointer that an allocator returned; NULL is ignored.\n"
+    "\n"
+    "The pointer may be freed in any thread, and while tracking is off.\n"
+    "\n"
+    "Raises: TypeError for what is no pointer; DoubleFreeError,\n"
+    "    InvalidFreeError, MismatchedFreeError, before anything is freed;\n"
+    "    CorruptionError if guard bytes were overwritten. See\n"
+    "    ``LeakTracker.enable(misuse=)``.");
+
+PyDoc_STRVAR(
+    realloc_doc,
+    "realloc($self, /, pointer, count)\n--\n\n"
+    "Resize a block to ``count`` items of its type; return the pointer to "
+    "it.\n"
+    "\n"
+    "The record keeps its sequence number and its call path. A NULL pointer\n"
+    "gets a new block. A count of 0 frees the block and returns NULL. Added\n"
+    "memory is not zeroed. An alignment that was asked for is not kept.\n"
+    "\n"
+    "Raises: as a call of the allocator, and as ``free``. The old block is "
+    "then\n"
+    "    as it was.");
+
+PyDoc_STRVAR(
+    new_doc,
+    "new($self, /, cdecl, init=None)\n--\n\n"
+    "Return memory that belongs to the cdata, as ``ffi.new`` does.\n"
+    "\n"
+    "It is freed when the cdata is collected, at the end of a ``with`` on it, "
+    "or\n"
+    "by ``ffi.release``. Its record goes then. ``malloc.new`` does not clear "
+    "the\n"
+    "memory before the initializer.\n"
+    "\n"
+    "Args:\n"
+    "    cdecl: a pointer or array type, as for ``ffi.new``.\n"
+    "    init: an initializer, as for ``ffi.new``.\n"
+    "\n"
+    ">>> from ffi_leak_tracker import calloc\n"
+    ">>> with calloc.new(\"int[]\", [1, 2, 3]) as numbers:\n"
+    "...     list(numbers)\n"
+    "[1, 2, 3]");
+
 static PyMethodDef methods[] = {
-    {"free", allocator_free, METH_O, NULL},
+    {"free", allocator_free, METH_O, free_doc},
     {"realloc", (PyCFunction)(void (*)(void))allocator_realloc,
-     METH_FASTCALL | METH_KEYWORDS, NULL},
+     METH_FASTCALL | METH_KEYWORDS, realloc_doc},
     {"new", (PyCFunction)(void (*)(void))flk_allocator_new,
-     METH_FASTCALL | METH_KEYWORDS, NULL},
+     METH_FASTCALL | METH_KEYWORDS, new_doc},
     {"_set_up", allocator_set_up, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL}};
 

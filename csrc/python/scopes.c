@@ -302,7 +302,7 @@ static PyObject *scope_open(PyObject *object, PyObject *parent) {
     Py_RETURN_NONE;
 }
 
-// --- scope_members -----------------------------------------------------------
+// --- members ----------------------------------------------------------------
 static PyObject *get_number(PyObject *object, void *unused) {
     scope *self = (scope *)object;
     (void)unused;
@@ -337,13 +337,35 @@ static PyGetSetDef computed[] = {
     {"where", get_where, NULL, "\"context\" or \"process\".", NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 
+PyDoc_STRVAR(scope_doc, "ScopeBase(name=None, *, where='context', isolated="
+                        "False, filter=None, verify=False, gc=True)\n--\n\n"
+                        "Entering, leaving and the facts of a scope.");
+
+PyDoc_STRVAR(
+    verify_doc,
+    "verify_no_leaks($self, /, *, filter=None, gc=True)\n--\n\n"
+    "Do nothing if no block of the scope is live.\n"
+    "\n"
+    "Args:\n"
+    "    filter: blocks to leave out, besides the filters of the scope.\n"
+    "    gc: collect garbage (at most twice) if live blocks are owned by "
+    "Python\n"
+    "        objects; False judges at once.\n"
+    "\n"
+    "Raises: LeaksFoundError with the blocks; CorruptionError if guard bytes "
+    "or\n"
+    "    freed blocks were written to (``guard=``, ``poison=``).");
+
 static PyMemberDef scope_members[] = {
-    {"name", T_OBJECT, offsetof(scope, name), READONLY, "Or None."},
+    {"name", T_OBJECT, offsetof(scope, name), READONLY,
+     "The name that reports show, or None."},
     {"parent", T_OBJECT, offsetof(scope, parent), READONLY,
      "The scope it was opened in, or None."},
     {"ended", T_BOOL, offsetof(scope, is_ended), READONLY, "Was it left?"},
-    {"entered", T_BOOL, offsetof(scope, is_entered), READONLY, NULL},
-    {"isolated", T_BOOL, offsetof(scope, is_isolated), READONLY, NULL},
+    {"entered", T_BOOL, offsetof(scope, is_entered), READONLY,
+     "Was it entered?"},
+    {"isolated", T_BOOL, offsetof(scope, is_isolated), READONLY,
+     "Are its blocks kept out of the reports of the scopes around it?"},
     {"_own_filter", T_OBJECT, offsetof(scope, own_filter), READONLY, NULL},
     {"_verifies", T_BOOL, offsetof(scope, verifies), READONLY, NULL},
     {"_collects", T_BOOL, offsetof(scope, collects), READONLY, NULL},
@@ -353,20 +375,17 @@ static PyMethodDef scope_methods[] = {
     {"__enter__", scope_enter, METH_NOARGS, NULL},
     {"__exit__", (PyCFunction)(void (*)(void))scope_exit, METH_FASTCALL, NULL},
     {"verify_no_leaks", (PyCFunction)(void (*)(void))scope_verify,
-     METH_FASTCALL | METH_KEYWORDS, NULL},
+     METH_FASTCALL | METH_KEYWORDS, verify_doc},
     {"_end", scope_end, METH_NOARGS, NULL},
     {"_open", scope_open, METH_O, NULL},
     {NULL, NULL, 0, NULL}};
 
-static PyType_Slot scope_slots[] = {{Py_tp_new, scope_new},
-                                    {Py_tp_init, scope_init},
-                                    {Py_tp_dealloc, scope_dealloc},
-                                    {Py_tp_traverse, scope_traverse},
-                                    {Py_tp_clear, scope_clear},
-                                    {Py_tp_methods, scope_methods},
-                                    {Py_tp_members, scope_members},
-                                    {Py_tp_getset, computed},
-                                    {0, NULL}};
+static PyType_Slot scope_slots[] = {
+    {Py_tp_doc, (void *)scope_doc},   {Py_tp_new, scope_new},
+    {Py_tp_init, scope_init},         {Py_tp_dealloc, scope_dealloc},
+    {Py_tp_traverse, scope_traverse}, {Py_tp_clear, scope_clear},
+    {Py_tp_methods, scope_methods},   {Py_tp_members, scope_members},
+    {Py_tp_getset, computed},         {0, NULL}};
 
 static PyType_Spec scope_spec = {
     .name = "ffi_leak_tracker._core.fast.ScopeBase",

@@ -46,14 +46,42 @@ class _PlainBase:
         return self._call(*args, **options)  # type: ignore[attr-defined]
 
     def free(self, pointer: CData) -> None:
+        """Free a pointer that an allocator returned; NULL is ignored.
+
+        The pointer may be freed in any thread, and while tracking is off.
+
+        Raises: TypeError for what is no pointer; DoubleFreeError,
+            InvalidFreeError, MismatchedFreeError, before anything is freed;
+            CorruptionError if guard bytes were overwritten. See
+            ``LeakTracker.enable(misuse=)``.
+        """
         __tracebackhide__ = True
         self._free(pointer)  # type: ignore[attr-defined]
 
     def realloc(self, *args: Any, **options: Any) -> CData:
+        """Resize a block to ``count`` items of its type; return its pointer.
+
+        The record keeps its sequence number and its call path. A NULL pointer
+        gets a new block. A count of 0 frees the block and returns NULL. Added
+        memory is not zeroed. An alignment that was asked for is not kept.
+
+        Raises: as a call of the allocator, and as ``free``. The old block is
+            then as it was.
+        """
         __tracebackhide__ = True
         return self._realloc(*args, **options)  # type: ignore[attr-defined]
 
     def new(self, *args: Any, **options: Any) -> CData:
+        """Return memory that belongs to the cdata, as ``ffi.new`` does.
+
+        It is freed when the cdata is collected, at the end of a ``with`` on
+        it, or by ``ffi.release``. Its record goes then. ``malloc.new`` does
+        not clear the memory before the initializer.
+
+        Args:
+            cdecl: a pointer or array type, as for ``ffi.new``.
+            init: an initializer, as for ``ffi.new``.
+        """
         return self._new(*args, **options)  # type: ignore[attr-defined]
 
 
