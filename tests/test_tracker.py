@@ -656,6 +656,19 @@ def test_missed_free_replaces_the_record(enabled) -> None:
     assert LeakTracker.stats.allocations == LeakTracker.stats.frees
 
 
+def test_missed_free_counts_in_its_own_scope(enabled) -> None:
+    """A replaced record leaves the books of its scope, not of another."""
+    with LeakTracker.scope() as scope:
+        LeakTracker.track(0x10000, 8, type="h")
+    LeakTracker.track(0x20000, 8, type="h")
+    LeakTracker.track(0x10000, 8, type="h")
+    assert (0, 2) == (scope.stats.live_count, LeakTracker.stats.live_count)
+    LeakTracker.untrack(0x10000)
+    LeakTracker.untrack(0x20000)
+    assert 0 == LeakTracker.stats.live_count
+    assert 0 == LeakTracker.stats.live_bytes
+
+
 def test_snapshot_without_memory(enabled) -> None:
     """No room for the copy is a MemoryError; nothing is lost."""
     pointers = [alloc("int") for _ in range(10)]

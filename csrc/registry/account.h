@@ -24,34 +24,45 @@ void flk_account_alloc_any(flk_thread *thread, uint32_t scope, uint32_t type,
 void flk_account_free_any(flk_thread *thread, uint32_t scope, uint32_t type,
                           uint64_t size_bytes);
 
-// Short for a block of the process's scope whose cells were used last.
-static inline bool flk_account_is_usual(const flk_thread *thread,
-                                        uint32_t scope, uint32_t type) {
-    return FLK_LIKELY(scope == FLK_SCOPE_PROCESS &&
-                      thread->cached_scope == scope &&
-                      thread->cached_type == type);
+// The usual event: in the scope of the process, with the cells that the thread
+// used last. The cells themselves are kept, not the fact that they are cached:
+// between the look-up and the count another event of the thread (a record that
+// is replaced) may change what is cached.
+typedef struct flk_usual_cells {
+    flk_cell *type, *scope;  // NULL both: the event is not usual
+} flk_usual_cells;
+
+static FLK_HOT flk_usual_cells flk_account_usual(const flk_thread *thread,
+                                                 uint32_t scope,
+                                                 uint32_t type) {
+    if (FLK_LIKELY(scope == FLK_SCOPE_PROCESS &&
+                   thread->cached_scope == scope &&
+                   thread->cached_type == type))
+        return (flk_usual_cells){thread->cached_type_cell,
+                                 thread->cached_scope_cell};
+    return (flk_usual_cells){NULL, NULL};
 }
 
-// `is_usual` as told right before.
-static inline void flk_account_alloc(flk_thread *thread, uint32_t scope,
-                                     uint32_t type, uint64_t size_bytes,
-                                     bool is_usual) {
-    if (FLK_UNLIKELY(!is_usual)) {
+static FLK_HOT void flk_account_alloc(flk_thread *thread, uint32_t scope,
+                                      uint32_t type, uint64_t size_bytes,
+                                      flk_usual_cells usual) {
+    if (FLK_UNLIKELY(!usual.type)) {
         flk_account_alloc_any(thread, scope, type, size_bytes);
         return;
     }
-    flk_cell_alloc(thread->cached_type_cell, size_bytes);
-    flk_cell_alloc(thread->cached_scope_cell, size_bytes);
+    flk_cell_alloc(usual.type, size_bytes);
+    flk_cell_alloc(usual.scope, size_bytes);
 }
 
-static inline void flk_account_free(flk_thread *thread, uint32_t scope,
-                                    uint32_t type, uint64_t size_bytes) {
-    if (!flk_account_is_usual(thread, scope, type)) {
+static FLK_HOT void flk_account_free(flk_thread *thread, uint32_t scope,
+                                     uint32_t type, uint64_t size_bytes) {
+    flk_usual_cells usual = flk_account_usual(thread, scope, type);
+    if (FLK_UNLIKELY(!usual.type)) {
         flk_account_free_any(thread, scope, type, size_bytes);
         return;
     }
-    flk_cell_free(thread->cached_scope_cell, size_bytes);
-    flk_cell_free(thread->cached_type_cell, size_bytes);
+    flk_cell_free(usual.scope, size_bytes);
+    flk_cell_free(usual.type, size_bytes);
 }
 
 void flk_account_resize(flk_thread *thread, uint32_t scope, uint32_t type,

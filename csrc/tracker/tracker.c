@@ -148,9 +148,9 @@ bool flk_tracker_move_end(flk_layer layer, uint64_t old_address,
         flk_platform_fatal("a move ends inside the guard", __FILE__, __LINE__);
     flk_event e = {.thread = thread, .before = moving};
     bool replaced;
-    flk_status status =
-        flk_registry_move(layer, old_address, moving, new_address, size_bytes,
-                          count_resize, flk_tracker_count_free, &e, &replaced);
+    flk_status status = flk_registry_move(
+        layer, old_address, moving, new_address, size_bytes,
+        (flk_insertion){count_resize, flk_tracker_count_free, &e, &replaced});
     flk_thread_leave(thread);
     if (replaced)
         flk_tracker_count(&flk_tracker_counted.missed_frees);
@@ -374,31 +374,70 @@ typedef struct tally {
     uint64_t count, bytes;
 } tally;
 
-static void add_up(flk_entry *entry, void *context) {
-    tally *t = context;
-    if (!flk_tracker_is_shown(&entry->record, false))
-        return;
+// What the records say: for each type, and for each scope with those below.
+typedef struct tallies {
+    tally types[FLK_TYPES_MAX + 1];
+    tally scopes[FLK_SCOPES_MAX];
+    bool agree;
+} tallies;
+
+static void tally_add(tally *t, uint64_t size_bytes) {
     t->count++;
-    t->bytes += entry->record.size_bytes;
+    t->bytes += size_bytes;
 }
 
-static bool types_agree(const tally *t) {
+static void add_up(flk_entry *entry, void *context) {
+    tallies *t = context;
+    const flk_record *record = &entry->record;
+    if (!flk_tracker_is_shown(record, false))
+        return;
+    tally_add(&t->types[record->type], record->size_bytes);
+    for (uint32_t s = (uint32_t)record->scope; s != FLK_SCOPE_NONE;
+         s = flk_scope_parent(s))
+        tally_add(&t->scopes[s], record->size_bytes);
+}
+
+static bool is_same_sum(const tally *t, const flk_sum *sum) {
+    return sum->alloc_count - sum->free_count == t->count &&
+           sum->alloc_bytes - sum->free_bytes == t->bytes;
+}
+
+static void compare_scope(uint32_t scope, void *context) {
+    tallies *t = context;
     flk_sum sum;
-    uint64_t count = 0, bytes = 0;
-    for (uint32_t type = 1; type <= flk_names_count(); type++) {
-        flk_account_type(type, &sum);
-        count += sum.alloc_count - sum.free_count;
-        bytes += sum.alloc_bytes - sum.free_bytes;
-    }
-    return count == t->count && bytes == t->bytes;
+    flk_account_scope(scope, &sum);
+    t->agree &= is_same_sum(&t->scopes[scope], &sum);
 }
 
-// For a moment without events: the books are read after the registry.
-bool flk_tracker_check(void) {
-    tally t = {0, 0};
+static void compare(tallies *t) {
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
-        flk_registry_visit_shard(i, add_up, &t);
-    return types_agree(&t) && flk_registry_check() && flk_callpath_check() &&
+        flk_registry_visit_shard(i, add_up, t);
+    for (uint32_t type = 1; type <= flk_names_count(); type++) {
+        flk_sum sum;
+        flk_account_type(type, &sum);
+        t->agree &= is_same_sum(&t->types[type], &sum);
+    }
+    flk_scope_lock_all();
+    flk_scope_each_held(compare_scope, t);
+    flk_scope_unlock_all();
+}
+
+// Nothing happens meanwhile: the books are read after the registry.
+static bool books_agree(void) {
+    size_t page = flk_platform_page_bytes();
+    size_t bytes = (sizeof(tallies) + page - 1) & ~(page - 1);
+    tallies *t = flk_platform_pages_map(bytes, page);  // touched as used
+    if (!t)
+        return false;
+    t->agree = true;
+    compare(t);
+    bool agree = t->agree;
+    flk_platform_pages_unmap(t, bytes);
+    return agree;
+}
+
+bool flk_tracker_check(void) {
+    return books_agree() && flk_registry_check() && flk_callpath_check() &&
            flk_modules_check() && flk_sites_check() && flk_names_check() &&
            flk_recent_check() && flk_object_table_check() && flk_arena_check();
 }
