@@ -75,19 +75,14 @@ bool flk_account_scope_is_empty(uint32_t scope);
 // way there: the scope is dropped and empty.
 void flk_account_clear_scope(uint32_t scope);
 
-// The list of threads and all shards held, from here on:
-// a live block leaves the books as though it had never been allocated.
-// `scope` may be FLK_SCOPE_NONE: then its type only.
+// The functions below need the list of threads and all shards held.
+// A live block is forgotten: it counts as freed, in the cells of the thread
+// that allocated it, so that no count falls.
 void flk_account_forget(uint32_t thread_number, uint32_t scope, uint32_t type,
                         uint64_t size_bytes);
-// A live block is (still) of this type, after flk_account_clear_types.
-void flk_account_remember(uint32_t type, uint64_t size_bytes);
-// One scope, as above.
-void flk_account_clear_scope_held(uint32_t scope);
-// The peaks of one scope are what is live there now.
+// The peaks of one scope become what is live there now.
 void flk_account_lower_peak_held(uint32_t scope);
-// All types, or everything (the child of a fork), to zero.
-void flk_account_clear_types(void);
+// All counts become zero: in the child of a fork, and for tests.
 void flk_account_clear_all(void);
 
 #endif

@@ -236,61 +236,55 @@ bool flk_tracker_init(void) {
 }
 
 // --- reset -------------------------------------------------------------
-typedef struct reset_view {
-    uint32_t view;
-    uint32_t above;  // where the books go on above the view
-} reset_view;
-
 // The process also forgets what no view can show any more.
-static bool is_scope_in(uint32_t scope, uint32_t view) {
-    return flk_scope_is_within(scope, view) ||
-           (view == FLK_SCOPE_PROCESS && flk_scope_is_unseen(scope));
-}
-
 static bool is_in_view(const flk_record *record, uint32_t view) {
+    uint32_t scope = (uint32_t)record->scope;
     return flk_tracker_is_shown(record, false) &&
-           is_scope_in((uint32_t)record->scope, view);
+           (flk_scope_is_within(scope, view) ||
+            (view == FLK_SCOPE_PROCESS && flk_scope_is_unseen(scope)));
 }
 
-static void forget(flk_entry *entry, void *context) {
-    const reset_view *r = context;
-    flk_record *record = &entry->record;
-    if (!is_in_view(record, r->view))
-        return;
-    flk_account_forget(record->thread, r->above, record->type,
+static void leave_books(flk_record *record) {
+    flk_account_forget(record->thread, (uint32_t)record->scope, record->type,
                        record->size_bytes);
     record->flags |= FLK_RECORD_FORGOTTEN;
 }
 
-static void clear_scope(uint32_t scope, void *context) {
-    const reset_view *r = context;
-    if (is_scope_in(scope, r->view))
-        flk_account_clear_scope_held(scope);
+static void forget(flk_entry *entry, void *view) {
+    if (is_in_view(&entry->record, *(const uint32_t *)view))
+        leave_books(&entry->record);
 }
 
-static void remember(flk_entry *entry, void *context) {
-    (void)context;
-    if (flk_tracker_is_shown(&entry->record, false))
-        flk_account_remember(entry->record.type, entry->record.size_bytes);
-}
-
-void flk_tracker_reset(uint32_t view) {
+static void hold_events(void) {
     flk_lock_take(&tracker_lock);
     flk_scope_lock_all();
     flk_thread_list_lock();
     flk_registry_lock_all();
-    reset_view r = {view, flk_scope_parent(view)};
-    flk_registry_visit_held(forget, &r);
-    flk_scope_each_held(clear_scope, &r);
-    if (view == FLK_SCOPE_PROCESS) {
-        // Types count the whole process: what is left is in isolated scopes.
-        flk_account_clear_types();
-        flk_registry_visit_held(remember, NULL);
-    }
+}
+
+static void release_events(void) {
     flk_registry_unlock_all();
     flk_thread_list_unlock();
     flk_scope_unlock_all();
     flk_lock_release(&tracker_lock);
+}
+
+void flk_tracker_reset(uint32_t view) {
+    hold_events();
+    flk_registry_visit_held(forget, &view);
+    release_events();
+}
+
+static void forget_silently(flk_entry *entry, void *unused) {
+    (void)unused;
+    entry->record.flags |= FLK_RECORD_FORGOTTEN;
+}
+
+void flk_tracker_begin_anew(void) {
+    hold_events();
+    flk_registry_visit_held(forget_silently, NULL);
+    flk_account_clear_all();
+    release_events();
 }
 
 // Cells are written under a shard lock, by their owners: all are held.
@@ -310,14 +304,13 @@ typedef struct drop {
 } drop;
 
 // Moving ones are forgotten here, and stay until their move ends.
-static void leave_books(flk_entry *entry, void *context) {
+static void forget_dropped(flk_entry *entry, void *context) {
     const drop *d = context;
     flk_record *record = &entry->record;
     if (!d->is_dropped(record->type))
         return;
     if (flk_tracker_is_shown(record, false))
-        flk_account_forget(record->thread, (uint32_t)record->scope,
-                           record->type, record->size_bytes);
+        leave_books(record);
     record->flags |= FLK_RECORD_FORGOTTEN;
 }
 
@@ -359,7 +352,7 @@ uint64_t flk_tracker_drop(bool (*is_dropped)(uint16_t type)) {
     flk_lock_take(&tracker_lock);
     flk_thread_list_lock();
     flk_registry_lock_all();
-    flk_registry_visit_held(leave_books, &d);
+    flk_registry_visit_held(forget_dropped, &d);
     flk_registry_unlock_all();
     flk_thread_list_unlock();
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
