@@ -46,8 +46,7 @@ void *flk_resize(void *address, size_t size_bytes, uint16_t type,
                  uint32_t scope, uint32_t path, flk_misuse *out);
 void flk_configure(uint32_t quarantine_blocks, uint64_t quarantine_bytes,
                    int poison);
-// Guard bytes before and behind each block; 0 done, -1 while guarded blocks
-// with another number live.
+// Guard bytes before and behind each block from now on; -1: too many.
 int flk_configure_guard(uint32_t guard_bytes);
 void flk_configuration(uint32_t *quarantine_blocks, uint64_t *quarantine_bytes,
                        int *poison, uint32_t *guard_bytes);
@@ -76,7 +75,8 @@ void *flk_plain_zalloc(void *opaque, unsigned int count,
 // --- blocks of others ---------------------------------------------------
 int flk_track(uint64_t address, uint64_t size_bytes, uint8_t layer,
               uint16_t type, uint32_t scope, uint32_t path);       // 1 recorded
-int flk_untrack(uint64_t address, uint8_t layer, flk_block *out);  // 1 it was
+// 1 it was. A block with guard bytes stays: only its record knows its memory.
+int flk_untrack(uint64_t address, uint8_t layer, flk_block *out);
 int flk_find(uint64_t address, uint8_t layer, flk_block *out);  // 1 live here
 int flk_find_containing(uint64_t address, uint8_t layer, flk_block *out);
 

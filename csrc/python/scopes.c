@@ -10,7 +10,7 @@
 #include "registry/scope.h"
 #include "tracker/context.h"
 #include "tracker/gate.h"
-#include "tracker/quarantine.h"
+#include "tracker/guard.h"
 
 typedef struct scope {
     PyObject_HEAD PyObject *name;  // str or None
@@ -264,11 +264,7 @@ static PyObject *scope_end(PyObject *object, PyObject *unused) {
 
 // --- judging -----------------------------------------------------------
 static bool is_clean(const scope *self) {
-    uint32_t blocks, guard;
-    uint64_t bytes;
-    int poison;
-    flk_configuration(&blocks, &bytes, &poison, &guard);
-    return !poison && !guard && flk_account_scope_is_empty(self->number);
+    return !flk_guard_is_used() && flk_account_scope_is_empty(self->number);
 }
 
 static PyObject *scope_exit(PyObject *object, PyObject *const *args,

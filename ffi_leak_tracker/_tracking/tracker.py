@@ -107,10 +107,10 @@ class LeakTrackerType(Attaching):
             poison: fill freed blocks and check them when they leave the
                 quarantine; off at first.
             guard: guard bytes before and behind each block (rounded up to
-                16), checked on free, realloc and verify; 0 at first.
+                16), checked on free, realloc and verify; 0 at first. Blocks
+                that are live keep the guard they have.
 
-        Raises: ValueError for a number out of range; RuntimeError for
-            another guard while guarded blocks live.
+        Raises: ValueError for a number out of range.
         """
         self._configure(stack_depth, misuse, quarantine, poison, guard)
         if self._enabled_at is None:
@@ -130,11 +130,8 @@ class LeakTrackerType(Attaching):
         check_range("guard", guard, 4096)
         if misuse is not None:
             misuses.set_policy(misuse)
-        if guard is not None and not core.configure_guard(guard):
-            raise RuntimeError(
-                "guard cannot change while blocks with other guards live: "
-                "free them first, or set it once at the start"
-            )
+        if guard is not None:
+            core.configure_guard(guard)
         if stack_depth is not None:
             core.set_stack_depth(stack_depth)
         blocks, total, poisons, _ = core.configuration()
