@@ -77,7 +77,6 @@ typedef struct flk_native_place {
 // Misuse, found before the C function runs. Good ones are not negative.
 #define FLK_FREED 0              // it was recorded, now it is gone
 #define FLK_NOT_RECORDED 1       // it was not; freed all the same
-#define FLK_MAYBE_DOUBLE 2       // not recorded, but freed by us lately; freed
 #define FLK_DOUBLE_FREE -1       // proven: its memory is still held back
 #define FLK_INTERIOR_FREE -2     // inside the block, not its start
 #define FLK_MISMATCHED_FREE -3   // must be released another way

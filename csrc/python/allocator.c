@@ -101,9 +101,7 @@ static PyObject *allocator_free(PyObject *object, PyObject *pointer) {
         return flk_callables_slowly(object, "_free", &pointer, 1, NULL);
     }
     int verdict = flk_allocator_release(memory, self->any_type, &misuse);
-    // A block of a plain allocator is not recorded: that proves nothing.
-    bool is_suspect = verdict == FLK_MAYBE_DOUBLE && self->is_tracking;
-    if (FLK_LIKELY(verdict >= FLK_FREED && !is_suspect))
+    if (FLK_LIKELY(verdict >= FLK_FREED))
         Py_RETURN_NONE;
     return flk_callables_tell(&misuse, pointer);
 }
@@ -141,10 +139,9 @@ static PyObject *allocator_realloc(PyObject *object, PyObject *const *args,
     }
     // A verdict is told once; what failed left the block as it was, so the
     // other half may try again and says what is wrong.
-    bool is_suspect = misuse.verdict == FLK_MAYBE_DOUBLE && self->is_tracking;
     bool is_misuse = misuse.verdict < 0 && misuse.verdict != FLK_NO_ROOM;
     PyObject *result = NULL;
-    if ((is_suspect || is_misuse) && told(&misuse, args[0]) < 0)
+    if (is_misuse && told(&misuse, args[0]) < 0)
         ;  // raised: what moved all the same is named in the error
     else if (!moved &&
              (misuse.verdict == FLK_NO_ROOM || misuse.verdict == FLK_OVERRUN))

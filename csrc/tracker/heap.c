@@ -109,15 +109,16 @@ void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
 }
 
 // --- free --------------------------------------------------------------
-// Not recorded: is it proven misuse, maybe misuse, or nobody's business?
+// Of an address without a record only a block that is held back is proof of a
+// double free: its memory cannot have been allocated again. An earlier free of
+// the address proves nothing, since the C library may have handed it out to
+// code that is not tracked.
 static int judge_unrecorded(uint64_t address, uint32_t path, flk_misuse *out) {
-    flk_free before;
-    bool freed_lately = flk_recent_find(address, &before);
+    flk_free held;
     flk_entry around;
-    if (freed_lately && before.memory) {
-        flk_quarantine_misuse_fill(out, FLK_DOUBLE_FREE, address,
-                                   &before.record, before.free_path,
-                                   flk_quarantine_path(path));
+    if (flk_recent_find(address, &held)) {
+        flk_quarantine_misuse_fill(out, FLK_DOUBLE_FREE, address, &held.record,
+                                   held.free_path, flk_quarantine_path(path));
         return FLK_DOUBLE_FREE;
     }
     if (flk_registry_containing(FLK_LAYER_HEAP, address, &around)) {
@@ -127,13 +128,7 @@ static int judge_unrecorded(uint64_t address, uint32_t path, flk_misuse *out) {
         return FLK_INTERIOR_FREE;
     }
     flk_tracker_count(&flk_tracker_counted.unknown_frees);
-    // What was allocated while tracking was off is not recorded: no evidence.
-    if (!freed_lately || !before.epoch || before.epoch != FLK_SETTING(epoch))
-        return FLK_NOT_RECORDED;
-    flk_recent_forget(address);  // told once
-    flk_quarantine_misuse_fill(out, FLK_MAYBE_DOUBLE, address, &before.record,
-                               before.free_path, flk_quarantine_path(path));
-    return FLK_MAYBE_DOUBLE;
+    return FLK_NOT_RECORDED;
 }
 
 int flk_heap_judge(uint64_t address, uint32_t path, flk_misuse *out) {

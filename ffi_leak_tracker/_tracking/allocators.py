@@ -211,9 +211,7 @@ class Allocator(_Base):  # type: ignore[misc]
         misuse = core_blocks.release(
             _pointer(pointer, "free"), self._types.any_type
         )
-        # A block of a plain allocator is not recorded: that proves nothing.
-        suspects = self.tracks or misuse is None or misuse.verdict < 0
-        if misuse is not None and suspects:
+        if misuse is not None:
             misuses.report(misuse, core_blocks.address_of(pointer))
 
     def _realloc(self, pointer: CData, count: int) -> CData:
