@@ -33,7 +33,9 @@ static void call(PyObject *callable, const flk_observed *event) {
 #endif
 }
 
-static void tell_now(const flk_observed *event) { call(tell, event); }
+static void tell_now(const flk_observed *event) {
+    call(event ? tell : deliver, event);
+}
 
 static int pending(void *unused) {
     (void)unused;

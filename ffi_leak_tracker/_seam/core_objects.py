@@ -85,6 +85,8 @@ def _tell_unraisable(error: BaseException, callback: object) -> None:
 
 # --- native blocks ------------------------------------------------------
 inside_observer = lib.flk_observe_inside
+begin_delivery = lib.flk_observe_begin
+end_delivery = lib.flk_observe_end
 
 
 def observe(wanted: Callable[[str], bool] | None) -> None:

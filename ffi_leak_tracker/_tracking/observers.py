@@ -121,9 +121,18 @@ def _is_wanted(type: str) -> bool:
 
 
 def deliver() -> None:
-    """Tell what waits, oldest first."""
-    while (event := objects.next_observed()) is not None:
-        _tell(*event)
+    """Tell what waits now, oldest first; what comes meanwhile later."""
+    count = objects.begin_delivery()
+    if count == 0:  # nothing waits, or a delivery is under way
+        return
+    try:
+        for _ in range(count):
+            event = objects.next_observed()
+            if event is None:
+                break
+            _tell(*event)
+    finally:
+        objects.end_delivery()
 
 
 def _tell(what: int, block: Allocation) -> None:
