@@ -26,6 +26,7 @@ static int refuse(char *reason, size_t reason_bytes, const char *text) {
 #include "hooks/report.h"
 #include "hooks/selection.h"
 #include "registry/names.h"
+#include "tracker/gate.h"
 #include "tracker/tracker.h"
 
 // Until the first begin nobody takes the lock: the handlers that keep a fork
@@ -51,8 +52,15 @@ static void after_fork(void) {
     flk_lock_release(&attach.lock);
 }
 
+// The pauses of other threads ended with them (tracker/gate.h).
+static void after_fork_in_child(void) {
+    if (attach.is_attached && flk_gate_pauses() == 0)
+        flk_stubs_set_state(FLK_HOOKS_ON);
+    after_fork();
+}
+
 static void handle_forks(void) {
-    flk_platform_at_fork(before_fork, after_fork, after_fork);
+    flk_platform_at_fork(before_fork, after_fork, after_fork_in_child);
     atomic_store(&was_begun, true);
 }
 

@@ -234,6 +234,7 @@ static void after_fork_in_child(void) {
         ;
     flk_misuse_clear();
     flk_observe_clear();
+    flk_gate_forked();
 }
 
 bool flk_tracker_init(void) {
