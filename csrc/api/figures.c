@@ -85,6 +85,7 @@ static void self_events(flk_self *out) {
 
 void flk_self_figures(flk_self *out) {
     flk_registry_stats registry;
+    flk_thread *thread = flk_thread_hold();
     memset(out, 0, sizeof *out);
     flk_registry_read_stats(&registry);
     out->entries = registry.record_count;
@@ -104,6 +105,7 @@ void flk_self_figures(flk_self *out) {
     out->open_scopes = (uint64_t)flk_gate_scopes();
     out->pauses = (uint64_t)flk_gate_pauses();
     self_events(out);
+    flk_thread_let_go(thread);
 }
 
 void flk_clear_counts(void) {

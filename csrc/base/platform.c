@@ -80,8 +80,22 @@ FLK_NOINLINE void flk_platform_lock_contended(flk_lock *lock) {
 // How many locks of each rank this thread holds.
 static FLK_TLS uint16_t held[FLK_RANK_ARENA + 1];
 
+static _Atomic(bool (*)(void)) is_allowed;
+
+void flk_platform_lock_only_if(bool (*check)(void)) {
+    atomic_store(&is_allowed, check);
+}
+
+static bool may_lock(uint32_t rank) {
+    bool (*check)(void) = atomic_load(&is_allowed);
+    bool is_of_events = rank >= FLK_RANK_THREADS && rank != FLK_RANK_CLASSES &&
+                        rank != FLK_RANK_OBJECT_TABLE;
+    return !check || !is_of_events || check();
+}
+
 void flk_platform_lock_note(const flk_lock *lock) {
     FLK_ASSERT(lock->rank > FLK_RANK_NONE && lock->rank <= FLK_RANK_ARENA);
+    FLK_ASSERT(may_lock(lock->rank));
     // All of one rank may be taken together only before a fork or a reset,
     // in the order of their indices; the higher ranks never.
     for (uint32_t rank = lock->rank + 1; rank <= FLK_RANK_ARENA; rank++)

@@ -7,6 +7,7 @@
 #include "base/config.h"
 #include "base/hash.h"
 #include "base/platform.h"
+#include "paths/thread.h"
 
 typedef struct node {
     uint32_t parent;
@@ -78,13 +79,13 @@ static bool page_ready(uint32_t id) {
     _Atomic(node *) *page = &tree.pages[id / PAGE_NODES];
     if (atomic_load_explicit(page, memory_order_acquire))
         return true;
-    flk_lock_take(&tree.grow_lock);
+    flk_thread_lock(&tree.grow_lock);
     node *made = atomic_load_explicit(page, memory_order_relaxed);
     if (!made) {
         made = flk_arena_keep(PAGE_NODES * sizeof *made);
         atomic_store_explicit(page, made, memory_order_release);
     }
-    flk_lock_release(&tree.grow_lock);
+    flk_thread_unlock(&tree.grow_lock);
     return made != NULL;
 }
 
@@ -104,7 +105,7 @@ uint32_t flk_callpath_child(uint32_t parent, uint32_t site) {
     uint64_t hash = node_hash(parent, site);
     shard *s = &tree.shards[hash >> 48 & (FLK_PATH_SHARDS - 1)];
     uint32_t id = FLK_PATH_NONE;
-    flk_lock_take(&s->lock);
+    flk_thread_lock(&s->lock);
     if ((s->used + 1) * 4 <= s->capacity * 3 || index_grow(s)) {
         uint32_t *place = index_place(s, parent, site);
         if (*place) {
@@ -114,7 +115,7 @@ uint32_t flk_callpath_child(uint32_t parent, uint32_t site) {
             s->used++;
         }
     }
-    flk_lock_release(&s->lock);
+    flk_thread_unlock(&s->lock);
     return id;
 }
 
@@ -170,12 +171,12 @@ void flk_callpath_init(void) {
 
 void flk_callpath_lock_all(void) {
     for (uint32_t i = 0; i < FLK_PATH_SHARDS; i++)
-        flk_lock_take(&tree.shards[i].lock);
-    flk_lock_take(&tree.grow_lock);
+        flk_thread_lock(&tree.shards[i].lock);
+    flk_thread_lock(&tree.grow_lock);
 }
 
 void flk_callpath_unlock_all(void) {
-    flk_lock_release(&tree.grow_lock);
+    flk_thread_unlock(&tree.grow_lock);
     for (uint32_t i = FLK_PATH_SHARDS; i-- > 0;)
-        flk_lock_release(&tree.shards[i].lock);
+        flk_thread_unlock(&tree.shards[i].lock);
 }

@@ -11,6 +11,7 @@
 #include "base/store.h"
 #include "elf/cfi.h"
 #include "paths/sites.h"
+#include "paths/thread.h"
 
 // Enough of a table of functions to tell two builds of a library apart: the
 // places of its first 512 functions, and how many there are.
@@ -36,13 +37,13 @@ uint32_t flk_modules_count(void) { return flk_store_count(&modules.entries); }
 
 void flk_modules_start(void) {
     int saved = errno;
-    flk_lock_take(&modules.lock);
+    flk_thread_lock(&modules.lock);
     if (!modules.program[0]) {
         ssize_t length = readlink("/proc/self/exe", modules.program,
                                   sizeof modules.program - 1);
         modules.program[length > 0 ? length : 0] = '\0';
     }
-    flk_lock_release(&modules.lock);
+    flk_thread_unlock(&modules.lock);
     errno = saved;
 }
 
@@ -110,12 +111,12 @@ static uint32_t find(const flk_module *wanted) {
 }
 
 static uint32_t find_or_add(flk_module *wanted) {
-    flk_lock_take(&modules.lock);
+    flk_thread_lock(&modules.lock);
     uint32_t id = find(wanted);
     if (!id && (wanted->path = flk_store_text(&modules.texts, wanted->path)) &&
         (wanted->code = flk_sites_named("", wanted->path)))
         id = flk_store_append(&modules.entries, wanted);
-    flk_lock_release(&modules.lock);
+    flk_thread_unlock(&modules.lock);
     return id;
 }
 
@@ -166,7 +167,7 @@ bool flk_modules_describe(uint32_t site, flk_native_place *out) {
 // --- checks and the fork -----------------------------------------------
 bool flk_modules_check(void) {
     bool is_sound = true;
-    flk_lock_take(&modules.lock);
+    flk_thread_lock(&modules.lock);
     for (uint32_t i = 1; i <= flk_modules_count(); i++) {
         const flk_module *one = flk_modules_get(i);
         const flk_module *before = flk_modules_get(i - 1);
@@ -175,12 +176,12 @@ bool flk_modules_check(void) {
                     (!before || before->code < one->code) &&
                     flk_modules_of_code(one->code) == i;
     }
-    flk_lock_release(&modules.lock);
+    flk_thread_unlock(&modules.lock);
     return is_sound;
 }
 
-void flk_modules_lock_all(void) { flk_lock_take(&modules.lock); }
-void flk_modules_unlock_all(void) { flk_lock_release(&modules.lock); }
+void flk_modules_lock_all(void) { flk_thread_lock(&modules.lock); }
+void flk_modules_unlock_all(void) { flk_thread_unlock(&modules.lock); }
 #else
 bool flk_modules_describe(uint32_t site, flk_native_place *out) {
     (void)site, (void)out;

@@ -6,6 +6,7 @@
 #include "base/id_table.h"
 #include "base/platform.h"
 #include "base/store.h"
+#include "paths/thread.h"
 
 typedef struct code_entry {
     const void *address;   // NULL once retired, and of named ones
@@ -108,23 +109,23 @@ static uint32_t code_add(const void *address, bool (*own)(const void *)) {
 
 uint32_t flk_sites_code(const void *address, bool (*own)(const void *)) {
     FLK_ASSERT(address != NULL);
-    flk_lock_take(&sites.lock);
+    flk_thread_lock(&sites.lock);
     uint32_t code = find_code(address);
     if (!code)
         code = code_add(address, own);
-    flk_lock_release(&sites.lock);
+    flk_thread_unlock(&sites.lock);
     return code;
 }
 
 uint32_t flk_sites_named(const char *function, const char *filename) {
-    flk_lock_take(&sites.lock);
+    flk_thread_lock(&sites.lock);
     code_entry entry = {.function = flk_store_text(&sites.texts, function),
                         .filename = flk_store_text(&sites.texts, filename),
                         .is_named = true,
                         .is_dead = true};
     bool is_kept = entry.function && entry.filename;
     uint32_t code = is_kept ? flk_store_append(&sites.codes, &entry) : 0;
-    flk_lock_release(&sites.lock);
+    flk_thread_unlock(&sites.lock);
     return code;
 }
 
@@ -152,11 +153,11 @@ static uint32_t site_add(uint32_t code, int32_t offset) {
 }
 
 uint32_t flk_sites_intern(uint32_t code, int32_t offset) {
-    flk_lock_take(&sites.lock);
+    flk_thread_lock(&sites.lock);
     uint32_t site = find_site(code, offset);
     if (!site)
         site = site_add(code, offset);
-    flk_lock_release(&sites.lock);
+    flk_thread_unlock(&sites.lock);
     return site;
 }
 
@@ -174,9 +175,9 @@ uint32_t flk_sites_count(void) { return flk_store_count(&sites.entries); }
 
 // --- copying what a code object tells ----------------------------------
 void flk_sites_set_reader(const flk_sites_reader *reader) {
-    flk_lock_take(&sites.lock);
+    flk_thread_lock(&sites.lock);
     sites.reader = reader;
-    flk_lock_release(&sites.lock);
+    flk_thread_unlock(&sites.lock);
 }
 
 static bool is_readable(const code_entry *code) {
@@ -210,9 +211,9 @@ static void copy_all(code_entry *code) {
 
 void flk_sites_freeze_all(void) {
     for (uint32_t code = 1; code <= flk_sites_code_count(); code++) {
-        flk_lock_take(&sites.lock);  // anew for each: nobody waits long
+        flk_thread_lock(&sites.lock);  // anew for each: nobody waits long
         copy_all(code_at(code));
-        flk_lock_release(&sites.lock);
+        flk_thread_unlock(&sites.lock);
     }
 }
 
@@ -223,7 +224,7 @@ bool flk_sites_describe(uint32_t site, flk_site_info *out) {
     site_entry *entry = site_at(site);
     if (!entry)
         return false;
-    flk_lock_take(&sites.lock);
+    flk_thread_lock(&sites.lock);
     code_entry *code = code_at(entry->code);
     copy_names(code);
     copy_line(code, entry);
@@ -231,7 +232,7 @@ bool flk_sites_describe(uint32_t site, flk_site_info *out) {
                            code->filename ? code->filename : "",
                            entry->line == LINE_UNREAD ? -1 : entry->line,
                            entry->column};
-    flk_lock_release(&sites.lock);
+    flk_thread_unlock(&sites.lock);
     return true;
 }
 
@@ -241,7 +242,7 @@ uint64_t flk_sites_generation(void) {
 }
 
 static void bury(const void *address, bool is_gone) {
-    flk_lock_take(&sites.lock);
+    flk_thread_lock(&sites.lock);
     uint32_t id = find_code(address);
     code_entry *code = code_at(id);
     if (code) {
@@ -253,7 +254,7 @@ static void bury(const void *address, bool is_gone) {
         code->address = NULL;
         atomic_fetch_add_explicit(&sites.generation, 1, memory_order_relaxed);
     }
-    flk_lock_release(&sites.lock);
+    flk_thread_unlock(&sites.lock);
 }
 
 void flk_sites_dying(const void *address) { bury(address, false); }
@@ -276,7 +277,7 @@ static bool code_is_sound(uint32_t id, uint32_t *site_count) {
 }
 
 bool flk_sites_check(void) {
-    flk_lock_take(&sites.lock);
+    flk_thread_lock(&sites.lock);
     uint32_t with_address = 0, listed = 0;
     bool is_sound = flk_id_table_check(&sites.addresses) &&
                     flk_id_table_check(&sites.places);
@@ -286,9 +287,9 @@ bool flk_sites_check(void) {
     }
     is_sound = is_sound && with_address == sites.addresses.used &&
                listed == flk_sites_count() && listed == sites.places.used;
-    flk_lock_release(&sites.lock);
+    flk_thread_unlock(&sites.lock);
     return is_sound;
 }
 
-void flk_sites_lock_all(void) { flk_lock_take(&sites.lock); }
-void flk_sites_unlock_all(void) { flk_lock_release(&sites.lock); }
+void flk_sites_lock_all(void) { flk_thread_lock(&sites.lock); }
+void flk_sites_unlock_all(void) { flk_thread_unlock(&sites.lock); }

@@ -84,6 +84,40 @@ static inline void flk_thread_leave(flk_thread *thread) {
 
 bool flk_thread_is_inside(void);
 
+// For what is no event, but takes locks that an event may take: the guard, or
+// what holds it already. A signal handler that allocates in between is not
+// recorded, so it does not wait for a lock of its own thread. NULL if no block
+// can be had: then no event of this thread can be recorded either.
+static inline flk_thread *flk_thread_hold(void) {
+    flk_thread *thread = flk_platform_thread_pointer();
+    if (FLK_UNLIKELY(!thread))
+        return flk_thread_begin();
+    thread->inside++;
+    atomic_signal_fence(memory_order_seq_cst);
+    return thread;
+}
+
+static inline void flk_thread_let_go(flk_thread *thread) {
+    if (FLK_UNLIKELY(!thread))
+        return;
+    FLK_ASSERT(thread->inside > 0);
+    atomic_signal_fence(memory_order_seq_cst);
+    thread->inside--;
+}
+
+// A lock taken with the guard held, and released with it.
+static inline void flk_thread_lock(flk_lock *lock) {
+    flk_thread_hold();
+    flk_lock_take(lock);
+}
+
+static inline void flk_thread_unlock(flk_lock *lock) {
+    flk_thread *thread = flk_platform_thread_pointer();
+    flk_lock_release(lock);
+    if (FLK_LIKELY(thread && thread->inside))
+        flk_thread_let_go(thread);
+}
+
 // Does an event of any thread hold on to this process scope?
 bool flk_thread_list_use_scope(uint32_t scope);
 // Under the lock of the list.

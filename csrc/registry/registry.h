@@ -20,6 +20,7 @@
 
 #include "base/platform.h"
 #include "base/values.h"
+#include "paths/thread.h"
 
 typedef enum flk_record_flag {
     FLK_RECORD_MOVING = 1,     // a realloc is under way: only it may touch it
