@@ -74,7 +74,7 @@ void *flk_plain_zalloc(void *opaque, unsigned int count,
 
 // --- blocks of others ---------------------------------------------------
 int flk_track(uint64_t address, uint64_t size_bytes, uint8_t layer,
-              uint16_t type, uint32_t scope, uint32_t path);       // 1 recorded
+              uint16_t type, uint32_t scope, uint32_t path);  // 1 recorded
 // 1 it was. A block with guard bytes stays: only its record knows its memory.
 int flk_untrack(uint64_t address, uint8_t layer, flk_block *out);
 int flk_find(uint64_t address, uint8_t layer, flk_block *out);  // 1 live here
@@ -115,6 +115,7 @@ typedef struct flk_self {
     uint64_t double_frees, interior_frees, mismatched_frees, damages;
     uint64_t held_blocks, held_bytes, longest_move;
     uint64_t open_scopes, pauses;
+    uint64_t types_merged;  // that have one name, since there are too many
 } flk_self;
 void flk_self_figures(flk_self *out);
 void flk_clear_counts(void);  // the counters of events, for reset

@@ -59,10 +59,8 @@ uint32_t flk_thread_list_live_count(void) {
 
 bool flk_thread_list_use_scope(uint32_t scope) {
     bool used = false;
-    flk_thread_list_lock();
     for (flk_thread *t = threads.first; t; t = t->next)
         used |= atomic_load(&t->scope_in_use) == scope;
-    flk_thread_list_unlock();
     return used;
 }
 

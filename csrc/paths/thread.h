@@ -46,7 +46,7 @@ typedef struct flk_thread {
     uint32_t context_scope, context_serial;
     // The process scope an event of this thread is about to be recorded in,
     // else 0: its number is not given out again meanwhile (a hazard pointer:
-    // Michael, 2004). Written by the owner, read by flk_scope_drop.
+    // Michael, 2004). Written by the owner, read by registry/account.c.
     atomic_uint scope_in_use;
     const void *context;
     uint64_t context_version;
@@ -118,11 +118,11 @@ static inline void flk_thread_unlock(flk_lock *lock) {
         flk_thread_let_go(thread);
 }
 
-// Does an event of any thread hold on to this process scope?
-bool flk_thread_list_use_scope(uint32_t scope);
-// Under the lock of the list.
 void flk_thread_list_lock(void);
 void flk_thread_list_unlock(void);
+// Under the lock of the list. Does an event of any thread hold on to this
+// process scope?
+bool flk_thread_list_use_scope(uint32_t scope);
 flk_thread *flk_thread_list_first(void);
 
 // What ended threads counted; its cells exist for each scope and type that

@@ -247,6 +247,7 @@ _TRUTHS = (
     ("dropped", "record", "dropped: the tracker ran out of memory or limits"),
     ("missed_frees", "free", "missed: an address came back while recorded"),
     ("scopes_dropped", "scope", "merged into its parent: too many scopes"),
+    ("types_merged", "type", "shown under one name: too many types"),
     ("scope_unknown", "block", "given to the process scope: scope not certain"),
     ("double_frees", "double free", "found"),
     ("interior_frees", "free", "of an address inside a block"),
