@@ -1,11 +1,14 @@
-// region.h - the records of one region: slots found by their granule.    SPDX-License-Identifier: MIT
-// Keeps:   a chunk of the arena: a bit a slot (in use or not), a one-byte granule number a slot, then the records,
-//          in no order; the granule is found by comparing 64 slots at once. Levels say how coarse a granule is.
-// Cost:    find O(slots / 64); add and remove O(1) but for a regrowth, which moves all records (1,023 at most).
-//          A record never moves for another one: a take reads two lines, bits and granules and then the record.
-// Callers: registry/registry.c, holding the shard lock.
+// region.h - the records of one region of addresses, in slots.               SPDX-License-Identifier: MIT
+// Keeps:   one chunk of the arena. For each slot it has a bit (in use or not), one byte with the granule number of the
+//          address, and the record. Records stand in no order: a slot is found by comparing the granule bytes of 64
+//          slots at once. How many bytes a granule is depends on the level.
+// Cost:    find O(slots / 64). Add and remove O(1), except that growing moves all records (1,023 at most). A record
+//          does not move when another one comes or goes. A take reads two cache lines: bits and granules, then the
+//          record.
+// Callers: registry/shard.c and registry/registry.c, holding the shard lock.
 // Fails:   flk_region_grow returns false when the chunk cannot grow; the region is unchanged.
-// Invariant: no bit at or past the capacity; a region without memory has the chunk flk_chunk_none.
+// Invariant: no bit is set at or past the capacity. Of the records of one address at most one is not moving. A region
+//            without memory has the chunk flk_chunk_none. Checked by flk_region_check().
 #ifndef FLK_REGION_H
 #define FLK_REGION_H
 
@@ -18,9 +21,10 @@
 
 #include "registry/registry.h"
 
-// A block of `size` lives in the finest level whose granule it fills, so
-// that blocks of one level never share a granule unless they overlap, and
-// span two regions at most. Small ones: by 16 bytes where aligned, by 1 else.
+// A block belongs to the finest level whose granule it fills. So blocks of one
+// level never share a granule unless they overlap, and a block spans at most
+// two regions. Blocks below 1 KiB have granules of 16 bytes where their
+// address is a multiple of 16, and of 1 byte otherwise.
 typedef enum flk_level {
     FLK_LEVEL_ALIGNED,  // granule 16 B,  region 4 KiB,   size < 1 KiB
     FLK_LEVEL_ODD,      // granule 1 B,   region 256 B,   size < 1 KiB
@@ -36,7 +40,7 @@ static inline uint32_t flk_level_granule_shift(flk_level level) {
     return shifts[level];
 }
 
-// In coarse levels the address is kept, since the granule does not imply it.
+// In coarse levels the record has the address, which the granule does not tell.
 typedef struct flk_large_record {
     flk_record record;
     uint64_t address;
@@ -44,28 +48,28 @@ typedef struct flk_large_record {
 
 _Static_assert(sizeof(flk_large_record) == 32, "a record is 32 bytes at most");
 
-// In memory, from below: padding to 16 bytes; a word for each 32 slots, with
-// a bit for each slot in use, the first word last; this, so that bits and
-// granules stand at fixed distances; a granule byte for each slot; and, at
-// `records_offset`, the records.
+// Layout, by rising address: padding to 16 bytes; one word for each 32 slots
+// with a bit for each slot in use, the word of the first slots last; this
+// header, from which bits and granules have fixed distances; one granule byte
+// for each slot; and, at `records_offset`, the records.
 typedef struct flk_chunk {
     uint16_t capacity;        // slots
-    uint16_t records_offset;  // from here
+    uint16_t records_offset;  // in bytes, from this header
     uint8_t granules[];
 } flk_chunk;
 
 typedef struct flk_region {
-    uint64_t key;  // 0 = empty place of the table
+    uint64_t key;  // 0: an empty place of the shard's table
     flk_chunk *chunk;
 } flk_region;
 
 _Static_assert(sizeof(flk_region) <= 16, "four regions a cache line");
 
 enum { FLK_REGION_RECORDS_MAX = 1023, FLK_CHUNK_WORD = 32 };
-// An empty region keeps no more slots than this; they are one word.
+// Slots that an empty region may keep; their bits are one word.
 enum { FLK_REGION_EMPTY_MAX = 8 };
 
-// No slots; read only.
+// A chunk without slots, which is never written to.
 extern const struct flk_no_chunk {
     uint32_t used[4];
     flk_chunk chunk;
@@ -74,6 +78,7 @@ extern const struct flk_no_chunk {
 #define flk_chunk_none ((flk_chunk *)(uintptr_t)&flk_no_chunk.chunk)
 
 static inline flk_level flk_level_of(uint64_t address, uint64_t size_bytes) {
+    FLK_ASSERT(size_bytes < UINT64_C(1) << 63);
     if (FLK_LIKELY(size_bytes < UINT64_C(1) << 10))
         return address & 15 ? FLK_LEVEL_ODD : FLK_LEVEL_ALIGNED;
     if (size_bytes < UINT64_C(1) << 18)
@@ -87,9 +92,10 @@ static inline uint64_t flk_region_number(flk_level level, uint64_t address) {
     return address >> flk_level_granule_shift(level) >> 8;
 }
 
-// The number stays in the lower bits: neighbours spread best (base/hash.h).
+// The number keeps the lower bits, which the hash spreads best (base/hash.h).
 static inline uint64_t flk_region_key(flk_layer layer, flk_level level,
                                       uint64_t region_number) {
+    FLK_ASSERT(layer <= 3 && region_number >> 59 == 0);
     return ((uint64_t)layer | (uint64_t)level << 2) << 59 | region_number;
 }
 
@@ -98,6 +104,7 @@ static inline uint64_t flk_region_key_number(uint64_t key) {
 }
 
 static inline flk_level flk_region_level(const flk_region *region) {
+    FLK_ASSERT(region->key >> 61 < FLK_LEVELS);
     return (flk_level)(region->key >> 61);
 }
 
@@ -113,8 +120,8 @@ static inline uint8_t flk_region_granule(flk_level level, uint64_t address) {
     return (uint8_t)(address >> flk_level_granule_shift(level));
 }
 
-// The functions below take the level beside the region, so that the compiler
-// makes a short version for FLK_LEVEL_ALIGNED.
+// The functions below take the level besides the region, so that the compiler
+// can make a short version for a level that is a constant.
 static inline size_t flk_record_stride(flk_level level) {
     return level >= FLK_LEVEL_1K ? sizeof(flk_large_record)
                                  : sizeof(flk_record);
@@ -122,6 +129,7 @@ static inline size_t flk_record_stride(flk_level level) {
 
 static inline flk_record *flk_chunk_record(const flk_chunk *chunk,
                                            flk_level level, uint32_t slot) {
+    FLK_ASSERT(slot < chunk->capacity);
     return (flk_record *)(void *)((char *)(uintptr_t)chunk +
                                   chunk->records_offset +
                                   slot * flk_record_stride(level));
@@ -136,13 +144,14 @@ static inline uint32_t flk_chunk_words(const flk_chunk *chunk) {
     return (chunk->capacity + FLK_CHUNK_WORD - 1u) / FLK_CHUNK_WORD;
 }
 
-// Which of the slots 32 * word and following are in use.
+// The bits of the slots 32 * word to 32 * word + 31.
 static inline uint32_t *flk_chunk_used(const flk_chunk *chunk, uint32_t word) {
+    FLK_ASSERT(word < flk_chunk_words(chunk) || word < 4);
     return (uint32_t *)(uintptr_t)chunk - 1 - word;
 }
 
-// A bit for each of 32 granule bytes that is `granule`. May read past the
-// last one, but not past the first record.
+// A bit for each of 32 granule bytes that is `granule`. The read may go past
+// the last granule byte; it ends within the first record.
 static FLK_HOT uint32_t flk_granules_match(const uint8_t *granules,
                                            uint8_t granule) {
 #if defined(__SSE2__) && !defined(FLK_NO_SIMD)
@@ -160,8 +169,8 @@ static FLK_HOT uint32_t flk_granules_match(const uint8_t *granules,
 #endif
 }
 
-// The slots in use of the first 64 that have this granule. Both words at
-// once: which of them has it cannot be foretold.
+// A bit for each of the first 64 slots that is in use and has this granule.
+// Both words are compared always: a branch between them would be unpredictable.
 static FLK_HOT uint64_t flk_chunk_hits(const flk_chunk *chunk,
                                        uint8_t granule) {
     uint64_t hits = flk_granules_match(chunk->granules, granule) &
@@ -175,16 +184,17 @@ static FLK_HOT uint64_t flk_chunk_hits(const flk_chunk *chunk,
     return hits;
 }
 
-// The slot of the record at `address` that is not moving (or is);
+// The slot of the record at `address` whose moving flag is `moving`;
 // FLK_REGION_NO_SLOT if there is none.
 #define FLK_REGION_NO_SLOT UINT32_MAX
 uint32_t flk_region_search(const flk_region *region, flk_level level,
                            uint64_t address, bool moving);
 
-// The same for one that is not moving, short for levels of small blocks.
+// The same for a record that is not moving; short for levels of small blocks.
 static FLK_HOT uint32_t flk_region_find(const flk_region *region,
                                         flk_level level, uint64_t address) {
     const flk_chunk *chunk = region->chunk;
+    FLK_ASSERT(level == flk_region_level(region));
     if (level >= FLK_LEVEL_1K)
         return flk_region_search(region, level, address, false);
     uint64_t hits = flk_chunk_hits(chunk, flk_region_granule(level, address));
@@ -199,7 +209,8 @@ static FLK_HOT uint32_t flk_region_find(const flk_region *region,
     return flk_region_search(region, level, address, false);
 }
 
-// A slot that is not in use: the lowest; from the capacity on there is none.
+// The lowest slot that is not in use; none if the result is not below the
+// capacity.
 static FLK_HOT uint32_t flk_chunk_free_slot(const flk_chunk *chunk) {
     uint32_t first = 0, used;
     do {
@@ -211,10 +222,13 @@ static FLK_HOT uint32_t flk_chunk_free_slot(const flk_chunk *chunk) {
     return first;
 }
 
-// Takes a slot into use. The caller fills the record in.
+// Marks a slot as used. The caller writes the record.
 static FLK_HOT flk_record *flk_chunk_use(flk_chunk *chunk, flk_level level,
                                          uint64_t address, uint32_t slot) {
     FLK_ASSERT(slot < chunk->capacity);
+    FLK_ASSERT(!(*flk_chunk_used(chunk, slot / FLK_CHUNK_WORD) >>
+                     slot % FLK_CHUNK_WORD &
+                 1));
     *flk_chunk_used(chunk, slot / FLK_CHUNK_WORD) |= 1u
                                                      << slot % FLK_CHUNK_WORD;
     chunk->granules[slot] = flk_region_granule(level, address);
@@ -224,8 +238,9 @@ static FLK_HOT flk_record *flk_chunk_use(flk_chunk *chunk, flk_level level,
     return record;
 }
 
-// Takes a record out. True if its word of slots is empty now: the region may
-// be empty or want a smaller chunk (flk_region_thin).
+// Removes a record. True if the 32 slots around it are empty now: then the
+// region may be empty, or too large a chunk for what it holds
+// (flk_region_thin).
 static FLK_HOT bool flk_region_remove(flk_region *region, uint32_t slot) {
     uint32_t *used = flk_chunk_used(region->chunk, slot / FLK_CHUNK_WORD);
     FLK_ASSERT(*used >> slot % FLK_CHUNK_WORD & 1);
@@ -233,13 +248,14 @@ static FLK_HOT bool flk_region_remove(flk_region *region, uint32_t slot) {
     return *used == 0;
 }
 
-// Room for one more record: the chunk grows. `moved` is raised by the records
-// that had to move. False without memory.
+// Makes the chunk larger, so that there is room for one more record. Adds the
+// number of records that moved to `moved`. False without memory.
 bool flk_region_grow(flk_region *region, uint64_t *moved);
-// Gives memory back where it pays; returns the number of records.
+// Takes a smaller chunk where that gives memory back. Returns the number of
+// records.
 uint32_t flk_region_thin(flk_region *region);
-uint32_t flk_region_count(const flk_region *region);
-// The first slot in use from `slot` on, or FLK_REGION_NO_SLOT.
+uint32_t flk_region_count(const flk_region *region);  // records
+// The first slot in use at or after `slot`, or FLK_REGION_NO_SLOT.
 uint32_t flk_region_next(const flk_region *region, uint32_t slot);
 uint64_t flk_region_address(const flk_region *region, uint32_t slot);
 void flk_region_free(flk_region *region);

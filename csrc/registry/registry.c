@@ -1,4 +1,4 @@
-// registry.c - insert, find, take, move. Contract: registry/registry.h.       SPDX-License-Identifier: MIT
+// registry.c - insert, find, take, move, visit. Contract: registry/registry.h. SPDX-License-Identifier: MIT
 #include "registry/registry.h"
 
 #include <string.h>
@@ -12,9 +12,9 @@ void flk_registry_init(void) {
 }
 
 // --- levels ------------------------------------------------------------
-// Locks the shard that has a record at the address, the finest level first.
 bool flk_registry_lock_record_of(flk_held *h, uint32_t levels, flk_layer layer,
                                  uint64_t address) {
+    FLK_ASSERT(levels >> FLK_LEVELS == 0);
     for (; levels; levels &= levels - 1) {
         flk_level level = (flk_level)__builtin_ctz(levels);
         if (flk_shard_may_hold(flk_spot_of(layer, level, address).hash) &&
@@ -26,6 +26,7 @@ bool flk_registry_lock_record_of(flk_held *h, uint32_t levels, flk_layer layer,
 
 void flk_registry_purge(uint32_t levels, flk_layer layer, uint64_t address,
                         flk_insertion how) {
+    FLK_ASSERT(how.on_remove != NULL && how.replaced != NULL);
     flk_held h;
     while (flk_registry_lock_record_of(&h, levels, layer, address)) {
         how.on_remove(h.record, how.context);
@@ -36,7 +37,7 @@ void flk_registry_purge(uint32_t levels, flk_layer layer, uint64_t address,
 }
 
 // --- insert, find, take ------------------------------------------------
-// The level is not known when this is compiled: short, not fast.
+// The level is not a constant here: short, not fast.
 static FLK_NOINLINE flk_status insert_any(flk_layer layer, uint64_t address,
                                           const flk_record *record,
                                           flk_insertion how) {
@@ -49,6 +50,7 @@ static FLK_NOINLINE flk_status insert_any(flk_layer layer, uint64_t address,
 
 flk_status flk_registry_insert(flk_layer layer, uint64_t address,
                                const flk_record *record, flk_insertion how) {
+    FLK_ASSERT(how.on_insert && how.on_remove && how.replaced);
     if (FLK_UNLIKELY(flk_level_of(address, record->size_bytes) !=
                      FLK_LEVEL_ALIGNED))
         return insert_any(layer, address, record, how);
@@ -56,6 +58,7 @@ flk_status flk_registry_insert(flk_layer layer, uint64_t address,
 }
 
 static FLK_HOT bool find_held(const flk_held *h, flk_record *out) {
+    FLK_ASSERT(out != NULL && !(h->record->flags & FLK_RECORD_MOVING));
     flk_record_copy(out, h->record);
     flk_unlock_record(h);
     return true;
@@ -94,13 +97,14 @@ FLK_NOINLINE flk_taken flk_registry_take_other(flk_layer layer,
 flk_taken flk_registry_take(flk_layer layer, uint64_t address,
                             flk_registry_judge judge, void *context,
                             flk_record *out) {
+    FLK_ASSERT(judge != NULL && out != NULL);
     return flk_registry_take_hot(layer, address, judge, context, out);
 }
 
 // --- watching moves ----------------------------------------------------
 static struct {
     _Alignas(64) atomic_uint watchers;  // read by each move, rarely written
-    atomic_ullong moves;                // while watched; under shard locks
+    atomic_ullong moves;                // counted while there is a watcher
 } watch;
 
 uint64_t flk_registry_watch_begin(void) {
@@ -109,6 +113,7 @@ uint64_t flk_registry_watch_begin(void) {
 }
 
 bool flk_registry_watch_end(uint64_t begun) {
+    FLK_ASSERT(atomic_load(&watch.watchers) > 0);
     atomic_fetch_sub(&watch.watchers, 1);
     return atomic_load(&watch.moves) != begun;
 }
@@ -117,6 +122,7 @@ bool flk_registry_watch_end(uint64_t begun) {
 flk_taken flk_registry_move_begin(flk_layer layer, uint64_t address,
                                   flk_registry_judge judge, void *context,
                                   flk_record *out) {
+    FLK_ASSERT(judge != NULL && out != NULL);
     flk_held h;
     if (!flk_registry_lock_record_of(&h, flk_levels_of(address), layer,
                                      address))
@@ -129,7 +135,8 @@ flk_taken flk_registry_move_begin(flk_layer layer, uint64_t address,
     return taken;
 }
 
-// The moving record with this sequence number, its shard locked.
+// The moving record with this sequence number; its shard is locked. Several
+// records of one address may move, so the address does not identify it.
 static flk_record *moving_find(const flk_spot *s, uint64_t sequence,
                                flk_region **region, uint32_t *slot) {
     *region = flk_shard_region(s);
@@ -145,6 +152,7 @@ static flk_record *moving_find(const flk_spot *s, uint64_t sequence,
 
 void flk_registry_move_cancel(flk_layer layer, uint64_t address,
                               const flk_record *moving) {
+    FLK_ASSERT(moving->size_bytes <= FLK_SIZE_MAX);
     flk_spot s =
         flk_spot_of(layer, flk_level_of(address, moving->size_bytes), address);
     flk_region *region;
@@ -156,6 +164,7 @@ void flk_registry_move_cancel(flk_layer layer, uint64_t address,
     flk_lock_release(&s.shard->lock);
 }
 
+// In the order of the shards, as they are taken when all are.
 static void lock_two(flk_shard *a, flk_shard *b) {
     flk_lock_take(a < b ? &a->lock : &b->lock);
     if (a != b)
@@ -168,7 +177,8 @@ static void unlock_two(flk_shard *a, flk_shard *b) {
         flk_lock_release(&b->lock);
 }
 
-// Both shards locked: the moving record goes out, then in at its new place.
+// With both shards locked: the record is removed, then inserted at its new
+// address.
 static flk_status move_locked(const flk_spot *from, const flk_spot *to,
                               flk_level to_level, uint64_t sequence,
                               uint64_t size_bytes, flk_insertion how) {
@@ -183,7 +193,7 @@ static flk_status move_locked(const flk_spot *from, const flk_spot *to,
     flk_shard_remove(from->shard, region, slot);
     flk_record before = record;
     record.size_bytes = size_bytes & FLK_SIZE_MAX;
-    flk_status status = FLK_LIMIT;  // a size that no record can hold
+    flk_status status = FLK_LIMIT;  // the size does not fit into a record
     if (size_bytes <= FLK_SIZE_MAX)
         status = flk_insert_locked(to, to_level, &record, how);
     if (status != FLK_OK)
@@ -194,6 +204,7 @@ static flk_status move_locked(const flk_spot *from, const flk_spot *to,
 flk_status flk_registry_move(flk_layer layer, uint64_t old_address,
                              const flk_record *moving, uint64_t new_address,
                              uint64_t size_bytes, flk_insertion how) {
+    FLK_ASSERT(how.on_insert && how.on_remove && how.replaced);
     flk_level from_level = flk_level_of(old_address, moving->size_bytes);
     flk_level to_level = flk_level_of(new_address, size_bytes);
     *how.replaced = false;
@@ -208,19 +219,19 @@ flk_status flk_registry_move(flk_layer layer, uint64_t old_address,
     return status;
 }
 
-// --- containing block, visits, checks -----------------------------------
 // --- which block contains this address ---------------------------------
-// How many regions before its own a block of the level can start in.
+// How many regions before that of an address a block of the level can start,
+// and still contain the address.
 static const uint8_t regions_back[FLK_LEVELS] = {1, 4, 1, 1, 1, 1};
 
-// The nearest record of the region that starts below and reaches over.
+// The record of the region that contains the address and starts last.
 static void containing_in(const flk_region *region, flk_layer layer,
                           uint64_t address, flk_entry *out, bool *found) {
     for (uint32_t i = flk_region_next(region, 0); i != FLK_REGION_NO_SLOT;
          i = flk_region_next(region, i + 1)) {
         const flk_record *record = flk_region_record(region, i);
         uint64_t start = flk_region_address(region, i);
-        // Where a moving block lay another one may lie by now.
+        // Another block may be at the old place of one that moves.
         if (start >= address || address - start >= record->size_bytes ||
             record->flags & FLK_RECORD_MOVING)
             continue;
@@ -233,6 +244,7 @@ static void containing_in(const flk_region *region, flk_layer layer,
 
 bool flk_registry_containing(flk_layer layer, uint64_t address,
                              flk_entry *out) {
+    FLK_ASSERT(out != NULL);
     bool found = false;
     uint32_t used =
         atomic_load_explicit(&flk_levels_used, memory_order_relaxed);
@@ -255,6 +267,7 @@ bool flk_registry_containing(flk_layer layer, uint64_t address,
 // --- visits ------------------------------------------------------------
 static void visit_locked(flk_shard *sh, flk_registry_visitor visit,
                          void *context) {
+    FLK_ASSERT(visit != NULL && flk_shard_is_locked(sh));
     for (uint32_t i = 0; i < sh->capacity; i++) {
         const flk_region *region = &sh->regions[i];
         if (!region->key)
@@ -273,6 +286,7 @@ static void visit_locked(flk_shard *sh, flk_registry_visitor visit,
 
 void flk_registry_visit_shard(uint32_t shard_index, flk_registry_visitor visit,
                               void *context) {
+    FLK_ASSERT(shard_index < FLK_SHARDS);
     flk_shard *sh = &flk_shards[shard_index];
     flk_thread_lock(&sh->lock);
     visit_locked(sh, visit, context);
@@ -285,6 +299,7 @@ void flk_registry_visit_held(flk_registry_visitor visit, void *context) {
 }
 
 uint64_t flk_registry_shard_count(uint32_t shard_index) {
+    FLK_ASSERT(shard_index < FLK_SHARDS);
     flk_shard *sh = &flk_shards[shard_index];
     flk_thread_lock(&sh->lock);
     uint64_t count = sh->record_count;
@@ -315,6 +330,7 @@ bool flk_registry_holds(flk_layer layer) {
 
 // --- self-statistics and checks ----------------------------------------
 static void stats_add(const flk_shard *sh, flk_registry_stats *out) {
+    FLK_ASSERT(flk_shard_is_locked(sh));
     out->record_count += sh->record_count;
     out->region_count += sh->region_count;
     if (sh->longest_move > out->longest_move)
@@ -325,6 +341,7 @@ static void stats_add(const flk_shard *sh, flk_registry_stats *out) {
 }
 
 void flk_registry_read_stats(flk_registry_stats *out) {
+    FLK_ASSERT(out != NULL);
     memset(out, 0, sizeof *out);
     for (uint32_t i = 0; i < FLK_SHARDS; i++) {
         flk_thread_lock(&flk_shards[i].lock);

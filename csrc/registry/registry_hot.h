@@ -1,14 +1,14 @@
-// registry_hot.h - insert and take, compiled into who calls them.         SPDX-License-Identifier: MIT
-// Keeps:   nothing; the functions of registry/registry.h with the same contracts. The caller's events become part of
-//          the code, since calls through pointers cost a fifth of an event (csrc/README.md).
-// Callers: tracker/tracker.c, and registry/registry.c for everybody else.
+// registry_hot.h - insert and take, compiled into their callers.             SPDX-License-Identifier: MIT
+// Keeps:   nothing. These are functions of registry/registry.h, with the same contracts. The functions that the caller
+//          passes become part of the code: calls through pointers would be a fifth of an event (csrc/README.md).
+// Callers: tracker/tracker_hot.h; other code uses registry/registry.c, which is made of this.
 #ifndef FLK_REGISTRY_HOT_H
 #define FLK_REGISTRY_HOT_H
 
 #include "registry/shard.h"
 
 // --- levels ------------------------------------------------------------
-// A bit for each level that may hold a block at this address.
+// A bit for each level that may have a block at this address.
 static inline uint32_t flk_levels_of(uint64_t address) {
     uint32_t impossible = 1u
                           << (address & 15 ? FLK_LEVEL_ALIGNED : FLK_LEVEL_ODD);
@@ -16,7 +16,7 @@ static inline uint32_t flk_levels_of(uint64_t address) {
            ~impossible;
 }
 
-// A record that was found, its shard locked.
+// A record that was found; its shard is locked.
 typedef struct flk_held {
     flk_spot spot;
     flk_level level;
@@ -27,6 +27,7 @@ typedef struct flk_held {
 
 static FLK_HOT bool flk_lock_record_in(flk_held *h, flk_layer layer,
                                        flk_level level, uint64_t address) {
+    FLK_ASSERT(level < FLK_LEVELS);
     h->spot = flk_spot_of(layer, level, address);
     h->level = level;
     flk_lock_take(&h->spot.shard->lock);
@@ -38,13 +39,14 @@ static FLK_HOT bool flk_lock_record_in(flk_held *h, flk_layer layer,
 }
 
 static inline void flk_unlock_record(const flk_held *h) {
+    FLK_ASSERT(flk_shard_is_locked(h->spot.shard));
     flk_lock_release(&h->spot.shard->lock);
 }
 
-// What is not at the usual level.
+// Looks in these levels, the finest first; if it is found its shard is locked.
 bool flk_registry_lock_record_of(flk_held *h, uint32_t levels, flk_layer layer,
                                  uint64_t address);
-// Records of other levels at this address are missed frees.
+// Removes the records at the address in these levels: their frees were missed.
 void flk_registry_purge(uint32_t levels, flk_layer layer, uint64_t address,
                         flk_insertion how);
 
@@ -52,6 +54,7 @@ void flk_registry_purge(uint32_t levels, flk_layer layer, uint64_t address,
 static FLK_HOT flk_status flk_insert_locked(const flk_spot *s, flk_level level,
                                             const flk_record *record,
                                             flk_insertion how) {
+    FLK_ASSERT(!(record->flags & FLK_RECORD_MOVING));
     flk_region *region;
     uint32_t slot;
     flk_record *place = flk_shard_find(s, level, &region, &slot);
@@ -73,6 +76,7 @@ static FLK_HOT flk_status flk_insert_at(flk_layer layer, flk_level level,
                                         uint64_t address,
                                         const flk_record *record,
                                         flk_insertion how) {
+    FLK_ASSERT(level == flk_level_of(address, record->size_bytes));
     flk_spot s = flk_spot_of(layer, level, address);
     flk_lock_take(&s.shard->lock);
     flk_status status = flk_insert_locked(&s, level, record, how);
@@ -80,7 +84,7 @@ static FLK_HOT flk_status flk_insert_at(flk_layer layer, flk_level level,
     return status;
 }
 
-// The usual level; what is rare takes the general function.
+// The usual level; the others go through the general function.
 static FLK_HOT flk_status flk_registry_insert_hot(flk_layer layer,
                                                   uint64_t address,
                                                   const flk_record *record,
@@ -99,6 +103,7 @@ static FLK_HOT flk_status flk_registry_insert_hot(flk_layer layer,
 static FLK_HOT flk_taken flk_take_held(const flk_held *h,
                                        flk_registry_judge judge, void *context,
                                        flk_record *out) {
+    FLK_ASSERT(judge != NULL && out != h->record);
     flk_record_copy(out, h->record);
     flk_taken taken = judge(out, context) ? FLK_TAKEN : FLK_KEPT;
     if (FLK_LIKELY(taken == FLK_TAKEN))

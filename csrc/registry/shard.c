@@ -9,16 +9,19 @@ flk_shard flk_shards[FLK_SHARDS];
 atomic_uint flk_levels_used;
 _Atomic uint8_t flk_region_hints[1 << FLK_HINT_BITS];
 
+// The shard's lock is held: no other thread changes this count.
 static void hint(uint64_t key, int change) {
     _Atomic uint8_t *count =
         &flk_region_hints[flk_hash_key(key) >> (64 - FLK_HINT_BITS)];
     uint8_t now = atomic_load_explicit(count, memory_order_relaxed);
+    FLK_ASSERT(change > 0 || now > 0);
     if (now != FLK_HINT_FULL)
         atomic_store_explicit(count, (uint8_t)(now + change),
                               memory_order_relaxed);
 }
 
 static flk_status table_resize(flk_shard *sh, uint32_t capacity) {
+    FLK_ASSERT(capacity > sh->region_count);
     if (capacity > FLK_SHARD_REGIONS_MAX)
         return FLK_LIMIT;
     uint32_t stripe = (uint32_t)(sh - flk_shards);
@@ -39,8 +42,11 @@ static flk_status table_resize(flk_shard *sh, uint32_t capacity) {
     return FLK_OK;
 }
 
-// Closes the gap at `gap`: no tombstones (Knuth 6.4, algorithm R).
+// Empties a place. A later entry is moved back when its home position allows
+// it, so no tombstone is needed (backward-shift deletion; Knuth, The Art of
+// Computer Programming 3, 6.4, algorithm R).
 static void place_clear(flk_shard *sh, uint32_t gap) {
+    FLK_ASSERT(gap < sh->capacity && sh->regions[gap].key != 0);
     uint32_t i = gap;
     for (;;) {
         i = i + 1 == sh->capacity ? 0 : i + 1;
@@ -67,19 +73,20 @@ static void region_drop(flk_shard *sh, uint64_t key) {
     hint(key, -1);
     sh->region_count--;
     if (sh->capacity > 16 && sh->region_count * 4 < sh->capacity)
-        table_resize(sh, sh->region_count * 2 + 4);  // or stays as it is
+        table_resize(sh, sh->region_count * 2 + 4);  // or nothing changes
 }
 
-// One empty region a shard is kept, so that a loop of malloc and free does
-// not make and drop it each time; the one before it goes.
+// The region is empty and stays; the one that was empty before is dropped.
 static void region_keep_empty(flk_shard *sh, uint64_t key) {
     uint64_t before = sh->empty_key;
+    FLK_ASSERT(key != 0);
     sh->empty_key = key;
     if (before && before != key)
         region_drop(sh, before);
 }
 
 void flk_shard_thin_region(flk_shard *sh, flk_region *region) {
+    FLK_ASSERT(flk_shard_is_locked(sh) && region->key != 0);
     if (flk_region_thin(region) == 0)
         region_keep_empty(sh, region->key);
 }
@@ -95,10 +102,11 @@ static flk_status table_make_room(flk_shard *sh, uint64_t *moved) {
     return table_resize(sh, capacity);
 }
 
-// A region for the spot, empty for now.
+// A new region for the spot, without records.
 static flk_region *region_new(const flk_spot *s, uint64_t *moved,
                               flk_status *status) {
     flk_shard *sh = s->shard;
+    FLK_ASSERT(flk_shard_region(s) == NULL);
     *status = table_make_room(sh, moved);
     if (*status != FLK_OK)
         return NULL;
@@ -109,13 +117,15 @@ static flk_region *region_new(const flk_spot *s, uint64_t *moved,
     uint32_t bit = 1u << flk_region_level(region);
     if (!(atomic_load_explicit(&flk_levels_used, memory_order_relaxed) & bit))
         atomic_fetch_or_explicit(&flk_levels_used, bit, memory_order_relaxed);
-    region_keep_empty(sh, s->key);  // may move it
+    region_keep_empty(sh, s->key);  // may move the region
     return &sh->regions[flk_shard_place(sh, s->key, s->hash)];
 }
 
 flk_record *flk_shard_add_growing(flk_spot s, flk_level level,
                                   flk_region *region, flk_status *status) {
     uint64_t moved = 0;
+    FLK_ASSERT(flk_shard_is_locked(s.shard));
+    FLK_ASSERT(!region || flk_region_count(region) == region->chunk->capacity);
     if (!region && !(region = region_new(&s, &moved, status)))
         return NULL;
     uint32_t slot = flk_region_capacity(region);
@@ -148,7 +158,7 @@ static bool hints_check(const flk_shard *sh) {
     return true;
 }
 
-// No empty place between a region's home and where it stands.
+// No empty place is between the home position of a region and its place.
 static bool place_check(const flk_shard *sh, uint32_t place) {
     uint64_t key = sh->regions[place].key;
     uint64_t hash = flk_hash_key(key);
@@ -157,6 +167,7 @@ static bool place_check(const flk_shard *sh, uint32_t place) {
 }
 
 bool flk_shard_check(flk_shard *sh) {
+    FLK_ASSERT(flk_shard_is_locked(sh));
     bool good = sh->region_count * 8 <= sh->capacity * 7;
     uint32_t region_count = 0;
     uint64_t record_count = 0;
