@@ -15,6 +15,7 @@ bool flk_account_prepare_type(uint32_t type) {
 }
 
 bool flk_account_prepare_scope(uint32_t scope) {
+    FLK_ASSERT(scope < FLK_SCOPES_MAX);
     bool made =
         flk_counters_at(&flk_thread_totals_lock()->scopes, scope, true) != NULL;
     flk_thread_totals_unlock();
@@ -34,6 +35,7 @@ bool flk_account_ready_any(flk_thread *thread, uint32_t scope, uint32_t type) {
 // --- an event ----------------------------------------------------------
 static flk_cell *scope_cell(flk_thread *thread, uint32_t scope,
                             uint32_t innermost) {
+    FLK_ASSERT(flk_scope_is_within(innermost, scope));
     return scope == innermost ? flk_thread_scope_cell(thread, scope)
                               : flk_counters_at(&thread->scopes, scope, true);
 }
@@ -54,7 +56,9 @@ static void free_in(flk_cell *cell, flk_cells *totals, uint32_t number,
         return;
     }
     flk_thread_totals_lock();
-    flk_cell_free(flk_counters_at(totals, number, false), size_bytes);
+    cell = flk_counters_at(totals, number, false);
+    FLK_ASSERT(cell != NULL);  // flk_account_prepare_*
+    flk_cell_free(cell, size_bytes);
     flk_thread_totals_unlock();
 }
 
@@ -87,8 +91,9 @@ static void resize_in(flk_cell *cell, flk_cells *totals, uint32_t number,
         return;
     }
     flk_thread_totals_lock();
-    flk_counters_cell_resize(flk_counters_at(totals, number, false), old_bytes,
-                             new_bytes);
+    cell = flk_counters_at(totals, number, false);
+    FLK_ASSERT(cell != NULL);  // flk_account_prepare_*
+    flk_counters_cell_resize(cell, old_bytes, new_bytes);
     flk_thread_totals_unlock();
 }
 
@@ -142,6 +147,7 @@ static void sum_up(cells_of of, uint32_t number, flk_sum *sum) {
 }
 
 void flk_account_scope(uint32_t scope, flk_sum *sum) {
+    FLK_ASSERT(scope < FLK_SCOPES_MAX);
     sum_up(scopes_of, scope, sum);
 }
 
@@ -184,7 +190,10 @@ static flk_cell *cell_of(cells_of of, uint32_t number, flk_thread *thread,
                          flk_totals *totals) {
     flk_cell *cell =
         thread ? flk_counters_at(of(thread, NULL), number, false) : NULL;
-    return cell ? cell : flk_counters_at(of(NULL, totals), number, false);
+    if (!cell)
+        cell = flk_counters_at(of(NULL, totals), number, false);
+    FLK_ASSERT(cell != NULL);  // flk_account_prepare_*
+    return cell;
 }
 
 void flk_account_forget(uint32_t thread_number, uint32_t scope, uint32_t type,
@@ -225,6 +234,7 @@ static struct {
 } lingering;  // FLK_RANK_SCOPES
 
 static void linger(uint32_t number) {
+    FLK_ASSERT(flk_scope_is_dropped(number));
     uint32_t *link = flk_scope_link_held(number);
     *link = number;
     if (lingering.last) {
@@ -241,6 +251,7 @@ static uint32_t first_out(void) {
     if (!lingering.last)
         return 0;
     uint32_t *last = flk_scope_link_held(lingering.last), first = *last;
+    FLK_ASSERT(lingering.count > 0 && flk_scope_is_dropped(first));
     *last = *flk_scope_link_held(first);
     if (first == lingering.last)
         lingering.last = 0;
@@ -259,6 +270,7 @@ static bool is_free(uint32_t number) {
 
 // The list of threads held.
 static void give_back(uint32_t number) {
+    FLK_ASSERT(flk_thread_is_inside() && flk_scope_is_dropped(number));
     each_cell(scopes_of, number, clear_cell, NULL, flk_thread_totals_lock());
     flk_thread_totals_unlock();
     flk_scope_give_back_held(number);

@@ -39,6 +39,10 @@ static struct {
 
 static const flk_name unknown = {"?", "?", "?", 0};
 
+static bool names_are_locked(void) {
+    return atomic_load(&names.lock.word) != 0;
+}
+
 uint32_t flk_names_count(void) { return flk_store_count(&names.store); }
 
 const flk_name *flk_names_at(uint16_t id) {
@@ -65,6 +69,7 @@ static const char *cut(const char *text, char *buffer) {
 
 static void key_of(key *k, const char *type, const char *kind,
                    const char *release) {
+    FLK_ASSERT(k != NULL);
     k->type = cut(type, k->cut[0]);
     k->kind = cut(kind, k->cut[1]);
     k->release = cut(release, k->cut[2]);
@@ -100,6 +105,7 @@ static bool matches_release(uint32_t id, const void *release) {
 
 // --- intern ------------------------------------------------------------
 static uint16_t name_add(const key *k) {
+    FLK_ASSERT(names_are_locked() && strlen(k->type) < FLK_TYPE_NAME_MAX);
     uint32_t id = flk_names_count() + 1;
     if (id > FLK_TYPES_MAX || !flk_id_table_reserve(&names.index) ||
         !flk_id_table_reserve(&names.releases))
@@ -121,6 +127,7 @@ static uint16_t name_add(const key *k) {
 }
 
 static uint16_t name_find(const key *k) {
+    FLK_ASSERT(names_are_locked());
     uint64_t hash = hash_of(k->type, k->kind, k->release);
     return (uint16_t)flk_id_table_find(&names.index, hash, matches, k);
 }
@@ -132,6 +139,7 @@ static uint16_t name_find_or_add(key *k) {
         k->type = FLK_NAMES_OTHER;
         id = name_find(k);
     }
+    FLK_ASSERT(id <= flk_names_count());
     return id ? id : name_add(k);
 }
 

@@ -74,6 +74,7 @@ static inline size_t flk_record_lead(const flk_record *record) {
 }
 
 static inline void flk_record_copy(flk_record *to, const flk_record *from) {
+    FLK_ASSERT(to != from);
     // Word by word: a wider load of words that were just stored would wait for
     // the stores, because they cannot be forwarded to it.
     uint64_t *out = (uint64_t *)(void *)to;

@@ -32,7 +32,9 @@ static scope *scope_at(uint32_t number) {
     return &page[number % PAGE_SCOPES];
 }
 
-static bool is_locked(void) { return atomic_load(&scopes.lock.word) != 0; }
+static bool scopes_are_locked(void) {
+    return atomic_load(&scopes.lock.word) != 0;
+}
 
 // --- numbers -----------------------------------------------------------
 static bool page_ready(uint32_t number) {
@@ -45,7 +47,7 @@ static bool page_ready(uint32_t number) {
 }
 
 uint32_t flk_scope_take_held(void) {
-    FLK_ASSERT(is_locked());
+    FLK_ASSERT(scopes_are_locked());
     uint32_t number = scopes.free_first;
     if (number) {
         scopes.free_first = scope_at(number)->link;
@@ -60,14 +62,14 @@ uint32_t flk_scope_take_held(void) {
 }
 
 void flk_scope_give_back_held(uint32_t number) {
-    FLK_ASSERT(is_locked() && scopes.used_count > 0);
+    FLK_ASSERT(scopes_are_locked() && scopes.used_count > 0);
     scope_at(number)->link = scopes.free_first;
     scopes.free_first = number;
     scopes.used_count--;
 }
 
 void flk_scope_begin_held(uint32_t number, uint32_t parent) {
-    FLK_ASSERT(is_locked() && number != parent);
+    FLK_ASSERT(scopes_are_locked() && number != parent);
     scope *begun = scope_at(number);
     atomic_store_explicit(&begun->is_dropped, false, memory_order_relaxed);
     atomic_store_explicit(&begun->parent, parent, memory_order_relaxed);
@@ -76,13 +78,13 @@ void flk_scope_begin_held(uint32_t number, uint32_t parent) {
 }
 
 void flk_scope_set_dropped_held(uint32_t number) {
-    FLK_ASSERT(is_locked() && !flk_scope_is_dropped(number));
+    FLK_ASSERT(scopes_are_locked() && !flk_scope_is_dropped(number));
     atomic_store_explicit(&scope_at(number)->is_dropped, true,
                           memory_order_relaxed);
 }
 
 uint32_t *flk_scope_link_held(uint32_t number) {
-    FLK_ASSERT(is_locked());
+    FLK_ASSERT(scopes_are_locked());
     return &scope_at(number)->link;
 }
 
@@ -148,7 +150,7 @@ uint32_t flk_scope_count(void) {
 }
 
 void flk_scope_each_held(void (*visit)(uint32_t, void *), void *context) {
-    FLK_ASSERT(is_locked() && visit != NULL);
+    FLK_ASSERT(scopes_are_locked() && visit != NULL);
     for (uint32_t number = 0; number < scopes.fresh; number++)
         visit(number, context);
 }
