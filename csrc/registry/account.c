@@ -35,7 +35,7 @@ bool flk_account_ready_any(flk_thread *thread, uint32_t scope, uint32_t type) {
 // --- an event ----------------------------------------------------------
 static flk_cell *scope_cell(flk_thread *thread, uint32_t scope,
                             uint32_t innermost) {
-    FLK_ASSERT(flk_scope_is_within(innermost, scope));
+    FLK_ASSERT(thread->inside && scope < FLK_SCOPES_MAX);
     return scope == innermost ? flk_thread_scope_cell(thread, scope)
                               : flk_counters_at(&thread->scopes, scope, true);
 }
@@ -268,12 +268,11 @@ static bool is_free(uint32_t number) {
     return !used && flk_account_scope_is_empty(number);
 }
 
-// The list of threads held.
-static void give_back(uint32_t number) {
+// The list of threads is held.
+static void clear_scope(uint32_t number) {
     FLK_ASSERT(flk_thread_is_inside() && flk_scope_is_dropped(number));
     each_cell(scopes_of, number, clear_cell, NULL, flk_thread_totals_lock());
     flk_thread_totals_unlock();
-    flk_scope_give_back_held(number);
 }
 
 static void give_back_or_linger(uint32_t number) {
@@ -282,8 +281,9 @@ static void give_back_or_linger(uint32_t number) {
         return;
     }
     flk_thread_list_lock();
-    give_back(number);
+    clear_scope(number);
     flk_thread_list_unlock();
+    flk_scope_give_back_held(number);
 }
 
 // One a call, so that a loop that opens scopes pays O(1) for those before.
@@ -329,12 +329,13 @@ uint32_t flk_account_recycle_held(void) {
     uint32_t left = lingering.count, recycled = 0;
     for (; left > 0; left--) {
         uint32_t number = first_out();
+        clear_scope(number);
         if (flk_thread_list_use_scope(number)) {
-            linger(number);
-            continue;
+            linger(number);  // an event is about to count in it
+        } else {
+            flk_scope_give_back_held(number);
+            recycled++;
         }
-        give_back(number);
-        recycled++;
     }
     return recycled;
 }

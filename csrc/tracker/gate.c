@@ -17,6 +17,7 @@ static struct {
 } gate = {.lock = FLK_LOCK_INIT(FLK_RANK_GATE)};
 
 static void apply(void) {
+    FLK_ASSERT(atomic_load(&gate.lock.word) != 0 && gate.scopes >= 0);
     bool by_scope = gate.scopes > 0 && !gate.silenced;
     bool on = !gate.forbidden && gate.pauses == 0 && (gate.wanted || by_scope);
     if (on != flk_tracker_is_enabled())
@@ -32,9 +33,9 @@ void flk_gate_set(bool on) {
 }
 
 void flk_gate_scope(int change) {
+    FLK_ASSERT(change == 1 || change == -1);
     flk_lock_take(&gate.lock);
     gate.scopes += change;
-    FLK_ASSERT(gate.scopes >= 0);
     bool outermost = gate.scopes == (change > 0 ? 1 : 0);
     if (outermost) {
         gate.silenced = false;
@@ -52,11 +53,13 @@ static uint32_t own_number(void) {
 
 // Ends a pause: of this thread, or else of the first thread that has one.
 static void end_one(uint32_t number) {
+    FLK_ASSERT(number <= FLK_THREADS_MAX);
     if (gate.pauses == 0)
         return;
     if (gate.pauses_of[number] == 0)
         for (number = 0; gate.pauses_of[number] == 0;)
             number++;
+    FLK_ASSERT(gate.pauses >= gate.pauses_of[number]);
     gate.pauses_of[number]--;
     gate.pauses--;
 }
@@ -78,6 +81,7 @@ void flk_gate_forked(void) {
     uint32_t number = own_number();
     flk_lock_take(&gate.lock);
     uint32_t own = gate.pauses_of[number];
+    FLK_ASSERT(own <= gate.pauses);
     if (own != gate.pauses)
         memset(gate.pauses_of, 0, sizeof gate.pauses_of);
     gate.pauses_of[number] = own;

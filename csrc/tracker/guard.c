@@ -38,6 +38,7 @@ static head *head_of(const void *block, size_t lead) {
 }
 
 static bool is_whole(const head *h, size_t lead) {
+    FLK_ASSERT(lead >= FLK_GUARD_LEAD_MIN && (lead & (lead - 1)) == 0);
     return h->check == ~h->guard_bytes &&
            h->guard_bytes <= lead - FLK_GUARD_HEAD_BYTES;
 }
@@ -50,6 +51,7 @@ size_t flk_guard_bytes(const void *block, size_t lead) {
 void *flk_guard_begin(void *memory, size_t lead, size_t size_bytes,
                       size_t guard_bytes) {
     FLK_ASSERT(lead >= guard_bytes + FLK_GUARD_HEAD_BYTES);
+    FLK_ASSERT(memory != NULL && guard_bytes % 16 == 0);
     char *block = (char *)memory + lead;
     note_use();
     *head_of(block, lead) = (head){guard_bytes, ~(uint64_t)guard_bytes};
@@ -65,6 +67,7 @@ void flk_guard_mend(void *block, size_t size_bytes, size_t lead) {
 
 // --- checks ------------------------------------------------------------
 static void damage_at(int64_t offset, int32_t *damage) {
+    FLK_ASSERT(damage != NULL);
     *damage = offset > INT32_MAX   ? INT32_MAX
               : offset < INT32_MIN ? INT32_MIN
                                    : (int32_t)offset;

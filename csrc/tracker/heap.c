@@ -1,4 +1,4 @@
-// heap.c - allocate and free. Contract: tracker/heap.h.                      SPDX-License-Identifier: MIT
+// heap.c - allocate, free, reallocate. Contract: tracker/heap.h.             SPDX-License-Identifier: MIT
 #include "tracker/heap.h"
 
 #include <errno.h>
@@ -21,6 +21,7 @@
 static FLK_NOINLINE void *aligned_allocate(size_t size_bytes, size_t alignment,
                                            bool zeroed) {
     void *memory = NULL;
+    FLK_ASSERT((alignment & (alignment - 1)) == 0);
     int error = posix_memalign(&memory, alignment, size_bytes);
     if (error) {
         errno = error;
@@ -29,17 +30,17 @@ static FLK_NOINLINE void *aligned_allocate(size_t size_bytes, size_t alignment,
     return zeroed ? memset(memory, 0, size_bytes) : memory;
 }
 
-// glibc before 2.41 serves calloc without its cache of the thread: three
-// times the instructions of malloc and memset, where blocks are small.
+// In glibc before 2.41 calloc does not use the thread's cache of free blocks:
+// for small blocks it takes three times the instructions of malloc and memset.
 static FLK_HOT void *small_zeroed(size_t size_bytes) {
     void *memory = malloc(size_bytes);
-    FLK_OPAQUE(memory);  // compilers make a calloc of the two
+    FLK_OPAQUE(memory);  // else compilers turn the two into calloc
     return FLK_LIKELY(memory != NULL) ? memset(memory, 0, size_bytes) : NULL;
 }
 
 static FLK_HOT void *c_allocate(size_t size_bytes, size_t alignment,
                                 bool zeroed) {
-    size_bytes += !size_bytes;  // a block of its own, on every C library
+    size_bytes += !size_bytes;  // a block of its own, in each C library
     if (FLK_UNLIKELY(alignment > _Alignof(max_align_t)))
         return aligned_allocate(size_bytes, alignment, zeroed);
     if (!zeroed)
@@ -50,6 +51,7 @@ static FLK_HOT void *c_allocate(size_t size_bytes, size_t alignment,
 
 static void *guarded_allocate(size_t size_bytes, size_t alignment, bool zeroed,
                               size_t lead, size_t guard_bytes) {
+    FLK_ASSERT(guard_bytes > 0 && guard_bytes <= FLK_GUARD_BYTES_MAX);
     if (size_bytes > SIZE_MAX - lead - guard_bytes) {
         errno = ENOMEM;
         return NULL;
@@ -78,6 +80,7 @@ static FLK_NOINLINE void *allocate_guarded(size_t size_bytes, size_t alignment,
 
 static FLK_HOT void *allocate_plainly(size_t size_bytes, size_t alignment,
                                       bool zeroed, const flk_origin *origin) {
+    FLK_ASSERT(origin->scope != FLK_SCOPE_NOWHERE);
     void *block = c_allocate(size_bytes, alignment, zeroed);
     if (FLK_LIKELY(block != NULL))
         flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)block, size_bytes, 0,
@@ -85,7 +88,7 @@ static FLK_HOT void *allocate_plainly(size_t size_bytes, size_t alignment,
     return block;
 }
 
-// With guards, or with observers.
+// With a guard, or observed.
 static FLK_NOINLINE void *allocate_unusually(size_t size_bytes,
                                              size_t alignment, bool zeroed,
                                              const flk_origin *origin) {
@@ -101,6 +104,7 @@ static FLK_NOINLINE void *allocate_unusually(size_t size_bytes,
 
 void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
                         const flk_origin *origin) {
+    FLK_ASSERT(origin != NULL && (alignment & (alignment - 1)) == 0);
     if (!flk_tracker_is_enabled() || origin->scope == FLK_SCOPE_NOWHERE)
         return c_allocate(size_bytes, alignment, zeroed);
     if (FLK_UNLIKELY(!FLK_SETTING(is_usual_alloc)))
@@ -109,11 +113,11 @@ void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
 }
 
 // --- free --------------------------------------------------------------
-// Of an address without a record only a block that is held back is proof of a
-// double free: its memory cannot have been allocated again. An earlier free of
-// the address proves nothing, since the C library may have handed it out to
-// code that is not tracked.
+// Only a block that is held back proves a double free: its memory cannot have
+// been allocated again. An earlier free of the address proves nothing, since
+// the C library may have given it to code that is not tracked.
 static int judge_unrecorded(uint64_t address, uint32_t path, flk_misuse *out) {
+    FLK_ASSERT(address != 0 && !flk_thread_is_inside());
     flk_free held;
     flk_entry around;
     if (flk_recent_find(address, &held)) {
@@ -133,7 +137,7 @@ static int judge_unrecorded(uint64_t address, uint32_t path, flk_misuse *out) {
 
 int flk_heap_judge(uint64_t address, uint32_t path, flk_misuse *out) {
     flk_thread *thread = flk_thread_enter();
-    if (!thread)  // the free of a signal handler: nothing is known of it
+    if (!thread)  // a signal handler frees: nothing can be said of it
         return FLK_NOT_RECORDED;
     flk_thread_leave(thread);
     return judge_unrecorded(address, path, out);
@@ -141,9 +145,10 @@ int flk_heap_judge(uint64_t address, uint32_t path, flk_misuse *out) {
 
 static FLK_HOT int free_with(void *address, uint16_t type, uint32_t path,
                              flk_misuse *out, bool observes) {
+    FLK_ASSERT(address != NULL);
     flk_record record;
     uint64_t key = (uintptr_t)address;
-    // Not initialised as a whole: `leaving` is large and filled by count.
+    // Not initialised as a whole, since `leaving` is large.
     flk_release_step step;
     step.address = address;
     step.path = path;
@@ -153,8 +158,8 @@ static FLK_HOT int free_with(void *address, uint16_t type, uint32_t path,
     switch (flk_tracker_free_hot(FLK_LAYER_HEAP, key, type, &record,
                                  flk_quarantine_take, &step)) {
     case FLK_TAKEN:
-        // Before the memory can be allocated again, so that what comes next
-        // at this address is observed later.
+        // Before this thread gives the memory to the C free, so that the next
+        // block at this address is observed later.
         if (observes)
             flk_observe_freed(FLK_LAYER_HEAP, key, &record);
         return flk_quarantine_finish(&step);
@@ -190,10 +195,10 @@ int flk_heap_free(void *address, uint16_t type, uint32_t path,
     return free_with(address, type, path, out, false);
 }
 
-// --- reallocate ---------------------------------------------------------
-// --- realloc -----------------------------------------------------------
+// --- reallocate --------------------------------------------------------
 static void *c_reallocate(void *address, size_t size_bytes,
                           const flk_record *record) {
+    FLK_ASSERT(address != NULL && size_bytes > 0);
     size_t lead = flk_record_lead(record);
     if (!lead)
         return realloc(address, size_bytes);
@@ -211,8 +216,9 @@ static void *reallocate_recorded(void *address, size_t size_bytes,
                                  flk_misuse *out) {
     out->verdict = FLK_FREED;
     size_t lead = flk_record_lead(moving);
+    FLK_ASSERT(!(moving->flags & FLK_RECORD_MOVING));  // a copy from before
     if (lead && flk_quarantine_check_guard(address, moving, path, out) < 0) {
-        // Reported once: another call finds the guards whole, and moves.
+        // Reported once: the next call finds the guards whole, and resizes.
         flk_guard_mend(address, moving->size_bytes, lead);
         flk_tracker_move_cancel(FLK_LAYER_HEAP, (uintptr_t)address, moving);
         return NULL;
@@ -238,6 +244,7 @@ static void *reallocate_recorded(void *address, size_t size_bytes,
 
 static void *reallocate_unrecorded(void *address, size_t size_bytes,
                                    const flk_origin *origin, flk_misuse *out) {
+    FLK_ASSERT(address != NULL && size_bytes > 0);
     out->verdict = FLK_NOT_RECORDED;
     if (FLK_SETTING(ever_enabled)) {
         out->verdict = flk_heap_judge((uintptr_t)address, origin->path, out);
@@ -274,6 +281,7 @@ static void *reallocate_block(void *address, size_t size_bytes,
 
 void *flk_heap_reallocate(void *address, size_t size_bytes,
                           const flk_origin *origin, flk_misuse *out) {
+    FLK_ASSERT(origin != NULL && out != NULL);
     *out = (flk_misuse){.verdict = FLK_FREED};
     if (!address) {
         void *made = flk_heap_allocate(size_bytes, 0, false, origin);

@@ -7,8 +7,8 @@
 enum { RING_ENTRIES = 64, KINDS = 8 };
 
 static struct {
-    flk_lock lock;  // ring, next, first
-    uint32_t first, next;
+    flk_lock lock;         // guards first, next and ring
+    uint32_t first, next;  // running numbers
     flk_misuse ring[RING_ENTRIES];
     atomic_ullong counts[KINDS];  // relaxed, by -verdict
 } misuses = {.lock = FLK_LOCK_INIT(FLK_RANK_RECENT)};
@@ -19,6 +19,7 @@ static atomic_ullong *count_of(int verdict) {
 }
 
 void flk_misuse_count(int verdict) {
+    FLK_ASSERT(verdict != FLK_NO_ROOM);
     if (verdict < 0)
         atomic_fetch_add_explicit(count_of(verdict), 1, memory_order_relaxed);
 }
@@ -33,14 +34,17 @@ void flk_misuse_clear(void) {
 }
 
 void flk_misuse_push(const flk_misuse *misuse) {
+    FLK_ASSERT(misuse->verdict < 0);
     flk_thread_lock(&misuses.lock);
     if (misuses.next - misuses.first == RING_ENTRIES)
         misuses.first++;
     misuses.ring[misuses.next++ % RING_ENTRIES] = *misuse;
+    FLK_ASSERT(misuses.next - misuses.first <= RING_ENTRIES);
     flk_thread_unlock(&misuses.lock);
 }
 
 bool flk_misuse_pop(flk_misuse *out) {
+    FLK_ASSERT(out != NULL);
     flk_thread_lock(&misuses.lock);
     bool found = misuses.first != misuses.next;
     if (found)

@@ -51,6 +51,7 @@ static bool is_in_callback(void) {
 
 // With the lock held.
 static bool is_observed(uint16_t type) {
+    FLK_ASSERT(atomic_load(&observe.lock.word) != 0);
     return type >= observe.type_count || observe.types[type];
 }
 
@@ -73,6 +74,7 @@ static flk_thread *attached_thread(void) {
 }
 
 static void call_now(flk_thread *thread, const flk_observed *event) {
+    FLK_ASSERT(thread->is_attached && !thread->inside);
     void (*now)(const flk_observed *) = atomic_load(&observe.now);
     thread->is_attached = false;  // its calls set and clear it themselves
     now(event);
@@ -83,6 +85,7 @@ static void call_now(flk_thread *thread, const flk_observed *event) {
 // else queues it. Returns whether events wait now.
 static bool deliver_or_push(flk_thread *thread, const flk_observed *event) {
     flk_thread_lock(&observe.lock);
+    FLK_ASSERT(event->block.address != 0);
     bool wanted = is_observed(event->block.type);
     bool at_once = wanted && thread && !observe.deliverer &&
                    flk_queue_count(&observe.queue) == 0;
@@ -138,6 +141,7 @@ uint32_t flk_observe_begin(void) {
 }
 
 bool flk_observe_next(flk_observed *out) {
+    FLK_ASSERT(out != NULL);
     flk_thread_lock(&observe.lock);
     bool found = flk_queue_pop(&observe.queue, out);
     flk_thread_unlock(&observe.lock);
@@ -163,6 +167,7 @@ uint64_t flk_observe_lost(void) {
 
 void flk_observe_set_tellers(void (*now)(const flk_observed *event),
                              void (*soon)(void)) {
+    FLK_ASSERT(!now == !soon);
     atomic_store(&observe.now, now);
     atomic_store(&observe.soon, soon);
 }

@@ -1,4 +1,4 @@
-// path_counts.c - sparse counts by path. Contracts: tracker/path_counts.h, api/api.h.  SPDX-License-Identifier: MIT
+// path_counts.c - sparse counts by path. Contract: tracker/path_counts.h.    SPDX-License-Identifier: MIT
 #include "tracker/path_counts.h"
 
 #include "base/config.h"
@@ -13,14 +13,14 @@ typedef struct counts {
 
 _Static_assert(PIECE * sizeof(counts) % 65536 == 0, "whole pages");
 
-atomic_int flk_path_counts_asked;
-// Set once each, and never taken back: a hook may be about to add.
+atomic_int flk_path_counts_requests;
+// Each is set once and stays, since an event may be about to add to it.
 static _Atomic(counts *) pieces[PIECES];
 
 static counts *piece_made(_Atomic(counts *) *place) {
     counts *made = flk_platform_pages_map(PIECE * sizeof(counts),
                                           flk_platform_page_bytes());
-    counts *there = NULL;
+    counts *there = NULL;  // or that of a thread that was faster
     if (!made || atomic_compare_exchange_strong(place, &there, made))
         return made;
     flk_platform_pages_unmap(made, PIECE * sizeof(counts));
@@ -29,6 +29,7 @@ static counts *piece_made(_Atomic(counts *) *place) {
 
 FLK_NOINLINE void flk_path_counts_add_slow(uint32_t path, uint64_t size_bytes) {
     counts *piece = NULL;
+    FLK_ASSERT(flk_thread_is_inside());
     if (path / PIECE < PIECES) {
         _Atomic(counts *) *place = &pieces[path / PIECE];
         piece = atomic_load_explicit(place, memory_order_acquire);
@@ -44,9 +45,11 @@ FLK_NOINLINE void flk_path_counts_add_slow(uint32_t path, uint64_t size_bytes) {
     atomic_fetch_add_explicit(&c->bytes, size_bytes, memory_order_relaxed);
 }
 
-// --- for Python --------------------------------------------------------
+// --- requests and reading ----------------------------------------------
 void flk_path_counts_request(int change) {
-    atomic_fetch_add(&flk_path_counts_asked, change);
+    int before = atomic_fetch_add(&flk_path_counts_requests, change);
+    FLK_ASSERT(before + change >= 0);
+    (void)before;
 }
 
 static size_t read_piece(counts *piece, uint32_t first, flk_path_counts *out,
@@ -70,7 +73,8 @@ static size_t read_piece(counts *piece, uint32_t first, flk_path_counts *out,
 
 size_t flk_path_counts_read(flk_path_counts *out, size_t max) {
     size_t found = 0;
-    uint32_t used = flk_callpath_count() / PIECE + 1;  // ids are in order
+    uint32_t used = flk_callpath_count() / PIECE + 1;  // numbers are in order
+    FLK_ASSERT(out != NULL || max == 0);
     for (uint32_t i = 0; i < PIECES && i <= used; i++) {
         counts *piece = atomic_load_explicit(&pieces[i], memory_order_acquire);
         if (piece)

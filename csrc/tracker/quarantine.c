@@ -11,6 +11,7 @@
 
 flk_block flk_quarantine_block_of(flk_layer layer, uint64_t address,
                                   const flk_record *record) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
     return (flk_block){.address = address,
                        .size_bytes = record->size_bytes,
                        .sequence = record->sequence,
@@ -29,6 +30,7 @@ uint32_t flk_quarantine_path(uint32_t path) {
 void flk_quarantine_misuse_fill(flk_misuse *out, int verdict, uint64_t address,
                                 const flk_record *record, uint32_t free_path,
                                 uint32_t here_path) {
+    FLK_ASSERT(verdict < 0);
     flk_misuse_count(verdict);
     if (!out)
         return;
@@ -42,6 +44,7 @@ void flk_quarantine_misuse_fill(flk_misuse *out, int verdict, uint64_t address,
 // --- into and out of the quarantine ------------------------------------
 static bool is_damaged(const flk_free *freed, flk_misuse *found) {
     int32_t damage;
+    FLK_ASSERT(freed->memory != NULL && found != NULL);
     const void *block = (const void *)(uintptr_t)freed->address;
     if (!(freed->record.flags & FLK_RECORD_POISONED) ||
         flk_guard_poison_check(block, freed->record.size_bytes, &damage))
@@ -52,10 +55,11 @@ static bool is_damaged(const flk_free *freed, flk_misuse *found) {
     return true;
 }
 
-// A held block leaves: was it written to since it was freed?
+// Checks whether a poisoned block was written to, and gives it to the C free.
 static FLK_NOINLINE int let_poisoned_go(const flk_free *freed, flk_misuse *out,
                                         int verdict) {
     flk_misuse found;
+    FLK_ASSERT(!flk_thread_is_inside());
     bool damaged = is_damaged(freed, &found);
     free(freed->memory);
     if (!damaged)
@@ -76,6 +80,7 @@ static FLK_HOT int let_go(const flk_free *freed, flk_misuse *out, int verdict) {
 }
 
 static uint32_t path_of(const flk_release_step *step, flk_thread *thread) {
+    FLK_ASSERT(thread->inside);
     if (step->path != FLK_PATH_WALK)
         return step->path;
     uint32_t path = flk_stack_capture(thread, flk_tracker_free_depth());
@@ -86,6 +91,7 @@ void flk_quarantine_take(const flk_record *record, flk_thread *thread,
                          void *context) {
     flk_release_step *step = context;
     size_t lead = flk_record_lead(record);
+    FLK_ASSERT(thread->inside && step->verdict == FLK_FREED);
     bool holds = flk_recent_read_limits().blocks_max > 0;
     flk_free freed;
     freed.address = (uintptr_t)step->address;
@@ -104,6 +110,8 @@ void flk_quarantine_take(const flk_record *record, flk_thread *thread,
 }
 
 int flk_quarantine_finish(flk_release_step *step) {
+    FLK_ASSERT(!flk_thread_is_inside());
+    FLK_ASSERT(step->leaving_count <= FLK_QUARANTINE_LEAVING_MAX);
     for (uint32_t i = 0; i < step->leaving_count; i++)
         step->verdict = let_go(&step->leaving[i], step->out, step->verdict);
     return step->verdict;
@@ -112,6 +120,7 @@ int flk_quarantine_finish(flk_release_step *step) {
 void flk_quarantine_drain(void) {
     flk_free leaving[FLK_QUARANTINE_LEAVING_MAX];
     uint32_t count;
+    FLK_ASSERT(!flk_thread_is_inside());
     while ((count = flk_recent_drain(leaving, FLK_QUARANTINE_LEAVING_MAX)) > 0)
         for (uint32_t i = 0; i < count; i++)
             let_go(&leaving[i], NULL, FLK_FREED);
@@ -121,6 +130,7 @@ void flk_quarantine_drain(void) {
 int flk_quarantine_check_guard(const void *address, const flk_record *record,
                                uint32_t path, flk_misuse *out) {
     int32_t damage;
+    FLK_ASSERT(flk_record_lead(record) > 0);
     if (flk_guard_check(address, record->size_bytes, flk_record_lead(record),
                         &damage))
         return FLK_FREED;
@@ -132,10 +142,11 @@ int flk_quarantine_check_guard(const void *address, const flk_record *record,
 }
 
 // --- all of them -------------------------------------------------------
-// A block with damaged guards is told of once: its guards are made whole.
+// The damage of a guard is reported once: the guard is written anew.
 static void check_live(flk_entry *entry, void *context) {
     void *block = (void *)(uintptr_t)entry->address;
     size_t lead = flk_record_lead(&entry->record);
+    FLK_ASSERT(flk_thread_is_inside());
     if (!lead || entry->record.flags & FLK_RECORD_MOVING)
         return;
     flk_misuse found;
@@ -146,17 +157,19 @@ static void check_live(flk_entry *entry, void *context) {
     }
 }
 
+// As many as one call reports; the next call finds the others.
 typedef struct damage_list {
     uint32_t count;
     flk_misuse found[FLK_RECENT_STRIPES];
 } damage_list;
 
-// Under the lock of a stripe, of the same rank as the queue's: told later.
+// The lock of the stripe is held, which has the rank of the queue's lock: the
+// damage is queued later.
 static void check_held(const flk_free *freed, void *context) {
     damage_list *list = context;
     if (list->count < FLK_RECENT_STRIPES &&
         is_damaged(freed, &list->found[list->count])) {
-        // Told once: poisoned anew.
+        // Reported once: poisoned anew.
         flk_guard_poison_fill((void *)(uintptr_t)freed->address,
                               freed->record.size_bytes);
         list->count++;
@@ -165,6 +178,7 @@ static void check_held(const flk_free *freed, void *context) {
 
 uint32_t flk_quarantine_check_all(void) {
     uint32_t count = 0;
+    FLK_ASSERT(!flk_thread_is_inside());
     if (!flk_guard_is_used())
         return 0;
     for (uint32_t i = 0; i < FLK_SHARDS; i++)

@@ -1,4 +1,4 @@
-// recent.c - rings of recent frees. Contract: tracker/recent.h.              SPDX-License-Identifier: MIT
+// recent.c - rings of freed blocks. Contract: tracker/recent.h.              SPDX-License-Identifier: MIT
 #include "tracker/recent.h"
 
 #include <string.h>
@@ -7,27 +7,28 @@
 #include "base/config.h"
 #include "base/hash.h"
 
-// The entries, and their numbers by address: heads[bucket] is the newest
-// number (plus 1; 0 = none) of the bucket, an entry's link the one before it.
-// A number that fell out of the ring ends its chain: nothing is unlinked.
+// Frees have running numbers. The entries are found by address through chains:
+// heads[bucket] is the newest number of the bucket plus 1 (0: none), the link of
+// an entry is the next older one. A number that is no longer held ends a chain,
+// so that entries are never unlinked.
 typedef struct ring {
     flk_free entries[FLK_RECENT_ENTRIES];
-    // Read without the lock too: an address whose free another thread has
-    // told us of is there (relaxed: that telling orders it).
+    // Also read without the lock. Relaxed: a thread that learned of a free from
+    // another thread sees the head that the free wrote, or a later one.
     atomic_ullong heads[FLK_RECENT_ENTRIES];
 } ring;
 
 typedef struct stripe {
     _Alignas(64) flk_lock lock;  // guards all of it
-    uint64_t next;               // the next free goes to next % ENTRIES
-    uint64_t held;               // the first one held; next - held are
+    uint64_t next;               // number of the next free
+    uint64_t held;               // number of the oldest held one
     uint64_t held_bytes;
     _Atomic(ring *) ring;  // made on first use
 } stripe;
 
 static struct {
     stripe stripes[FLK_RECENT_STRIPES];
-    atomic_uint used;  // release: the ring is there
+    atomic_uint used;  // a bit for each stripe with a ring; release
     // Relaxed: a changed limit takes effect with the next free.
     atomic_uint blocks_max;
     atomic_ullong bytes_max;
@@ -58,11 +59,15 @@ flk_recent_limits flk_recent_read_limits(void) {
 
 // --- one stripe, locked ------------------------------------------------
 static flk_free *entry_at(const stripe *st, uint64_t number) {
+    FLK_ASSERT(number >= st->held || st->next - number <= FLK_RECENT_ENTRIES);
     ring *own = atomic_load_explicit(&st->ring, memory_order_acquire);
     return &own->entries[number % FLK_RECENT_ENTRIES];
 }
 
-static uint64_t held_count(const stripe *st) { return st->next - st->held; }
+static uint64_t held_count(const stripe *st) {
+    FLK_ASSERT(st->held <= st->next);
+    return st->next - st->held;
+}
 
 static ring *ring_of(const stripe *st) {
     return atomic_load_explicit(&st->ring, memory_order_acquire);
@@ -86,10 +91,11 @@ static uint32_t bucket_of(uint64_t address) {
 
 static FLK_HOT void enter(stripe *st, const flk_free *freed) {
     ring *own = ring_of(st);
+    FLK_ASSERT(held_count(st) < FLK_RECENT_ENTRIES && freed->memory != NULL);
     uint64_t number = st->next++;
     atomic_ullong *head = &own->heads[bucket_of(freed->address)];
     flk_free *entry = &own->entries[number % FLK_RECENT_ENTRIES];
-    // Field by field, for the reason of flk_record_copy.
+    // Field by field, for the reason in flk_record_copy.
     entry->address = freed->address;
     entry->memory = freed->memory;
     flk_record_copy(&entry->record, &freed->record);
@@ -104,33 +110,32 @@ static const flk_free *held_of(const stripe *st, uint64_t address) {
         &ring_of(st)->heads[bucket_of(address)], memory_order_relaxed);
     while (number && st->next - (number - 1) <= held_count(st)) {
         const flk_free *entry = entry_at(st, number - 1);
-        if (entry->address == address && entry->memory)
+        if (entry->address == address)
             return entry;
         number = entry->link;
     }
     return NULL;
 }
 
-// Without the lock: is there nothing of the address's bucket?
+// Without the lock: was no address of the bucket ever freed?
 static bool is_surely_absent(const stripe *st, uint32_t bucket) {
     return !atomic_load_explicit(&ring_of(st)->heads[bucket],
                                  memory_order_relaxed);
 }
 
-// A bit for each stripe that has a ring.
 static uint32_t stripes_used(void) {
     return atomic_load_explicit(&recent.used, memory_order_acquire);
 }
 
-// The oldest held block comes out; its entry stays as evidence.
+// The oldest held block comes out.
 static FLK_HOT void release_oldest(stripe *st, flk_free *out, uint32_t *count) {
+    FLK_ASSERT(held_count(st) > 0);
     flk_free *oldest = entry_at(st, st->held++);
-    if (!oldest->memory)
-        return;
+    FLK_ASSERT(oldest->memory && st->held_bytes >= oldest->record.size_bytes);
     st->held_bytes -= oldest->record.size_bytes;
     flk_free *leaves = &out[(*count)++];
     if (FLK_UNLIKELY(oldest->record.flags & FLK_RECORD_POISONED))
-        *leaves = *oldest;  // is looked at before its memory goes
+        *leaves = *oldest;  // it is checked before its memory goes
     leaves->memory = oldest->memory;
     leaves->record.flags = oldest->record.flags;
     oldest->memory = NULL;
@@ -146,7 +151,7 @@ uint32_t flk_recent_add(uint32_t thread_number, const flk_free *freed,
     stripe *st = &recent.stripes[thread_number % FLK_RECENT_STRIPES];
     flk_recent_limits limits = flk_recent_read_limits();
     uint32_t count = 0;
-    FLK_ASSERT(out_max >= 2);
+    FLK_ASSERT(out_max >= 2 && flk_thread_is_inside());
     flk_lock_take(&st->lock);
     if (FLK_UNLIKELY(!entries_ready(st))) {
         out[count++] = *freed;
@@ -164,6 +169,7 @@ uint32_t flk_recent_add(uint32_t thread_number, const flk_free *freed,
 
 // --- all stripes -------------------------------------------------------
 bool flk_recent_find(uint64_t address, flk_free *out) {
+    FLK_ASSERT(out != NULL);
     uint32_t bucket = bucket_of(address);
     bool found = false;
     for (uint32_t left = stripes_used(); left && !found; left &= left - 1) {
@@ -181,6 +187,7 @@ bool flk_recent_find(uint64_t address, flk_free *out) {
 }
 
 uint32_t flk_recent_drain(flk_free *out, uint32_t out_max) {
+    FLK_ASSERT(out != NULL && out_max > 0);
     uint32_t count = 0;
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
         stripe *st = &recent.stripes[i];
@@ -194,12 +201,12 @@ uint32_t flk_recent_drain(flk_free *out, uint32_t out_max) {
 
 void flk_recent_visit_held(void (*visit)(const flk_free *, void *),
                            void *context) {
+    FLK_ASSERT(visit != NULL);
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
         stripe *st = &recent.stripes[i];
         flk_thread_lock(&st->lock);
         for (uint64_t n = st->held; n != st->next; n++)
-            if (entry_at(st, n)->memory)
-                visit(entry_at(st, n), context);
+            visit(entry_at(st, n), context);
         flk_thread_unlock(&st->lock);
     }
 }
@@ -226,14 +233,15 @@ uint64_t flk_recent_held_bytes(void) {
 
 static bool stripe_check(const stripe *st) {
     uint64_t bytes = 0;
-    for (uint64_t n = st->held; n != st->next; n++)
-        if (entry_at(st, n)->memory)
-            bytes += entry_at(st, n)->record.size_bytes;
-    bool older_released = true;
+    bool all_held = true, older_released = true;
+    for (uint64_t n = st->held; n != st->next; n++) {
+        bytes += entry_at(st, n)->record.size_bytes;
+        all_held &= entry_at(st, n)->memory != NULL;
+    }
     for (uint64_t n = st->next;
          ring_of(st) && n != st->held + FLK_RECENT_ENTRIES; n++)
         older_released &= entry_at(st, n)->memory == NULL;
-    return bytes == st->held_bytes && older_released &&
+    return bytes == st->held_bytes && all_held && older_released &&
            held_count(st) <= FLK_RECENT_ENTRIES;
 }
 

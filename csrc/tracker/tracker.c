@@ -1,7 +1,5 @@
-// tracker.c - records events. Contract: tracker/tracker.h.                   SPDX-License-Identifier: MIT
+// tracker.c - events, fork, reset, checks. Contract: tracker/tracker.h.      SPDX-License-Identifier: MIT
 #include "tracker/tracker_hot.h"
-
-#include <errno.h>
 
 #include "base/arena.h"
 #include "base/config.h"
@@ -19,6 +17,7 @@
 #include "tracker/recent.h"
 #include "tracker/tracker.h"
 
+// --- settings ----------------------------------------------------------
 flk_settings flk_tracker_settings = {.stack_depth = FLK_STACK_DEPTH_DEFAULT,
                                      .is_usual_alloc = true};
 flk_tracker_counts flk_tracker_counted;
@@ -30,7 +29,8 @@ static bool is_usual(bool *is_usual_free) {
     return !observed && !atomic_load(&flk_tracker_settings.guard_bytes);
 }
 
-// Two threads may settle at once: the last one to store has read the last.
+// Two threads may settle at once. Each reads the settings again after it stored
+// the result, so the last result that is stored is of the last settings.
 void flk_tracker_settle(void) {
     bool is_alloc, is_free, is_alloc_now, is_free_now;
     do {
@@ -58,6 +58,7 @@ FLK_NOINLINE void flk_tracker_wake(void) {
 }
 
 bool flk_tracker_is_shown(const flk_record *record, bool all) {
+    FLK_ASSERT(record != NULL);
     return !(record->flags & FLK_RECORD_FORGOTTEN) &&
            (all || !flk_tracker_is_inherited(record));
 }
@@ -65,6 +66,7 @@ bool flk_tracker_is_shown(const flk_record *record, bool all) {
 // --- under the shard lock ----------------------------------------------
 static void count_resize(const flk_record *record, void *context) {
     flk_event *e = context;
+    FLK_ASSERT(e->before->sequence == record->sequence);
     if (flk_tracker_is_in_books(record))
         flk_account_resize(e->thread, record->scope, record->type,
                            e->before->size_bytes, record->size_bytes);
@@ -72,6 +74,7 @@ static void count_resize(const flk_record *record, void *context) {
 
 bool flk_tracker_releases_match(flk_thread *thread, uint16_t given,
                                 uint16_t recorded) {
+    FLK_ASSERT(given != 0 && recorded != 0);
     if (flk_names_at(given)->release_id != flk_names_at(recorded)->release_id)
         return false;
     thread->matched_types = (uint32_t)given << 16 | recorded;
@@ -79,10 +82,12 @@ bool flk_tracker_releases_match(flk_thread *thread, uint16_t given,
 }
 
 // --- events ------------------------------------------------------------
-// The process scope of now, held on to until release_scope: announced first,
-// then read again (both sequentially consistent, as flk_set_process_scope
-// and flk_account_drop_scope are), so that its number cannot be given out again.
+// The present process scope, held until flk_tracker_release_scope: its number is
+// not given back meanwhile. The number is published first and read again then;
+// both are sequentially consistent, as are flk_set_process_scope and
+// flk_account_drop_scope.
 uint32_t flk_tracker_hold_process_scope(flk_thread *thread) {
+    FLK_ASSERT(thread->inside);
     uint32_t scope = atomic_load(&flk_tracker_settings.process_scope);
     for (;;) {
         atomic_store(&thread->scope_in_use, scope);
@@ -111,6 +116,7 @@ static bool judge_untrack(const flk_record *record, void *context) {
 
 flk_taken flk_tracker_untrack(flk_layer layer, uint64_t address,
                               flk_record *out) {
+    FLK_ASSERT(out != NULL);
     flk_thread *thread = flk_thread_enter();
     if (!thread) {
         flk_tracker_count(&flk_tracker_counted.dropped);
@@ -123,6 +129,7 @@ flk_taken flk_tracker_untrack(flk_layer layer, uint64_t address,
 }
 
 static uint32_t path_to(uint32_t depth) {
+    FLK_ASSERT(depth <= FLK_PATH_FRAMES_MAX);
     flk_thread *thread = depth ? flk_thread_enter() : NULL;
     if (!thread)
         return FLK_PATH_EMPTY;
@@ -141,6 +148,7 @@ uint32_t flk_tracker_free_depth(void) {
 // --- moves -------------------------------------------------------------
 flk_taken flk_tracker_move_begin(flk_layer layer, uint64_t address,
                                  uint16_t type, flk_record *out) {
+    FLK_ASSERT(out != NULL);
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         return FLK_ABSENT;
@@ -153,6 +161,7 @@ flk_taken flk_tracker_move_begin(flk_layer layer, uint64_t address,
 
 void flk_tracker_move_cancel(flk_layer layer, uint64_t address,
                              const flk_record *moving) {
+    FLK_ASSERT(moving != NULL);
     flk_thread *thread = flk_thread_hold();
     flk_registry_move_cancel(layer, address, moving);
     flk_thread_let_go(thread);
@@ -161,7 +170,7 @@ void flk_tracker_move_cancel(flk_layer layer, uint64_t address,
 bool flk_tracker_move_end(flk_layer layer, uint64_t old_address,
                           const flk_record *moving, uint64_t new_address,
                           uint64_t size_bytes) {
-    // Begin was inside the guard and left it; nothing between can hold it.
+    // Begin entered and left the guard; nothing holds it since.
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         flk_platform_fatal("a move ends inside the guard", __FILE__, __LINE__);
@@ -175,15 +184,15 @@ bool flk_tracker_move_end(flk_layer layer, uint64_t old_address,
         flk_tracker_count(&flk_tracker_counted.missed_frees);
     if (status != FLK_OK)
         flk_tracker_count(&flk_tracker_counted.dropped);
-    flk_tracker_wake_if_asked();  // it may have left shards not yet looked at
+    flk_tracker_wake_if_set();  // it may have moved to a shard searched before
     return status == FLK_OK;
 }
 
-// --- forgetting, forking, checking: what needs all shards at once -------
-// The contract stands in tracker/tracker.h. All locks are taken in the order of their ranks.
+// --- init and fork -----------------------------------------------------
 static flk_lock tracker_lock = FLK_LOCK_INIT(FLK_RANK_TRACKER);
 
-// --- init and fork -----------------------------------------------------
+// All locks of the tracker, by rising rank. The guard of the thread is held
+// with them, until they are released in the parent and in the child.
 static void lock_all(void) {
     flk_gate_lock_all();
     flk_thread_lock(&tracker_lock);
@@ -200,9 +209,11 @@ static void lock_all(void) {
     flk_modules_lock_all();
     flk_sites_lock_all();
     flk_arena_lock_all();
+    FLK_ASSERT(flk_thread_is_inside());
 }
 
 static void unlock_all(void) {
+    FLK_ASSERT(flk_thread_is_inside());
     flk_arena_unlock_all();
     flk_sites_unlock_all();
     flk_modules_unlock_all();
@@ -220,7 +231,7 @@ static void unlock_all(void) {
     flk_gate_unlock_all();
 }
 
-// The child starts with empty books: its reports hold what it did itself.
+// The books of the child are empty: its reports show what it did itself.
 static void after_fork_in_child(void) {
     unlock_all();
     flk_thread *thread = flk_thread_hold();
@@ -233,7 +244,7 @@ static void after_fork_in_child(void) {
     atomic_store(&flk_tracker_counted.unknown_frees, 0);
     atomic_store(&flk_tracker_counted.scopes_dropped, 0);
     flk_misuse untold;
-    while (flk_misuse_pop(&untold))  // the parent tells of it
+    while (flk_misuse_pop(&untold))  // the parent reports it
         ;
     flk_misuse_clear();
     flk_observe_clear();
@@ -258,15 +269,17 @@ bool flk_tracker_init(void) {
 }
 
 // --- reset -------------------------------------------------------------
-// The process also forgets what no view can show any more.
+// The view of the process has also the blocks that no other view can show.
 static bool is_in_view(const flk_record *record, uint32_t view) {
     uint32_t scope = (uint32_t)record->scope;
+    FLK_ASSERT(scope < FLK_SCOPES_MAX);
     return flk_tracker_is_shown(record, false) &&
            (flk_scope_is_within(scope, view) ||
             (view == FLK_SCOPE_PROCESS && flk_scope_is_unseen(scope)));
 }
 
 static void leave_books(flk_record *record) {
+    FLK_ASSERT(flk_tracker_is_in_books(record));
     flk_account_forget(record->thread, (uint32_t)record->scope, record->type,
                        record->size_bytes);
     record->flags |= FLK_RECORD_FORGOTTEN;
@@ -277,6 +290,7 @@ static void forget(flk_entry *entry, void *view) {
         leave_books(&entry->record);
 }
 
+// No event of any thread goes on meanwhile.
 static void hold_events(void) {
     flk_thread_lock(&tracker_lock);
     flk_scope_lock_all();
@@ -292,6 +306,7 @@ static void release_events(void) {
 }
 
 void flk_tracker_reset(uint32_t view) {
+    FLK_ASSERT(view < FLK_SCOPES_MAX);
     hold_events();
     flk_registry_visit_held(forget, &view);
     release_events();
@@ -310,10 +325,11 @@ void flk_tracker_begin_anew(void) {
 }
 
 // --- scopes ------------------------------------------------------------
-// A block of a dropped scope moves to the nearest scope that still has an
-// object: in all views nothing changes. If there is none, it is in no view.
+// A block of a dropped scope moves to the nearest scope above that has an object
+// still. That changes no view. If there is none the block is in no view.
 static void relabel(flk_entry *entry, void *unused) {
     flk_record *record = &entry->record;
+    FLK_ASSERT(record->scope < FLK_SCOPES_MAX);
     uint32_t scope = (uint32_t)record->scope;
     (void)unused;
     while (flk_scope_is_dropped(scope) &&
@@ -339,6 +355,7 @@ static bool recycle_scopes(void) {
 
 uint32_t flk_tracker_open_scope(uint32_t parent, bool isolated) {
     bool made;
+    FLK_ASSERT(parent < FLK_SCOPES_MAX);
     uint32_t scope = flk_account_open_scope(parent, isolated, &made);
     if (!made && flk_account_lingering_count() > 0 && recycle_scopes())
         scope = flk_account_open_scope(parent, isolated, &made);
@@ -347,8 +364,10 @@ uint32_t flk_tracker_open_scope(uint32_t parent, bool isolated) {
     return scope;
 }
 
-// Cells are written under a shard lock, by their owners: all are held.
+// --- peaks -------------------------------------------------------------
+// The owner of a cell writes it under a shard lock, so all shards are held.
 void flk_tracker_reset_peak(uint32_t scope) {
+    FLK_ASSERT(scope < FLK_SCOPES_MAX);
     flk_thread_list_lock();
     flk_registry_lock_all();
     flk_account_lower_peak_held(scope);
@@ -360,13 +379,14 @@ void flk_tracker_reset_peak(uint32_t scope) {
 typedef struct drop {
     bool (*is_dropped)(uint16_t type);
     uint32_t count;
-    flk_entry entries[64];  // of one shard, to be taken out
+    flk_entry entries[64];  // of one shard, to be removed
 } drop;
 
-// Moving ones are forgotten here, and stay until their move ends.
+// Also of records that move; they are removed after their move ended.
 static void forget_dropped(flk_entry *entry, void *context) {
     const drop *d = context;
     flk_record *record = &entry->record;
+    FLK_ASSERT(record->type != 0);
     if (!d->is_dropped(record->type))
         return;
     if (flk_tracker_is_shown(record, false))
@@ -387,9 +407,11 @@ static bool is_same(const flk_record *record, void *context) {
     return record->sequence == ((const flk_entry *)context)->record.sequence;
 }
 
-// Between the two locks a block may go and its address come back.
+// Between the visit and the take a block may be freed, and its address be
+// allocated again: the sequence number tells.
 static uint64_t take_out(drop *d, uint32_t shard) {
     uint64_t dropped = 0;
+    FLK_ASSERT(shard < FLK_SHARDS);
     do {
         d->count = 0;
         flk_registry_visit_shard(shard, note_dropped, d);
@@ -406,6 +428,7 @@ static uint64_t take_out(drop *d, uint32_t shard) {
 uint64_t flk_tracker_drop(bool (*is_dropped)(uint16_t type)) {
     drop d = {.is_dropped = is_dropped};
     uint64_t dropped = 0;
+    FLK_ASSERT(is_dropped != NULL);
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         return 0;
@@ -427,7 +450,7 @@ typedef struct tally {
     uint64_t count, bytes;
 } tally;
 
-// What the records say: for each type, and for each scope with those below.
+// The records of each type, and of each scope with the scopes below it.
 typedef struct tallies {
     tally types[FLK_TYPES_MAX + 1];
     tally scopes[FLK_SCOPES_MAX];
@@ -435,6 +458,7 @@ typedef struct tallies {
 } tallies;
 
 static void tally_add(tally *t, uint64_t size_bytes) {
+    FLK_ASSERT(size_bytes <= FLK_SIZE_MAX);
     t->count++;
     t->bytes += size_bytes;
 }
@@ -442,6 +466,7 @@ static void tally_add(tally *t, uint64_t size_bytes) {
 static void add_up(flk_entry *entry, void *context) {
     tallies *t = context;
     const flk_record *record = &entry->record;
+    FLK_ASSERT(record->type != 0 && record->scope < FLK_SCOPES_MAX);
     if (!flk_tracker_is_shown(record, false))
         return;
     tally_add(&t->types[record->type], record->size_bytes);
@@ -457,6 +482,7 @@ static bool is_same_sum(const tally *t, const flk_sum *sum) {
 
 static void compare_scope(uint32_t scope, void *context) {
     tallies *t = context;
+    FLK_ASSERT(scope < FLK_SCOPES_MAX);
     flk_sum sum;
     flk_account_scope(scope, &sum);
     t->agree &= is_same_sum(&t->scopes[scope], &sum);
@@ -475,11 +501,11 @@ static void compare(tallies *t) {
     flk_scope_unlock_all();
 }
 
-// Nothing happens meanwhile: the books are read after the registry.
+// There are no events meanwhile, so the books may be read after the registry.
 static bool books_agree(void) {
     size_t page = flk_platform_page_bytes();
     size_t bytes = (sizeof(tallies) + page - 1) & ~(page - 1);
-    tallies *t = flk_platform_pages_map(bytes, page);  // touched as used
+    tallies *t = flk_platform_pages_map(bytes, page);  // only used pages count
     if (!t)
         return false;
     t->agree = true;

@@ -142,6 +142,7 @@ static void test_no_memory_holds_nothing(void) {
 }
 
 int main(void) {
+    CHECK(flk_thread_enter() != NULL);  // as a free is
     RUN(test_no_memory_holds_nothing);
     RUN(test_newest_are_held);
     RUN(test_bytes_are_bounded);
