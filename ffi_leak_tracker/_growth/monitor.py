@@ -258,7 +258,7 @@ snapshot=None),)
         """Sample now, and then once each interval in a daemon thread.
 
         Nothing happens if it runs already. After ``stop`` it continues with
-        the same maxima. A forked child starts with new maxima.
+        the same maxima. In a forked child it runs as well, with new maxima.
 
         Returns: the monitor.
         """

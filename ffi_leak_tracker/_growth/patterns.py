@@ -43,7 +43,7 @@ SWING = 0.1
 WINDOW_MIN = 0.25
 #: Growth that slows down is reported from this confidence on.
 LIKELY = 0.5
-#: Below this probability, the pause since the last event is its end.
+#: A pause since the last event that is less likely than this is its end.
 ENDED = 0.01
 #: Minimum of Student's t; see ``stats.drift``.
 DRIFT_MIN = 4.0

@@ -134,7 +134,7 @@ def doubling_confidence(levels: Sequence[int]) -> float:
     Args:
         levels: the levels after n calls, 2n calls, 4n calls, and so on.
 
-    Returns: 0 if one gain is below the limit.
+    Returns: 0 if one gain is below the limit, or with fewer than 2 gains.
 
     >>> doubling_confidence([1, 2, 4, 8, 16]), doubling_confidence([1, 2, 3])
     (0.875, 0.0)

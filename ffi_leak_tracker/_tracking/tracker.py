@@ -203,8 +203,8 @@ class LeakTrackerType(Attaching):
     def reset(self) -> None:
         """Remove the records of the live blocks; their memory is unchanged.
 
-        Outside of scopes, the counters of misuse are set to 0 as well.
-        Filters and ``enabled`` do not change.
+        Outside of scopes, the counters of misuse and of missing records are
+        set to 0 as well. Filters and ``enabled`` do not change.
         """
         super().reset()
         if self.number == core.PROCESS:
