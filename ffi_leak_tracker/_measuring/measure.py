@@ -1,4 +1,4 @@
-"""``Measurement`` and what is made of it: counts and peaks of a window."""
+"""``Measurement`` and its kinds: counts and peaks of a window."""
 
 from __future__ import annotations
 
