@@ -161,7 +161,7 @@ ERRORS = {
     "[cffi.FFI()]": "TypeError: a library is a module, the lib of a cffi",
     "[b'libplain.so']": "TypeError: a library is a module, the lib of a",
     "['']": "ValueError: a library's name must not be empty",
-    "[]": "ValueError: no library is named; None would mean all",
+    "[]": "ValueError: no library is named: name one, or pass None for all",
     "[sys]": "ValueError: <module 'sys' (built-in)> has no file: pass the",
     "[textwrap]": "ValueError: <module 'textwrap' from",
     "[ctypes.CDLL(None)]": "ValueError: <CDLL 'None',",

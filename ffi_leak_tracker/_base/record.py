@@ -32,7 +32,7 @@ REQUIRED: Any = object()
 
 
 class _Field:
-    """What a class body says of one field."""
+    """The declaration of one field."""
 
     __slots__ = ("convert", "default", "doc", "init")
 

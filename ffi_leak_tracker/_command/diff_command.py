@@ -32,7 +32,7 @@ exit status:
 """
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the options and the files."""
+        """Add the options and the files."""
         add = parser.add_argument
         add("old", metavar="old.json", help="the earlier report")
         add("new", metavar="new.json", help="the later report")
@@ -84,5 +84,5 @@ def _print(diff: SnapshotDiff, options: argparse.Namespace) -> None:
         parts.append(diff.call_tree().to_text(color=color, **top))
     try:
         write_text(sys.stdout, "\n".join(parts))
-    except BrokenPipeError:  # as of a pager; nor is there room for a flush
+    except BrokenPipeError:  # a pager was closed; the flush would fail too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

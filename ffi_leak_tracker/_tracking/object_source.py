@@ -1,4 +1,4 @@
-"""What trackers of objects want of the interpreter, and whether they get it."""
+"""The events of the interpreter that object trackers need."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ table = seam.table
 trackers: weakref.WeakSet[ObjectView] = weakref.WeakSet()
 
 
-class Quietly:
-    """What this thread makes in a ``with`` is our own, and not recorded."""
+class Untracked:
+    """Objects that this thread creates in a ``with`` are not recorded."""
 
     __slots__ = ()
 
@@ -29,11 +29,12 @@ class Quietly:
         table.quiet(-1)
 
 
-quietly = Quietly()
+untracked = Untracked()
 
 
 # --- classes and the interpreter ----------------------------------------
 def check_class(cls: object) -> None:
+    """Raise TypeError if a class cannot be tracked."""
     if not isinstance(cls, type):
         raise TypeError(
             f"a tracked class must be a class, not {type(cls).__name__}"
@@ -44,7 +45,7 @@ def check_class(cls: object) -> None:
 
 
 def tree(cls: type) -> Iterator[type]:
-    """Yield a class and all its subclasses, some maybe twice."""
+    """Yield a class and its subclasses; some may be yielded twice."""
     yield cls
     one: type
     for one in type.__subclasses__(cls):
@@ -52,29 +53,37 @@ def tree(cls: type) -> Iterator[type]:
 
 
 def watch_classes() -> None:
-    """See to it that subclasses that are made later are noticed."""
+    """Get notified of subclasses that are created later."""
     for meta in set(tree(type)):
         table.watch_classes(meta)
 
 
 def settle(cls: type) -> bool:
-    """Bring what a class and its subclasses hold up to date."""
-    settled = [table.settle(one) for one in set(tree(cls))]  # all of them
+    """Update the slots of a class and its subclasses.
+
+    Returns: False if one of them could not be updated.
+    """
+    # A list, so that all are updated although one fails.
+    settled = [table.settle(one) for one in set(tree(cls))]
     return all(settled)
 
 
 def needs_source(tracker: ObjectView) -> bool:
+    """Return whether a tracker records objects, or has recorded some."""
     return tracker._running or tracker.self_stats["entries"] > 0
 
 
 def settle_source() -> None:
-    """Stop listening when nobody needs it."""
+    """Stop the events of the interpreter if no tracker needs them."""
     if not any(map(needs_source, list(trackers))):
         table.end()
 
 
 def note_interruption() -> None:
-    """Did somebody take our place? Then some deaths were not seen."""
+    """Mark trackers that may have missed deletions.
+
+    Deletions are missed if another tool replaced our reference tracer.
+    """
     needing = [one for one in list(trackers) if needs_source(one)]
     if needing and not table.is_whole():
         for one in needing:
@@ -82,18 +91,19 @@ def note_interruption() -> None:
 
 
 def flush_all() -> None:
+    """Call the callbacks of all waiting events."""
     if table.waits():
         for tracker in list(trackers):
             tracker.flush()
 
 
 def close_all() -> None:
-    """At exit: the interpreter ends all objects, which is nobody's news."""
+    """Close all trackers at exit, before the interpreter deletes objects."""
     for tracker in list(trackers):
         tracker.close()
 
 
 if table is not None:
-    table.learn(Quietly)
+    table.learn(Untracked)
     seam.on_delivery(flush_all)
     atexit.register(close_all)

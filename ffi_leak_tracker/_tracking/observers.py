@@ -1,4 +1,4 @@
-"""Callbacks on native blocks: who is told of which, and when."""
+"""Callbacks for allocations and frees of native blocks."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Observer"]
 
-_lock = RLock()  # of changes; whoever reads takes the tuple as it is
+_lock = RLock()  # for changes; readers use the tuple as it is
 _observers: tuple[Observer, ...] = ()
 
 
 class Observer:
-    """Is told of the blocks of a type, until ``close()``.
+    """Calls back for blocks of a type, until ``close()``.
 
-    Made by ``LeakTracker.observe``; a context manager.
+    Made by ``LeakTracker.observe``. It is a context manager.
     """
 
     __module__ = "ffi_leak_tracker"
@@ -54,28 +54,28 @@ class Observer:
 
     @property
     def type(self) -> str | None:
-        """The C type it is told of; None for all."""
+        """The C type of the blocks; None for all types."""
         return self._type
 
     @property
     def active(self) -> bool:
-        """Is it told of anything still?"""
+        """Whether it still calls back."""
         return self in _observers
 
     def close(self) -> None:
-        """Tell what waits, and no more from now on; once is enough."""
+        """Deliver waiting events, then stop. May be called twice."""
         deliver()
         with _lock:
             _set(tuple([one for one in _observers if one is not self]))
 
-    def wants(self, type: str) -> bool:
-        """Is it told of blocks of this type?"""
+    def observes(self, type: str) -> bool:
+        """Return whether it observes blocks of this type."""
         return self._type is None or self._type == type
 
     def tell(self, what: int, block: Allocation) -> None:
-        """Call back if it wants to know."""
+        """Call the callback for an event, if there is one."""
         callback = self._allocated if what == objects.MADE else self._freed
-        if callback is not None and self.wants(block.type):
+        if callback is not None and self.observes(block.type):
             objects.call(callback, block)
 
     def __enter__(self) -> Observer:
@@ -112,16 +112,16 @@ def _set(observers: tuple[Observer, ...]) -> None:
         core_blocks.tell_observers = None
         objects.observe(None)
         return
-    objects.observe(_is_wanted)
+    objects.observe(_is_observed)
     core_blocks.tell_observers = deliver
 
 
-def _is_wanted(type: str) -> bool:
-    return any(one.wants(type) for one in _observers)
+def _is_observed(type: str) -> bool:
+    return any(one.observes(type) for one in _observers)
 
 
 def deliver() -> None:
-    """Tell what waits, oldest first."""
+    """Deliver the waiting events, oldest first."""
     while (event := objects.next_observed()) is not None:
         _tell(*event)
 

@@ -1,4 +1,4 @@
-"""A report of the living process, whenever a signal comes."""
+"""Reports of the running process at each signal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._records.emitters import EmitterLike
 
-#: The dumps that are on, by signal.
+#: The active dumps, by signal number.
 _active: dict[int, SignalDump] = {}
 
 
@@ -32,10 +32,10 @@ def numbered(path: str, number: int | str) -> str:
 
 
 class SignalDump:
-    """What ``LeakTracker.dump_on_signal`` returns; ``stop()`` ends it.
+    """The result of ``LeakTracker.dump_on_signal``; ``stop()`` ends it.
 
-    The signal's handler writes a byte to a pipe and nothing else; a thread
-    of this object makes the reports, one after the other.
+    The signal handler only writes a byte to a pipe. A thread reads the pipe
+    and makes the reports, one after the other.
     """
 
     def __init__(self, number: int, dump: Callable[[int], None]) -> None:
@@ -55,7 +55,7 @@ class SignalDump:
         ).start()
 
     def _serve(self, descriptor: int) -> None:
-        # stop() closes the other end.
+        # The read returns no byte after stop() closed the other end.
         while os.read(descriptor, 1):
             self._count += 1
             try:
@@ -65,7 +65,7 @@ class SignalDump:
         os.close(descriptor)
 
     def stop(self) -> None:
-        """Let what handled the signal before handle it again."""
+        """Restore the previous handler of the signal."""
         if _active.get(self.signal) is self:
             del _active[self.signal]
             hooks.signal_end(self.signal)
@@ -83,10 +83,10 @@ class SignalDump:
 
 
 def begin(number: int, dump: Callable[[int], None]) -> SignalDump:
-    """Start; ``dump`` is called with 1, 2, ... in a thread.
+    """Start reports on a signal; a thread calls dump with 1, 2, 3 ...
 
-    Raises: ValueError for a signal that makes a report already, OSError for
-        one that cannot be caught.
+    Raises: ValueError if the signal already makes reports; OSError if it
+        cannot be caught.
     """
     if number in _active:
         raise ValueError(
@@ -99,7 +99,7 @@ def begin(number: int, dump: Callable[[int], None]) -> SignalDump:
 def emitting(
     emit: Callable[[EmitterLike], None], target: EmitterLike
 ) -> Callable[[int], None]:
-    """Return what emits to a target, paths numbered."""
+    """Return a function that emits to a target; paths get its number."""
 
     def dump(count: int) -> None:
         to = target
@@ -111,7 +111,7 @@ def emitting(
 
 
 def _after_fork_in_child() -> None:
-    """The thread is gone, and the pipe is the parent's."""
+    """Start again in a forked child, which has neither thread nor pipe."""
     for dump in list(_active.values()):
         try:
             dump._start()
