@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-__all__ = ["main"]
-
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""

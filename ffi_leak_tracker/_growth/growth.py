@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._records.filters import FilterLike
 
-__all__ = ["GrowthReport", "PathGrowth", "find_growth", "find_growth_async"]
-
 
 def find_growth(
     function: Callable[..., object],

@@ -11,7 +11,7 @@ from time import monotonic
 from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._growth import deeper
 from ffi_leak_tracker._growth.deeper import Deeper
-from ffi_leak_tracker._growth.suspect import Ratchet, Ratchets, Suspect
+from ffi_leak_tracker._growth.suspect import Ratchets, Suspect
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam.blocks import BlockList
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.allocation import Allocation, Frame
 
     Key: TypeAlias = tuple[str, tuple[Frame, ...]]
-
-__all__ = ["GrowthMonitor", "Ratchet", "Suspect"]
 
 _monitors: weakref.WeakSet[GrowthMonitor] = weakref.WeakSet()
 

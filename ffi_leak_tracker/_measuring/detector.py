@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     Detector = TypeVar("Detector", bound="LeakDetector")
 
-__all__ = ["LeakDetector"]
-
 
 class LeakDetector(Window):
     """Finds the blocks that were allocated since a baseline and are live.

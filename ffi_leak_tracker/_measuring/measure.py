@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     Arguments = ParamSpec("Arguments")
     Result = TypeVar("Result")
 
-__all__ = [
-    "AllocationTracker",
-    "Measurement",
-    "PeakMemoryTracker",
-]
-
 
 class Measurement(Window):
     """Counts the allocations of a window.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ffi_leak_tracker._base.record import Record, field
 from ffi_leak_tracker._measuring.histogram import (
-    Bucket,
     Histogram,
     check_positive,
     histogram_of,
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
     Arguments = ParamSpec("Arguments")
     Result = TypeVar("Result")
-
-__all__ = ["AllocationProfiler", "Bucket", "Histogram", "ProfiledRun"]
 
 FIGURES = (*AllocationStats._fields[:6], "live_blocks", "live_bytes")
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._records.snapshot import Snapshot
 
-__all__ = ["ConsoleEmitter", "render"]
-
 LIMIT = 20  # places in a report
 TREE_LIMIT = 5  # branches of each node of a call tree
 

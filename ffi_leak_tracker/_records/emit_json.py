@@ -19,8 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TextIO
 
-__all__ = ["SCHEMA", "VERSION", "JsonEmitter", "dumps", "load", "loads"]
-
 SCHEMA = "ffi-leak-tracker"
 VERSION = 1
 

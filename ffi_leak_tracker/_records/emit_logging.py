@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.group import Group
     from ffi_leak_tracker._records.snapshot import Snapshot
 
-__all__ = ["LoggingEmitter"]
-
 
 class LoggingEmitter:
     """Logs each report; the values are attributes of the log records.

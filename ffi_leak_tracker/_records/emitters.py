@@ -12,18 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TextIO, TypeAlias
 
-    from ffi_leak_tracker._records.emit_console import ConsoleEmitter
-    from ffi_leak_tracker._records.emit_json import JsonEmitter
-    from ffi_leak_tracker._records.emit_logging import LoggingEmitter
     from ffi_leak_tracker._records.snapshot import Snapshot
-
-__all__ = [
-    "ConsoleEmitter",
-    "JsonEmitter",
-    "LeaksEmitter",
-    "LoggingEmitter",
-    "as_emitter",
-]
 
 EmitterLike: TypeAlias = (
     "LeaksEmitter | Callable[[Snapshot], object] | str | "

@@ -14,22 +14,6 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.snapshot import Snapshot
     from ffi_leak_tracker._records.stats import AllocationStats
 
-__all__ = [
-    "BudgetError",
-    "CorruptionError",
-    "DoubleFreeError",
-    "InvalidFreeError",
-    "LeakTrackerError",
-    "LeakTrackerException",
-    "LeaksFoundError",
-    "MismatchedFreeError",
-    "MisuseError",
-    "MisuseWarning",
-    "RecordFormatError",
-    "ReportFormatError",
-    "ReportWriteError",
-]
-
 
 class LeakTrackerError(Exception):
     """Base of the errors that this library raises."""

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.allocation import Allocation
 
 
-__all__ = ["FilterLike", "LeakFilter"]
-
 FilterLike: TypeAlias = "LeakFilter | Callable[[Allocation], bool] | None"
 
 

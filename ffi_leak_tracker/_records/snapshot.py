@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from ffi_leak_tracker._base.format import format_bytes, plural
 from ffi_leak_tracker._base.record import reader
-from ffi_leak_tracker._records.allocation import Allocation, Frame, NativeFrame
+from ffi_leak_tracker._records.allocation import Allocation
 from ffi_leak_tracker._records.decode import Reader
 from ffi_leak_tracker._records.group import Group, group
-from ffi_leak_tracker._records.stats import AllocationStats, TypeStats
+from ffi_leak_tracker._records.stats import AllocationStats
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,18 +24,6 @@ else:
     def overload(function: Any) -> Any:
         """Replace typing.overload, whose import costs time."""
         return function
-
-
-__all__ = [
-    "Allocation",
-    "AllocationStats",
-    "Frame",
-    "Group",
-    "NativeFrame",
-    "Snapshot",
-    "TypeStats",
-    "group",
-]
 
 
 class Snapshot(Sequence[Allocation]):

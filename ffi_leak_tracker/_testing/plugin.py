@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._testing.checker import Checker
     from ffi_leak_tracker._tracking.scopes import Scope
 
-__all__ = ["leak_tracker"]
-
 _FIXTURE = "leak_tracker"
 _BUDGET = "leak_budget"
 _NAMES = ("ffi_leak_tracker", "ffi_leak_tracker.pytest_plugin")

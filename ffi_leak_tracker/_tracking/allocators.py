@@ -18,16 +18,6 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._seam.ctypes_of_cffi import AnyFFI, CData, CType
 
-__all__ = [
-    "Allocator",
-    "adaptive_calloc",
-    "adaptive_malloc",
-    "calloc",
-    "diagnostic_calloc",
-    "diagnostic_malloc",
-    "malloc",
-]
-
 
 class _PlainBase:
     """The base class of ``Allocator`` where there are no C callables."""

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["ObjectCounts", "ObjectView"]
-
 #: Data of an object while its on_create runs, and if it was deleted then.
 MAKING, ENDED = object(), object()
 

@@ -10,7 +10,6 @@ from ffi_leak_tracker._tracking.object_source import table, untracked
 from ffi_leak_tracker._tracking.object_view import (
     ENDED,
     MAKING,
-    ObjectCounts,
     ObjectView,
 )
 
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
     OnCreate = Callable[[type], Any]
     OnFree = Callable[[type, Any], Any]
-
-__all__ = ["ObjectCounts", "ObjectTracker"]
 
 # Guards the data of objects against their deletion; held briefly. It is
 # reentrant, since a pending call may deliver events of another tracker.

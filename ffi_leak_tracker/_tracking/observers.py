@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._records.allocation import Allocation
 
-__all__ = ["Observer"]
-
 _lock = RLock()  # for changes; readers use the tuple as it is
 _observers: tuple[Observer, ...] = ()
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     Function = TypeVar("Function", bound=Callable[..., Any])
 
-__all__ = ["Scope"]
-
 current.set_up()
 if core.fast is not None:
     _base: Any = core.fast

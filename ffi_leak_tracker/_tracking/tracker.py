@@ -13,7 +13,6 @@ from ffi_leak_tracker._seam import misuse as misuses
 from ffi_leak_tracker._tracking import view
 from ffi_leak_tracker._tracking.attaching import Attaching
 from ffi_leak_tracker._tracking.scopes import Scope, current_scope
-from ffi_leak_tracker._tracking.view import Checkpoint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     Callback: TypeAlias = Callable[[Allocation], Any]
     Pointer = TypeVar("Pointer")
     Result = TypeVar("Result")
-
-__all__ = ["Checkpoint", "LeakTracker", "LeakTrackerType"]
 
 
 class Pause:
