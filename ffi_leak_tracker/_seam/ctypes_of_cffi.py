@@ -104,7 +104,7 @@ class TypeCache:
     def new_allocator(
         self, allocate: Callable[[int], CData], free: Callable[[CData], None]
     ) -> Any:
-        """Return ``ffi.new_allocator`` of the two functions, without clearing."""
+        """Return ``ffi.new_allocator`` of two functions; nothing is cleared."""
         return core.ffi.new_allocator(
             allocate, free, should_clear_after_alloc=False
         )
@@ -112,7 +112,7 @@ class TypeCache:
     def plain_maker(
         self, cdecl: str | CType, zeroed: bool
     ) -> tuple[Any, CType]:
-        """Return ``ffi.new``, which clears memory if ``zeroed``, and the ctype."""
+        """Return ``ffi.new``, which clears if ``zeroed``, and the ctype."""
         ctype, _ = self.owned(cdecl)
         return (core.ffi.new if zeroed else _unzeroed), ctype
 
