@@ -1,7 +1,8 @@
-"""Functions whose growth is known: what leaks in each is of a type of its own.
+"""Functions whose growth is known.
 
-``CASES`` maps a name to (make, leaking types); ``make(random)`` returns the
-function to call. Noise that does not leak is of type char.
+``CASES`` maps a name to (make, leaking types). ``make(random)`` returns the
+function to call. A leak has a type that nothing else in its function has.
+Blocks that do not leak have the type char.
 """
 
 from __future__ import annotations

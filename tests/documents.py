@@ -12,6 +12,8 @@ import re
 import shutil
 import subprocess
 import sys
+from ctypes import CDLL, c_char_p
+from ctypes.util import find_library
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -139,12 +141,9 @@ def output(command: str, commands: Path) -> str:
 
 def zlib_version() -> str:
     """Return the version of the zlib that the demo finds."""
-    import cffi
-
-    from ffi_leak_tracker.cli import load_demo
-
-    demo = load_demo()
-    version: bytes = cffi.FFI().string(demo["load_zlib"]().zlibVersion())
+    zlib = CDLL(find_library("z") or "libz.so.1")
+    zlib.zlibVersion.restype = c_char_p
+    version: bytes = zlib.zlibVersion()
     return version.decode()
 
 
