@@ -91,7 +91,7 @@ class Attaching(View):
         return attach.detach_all()
 
     def dump_on_signal(
-        self, signal: int | None = None, target: EmitterLike = None
+        self, signal: int | str | None = None, target: EmitterLike = None
     ) -> SignalDump:
         """Report the living process whenever it gets a signal.
 
@@ -100,20 +100,19 @@ class Attaching(View):
         child it goes on for the child.
 
         Args:
-            signal: the signal; None for ``SIGUSR2``.
+            signal: the number of the signal, or its name ("SIGUSR1" or
+                "USR1"); None for ``SIGUSR2``.
             target: as for ``emit``; None for the standard error. A path gets
                 a number before its suffix: ``leaks.1.json``.
 
         Returns: what ends it, by ``stop()`` or as a context manager.
 
-        Raises: ValueError for a signal that makes reports already; OSError
-            for one that cannot be caught.
+        Raises: ValueError for a signal that makes reports already, and for
+            an unknown name; OSError for one that cannot be caught.
         """
-        from signal import SIGUSR2
-
         from ffi_leak_tracker._tracking import signal_dump
 
-        number = SIGUSR2 if signal is None else int(signal)
+        which = "SIGUSR2" if signal is None else signal
         return signal_dump.begin(
-            number, signal_dump.emitting(self.emit, target)
+            which, signal_dump.emitting(self.emit, target)
         )
