@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._seam.core_api import CData
 
 #: Delivers waiting events to observers; set while there are any.
-tell_observers: Callable[[], None] | None = None
+tell_observers: Callable[[], object] | None = None
 
 # --- copies of live blocks ----------------------------------------------
 BLOCK = Struct("=QQQIIIHBB")

@@ -71,7 +71,9 @@ class _PlainBase:
         return self._new(*args, **options)  # type: ignore[attr-defined]
 
 
-_Base: Any = _PlainBase if core.fast is None else core.fast.AllocatorBase
+_Base: Any = (
+    _PlainBase if core.callables is None else core.callables.AllocatorBase
+)
 
 
 class Allocator(_Base):  # type: ignore[misc]
@@ -331,13 +333,13 @@ class _Owner:
         number = core.type_id(self._alloc._types.owned(cdecl)[1], "new", "gc")
         if not cffi_types.is_plain_item(ctype):
             return maker, ctype, None, 0, number
-        release = core.fast.Owner(number, self._alloc._zeroed).free
+        release = core.callables.Owner(number, self._alloc._zeroed).free
         return maker, ctype, release, core.ffi.sizeof(ctype.item), number
 
     def _functions(self, number: int) -> tuple[Any, Any]:
         zeroed = self._alloc._zeroed
-        if core.fast is not None:
-            owner = core.fast.Owner(number, zeroed)
+        if core.callables is not None:
+            owner = core.callables.Owner(number, zeroed)
             return owner.alloc, owner.free
 
         def allocate(size: int) -> CData:
@@ -400,8 +402,8 @@ def _no_memory(kind: str, size: int, name: str) -> str:
     return f"{kind} could not get {size} bytes for {name}"
 
 
-if core.fast is not None:
-    core.fast.call_directly(Allocator)
+if core.callables is not None:
+    core.callables.call_directly(Allocator)
 
 calloc = Allocator(zeroed=True, tracks=False)
 malloc = Allocator(zeroed=False, tracks=False)

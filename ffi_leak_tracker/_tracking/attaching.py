@@ -97,7 +97,7 @@ class Attaching(View):
         return attach.detach_all()
 
     def dump_on_signal(
-        self, signal: int | None = None, target: EmitterLike = None
+        self, signal: int | str | None = None, target: EmitterLike = None
     ) -> SignalDump:
         """Write a report each time the process receives a signal.
 
@@ -106,21 +106,18 @@ class Attaching(View):
         forked child continues with reports of its own.
 
         Args:
-            signal: the signal number; None for ``SIGUSR2``.
-            target: as for ``emit``; None for standard error. A path gets a
-                number before its suffix, as ``leaks.1.json``.
+            signal: the number of the signal, or its name ("SIGUSR1" or
+                "USR1"); None for ``SIGUSR2``.
+            target: as for ``emit``; None for the standard error. A path gets
+                a number before its suffix: ``leaks.1.json``.
 
         Returns: a ``SignalDump``. It ends by ``stop()`` or at the end of a
             ``with`` statement.
 
-        Raises: ValueError if the signal already makes reports; OSError if it
-            cannot be caught.
+        Raises: ValueError for a signal that makes reports already, and for
+            an unknown name; OSError for one that cannot be caught.
         """
-        from signal import SIGUSR2
-
         from ffi_leak_tracker._tracking import signal_dump
 
-        number = SIGUSR2 if signal is None else int(signal)
-        return signal_dump.begin(
-            number, signal_dump.emitting(self.emit, target)
-        )
+        which = "SIGUSR2" if signal is None else signal
+        return signal_dump.begin(which, signal_dump.emitting(self.emit, target))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import os
 import weakref
+from _thread import RLock
 
 from ffi_leak_tracker._seam import core_objects as seam
 
@@ -14,7 +16,27 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._tracking.object_view import ObjectView
 
 table = seam.table
-trackers: weakref.WeakSet[ObjectView] = weakref.WeakSet()
+#: Held to change what the interpreter reports. Fork: the child gets a new one.
+lock = RLock()
+#: The open trackers by number. Never iterated over, only copied, since other
+#: threads open and close trackers meanwhile.
+_open: dict[int, weakref.ref[ObjectView]] = {}
+
+
+def add(number: int, tracker: ObjectView) -> None:
+    """Enter an open tracker; it is not kept alive."""
+    _open[number] = weakref.ref(tracker)
+
+
+def remove(number: int) -> None:
+    """Take out a tracker that is about to be closed."""
+    _open.pop(number, None)
+
+
+def open_trackers() -> list[ObjectView]:
+    """Return the open trackers."""
+    found = [reference() for reference in list(_open.values())]
+    return [tracker for tracker in found if tracker is not None]
 
 
 class Untracked:
@@ -39,7 +61,7 @@ def check_class(cls: object) -> None:
         raise TypeError(
             f"a tracked class must be a class, not {type(cls).__name__}"
         )
-    reason = table.refuses(cls)
+    reason = table.refusal(cls)
     if reason:
         raise TypeError(f"{cls.__qualname__} cannot be tracked: {reason}")
 
@@ -53,18 +75,16 @@ def tree(cls: type) -> Iterator[type]:
 
 
 def watch_classes() -> None:
-    """Get notified of subclasses that are created later."""
-    for meta in set(tree(type)):
-        table.watch_classes(meta)
+    """See to it that subclasses that are made later are noticed."""
+    with lock:
+        for meta in set(tree(type)):
+            table.watch_classes(meta)
 
 
 def settle(cls: type) -> bool:
-    """Update the slots of a class and its subclasses.
-
-    Returns: False if one of them could not be updated.
-    """
-    # A list, so that all are updated although one fails.
-    settled = [table.settle(one) for one in set(tree(cls))]
+    """Bring what a class and its subclasses hold up to date."""
+    with lock:
+        settled = [table.update(one) for one in set(tree(cls))]  # all of them
     return all(settled)
 
 
@@ -74,36 +94,44 @@ def needs_source(tracker: ObjectView) -> bool:
 
 
 def settle_source() -> None:
-    """Stop the events of the interpreter if no tracker needs them."""
-    if not any(map(needs_source, list(trackers))):
-        table.end()
+    """Stop listening when nobody needs it."""
+    with lock:
+        if not any(map(needs_source, open_trackers())):
+            table.end()
 
 
 def note_interruption() -> None:
-    """Mark trackers that may have missed deletions.
-
-    Deletions are missed if another tool replaced our reference tracer.
-    """
-    needing = [one for one in list(trackers) if needs_source(one)]
-    if needing and not table.is_whole():
+    """Did somebody take our place? Then some deaths were not seen."""
+    needing = [one for one in open_trackers() if needs_source(one)]
+    if needing and not table.is_complete():
         for one in needing:
             one._interrupted = True
 
 
-def flush_all() -> None:
-    """Call the callbacks of all waiting events."""
-    if table.waits():
-        for tracker in list(trackers):
-            tracker.flush()
+def deliver_all() -> bool:
+    """Tell callbacks some of what waits; return whether more waits."""
+    if not table.waits():
+        return False
+    limit = seam.EVENTS_AT_ONCE
+    # A list, so that all of them deliver.
+    waiting = [tracker._deliver(limit) for tracker in open_trackers()]
+    return any(waiting)
 
 
 def close_all() -> None:
-    """Close all trackers at exit, before the interpreter deletes objects."""
-    for tracker in list(trackers):
+    """At exit: the interpreter ends all objects, which is nobody's news."""
+    for tracker in open_trackers():
         tracker.close()
+
+
+def _after_fork_in_child() -> None:
+    global lock  # noqa: PLW0603
+    lock = RLock()
 
 
 if table is not None:
     table.learn(Untracked)
-    seam.on_delivery(flush_all)
+    seam.on_delivery(deliver_all)
     atexit.register(close_all)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -55,6 +55,10 @@ class ObjectView:
         """Call the callbacks of waiting events."""
         raise NotImplementedError
 
+    def _deliver(self, limit: float) -> bool:
+        """Tell callbacks some of what waits; return whether more waits."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """Remove all records."""
         raise NotImplementedError
@@ -69,7 +73,7 @@ class ObjectView:
         with untracked:
             if cls not in self._places:
                 raise KeyError(cls)
-            parts = [one for one in self._places if issubclass(one, cls)]
+            parts = [one for one in list(self._places) if issubclass(one, cls)]
             return self._sum(parts)
 
     def _sum(self, classes: list[type]) -> ObjectCounts:
@@ -132,7 +136,8 @@ class ObjectView:
             return list(self._places.values())
         if cls not in self._places:
             raise KeyError(cls)
-        return [n for one, n in self._places.items() if issubclass(one, cls)]
+        places = list(self._places.items())
+        return [n for one, n in places if issubclass(one, cls)]
 
     def _check_living(self) -> None:
         source.note_interruption()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from _thread import RLock, get_ident
 
 from ffi_leak_tracker._seam import core_objects as seam
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     OnCreate = Callable[[type], Any]
     OnFree = Callable[[type, Any], Any]
 
-# Guards the data of objects against their deletion; held briefly. It is
-# reentrant, since a pending call may deliver events of another tracker.
+#: Held while an object and its data are looked at together, and for the number
+#: of a tracker; never during a callback. Entered again where a pending call
+#: delivers events of another tracker. Fork: the child gets a new one.
 _ends = RLock()
 _NO_CALLBACKS = None, None, None
 
@@ -93,7 +95,7 @@ class ObjectTracker(ObjectView):
                 "16 object trackers are open, which is the most there can "
                 "be: close() one that is no longer used"
             )
-        source.trackers.add(self)
+        source.add(self._number, self)
         try:
             for one in classes:
                 self.track(one, on_create=on_create, on_free=on_free)
@@ -162,7 +164,7 @@ class ObjectTracker(ObjectView):
     ) -> None:
         has_any = on_create is not None or on_free is not None
         if has_any != (place in self._callbacks):
-            table.tell(self._number, place, has_any)
+            table.queue_events(self._number, place, has_any)
         self._callbacks.pop(place, None)
         if has_any:
             self._callbacks[place] = cls, on_create, on_free
@@ -179,7 +181,8 @@ class ObjectTracker(ObjectView):
                 return
             self.flush()
             self._drop_data(place)
-            del self._places[cls]
+            if self._places.pop(cls, None) is None:
+                return  # another thread did it
             self._set_callbacks(place, cls, None, None)
             self._remove(place)
             source.settle(cls)
@@ -209,7 +212,7 @@ class ObjectTracker(ObjectView):
         self._check_open()
         if self._running:
             return False
-        with untracked:
+        with untracked, source.lock:
             source.note_interruption()
             table.begin()
             self._running = True
@@ -252,8 +255,12 @@ class ObjectTracker(ObjectView):
         self.stop()
         for cls in self.classes:
             self.untrack(cls)
-        table.close(self._number, 0)
-        self._number = -1
+        with _ends:
+            number, self._number = self._number, -1
+        if number < 0:
+            return  # another thread did it
+        source.remove(number)
+        table.close(number, 0)
         with untracked:
             self._data.clear()
             source.settle_source()
@@ -281,15 +288,24 @@ class ObjectTracker(ObjectView):
 
     # --- callbacks ------------------------------------------------------
     def flush(self) -> None:
-        """Call the callbacks of waiting events, oldest first."""
+        """Tell callbacks what waits to be told, oldest first.
+
+        Events that come meanwhile, from other threads, are left for later.
+        """
+        self._deliver(float("inf"))
+
+    def _deliver(self, limit: float) -> bool:
         thread = get_ident()
         if self._number < 0 or thread in self._telling:
-            return
+            return False
         self._telling.add(thread)
         try:
             with untracked:
-                while (event := self._next_event()) is not None:
+                count = min(limit, self.self_stats["waiting"])
+                while count > 0 and (event := self._next_event()) is not None:
                     self._tell(*event)
+                    count -= 1
+            return self.self_stats["waiting"] > 0
         finally:
             self._telling.discard(thread)
 
@@ -300,6 +316,8 @@ class ObjectTracker(ObjectView):
         another thread can take the deletion of the same object.
         """
         with _ends:
+            if self._number < 0:
+                return None
             event = seam.next_event(self._number)
             if event is not None and event[0] == seam.MADE:
                 _, on_create, _ = self._callbacks.get(event[1], _NO_CALLBACKS)
@@ -345,3 +363,16 @@ class ObjectTracker(ObjectView):
             f"<ObjectTracker of {names or 'nothing'}, {state}, "
             f"{self.retained_count} live>"
         )
+
+
+def _after_fork_in_child() -> None:
+    """Renew the lock; only the forking thread may be telling."""
+    global _ends  # noqa: PLW0603
+    _ends = RLock()
+    for tracker in source.open_trackers():
+        if isinstance(tracker, ObjectTracker):
+            tracker._telling &= {get_ident()}
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from _thread import RLock  # threading takes 7 ms to load
+import os
+from _thread import RLock, allocate_lock  # threading takes 7 ms to load
 
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
@@ -16,8 +17,13 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._records.allocation import Allocation
 
-_lock = RLock()  # for changes; readers use the tuple as it is
+#: Held to replace ``_observers``; readers take the tuple without it. Fork: the
+#: child gets a new one.
+_lock = RLock()
 _observers: tuple[Observer, ...] = ()
+#: Held by the thread that takes events from the queue, so that their order is
+#: kept. Never waited for. Fork: the child gets a new one.
+_delivering = allocate_lock()
 
 
 class Observer:
@@ -61,8 +67,9 @@ class Observer:
         return self in _observers
 
     def close(self) -> None:
-        """Deliver waiting events, then stop. May be called twice."""
-        deliver()
+        """Tell what waits, and no more from now on; once is enough."""
+        _deliver_waiting(float("inf"))
+        _say_losses()
         with _lock:
             _set(tuple([one for one in _observers if one is not self]))
 
@@ -118,10 +125,52 @@ def _is_observed(type: str) -> bool:
     return any(one.observes(type) for one in _observers)
 
 
-def deliver() -> None:
-    """Deliver the waiting events, oldest first."""
-    while (event := objects.next_observed()) is not None:
+def deliver() -> bool:
+    """Tell what waits, oldest first.
+
+    At most as many events as waited at the call, and at most
+    ``EVENTS_AT_ONCE``. Return whether events still wait. While another thread
+    delivers, nothing is done and False returned.
+    """
+    delivering = _delivering
+    if not objects.observed_waiting() or not delivering.acquire(False):
+        return False
+    try:
+        _deliver_waiting(objects.EVENTS_AT_ONCE)
+    finally:
+        delivering.release()
+    _say_losses()
+    still_wait = objects.observed_waiting() > 0
+    if still_wait:
+        objects.schedule()
+    return still_wait
+
+
+def _is_ready() -> bool:
+    """Return whether no event waits, or is being told by another thread."""
+    return not objects.observed_waiting() and not _delivering.locked()
+
+
+def _deliver_waiting(limit: float) -> None:
+    count = min(objects.observed_waiting(), limit)
+    while count > 0 and (event := objects.next_observed()) is not None:
         _tell(*event)
+        count -= 1
+
+
+def _say_losses() -> None:
+    lost = objects.newly_lost()
+    if lost:
+        import warnings
+
+        objects.call(
+            warnings.warn,
+            f"{lost} events of native blocks were not told to observers: the "
+            "callbacks are slower than the allocations, so the queue was full "
+            "(observe fewer types, or do less in the callbacks)",
+            RuntimeWarning,
+            2,
+        )
 
 
 def _tell(what: int, block: Allocation) -> None:
@@ -133,5 +182,14 @@ def _tell(what: int, block: Allocation) -> None:
         objects.inside_observer(-1)
 
 
+def _after_fork_in_child() -> None:
+    """Renew the locks, and what a thread of the parent may have half done."""
+    global _lock, _delivering
+    _lock, _delivering = RLock(), allocate_lock()
+    _set(_observers)
+
+
 objects.on_delivery(deliver)
-objects.on_event(_tell)
+objects.on_event(_is_ready, _tell)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

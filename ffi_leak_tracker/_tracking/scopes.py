@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     Function = TypeVar("Function", bound=Callable[..., Any])
 
 current.set_up()
-if core.fast is not None:
-    _base: Any = core.fast
+if core.callables is not None:
+    _base: Any = core.callables
 else:
     from ffi_leak_tracker._seam import plain_scope as _base
 
