@@ -94,12 +94,17 @@ uint32_t flk_tracker_free_depth(void);
 
 // Is the record in reports (not forgotten; inherited ones only if `all`)?
 bool flk_tracker_is_shown(const flk_record *record, bool all);
-// Forgets the live blocks in the view of a scope; their memory stays.
+// Forgets the live blocks in the view of a scope; their memory stays. In all
+// counts they are freed from then on: so no count ever falls, in the view,
+// above it or in scopes that other threads have open, and a difference of two
+// readings is right whatever was forgotten between them. Peaks stay.
 void flk_tracker_reset(uint32_t view);
+// For tests: forgets all live blocks, and every count is zero again.
+void flk_tracker_begin_anew(void);
 // The peaks of a scope start anew from what is live there now.
 void flk_tracker_reset_peak(uint32_t scope);
-// Forgets the live blocks of these types, and their records go: nobody will
-// see them freed. Returns how many. O(n).
+// Forgets the live blocks of these types as reset does, and removes their
+// records: no free of them will be seen. Returns how many. O(n).
 uint64_t flk_tracker_drop(bool (*is_dropped)(uint16_t type));
 // O(n), for tests: every structure is right and the books agree.
 bool flk_tracker_check(void);

@@ -200,8 +200,12 @@ class LeakTrackerType(Attaching):
     def reset(self) -> None:
         """Remove the records of the live blocks; their memory is unchanged.
 
-        Outside of scopes, the counters of misuse and of missing records are
-        set to 0 as well. Filters and ``enabled`` do not change.
+        They count as freed from now on. So no count falls, in no scope and in
+        no open measurement, those of other threads included. Outside of
+        scopes, the counters of misuse and of missing records are set to 0 as
+        well. Filters, peaks and ``enabled`` do not change.
+
+        Cost: O(n); allocations in other threads wait meanwhile.
         """
         super().reset()
         if self.number == core.PROCESS:
