@@ -10,6 +10,7 @@ from ffi_leak_tracker._command.run_output import (
     CLEAN,
     CommandError,
     check_tracking,
+    ignore_closed_pipe,
 )
 
 if TYPE_CHECKING:
@@ -44,8 +45,10 @@ class Demo:
                 demo["main"]()
             except OSError as error:
                 raise CommandError(str(error)) from None
-        scope.emit(sys.stdout)
-        print(f"\n{demo['ADVICE']}\nIts source: {demo['__source__']}")
+        with ignore_closed_pipe():
+            scope.emit(sys.stdout)
+            print(f"\n{demo['ADVICE']}\nIts source: {demo['__source__']}")
+            sys.stdout.flush()
         return CLEAN
 
 

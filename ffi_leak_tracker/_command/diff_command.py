@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
-from ffi_leak_tracker._command.run_output import CommandError, add_top, add_tree
+from ffi_leak_tracker._command.run_output import (
+    CommandError,
+    add_top,
+    add_tree,
+    ignore_closed_pipe,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -82,7 +86,5 @@ def _print(diff: SnapshotDiff, options: argparse.Namespace) -> None:
     parts = [diff.to_text(color=color, **top)]
     if options.tree and len(diff):
         parts.append(diff.call_tree().to_text(color=color, **top))
-    try:
+    with ignore_closed_pipe():
         write_text(sys.stdout, "\n".join(parts))
-    except BrokenPipeError:  # as of a pager; nor is there room for a flush
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
