@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from ffi_leak_tracker._base.environment import variable
 from ffi_leak_tracker._records.report import render
 from ffi_leak_tracker._records.report_file import write_report, write_stream
 
@@ -108,11 +109,11 @@ def wants_color(stream: TextIO) -> bool:
     NO_COLOR switches colours off, FORCE_COLOR switches them on. Otherwise
     terminals get colours unless TERM is "dumb".
     """
-    if os.environ.get("NO_COLOR"):
+    if variable("NO_COLOR"):
         return False
-    if os.environ.get("FORCE_COLOR"):
+    if variable("FORCE_COLOR"):
         return True
-    if os.environ.get("TERM") == "dumb":
+    if variable("TERM") == "dumb":
         return False
     isatty = getattr(stream, "isatty", None)
     try:

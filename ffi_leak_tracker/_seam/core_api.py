@@ -15,6 +15,7 @@ from struct import Struct
 import _cffi_backend
 
 from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
+from ffi_leak_tracker._base.environment import variable
 from ffi_leak_tracker._records.allocation import Frame
 from ffi_leak_tracker._records.stats import (
     AllocationStats,
@@ -85,7 +86,7 @@ def _fast() -> Any:
 
     PyPy has none. ``FFI_LEAK_TRACKER_FAST=0`` switches them off.
     """
-    if os.environ.get("FFI_LEAK_TRACKER_FAST") == "0":
+    if variable("FFI_LEAK_TRACKER_FAST") == "0":
         return None
     from ffi_leak_tracker import _core
 
