@@ -57,13 +57,12 @@ def load_demo() -> dict[str, Any]:
 
     Frames of this package are in no report, but the demo's must be.
     """
-    import linecache
+    from ffi_leak_tracker._base import source as sources
 
     path = os.path.join(os.path.dirname(__file__), "demo.py")
     with open(path, encoding="utf-8") as file:
         source = file.read()
-    lines = source.splitlines(keepends=True)
-    linecache.cache["demo.py"] = (len(source), None, lines, "demo.py")
+    sources.remember("demo.py", source)
     names: dict[str, Any] = {"__name__": "demo", "__source__": path}
     exec(compile(source, "demo.py", "exec", dont_inherit=True), names)
     return names

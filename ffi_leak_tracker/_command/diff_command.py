@@ -50,6 +50,12 @@ exit status:
         add_top(parser)
         add_tree(parser)
         add(
+            "--source",
+            action="store_true",
+            help="show the lines of .py files that the reports name; for "
+            "reports that you trust",
+        )
+        add(
             "--fail-on-growth",
             action="store_true",
             help="end with status 1 if anything appeared or grew",
@@ -61,9 +67,19 @@ exit status:
             raise CommandError("--tree needs --by path, which is the default")
         old, new = _load(options.old), _load(options.new)
         diff = new.compare_to(old, group_by=options.by)
+        if options.source:
+            _allow_source(diff)
         _print(diff, options)
         grown = diff.appeared or diff.grew
         return 1 if options.fail_on_growth and grown else 0
+
+
+def _allow_source(diff: SnapshotDiff) -> None:
+    """Let the lines of the files that the reports name be shown."""
+    from ffi_leak_tracker._base.source import allow
+
+    for one in diff:
+        allow([frame.filename for frame in one.frames])
 
 
 def _load(path: str) -> Snapshot:

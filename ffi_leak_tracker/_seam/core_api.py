@@ -16,6 +16,7 @@ import _cffi_backend
 
 from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
 from ffi_leak_tracker._base.environment import variable
+from ffi_leak_tracker._base.source import allow
 from ffi_leak_tracker._records.allocation import Frame
 from ffi_leak_tracker._records.stats import (
     AllocationStats,
@@ -315,9 +316,11 @@ def _frame(site: int) -> Frame:
         place = ffi.new("flk_site_info *")
         if not lib.flk_codes_describe(site, place):
             return _UNKNOWN
+        filename = text(place.filename)
+        allow([filename])
         made = Frame(
             text(place.function),
-            text(place.filename),
+            filename,
             place.line if place.line > 0 else None,
             place.column if place.column >= 0 else None,
         )
