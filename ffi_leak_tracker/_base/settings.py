@@ -15,14 +15,15 @@ as JSON if it ends in ``.json``; by default the report goes to standard error.
 
 from __future__ import annotations
 
-import os
 import warnings
+
+from ffi_leak_tracker._base.environment import variable
 
 MODES = ("", "off", "release", "on", "attach")
 
 
 def _read_mode() -> str:
-    mode = os.environ.get("FFI_LEAK_TRACKER", "").strip().lower()
+    mode = (variable("FFI_LEAK_TRACKER") or "").strip().lower()
     if mode in MODES:
         return mode
     warnings.warn(
@@ -35,7 +36,9 @@ def _read_mode() -> str:
 
 
 def _read_depth() -> int:
-    text = os.environ.get("FFI_LEAK_TRACKER_DEPTH", "16")
+    text = variable("FFI_LEAK_TRACKER_DEPTH")
+    if text is None:
+        return 16
     try:
         depth = int(text)
         if depth < 0:
@@ -53,7 +56,7 @@ def _read_depth() -> int:
 
 mode = _read_mode()
 depth = _read_depth()
-report = os.environ.get("FFI_LEAK_TRACKER_REPORT")
+report = variable("FFI_LEAK_TRACKER_REPORT")
 is_release = mode in {"off", "release"} or not __debug__
 
 

@@ -20,6 +20,7 @@ from importlib import machinery
 from typing import TYPE_CHECKING
 
 from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
+from ffi_leak_tracker._base.source import allow_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +81,7 @@ class Program:
 
     def _execute(self) -> None:
         code, names = self.find()
+        allow_program(code.co_filename)  # it is no longer loaded at the end
         module = _new_main()
         module.__dict__.update(names)
         sys.modules["__main__"] = module

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
     from typing import TextIO
 
     from ffi_leak_tracker._command.follow import Children
@@ -50,6 +51,23 @@ def _count(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text) > 0:
         return int(text)
     raise argparse.ArgumentTypeError(f"expected 1 or more, not {text!r}")
+
+
+@contextmanager
+def ignore_closed_pipe() -> Iterator[None]:
+    """End quietly what prints to a pager that was left.
+
+    Raises: CommandError for all else that keeps it from being printed.
+    """
+    from ffi_leak_tracker._records.exceptions import ReportWriteError
+
+    try:
+        yield
+    except (ReportWriteError, BrokenPipeError) as error:
+        if error.errno != errno.EPIPE:
+            raise CommandError(str(error)) from None
+        # The interpreter flushes at its end, and cannot either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class CommandError(Exception):
@@ -129,8 +147,8 @@ class Output:
         misuses = LeakTracker.misuses()
         for error in misuses[:MISUSES_SHOWN]:
             self._say(f"\n{error}")
-        if self.types:
-            self._add_types(self.text if written else None)
+        if self.types and not (self.text and written):
+            self._say(self._types().rstrip())
         if not written:
             return UNUSABLE
         failed = len(found) or len(misuses)
@@ -149,8 +167,10 @@ class Output:
         from ffi_leak_tracker._records.emit_json import JsonEmitter
         from ffi_leak_tracker._records.exceptions import ReportWriteError
 
-        target = self.text or self.stream or os.devnull
-        emitters: list[LeaksEmitter] = [self.console(target)]
+        console = self.console(self.text or self.stream or os.devnull)
+        if self.types:
+            console._footer = self._types()
+        emitters: list[LeaksEmitter] = [console]
         if self.json:
             emitters.append(JsonEmitter(self.json))
         written = True
@@ -166,24 +186,17 @@ class Output:
             self._say(f"ffi-leak-tracker run: LEAKED, see {self.text}")
         return written
 
-    def _add_types(self, path: str | None) -> None:
-        """Write the table of C types after the report."""
+    def _types(self) -> str:
+        """Return an empty line and the table of C types."""
         from ffi_leak_tracker._command.type_table import type_table
         from ffi_leak_tracker._tracking.tracker import LeakTracker
 
-        table = "\n" + type_table(LeakTracker.types().values())
-        if path is None:
-            self._say(table.rstrip())
-            return
-        try:
-            with open(path, "a", encoding="utf-8") as file:
-                file.write(table)
-        except OSError as error:
-            self._say(f"ffi-leak-tracker run: {error}\n{table.rstrip()}")
+        return "\n" + type_table(LeakTracker.types().values())
 
     def _say(self, line: str) -> None:
         if self.stream is not None:
-            print(line, file=self.stream)
+            with suppress(OSError, ValueError):  # the stream is closed
+                print(line, file=self.stream)
 
 
 def _owned() -> LeakFilter:
@@ -197,16 +210,11 @@ def _writable(path: str | None) -> str | None:
     """Return the absolute path; raise CommandError if it is not writable."""
     if path is None:
         return None
-    target = os.path.realpath(path)
+    from ffi_leak_tracker._records.report_file import check_target
+
     try:
-        if os.path.isdir(target):
-            raise IsADirectoryError(21, "it is a directory")
-        if not os.path.exists(target) or os.path.isfile(target):
-            tempfile.TemporaryFile(dir=os.path.dirname(target)).close()
-        elif not os.access(target, os.W_OK):
-            raise PermissionError(13, "permission denied")
-    except OSError as error:
-        raise CommandError(
-            f"cannot write to {path}: {error.strerror}"
-        ) from None
+        check_target(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CommandError(f"cannot write to {path}: {reason}") from None
     return os.path.abspath(path)

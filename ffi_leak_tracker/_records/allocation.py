@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ffi_leak_tracker._base.format import format_address, format_bytes
 from ffi_leak_tracker._base.record import Record, field
+from ffi_leak_tracker._base.source import line_of
 from ffi_leak_tracker._records.decode import Reader, parse
 
 TYPE_CHECKING = False
@@ -29,15 +30,13 @@ class Frame(Record):
 
     @property
     def source_line(self) -> str | None:
-        """The line of source, stripped; None if it cannot be read."""
+        """The line of source, stripped; None if it cannot be read.
+
+        Only files of code that was loaded in this process are read.
+        """
         if self.lineno is None:
             return None
-        from linecache import getline
-
-        try:
-            return getline(self.filename, self.lineno).strip() or None
-        except ValueError:  # a null character in the file name
-            return None
+        return line_of(self.filename, self.lineno)
 
     @property
     def location(self) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
+from ffi_leak_tracker._base.environment import variable
 from ffi_leak_tracker._records.report import render
+from ffi_leak_tracker._records.report_file import write_report, write_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,11 +57,13 @@ class ConsoleEmitter:
         self._frames = frames
         self._source = source
         self._tree = tree
+        self._footer = ""  # what a file holds below the report
 
     def emit(self, snapshot: Snapshot) -> None:
         """Write the report of a snapshot.
 
-        Raises: ReportWriteError if a path cannot be written.
+        Raises: ReportWriteError if the path or the stream cannot be written
+            to; an existing file is then unchanged.
         """
         stream = sys.stdout if self._stream is None else self._stream
         if stream is None:
@@ -72,9 +76,8 @@ class ConsoleEmitter:
     def _write_file(
         self, path: str | os.PathLike[str], snapshot: Snapshot
     ) -> None:
-        from ffi_leak_tracker._records.report_file import write_report
-
-        write_report(path, self._render(snapshot, self._color is True))
+        text = self._render(snapshot, self._color is True)
+        write_report(path, text + self._footer)
 
     def _render(self, snapshot: Snapshot, color: bool) -> str:
         text = render(
@@ -104,22 +107,26 @@ def wants_color(stream: TextIO) -> bool:
     NO_COLOR switches colours off, FORCE_COLOR switches them on. Otherwise
     terminals get colours unless TERM is "dumb".
     """
-    if os.environ.get("NO_COLOR"):
+    if variable("NO_COLOR"):
         return False
-    if os.environ.get("FORCE_COLOR"):
+    if variable("FORCE_COLOR"):
         return True
-    if os.environ.get("TERM") == "dumb":
+    if variable("TERM") == "dumb":
         return False
     isatty = getattr(stream, "isatty", None)
-    return isatty is not None and bool(isatty())
+    try:
+        return isatty is not None and bool(isatty())
+    except ValueError:  # the stream is closed
+        return False
 
 
 def write_text(stream: TextIO, text: str) -> None:
-    """Write text and flush; what the stream cannot encode is escaped."""
+    """Write text and flush; what the stream cannot encode is escaped.
+
+    Raises: ReportWriteError if the stream cannot be written to.
+    """
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    stream.write(_encodable(text, encoding))
-    if hasattr(stream, "flush"):
-        stream.flush()
+    write_stream(stream, _encodable(text, encoding))
 
 
 def _encodable(text: str, encoding: str) -> str:

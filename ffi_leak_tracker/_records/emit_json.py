@@ -12,7 +12,7 @@ from ffi_leak_tracker._records.exceptions import (
     RecordFormatError,
     ReportFormatError,
 )
-from ffi_leak_tracker._records.report_file import write_report
+from ffi_leak_tracker._records.report_file import write_report, write_stream
 from ffi_leak_tracker._records.snapshot import Snapshot
 
 TYPE_CHECKING = False
@@ -45,14 +45,14 @@ class JsonEmitter:
     def emit(self, snapshot: Snapshot) -> None:
         """Write the document of a snapshot.
 
-        Raises: ReportWriteError if a path cannot be written; an existing
-            file is then unchanged.
+        Raises: ReportWriteError if the path or the stream cannot be written
+            to; an existing file is then unchanged.
         """
         text = dumps(snapshot, self._indent)
         if isinstance(self._target, (str, os.PathLike)):
             write_report(self._target, text)
         else:
-            self._target.write(text)
+            write_stream(self._target, text)
 
 
 def dumps(snapshot: Snapshot, indent: int | None = 2) -> str:

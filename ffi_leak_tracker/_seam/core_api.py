@@ -13,6 +13,8 @@ from _thread import _local as thread_local  # threading takes 7 ms to load
 from struct import Struct
 
 from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
+from ffi_leak_tracker._base.environment import variable
+from ffi_leak_tracker._base.source import allow
 from ffi_leak_tracker._records.allocation import Frame
 from ffi_leak_tracker._records.stats import (
     AllocationStats,
@@ -125,7 +127,7 @@ def _callables() -> Any:
 
     PyPy has none. ``FFI_LEAK_TRACKER_FAST=0`` switches them off.
     """
-    if os.environ.get("FFI_LEAK_TRACKER_FAST") == "0":
+    if variable("FFI_LEAK_TRACKER_FAST") == "0":
         return None
     lib.flk_bind_cffi()
     return _core.callables if lib.flk_callables_install(_module()) else None
@@ -348,9 +350,11 @@ def _frame(site: int) -> Frame:
         place = ffi.new("flk_site_info *")
         if not lib.flk_codes_describe(site, place):
             return _UNKNOWN
+        filename = text(place.filename)
+        allow([filename])
         made = Frame(
             text(place.function),
-            text(place.filename),
+            filename,
             place.line if place.line > 0 else None,
             place.column if place.column >= 0 else None,
         )

@@ -41,6 +41,7 @@ def report() -> None:
     """Write the report at exit: to a file, or to standard error."""
     import gc
     import sys
+    from contextlib import suppress
 
     from ffi_leak_tracker._records.exceptions import ReportWriteError
     from ffi_leak_tracker._tracking.tracker import LeakTracker
@@ -49,5 +50,6 @@ def report() -> None:
     try:
         LeakTracker.emit(settings.report or sys.stderr)
     except ReportWriteError as error:
-        sys.stderr.write(f"ffi_leak_tracker: {error}\n")
-        LeakTracker.emit(sys.stderr)
+        with suppress(OSError, ValueError):  # the stream is closed, too
+            sys.stderr.write(f"ffi_leak_tracker: {error}\n")
+            LeakTracker.emit(sys.stderr)

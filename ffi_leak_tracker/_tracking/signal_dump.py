@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 
 from ffi_leak_tracker._base.unpatched import unpatched
+from ffi_leak_tracker._records.report_file import is_special
 from ffi_leak_tracker._seam import core_hooks as hooks
 
 TYPE_CHECKING = False
@@ -25,9 +26,13 @@ _active: dict[int, SignalDump] = {}
 def numbered(path: str, number: int | str) -> str:
     """Return the path with a number before its suffix.
 
+    A pipe or a device keeps its name, as there is one of it.
+
     >>> numbered("out/leaks.json", 2)
     'out/leaks.2.json'
     """
+    if is_special(path):
+        return path
     stem, suffix = os.path.splitext(path)
     return f"{stem}.{number}{suffix}"
 
