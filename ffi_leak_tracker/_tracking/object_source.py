@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import weakref
 
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._seam import core_objects as seam
 
 TYPE_CHECKING = False
@@ -40,7 +41,8 @@ def check_class(cls: object) -> None:
         )
     reason = table.refuses(cls)
     if reason:
-        raise TypeError(f"{cls.__qualname__} cannot be tracked: {reason}")
+        name = printable(cls.__qualname__)
+        raise TypeError(f"{name} cannot be tracked: {reason}")
 
 
 def tree(cls: type) -> Iterator[type]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _thread import RLock  # threading takes 7 ms to load
 
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam import core_objects as objects
@@ -91,7 +92,8 @@ class Observer:
 
     def __repr__(self) -> str:
         state = "active" if self.active else "closed"
-        return f"<Observer of {self._type or 'all types'}, {state}>"
+        types = printable(self._type or "all types")
+        return f"<Observer of {types}, {state}>"
 
 
 def _name_of(type: Any) -> str | None:
