@@ -152,4 +152,4 @@ def quoted(words: object) -> str:
     '"A", "B"'
     """
     texts = sorted(map(str, words))  # type: ignore[call-overload]
-    return ", ".join(f'"{text}"' for text in texts)
+    return ", ".join(f'"{printable(text)}"' for text in texts)

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ffi_leak_tracker import __version__
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._command.demo_command import Demo
 from ffi_leak_tracker._command.diff_command import Diff
 from ffi_leak_tracker._command.run_command import Run
@@ -23,7 +24,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the error and end with status 2."""
         self.exit(
-            UNUSABLE, f"{self.prog}: {message} (see {self.prog} --help)\n"
+            UNUSABLE,
+            f"{self.prog}: {printable(message)} (see {self.prog} --help)\n",
         )
 
 
@@ -67,5 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.command(options))
     except CommandError as error:
         name = options.command.name
-        print(f"ffi-leak-tracker {name}: {error}", file=sys.stderr)
+        text = printable(f"ffi-leak-tracker {name}: {error}")
+        print(text, file=sys.stderr)
         return UNUSABLE

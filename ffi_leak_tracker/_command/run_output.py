@@ -8,6 +8,8 @@ import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from ffi_leak_tracker._base.format import printable
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
@@ -183,7 +185,8 @@ class Output:
         if self.text and not written:
             self.console(self.stream).emit(found)
         elif self.text and len(found):
-            self._say(f"ffi-leak-tracker run: LEAKED, see {self.text}")
+            path = printable(self.text)
+            self._say(f"ffi-leak-tracker run: LEAKED, see {path}")
         return written
 
     def _types(self) -> str:

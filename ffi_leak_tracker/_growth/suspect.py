@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ffi_leak_tracker._base.format import format_bytes, plural
+from ffi_leak_tracker._base.format import (
+    format_bytes,
+    plural,
+    printable,
+)
 from ffi_leak_tracker._base.record import Record, field
 from ffi_leak_tracker._records.report import frame_lines, render
 
@@ -83,7 +87,7 @@ class Suspect(Record):
     def __str__(self) -> str:
         size = f"{plural(self.blocks, 'block')}, {format_bytes(self.bytes)}"
         times = plural(self.increases, "time")
-        lines = [f"{self.type} grew {times}: {size} live"]
+        lines = [f"{printable(self.type)} grew {times}: {size} live"]
         if self.frames:
             lines += frame_lines(self.frames)
         if self.snapshot is not None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ffi_leak_tracker._base.format import format_address, format_bytes
+from ffi_leak_tracker._base.format import (
+    format_address,
+    format_bytes,
+    printable,
+)
 from ffi_leak_tracker._base.record import Record, field
 from ffi_leak_tracker._base.source import line_of
 from ffi_leak_tracker._records.decode import Reader, parse
@@ -47,7 +51,7 @@ class Frame(Record):
 
     def __str__(self) -> str:
         line = "" if self.lineno is None else f", line {self.lineno}"
-        return f'File "{self.filename}"{line}, in {self.function}'
+        return printable(f'File "{self.filename}"{line}, in {self.function}')
 
     @classmethod
     def from_dict(cls, data: object) -> Frame:
@@ -95,7 +99,8 @@ class NativeFrame(Record):
         return f"{self.filename}:{self.lineno}"
 
     def __str__(self) -> str:
-        return f"{self.module} {self.function or '??'} at {self.location}"
+        function = self.function or "??"
+        return printable(f"{self.module} {function} at {self.location}")
 
     @classmethod
     def from_dict(cls, data: object) -> NativeFrame:
@@ -319,7 +324,8 @@ class Allocation(Record):
         site = self.site
         where = f" at {site.location} in {site.function}" if site else ""
         size = format_bytes(self._size)
-        return f"{self.address_text} {self._type}, {size}, {self._kind}{where}"
+        what = f"{self._type}, {size}, {self._kind}"
+        return printable(f"{self.address_text} {what}{where}")
 
 
 def iso_text(moment: datetime) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._records.exceptions import RecordFormatError
 
 TYPE_CHECKING = False
@@ -45,7 +46,8 @@ def _show(value: object) -> str:
         return _NAMES[type(value)]
     if isinstance(value, int) and value.bit_length() > 200:
         return "a very large integer"
-    text = f'"{value}"' if isinstance(value, str) else repr(value)
+    text = f'"{value[:60]}"' if isinstance(value, str) else repr(value)
+    text = printable(text)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -6,6 +6,7 @@ import json
 import os
 from datetime import datetime, timezone
 
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._records.allocation import iso_text
 from ffi_leak_tracker._records.decode import Reader, fault, parse
 from ffi_leak_tracker._records.exceptions import (
@@ -107,7 +108,8 @@ def load(path: str | os.PathLike[str]) -> Snapshot:
     try:
         return loads(data)
     except ReportFormatError as error:
-        raise ReportFormatError(f"{os.fspath(path)}: {error}") from error
+        where = printable(os.fsdecode(path))
+        raise ReportFormatError(f"{where}: {error}") from error
 
 
 def _read(document: Reader) -> Snapshot:

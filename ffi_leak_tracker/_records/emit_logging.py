@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from ffi_leak_tracker._base.format import format_bytes, plural
+from ffi_leak_tracker._base.format import (
+    format_bytes,
+    plural,
+    printable,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +68,7 @@ def _summary(snapshot: Snapshot) -> str:
         size = format_bytes(snapshot.total_bytes)
         places = plural(len(snapshot.groups()), "place")
         words = f"{blocks} leaked ({size}) from {places}"
-    return "; note: ".join([words, *snapshot.notes])
+    return printable("; note: ".join([words, *snapshot.notes]))
 
 
 def _summary_facts(snapshot: Snapshot) -> dict[str, Any]:
@@ -88,9 +92,10 @@ def _place(one: Group) -> str:
     size = format_bytes(one.total_bytes)
     what = f"{blocks} of {one.type} ({size}, {one.kind})"
     if not one.frames:
-        return f"{what} leaked, call path not recorded"
+        return printable(f"{what} leaked, call path not recorded")
     site = one.frames[0]
-    return f"{what} leaked at {site.location} in {site.function}"
+    place = f"{site.location} in {site.function}"
+    return printable(f"{what} leaked at {place}")
 
 
 def _facts(one: Group) -> dict[str, Any]:

@@ -6,7 +6,11 @@ So two equal combinations compare equal and have the same hash and text.
 
 from __future__ import annotations
 
-from ffi_leak_tracker._base.format import format_address, quoted
+from ffi_leak_tracker._base.format import (
+    format_address,
+    printable,
+    quoted,
+)
 from ffi_leak_tracker._records.filter_algebra import ALL, ANY, ATOM, simplify
 
 TYPE_CHECKING = False
@@ -63,10 +67,10 @@ class LeakFilter:
         return _negation(self)
 
     def __str__(self) -> str:
-        return type(self).__qualname__
+        return printable(type(self).__qualname__)
 
     def __repr__(self) -> str:
-        return f"<LeakFilter {self}>"
+        return printable(f"<LeakFilter {self}>")
 
     @classmethod
     def of(cls, filter: object) -> LeakFilter:
@@ -275,8 +279,8 @@ class _StackFilter(_KeyedFilter):
     def __str__(self) -> str:
         (pattern,) = self._key
         if isinstance(pattern, str):
-            return f'stack contains "{pattern}"'
-        return f"stack matches /{pattern.pattern}/"
+            return printable(f'stack contains "{pattern}"')
+        return printable(f"stack matches /{pattern.pattern}/")
 
 
 class _RangeFilter(_KeyedFilter):
@@ -324,7 +328,7 @@ class _PredicateFilter(_KeyedFilter):
         return bool(self._key[0](allocation))
 
     def __str__(self) -> str:
-        return f"predicate {self._key[1]}"
+        return printable(f"predicate {self._key[1]}")
 
 
 class _NotFilter(_KeyedFilter):

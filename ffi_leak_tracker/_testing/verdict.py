@@ -11,6 +11,7 @@ import _pytest
 from _pytest._code import code
 from _pytest.skipping import xfailed_key
 
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._records.allocation import Allocation
 from ffi_leak_tracker._records.exceptions import (
     BudgetError,
@@ -110,7 +111,7 @@ class Watch:
     def _add_section(self, error: Exception) -> None:
         """Add a section to the report of a test that failed."""
         what = "budget" if isinstance(error, BudgetError) else "leaks"
-        title = f"Native memory {what} of {self.item.name}"
+        title = f"Native memory {what} of {printable(self.item.name)}"
         report = next(one for one in self.reports.values() if one.failed)
         if self.logged and report.when != "teardown":
             # pytest then shows only sections whose title has "teardown".
@@ -224,6 +225,7 @@ def _text(error: Exception) -> str:
         return str(error).rstrip()
     trace = format_exception(type(error), error, error.__traceback__)
     first = f"the leak check failed: {type(error).__name__}: {error}"
+    first = "\n".join(map(printable, first.split("\n")))
     return f"{first}\n\n{''.join(trace).rstrip()}"
 
 
@@ -258,6 +260,6 @@ def _place(item: pytest.Item, error: Exception) -> tuple[str, int]:
     own = [one for one in frames if one.filename == str(item.path)]
     for one in (*own, *frames):
         if one.lineno is not None:
-            return one.filename, one.lineno
+            return printable(one.filename), one.lineno
     path, lineno, _ = item.reportinfo()
     return str(path), (lineno or 0) + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from operator import index
 
 from ffi_leak_tracker._base import settings
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam import ctypes_of_cffi as cffi_types
@@ -399,7 +400,7 @@ def _pointer(pointer: Any, verb: str) -> CData:
 
 
 def _no_memory(kind: str, size: int, name: str) -> str:
-    return f"{kind} could not get {size} bytes for {name}"
+    return f"{kind} could not get {size} bytes for {printable(name)}"
 
 
 if core.callables is not None:

@@ -6,6 +6,7 @@ import os
 from _thread import RLock
 
 from ffi_leak_tracker._base import settings
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._records.exceptions import AttachError
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._seam import core_api as core
@@ -116,7 +117,7 @@ class Attachment:
         self.detach()
 
     def __repr__(self) -> str:
-        what = "all" if self.is_all else ", ".join(self.include)
+        what = "all" if self.is_all else printable(", ".join(self.include))
         return f"<Attachment to {what}, {'on' if self.attached else 'off'}>"
 
 
@@ -182,7 +183,7 @@ def _apply() -> None:
     mappings = any(one.mappings for one in _active)
     reason = hooks.attach(_rules(), mappings)
     if reason is not None:
-        raise AttachError(f"cannot attach: {reason}")
+        raise AttachError(printable(f"cannot attach: {reason}"))
 
 
 def _rules() -> list[str]:

@@ -7,6 +7,7 @@ import os
 import weakref
 from _thread import RLock
 
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._seam import core_objects as seam
 
 TYPE_CHECKING = False
@@ -63,7 +64,8 @@ def check_class(cls: object) -> None:
         )
     reason = table.refusal(cls)
     if reason:
-        raise TypeError(f"{cls.__qualname__} cannot be tracked: {reason}")
+        name = printable(cls.__qualname__)
+        raise TypeError(f"{name} cannot be tracked: {reason}")
 
 
 def tree(cls: type) -> Iterator[type]:

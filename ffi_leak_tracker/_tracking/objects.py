@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from _thread import RLock, get_ident
 
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._seam import core_objects as seam
 from ffi_leak_tracker._tracking import object_source as source
 from ffi_leak_tracker._tracking.object_source import table, untracked
@@ -145,8 +146,9 @@ class ObjectTracker(ObjectView):
         place: int = table.add(self._number, cls)
         if place < 0 or not source.settle(cls):
             self._remove(place)
+            name = printable(cls.__qualname__)
             raise RuntimeError(
-                f"{cls.__qualname__} is a class too many: at most 256 are "
+                f"{name} is a class too many: at most 256 are "
                 "tracked, 64 of them implemented in C; untrack() some"
             )
         return place
@@ -357,7 +359,7 @@ class ObjectTracker(ObjectView):
     def __repr__(self) -> str:
         if self._number < 0:
             return "<ObjectTracker closed>"
-        names = ", ".join(cls.__qualname__ for cls in self._places)
+        names = ", ".join(printable(cls.__qualname__) for cls in self._places)
         state = "running" if self._running else "stopped"
         return (
             f"<ObjectTracker of {names or 'nothing'}, {state}, "

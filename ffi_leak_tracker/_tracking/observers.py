@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from _thread import RLock, allocate_lock  # threading takes 7 ms to load
 
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam import core_objects as objects
@@ -96,7 +97,8 @@ class Observer:
 
     def __repr__(self) -> str:
         state = "active" if self.active else "closed"
-        return f"<Observer of {self._type or 'all types'}, {state}>"
+        types = printable(self._type or "all types")
+        return f"<Observer of {types}, {state}>"
 
 
 def _name_of(type: Any) -> str | None:
