@@ -171,11 +171,28 @@ def test_decorator_needs_somebody_to_tell() -> None:
 
 
 def test_bare_decorator_says_so() -> None:
-    """Without parentheses it is a call, which shows at once."""
-    with pytest.raises(TypeError, match="missing 1 required positional"):
+    """Without parentheses it would be a call of the function."""
+    called: list[int] = []
+    for _ in range(2):
+        with pytest.raises(TypeError, match=r"write @Allocation.*each="):
 
-        @measure
-        def work(size: int) -> None: ...
+            @measure
+            def work() -> None:
+                called.append(1)
+
+    measure(called.clear)
+    measure(lambda: None)
+    assert called == []
+
+
+def test_other_bare_decorators_say_so() -> None:
+    """Nothing is run at once that only looks decorated."""
+    for method in (Measurement().run, PeakMemoryTracker().track):
+        with pytest.raises(TypeError, match="at once: call it where it is to"):
+
+            @method
+            def work() -> None:
+                raise AssertionError
 
 
 @pytest.mark.parametrize("form", ["call", "decorate", "run"])

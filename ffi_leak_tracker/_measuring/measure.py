@@ -17,6 +17,7 @@ that, with ``sample_bytes=``, only the samples.
 
 from __future__ import annotations
 
+from ffi_leak_tracker._base.bare import refuse_bare
 from ffi_leak_tracker._base.decorate import decorated, is_coroutine_function
 from ffi_leak_tracker._measuring.window import Window
 from ffi_leak_tracker._records.stats import AllocationStats
@@ -220,6 +221,10 @@ class AllocationTracker:
         __tracebackhide__ = True
         if not call or isinstance(call[0], str):
             return Measurement(*call, **options)
+        refuse_bare(
+            call[0],
+            "write @AllocationTracker.measure(each=list_of_stats.append)",
+        )
         measurement = Measurement()
         result = measurement.run(*call, **options)
         if is_coroutine_function(call[0]):

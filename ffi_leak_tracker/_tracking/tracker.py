@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from ffi_leak_tracker._base import settings
-from ffi_leak_tracker._base.decorate import is_coroutine_function
+from ffi_leak_tracker._base.bare import refuse_bare
+from ffi_leak_tracker._base.decorate import call_in
 from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
@@ -17,7 +18,7 @@ from ffi_leak_tracker._tracking.view import Checkpoint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Any, TypeAlias, TypeVar
 
@@ -226,12 +227,14 @@ class LeakTrackerType(Attaching):
 
         The scope verifies nothing: call ``LeakTracker.verify_no_leaks()`` in
         the function. Of a coroutine function an awaitable is returned.
+
+        Raises: TypeError for a function that returns before its body has run:
+            a generator function, a plain one that returns a coroutine.
         """
+        __tracebackhide__ = True
+        refuse_bare(function, "use @LeakTracker.scope(isolated=True)")
         scope = self.scope(filter=filter, isolated=isolated)
-        if is_coroutine_function(function):
-            return _await_in(scope, function)  # type: ignore[return-value, arg-type]
-        with scope:
-            return function()
+        return call_in(scope, function)  # type: ignore[no-any-return]
 
     # --- filters --------------------------------------------------------
     @property
@@ -440,13 +443,6 @@ class LeakTrackerType(Attaching):
         state = "on" if self.enabled else "off"
         live = core.scope_figures(core.PROCESS).live_blocks
         return f"<LeakTracker {state}, {live} live>"
-
-
-async def _await_in(
-    scope: Scope, function: Callable[[], Awaitable[Result]]
-) -> Result:
-    async with scope:
-        return await function()
 
 
 def _layer(name: str) -> int:
