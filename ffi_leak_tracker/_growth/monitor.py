@@ -230,7 +230,11 @@ snapshot=None),)
     def _end_trace(
         self, figures: dict[Key, tuple[int, int]]
     ) -> tuple[Suspect, ...]:
-        """End it, and tell what was made meanwhile."""
+        """End it, and tell what was made meanwhile.
+
+        Of suspects that hold less than before nothing is told: they were
+        freed, in part at least.
+        """
         if self._trace is None:
             return ()
         self._trace.end()
@@ -239,11 +243,12 @@ snapshot=None),)
         return tuple(
             Suspect(
                 *key,
-                *figures.get(key, (0, 0)),
+                *figures[key],
                 one.increases,
                 made.keep(partial(self._is, key)),
             )
             for key, one in self._traced.items()
+            if _is_held(one, *figures.get(key, (0, 0)))
         )
 
     def _is(self, key: Key, block: Allocation) -> bool:
@@ -338,6 +343,11 @@ def _next(due: float, interval: float, now: float) -> float:
     """
     late = max(0.0, now - due)
     return due + interval * (1 + late // interval)
+
+
+def _is_held(one: Suspect, blocks: int, size: int) -> bool:
+    """Return whether a suspect holds as much as when it was found, or more."""
+    return blocks >= one.blocks or size >= one.bytes
 
 
 class _Everything(view.View):
