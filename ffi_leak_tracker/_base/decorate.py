@@ -35,6 +35,23 @@ def runs_later(function: object) -> bool:
     return bool(_code_flags(function) & (CO_COROUTINE | CO_GENERATORS))
 
 
+def check_callback(name: str, function: object) -> None:
+    """Raise TypeError unless a callback does its work when it is called.
+
+    Args:
+        name: of the argument, for the message.
+    """
+    if not callable(function):
+        raise TypeError(
+            f"{name} must be callable, not {type(function).__name__}"
+        )
+    if runs_later(function):
+        raise TypeError(
+            f"{name} must be a plain function: nothing awaits the coroutine, "
+            "or runs the generator, that this one returns"
+        )
+
+
 def _code_flags(function: object) -> int:
     """Return the flags of the code that a call runs; 0 if it has none.
 

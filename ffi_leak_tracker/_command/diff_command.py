@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from errno import EPIPE
 from typing import TYPE_CHECKING
 
 from ffi_leak_tracker._command.run_output import CommandError, add_top, add_tree
@@ -75,7 +76,9 @@ def _load(path: str) -> Snapshot:
 
 
 def _print(diff: SnapshotDiff, options: argparse.Namespace) -> None:
-    from ffi_leak_tracker._records.emit_console import wants_color, write_text
+    from ffi_leak_tracker._records.emit_console import wants_color
+    from ffi_leak_tracker._records.exceptions import ReportWriteError
+    from ffi_leak_tracker._records.report_stream import write_stream
 
     color = wants_color(sys.stdout)
     top = {} if options.top is None else {"limit": options.top}
@@ -83,6 +86,9 @@ def _print(diff: SnapshotDiff, options: argparse.Namespace) -> None:
     if options.tree and len(diff):
         parts.append(diff.call_tree().to_text(color=color, **top))
     try:
-        write_text(sys.stdout, "\n".join(parts))
-    except BrokenPipeError:  # as of a pager; nor is there room for a flush
+        write_stream(sys.stdout, "\n".join(parts))
+    except ReportWriteError as error:
+        if error.errno != EPIPE:
+            raise CommandError(str(error)) from None
+        # A pager was left; nor is there room for a flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -180,7 +180,8 @@ class Output:
 
     def _say(self, line: str) -> None:
         if self.stream is not None:
-            print(line, file=self.stream)
+            with suppress(OSError, ValueError):  # it is full, or closed
+                print(line, file=self.stream)
 
 
 def _owned() -> LeakFilter:

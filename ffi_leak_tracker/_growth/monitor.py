@@ -8,6 +8,7 @@ import weakref
 from functools import partial
 from time import monotonic
 
+from ffi_leak_tracker._base.decorate import check_callback
 from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._growth import deeper
 from ffi_leak_tracker._growth.deeper import Deeper
@@ -100,6 +101,8 @@ snapshot=None),)
         trace_depth: int | None = core.STACK_DEPTH_MAX,
         trace_native: int = 0,
     ) -> None:
+        if on_growth is not None:
+            check_callback("on_growth", on_growth)
         if blocks is None and bytes is None:
             raise ValueError("blocks or bytes must be a threshold, not None")
         check_range("blocks", blocks, core.SIZE_MAX)

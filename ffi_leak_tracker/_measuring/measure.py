@@ -18,7 +18,11 @@ that, with ``sample_bytes=``, only the samples.
 from __future__ import annotations
 
 from ffi_leak_tracker._base.bare import refuse_bare
-from ffi_leak_tracker._base.decorate import decorated, is_coroutine_function
+from ffi_leak_tracker._base.decorate import (
+    check_callback,
+    decorated,
+    is_coroutine_function,
+)
 from ffi_leak_tracker._measuring.window import Window
 from ffi_leak_tracker._records.stats import AllocationStats
 from ffi_leak_tracker._seam import core_api as core
@@ -60,6 +64,8 @@ class Measurement(Window):
         each: Callable[[AllocationStats], object] | None = None,
     ) -> None:
         super().__init__(name, where=where, isolated=isolated)
+        if each is not None:
+            check_callback("each", each)
         self._each = each
         self._final: AllocationStats | None = None
         self._unknown = 0  # the core's count at the start; in the end: ours

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
+from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._records.report import render
+from ffi_leak_tracker._records.report_stream import check_target, write_stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +36,8 @@ class ConsoleEmitter:
         tree: show the call tree as well. ``limit`` is then the number of
             branches at each node too; the default there is 5.
 
-    Raises: ValueError for another ``color``.
+    Raises: ValueError for another ``color`` and a negative number; TypeError
+        for what is no number, or no stream.
     """
 
     __module__ = "ffi_leak_tracker.emitters.console"
@@ -51,6 +54,10 @@ class ConsoleEmitter:
     ) -> None:
         if color not in ("auto", True, False):
             raise ValueError(f'color: expected "auto" or a bool, not {color!r}')
+        if stream is not None:
+            check_target("stream", stream)
+        check_range("limit", limit, sys.maxsize)
+        check_range("frames", frames, sys.maxsize)
         self._stream = stream
         self._color = color
         self._limit = limit
@@ -61,7 +68,7 @@ class ConsoleEmitter:
     def emit(self, snapshot: Snapshot) -> None:
         """Write the report of a snapshot.
 
-        Raises: ReportWriteError if a path cannot be written.
+        Raises: ReportWriteError if the path or stream cannot be written.
         """
         stream = sys.stdout if self._stream is None else self._stream
         if stream is None:
@@ -69,7 +76,7 @@ class ConsoleEmitter:
         if isinstance(stream, (str, os.PathLike)):
             self._write_file(stream, snapshot)
             return
-        write_text(stream, self._render(snapshot, self._colored(stream)))
+        write_stream(stream, self._render(snapshot, self._colored(stream)))
 
     def _write_file(
         self, path: str | os.PathLike[str], snapshot: Snapshot
@@ -113,20 +120,7 @@ def wants_color(stream: TextIO) -> bool:
     if os.environ.get("TERM") == "dumb":
         return False
     isatty = getattr(stream, "isatty", None)
-    return isatty is not None and bool(isatty())
-
-
-def write_text(stream: TextIO, text: str) -> None:
-    """Write text and flush; what the stream cannot encode is escaped."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    stream.write(_encodable(text, encoding))
-    if hasattr(stream, "flush"):
-        stream.flush()
-
-
-def _encodable(text: str, encoding: str) -> str:
-    """Return text with escapes for characters that the encoding lacks."""
     try:
-        return text.encode(encoding, "backslashreplace").decode(encoding)
-    except LookupError:
-        return text.encode("ascii", "backslashreplace").decode("ascii")
+        return isatty is not None and bool(isatty())
+    except (OSError, ValueError):  # it is closed; writing to it says so
+        return False

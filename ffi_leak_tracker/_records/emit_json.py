@@ -6,6 +6,7 @@ import json
 import os
 from datetime import datetime, timezone
 
+from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._records.allocation import iso_text
 from ffi_leak_tracker._records.decode import Reader, fault, parse
 from ffi_leak_tracker._records.exceptions import (
@@ -13,6 +14,7 @@ from ffi_leak_tracker._records.exceptions import (
     ReportFormatError,
 )
 from ffi_leak_tracker._records.report_file import write_report
+from ffi_leak_tracker._records.report_stream import check_target, write_stream
 from ffi_leak_tracker._records.snapshot import Snapshot
 
 TYPE_CHECKING = False
@@ -41,20 +43,22 @@ class JsonEmitter:
         target: str | os.PathLike[str] | TextIO,
         indent: int | None = 2,
     ) -> None:
+        check_target("target", target)
+        check_range("indent", indent, 1000)
         self._target = target
         self._indent = indent
 
     def emit(self, snapshot: Snapshot) -> None:
         """Write the document of a snapshot.
 
-        Raises: ReportWriteError if a path cannot be written; an existing
-            file is then unchanged.
+        Raises: ReportWriteError if the path or stream cannot be written; an
+            existing file is then unchanged.
         """
         text = dumps(snapshot, self._indent)
         if isinstance(self._target, (str, os.PathLike)):
             write_report(self._target, text)
         else:
-            self._target.write(text)
+            write_stream(self._target, text)
 
 
 def dumps(snapshot: Snapshot, indent: int | None = 2) -> str:

@@ -41,13 +41,20 @@ def report() -> None:
     """Write the report at exit: to a file, or the standard error."""
     import gc
     import sys
+    from contextlib import suppress
 
     from ffi_leak_tracker._records.exceptions import ReportWriteError
     from ffi_leak_tracker._tracking.tracker import LeakTracker
 
     gc.collect()
-    try:
-        LeakTracker.emit(settings.report or sys.stderr)
-    except ReportWriteError as error:
-        sys.stderr.write(f"ffi_leak_tracker: {error}\n")
-        LeakTracker.emit(sys.stderr)
+    stderr = sys.stderr  # None if it was closed before the start
+    with suppress(ReportWriteError, OSError, ValueError):
+        if settings.report:
+            try:
+                LeakTracker.emit(settings.report)
+                return
+            except ReportWriteError as error:
+                if stderr is not None:
+                    stderr.write(f"ffi_leak_tracker: {error}\n")
+        if stderr is not None:
+            LeakTracker.emit(stderr)
