@@ -426,6 +426,12 @@ def test_a_callback_that_fails(make, caplog) -> None:
     assert 1 == len(watch.sample())
 
 
+def test_a_callback_that_cannot_be_called() -> None:
+    """It is told at once, not at the first growth."""
+    with pytest.raises(TypeError, match="on_growth must be callable, not int"):
+        GrowthMonitor(5)
+
+
 def test_ctrl_c_in_a_callback_passes(make) -> None:
     """It is the user's, where he calls sample() himself."""
 

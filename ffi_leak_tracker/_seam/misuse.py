@@ -38,11 +38,16 @@ def set_policy(name: str) -> None:
     Raises: ValueError for another policy.
     """
     global policy  # noqa: PLW0603
+    check_policy(name)
+    policy = name
+
+
+def check_policy(name: object) -> None:
+    """Raise ValueError unless it is a policy."""
     if name not in POLICIES:
         raise ValueError(
             f"misuse must be 'raise', 'warn' or 'count', not {name!r}"
         )
-    policy = name
 
 
 def _detail(misuse: core_blocks.Misuse) -> str | None:

@@ -11,7 +11,7 @@ from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam import misuse as misuses
-from ffi_leak_tracker._tracking import view
+from ffi_leak_tracker._tracking import arguments, view
 from ffi_leak_tracker._tracking.attaching import Attaching
 from ffi_leak_tracker._tracking.scopes import Scope, current_scope
 from ffi_leak_tracker._tracking.view import Checkpoint
@@ -129,13 +129,16 @@ class LeakTrackerType(Attaching):
         check_range("stack_depth", stack_depth, core.STACK_DEPTH_MAX)
         check_range("quarantine", quarantine, 1024)
         check_range("guard", guard, 4096)
+        arguments.check_bool("poison", poison)
         if misuse is not None:
-            misuses.set_policy(misuse)
+            misuses.check_policy(misuse)
         if guard is not None and not core.configure_guard(guard):
             raise RuntimeError(
                 "guard cannot change while blocks with other guards live: "
                 "free them first, or set it once at the start"
             )
+        if misuse is not None:
+            misuses.set_policy(misuse)
         if stack_depth is not None:
             core.set_stack_depth(stack_depth)
         blocks, total, poisons, _ = core.configuration()
@@ -262,7 +265,7 @@ class LeakTrackerType(Attaching):
         pointer: Pointer,
         size: int | None = None,
         *,
-        type: str | None = None,
+        type: Any = None,
         kind: str = "handle",
         release: str = "custom",
         layer: str = "handle",
@@ -273,7 +276,8 @@ class LeakTrackerType(Attaching):
             pointer: a cdata pointer, or an address (int).
             size: bytes; None for the size of the pointer's type, 0 where
                 that is opaque.
-            type: C type to show; None for that of the pointer.
+            type: C type to show, by name or as a ctype object; None for that
+                of the pointer.
             kind: how it was made, for reports.
             release: what must release it. "free" together with
                 ``layer="heap"`` lets ``calloc.free`` release it.
@@ -286,13 +290,16 @@ class LeakTrackerType(Attaching):
         address = core_blocks.address_of(pointer)
         number = _layer(layer)
         name, known_size = _type_and_size(pointer)
+        name = arguments.type_name(type, name)
+        arguments.word("kind", kind, "handle")
+        arguments.word("release", release, "image_close")
         total = known_size if size is None else size
         check_range("size", total, core.SIZE_MAX)
         if address and self.enabled:
             from ffi_leak_tracker._tracking.scopes import current_number
 
             core.note_thread()
-            kind_of = core.type_id(type or name, kind, release)
+            kind_of = core.type_id(name, kind, release)
             core_blocks.track(address, total, number, kind_of, current_number())
         return pointer
 
@@ -446,7 +453,7 @@ class LeakTrackerType(Attaching):
 
 
 def _layer(name: str) -> int:
-    if name not in core.LAYERS:
+    if not isinstance(name, str) or name not in core.LAYERS:
         raise ValueError(
             f"layer must be one of {', '.join(core.LAYERS)}, not {name!r}"
         )
