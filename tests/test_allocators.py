@@ -538,6 +538,13 @@ def test_bind_knows_declared_names(alloc, enabled) -> None:
     assert 3 == bound.new("struct point *", {"x": 3}).x
 
 
+@pytest.mark.parametrize("thing", [5, None, "int", cffi.FFI])
+def test_bind_takes_an_ffi(thing) -> None:
+    """Anything else is told at once, not at the first type."""
+    with pytest.raises(TypeError, match=r"bind\(\) takes an ffi .cffi.FFI"):
+        calloc.bind(thing)
+
+
 @every
 def test_bind_names_unknown_types(alloc) -> None:
     """What the bound ffi does not know is said so."""

@@ -29,6 +29,7 @@ from ffi_leak_tracker import (
 )
 from ffi_leak_tracker import diagnostic_calloc as alloc
 from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import misuse as misuses
 
 ffi = cffi.FFI()
 ffi.cdef("void *malloc(size_t); void free(void *);")
@@ -147,6 +148,12 @@ def test_enable_in_debug_enables() -> None:
         ),
         ({"quarantine": 1025}, ValueError, "quarantine must be 0 to 1024"),
         ({"guard": 5000}, ValueError, "guard must be 0 to 4096"),
+        ({"poison": 3}, TypeError, "poison must be True, False or None"),
+        (
+            {"misuse": "ignore", "guard": 16},
+            ValueError,
+            "misuse must be 'raise', 'warn' or 'count', not 'ignore'",
+        ),
     ],
 )
 def test_senseless_options_are_named(options, error, says) -> None:
@@ -155,6 +162,17 @@ def test_senseless_options_are_named(options, error, says) -> None:
         LeakTracker.enable(**options)
     assert not LeakTracker.enabled
     assert (16, 64) == (LeakTracker.stack_depth, core.configuration()[0])
+    assert (False, 0) == core.configuration()[2:]
+
+
+def test_a_refused_guard_changes_nothing() -> None:
+    """The other options of the same call are not obeyed either."""
+    LeakTracker.enable(guard=16, misuse="raise")
+    pointer = alloc("int")
+    with pytest.raises(RuntimeError, match="guard cannot change"):
+        LeakTracker.enable(guard=32, misuse="count", stack_depth=3)
+    assert ("raise", 16) == (misuses.policy, LeakTracker.stack_depth)
+    alloc.free(pointer)
 
 
 def test_repr_says_state() -> None:

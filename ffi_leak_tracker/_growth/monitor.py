@@ -8,6 +8,7 @@ import weakref
 from functools import partial
 from time import monotonic
 
+from ffi_leak_tracker._base.decorate import check_callback
 from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._growth import deeper
 from ffi_leak_tracker._growth.deeper import Deeper
@@ -96,6 +97,8 @@ snapshot=None),)
         trace_depth: int | None = core.STACK_DEPTH_MAX,
         trace_native: int = 0,
     ) -> None:
+        if on_growth is not None:
+            check_callback("on_growth", on_growth)
         if blocks is None and bytes is None:
             raise ValueError("blocks or bytes must be a threshold, not None")
         check_range("blocks", blocks, core.SIZE_MAX)
@@ -227,7 +230,11 @@ snapshot=None),)
     def _end_trace(
         self, figures: dict[Key, tuple[int, int]]
     ) -> tuple[Suspect, ...]:
-        """End tracing; return the suspects with the blocks allocated since."""
+        """End it, and tell what was made meanwhile.
+
+        Of suspects that hold less than before nothing is told: they were
+        freed, in part at least.
+        """
         if self._trace is None:
             return ()
         self._trace.end()
@@ -236,11 +243,12 @@ snapshot=None),)
         return tuple(
             Suspect(
                 *key,
-                *figures.get(key, (0, 0)),
+                *figures[key],
                 one.increases,
                 made.keep(partial(self._is, key)),
             )
             for key, one in self._traced.items()
+            if _is_held(one, *figures.get(key, (0, 0)))
         )
 
     def _is(self, key: Key, block: Allocation) -> bool:
@@ -337,6 +345,11 @@ def _next(due: float, interval: float, now: float) -> float:
     """
     late = max(0.0, now - due)
     return due + interval * (1 + late // interval)
+
+
+def _is_held(one: Suspect, blocks: int, size: int) -> bool:
+    """Return whether a suspect holds as much as when it was found, or more."""
+    return blocks >= one.blocks or size >= one.bytes
 
 
 class _Everything(view.View):

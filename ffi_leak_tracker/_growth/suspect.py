@@ -90,8 +90,10 @@ class Suspect(Record):
         lines = [f"{printable(self.type)} grew {times}: {size} live"]
         if self.frames:
             lines += frame_lines(self.frames)
-        if self.snapshot is not None:
+        if self.snapshot:
             lines.append(render(self.snapshot).rstrip())
+        elif self.snapshot is not None:
+            lines.append("nothing of it was allocated since the last sample")
         return "\n".join(lines)
 
 

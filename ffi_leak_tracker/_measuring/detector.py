@@ -55,7 +55,7 @@ class LeakDetector(Window):
     ) -> None:
         super().__init__(name, where=where, isolated=isolated, filter=filter)
         self._collects = gc
-        self._baseline = Checkpoint(0)
+        self._baseline: Checkpoint | None = None
         self._before = AllocationStats()
 
     def __enter__(self: Detector) -> Detector:
@@ -65,7 +65,15 @@ class LeakDetector(Window):
 
     @property
     def baseline(self) -> Checkpoint:
-        """The moment of the baseline; for ``LeakTracker.since`` as well."""
+        """What it counts from; also for ``LeakTracker.since``.
+
+        Raises: RuntimeError before the window was entered.
+        """
+        if self._baseline is None:
+            raise RuntimeError(
+                "this detector has no baseline yet: it takes it when it is "
+                "entered, in a with statement"
+            )
         return self._baseline
 
     def rebase(self) -> None:
@@ -80,7 +88,7 @@ class LeakDetector(Window):
         """Return the leaked blocks, oldest first. Cost: O(live blocks)."""
         if core.scope_is_clean(self._scope.number):
             return Snapshot()
-        return self._scope._leaks_since(self._baseline, None, self._collects)
+        return self._scope._leaks_since(self.baseline, None, self._collects)
 
     @property
     def has_leaks(self) -> bool:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from ffi_leak_tracker._base.decorate import decorated, is_coroutine_function
+from ffi_leak_tracker._base.bare import refuse_bare
+from ffi_leak_tracker._base.decorate import (
+    check_callback,
+    decorated,
+    is_coroutine_function,
+)
 from ffi_leak_tracker._measuring.window import Window
 from ffi_leak_tracker._records.stats import AllocationStats
 from ffi_leak_tracker._seam import core_api as core
@@ -43,6 +48,8 @@ class Measurement(Window):
         each: Callable[[AllocationStats], object] | None = None,
     ) -> None:
         super().__init__(name, where=where, isolated=isolated)
+        if each is not None:
+            check_callback("each", each)
         self._each = each
         self._final: AllocationStats | None = None
         #: The counter of the core at the start; after the end, the difference.
@@ -206,6 +213,10 @@ class AllocationTracker:
         __tracebackhide__ = True
         if not call or isinstance(call[0], str):
             return Measurement(*call, **options)
+        refuse_bare(
+            call[0],
+            "write @AllocationTracker.measure(each=list_of_stats.append)",
+        )
         measurement = Measurement()
         result = measurement.run(*call, **options)
         if is_coroutine_function(call[0]):

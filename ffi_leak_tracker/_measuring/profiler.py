@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ffi_leak_tracker._base.bare import decorates
 from ffi_leak_tracker._base.record import Record, field
 from ffi_leak_tracker._measuring.histogram import (
     Histogram,
@@ -114,7 +115,11 @@ class AllocationProfiler:
         if not call and keywords:
             raise TypeError("profile() takes keywords only with a function")
         run = _Run(self)
-        return run.run(*call, **keywords) if call else run
+        if not call:
+            return run
+        if decorates(call[0]):  # @profiler.profile, without parentheses
+            return run(call[0])
+        return run.run(*call, **keywords)
 
     @property
     def runs(self) -> tuple[ProfiledRun, ...]:

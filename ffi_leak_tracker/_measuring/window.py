@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ffi_leak_tracker._base.bare import refuse_bare
 from ffi_leak_tracker._base.decorate import call_in
 from ffi_leak_tracker._tracking.scopes import Scope
 
@@ -90,6 +91,7 @@ class Window:
         Raises: TypeError for a generator function.
         """
         __tracebackhide__ = True
+        refuse_bare(function, "call it where it is to run")
         return call_in(self, function, *args, **kwargs)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:

@@ -194,10 +194,16 @@ class Snapshot(Sequence[Allocation]):
             old: the earlier snapshot.
             group_by: "path", "type" or "line", as for ``totals``.
 
-        Raises: ValueError for another ``group_by``.
+        Raises: ValueError for another ``group_by``; TypeError if ``old`` is no
+            snapshot.
         """
         from ffi_leak_tracker._records.diff import SnapshotDiff
 
+        if not isinstance(old, Snapshot):
+            raise TypeError(
+                f"compare_to takes a Snapshot, not {type(old).__name__}: make "
+                "one by Snapshot(blocks)"
+            )
         pair = self.totals(group_by), old.totals(group_by)
         return SnapshotDiff.of(*pair, group_by)
 

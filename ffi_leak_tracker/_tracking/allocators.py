@@ -269,6 +269,11 @@ class Allocator(_Base):  # type: ignore[misc]
         0
         >>> calloc.free(point)
         """
+        if isinstance(ffi, type) or not hasattr(ffi, "typeof"):
+            raise TypeError(
+                "bind() takes an ffi (cffi.FFI(), or that of a compiled "
+                f"module), not {ffi!r}"
+            )
         return Allocator(self._zeroed, self.tracks, ffi)
 
     # --- for C ----------------------------------------------------------

@@ -47,9 +47,14 @@ def report() -> None:
     from ffi_leak_tracker._tracking.tracker import LeakTracker
 
     gc.collect()
-    try:
-        LeakTracker.emit(settings.report or sys.stderr)
-    except ReportWriteError as error:
-        with suppress(OSError, ValueError):  # the stream is closed, too
-            sys.stderr.write(f"ffi_leak_tracker: {error}\n")
-            LeakTracker.emit(sys.stderr)
+    stderr = sys.stderr  # None if it was closed before the start
+    with suppress(ReportWriteError, OSError, ValueError):
+        if settings.report:
+            try:
+                LeakTracker.emit(settings.report)
+                return
+            except ReportWriteError as error:
+                if stderr is not None:
+                    stderr.write(f"ffi_leak_tracker: {error}\n")
+        if stderr is not None:
+            LeakTracker.emit(stderr)

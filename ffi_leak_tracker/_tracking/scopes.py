@@ -91,9 +91,13 @@ class Scope(_base.ScopeBase, View):  # type: ignore[misc]
 
     @property
     def filter(self) -> LeakFilter:
-        """Its own filter and those of the outer scopes, joined by or."""
-        own: LeakFilter = self._own_filter or LeakFilter.ignore_none()
-        return own if self.parent is None else own | self.parent.filter
+        """Its own filter and those of the scopes around it, joined by or."""
+        joined = LeakFilter.ignore_none()
+        scope: Scope | None = self
+        while scope is not None:  # a loop: scopes nest deeper than calls may
+            joined |= LeakFilter.of(scope._own_filter)
+            scope = scope.parent
+        return joined
 
     if TYPE_CHECKING:  # the base class defines it, in C or in Python
 

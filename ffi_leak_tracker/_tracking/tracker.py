@@ -5,18 +5,19 @@ from __future__ import annotations
 import time
 
 from ffi_leak_tracker._base import settings
-from ffi_leak_tracker._base.decorate import is_coroutine_function
+from ffi_leak_tracker._base.bare import refuse_bare
+from ffi_leak_tracker._base.decorate import call_in
 from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam import misuse as misuses
-from ffi_leak_tracker._tracking import view
+from ffi_leak_tracker._tracking import arguments, view
 from ffi_leak_tracker._tracking.attaching import Attaching
 from ffi_leak_tracker._tracking.scopes import Scope, current_scope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Any, TypeAlias, TypeVar
 
@@ -126,13 +127,16 @@ class LeakTrackerType(Attaching):
         check_range("stack_depth", stack_depth, core.STACK_DEPTH_MAX)
         check_range("quarantine", quarantine, 1024)
         check_range("guard", guard, 4096)
+        arguments.check_bool("poison", poison)
         if misuse is not None:
-            misuses.set_policy(misuse)
+            misuses.check_policy(misuse)
         if guard is not None and not core.configure_guard(guard):
             raise RuntimeError(
                 "guard cannot change while blocks with other guards live: "
                 "free them first, or set it once at the start"
             )
+        if misuse is not None:
+            misuses.set_policy(misuse)
         if stack_depth is not None:
             core.set_stack_depth(stack_depth)
         blocks, total, poisons, _ = core.configuration()
@@ -236,11 +240,10 @@ class LeakTrackerType(Attaching):
             function: takes no arguments.
             filter, isolated: as for ``scope``; isolated by default.
         """
+        __tracebackhide__ = True
+        refuse_bare(function, "use @LeakTracker.scope(isolated=True)")
         scope = self.scope(filter=filter, isolated=isolated)
-        if is_coroutine_function(function):
-            return _await_in(scope, function)  # type: ignore[return-value, arg-type]
-        with scope:
-            return function()
+        return call_in(scope, function)  # type: ignore[no-any-return]
 
     # --- filters --------------------------------------------------------
     @property
@@ -271,7 +274,7 @@ class LeakTrackerType(Attaching):
         pointer: Pointer,
         size: int | None = None,
         *,
-        type: str | None = None,
+        type: Any = None,
         kind: str = "handle",
         release: str = "custom",
         layer: str = "handle",
@@ -296,13 +299,16 @@ class LeakTrackerType(Attaching):
         address = core_blocks.address_of(pointer)
         number = _layer(layer)
         name, known_size = _type_and_size(pointer)
+        name = arguments.type_name(type, name)
+        arguments.word("kind", kind, "handle")
+        arguments.word("release", release, "image_close")
         total = known_size if size is None else size
         check_range("size", total, core.SIZE_MAX)
         if address and self.enabled:
             from ffi_leak_tracker._tracking.scopes import current_number
 
             core.note_thread()
-            kind_of = core.type_id(type or name, kind, release)
+            kind_of = core.type_id(name, kind, release)
             core_blocks.track(address, total, number, kind_of, current_number())
         return pointer
 
@@ -464,15 +470,8 @@ class LeakTrackerType(Attaching):
         return f"<LeakTracker {state}, {live} live>"
 
 
-async def _await_in(
-    scope: Scope, function: Callable[[], Awaitable[Result]]
-) -> Result:
-    async with scope:
-        return await function()
-
-
 def _layer(name: str) -> int:
-    if name not in core.LAYERS:
+    if not isinstance(name, str) or name not in core.LAYERS:
         raise ValueError(
             f"layer must be one of {', '.join(core.LAYERS)}, not {name!r}"
         )
