@@ -342,10 +342,10 @@ def test_listed_lines_exist(page: str, heading: str) -> None:
 def notes_of_views() -> list[str]:
     """Return each note on what the tracker could not record."""
     for module in modules(private=True):
-        truths = getattr(module, "truths", None)
-        if truths is not None:
+        limits_of = getattr(module, "limits_of", None)
+        if limits_of is not None:
             every = dict.fromkeys(LeakTracker.self_stats, 2)
-            found: list[str] = truths(every)
+            found: list[str] = limits_of(every)
             return found
     raise AssertionError("no module makes the notes of reports")
 

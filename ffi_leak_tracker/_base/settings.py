@@ -36,8 +36,7 @@ def _read_mode() -> str:
     if mode in MODES:
         return mode
     warnings.warn(
-        f"FFI_LEAK_TRACKER={mode!r} is not understood and ignored: use off, "
-        "release, on or attach",
+        f"FFI_LEAK_TRACKER={mode!r} is ignored: use off, release, on or attach",
         RuntimeWarning,
         stacklevel=2,
     )
@@ -54,8 +53,8 @@ def _read_depth() -> int:
             raise ValueError
     except ValueError:
         warnings.warn(
-            f"FFI_LEAK_TRACKER_DEPTH={text!r} is not a number of frames and "
-            "ignored: use 0 to 64",
+            f"FFI_LEAK_TRACKER_DEPTH={text!r} is ignored: use a number of "
+            "frames from 0 to 64",
             RuntimeWarning,
             stacklevel=2,
         )

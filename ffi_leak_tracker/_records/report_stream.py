@@ -39,9 +39,12 @@ def write_stream(stream: TextIO, text: str) -> None:
         stream.write(encoded)
         if hasattr(stream, "flush"):
             stream.flush()
-    except (OSError, ValueError) as error:  # ValueError: it is closed
+    except (OSError, ValueError) as error:
+        is_closed = getattr(stream, "closed", False) is True
+        if not isinstance(error, OSError) and not is_closed:
+            raise
         number = getattr(error, "errno", None) or errno.EIO
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         name = getattr(stream, "name", None)
         raise ReportWriteError(
             number,
