@@ -28,6 +28,7 @@ static bool open_table(uintptr_t header, uintptr_t end, table *out) {
 }
 
 uint64_t flk_cfi_header_bytes(uintptr_t header, uintptr_t end) {
+    FLK_ASSERT(header <= end);
     table t;
     return open_table(header, end, &t)
                ? t.begin - header + (uint64_t)t.count * PAIR_BYTES
@@ -50,6 +51,7 @@ static uintptr_t pair_word(uintptr_t header, const table *t, uint32_t i,
 // there is none.
 static uintptr_t entry_for(uintptr_t header, const table *t,
                            uintptr_t address) {
+    FLK_ASSERT(t->count > 0);
     uint32_t low = 0, high = t->count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
@@ -255,6 +257,7 @@ static void set(machine *m, uint64_t number, saved value) {
 }
 
 static void restore(machine *m, uint64_t number) {
+    FLK_ASSERT(m->kept_count <= ROWS_MAX);
     saved *place = register_at(&m->now, m->code, number);
     if (place)
         *place = *register_at(&m->initial, m->code, number);
@@ -266,6 +269,7 @@ static void save_at(machine *m, uint64_t number, int64_t factored) {
 }
 
 static void cfa_register(machine *m, uint64_t number) {
+    FLK_ASSERT(m->code != NULL);
     m->now.is_cfa_loaded = false;
     m->now.cfa_how =
         number == REGISTER_SP || number == REGISTER_FP ? SAVED : STRANGE;

@@ -22,6 +22,7 @@ static const Elf64_Phdr *segment_of(const flk_elf *elf, uintptr_t address,
 // Tools that move tables, such as patchelf, write such files.
 static bool holds(const flk_elf *elf, uintptr_t address, size_t bytes,
                   unsigned flags) {
+    FLK_ASSERT(flags <= (PF_R | PF_W | PF_X));
     for (size_t i = 0; i < elf->header_count; i++) {
         const Elf64_Phdr *h = segment_of(elf, address, bytes > 0);
         if (!h || (h->p_flags & flags) != flags)
@@ -40,11 +41,13 @@ bool flk_elf_holds(const flk_elf *elf, uintptr_t address, size_t bytes) {
 }
 
 bool flk_elf_is_code(const flk_elf *elf, uintptr_t address) {
+    FLK_ASSERT(elf->headers != NULL);
     const Elf64_Phdr *h = segment_of(elf, address, 1);
     return h && h->p_flags & PF_X;
 }
 
 unsigned flk_elf_protection(const flk_elf *elf, uintptr_t address) {
+    FLK_ASSERT(elf->relro.begin <= elf->relro.end);
     const Elf64_Phdr *h = segment_of(elf, address, 1);
     unsigned flags = h ? h->p_flags : PF_R;
     if (address >= elf->relro.begin && address < elf->relro.end)
@@ -64,6 +67,7 @@ static bool can_read(const flk_elf *elf, uintptr_t address, size_t bytes,
 // glibc relocates the pointers of the dynamic section to addresses. musl and
 // the vdso leave them as they are in the file.
 static uintptr_t address_of(const flk_elf *elf, uint64_t pointer) {
+    FLK_ASSERT(elf->whole.begin <= elf->whole.end);
     if (pointer >= elf->whole.begin && pointer < elf->whole.end)
         return (uintptr_t)pointer;
     return elf->base + (uintptr_t)pointer;
@@ -78,6 +82,7 @@ typedef struct gnu_table {
 } gnu_table;
 
 static bool gnu_open(const flk_elf *elf, gnu_table *out) {
+    FLK_ASSERT(elf->strings != NULL);
     uintptr_t at = elf->gnu_hash;
     if (!at || !can_read(elf, at, 16, 8))
         return false;
@@ -148,6 +153,7 @@ static bool is_named(const flk_elf *elf, size_t index, const char *name) {
 }
 
 static bool defines_by_search(const flk_elf *elf, const char *name) {
+    FLK_ASSERT(name != NULL);
     for (size_t i = 1; i < elf->symbol_count; i++)
         if (is_named(elf, i, name))
             return true;
@@ -214,6 +220,7 @@ static void set_table(const flk_elf *elf, flk_elf_table *table,
 }
 
 static bool set_symbols(flk_elf *elf, const dynamic *d) {
+    FLK_ASSERT(!elf->symbols && elf->headers);
     uintptr_t strings = address_of(elf, d->values[DT_STRTAB]);
     uint64_t bytes = d->values[DT_STRSZ];
     if (!d->values[DT_STRTAB] || !d->values[DT_SYMTAB] || !bytes ||
@@ -297,6 +304,7 @@ enum {
 enum { VERSION_HIDDEN = 0x8000 };
 
 const char *flk_elf_name(const flk_elf *elf, size_t symbol_index) {
+    FLK_ASSERT(elf->symbols || elf->symbol_count == 0);
     if (symbol_index >= elf->symbol_count)
         return "";
     size_t offset = elf->symbols[symbol_index].st_name;
@@ -305,6 +313,7 @@ const char *flk_elf_name(const flk_elf *elf, size_t symbol_index) {
 
 // --- relocations -------------------------------------------------------
 static bool kind_of(uint32_t type, flk_elf_kind *out) {
+    FLK_ASSERT(out != NULL);
     switch (type) {
     case TYPE_JUMP_SLOT:
         *out = FLK_ELF_JUMP_SLOT;

@@ -79,12 +79,14 @@ typedef struct words {
 // The number of objects that are loaded now is the word behind the address of
 // the first one. It may equal the counter, but can fall, so it is not watched.
 static bool is_number_of_objects(const uint64_t *state, size_t i) {
+    FLK_ASSERT(state != NULL);
     return i > 0 && read_word(&state[i - 1]) == (uintptr_t)_r_debug.r_map;
 }
 
 // Finds all words of the loader's state that equal the counter now. One of them
 // is the counter, so the counter cannot change unless one of them does.
 static void find_words(words *out) {
+    FLK_ASSERT(out != NULL);
     out->count = 0;
     Dl_info info;
     const ElfW(Sym) *symbol = NULL;
@@ -115,6 +117,7 @@ static bool are_known(const words *w) {
 // The count is 0 meanwhile. An epoch computed from old and new words equals no
 // other epoch.
 static void set_words(const words *w) {
+    FLK_ASSERT(w->count <= WORDS_MAX);
     if (are_known(w))
         return;
     atomic_store(&loaded.word_count, 0);
@@ -168,6 +171,7 @@ static void take_segment(const struct dl_phdr_info *info,
 
 static int take_if_wanted(struct dl_phdr_info *info, size_t size,
                           void *context) {
+    FLK_ASSERT(context && info);
     const wanted *w = context;
     (void)size;
     flk_loaded one = {.base = info->dlpi_addr,

@@ -52,6 +52,7 @@ static bool read_byte(reader *r, char c) {
 }
 
 static bool find_in(int fd, uintptr_t address, flk_maps_range *out) {
+    FLK_ASSERT(fd >= 0);
     char text[768];
     reader r = {.part = BEGIN};
     ssize_t count;

@@ -21,6 +21,7 @@ static FLK_HOT uint32_t *place_of(flk_call_tree_cache *cache, uint32_t parent,
 static FLK_HOT flk_call_tree_node *child_of(flk_call_tree_cache *cache,
                                             flk_call_tree_node *parent,
                                             uintptr_t address) {
+    FLK_ASSERT(parent->number != 0);
     flk_call_tree_node *child = node_at(cache, parent->last);
     if (FLK_LIKELY(child->parent == parent->number &&
                    child->address == address))
@@ -52,6 +53,7 @@ static FLK_HOT flk_call_tree_node *root_of(flk_call_tree_cache *cache,
 FLK_READS_STACKS uint32_t flk_call_tree_cache_follow(flk_call_tree_cache *cache,
                                                      const flk_registers *from,
                                                      uint32_t base) {
+    FLK_ASSERT(base != FLK_PATH_NONE);
     flk_registers at = *from;
     flk_call_tree_node *one = root_of(cache, at.pc, base);
     while (one) {
@@ -78,6 +80,7 @@ static flk_call_tree_node *add(flk_call_tree_cache *cache, uint32_t *place,
 static flk_call_tree_node *find_or_add_child(flk_call_tree_cache *cache,
                                              flk_call_tree_node *parent,
                                              uintptr_t address, uint32_t path) {
+    FLK_ASSERT(parent->number <= cache->number);
     flk_call_tree_node *child = child_of(cache, parent, address);
     if (!child) {
         uint32_t *place = place_of(cache, parent->number, address);
@@ -113,6 +116,7 @@ static bool node_is_sound(const flk_call_tree_cache *cache, uint32_t i) {
 }
 
 bool flk_call_tree_cache_check(const flk_call_tree_cache *cache) {
+    FLK_ASSERT(cache != NULL);
     bool is_sound = true;
     for (uint32_t i = 0; i < FLK_NATIVE_NODES; i++)
         is_sound &= node_is_sound(cache, i);

@@ -45,6 +45,7 @@ static node *path_at(uint32_t id) {
 }
 
 static uint64_t node_hash(uint32_t parent, uint32_t site) {
+    FLK_ASSERT(site != 0);
     return flk_hash_mix((uint64_t)parent << 32 | site);
 }
 
@@ -82,6 +83,7 @@ static bool index_grow(shard *s) {
 
 // Makes the page of a node. False: no memory.
 static bool page_ready(uint32_t id) {
+    FLK_ASSERT(id < FLK_PATHS_MAX);
     _Atomic(node *) *page = &tree.pages[id / PAGE_NODES];
     if (atomic_load_explicit(page, memory_order_acquire))
         return true;
@@ -151,6 +153,7 @@ size_t flk_callpath_sites(uint32_t path, uint32_t *sites, size_t sites_max) {
 }
 
 static uint32_t shard_check(shard *s, bool *good) {
+    FLK_ASSERT(s->used <= s->capacity);
     uint32_t found = 0;
     for (uint32_t i = 0; i < s->capacity; i++) {
         if (!s->index[i])

@@ -181,6 +181,7 @@ static bool watch(void) { return PyCode_AddWatcher(code_event) >= 0; }
 // that is freed and the free is recorded. So the address is retired after the
 // free. It cannot have been reused by then, because the GIL is held throughout.
 static void code_dealloc(PyObject *code) {
+    FLK_ASSERT(PyGILState_Check());
     int saved = errno;
     flk_sites_dying(code);
     codes.dealloc(code);
@@ -199,6 +200,7 @@ static bool watch(void) {
 
 // --- a check of the walker ---------------------------------------------
 static bool is_frame(PyFrameObject *frame, const flk_raw_frame *raw) {
+    FLK_ASSERT(frame && raw->code);
     PyCodeObject *code = PyFrame_GetCode(frame);
     bool is_same = raw->code == code;
 #if PY_VERSION_HEX >= 0x030B0000
@@ -210,6 +212,7 @@ static bool is_frame(PyFrameObject *frame, const flk_raw_frame *raw) {
 
 // Compares the frames of this thread with those of the public functions.
 static bool walker_agrees(void) {
+    FLK_ASSERT(PyGILState_Check());
     flk_raw_frame raw[16];
     size_t n = flk_pyframe_walk(raw, 16, NULL), i = 0;
     PyFrameObject *frame = PyEval_GetFrame();
@@ -235,12 +238,14 @@ static void at_exit(void) {
 }
 
 void flk_codes_close(void) {
+    FLK_ASSERT(PyGILState_Check());
     flk_pyframe_close();
     flk_sites_freeze_all();
     flk_sites_set_reader(NULL);
 }
 
 static const char *install(const char *own_prefix) {
+    FLK_ASSERT(PyGILState_Check());
     const char *mismatch = flk_pyframe_mismatch();
     if (mismatch)
         return mismatch;
@@ -281,6 +286,7 @@ const char *flk_codes_install(const char *own_prefix) {
 // The GIL keeps the interpreter from being finalised meanwhile. When the walker
 // is closed no code object is read, so the GIL is not needed.
 bool flk_codes_describe(uint32_t site, flk_site_info *out) {
+    FLK_ASSERT(out != NULL);
     if (!flk_pyframe_is_open() || PyGILState_Check())
         return flk_sites_describe(site, out);
     if (!Py_IsInitialized())

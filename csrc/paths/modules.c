@@ -62,6 +62,7 @@ void flk_modules_start(void) {
 // --- properties of a loaded object --------------------------------------
 // FNV-1a; ffi_leak_tracker/_seam/symbols.py computes the same from the file.
 static uint64_t fingerprint_of(const flk_loaded *loaded) {
+    FLK_ASSERT(loaded->begin <= loaded->header || !loaded->header);
     uint64_t bytes =
         loaded->header ? flk_cfi_header_bytes(loaded->header, loaded->end) : 0;
     if (bytes > FINGERPRINT_BYTES)
@@ -115,6 +116,7 @@ static const char *path_of(const flk_loaded *loaded) {
 // The newest modules are found first. There are as many modules as libraries
 // that were found on a stack.
 static uint32_t find(const flk_module *wanted) {
+    FLK_ASSERT(wanted->path != NULL);
     for (uint32_t i = flk_modules_count(); i > 0; i--) {
         const flk_module *one = flk_modules_get(i);
         if (one->base == wanted->base &&
@@ -126,6 +128,7 @@ static uint32_t find(const flk_module *wanted) {
 }
 
 static uint32_t find_or_add(flk_module *wanted, const flk_loaded *loaded) {
+    FLK_ASSERT(!wanted->code);
     flk_thread *guard = lock_modules();
     wanted->path = loaded->end ? path_of(loaded) : "";
     uint32_t id = find(wanted);

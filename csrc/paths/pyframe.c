@@ -38,6 +38,7 @@ static slot *slot_of(const PyThreadState *tstate) {
 
 // True if the slot had no owner. Otherwise the thread becomes a guest.
 static FLK_NOINLINE bool become_owner(slot *s, const PyThreadState *tstate) {
+    FLK_ASSERT(tstate != NULL);
     const PyThreadState *none = NULL;
     if (atomic_compare_exchange_strong(&s->owner, &none, tstate))
         return true;
@@ -54,6 +55,7 @@ static inline bool is_owner(const slot *s, const PyThreadState *tstate) {
 // flk_pyframe_close executes a fence in all threads: after it, each reader has
 // either loaded "closed" or is visible as being inside.
 static inline bool enter_at(slot *s, const PyThreadState *tstate) {
+    FLK_ASSERT(tstate != NULL);
     if (FLK_LIKELY(is_owner(s, tstate)) || become_owner(s, tstate))
         atomic_store_explicit(&s->inside, true, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst);
@@ -100,6 +102,7 @@ static void fence_all_threads(void) {
 // A reader never waits, so this is short. But a debugger may have stopped its
 // thread, and the process must be able to end: hence the limit.
 static void wait_until_empty(const slot *s, int *naps_left) {
+    FLK_ASSERT(*naps_left >= 0);
     while ((atomic_load(&s->inside) || atomic_load(&s->guests) > 0) &&
            *naps_left > 0) {
         --*naps_left;
@@ -221,6 +224,7 @@ size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
 }
 
 bool flk_pyframe_context(const void **context, uint64_t *version) {
+    FLK_ASSERT(context && version);
     const PyThreadState *tstate = THIS_THREAD_STATE();
     if (!tstate)
         return false;

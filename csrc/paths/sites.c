@@ -127,6 +127,7 @@ static uint32_t find_site(uint32_t code, int32_t offset) {
 // Never 0. The key includes a 64-bit hash of the line table; the texts are
 // compared as well.
 static uint64_t key_of(const flk_code_identity *identity) {
+    FLK_ASSERT(identity->function && identity->filename);
     uint64_t hash = flk_hash_text(identity->function, identity->lines_hash);
     hash = flk_hash_text(identity->filename, hash);
     return hash ? hash : 1;
@@ -138,6 +139,7 @@ typedef struct wanted_code {
 } wanted_code;
 
 static bool identity_matches(uint32_t code, const void *key) {
+    FLK_ASSERT(code_at(code)->function != NULL);
     const wanted_code *wanted = key;
     const code_entry *entry = code_at(code);
     return entry->identity_key == wanted->key &&
@@ -158,6 +160,7 @@ static void make_reusable(uint32_t id, code_entry *code) {
 // Gives the retired code of an equal code object to the one at `address`;
 // returns 0 if there is none.
 static uint32_t reuse(const void *address, const wanted_code *wanted) {
+    FLK_ASSERT(wanted->key != 0 && !find_code(address));
     uint32_t id = flk_id_table_find(&sites.retired, flk_hash_mix(wanted->key),
                                     identity_matches, wanted);
     code_entry *code = code_at(id);
@@ -173,6 +176,7 @@ static uint32_t reuse(const void *address, const wanted_code *wanted) {
 
 // --- codes -------------------------------------------------------------
 static uint32_t code_add(const void *address) {
+    FLK_ASSERT(!find_code(address));
     if (!flk_id_table_reserve(&sites.addresses))
         return 0;
     flk_code_identity identity;
@@ -224,6 +228,7 @@ uint32_t flk_sites_code_count(void) { return flk_store_count(&sites.codes); }
 
 // --- sites -------------------------------------------------------------
 static uint32_t site_add(uint32_t code, int32_t offset) {
+    FLK_ASSERT(!find_site(code, offset));
     code_entry *owner = code_at(code);
     if (!owner || !flk_id_table_reserve(&sites.places))
         return 0;
@@ -297,6 +302,7 @@ static void copy_line(const code_entry *code, site_entry *site) {
 }
 
 static void copy_all(code_entry *code) {
+    FLK_ASSERT(code->is_dead || code->address);
     copy_names(code);
     for (uint32_t site = code->first_site; site; site = site_at(site)->next)
         copy_line(code, site_at(site));
@@ -335,6 +341,7 @@ uint64_t flk_sites_generation(void) {
 }
 
 static void retire(uint32_t id, code_entry *code) {
+    FLK_ASSERT(code->is_dead && code->address);
     flk_id_table_remove(&sites.addresses, id);
     code->address = NULL;
     make_reusable(id, code);
@@ -369,6 +376,7 @@ static bool state_is_sound(uint32_t id, const code_entry *code) {
 }
 
 static bool code_is_sound(uint32_t id, uint32_t *site_count) {
+    FLK_ASSERT(id != 0);
     const code_entry *code = code_at(id);
     if (!state_is_sound(id, code))
         return false;

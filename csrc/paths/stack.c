@@ -23,10 +23,12 @@ uint64_t flk_stack_cut_count(void) {
 // Called before a path is learned, which takes microseconds, so the system call
 // does not matter. A remembered path needs no check.
 static bool has_stack(size_t bytes) {
+    FLK_ASSERT(bytes > 0);
     return FLK_LIKELY(flk_platform_stack_left() >= bytes);
 }
 
 static uint32_t cut(uint32_t path) {
+    FLK_ASSERT(path != FLK_PATH_NONE);
     atomic_fetch_add_explicit(&cut_count, 1, memory_order_relaxed);
     return path;
 }
@@ -58,6 +60,7 @@ static size_t sites_of(const flk_raw_frame *frames, size_t count,
 // number of marks that it depends on; 0 if it cannot be remembered.
 static FLK_NOINLINE uint32_t intern(flk_walk_buffers *walk, uint32_t depth,
                                     size_t *marks_used) {
+    FLK_ASSERT(depth > 0 && depth <= FLK_PATH_FRAMES_MAX);
     flk_raw_frame *frames = walk->frames;
     uint32_t *sites = walk->sites;
     size_t used = 0, walked = depth + FLK_PATH_OWN_FRAMES_MAX;
@@ -140,6 +143,7 @@ static bool may_be_remembered(const stack *s, size_t count) {
 
 static void near_fill(flk_thread *thread, const stack *s, size_t count,
                       uint32_t path) {
+    FLK_ASSERT(count > 0 && s->count >= 2);
     flk_memo *near = near_of(thread, s->seen);
     memo_fill(near + is_current(near, s->generation), s, count, path);
 }
@@ -160,6 +164,7 @@ static void remember(flk_thread *thread, const stack *s, size_t count,
 // holds all marks.
 static FLK_NOINLINE uint32_t recall_late(flk_thread *thread, stack *s,
                                          const flk_frame_reader *reader) {
+    FLK_ASSERT(thread->inside && reader->frame);
     s->count = flk_pyframe_collect(reader, s->seen, FLK_PATH_MARKS_MAX);
     flk_memo *memo = whole_of(thread, s);
     if (!memo_is(memo, s, reader))
@@ -189,6 +194,7 @@ static FLK_NOINLINE uint32_t recall_other(flk_thread *thread, stack *s,
 
 static FLK_HOT uint32_t recall(flk_thread *thread, stack *s,
                                const flk_frame_reader *reader) {
+    FLK_ASSERT(thread->last != NULL);
     if (FLK_UNLIKELY(!reader->frame))
         return FLK_PATH_EMPTY;
     return FLK_LIKELY(memo_is(thread->last, s, reader))
@@ -197,6 +203,7 @@ static FLK_HOT uint32_t recall(flk_thread *thread, stack *s,
 }
 
 static FLK_NOINLINE uint32_t learn(flk_thread *thread, const stack *s) {
+    FLK_ASSERT(thread->inside);
     size_t used = 0;
     if (!has_stack(FLK_PYTHON_STACK_BYTES))
         return cut(FLK_PATH_EMPTY);

@@ -138,6 +138,8 @@ static void thread_ends(void *pointer) {
 }
 
 void flk_thread_list_forget_others(void) {
+    FLK_ASSERT(flk_platform_thread_pointer() == NULL ||
+               atomic_load(&threads.live_count) > 0);
     flk_thread *self = flk_platform_thread_pointer();
     for (flk_thread *t = threads.first, *next; t; t = next) {
         next = t->next;

@@ -60,6 +60,7 @@ void flk_unwind_start(void) {
 // Clears everything: the pages read zero afterwards.
 static FLK_NOINLINE void forget(flk_native *native, uint64_t epoch,
                                 uint32_t depth) {
+    FLK_ASSERT(depth > 0 && depth <= FLK_NATIVE_FRAMES_MAX);
     flk_platform_pages_forget(native, native_bytes());
     native->epoch = epoch;
     native->depth = depth;
@@ -68,6 +69,7 @@ static FLK_NOINLINE void forget(flk_native *native, uint64_t epoch,
 // Clears what was learned if an object was loaded since: it may be where another
 // object was before.
 static FLK_HOT void keep_up(flk_native *native, uint32_t depth) {
+    FLK_ASSERT(native->trail_count <= FLK_NATIVE_STEPS_MAX);
     uint64_t epoch = flk_loaded_epoch();
     if (FLK_UNLIKELY(native->epoch != epoch || native->depth != depth ||
                      flk_call_tree_cache_is_full(&native->cache)))
@@ -92,6 +94,7 @@ static void learn_rule(rule *out, uintptr_t address) {
 
 // A rule without a site, because memory was short, is learned again.
 static const rule *rule_at(flk_native *native, uintptr_t address) {
+    FLK_ASSERT(address != 0);
     size_t i = flk_hash_key(address) >> 32 & (FLK_NATIVE_RULES - 1);
     rule *found = &native->rules[i];
     if (FLK_UNLIKELY(found->address != address ||
@@ -127,6 +130,7 @@ static void note(flk_native *n, const rule *found, uintptr_t returns_to) {
 
 // False: a frame is not understood.
 static bool walk_by_rules(walk *w) {
+    FLK_ASSERT(w->native->trail_count == 0 && w->count == 0);
     for (;;) {
         const rule *found = rule_at(w->native, w->address);
         if (take(w, found) ||
@@ -148,6 +152,7 @@ static bool walk_by_rules(walk *w) {
 
 // --- a walk by libgcc --------------------------------------------------
 static bool take_address(uintptr_t address, void *context) {
+    FLK_ASSERT(context != NULL);
     walk *w = context;
     return !take(w, rule_at(w->native, address));
 }
@@ -156,6 +161,7 @@ static bool take_address(uintptr_t address, void *context) {
 // pthread_self(). For the stack of the first thread, and for stacks that a
 // program allocates itself, the end of the address space is the only limit.
 static uintptr_t limit_of(const flk_registers *at) {
+    FLK_ASSERT(at->sp != 0);
     uintptr_t self = (uintptr_t)flk_platform_thread_ident();
     return self > at->sp ? self : UINTPTR_MAX;
 }
@@ -202,6 +208,7 @@ void flk_unwind_remember(flk_native *native, const flk_wanted *wanted,
 
 // --- check -------------------------------------------------------------
 static bool rule_is_sound(const flk_native *native, size_t i) {
+    FLK_ASSERT(i < FLK_NATIVE_RULES);
     const rule *one = &native->rules[i];
     return !one->address ||
            ((flk_hash_key(one->address) >> 32 & (FLK_NATIVE_RULES - 1)) == i &&

@@ -21,6 +21,7 @@ static FLK_HOT FLK_READS_STACKS uintptr_t flk_step_word(uintptr_t address) {
 // The address of a saved word.
 static FLK_HOT uintptr_t flk_step_place(const flk_registers *at, uintptr_t cfa,
                                         uint8_t from, int32_t offset) {
+    FLK_ASSERT(from != FLK_CFI_SAME);
     uintptr_t start = from == FLK_CFI_CFA  ? cfa
                       : from == FLK_CFI_SP ? at->sp
                                            : at->fp;
@@ -40,6 +41,7 @@ static FLK_HOT uintptr_t flk_step_unsigned(uintptr_t address) {
 
 static FLK_HOT FLK_READS_STACKS uintptr_t
 flk_step_cfa(const flk_cfi_rule *how, const flk_registers *at) {
+    FLK_ASSERT(how->cfa_from == FLK_CFI_SP || how->cfa_from == FLK_CFI_FP);
     uintptr_t from = how->cfa_from == FLK_CFI_SP ? at->sp : at->fp;
     uintptr_t cfa = from + (uintptr_t)(intptr_t)how->cfa_offset;
     return FLK_UNLIKELY(how->flags & FLK_CFI_LOADED) ? flk_step_word(cfa) : cfa;

@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/arena.h"
 #include "base/config.h"
 #include "base/platform.h"
 #include "base/store.h"
@@ -222,6 +223,75 @@ static void test_equal_file_names_are_shared(void) {
           described(flk_sites_intern(second, 1)).filename);
 }
 
+// --- code objects that come back ---------------------------------------
+static void test_equal_code_gets_the_retired_id(void) {
+    fake_code a = {"again", "again.py", 10, false}, b = a;
+    uint32_t code = flk_sites_code(&a), site = flk_sites_intern(code, 2);
+    kill_code(&a);
+    CHECK(flk_sites_code(&b) == code && flk_sites_intern(code, 2) == site);
+    uint32_t other = flk_sites_intern(code, 3);
+    CHECK(described(site).line == 12 && described(other).line == 13);
+    CHECK_TEXT("again", described(other).function);
+    kill_code(&b);
+    CHECK(described(site).line == 12 && described(other).line == 13);
+    CHECK(flk_sites_check());
+}
+
+static void test_codes_that_differ_keep_their_own_ids(void) {
+    fake_code first = {"differ", "differ.py", 10, false};
+    fake_code others[] = {{"differ", "differ.py", 11, false},
+                          {"differ", "other.py", 10, false},
+                          {"diffe", "rdiffer.py", 10, false}};
+    uint32_t code = flk_sites_code(&first), site = flk_sites_intern(code, 2);
+    kill_code(&first);
+    for (int i = 0; i < 3; i++) {
+        uint32_t other = flk_sites_code(&others[i]);
+        CHECK(other != code && flk_sites_intern(other, 2) != site);
+        kill_code(&others[i]);
+    }
+    CHECK(described(site).line == 12);
+    CHECK_TEXT("differ.py", described(site).filename);
+}
+
+static void test_equal_codes_alive_at_once_have_two_ids(void) {
+    fake_code a = {"twin", "twin.py", 10, false}, b = a;
+    for (int round = 0; round < 3; round++) {
+        uint32_t before = flk_sites_code_count();
+        a.is_freed = b.is_freed = false;
+        CHECK(flk_sites_code(&a) != flk_sites_code(&b));
+        CHECK(flk_sites_code_count() == before + (round == 0 ? 2 : 0));
+        kill_code(&a), kill_code(&b);
+    }
+    CHECK(flk_sites_check());
+}
+
+// A code object that could not be read at first sight may be any.
+static void test_unread_code_is_not_reused(void) {
+    fake_code a = {"unread", "unread.py", 10, false}, b = a;
+    flk_sites_set_reader(NULL);
+    uint32_t code = flk_sites_code(&a);
+    flk_sites_set_reader(&reader);
+    kill_code(&a);
+    CHECK(flk_sites_code(&b) != code);
+    kill_code(&b);
+    CHECK(flk_sites_check());
+}
+
+static void test_memory_does_not_grow_with_equal_lives(void) {
+    fake_code lives[64];
+    uint32_t codes = 0;
+    uint64_t bytes = 0;
+    for (int i = 0; i < 200000; i++) {
+        fake_code *code = &lives[i % 64];
+        *code = (fake_code){"lives", "lives.py", 1 + i % 7, false};
+        flk_sites_intern(flk_sites_code(code), i % 3);
+        kill_code(code);
+        if (i == 1000)
+            codes = flk_sites_code_count(), bytes = flk_arena_bytes();
+    }
+    CHECK(flk_sites_code_count() == codes && flk_arena_bytes() == bytes);
+}
+
 // --- many --------------------------------------------------------------
 enum { MANY = 5000, STEPS = 60000 };
 static fake_code many[MANY];
@@ -352,6 +422,11 @@ int main(void) {
     RUN(test_named_code_takes_offsets_as_lines);
     RUN(test_long_text_is_cut_between_characters);
     RUN(test_equal_file_names_are_shared);
+    RUN(test_equal_code_gets_the_retired_id);
+    RUN(test_codes_that_differ_keep_their_own_ids);
+    RUN(test_equal_codes_alive_at_once_have_two_ids);
+    RUN(test_unread_code_is_not_reused);
+    RUN(test_memory_does_not_grow_with_equal_lives);
     RUN(test_random_lives_against_a_model);
     RUN(test_threads_meet);
     RUN(test_no_memory_at_death_leaves_texts_empty);
