@@ -183,7 +183,7 @@ int flk_untrack(uint64_t address, uint8_t layer, flk_block *out) {
     flk_record record;
     bool taken =
         is_layer(layer) &&
-        flk_tracker_on_free((flk_layer)layer, address, 0, &record) == FLK_TAKEN;
+        flk_tracker_untrack((flk_layer)layer, address, &record) == FLK_TAKEN;
     if (taken && flk_observe_is_on())
         flk_observe_freed((flk_layer)layer, address, &record);
     return block_out(taken, layer, address, &record, out);

@@ -51,8 +51,8 @@ void *flk_resize(void *address, size_t size_bytes, uint16_t type,
                  uint32_t scope, uint32_t path, flk_misuse *out);
 void flk_configure(uint32_t quarantine_blocks, uint64_t quarantine_bytes,
                    int poison);
-// Sets the guard bytes before and after each block. 0: done. -1: blocks with
-// another number of guard bytes are live.
+// Sets the guard bytes before and after each block that is made from now on.
+// 0: done. -1: too many.
 int flk_configure_guard(uint32_t guard_bytes);
 void flk_configuration(uint32_t *quarantine_blocks, uint64_t *quarantine_bytes,
                        int *poison, uint32_t *guard_bytes);
@@ -84,7 +84,8 @@ void *flk_plain_zalloc(void *opaque, unsigned int count,
 // 1: the block was recorded.
 int flk_track(uint64_t address, uint64_t size_bytes, uint8_t layer,
               uint16_t type, uint32_t scope, uint32_t path);
-// 1: the block was recorded until now; `out` may be NULL.
+// 1: the block was recorded until now; `out` may be NULL. A block with guard
+// bytes stays recorded: only its record tells where its memory begins.
 int flk_untrack(uint64_t address, uint8_t layer, flk_block *out);
 // 1: a live block starts at the address.
 int flk_find(uint64_t address, uint8_t layer, flk_block *out);

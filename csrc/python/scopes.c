@@ -11,7 +11,7 @@
 #include "registry/scope.h"
 #include "tracker/context.h"
 #include "tracker/gate.h"
-#include "tracker/quarantine.h"
+#include "tracker/guard.h"
 
 typedef struct scope {
     PyObject_HEAD PyObject *name;  // str or None
@@ -285,11 +285,7 @@ static PyObject *scope_end(PyObject *object, PyObject *unused) {
 // True: no block is live, and no damage can exist, without a search.
 static bool is_clean(const scope *self) {
     FLK_ASSERT(self->is_entered);
-    uint32_t blocks, guard;
-    uint64_t bytes;
-    int poison;
-    flk_configuration(&blocks, &bytes, &poison, &guard);
-    return !poison && !guard && flk_account_scope_is_empty(self->number);
+    return !flk_guard_is_used() && flk_account_scope_is_empty(self->number);
 }
 
 static PyObject *scope_exit(PyObject *object, PyObject *const *args,

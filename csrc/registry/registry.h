@@ -24,8 +24,11 @@
 typedef enum flk_record_flag {
     FLK_RECORD_MOVING = 1,     // a realloc is under way: only it may touch it
     FLK_RECORD_FORGOTTEN = 2,  // reset: in no report, not in the books
-    FLK_RECORD_GUARDED = 4,    // has guard bytes before and behind
-    FLK_RECORD_POISONED = 8,   // held back, and filled with poison
+    FLK_RECORD_POISONED = 4,   // held back, and filled with poison
+    FLK_RECORD_FLAGS = 7,      // all of them
+    // The bits from here on, of a guarded block: the logarithm of its lead,
+    // the distance from its C memory to the block (tracker/guard.h).
+    FLK_RECORD_LEAD_SHIFT = 3,
 } flk_record_flag;
 
 typedef struct flk_record {
@@ -56,6 +59,12 @@ static inline flk_record flk_record_of(uint64_t size_bytes, uint32_t scope,
 #else
     return (flk_record){size_bytes, scope, sequence, flags, path, type, thread};
 #endif
+}
+
+// The lead of a guarded block, a power of two from 2 to 2^31; 0: not guarded.
+static inline size_t flk_record_lead(const flk_record *record) {
+    uint32_t log = (uint32_t)record->flags >> FLK_RECORD_LEAD_SHIFT;
+    return FLK_LIKELY(log == 0) ? 0 : (size_t)1 << log;
 }
 
 static inline void flk_record_copy(flk_record *to, const flk_record *from) {

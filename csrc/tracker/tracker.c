@@ -105,6 +105,24 @@ flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address, uint16_t type,
     return flk_tracker_free_hot(layer, address, type, out, NULL, NULL);
 }
 
+static bool judge_untrack(const flk_record *record, void *context) {
+    return flk_record_lead(record) == 0 &&
+           flk_tracker_judge_free(record, context);
+}
+
+flk_taken flk_tracker_untrack(flk_layer layer, uint64_t address,
+                              flk_record *out) {
+    flk_thread *thread = flk_thread_enter();
+    if (!thread) {
+        flk_tracker_count(&flk_tracker_counted.dropped);
+        return FLK_ABSENT;
+    }
+    flk_event e = {.thread = thread};
+    flk_taken taken = flk_registry_take(layer, address, judge_untrack, &e, out);
+    flk_thread_leave(thread);
+    return taken;
+}
+
 static uint32_t path_to(uint32_t depth) {
     flk_thread *thread = depth ? flk_thread_enter() : NULL;
     if (!thread)

@@ -78,6 +78,11 @@ bool flk_tracker_on_alloc(flk_layer layer, uint64_t address,
 // (FLK_TAKEN), or the record that forbids it (FLK_KEPT: another release).
 flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address, uint16_t type,
                               flk_record *out);
+// A record goes, by request of a program that frees the block some other way.
+// FLK_KEPT: a guarded block, since a free of it without its record would give
+// the C library another address than that of its memory.
+flk_taken flk_tracker_untrack(flk_layer layer, uint64_t address,
+                              flk_record *out);
 // A block may move: call begin, then the C function, then exactly one of
 // cancel and end if begin said FLK_TAKEN. End: is it still recorded?
 flk_taken flk_tracker_move_begin(flk_layer layer, uint64_t address,

@@ -186,7 +186,7 @@ def configure(blocks: int, total_bytes: int, poison: bool) -> None:
 
 
 def configure_guard(guard_bytes: int) -> bool:
-    """Set the guard; return False if blocks with another guard are live."""
+    """Set the guard of later blocks; return False if it is too large."""
     return bool(lib.flk_configure_guard(guard_bytes) == 0)
 
 

@@ -120,9 +120,6 @@ def check_damage() -> None:
     Raises: CorruptionError with the policy "raise".
     """
     __tracebackhide__ = True
-    _, _, poison, guard = core.configuration()
-    if not (poison or guard):
-        return
     core.check_damage()
     collect_unreported()
     damages = [

@@ -106,10 +106,9 @@ class LeakTrackerType(Attaching):
                 quarantine; False by default.
             guard: number of guard bytes before and after each block, rounded
                 up to 16; they are checked on free, realloc and verify. 0 by
-                default.
+                default. Live blocks keep the guard bytes that they have.
 
-        Raises: TypeError, ValueError for invalid values; RuntimeError for
-            another guard while blocks with guard bytes are live.
+        Raises: TypeError, ValueError for invalid values.
         """
         self._configure(stack_depth, misuse, quarantine, poison, guard)
         if self._enabled_at is None:
@@ -130,11 +129,8 @@ class LeakTrackerType(Attaching):
         arguments.check_bool("poison", poison)
         if misuse is not None:
             misuses.check_policy(misuse)
-        if guard is not None and not core.configure_guard(guard):
-            raise RuntimeError(
-                "guard cannot change while blocks with other guards live: "
-                "free them first, or set it once at the start"
-            )
+        if guard is not None:
+            core.configure_guard(guard)
         if misuse is not None:
             misuses.set_policy(misuse)
         if stack_depth is not None:
