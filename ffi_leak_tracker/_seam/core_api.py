@@ -332,8 +332,13 @@ def hide_callers() -> None:
     The command line calls this, so that reports do not show its frames.
     """
     global _hidden  # noqa: PLW0603
+    _hidden = frames_here()
+
+
+def frames_here() -> tuple[Frame, ...]:
+    """Return the Python frames of the current caller, innermost first."""
     path = lib.flk_tracker_path() if walks_frames else path_here()
-    _hidden = path_frames(path)
+    return path_frames(path)
 
 
 def _above_hidden(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:

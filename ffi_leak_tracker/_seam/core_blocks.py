@@ -203,6 +203,11 @@ def resize(
     return moved, None if out.verdict in _GOOD else Misuse(out), False
 
 
+def count_invalid_free() -> None:
+    """Count an invalid free that the core did not see."""
+    lib.flk_misuse_count(INTERIOR_FREE)
+
+
 def next_misuse() -> Misuse | None:
     """Return the next misuse that no call raised or warned of, or None."""
     out = ffi.new("flk_misuse *")

@@ -96,6 +96,23 @@ def report(misuse: core_blocks.Misuse, address: int | None = None) -> None:
     _warn(error)
 
 
+def report_owned(address: int, owner: str, advice: str) -> None:
+    """Raise, warn or count a free of memory that a cdata owns."""
+    __tracebackhide__ = True
+    core_blocks.count_invalid_free()
+    if policy == "count":
+        return
+    error = exceptions.InvalidFreeError(
+        address,
+        frames=core.frames_here(),
+        detail=f"its memory belongs to {owner}; nothing was freed",
+    )
+    error.advice = advice
+    if policy == "raise":
+        raise error
+    _warn(error)
+
+
 def _warn(error: MisuseError) -> None:
     """Warn with the innermost line outside of this package."""
     level, frame = 2, sys._getframe(1)

@@ -66,7 +66,8 @@ class _PlainBase:
         not clear the memory before the initializer.
 
         Args:
-            cdecl: a pointer or array type, as for ``ffi.new``.
+            cdecl: a pointer or array type, as for ``ffi.new``: "int *" makes
+                one int, where a call of the allocator makes a pointer.
             init: an initializer, as for ``ffi.new``.
         """
         return self._new(*args, **options)  # type: ignore[attr-defined]
@@ -83,6 +84,15 @@ class Allocator(_Base):  # type: ignore[misc]
     Call it with a type and a count: ``alloc("int32_t", 4)``. A type is the
     name of a standard C type, the name of a type of the bound ``ffi`` (see
     ``bind``), or a ctype object of any ``ffi``.
+
+    The type of a call is that of one item: ``alloc("int *", 4)`` allocates
+    four pointers. ``new`` takes the type of the result, as ``ffi.new`` does:
+    for an item type T, ``alloc.new("T *")`` and ``alloc("T")`` allocate the
+    same bytes, and so do ``alloc.new("T[]", n)`` and ``alloc("T", n)``.
+
+    The allocators of this module pickle by their names. One that is bound to
+    an ``ffi`` does not pickle, since the ``ffi`` does not: call ``bind`` again
+    in the process that unpickles.
 
     >>> from ffi_leak_tracker import calloc
     >>> numbers = calloc("int32_t", 4)
@@ -165,7 +175,7 @@ class Allocator(_Base):  # type: ignore[misc]
         """Return a pointer to ``count`` items of a type.
 
         Args:
-            type: the type of one item.
+            type: the type of one item; "int *" is a pointer, not an int.
             count: number of items; 0 gives a block of 0 bytes.
             alignment: alignment of the block in bytes, a power of two; None
                 for that of malloc, 16 bytes.
@@ -199,9 +209,9 @@ class Allocator(_Base):  # type: ignore[misc]
             ``misuse`` of ``LeakTracker.enable`` can change errors to warnings.
         """
         __tracebackhide__ = True
-        misuse = core_blocks.release(
-            _pointer(pointer, "free"), self._types.any_type
-        )
+        if _is_owned(_pointer(pointer, "free")):
+            return
+        misuse = core_blocks.release(pointer, self._types.any_type)
         # Blocks of plain allocators are not recorded, so an address that is
         # not recorded is no proof of misuse here.
         suspects = self.tracks or misuse is None or misuse.verdict < 0
@@ -222,6 +232,8 @@ class Allocator(_Base):  # type: ignore[misc]
             core.ffi.typeof(_pointer(pointer, "realloc"))
         )
         size = _total(item.size, count)
+        if _is_owned(pointer):
+            return item.cast(core.NULL)
         number = item.recorded
         scope = current_number() if self.tracks else core.NOWHERE
         moved, misuse, no_room = core_blocks.resize(
@@ -303,6 +315,25 @@ class Allocator(_Base):  # type: ignore[misc]
         if self._functions is None:
             self._functions = CFunctions(self.tracks)
         return self._functions
+
+    # --- copies ---------------------------------------------------------
+    def __copy__(self) -> Allocator:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Allocator:
+        return self
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        if self._bound is not None:
+            raise TypeError(
+                "an allocator that is bound to an ffi does not pickle, since "
+                "the ffi does not: pickle the plain one, and call "
+                "allocator.bind(ffi) in the process that unpickles"
+            )
+        for name in _PICKLED:
+            if globals().get(name) is self:
+                return name
+        return Allocator, (self._zeroed, self.tracks)
 
     def __repr__(self) -> str:
         how = "tracking" if self.tracks else "plain"
@@ -404,6 +435,24 @@ def _pointer(pointer: Any, verb: str) -> CData:
     return pointer
 
 
+def _is_owned(pointer: CData) -> bool:
+    """Report a pointer whose cdata owns its memory; return if it does.
+
+    Memory of ``new`` that is recorded is left to the core, which reports a
+    mismatched release.
+    """
+    __tracebackhide__ = True
+    owner = cffi_types.owner_of(pointer)
+    if owner is None or not pointer:
+        return False
+    address = core_blocks.address_of(pointer)
+    block = core_blocks.find(address, core.HEAP)
+    if block is not None and block.release != "free":
+        return False
+    misuses.report_owned(address, *owner)
+    return True
+
+
 def _no_memory(kind: str, size: int, name: str) -> str:
     return f"{kind} could not get {size} bytes for {printable(name)}"
 
@@ -411,6 +460,9 @@ def _no_memory(kind: str, size: int, name: str) -> str:
 if core.callables is not None:
     core.callables.call_directly(Allocator)
 
+#: The names that allocators pickle by; an adaptive one by that of the
+#: allocator it is in this process.
+_PICKLED = ("calloc", "malloc", "diagnostic_calloc", "diagnostic_malloc")
 calloc = Allocator(zeroed=True, tracks=False)
 malloc = Allocator(zeroed=False, tracks=False)
 diagnostic_calloc = Allocator(zeroed=True, tracks=True)
