@@ -3,7 +3,9 @@
 - ``leak_tracker``, a fixture: an open ``Scope``, checked after the test.
 - ``--leaks`` (ini ``leaks = true``): every test is checked, its fixtures
   included. ``--no-leaks`` overrules the ini, ``--leaks-depth N`` (ini
-  ``leaks_depth``) sets how many Python frames each block keeps.
+  ``leaks_depth``) sets how many Python frames each block keeps. Each option
+  has a second name, ``--ffi-leaks`` and so on. It is the only one where
+  another plugin (pytest-leaks) has taken the first.
 - ``@pytest.mark.no_leak_check(reason=...)`` exempts tests from ``--leaks``;
   ``@pytest.mark.leak_filter(LeakFilter..., ...)`` leaves blocks out of both.
   pytest takes a lone named function for the test to mark, so a predicate is
@@ -47,6 +49,7 @@ from ffi_leak_tracker._testing.plugin import (
     pytest_addoption,
     pytest_collection_finish,
     pytest_configure,
+    pytest_load_initial_conftests,
 )
 
 __all__ = ["leak_tracker"]
