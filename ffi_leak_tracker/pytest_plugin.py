@@ -3,7 +3,9 @@
 - The fixture ``leak_tracker`` is an open ``Scope``, checked after the test.
 - ``--leaks`` (ini option ``leaks = true``) checks every test with all of its
   fixtures. ``--no-leaks`` overrides the ini option. ``--leaks-depth N`` (ini
-  option ``leaks_depth``) sets the number of Python frames for each block.
+  option ``leaks_depth``) sets the number of Python frames for each block. Each
+  option has a second name, ``--ffi-leaks`` and so on. It is the only name
+  where another plugin (pytest-leaks) has taken the first one.
 - ``@pytest.mark.no_leak_check(reason=...)`` exempts tests from ``--leaks``.
 - ``@pytest.mark.leak_filter(LeakFilter..., ...)`` leaves blocks out of both
   checks. A single function cannot be the only positional argument of a mark,
@@ -47,6 +49,7 @@ from ffi_leak_tracker._testing.plugin import (
     pytest_addoption,
     pytest_collection_finish,
     pytest_configure,
+    pytest_load_initial_conftests,
 )
 
 __all__ = ["leak_tracker"]

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 PLUGIN = "ffi_leak_tracker.pytest_plugin"
 # Hypothesis takes a second at the end of each run.
-LEAN = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+LEAN = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:leaks")
 HEAD = """
 import pytest, threading, unittest
 from ffi_leak_tracker import LeakFilter, LeaksFoundError, LeakTracker

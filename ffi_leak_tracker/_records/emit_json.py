@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from datetime import datetime, timezone
 
 from ffi_leak_tracker._base.format import printable
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "ffi-leak-tracker"
 VERSION = 1
+SIZE_MAX = 1 << 31  # bytes of a report
 
 
 class JsonEmitter:
@@ -108,15 +110,32 @@ def loads(text: str | bytes) -> Snapshot:
 def load(path: str | os.PathLike[str]) -> Snapshot:
     """Return the snapshot of a file that ``JsonEmitter`` wrote.
 
+    A pipe is read to its end. Devices, and more than 2 GiB, are refused.
+
     Raises: OSError if the file cannot be read, ReportFormatError as ``loads``.
     """
-    with open(path, "rb") as file:
-        data = file.read()
     try:
-        return loads(data)
+        return loads(_content(path))
     except ReportFormatError as error:
         where = printable(os.fsdecode(path))
         raise ReportFormatError(f"{where}: {error}") from error
+
+
+def _content(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a file or a pipe.
+
+    Raises: OSError; RecordFormatError for what no report can be.
+    """
+    with open(path, "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise ReportFormatError("expected a file, found a device")
+        data = file.read(SIZE_MAX + 1)
+    if len(data) > SIZE_MAX:
+        raise ReportFormatError(
+            f"expected at most {SIZE_MAX:,} bytes, found more"
+        )
+    return data
 
 
 def _read(document: Reader) -> Snapshot:

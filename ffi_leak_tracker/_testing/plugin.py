@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from os.path import basename
 
 import pytest
 
@@ -34,29 +35,86 @@ def pytest_addoption(
     for name in _NAMES:
         if not pluginmanager.has_plugin(name):
             pluginmanager.register(_Alias(), name)
-    group = parser.getgroup("leaks", "native memory leaks (ffi_leak_tracker)")
+    parser.addini("leaks", "As --leaks.", type="bool", default=False)
+    parser.addini("leaks_depth", "As --leaks-depth.", default="")
+    if _is_late(pluginmanager):
+        _add_options(parser, pluginmanager)
+
+
+def _is_late(pluginmanager: pytest.PytestPluginManager) -> bool:
+    """Return whether a conftest.py loads the plugin: all others are loaded."""
+    plugins = [plugin for _, plugin in pluginmanager.list_name_plugin()]
+    files = [str(getattr(one, "__file__", "")) for one in plugins]
+    return any(basename(file) == "conftest.py" for file in files)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser
+) -> None:
+    """Add the options, after all other plugins have added theirs."""
+    _add_options(parser, early_config.pluginmanager)
+
+
+def _add_options(
+    parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager
+) -> None:
+    """Add each option under two names; under one if the other is taken."""
+    taken = _names_taken(parser)
+    names = [("--leaks", "--ffi-leaks"), ("--no-leaks", "--no-ffi-leaks")]
+    names.append(("--leaks-depth", "--ffi-leaks-depth"))
+    lost = {short: own for short, own in names if short in taken}
+    on, off, depth = [
+        (own,) if short in taken else (short, own) for short, own in names
+    ]
+    group = parser.getgroup("ffi-leaks", "native memory leaks")
     group.addoption(
-        "--leaks",
+        *on,
         action="store_true",
         dest="ffi_leaks",
         default=None,
         help="Fail tests that leak native blocks.",
     )
     group.addoption(
-        "--no-leaks",
+        *off,
         action="store_false",
         dest="ffi_leaks",
         help="Do not, whatever the ini option leaks says.",
     )
     group.addoption(
-        "--leaks-depth",
+        *depth,
         metavar="N",
         dest="ffi_leaks_depth",
         default=None,
         help="Python frames kept for each block, 0 to 64 (16 if not given).",
     )
-    parser.addini("leaks", "As --leaks.", type="bool", default=False)
-    parser.addini("leaks_depth", "As --leaks-depth.", default="")
+    if lost:
+        pluginmanager.register(_Note(lost), "ffi_leak_tracker_note")
+
+
+def _names_taken(parser: pytest.Parser) -> set[str]:
+    """Return the names of all options so far.
+
+    pytest refuses a name that is taken only when it is too late, or only
+    within one group.
+    """
+    groups = [*getattr(parser, "_groups", ()), parser._anonymous]
+    options = [option for group in groups for option in group.options]
+    return {name for option in options for name in option.names()}
+
+
+class _Note:
+    """Says under which names options are to be had."""
+
+    def __init__(self, lost: dict[str, str]) -> None:
+        self._lost = lost
+
+    def pytest_report_header(self) -> str:
+        """Return one line."""
+        pairs = [
+            f"{own} in place of {name}" for name, own in self._lost.items()
+        ]
+        return f"leaks: another plugin has taken names: {', '.join(pairs)}"
 
 
 class _Alias:
@@ -87,12 +145,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _checks_all(config: pytest.Config) -> bool:
-    given = config.getoption("ffi_leaks")
+    given = config.getoption("ffi_leaks", None)
     return bool(config.getini("leaks") if given is None else given)
 
 
 def _depth(config: pytest.Config) -> int | None:
-    text = config.getoption("ffi_leaks_depth") or config.getini("leaks_depth")
+    given = config.getoption("ffi_leaks_depth", None)
+    text = given or config.getini("leaks_depth")
     if not text:
         return None
     with suppress(ValueError):
