@@ -17,8 +17,6 @@
 // works). `flk_is_ready` is 0 if there was no memory at all.
 const char *flk_start(const char *package_folder);
 int flk_is_ready(void);
-// +1: one more pause, -1: one less. Hooks follow.
-void flk_gate_for_pause(int change);
 void flk_set_stack_depth(uint32_t frames);  // 0 .. flk_stack_depth_max()
 uint32_t flk_stack_depth(void);
 uint32_t flk_stack_depth_max(void);
@@ -142,12 +140,15 @@ void flk_grouping_free(flk_grouping *grouping);
 uint32_t flk_thread_number(void);  // of this thread; 0 unknown
 
 // --- hooks --------------------------------------------------------------
-// Records from now on what the loaded objects that the rules choose allocate:
-// "+pattern", "-pattern" by path or its last part, with * and ?; "|" begins
-// another request. 0 done, -1 not: `reason` says why. Attached already: to these
-// instead.
+// Records what the loaded objects that the rules choose allocate, from now on
+// and while tracking is on. An attachment switches it on; flk_gate_set(false)
+// and pauses switch it off. Rules: "+pattern", "-pattern" by path or its last
+// part, with * and ?; "|" begins another request. 0 done, -1 not: `reason`
+// says why. Attached already: to these instead.
 int flk_hooks_attach(const char *const *rules, size_t rule_count,
                      int with_mappings, char *reason, size_t reason_bytes);
+// No more allocations are recorded by hooks; records stay.
+void flk_hooks_detach(void);
 // A block for each so many bytes on average is recorded; 0: all. To be set
 // while no block is recorded by hooks.
 void flk_hooks_sample(uint64_t mean_bytes);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._tracking.view import View
@@ -19,6 +21,13 @@ if TYPE_CHECKING:
 
 class Attaching(View):
     """Attach and detach; reports on a signal."""
+
+    _enabled_at: float | None = None
+
+    def _note_start(self) -> None:
+        """Remember when tracking was first switched on."""
+        if self._enabled_at is None:
+            self._enabled_at = monotonic()
 
     def attach(
         self,
@@ -38,6 +47,8 @@ class Attaching(View):
         of loaded libraries lead to us until ``detach()``. Frees are seen
         whoever makes them, allocations where asked for. Works with scopes:
         a block belongs to the scope of the thread when that is certain.
+        Allocators and ``track`` record as well, as after ``enable()``;
+        ``disable()`` and ``pause()`` stop all of it.
 
         Args:
             libraries: what to record: modules (with what they are linked
@@ -79,7 +90,10 @@ class Attaching(View):
         check_range("sample_bytes", sample_bytes, core.SIZE_MAX)
         if stack_depth is not None:
             core.set_stack_depth(stack_depth)
-        return attach.attach(wanted)
+        attached = attach.attach(wanted)
+        if attached.attached:
+            self._note_start()
+        return attached
 
     #: The same, to be read as ``with LeakTracker.attached(...)``.
     attached = attach

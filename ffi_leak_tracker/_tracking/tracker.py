@@ -82,9 +82,6 @@ class LeakTrackerType(Attaching):
 
     __module__ = "ffi_leak_tracker.tracker"
 
-    def __init__(self) -> None:
-        self._enabled_at: float | None = None
-
     # --- on and off -----------------------------------------------------
     def enable(
         self,
@@ -114,8 +111,7 @@ class LeakTrackerType(Attaching):
             another guard while guarded blocks live.
         """
         self._configure(stack_depth, misuse, quarantine, poison, guard)
-        if self._enabled_at is None:
-            self._enabled_at = time.monotonic()
+        self._note_start()
         core.enable(True)
 
     def _configure(
@@ -157,7 +153,8 @@ class LeakTrackerType(Attaching):
     def disable(self) -> None:
         """Record nothing from now on; frees of what is recorded still count.
 
-        Inside a scope as well, until the next ``enable``.
+        Inside a scope, and while attached, as well; until the next ``enable``,
+        outermost scope or attach.
         """
         core.enable(False)
 
@@ -170,7 +167,7 @@ class LeakTrackerType(Attaching):
 
     @property
     def enabled(self) -> bool:
-        """Is anything recorded now? By ``enable`` or because of a scope."""
+        """Is anything recorded now? By ``enable``, a scope or ``attach``."""
         return bool(core.is_enabled())
 
     @property
