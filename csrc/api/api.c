@@ -52,16 +52,6 @@ const char *flk_start(const char *package_folder) {
 
 int flk_is_ready(void) { return atomic_load(&is_ready); }
 
-void flk_gate_for_pause(int change) {
-    FLK_ASSERT(change != 0 || flk_gate_pauses() >= 0);
-    int pauses;
-    flk_gate_pause(change);
-    do {
-        pauses = flk_gate_pauses();
-        flk_attach_pause(pauses > 0);
-    } while ((flk_gate_pauses() > 0) != (pauses > 0));
-}
-
 void flk_set_stack_depth(uint32_t frames) {
     if (frames > FLK_PATH_FRAMES_MAX)
         frames = FLK_PATH_FRAMES_MAX;
@@ -244,14 +234,29 @@ uint32_t flk_thread_number(void) {
 }
 
 // --- hooks -------------------------------------------------------------
+static void pause_hooks_while_off(void) {
+    bool is_on;
+    do {
+        is_on = flk_tracker_is_enabled();
+        flk_attach_pause(!is_on);
+    } while (flk_tracker_is_enabled() != is_on);
+}
+
 int flk_hooks_attach(const char *const *rules, size_t rule_count,
                      int with_mappings, char *reason, size_t reason_bytes) {
     FLK_ASSERT((rules || rule_count == 0) && reason && reason_bytes > 0);
     flk_attach_options options = {rules, rule_count, with_mappings};
     if (flk_attach_begin(&options, reason, reason_bytes) < 0)
         return -1;
-    flk_attach_pause(flk_gate_pauses() > 0);
+    flk_gate_follow(pause_hooks_while_off);
+    flk_gate_attach(true);
+    pause_hooks_while_off();
     return 0;
+}
+
+void flk_hooks_detach(void) {
+    flk_attach_end();
+    flk_gate_attach(false);
 }
 
 void flk_hooks_sample(uint64_t mean_bytes) {

@@ -18,8 +18,6 @@
 const char *flk_start(const char *package_folder);
 // 0 if flk_start found no memory for the core.
 int flk_is_ready(void);
-// +1 begins a pause, -1 ends one. Pauses nest. Hooks pause too.
-void flk_gate_for_pause(int change);
 // Python frames recorded for each block, 0 to flk_stack_depth_max(). A larger
 // number is cut to the maximum.
 void flk_set_stack_depth(uint32_t frames);
@@ -158,12 +156,15 @@ void flk_grouping_free(flk_grouping *grouping);
 uint32_t flk_thread_number(void);
 
 // --- hooks --------------------------------------------------------------
-// Records what the selected loaded objects allocate from now on; replaces an
-// earlier selection. A rule is "+pattern" or "-pattern" (a path or its last
-// part, with * and ?), or "|", which begins another request. 0: done. -1: not
-// done; `reason` holds why.
+// Records what the selected loaded objects allocate from now on, while tracking
+// is on; replaces an earlier selection. An attachment switches tracking on;
+// flk_gate_set(false) and pauses switch it off. A rule is "+pattern" or
+// "-pattern" (a path or its last part, with * and ?), or "|", which begins
+// another request. 0: done. -1: not done; `reason` holds why.
 int flk_hooks_attach(const char *const *rules, size_t rule_count,
                      int with_mappings, char *reason, size_t reason_bytes);
+// No more allocations are recorded by hooks; records stay.
+void flk_hooks_detach(void);
 // Records one block for each `mean_bytes` allocated bytes, on average; 0
 // records all. Call it only while no hooked block is recorded.
 void flk_hooks_sample(uint64_t mean_bytes);

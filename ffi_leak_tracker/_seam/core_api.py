@@ -147,7 +147,7 @@ backend_gc = _cffi_backend.gcp  # ffi.gc
 # --- C functions that need no conversion --------------------------------
 enable = lib.flk_gate_set
 gate_scope = lib.flk_gate_scope
-gate_pause = lib.flk_gate_for_pause
+gate_pause = lib.flk_gate_pause
 forbid = lib.flk_gate_forbid
 hooks_refresh = lib.flk_attach_refresh
 is_enabled = lib.flk_tracker_is_enabled

@@ -5,6 +5,8 @@ The modules that do the work are imported when a method is called.
 
 from __future__ import annotations
 
+from time import monotonic
+
 from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._tracking.view import View
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
 
 class Attaching(View):
     """Attaches to native libraries, and reports on a signal."""
+
+    _enabled_at: float | None = None
+
+    def _note_start(self) -> None:
+        """Remember when tracking was first switched on."""
+        if self._enabled_at is None:
+            self._enabled_at = monotonic()
 
     def attach(
         self,
@@ -41,6 +50,8 @@ class Attaching(View):
         until ``detach()``. Nothing is replaced on disk. Allocations are
         recorded in the selected libraries, frees in all of them. A block
         belongs to the scope of its thread if that scope is certain.
+        Allocators and ``track`` record as well, as after ``enable()``.
+        ``disable()`` and ``pause()`` stop all of it.
 
         Args:
             libraries: the libraries to record. Each is a module (with the
@@ -85,7 +96,10 @@ class Attaching(View):
         check_range("sample_bytes", sample_bytes, core.SIZE_MAX)
         if stack_depth is not None:
             core.set_stack_depth(stack_depth)
-        return attach.attach(wanted)
+        attached = attach.attach(wanted)
+        if attached.attached:
+            self._note_start()
+        return attached
 
     #: The same, for ``with LeakTracker.attached(...)``.
     attached = attach

@@ -79,9 +79,6 @@ class LeakTrackerType(Attaching):
 
     __module__ = "ffi_leak_tracker.tracker"
 
-    def __init__(self) -> None:
-        self._enabled_at: float | None = None
-
     # --- on and off -----------------------------------------------------
     def enable(
         self,
@@ -111,8 +108,7 @@ class LeakTrackerType(Attaching):
         Raises: TypeError, ValueError for invalid values.
         """
         self._configure(stack_depth, misuse, quarantine, poison, guard)
-        if self._enabled_at is None:
-            self._enabled_at = time.monotonic()
+        self._note_start()
         core.enable(True)
 
     def _configure(
@@ -151,7 +147,9 @@ class LeakTrackerType(Attaching):
     def disable(self) -> None:
         """Record no allocations from now on, inside of scopes as well.
 
-        Frees of recorded blocks are still recorded.
+        This holds inside a scope and while attached, too, until the next
+        ``enable``, outermost scope or ``attach``. Frees of recorded blocks
+        are still recorded.
         """
         core.enable(False)
 
@@ -166,7 +164,10 @@ class LeakTrackerType(Attaching):
 
     @property
     def enabled(self) -> bool:
-        """Whether allocations are recorded: by ``enable`` or an open scope."""
+        """Whether allocations are recorded now.
+
+        ``enable``, an open scope and ``attach`` switch it on.
+        """
         return bool(core.is_enabled())
 
     @property
