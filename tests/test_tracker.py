@@ -165,16 +165,6 @@ def test_senseless_options_are_named(options, error, says) -> None:
     assert (False, 0) == core.configuration()[2:]
 
 
-def test_a_refused_guard_changes_nothing() -> None:
-    """The other options of the same call are not obeyed either."""
-    LeakTracker.enable(guard=16, misuse="raise")
-    pointer = alloc("int")
-    with pytest.raises(RuntimeError, match="guard cannot change"):
-        LeakTracker.enable(guard=32, misuse="count", stack_depth=3)
-    assert ("raise", 16) == (misuses.policy, LeakTracker.stack_depth)
-    alloc.free(pointer)
-
-
 def test_repr_says_state() -> None:
     """On or off, and how many blocks live."""
     assert "<LeakTracker off, 0 live>" == repr(LeakTracker)

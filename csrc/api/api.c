@@ -125,7 +125,6 @@ void flk_configure(uint32_t quarantine_blocks, uint64_t quarantine_bytes,
 }
 
 int flk_configure_guard(uint32_t guard_bytes) {
-    FLK_ASSERT(guard_bytes <= FLK_GUARD_BYTES_MAX);
     return flk_quarantine_set_guard(guard_bytes) ? 0 : -1;
 }
 

@@ -15,9 +15,9 @@ static uint64_t unknown_frees(void) { return self_figures().unknown_frees; }
 
 // --- before the first enable -------------------------------------------
 static void test_never_enabled_is_plain(void) {
-    void *block = flk_allocate(8, 0, 0, 1, 0, 0);
+    void *block = flk_allocate(8, 0, 0, 0, 0, 0);
     CHECK(!flk_tracker_is_enabled() && release(block) == FLK_NOT_RECORDED);
-    CHECK(release(block = flk_resize(malloc(1), 9, 1, 0, 0, &misuse)) ==
+    CHECK(release(block = flk_resize(malloc(1), 9, 0, 0, 0, &misuse)) ==
           FLK_NOT_RECORDED);
     CHECK(unknown_frees() == 0 && self_figures().threads == 0);
 }
