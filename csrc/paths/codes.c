@@ -238,7 +238,6 @@ static void at_exit(void) {
 }
 
 void flk_codes_close(void) {
-    FLK_ASSERT(PyGILState_Check());
     flk_pyframe_close();
     flk_sites_freeze_all();
     flk_sites_set_reader(NULL);

@@ -21,9 +21,10 @@
 // file name begins with it is part of the package. Returns NULL, or a static
 // text that says why no Python frames can be read.
 const char *flk_codes_install(const char *own_prefix);
-// For the atexit module, with the GIL held: closes the walker and copies the
-// texts and lines of all live code objects. No code object is read afterwards.
-// flk_codes_install registers the same, without the copies, by Py_AtExit.
+// For the atexit module: closes the walker and copies the texts and lines of all
+// live code objects. No code object is read afterwards. The GIL may be released,
+// as cffi does. flk_codes_install registers the same, without the copies, by
+// Py_AtExit.
 void flk_codes_close(void);
 
 // True if the code object belongs to a module of this package that calls C
