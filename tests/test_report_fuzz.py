@@ -132,7 +132,7 @@ def read(loader: Callable[[str], Any], text: str) -> None:
 @pytest.mark.parametrize("name", LOADERS)
 @given(data=st.data())
 @settings(
-    max_examples=400,
+    max_examples=150,
     deadline=2000,
     suppress_health_check=[HealthCheck.too_slow],
 )
@@ -150,7 +150,7 @@ def test_changed_values_are_refused_or_read(name, data) -> None:
 
 @pytest.mark.parametrize("name", LOADERS)
 @given(data=st.data())
-@settings(max_examples=200, deadline=2000)
+@settings(max_examples=100, deadline=2000)
 def test_changed_text_is_refused_or_read(name, data) -> None:
     """A text that is cut, or of which some characters are others."""
     loader, text = LOADERS[name]

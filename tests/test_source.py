@@ -180,3 +180,15 @@ def test_one_module_reads_source() -> None:
         if "linecache" in path.read_text("utf-8")
     }
     assert {"_base/source.py"} == users
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_symbols_are_read_from_regular_files(tmp_path) -> None:
+    """A pipe or a device in the place of a library has none, at once."""
+    from ffi_leak_tracker._seam.symbols import SymbolFile
+
+    fifo = tmp_path / "libx.so"
+    os.mkfifo(fifo)
+    for path in (str(fifo), "/dev/zero", str(tmp_path), "/proc/self/exe\0"):
+        assert SymbolFile(path, 0).name_at(0) is None
+        assert not SymbolFile(path, 0).is_loaded_one

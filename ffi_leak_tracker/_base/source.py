@@ -12,9 +12,9 @@ file of code that was loaded here:
 
 from __future__ import annotations
 
-import os
-import stat
 import sys
+
+from ffi_leak_tracker._base.files import regular_content
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 
 SIZE_MAX = 1 << 24  # bytes of a file; there is no line of a larger one
 LINE_MAX = 1000  # characters of a line
-_OPEN = (
-    os.O_RDONLY
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-    | getattr(os, "O_NOCTTY", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-)
 _allowed: set[str] = set()
 _files: dict[str, list[str]] = {}
 _modules: tuple[int, set[str]] = 0, set()
@@ -97,28 +90,11 @@ def _lines(filename: str) -> list[str]:
     known = _files.get(filename)
     if known is None:
         try:
-            known = _decoded(_content(filename))
+            known = _decoded(regular_content(filename, SIZE_MAX))
         except (OSError, ValueError, SyntaxError, LookupError):
             known = []
         _files[filename] = known
     return known
-
-
-def _content(filename: str) -> bytes:
-    """Return the bytes of a regular file.
-
-    Files of ``/proc`` say that they are empty and are read as such.
-
-    Raises: OSError, ValueError for a name that no file can have.
-    """
-    if not stat.S_ISREG(os.stat(filename).st_mode):
-        return b""
-    number = os.open(filename, _OPEN)
-    with open(number, "rb") as file:
-        found = os.fstat(number)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > SIZE_MAX:
-            return b""
-        return file.read(found.st_size)
 
 
 def _decoded(data: bytes) -> list[str]:
