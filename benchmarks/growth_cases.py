@@ -299,7 +299,7 @@ for word in ("newest", "oldest", "any"):
 
 @case("released in the end")
 def released(_: random.Random) -> Function:
-    """A batch of 2,000: more than anybody who looks at 1,000 sees end."""
+    """Keep batches of 2,000: longer than the 1,000 calls that are watched."""
     kept: list[object] = []
 
     def call() -> None:
