@@ -104,6 +104,9 @@ _Static_assert(FLK_TICK_NS == 1 << FLK_TICK_SHIFT, "one tick");
 #define FLK_PATCH_PASSES_MAX 16
 // Slots not bound when patched, whose old value is kept: some 10 a library.
 #define FLK_UNBOUND_MAX 4096
+// Hooked slots whose changes by others are noticed: 24 bytes each, touched only
+// as far as used. Some 20 a library.
+#define FLK_WATCHED_SLOTS_MAX 65536
 // Events put off while a thread forks: what other fork handlers allocate.
 #define FLK_LATE_EVENTS_MAX 256
 // Pages of a munmap that are looked at one by one for records that begin in

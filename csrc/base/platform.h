@@ -58,6 +58,7 @@ _Noreturn void flk_platform_fatal(const char *what, const char *file, int line);
 typedef enum flk_rank {
     FLK_RANK_NONE = 0,
     FLK_RANK_ATTACH,   // patching of loaded objects; the loader's come after
+    FLK_RANK_LOADER,   // questions to the loader; none is asked in a fork
     FLK_RANK_GATE,     // on or off
     FLK_RANK_TRACKER,  // settings, reset, snapshots, the fork
     FLK_RANK_SCOPES,   // open and close a scope
@@ -119,27 +120,43 @@ void flk_platform_thread_set_pointer(void *pointer);
 void flk_platform_thread_at_exit(void (*at_exit)(void *pointer));
 // What threading.get_ident() returns for this thread.
 uint64_t flk_platform_thread_ident(void);
-// What the hooks remember of this thread between two of them. It is there in
-// every thread from its first to its last instruction, so that a hook finds
-// it without making anything.
-enum { FLK_LENT_MAX = 4 };
-typedef struct flk_marks {
-    uintptr_t releasing;  // the block an outer hook is about to free, or 0
-    // While the C library works for a caller that is asked for: the type of
-    // what it returns, else 0; its last allocations, one of which that is.
-    uint16_t on_behalf;
-    bool returns_all;  // they all are recorded
-    bool is_forking;   // this thread holds all locks
-    uint32_t returned_count;
-    // Samples (hooks/sample.h): bytes to the next one, of which mean.
-    double sample_left;
-    uint64_t sample_mean, random;
+// What the hooks remember of a thread from one call to the next. It exists in
+// every thread from the first instruction to the last, so that a hook never
+// has to create it.
+//
+// While a function of the C library runs whose result its caller must free
+// (strdup, getline), the blocks it allocates are noted: one of them is the
+// result.
+enum { FLK_RETURNED_MAX = 4 };
+typedef struct flk_returned {
+    uint16_t type;        // of the result; 0 = no such function is running
+    bool is_all;          // every block it allocates belongs to the caller
+    uint32_t note_count;  // ever; the last FLK_RETURNED_MAX are kept
+    uintptr_t frame;      // stack pointer before the call (hooks/bodies.c)
     struct {
         uintptr_t address;
         uint64_t size_bytes;
-    } lent[FLK_LENT_MAX];
+    } notes[FLK_RETURNED_MAX];
+} flk_returned;
+
+typedef struct flk_marks {
+    uintptr_t releasing;        // the block an outer hook is releasing, or 0
+    uintptr_t releasing_frame;  // stack pointer before that outer call
+    bool is_forking;            // this thread holds all locks
+    // Sampling (hooks/sample.h): bytes left to the next sample, and the mean
+    // distance they were drawn from.
+    double sample_left;
+    uint64_t sample_mean, random;
+    flk_returned returned;
 } flk_marks;
 flk_marks *flk_platform_thread_marks(void);
+
+// Lets other threads run for about a millisecond.
+void flk_platform_pause(void);
+// Returns after every other thread of the process has passed a full memory
+// fence since the call: an asymmetric fence, so that the other side of the
+// pair needs only a compiler barrier. Some microseconds with membarrier(2).
+void flk_platform_fence_threads(void);
 
 // --- memory ------------------------------------------------------------
 // Zeroed pages, `bytes` a multiple of the page size; NULL when there are

@@ -25,10 +25,19 @@ typedef struct flk_loaded {
 // Again whenever objects came or went: the better the words are known.
 void flk_loaded_start(void);
 bool flk_loaded_at(uintptr_t address, flk_loaded *out);
+// Whether flk_loaded_at takes no lock of the loader. False before start.
+bool flk_loaded_is_lock_free(void);
 uint64_t flk_loaded_epoch(void);
 // Is the epoch more than a guess? For tests.
 bool flk_loaded_is_watched(void);
 // Its symbols. The object must stay loaded meanwhile.
 bool flk_loaded_open(const flk_loaded *loaded, flk_elf *out);
 #endif
+
+// Held by the forking thread during a fork. glibc does not reset the lock of
+// dl_iterate_phdr in a child, so no thread may be in it when another one
+// forks: start holds this lock, and attach holds FLK_RANK_ATTACH.
+void flk_loaded_lock_all(void);
+void flk_loaded_unlock_all(void);
+
 #endif

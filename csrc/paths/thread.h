@@ -52,6 +52,7 @@ typedef struct flk_thread {
     uint64_t context_version;
     struct flk_native *native;           // paths/unwind.h; NULL until asked for
     struct flk_thread *next, *previous;  // FLK_RANK_THREADS
+    uint32_t outside_at;     // the last wait that saw it outside; same lock
     uint32_t recalled_late;  // paths that the first table did not have
     flk_memo *last;          // the one that matched last, or any
     flk_memo
@@ -63,6 +64,11 @@ void flk_thread_init(void);
 // The first event of a thread: its block, with the guard set; or NULL.
 flk_thread *flk_thread_begin(void);
 
+// A plain store, which flk_thread_wait_outside() may read at the same time.
+static inline void flk_thread_set_inside(flk_thread *thread, uint32_t inside) {
+    __atomic_store_n(&thread->inside, inside, __ATOMIC_RELAXED);
+}
+
 // This thread's block with the guard set; NULL if it is set already (the
 // tracker is re-entered) or no block can be had.
 static inline flk_thread *flk_thread_enter(void) {
@@ -71,7 +77,7 @@ static inline flk_thread *flk_thread_enter(void) {
         return flk_thread_begin();
     if (FLK_UNLIKELY(thread->inside))
         return NULL;
-    thread->inside = 1;
+    flk_thread_set_inside(thread, 1);
     atomic_signal_fence(memory_order_seq_cst);  // against signal handlers
     return thread;
 }
@@ -79,10 +85,15 @@ static inline flk_thread *flk_thread_enter(void) {
 static inline void flk_thread_leave(flk_thread *thread) {
     FLK_ASSERT(thread->inside == 1);
     atomic_signal_fence(memory_order_seq_cst);
-    thread->inside = 0;
+    flk_thread_set_inside(thread, 0);
 }
 
 bool flk_thread_is_inside(void);
+// Returns when every other thread has been seen outside the guard since the
+// call began, or after some seconds: a debugger may have stopped a thread
+// inside. What this thread stored before the call is seen by every guard that
+// is entered later. Milliseconds beside busy threads. Not inside the guard.
+void flk_thread_wait_outside(void);
 
 // Does an event of any thread hold on to this process scope?
 bool flk_thread_list_use_scope(uint32_t scope);

@@ -175,7 +175,7 @@ static size_t lead_imports(PyTypeObject *type) {
         {"_PyObject_GC_NewVar", (uintptr_t)new_gc_var},
         {"PyType_GenericAlloc", (uintptr_t)python_alloc}};
     flk_objects_init = init;
-    return flk_imports_lead(code_of(type), imports,
+    return flk_imports_replace(code_of(type), imports,
                             sizeof imports / sizeof *imports);
 }
 
