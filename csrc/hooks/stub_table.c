@@ -55,7 +55,7 @@ uintptr_t flk_stub_table_original_of(unsigned provider, flk_function function) {
     return FLK_STUB_GET(FLK_STUB(provider, 0, function), original);
 }
 
-__attribute__((cold)) uintptr_t flk_stub_table_wait(uint32_t stub) {
+FLK_NOINLINE uintptr_t flk_stub_table_wait(uint32_t stub) {
     enum { LOOKS_MAX = 100000000 };  // some 0.1 s; stores take nanoseconds
     uintptr_t original = 0;
     for (uint32_t i = 0; i < LOOKS_MAX && !original; i++)
