@@ -348,7 +348,7 @@ def test_attach_switches_all_recording_on() -> None:
 
 
 def test_disable_stops_hooks_and_allocators() -> None:
-    """Until enable, the next attach, or for the time of a scope; frees count."""
+    """Until enable, the next attach, or in a scope; frees still count."""
     child("""
         from ffi_leak_tracker import diagnostic_malloc
         lib = opened("plain")

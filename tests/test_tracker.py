@@ -29,7 +29,6 @@ from ffi_leak_tracker import (
 )
 from ffi_leak_tracker import diagnostic_calloc as alloc
 from ffi_leak_tracker._seam import core_api as core
-from ffi_leak_tracker._seam import misuse as misuses
 
 ffi = cffi.FFI()
 ffi.cdef("void *malloc(size_t); void free(void *);")

@@ -30,14 +30,37 @@ _lock = RLock()
 _active: list[Attachment] = []
 
 
-def _forked() -> None:
-    """Replace the lock in a forked child: its owner may not exist there."""
+#: Seconds that a fork waits for another thread to attach or detach.
+_FORK_SECONDS = 5
+_held_for_fork: list[bool] = []
+
+
+def _before_fork() -> None:
+    """Wait until no other thread is in the middle of a change.
+
+    So the child finds `_active` and the core agreeing with each other.
+    """
+    _held_for_fork.append(_lock.acquire(timeout=_FORK_SECONDS))
+
+
+def _after_fork_in_parent() -> None:
+    if _held_for_fork and _held_for_fork.pop():
+        _lock.release()
+
+
+def _after_fork_in_child() -> None:
+    """Replace the lock: a thread that does not exist here may hold it."""
     global _lock  # noqa: PLW0603
+    _held_for_fork.clear()
     _lock = RLock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
 
 
 class _Process(View):
@@ -137,7 +160,27 @@ def attach(attachment: Attachment) -> Attachment:
         except BaseException:
             _active.remove(attachment)
             raise
+    _warn_of_others()
     return attachment
+
+
+def _warn_of_others() -> None:
+    """Warn if another tool holds half of malloc's function pointers."""
+    figures = core.self_figures()
+    others = figures["hooks_malloc_slots_others"]
+    every = figures["hooks_malloc_slots"]
+    if 2 * others < every or not others:
+        return
+    from warnings import warn
+
+    warn(
+        f"another tool holds {others} of {every} function pointers of malloc, "
+        "calloc, realloc and free: calls through these are not recorded until "
+        "that tool ends; then the next scope or snapshot hooks them. Call "
+        "LeakTracker.attach() after the other tool has ended.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
 
 
 def detach_all() -> Snapshot:

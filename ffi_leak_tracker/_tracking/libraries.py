@@ -67,9 +67,12 @@ def _patterns_of_one(library: Library) -> list[str]:
         if not text:
             raise ValueError("a library's name must not be empty")
         return _patterns_of_path(text) if "/" in text else [text]
-    if hasattr(library, "__path__"):
+    if _is_of_cffi(library):
+        path = _file_of_lib(library)
+    elif hasattr(library, "__path__"):
         return _patterns_of_package(library)
-    path = getattr(library, "__file__", None) or _file_of_lib(library)
+    else:
+        path = getattr(library, "__file__", None) or _file_of_lib(library)
     if path is None:
         raise ValueError(
             f"{library!r} has no file: pass the path of the shared library, "
@@ -83,6 +86,16 @@ def _patterns_of_one(library: Library) -> list[str]:
     if "/" not in path:  # from ffi.dlopen("z"), which searched for the file
         return [path] if "." in path else [path, f"lib{path}.so*"]
     return [*_patterns_of_path(path), *needed_by(path)]
+
+
+def _is_of_cffi(library: Library) -> bool:
+    """Is it the ``lib`` of a cffi module?
+
+    Its attributes are functions of C. cffi looks for an unknown one under a
+    lock, which in a forked child may belong to a thread that is not there.
+    """
+    kind = type(library).__name__
+    return kind == "Lib" or kind.startswith("FFILibrary")
 
 
 def _patterns_of_path(path: str) -> list[str]:

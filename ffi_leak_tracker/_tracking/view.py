@@ -262,6 +262,41 @@ _LIMITS = (
     ("mismatched_frees", "free", "by the wrong release"),
     ("damages", "block", "written to outside its bounds or after its free"),
     ("hooks_failed_words", "function pointer", "not to be hooked"),
+    (
+        "hooks_others_slots",
+        "function pointer",
+        "held by another tool: calls through them are not recorded",
+    ),
+    (
+        "hooks_retaken_slots",
+        "hooked function pointer",
+        "changed by another tool meanwhile: frees may have been missed",
+    ),
+    (
+        "hooks_unsettled_slots",
+        "function pointer",
+        "changing while hooks were installed: calls may have been missed",
+    ),
+    (
+        "hooks_unwatched_slots",
+        "hooked function pointer",
+        "not watched for changes by other tools: too many",
+    ),
+    (
+        "hooks_providers_left_out",
+        "allocator",
+        "not hooked: more than 4 loaded libraries define malloc",
+    ),
+    (
+        "hooks_objects_left_out",
+        "loaded library",
+        "past the limit: calls of looked-up functions are slower to record",
+    ),
+    (
+        "hooks_returned_lost",
+        "result",
+        "of the C library perhaps not recorded: it allocated too many blocks",
+    ),
     ("hooks_reentered", "event", "of a signal handler inside the tracker"),
     ("hooks_lost_in_fork", "event", "during a fork not recorded"),
 )
