@@ -1,4 +1,4 @@
-"""P1 to P5: what does a tracked allocation cost, next to an untracked one?"""
+"""P1 to P5: the cost of a tracked allocation beside an untracked one."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import baseline
-from harness import Row, at_depth, interleaved, main, ratio_row
+from harness import Row, at_depth, interleaved, main, ratio_row, size
 
 from ffi_leak_tracker import LeakTracker, calloc, diagnostic_calloc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-N = 10_000
+N = size(10_000, 100)
 DEPTH = 40
 UNTRACKED = "ffi.cast(T, lib.calloc(1, n)) + lib.free"
 BASE = baseline.build()
@@ -68,7 +68,8 @@ def tracked(
 
 
 def release_is_same() -> bool:
-    code = "from ffi_leak_tracker import *; import ffi_leak_tracker as f; "
+    """Return whether the adaptive allocator of a release is the plain one."""
+    code = "import ffi_leak_tracker as f; "
     code += "raise SystemExit(f.adaptive_calloc is not f.calloc)"
     environment = {**os.environ, "FFI_LEAK_TRACKER": "release"}
     command = [sys.executable, "-c", code]
@@ -76,7 +77,7 @@ def release_is_same() -> bool:
 
 
 def rows() -> list[Row]:
-    # First, while tracking was never on in this process.
+    # The first measurement: tracking was never on in this process.
     never = interleaved(
         {"lib.calloc + lib.free": plain_pair, "plain": pair(calloc)}, N
     )

@@ -1,15 +1,23 @@
-"""P6: what does a scope cost, and do a million of them leave anything?"""
+"""P6: the cost of a scope, and what a million of them leave behind."""
 
 from __future__ import annotations
 
 import statistics
 
-from harness import Row, interleaved, main, ratio_row, seconds
+from harness import (
+    Row,
+    interleaved,
+    main,
+    ratio_row,
+    seconds,
+    size,
+    spread,
+)
 
 from ffi_leak_tracker import LeakTracker
 
-N = 1_000
-MANY = 1_000_000
+N = size(1_000, 10)
+MANY = size(1_000_000, 1_000)
 EMPTY = "with of an empty Python context manager"
 
 
@@ -43,7 +51,7 @@ def verifying_scopes(n: int) -> None:
 
 
 def left_by(count: int) -> tuple[int, int, list[float]]:
-    """What a loop of scopes leaves: bytes, numbers; seconds of each tenth."""
+    """Return bytes and numbers that scopes leave, and seconds of each tenth."""
     scopes(1000)
     before = LeakTracker.self_stats
     tenths = [seconds(scopes, count // 10) for _ in range(10)]
@@ -72,7 +80,7 @@ def rows() -> list[Row]:
             "scope, left, verified",
             "",
             statistics.median(ns),
-            *statistics.quantiles(ns, n=4)[::2],
+            *spread(ns)[::2],
             1000.0,
             "ns",
         ),

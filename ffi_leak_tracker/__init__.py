@@ -1,6 +1,6 @@
-"""Which native blocks were never freed, and which Python line made them.
+"""Finds native blocks that were never freed, and the Python lines behind them.
 
-Everything is loaded when first used; see the README for where to start.
+Each name is loaded when it is first used. The README has an introduction.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ ERRORS = {
     "[cffi.FFI()]": "TypeError: a library is a module, the lib of a cffi",
     "[b'libplain.so']": "TypeError: a library is a module, the lib of a",
     "['']": "ValueError: a library's name must not be empty",
-    "[]": "ValueError: no library is named; None would mean all",
+    "[]": "ValueError: no library is named: name one, or pass None for all",
     "[sys]": "ValueError: <module 'sys' (built-in)> has no file: pass the",
     "[textwrap]": "ValueError: <module 'textwrap' from",
     "[ctypes.CDLL(None)]": "ValueError: <CDLL 'None',",
@@ -211,7 +211,7 @@ def test_detach_returns_what_lives_and_forgets_it() -> None:
         assert (sizes(found), lines(found)) == ([100], [line])
         assert sizes(LeakTracker.snapshot()) == [7]
         stats = LeakTracker.stats
-        assert (stats.allocations, stats.frees) == (2, 1)
+        assert (stats.allocations, stats.frees) == (3, 2)
         lib.give(block)
         lib.take(200)
         assert LeakTracker.self_stats["unknown_frees"] == 0
@@ -321,21 +321,70 @@ def test_pause_honours_frees_only() -> None:
     """)
 
 
-def test_hooks_need_no_enable() -> None:
-    """attach() is a switch of its own; enable() and disable() are others."""
+def test_attach_switches_all_recording_on() -> None:
+    """Allocators and track() as well, until the last detach."""
     child("""
         from ffi_leak_tracker import diagnostic_malloc
         lib = opened("plain")
+        assert not LeakTracker.enabled and LeakTracker.duration is None
         with LeakTracker.attach([lib]):
-            assert not LeakTracker.enabled
-            diagnostic_malloc("char", 3)
-            block = lib.take(10)
-            LeakTracker.enable()
+            assert LeakTracker.enabled and LeakTracker.duration >= 0
+            own = diagnostic_malloc("char", 3)
+            LeakTracker.track(4096, 5)
+            lib.take(10)
+            with LeakTracker.attach([lib]):
+                pass
             lib.take(20)
+            assert sizes(LeakTracker.snapshot()) == [3, 5, 10, 20]
+            assert "<LeakTracker on, 4 live>" == repr(LeakTracker)
+        assert not LeakTracker.enabled
+        unseen = diagnostic_malloc("char", 7)
+        assert 7 not in sizes(LeakTracker.snapshot())
+        LeakTracker.enable()
+        with LeakTracker.attach([lib]):
+            pass
+        assert LeakTracker.enabled
+    """)
+
+
+def test_disable_stops_hooks_and_allocators() -> None:
+    """Until enable, the next attach, or for the time of a scope; frees count."""
+    child("""
+        from ffi_leak_tracker import diagnostic_malloc
+        lib = opened("plain")
+        with LeakTracker.attach([lib]) as handle:
+            block = lib.take(10)
             LeakTracker.disable()
-            lib.take(30)
+            assert not LeakTracker.enabled
+            lib.take(20), diagnostic_malloc("char", 3)
             lib.give(block)
-            assert sizes(LeakTracker.snapshot()) == [20, 30]
+            assert len(LeakTracker.snapshot()) == 0
+            with LeakTracker.scope() as scope:
+                lib.take(30), diagnostic_malloc("char", 4)
+            assert sizes(scope.snapshot()) == [4, 30]
+            assert not LeakTracker.enabled
+            lib.take(40)
+            LeakTracker.enable()
+            lib.take(50)
+            LeakTracker.disable()
+            with LeakTracker.attach([lib]):
+                lib.take(60)
+            lib.take(70)
+            assert sizes(LeakTracker.snapshot()) == [4, 30, 50, 60, 70]
+    """)
+
+
+def test_disable_in_a_window_is_obeyed_by_hooks() -> None:
+    """The rest of the window has no more blocks of libraries either."""
+    child("""
+        from ffi_leak_tracker import AllocationTracker
+        lib = opened("plain")
+        with LeakTracker.attach([lib]):
+            with AllocationTracker.measure() as measured:
+                lib.take(10)
+                LeakTracker.disable()
+                lib.take(20)
+            assert measured.stats.bytes_allocated == 10
     """)
 
 

@@ -76,6 +76,39 @@ def test_type_and_size_of_pointer(pointer, type, size) -> None:
     LeakTracker.untrack(pointer)
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"type": 5}, TypeError, "type must be the name of a C type, a ctype"),
+        ({"type": ""}, ValueError, "type must be a word"),
+        ({"kind": None}, TypeError, "kind must be a word such as 'handle', no"),
+        ({"kind": ""}, ValueError, "kind must be a word"),
+        (
+            {"release": diagnostic_calloc.free},
+            TypeError,
+            "release must be a word such as 'image_close', not <",
+        ),
+        ({"layer": []}, ValueError, "layer must be one of"),
+        ({"size": "3"}, TypeError, "size must be an int, not str"),
+    ],
+)
+def test_senseless_words_are_told(options, error, says) -> None:
+    """Also while nothing is recorded; nothing is recorded by it."""
+    pointer = ffi.new("int *")
+    for state in (LeakTracker.enable, LeakTracker.disable):
+        state()
+        with pytest.raises(error, match=says):
+            LeakTracker.track(pointer, **options)
+    assert 0 == LeakTracker.stats.allocations
+
+
+def test_a_ctype_names_the_type() -> None:
+    """As for the allocators."""
+    LeakTracker.track(4096, 8, type=ffi.typeof("struct pair"))
+    assert "struct pair" == only().type
+    LeakTracker.untrack(4096)
+
+
 def test_options_are_recorded() -> None:
     """Size, type, kind and release as told."""
     LeakTracker.track(

@@ -462,7 +462,7 @@ def test_cdata_of_our_allocators(tracker, enabled) -> None:
     assert live == ["_CDataBase"]
     assert site.function.endswith("test_cdata_of_our_allocators")
     assert tracker.retained_count == 0
-    if core.fast is not None:
+    if core.callables is not None:
         assert tracker.new_count == 1
 
 

@@ -243,7 +243,7 @@ def test_threads_are_told_in_themselves() -> None:
         barrier.wait()
         for count in range(1, 101):
             block = diagnostic_calloc("char", size)
-            is_exact = core.fast is not None
+            is_exact = core.callables is not None
             assert not is_exact or len(mine) == 2 * count - 1
             diagnostic_calloc.free(block)
 

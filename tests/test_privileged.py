@@ -22,7 +22,7 @@ from ffi_leak_tracker._base.environment import is_privileged
 from ffi_leak_tracker._seam import core_api, symbols
 f.adaptive_calloc("int")
 print(is_privileged(), f.LeakTracker.enabled, f.LeakTracker.stack_depth,
-      core_api.fast is None, symbols._tool() is None)
+      core_api.callables is None, symbols._tool() is None)
 """
 
 

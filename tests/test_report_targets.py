@@ -300,7 +300,7 @@ def test_failing_stream_raises(emitter) -> None:
         emitter(full).emit(snapshot())
     with suppress(OSError):
         full.close()
-    with pytest.raises(ReportWriteError, match="closed file; pass an open"):
+    with pytest.raises(ReportWriteError, match="closed file; use one that is"):
         emitter(full).emit(snapshot())
 
 

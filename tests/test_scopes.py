@@ -253,6 +253,24 @@ def test_nested_verify_tells_the_innermost() -> None:
     alloc.free(pointer)
 
 
+def test_thousands_of_scopes_nest() -> None:
+    """Their filters are joined, and all goes again, without recursion."""
+    ignore = LeakFilter.ignore_addresses
+    scopes = [LeakTracker.scope(filter=ignore([n])) for n in range(1, 3001)]
+    for scope in scopes:
+        scope.__enter__()
+    pointer = alloc("int")
+    assert 1 == len(LeakTracker.snapshot())
+    assert scope.has_leaks
+    alloc.free(pointer)
+    scope.verify_no_leaks()
+    for scope in reversed(scopes):
+        scope.__exit__(None, None, None)
+    innermost = scopes[-1]
+    del scopes, scope
+    assert 3000 == str(innermost.filter).count("address is in")
+
+
 def test_filter_of_scope_joins_those_around() -> None:
     """A block is left out if the scope's, an outer or the global one says."""
     ignore = LeakFilter.ignore_types

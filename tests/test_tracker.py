@@ -7,6 +7,7 @@ import json
 import logging
 import pickle
 import re
+import threading
 import time
 from itertools import pairwise
 
@@ -16,6 +17,8 @@ from conftest import collect
 
 from ffi_leak_tracker import (
     Allocation,
+    AllocationStats,
+    AllocationTracker,
     JsonEmitter,
     LeakFilter,
     LeaksFoundError,
@@ -26,6 +29,7 @@ from ffi_leak_tracker import (
 )
 from ffi_leak_tracker import diagnostic_calloc as alloc
 from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import misuse as misuses
 
 ffi = cffi.FFI()
 ffi.cdef("void *malloc(size_t); void free(void *);")
@@ -144,6 +148,12 @@ def test_enable_in_debug_enables() -> None:
         ),
         ({"quarantine": 1025}, ValueError, "quarantine must be 0 to 1024"),
         ({"guard": 5000}, ValueError, "guard must be 0 to 4096"),
+        ({"poison": 3}, TypeError, "poison must be True, False or None"),
+        (
+            {"misuse": "ignore", "guard": 16},
+            ValueError,
+            "misuse must be 'raise', 'warn' or 'count', not 'ignore'",
+        ),
     ],
 )
 def test_senseless_options_are_named(options, error, says) -> None:
@@ -152,6 +162,7 @@ def test_senseless_options_are_named(options, error, says) -> None:
         LeakTracker.enable(**options)
     assert not LeakTracker.enabled
     assert (16, 64) == (LeakTracker.stack_depth, core.configuration()[0])
+    assert (False, 0) == core.configuration()[2:]
 
 
 def test_repr_says_state() -> None:
@@ -257,12 +268,17 @@ def test_types_know_blocks_in_scopes(enabled) -> None:
 
 
 def test_types_after_reset(enabled) -> None:
-    """What was forgotten is in no figure."""
+    """What was forgotten counts as freed, once."""
     pointer = alloc("int", 3)
     LeakTracker.reset()
-    assert {} == LeakTracker.types()
+    forgotten = LeakTracker.types()["int"]
+    assert (1, 1, 0) == (
+        forgotten.allocations,
+        forgotten.frees,
+        forgotten.live_bytes,
+    )
     free_all(pointer)
-    assert {} == LeakTracker.types()
+    assert forgotten == LeakTracker.types()["int"]
 
 
 def test_has_leaks_follows_filter(enabled) -> None:
@@ -397,11 +413,27 @@ def test_reset_forgets_live_blocks(enabled) -> None:
     assert 5 == pointer[3]
     alloc.free(pointer)
     assert 0 == LeakTracker.self_stats["unknown_frees"]
-    assert (0, 0, 0) == (
+    assert (1, 1, 0) == (
         LeakTracker.stats.allocations,
         LeakTracker.stats.frees,
         LeakTracker.stats.live_bytes,
     )
+
+
+def test_reset_lets_no_difference_turn_negative(enabled) -> None:
+    """Readings around a reset can be subtracted; a measurement goes on."""
+    kept = [alloc("int", 4) for _ in range(3)]
+    before = AllocationStats.capture()
+    with AllocationTracker.measure() as measured:
+        inside = [alloc("int", 4) for _ in range(5)]
+        other = threading.Thread(target=LeakTracker.reset)
+        other.start()
+        other.join()
+        change = AllocationStats.capture() - before
+    assert (8, 128) == (change.frees, change.bytes_freed)
+    assert (5, 0) == (measured.stats.allocations, measured.stats.live_blocks)
+    assert (5, 80) == (change.allocations, change.bytes_allocated)
+    free_all(*kept, *inside)
 
 
 def test_reset_block_can_move(enabled) -> None:
@@ -428,7 +460,7 @@ def test_reset_with_owned_memory(enabled) -> None:
     LeakTracker.reset()
     del owner
     collect()
-    assert (0, 0) == (
+    assert (1, 0) == (
         LeakTracker.stats.frees,
         LeakTracker.self_stats["unknown_frees"],
     )
@@ -654,6 +686,19 @@ def test_missed_free_replaces_the_record(enabled) -> None:
     assert any("missed" in note for note in LeakTracker.snapshot().notes)
     free_all(*pointers)
     assert LeakTracker.stats.allocations == LeakTracker.stats.frees
+
+
+def test_missed_free_counts_in_its_own_scope(enabled) -> None:
+    """A replaced record leaves the books of its scope, not of another."""
+    with LeakTracker.scope() as scope:
+        LeakTracker.track(0x10000, 8, type="h")
+    LeakTracker.track(0x20000, 8, type="h")
+    LeakTracker.track(0x10000, 8, type="h")
+    assert (0, 2) == (scope.stats.live_blocks, LeakTracker.stats.live_blocks)
+    LeakTracker.untrack(0x10000)
+    LeakTracker.untrack(0x20000)
+    assert 0 == LeakTracker.stats.live_blocks
+    assert 0 == LeakTracker.stats.live_bytes
 
 
 def test_snapshot_without_memory(enabled) -> None:

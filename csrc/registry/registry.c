@@ -24,43 +24,35 @@ bool flk_registry_lock_record_of(flk_held *h, uint32_t levels, flk_layer layer,
     return false;
 }
 
-bool flk_registry_purge(uint32_t levels, flk_layer layer, uint64_t address,
-                        flk_registry_event on_remove, void *context) {
-    bool found = false;
-    for (flk_held h; flk_registry_lock_record_of(&h, levels, layer, address);
-         found = true) {
-        on_remove(h.record, context);
+void flk_registry_purge(uint32_t levels, flk_layer layer, uint64_t address,
+                        flk_insertion how) {
+    flk_held h;
+    while (flk_registry_lock_record_of(&h, levels, layer, address)) {
+        how.on_remove(h.record, how.context);
+        *how.replaced = true;
         flk_shard_remove(h.spot.shard, h.region, h.slot);
         flk_unlock_record(&h);
     }
-    return found;
 }
 
 // --- insert, find, take ------------------------------------------------
 // The level is not known when this is compiled: short, not fast.
 static FLK_NOINLINE flk_status insert_any(flk_layer layer, uint64_t address,
                                           const flk_record *record,
-                                          flk_registry_event on_insert,
-                                          flk_registry_event on_remove,
-                                          void *context, bool *replaced) {
+                                          flk_insertion how) {
     flk_level level = flk_level_of(address, record->size_bytes);
-    *replaced = flk_registry_purge(flk_levels_of(address) & ~(1u << level),
-                                   layer, address, on_remove, context);
-    return flk_insert_at(layer, level, address, record, on_insert, on_remove,
-                         context, replaced);
+    *how.replaced = false;
+    flk_registry_purge(flk_levels_of(address) & ~(1u << level), layer, address,
+                       how);
+    return flk_insert_at(layer, level, address, record, how);
 }
 
 flk_status flk_registry_insert(flk_layer layer, uint64_t address,
-                               const flk_record *record,
-                               flk_registry_event on_insert,
-                               flk_registry_event on_remove, void *context,
-                               bool *replaced) {
+                               const flk_record *record, flk_insertion how) {
     if (FLK_UNLIKELY(flk_level_of(address, record->size_bytes) !=
                      FLK_LEVEL_ALIGNED))
-        return insert_any(layer, address, record, on_insert, on_remove, context,
-                          replaced);
-    return flk_registry_insert_hot(layer, address, record, on_insert, on_remove,
-                                   context, replaced);
+        return insert_any(layer, address, record, how);
+    return flk_registry_insert_hot(layer, address, record, how);
 }
 
 static FLK_HOT bool find_held(const flk_held *h, flk_record *out) {
@@ -176,9 +168,7 @@ static void unlock_two(flk_shard *a, flk_shard *b) {
 // Both shards locked: the moving record goes out, then in at its new place.
 static flk_status move_locked(const flk_spot *from, const flk_spot *to,
                               flk_level to_level, uint64_t sequence,
-                              uint64_t size_bytes, flk_registry_event on_resize,
-                              flk_registry_event on_remove, void *context,
-                              bool *replaced) {
+                              uint64_t size_bytes, flk_insertion how) {
     flk_region *region;
     uint32_t slot;
     flk_record *old = moving_find(from, sequence, &region, &slot);
@@ -192,29 +182,25 @@ static flk_status move_locked(const flk_spot *from, const flk_spot *to,
     record.size_bytes = size_bytes & FLK_SIZE_MAX;
     flk_status status = FLK_LIMIT;  // a size that no record can hold
     if (size_bytes <= FLK_SIZE_MAX)
-        status = flk_insert_locked(to, to_level, &record, on_resize, on_remove,
-                                   context, replaced);
+        status = flk_insert_locked(to, to_level, &record, how);
     if (status != FLK_OK)
-        on_remove(&before, context);
+        how.on_remove(&before, how.context);
     return status;
 }
 
 flk_status flk_registry_move(flk_layer layer, uint64_t old_address,
                              const flk_record *moving, uint64_t new_address,
-                             uint64_t size_bytes, flk_registry_event on_resize,
-                             flk_registry_event on_remove, void *context,
-                             bool *replaced) {
+                             uint64_t size_bytes, flk_insertion how) {
     flk_level from_level = flk_level_of(old_address, moving->size_bytes);
     flk_level to_level = flk_level_of(new_address, size_bytes);
-    *replaced =
-        flk_registry_purge(flk_levels_of(new_address) & ~(1u << to_level),
-                           layer, new_address, on_remove, context);
+    *how.replaced = false;
+    flk_registry_purge(flk_levels_of(new_address) & ~(1u << to_level), layer,
+                       new_address, how);
     flk_spot from = flk_spot_of(layer, from_level, old_address);
     flk_spot to = flk_spot_of(layer, to_level, new_address);
     lock_two(from.shard, to.shard);
     flk_status status =
-        move_locked(&from, &to, to_level, moving->sequence, size_bytes,
-                    on_resize, on_remove, context, replaced);
+        move_locked(&from, &to, to_level, moving->sequence, size_bytes, how);
     unlock_two(from.shard, to.shard);
     return status;
 }

@@ -1,7 +1,8 @@
-// gate.h - is tracking on? By the user's word, or because a scope is open. SPDX-License-Identifier: MIT
-// Keeps:   the user's word, open scopes, pauses. `off` inside a scope holds until somebody says on again or a
-//          new outermost scope opens; when the last scope ends, the user's word counts.
-// Cost:    one lock. Callers: any thread. Lock rank: FLK_RANK_GATE (the lowest).
+// gate.h - is tracking on? By the user's word, a scope or an attachment.   SPDX-License-Identifier: MIT
+// Keeps:   the user's word, open scopes, whether hooks are attached, pauses. `off` inside a scope holds until `on` or
+//          a new outermost scope; while hooks are attached, until `on` or the next attach. When the last scope and
+//          the attachments have ended, the user's word counts.
+// Cost:    one lock. Callers: any thread. Lock rank: FLK_RANK_GATE; the follower is called without the lock.
 #ifndef FLK_GATE_H
 #define FLK_GATE_H
 
@@ -9,10 +10,14 @@
 
 void flk_gate_set(bool on);       // the user's word
 void flk_gate_scope(int change);  // a scope opens (+1) or ends (-1)
+void flk_gate_attach(bool on);    // hooks are attached (anew), or no more
 void flk_gate_pause(int change);  // pauses nest
 void flk_gate_forbid(void);       // never on, from now on
 int flk_gate_scopes(void);        // open now
 int flk_gate_pauses(void);        // nested now
+// Called in the thread that switched tracking on or off, after it. One
+// function for the process, which reads flk_tracker_is_enabled().
+void flk_gate_follow(void (*follower)(void));
 void flk_gate_lock_all(void);
 void flk_gate_unlock_all(void);
 

@@ -14,6 +14,9 @@
 #include "tracker/recent.h"
 #include "tracker/tracker_hot.h"
 
+// A guarded block cannot be aligned to more: its lead is part of the record.
+#define ALIGNMENT_MAX ((size_t)1 << 30)
+
 // --- memory with and without guards ------------------------------------
 static FLK_NOINLINE void *aligned_allocate(size_t size_bytes, size_t alignment,
                                            bool zeroed) {
@@ -46,30 +49,31 @@ static FLK_HOT void *c_allocate(size_t size_bytes, size_t alignment,
 }
 
 static void *guarded_allocate(size_t size_bytes, size_t alignment, bool zeroed,
-                              size_t guard_bytes) {
-    size_t before = guard_bytes > alignment ? guard_bytes : alignment;
-    if (size_bytes > SIZE_MAX - before - guard_bytes) {
+                              size_t lead, size_t guard_bytes) {
+    if (size_bytes > SIZE_MAX - lead - guard_bytes) {
         errno = ENOMEM;
         return NULL;
     }
-    char *memory =
-        c_allocate(before + size_bytes + guard_bytes, alignment, zeroed);
-    if (!memory)
-        return NULL;
-    flk_guard_fill(memory + before, size_bytes, guard_bytes);
-    return memory + before;
+    void *memory =
+        c_allocate(lead + size_bytes + guard_bytes, alignment, zeroed);
+    return memory ? flk_guard_begin(memory, lead, size_bytes, guard_bytes)
+                  : NULL;
 }
 
-static FLK_NOINLINE void *allocate_guarded(size_t size_bytes, bool zeroed,
+static FLK_NOINLINE void *allocate_guarded(size_t size_bytes, size_t alignment,
+                                           bool zeroed,
                                            const flk_origin *origin,
-                                           uint32_t guard) {
-    char *block = guarded_allocate(size_bytes, 0, zeroed, guard);
+                                           size_t guard_bytes) {
+    size_t lead = flk_guard_lead(guard_bytes, alignment);
+    uint8_t flags = (uint8_t)(__builtin_ctzll(lead) << FLK_RECORD_LEAD_SHIFT);
+    char *block =
+        guarded_allocate(size_bytes, alignment, zeroed, lead, guard_bytes);
     if (!block || flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)block,
-                                       size_bytes, FLK_RECORD_GUARDED, origin))
+                                       size_bytes, flags, origin))
         return block;
-    // Not recorded, so nobody would know of the guard: a plain block then.
-    free(block - guard);
-    return c_allocate(size_bytes, 0, zeroed);
+    // Without a record its free would not find the C memory: a plain block.
+    free(block - lead);
+    return c_allocate(size_bytes, alignment, zeroed);
 }
 
 static FLK_HOT void *allocate_plainly(size_t size_bytes, size_t alignment,
@@ -86,10 +90,10 @@ static FLK_NOINLINE void *allocate_unusually(size_t size_bytes,
                                              size_t alignment, bool zeroed,
                                              const flk_origin *origin) {
     uint32_t guard = FLK_SETTING(guard_bytes);
-    // An alignment beyond the guard's would move the block's start.
-    void *block = guard > 0 && alignment <= 16
-                      ? allocate_guarded(size_bytes, zeroed, origin, guard)
-                      : allocate_plainly(size_bytes, alignment, zeroed, origin);
+    void *block =
+        guard > 0 && alignment <= ALIGNMENT_MAX
+            ? allocate_guarded(size_bytes, alignment, zeroed, origin, guard)
+            : allocate_plainly(size_bytes, alignment, zeroed, origin);
     if (block && flk_observe_is_on())
         flk_observe_made(FLK_LAYER_HEAP, (uintptr_t)block);
     return block;
@@ -199,26 +203,26 @@ int flk_heap_free(void *address, uint16_t type, uint32_t path,
 // --- realloc -----------------------------------------------------------
 static void *c_reallocate(void *address, size_t size_bytes,
                           const flk_record *record) {
-    if (!(record->flags & FLK_RECORD_GUARDED))
+    size_t lead = flk_record_lead(record);
+    if (!lead)
         return realloc(address, size_bytes);
-    size_t guard = FLK_SETTING(guard_bytes);
-    if (size_bytes > SIZE_MAX - 2 * guard)
+    size_t guard_bytes = flk_guard_bytes(address, lead);
+    if (size_bytes > SIZE_MAX - lead - guard_bytes)
         return NULL;
-    char *memory = realloc((char *)address - guard, size_bytes + 2 * guard);
-    if (!memory)
-        return NULL;
-    flk_guard_fill(memory + guard, size_bytes, guard);
-    return memory + guard;
+    void *memory =
+        realloc((char *)address - lead, lead + size_bytes + guard_bytes);
+    return memory ? flk_guard_begin(memory, lead, size_bytes, guard_bytes)
+                  : NULL;
 }
 
 static void *reallocate_recorded(void *address, size_t size_bytes,
                                  const flk_record *moving, uint32_t path,
                                  flk_misuse *out) {
     out->verdict = FLK_FREED;
-    if (moving->flags & FLK_RECORD_GUARDED &&
-        flk_quarantine_check_guard(address, moving, path, out) < 0) {
-        // Told once: the guards are whole again for another try.
-        flk_guard_fill(address, moving->size_bytes, FLK_SETTING(guard_bytes));
+    size_t lead = flk_record_lead(moving);
+    if (lead && flk_quarantine_check_guard(address, moving, path, out) < 0) {
+        // Reported once: another call finds the guards whole, and moves.
+        flk_guard_mend(address, moving->size_bytes, lead);
         flk_tracker_move_cancel(FLK_LAYER_HEAP, (uintptr_t)address, moving);
         return NULL;
     }
@@ -230,11 +234,11 @@ static void *reallocate_recorded(void *address, size_t size_bytes,
     }
     if (flk_tracker_move_end(FLK_LAYER_HEAP, (uintptr_t)address, moving,
                              (uintptr_t)moved, size_bytes) ||
-        !(moving->flags & FLK_RECORD_GUARDED))
+        !lead)
         return moved;
-    // Its record is lost, so nobody would know of the guard: a plain block.
-    char *memory = (char *)moved - FLK_SETTING(guard_bytes);
-    return memmove(memory, moved, size_bytes);
+    // The record is lost: without it a free would not find the C memory, so
+    // the block becomes a plain one.
+    return memmove((char *)moved - lead, moved, size_bytes);
 }
 
 static void *reallocate_unrecorded(void *address, size_t size_bytes,

@@ -118,6 +118,15 @@ bool flk_observe_next(flk_observed *out) {
     return found;
 }
 
+void flk_observe_queue(const flk_observed *event) { push(event); }
+
+uint64_t flk_observe_waiting(void) {
+    flk_lock_take(&observe.lock);
+    uint64_t waiting = flk_queue_count(&observe.queue);
+    flk_lock_release(&observe.lock);
+    return waiting;
+}
+
 uint64_t flk_observe_lost(void) {
     flk_lock_take(&observe.lock);
     uint64_t lost = observe.lost;

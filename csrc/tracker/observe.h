@@ -31,6 +31,11 @@ void flk_observe_made(flk_layer layer, uint64_t address);
 void flk_observe_later(int what, flk_layer layer, uint64_t address,
                        const flk_record *record);
 bool flk_observe_next(flk_observed *out);
+// Puts an event behind those that wait. From Python code that cannot deliver
+// it now.
+void flk_observe_queue(const flk_observed *event);
+// Events that wait in the queue.
+uint64_t flk_observe_waiting(void);
 uint64_t flk_observe_lost(void);
 
 // What Python supplies. Now: with the GIL, tells what waits and then this.

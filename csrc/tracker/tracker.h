@@ -78,6 +78,11 @@ bool flk_tracker_on_alloc(flk_layer layer, uint64_t address,
 // (FLK_TAKEN), or the record that forbids it (FLK_KEPT: another release).
 flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address, uint16_t type,
                               flk_record *out);
+// A record goes, by request of a program that frees the block some other way.
+// FLK_KEPT: a guarded block, since a free of it without its record would give
+// the C library another address than that of its memory.
+flk_taken flk_tracker_untrack(flk_layer layer, uint64_t address,
+                              flk_record *out);
 // A block may move: call begin, then the C function, then exactly one of
 // cancel and end if begin said FLK_TAKEN. End: is it still recorded?
 flk_taken flk_tracker_move_begin(flk_layer layer, uint64_t address,
@@ -94,12 +99,17 @@ uint32_t flk_tracker_free_depth(void);
 
 // Is the record in reports (not forgotten; inherited ones only if `all`)?
 bool flk_tracker_is_shown(const flk_record *record, bool all);
-// Forgets the live blocks in the view of a scope; their memory stays.
+// Forgets the live blocks in the view of a scope; their memory stays. In all
+// counts they are freed from then on: so no count ever falls, in the view,
+// above it or in scopes that other threads have open, and a difference of two
+// readings is right whatever was forgotten between them. Peaks stay.
 void flk_tracker_reset(uint32_t view);
+// For tests: forgets all live blocks, and every count is zero again.
+void flk_tracker_begin_anew(void);
 // The peaks of a scope start anew from what is live there now.
 void flk_tracker_reset_peak(uint32_t scope);
-// Forgets the live blocks of these types, and their records go: nobody will
-// see them freed. Returns how many. O(n).
+// Forgets the live blocks of these types as reset does, and removes their
+// records: no free of them will be seen. Returns how many. O(n).
 uint64_t flk_tracker_drop(bool (*is_dropped)(uint16_t type));
 // O(n), for tests: every structure is right and the books agree.
 bool flk_tracker_check(void);

@@ -17,14 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-__all__ = ["main"]
-
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and end with status 2."""
+        """Print the error and end with status 2."""
         self.exit(
             UNUSABLE,
             f"{self.prog}: {printable(message)} (see {self.prog} --help)\n",
@@ -59,7 +57,11 @@ def _parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Obey the command line and return the exit status."""
+    """Run the command line and return the exit status.
+
+    Args:
+        arguments: the arguments; None for ``sys.argv[1:]``.
+    """
     options, unknown = _parser().parse_known_args(arguments)
     if unknown:
         options.parser.error(f"unknown arguments: {' '.join(unknown)}")

@@ -30,7 +30,7 @@ class Demo:
     epilog = ""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add none."""
+        """Add no arguments."""
 
     def __call__(self, options: argparse.Namespace) -> int:
         """Run the demo and print the report."""
@@ -53,9 +53,10 @@ class Demo:
 
 
 def load_demo() -> dict[str, Any]:
-    """Return the demo's names, its code compiled as ``demo.py``.
+    """Run the code of the demo under the name demo.py; return its names.
 
-    Frames of this package are in no report, but the demo's must be.
+    Reports leave out frames of files of this package. Those of the demo must
+    be in the report, so it needs another file name.
     """
     from ffi_leak_tracker._base import source as sources
 

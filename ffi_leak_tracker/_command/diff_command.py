@@ -36,7 +36,7 @@ exit status:
 """
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the options and the files."""
+        """Add the options and the files."""
         add = parser.add_argument
         add("old", metavar="old.json", help="the earlier report")
         add("new", metavar="new.json", help="the later report")
@@ -95,7 +95,8 @@ def _load(path: str) -> Snapshot:
 
 
 def _print(diff: SnapshotDiff, options: argparse.Namespace) -> None:
-    from ffi_leak_tracker._records.emit_console import wants_color, write_text
+    from ffi_leak_tracker._records.emit_console import wants_color
+    from ffi_leak_tracker._records.report_stream import write_stream
 
     color = wants_color(sys.stdout)
     top = {} if options.top is None else {"limit": options.top}
@@ -103,4 +104,4 @@ def _print(diff: SnapshotDiff, options: argparse.Namespace) -> None:
     if options.tree and len(diff):
         parts.append(diff.call_tree().to_text(color=color, **top))
     with ignore_closed_pipe():
-        write_text(sys.stdout, "\n".join(parts))
+        write_stream(sys.stdout, "\n".join(parts))

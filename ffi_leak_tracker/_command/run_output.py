@@ -1,4 +1,4 @@
-"""What ``run`` reports, where to, and when."""
+"""The reports of ``run``: their targets and their times."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 CLEAN = 0
 LEAKED = 1
-UNUSABLE = 2  # bad arguments, nothing to run, a report that is not written
+UNUSABLE = 2  # bad arguments, nothing to run, or a report not written
 MISUSES_SHOWN = 10
 
 
 def add_top(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--top``."""
+    """Add the option ``--top``."""
     parser.add_argument(
         "--top",
         metavar="N",
@@ -40,14 +40,14 @@ def add_top(parser: argparse.ArgumentParser) -> None:
 
 
 def add_tree(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--tree``."""
+    """Add the option ``--tree``."""
     parser.add_argument(
         "--tree", action="store_true", help="show the tree of call paths, too"
     )
 
 
 def _count(text: str) -> int:
-    """Return a number from 1 on; an error of argparse if it is none."""
+    """Return a number of 1 or more, or raise ArgumentTypeError."""
     import argparse
 
     if text.isascii() and text.isdigit() and int(text) > 0:
@@ -73,7 +73,7 @@ def ignore_closed_pipe() -> Iterator[None]:
 
 
 class CommandError(Exception):
-    """The command cannot do its work; the message is one line."""
+    """The command cannot run; the message is one line."""
 
 
 def check_tracking() -> None:
@@ -85,7 +85,10 @@ def check_tracking() -> None:
 
 
 class Output:
-    """Where ``run`` reports to; checked before the program runs."""
+    """The targets of the reports of ``run``.
+
+    Raises: CommandError if a file cannot be written.
+    """
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.json = _writable(options.json)
@@ -97,7 +100,7 @@ class Output:
         self.stream: TextIO | None = sys.stderr
 
     def follow(self, scope: Scope) -> Children:
-        """Make forked children report, in files numbered by process."""
+        """Make forked children report, in files named by process number."""
         from ffi_leak_tracker._command.follow import Children
 
         if not self.json and not self.text:
@@ -108,7 +111,7 @@ class Output:
         return Children(scope, hidden, self.json, self.text, self.console)
 
     def console(self, target: str | TextIO | None) -> ConsoleEmitter:
-        """Return what writes reports as text in the way that was asked for."""
+        """Return an emitter for text reports with the chosen options."""
         from ffi_leak_tracker._records.emit_console import ConsoleEmitter
 
         if self.top is None:
@@ -116,7 +119,7 @@ class Output:
         return ConsoleEmitter(target, limit=self.top, tree=self.tree)
 
     def dump_on(self, number: int, scope: Scope) -> None:
-        """Report the living program at each signal, in numbered files."""
+        """Report the running program at each signal, in numbered files."""
         from ffi_leak_tracker._records.emitters import as_emitter
         from ffi_leak_tracker._tracking import signal_dump
 
@@ -137,7 +140,7 @@ class Output:
             ) from None
 
     def report(self, scope: Scope) -> int:
-        """Report the blocks of the scope; return the verdict as status."""
+        """Report the blocks of the scope; return the exit status."""
         from ffi_leak_tracker._tracking.tracker import LeakTracker
 
         self._settle_streams()
@@ -154,9 +157,9 @@ class Output:
         return LEAKED if failed and self.fails else CLEAN
 
     def _settle_streams(self) -> None:
-        """Flush what the program printed; replace the stream it closed."""
+        """Flush standard output; reopen standard error if it is closed."""
         with suppress(OSError, ValueError, AttributeError):
-            sys.stdout.flush()  # the interpreter tells of trouble at its end
+            sys.stdout.flush()  # the interpreter reports errors at its end
         if self.stream is None or self.stream.closed:
             self.stream = None
             with suppress(OSError):
@@ -200,14 +203,14 @@ class Output:
 
 
 def _owned() -> LeakFilter:
-    """Return a filter for memory that live Python objects will release."""
+    """Return a filter that ignores memory of live Python objects."""
     from ffi_leak_tracker._records.filters import OwnedFilter
 
     return OwnedFilter()
 
 
 def _writable(path: str | None) -> str | None:
-    """Return the path made absolute, if a report can be written to it."""
+    """Return the absolute path; raise CommandError if it is not writable."""
     if path is None:
         return None
     from ffi_leak_tracker._records.report_file import check_target

@@ -140,7 +140,7 @@ class Allocation(Record):
         age: seconds from the allocation to the snapshot.
         sequence: a number that is unique and rises within a thread.
         thread: name of the allocating thread.
-        scope: name of the scope it was allocated in; None outside of scopes.
+        scope: name of the scope it was allocated in; None without a name.
 
     >>> block = Allocation(0xABCD, 64, "struct point", "calloc", "free")
     >>> print(block)
@@ -173,7 +173,7 @@ class Allocation(Record):
     age: float = field("Seconds from allocation to snapshot.")
     sequence: int = field("Unique number; rises within a thread.")
     thread: str = field("Name of the allocating thread.")
-    scope: str | None = field("Name of its scope; None outside of scopes.")
+    scope: str | None = field("Name of its scope; None without one.")
 
     def __init__(
         self,

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.decode import JsonText
     from ffi_leak_tracker._records.diff import Change
 
-__all__ = ["CallTree", "Hotspot", "Node"]
-
 
 class Hotspot(Record):
     """A frame, and the blocks whose call path contains it."""

@@ -6,16 +6,19 @@ import os
 import sys
 
 from ffi_leak_tracker._base.environment import variable
+from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._records.report import render
-from ffi_leak_tracker._records.report_file import write_report, write_stream
+from ffi_leak_tracker._records.report_file import write_report
+from ffi_leak_tracker._records.report_stream import (
+    check_stream_or_path,
+    write_stream,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal, TextIO
 
     from ffi_leak_tracker._records.snapshot import Snapshot
-
-__all__ = ["ConsoleEmitter", "render"]
 
 LIMIT = 20  # places in a report
 TREE_LIMIT = 5  # branches of each node of a call tree
@@ -36,7 +39,8 @@ class ConsoleEmitter:
         tree: show the call tree as well. ``limit`` is then the number of
             branches at each node too; the default there is 5.
 
-    Raises: ValueError for another ``color``.
+    Raises: ValueError for another ``color`` and a negative number; TypeError
+        for what is no number, or no stream.
     """
 
     __module__ = "ffi_leak_tracker.emitters.console"
@@ -53,6 +57,10 @@ class ConsoleEmitter:
     ) -> None:
         if color not in ("auto", True, False):
             raise ValueError(f'color: expected "auto" or a bool, not {color!r}')
+        if stream is not None:
+            check_stream_or_path("stream", stream)
+        check_range("limit", limit, sys.maxsize)
+        check_range("frames", frames, sys.maxsize)
         self._stream = stream
         self._color = color
         self._limit = limit
@@ -73,7 +81,7 @@ class ConsoleEmitter:
         if isinstance(stream, (str, os.PathLike)):
             self._write_file(stream, snapshot)
             return
-        write_text(stream, self._render(snapshot, self._colored(stream)))
+        write_stream(stream, self._render(snapshot, self._colored(stream)))
 
     def _write_file(
         self, path: str | os.PathLike[str], snapshot: Snapshot
@@ -118,22 +126,5 @@ def wants_color(stream: TextIO) -> bool:
     isatty = getattr(stream, "isatty", None)
     try:
         return isatty is not None and bool(isatty())
-    except ValueError:  # the stream is closed
+    except (OSError, ValueError):  # it is closed; writing to it says so
         return False
-
-
-def write_text(stream: TextIO, text: str) -> None:
-    """Write text and flush; what the stream cannot encode is escaped.
-
-    Raises: ReportWriteError if the stream cannot be written to.
-    """
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    write_stream(stream, _encodable(text, encoding))
-
-
-def _encodable(text: str, encoding: str) -> str:
-    """Return text with escapes for characters that the encoding lacks."""
-    try:
-        return text.encode(encoding, "backslashreplace").decode(encoding)
-    except LookupError:
-        return text.encode("ascii", "backslashreplace").decode("ascii")

@@ -8,20 +8,23 @@ import stat
 from datetime import datetime, timezone
 
 from ffi_leak_tracker._base.format import printable
+from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._records.allocation import iso_text
 from ffi_leak_tracker._records.decode import Reader, fault, parse
 from ffi_leak_tracker._records.exceptions import (
     RecordFormatError,
     ReportFormatError,
 )
-from ffi_leak_tracker._records.report_file import write_report, write_stream
+from ffi_leak_tracker._records.report_file import write_report
+from ffi_leak_tracker._records.report_stream import (
+    check_stream_or_path,
+    write_stream,
+)
 from ffi_leak_tracker._records.snapshot import Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TextIO
-
-__all__ = ["SCHEMA", "VERSION", "JsonEmitter", "dumps", "load", "loads"]
 
 SCHEMA = "ffi-leak-tracker"
 VERSION = 1
@@ -44,6 +47,8 @@ class JsonEmitter:
         target: str | os.PathLike[str] | TextIO,
         indent: int | None = 2,
     ) -> None:
+        check_stream_or_path("target", target)
+        check_range("indent", indent, 1000)
         self._target = target
         self._indent = indent
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.group import Group
     from ffi_leak_tracker._records.snapshot import Snapshot
 
-__all__ = ["LoggingEmitter"]
-
 
 class LoggingEmitter:
     """Logs each report; the values are attributes of the log records.
@@ -32,8 +30,10 @@ class LoggingEmitter:
 
     Args:
         logger: a logger or its name; None for ``ffi_leak_tracker``.
-        level: level of records about leaks.
+        level: level of records about leaks, a number or a name.
         clean_level: level of the record if there are no leaks.
+
+    Raises: TypeError, ValueError for what is no logger or no level.
     """
 
     __module__ = "ffi_leak_tracker.emitters.logging"
@@ -41,14 +41,18 @@ class LoggingEmitter:
     def __init__(
         self,
         logger: logging.Logger | str | None = None,
-        level: int = logging.WARNING,
-        clean_level: int = logging.DEBUG,
+        level: int | str = logging.WARNING,
+        clean_level: int | str = logging.DEBUG,
     ) -> None:
         if logger is None or isinstance(logger, str):
             logger = logging.getLogger(logger or "ffi_leak_tracker")
+        if not hasattr(logger, "isEnabledFor"):
+            raise TypeError(
+                f"logger must be a logger, its name or None, not {logger!r}"
+            )
         self._logger = logger
-        self._level = level
-        self._clean_level = clean_level
+        self._level = _level_of("level", level)
+        self._clean_level = _level_of("clean_level", clean_level)
 
     def emit(self, snapshot: Snapshot) -> None:
         """Log a snapshot; nothing is computed if the level is off."""
@@ -60,6 +64,26 @@ class LoggingEmitter:
         self._logger.log(level, "%s", _summary(snapshot), extra=extra)
         for one in groups:
             self._logger.log(level, "%s", _place(one), extra=_facts(one))
+
+
+def _level_of(name: str, level: object) -> int:
+    """Return the number of a level.
+
+    Raises: TypeError, ValueError for what is none.
+    """
+    if isinstance(level, str):
+        number: object = logging.getLevelName(level.strip().upper())
+        if isinstance(number, int):
+            return number
+        raise ValueError(
+            f"{name}: logging has no level {level!r}; use one such as 'WARNING'"
+        )
+    if isinstance(level, bool) or not isinstance(level, int):
+        raise TypeError(
+            f"{name} must be a number or the name of a level, not "
+            f"{type(level).__name__}"
+        )
+    return level
 
 
 def _summary(snapshot: Snapshot) -> str:

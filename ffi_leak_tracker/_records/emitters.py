@@ -8,22 +8,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Protocol
 
+from ffi_leak_tracker._base.decorate import check_callback
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TextIO, TypeAlias
 
-    from ffi_leak_tracker._records.emit_console import ConsoleEmitter
-    from ffi_leak_tracker._records.emit_json import JsonEmitter
-    from ffi_leak_tracker._records.emit_logging import LoggingEmitter
     from ffi_leak_tracker._records.snapshot import Snapshot
-
-__all__ = [
-    "ConsoleEmitter",
-    "JsonEmitter",
-    "LeaksEmitter",
-    "LoggingEmitter",
-    "as_emitter",
-]
 
 EmitterLike: TypeAlias = (
     "LeaksEmitter | Callable[[Snapshot], object] | str | "
@@ -76,8 +67,10 @@ def as_emitter(target: EmitterLike = None) -> LeaksEmitter:
         return _load(name)(target)  # type: ignore[no-any-return]
     if not isinstance(target, type):
         if hasattr(target, "emit"):
+            check_callback("the method emit", target.emit)
             return target
         if callable(target):
+            check_callback("an emitter", target)
             return _CallableEmitter(target)
     raise TypeError(
         "expected an emitter, a callable, a path or a text stream, "

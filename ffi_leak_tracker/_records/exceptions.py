@@ -19,22 +19,6 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.snapshot import Snapshot
     from ffi_leak_tracker._records.stats import AllocationStats
 
-__all__ = [
-    "BudgetError",
-    "CorruptionError",
-    "DoubleFreeError",
-    "InvalidFreeError",
-    "LeakTrackerError",
-    "LeakTrackerException",
-    "LeaksFoundError",
-    "MismatchedFreeError",
-    "MisuseError",
-    "MisuseWarning",
-    "RecordFormatError",
-    "ReportFormatError",
-    "ReportWriteError",
-]
-
 
 class LeakTrackerError(Exception):
     """Base of the errors that this library raises."""
@@ -86,7 +70,7 @@ class LeaksFoundError(LeakTrackerError, AssertionError):
         filter: the filter that was applied; None for that of the snapshot.
         place: ``file:line`` of the check, with which the message begins.
 
-    Raises: ValueError if there are no leaks.
+    Raises: ValueError if there are no leaks, TypeError for what is no snapshot.
     """
 
     __module__ = "ffi_leak_tracker.exceptions"
@@ -94,6 +78,11 @@ class LeaksFoundError(LeakTrackerError, AssertionError):
     def __init__(
         self, leaks: Snapshot, filter: Any = None, place: str | None = None
     ) -> None:
+        if not hasattr(leaks, "groups"):  # Snapshot cannot be imported here
+            raise TypeError(
+                "LeaksFoundError takes a Snapshot, not "
+                f"{type(leaks).__name__}: make one by Snapshot(blocks)"
+            )
         if not len(leaks):
             raise ValueError(
                 "no leaks, no error: raise LeaksFoundError only for a "
@@ -338,7 +327,10 @@ def _block_text(block: Allocation, address: int) -> str:
     text = printable(kind)
     offset = address - block.address
     if offset:
-        text += f" at {block.address_text}; the address is {offset:+,} bytes in"
+        where = (
+            f"{plural(abs(offset), 'byte')} {'in' if offset > 0 else 'before'}"
+        )
+        text += f" at {block.address_text}; the address is {where}"
     return text
 
 

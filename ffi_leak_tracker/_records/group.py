@@ -109,7 +109,7 @@ class Group(Record):
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """Names of the scopes, sorted; empty if no block was in a named scope."""
+        """Names of the scopes, sorted; empty without a named scope."""
         return _sorted(self._names("scope"))
 
     def _names(self, field: str) -> set[str | None]:

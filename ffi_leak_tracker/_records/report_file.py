@@ -1,6 +1,6 @@
-"""Writes reports: to files, completely or not at all, and to open streams.
+"""Writes reports to files, completely or not at all.
 
-Every report of the package is written by this module. The directory of a
+Every report file of the package is written by this module. The directory of a
 report may be open to other users, so what is there already is replaced:
 
 - The report is written to a new file in the same directory, made with
@@ -29,7 +29,7 @@ from ffi_leak_tracker._records.exceptions import ReportWriteError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import TextIO, TypeAlias
+    from typing import TypeAlias
 
     Path: TypeAlias = str | os.PathLike[str]
     Target: TypeAlias = "_Descriptor | _Special | _File"
@@ -67,26 +67,6 @@ def write_report(path: Path, text: str) -> None:
             f"cannot write the report: {_reason(error)}; check that the "
             "directory exists and is writable, or choose another path",
             os.fspath(path),
-        ) from error
-
-
-def write_stream(stream: TextIO, text: str) -> None:
-    """Write text to an open stream in one write, and flush the stream.
-
-    Raises: ReportWriteError if the stream is closed or cannot be written to.
-    """
-    try:
-        stream.write(text)
-        if hasattr(stream, "flush"):
-            stream.flush()
-    except (OSError, ValueError) as error:
-        is_closed = getattr(stream, "closed", False) is True
-        if not isinstance(error, OSError) and not is_closed:
-            raise
-        raise ReportWriteError(
-            getattr(error, "errno", None) or errno.EIO,
-            f"cannot write the report to the stream: {_reason(error)}; pass "
-            "an open stream, or a path",
         ) from error
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from ffi_leak_tracker._base.format import format_bytes, plural
 from ffi_leak_tracker._base.record import reader
-from ffi_leak_tracker._records.allocation import Allocation, Frame, NativeFrame
+from ffi_leak_tracker._records.allocation import Allocation
 from ffi_leak_tracker._records.decode import Reader
 from ffi_leak_tracker._records.group import Group, group
-from ffi_leak_tracker._records.stats import AllocationStats, TypeStats
+from ffi_leak_tracker._records.stats import AllocationStats
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,18 +24,6 @@ else:
     def overload(function: Any) -> Any:
         """Replace typing.overload, whose import costs time."""
         return function
-
-
-__all__ = [
-    "Allocation",
-    "AllocationStats",
-    "Frame",
-    "Group",
-    "NativeFrame",
-    "Snapshot",
-    "TypeStats",
-    "group",
-]
 
 
 class Snapshot(Sequence[Allocation]):
@@ -206,10 +194,16 @@ class Snapshot(Sequence[Allocation]):
             old: the earlier snapshot.
             group_by: "path", "type" or "line", as for ``totals``.
 
-        Raises: ValueError for another ``group_by``.
+        Raises: ValueError for another ``group_by``; TypeError if ``old`` is no
+            snapshot.
         """
         from ffi_leak_tracker._records.diff import SnapshotDiff
 
+        if not isinstance(old, Snapshot):
+            raise TypeError(
+                f"compare_to takes a Snapshot, not {type(old).__name__}: make "
+                "one by Snapshot(blocks)"
+            )
         pair = self.totals(group_by), old.totals(group_by)
         return SnapshotDiff.of(*pair, group_by)
 

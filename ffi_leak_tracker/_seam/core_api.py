@@ -12,8 +12,6 @@ import sys
 from _thread import _local as thread_local  # threading takes 7 ms to load
 from struct import Struct
 
-import _cffi_backend
-
 from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
 from ffi_leak_tracker._base.environment import variable
 from ffi_leak_tracker._base.source import allow
@@ -24,15 +22,39 @@ from ffi_leak_tracker._records.stats import (
     set_capture,
 )
 
-try:
-    from ffi_leak_tracker._core import ffi, lib
-except ImportError as error:
-    raise ImportError(
+_REFUSALS = {
+    "subinterpreter": (
+        "ffi_leak_tracker works in the main interpreter only, and this is a "
+        "subinterpreter: import it in the main interpreter, where its hooks "
+        "record the C code of all interpreters"
+    ),
+    "finalized": (
+        "ffi_leak_tracker cannot be imported after Py_Finalize() and a second "
+        "Py_Initialize(): an interpreter that is gone has used it in this "
+        "process; start a new process"
+    ),
+}
+
+
+def _missing(error: ImportError) -> ImportError:
+    """Return the error for a compiled module that cannot be imported."""
+    if "subinterpreter" in str(error):
+        return ImportError(f"{_REFUSALS['subinterpreter']}. {error}")
+    return ImportError(
         "the compiled core of ffi_leak_tracker is missing for this "
         f"interpreter ({sys.implementation.cache_tag}): install the package "
         "with this interpreter (python -m pip install ffi-leak-tracker, or "
         f"-e . in a checkout). The cause: {error}"
-    ) from error
+    )
+
+
+try:
+    import _cffi_backend
+
+    from ffi_leak_tracker import _core
+    from ffi_leak_tracker._core import ffi, lib
+except ImportError as error:
+    raise _missing(error) from error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,7 +77,25 @@ SIZE_MAX = 2 ** (8 * ffi.sizeof("size_t") - 1) - 1
 NULL = ffi.NULL
 
 
+def _module() -> CData:
+    """Return the address of the compiled module."""
+    return ffi.cast("void *", id(_core))
+
+
+def _claim() -> None:
+    """Refuse any interpreter but the first main one.
+
+    The core has one state for the process. A second interpreter would replace
+    the state of the first, so this comes before anything is changed.
+    """
+    if lib.flk_callables_add_claim(_module()):
+        refusal = _core.claim()
+        if refusal is not None:
+            raise ImportError(_REFUSALS[refusal])
+
+
 def _start() -> str | None:
+    _claim()
     mismatch = lib.flk_pyframe_mismatch()
     if mismatch:
         raise ImportError(
@@ -82,29 +122,23 @@ frames_problem = _start()
 walks_frames = bool(lib.flk_pyframe_is_open())
 
 
-def _fast() -> Any:
+def _callables() -> Any:
     """Return the C callables of allocators and scopes; None without them.
 
     PyPy has none. ``FFI_LEAK_TRACKER_FAST=0`` switches them off.
     """
     if variable("FFI_LEAK_TRACKER_FAST") == "0":
         return None
-    from ffi_leak_tracker import _core
-
     lib.flk_bind_cffi()
-    module = ffi.cast("void *", id(_core))
-    return _core.fast if lib.flk_callables_install(module) else None
+    return _core.callables if lib.flk_callables_install(_module()) else None
 
 
-fast = _fast()
+callables = _callables()
 
 
 def objects_functions() -> Any:
     """Return the C functions for Python objects; None on PyPy."""
-    from ffi_leak_tracker import _core
-
-    module = ffi.cast("void *", id(_core))
-    return _core.objects if lib.flk_object_views_install(module) else None
+    return _core.objects if lib.flk_object_views_install(_module()) else None
 
 
 backend_typeof = _cffi_backend.typeof
@@ -113,7 +147,7 @@ backend_gc = _cffi_backend.gcp  # ffi.gc
 # --- C functions that need no conversion --------------------------------
 enable = lib.flk_gate_set
 gate_scope = lib.flk_gate_scope
-gate_pause = lib.flk_gate_for_pause
+gate_pause = lib.flk_gate_pause
 forbid = lib.flk_gate_forbid
 hooks_refresh = lib.flk_attach_refresh
 is_enabled = lib.flk_tracker_is_enabled
@@ -152,7 +186,7 @@ def configure(blocks: int, total_bytes: int, poison: bool) -> None:
 
 
 def configure_guard(guard_bytes: int) -> bool:
-    """Set the guard; return False if blocks with another guard are live."""
+    """Set the guard of later blocks; return False if it is too large."""
     return bool(lib.flk_configure_guard(guard_bytes) == 0)
 
 
@@ -298,8 +332,13 @@ def hide_callers() -> None:
     The command line calls this, so that reports do not show its frames.
     """
     global _hidden  # noqa: PLW0603
+    _hidden = frames_here()
+
+
+def frames_here() -> tuple[Frame, ...]:
+    """Return the Python frames of the current caller, innermost first."""
     path = lib.flk_tracker_path() if walks_frames else path_here()
-    _hidden = path_frames(path)
+    return path_frames(path)
 
 
 def _above_hidden(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:

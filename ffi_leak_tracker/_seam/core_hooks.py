@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-detach = lib.flk_attach_end
+detach = lib.flk_hooks_detach
 drop = lib.flk_attach_drop
 sample = lib.flk_hooks_sample
 

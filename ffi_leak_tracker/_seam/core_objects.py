@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
 from operator import itemgetter
 
@@ -24,38 +26,70 @@ ALL_CLASSES: int = 256  # FLK_CLASSES_MAX
 MADE = 1  # FLK_OBJECT_MADE, FLK_OBSERVED_MADE
 
 # --- delivery of events -------------------------------------------------
-_deliverers: list[Callable[[], None]] = []
-_tellers: list[Callable[[int, Allocation], None]] = []
+#: Events of one kind that one delivery passes to callbacks. The others wait
+#: for the next delivery, so that the program goes on in between.
+EVENTS_AT_ONCE = 1000
+_deliverers: list[Callable[[], bool]] = []
+_observers: list[
+    tuple[Callable[[], bool], Callable[[int, Allocation], None]]
+] = []
 
 
-def _deliver_all() -> None:
-    for deliver in _deliverers:
-        deliver()
+def _deliver_all() -> bool:
+    """Deliver waiting events; return whether events still wait."""
+    # A list, so that all of them deliver.
+    waiting = [deliver() for deliver in _deliverers]
+    return any(waiting)
 
 
-def on_delivery(deliver: Callable[[], None]) -> None:
+def on_delivery(deliver: Callable[[], bool]) -> None:
     """Register a function that delivers waiting events.
 
-    It is called when events wait and Python code may run.
+    It is called when events wait and Python code may run. It passes at most
+    ``EVENTS_AT_ONCE`` of them to callbacks, and returns whether events still
+    wait.
     """
     _deliverers.append(deliver)
 
 
-def _tell(raw: bytes) -> None:
-    """Deliver an event of an allocator that runs in this thread."""
-    event = ffi.from_buffer("flk_observed *", raw)
+def _tell(raw: bytes) -> bool:
+    """Deliver an event of an allocator that runs in this thread.
+
+    Return False if older events are not delivered yet: the event is queued.
+    """
     _deliver_all()
-    for tell in _tellers:
+    ready = [is_ready() for is_ready, _ in _observers]
+    if not all(ready):
+        return False
+    event = ffi.from_buffer("flk_observed *", raw)
+    for _, tell in _observers:
         tell(int(event.what), one_block(event.block))
+    return True
 
 
-def on_event(tell: Callable[[int, Allocation], None]) -> None:
-    """Register a function that is called with an event and its block."""
-    _tellers.append(tell)
+def on_event(
+    is_ready: Callable[[], bool], tell: Callable[[int, Allocation], None]
+) -> None:
+    """Register a function that is called with an event and its block.
+
+    It is called only while ``is_ready()`` says that no older event waits.
+    """
+    _observers.append((is_ready, tell))
+
+
+def schedule() -> None:
+    """Deliver soon, in the main thread; without effect on PyPy."""
+    if table is not None:
+        table.schedule()
 
 
 if table is not None:
     table.set_deliver(_deliver_all, _tell)
+    # Fork: the child delivers by itself what waited, except that events of
+    # native blocks are dropped (flk_observe_clear): the parent delivers them.
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=table.after_fork)
+    atexit.register(table.close_delivery)
 
 
 def call(callback: Callable[..., Any], *arguments: Any) -> Any:
@@ -99,6 +133,25 @@ def observe(wanted: Callable[[str], bool] | None) -> None:
     names = [core.text(lib.flk_names_at(number).type) for number in numbers]
     flags = bytes([wanted(name) for name in names])
     lib.flk_observe_types(b"\0" + flags, len(flags) + 1)
+
+
+def observed_waiting() -> int:
+    """Return the number of events in the queue."""
+    return int(lib.flk_observe_waiting())
+
+
+_lost_before = 0
+
+
+def newly_lost() -> int:
+    """Return how many events were lost since the last call.
+
+    Events are lost while the queue is full or memory lacks.
+    """
+    global _lost_before
+    lost = int(lib.flk_observe_lost())
+    new, _lost_before = lost - _lost_before, lost
+    return max(0, new)
 
 
 def next_observed() -> tuple[int, Allocation] | None:

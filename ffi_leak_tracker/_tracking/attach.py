@@ -1,4 +1,4 @@
-"""Attaching: what libraries allocate behind Python's back, while running."""
+"""Attachments: which native libraries are recorded."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._tracking.sampling import Estimate
 
 _lock = RLock()
-#: The attachments that are on, oldest first.
+#: The active attachments, oldest first.
 _active: list[Attachment] = []
 
 
 def _forked() -> None:
-    """In the child of a fork: whoever held the lock is gone."""
+    """Replace the lock in a forked child: its owner may not exist there."""
     global _lock  # noqa: PLW0603
     _lock = RLock()
 
@@ -41,7 +41,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class _Process(View):
-    """The whole process, whatever scope is open."""
+    """The whole process; open scopes do not matter."""
 
     @property
     def number(self) -> int:
@@ -49,11 +49,11 @@ class _Process(View):
 
 
 class Attachment:
-    """What ``LeakTracker.attach`` returns; ``detach()`` or ``with`` ends it.
+    """The result of ``LeakTracker.attach``; ``detach()`` or ``with`` ends it.
 
-    Attachments stack: what any of them asks for is recorded. When the last
-    one ends, every function pointer that is still ours is put back, and the
-    blocks that were recorded are forgotten, since nobody would see their end.
+    A library is recorded if one active attachment selects it. When the last
+    attachment ends, the function pointers are restored. The records of hooked
+    blocks are then removed, since their frees would not be seen.
     """
 
     __module__ = "ffi_leak_tracker"
@@ -69,7 +69,9 @@ class Attachment:
         self.is_all = libraries is None
         self.include = [] if libraries is None else patterns_of(libraries)
         if not (self.is_all or self.include):
-            raise ValueError("no library is named; None would mean all")
+            raise ValueError(
+                "no library is named: name one, or pass None for all"
+            )
         self.exclude = patterns_of(exclude)
         if self.is_all and not include_python:
             self.exclude += python_patterns()
@@ -79,21 +81,22 @@ class Attachment:
 
     @property
     def attached(self) -> bool:
-        """Is it on?"""
+        """Whether it is active."""
         return self in _active
 
     def estimate(self) -> Estimate:
-        """Return how much native code holds, guessed where it is sampled.
+        """Return the estimated number and bytes of live hooked blocks.
 
-        Of the whole process; without ``sample_bytes`` it is no guess.
+        It is for the whole process. Without ``sample_bytes`` it is exact.
         """
         sizes = [one.size for one in recorded()]
         return sampling.Estimate.of(sizes, self.sample_bytes)
 
     def detach(self) -> Snapshot:
-        """End it; return the blocks that hooks recorded and that still live.
+        """End the attachment; return the hooked blocks that are still live.
 
-        Once is enough. Of the whole process, whatever scope is open.
+        The blocks are those of the whole process. A second call changes
+        nothing.
         """
         with _lock:
             found = recorded()
@@ -119,7 +122,7 @@ class Attachment:
 
 
 def attach(attachment: Attachment) -> Attachment:
-    """Begin; see ``LeakTracker.attach``."""
+    """Activate an attachment; see ``LeakTracker.attach``."""
     if settings.mode == "off":
         return attachment
     with _lock:
@@ -138,7 +141,7 @@ def attach(attachment: Attachment) -> Attachment:
 
 
 def detach_all() -> Snapshot:
-    """End all; see ``LeakTracker.detach``."""
+    """End all attachments; see ``LeakTracker.detach``."""
     with _lock:
         found = recorded()
         _active.clear()
@@ -157,7 +160,7 @@ def _sample(mean_bytes: int) -> None:
 
 
 def recorded() -> Snapshot:
-    """Return the live blocks that hooks recorded, of the whole process."""
+    """Return the live hooked blocks of the whole process."""
     return _Process().snapshot(
         filter=LeakFilter.ignore_if(_is_ours, "made by our allocators")
     )
@@ -168,7 +171,7 @@ def _is_ours(block: Allocation) -> bool:
 
 
 def _apply() -> None:
-    """Attach to what the active ones ask for in all; none: put all back."""
+    """Attach to the selected libraries; detach if none is active."""
     if not _active:
         hooks.detach()
         hooks.drop()
@@ -184,7 +187,10 @@ def _apply() -> None:
 
 
 def _rules() -> list[str]:
-    """What each active one asks for, as hooks/selection.h has it."""
+    """Return the rules of the core for all active attachments.
+
+    "|" begins an attachment, "+NAME" includes and "-NAME" excludes objects.
+    """
     return [
         rule
         for one in _active

@@ -1,8 +1,9 @@
-"""Callbacks on native blocks: who is told of which, and when."""
+"""Callbacks for allocations and frees of native blocks."""
 
 from __future__ import annotations
 
-from _thread import RLock  # threading takes 7 ms to load
+import os
+from _thread import RLock, allocate_lock  # threading takes 7 ms to load
 
 from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._seam import core_api as core
@@ -17,16 +18,19 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._records.allocation import Allocation
 
-__all__ = ["Observer"]
-
-_lock = RLock()  # of changes; whoever reads takes the tuple as it is
+#: Held to replace ``_observers``; readers take the tuple without it. Fork: the
+#: child gets a new one.
+_lock = RLock()
 _observers: tuple[Observer, ...] = ()
+#: Held by the thread that takes events from the queue, so that their order is
+#: kept. Never waited for. Fork: the child gets a new one.
+_delivering = allocate_lock()
 
 
 class Observer:
-    """Is told of the blocks of a type, until ``close()``.
+    """Calls back for blocks of a type, until ``close()``.
 
-    Made by ``LeakTracker.observe``; a context manager.
+    Made by ``LeakTracker.observe``. It is a context manager.
     """
 
     __module__ = "ffi_leak_tracker"
@@ -55,28 +59,29 @@ class Observer:
 
     @property
     def type(self) -> str | None:
-        """The C type it is told of; None for all."""
+        """The C type of the blocks; None for all types."""
         return self._type
 
     @property
     def active(self) -> bool:
-        """Is it told of anything still?"""
+        """Whether it still calls back."""
         return self in _observers
 
     def close(self) -> None:
         """Tell what waits, and no more from now on; once is enough."""
-        deliver()
+        _deliver_waiting(float("inf"))
+        _say_losses()
         with _lock:
             _set(tuple([one for one in _observers if one is not self]))
 
-    def wants(self, type: str) -> bool:
-        """Is it told of blocks of this type?"""
+    def observes(self, type: str) -> bool:
+        """Return whether it observes blocks of this type."""
         return self._type is None or self._type == type
 
     def tell(self, what: int, block: Allocation) -> None:
-        """Call back if it wants to know."""
+        """Call the callback for an event, if there is one."""
         callback = self._allocated if what == objects.MADE else self._freed
-        if callback is not None and self.wants(block.type):
+        if callback is not None and self.observes(block.type):
             objects.call(callback, block)
 
     def __enter__(self) -> Observer:
@@ -114,18 +119,60 @@ def _set(observers: tuple[Observer, ...]) -> None:
         core_blocks.tell_observers = None
         objects.observe(None)
         return
-    objects.observe(_is_wanted)
+    objects.observe(_is_observed)
     core_blocks.tell_observers = deliver
 
 
-def _is_wanted(type: str) -> bool:
-    return any(one.wants(type) for one in _observers)
+def _is_observed(type: str) -> bool:
+    return any(one.observes(type) for one in _observers)
 
 
-def deliver() -> None:
-    """Tell what waits, oldest first."""
-    while (event := objects.next_observed()) is not None:
+def deliver() -> bool:
+    """Tell what waits, oldest first.
+
+    At most as many events as waited at the call, and at most
+    ``EVENTS_AT_ONCE``. Return whether events still wait. While another thread
+    delivers, nothing is done and False returned.
+    """
+    delivering = _delivering
+    if not objects.observed_waiting() or not delivering.acquire(False):
+        return False
+    try:
+        _deliver_waiting(objects.EVENTS_AT_ONCE)
+    finally:
+        delivering.release()
+    _say_losses()
+    still_wait = objects.observed_waiting() > 0
+    if still_wait:
+        objects.schedule()
+    return still_wait
+
+
+def _is_ready() -> bool:
+    """Return whether no event waits, or is being told by another thread."""
+    return not objects.observed_waiting() and not _delivering.locked()
+
+
+def _deliver_waiting(limit: float) -> None:
+    count = min(objects.observed_waiting(), limit)
+    while count > 0 and (event := objects.next_observed()) is not None:
         _tell(*event)
+        count -= 1
+
+
+def _say_losses() -> None:
+    lost = objects.newly_lost()
+    if lost:
+        import warnings
+
+        objects.call(
+            warnings.warn,
+            f"{lost} events of native blocks were not told to observers: the "
+            "callbacks are slower than the allocations, so the queue was full "
+            "(observe fewer types, or do less in the callbacks)",
+            RuntimeWarning,
+            2,
+        )
 
 
 def _tell(what: int, block: Allocation) -> None:
@@ -137,5 +184,14 @@ def _tell(what: int, block: Allocation) -> None:
         objects.inside_observer(-1)
 
 
+def _after_fork_in_child() -> None:
+    """Renew the locks, and what a thread of the parent may have half done."""
+    global _lock, _delivering
+    _lock, _delivering = RLock(), allocate_lock()
+    _set(_observers)
+
+
 objects.on_delivery(deliver)
-objects.on_event(_tell)
+objects.on_event(_is_ready, _tell)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

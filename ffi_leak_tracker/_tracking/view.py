@@ -1,4 +1,4 @@
-"""What LeakTracker and each Scope can say of the blocks in their view."""
+"""The reading half of ``LeakTracker`` and ``Scope``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _global_filter = LeakFilter.ignore_none()
 
 
 class Checkpoint(int):
-    """A moment: the first sequence number that comes after it."""
+    """A moment, as the first sequence number after it."""
 
     __module__ = "ffi_leak_tracker.tracker"
 
@@ -31,24 +31,24 @@ class Checkpoint(int):
 
 
 class View:
-    """The reading half of LeakTracker and Scope."""
+    """The blocks of a scope, and of the scopes inside of it."""
 
     name: str | None = None
     _keeps_inherited = False
 
     @property
     def number(self) -> int:
-        """The core's number of the scope that this view shows."""
+        """The number of the scope in the core."""
         raise NotImplementedError
 
     @property
     def filter(self) -> LeakFilter:
-        """What its reports leave out, besides the global filter."""
+        """The blocks that reports leave out, besides the global filter."""
         return LeakFilter.ignore_none()
 
     @property
     def duration(self) -> float | None:
-        """Seconds tracked; None if never."""
+        """Seconds of tracking; None if tracking never began."""
         return None
 
     def _whole_filter(self, extra: FilterLike) -> LeakFilter:
@@ -57,16 +57,17 @@ class View:
     # --- figures --------------------------------------------------------
     @property
     def stats(self) -> AllocationStats:
-        """Allocations, frees, live and peak, in blocks and bytes; O(threads).
+        """Counts of allocations, frees, live blocks and peaks.
 
-        Unfiltered. Peaks are exact while one thread feeds the view, else
-        upper bounds (``peak_exact`` is False).
+        Filters do not apply. Peaks are exact while one thread allocates;
+        with several threads they are upper bounds, and ``peak_exact`` is
+        False. Cost: O(threads).
         """
         return core.scope_figures(self.number)
 
     @property
     def has_leaks(self) -> bool:
-        """Is a block of the view live? O(threads); O(n) with a filter."""
+        """Whether a block is live. Cost: O(threads), O(n) with a filter."""
         if core.scope_is_clean(self.number):
             return False
         everything = LeakFilter.ignore_none()
@@ -76,22 +77,23 @@ class View:
     def snapshot(
         self, *, filter: FilterLike = None, include_inherited: bool = False
     ) -> Snapshot:
-        """Return the live blocks of the view, oldest first, immutable.
+        """Return a copy of the live blocks, oldest first.
 
         Args:
-            filter: leave out more than the view's filters do.
-            include_inherited: in a forked child, also the blocks from before
-                the fork.
+            filter: blocks to leave out, besides those of other filters.
+            include_inherited: in a forked child, include the blocks from
+                before the fork.
 
-        Cost: O(n log n); other threads go on. Frames are resolved later,
-            when a report or a filter asks for them.
+        Raises: MemoryError if there is no memory for the copy.
+        Cost: O(n log n). Other threads go on meanwhile. Frames are resolved
+            when they are first read.
         """
         return self._taken(0, filter, include_inherited)
 
     def _taken(
         self, since: int, filter: FilterLike, inherited: bool
     ) -> Snapshot:
-        core.hooks_refresh()  # what was loaded since
+        core.hooks_refresh()  # hook libraries that were loaded since
         found = BlockList.take(self.number, since, inherited)
         everything = Snapshot(
             found,
@@ -107,16 +109,16 @@ class View:
         return everything.without(whole)
 
     def _notes(self) -> list[str]:
-        return truths(core.self_figures())
+        return limits_of(core.self_figures())
 
     def checkpoint(self) -> Checkpoint:
-        """Return a mark for ``since``; O(1)."""
+        """Return the current moment, for ``since``. Cost: O(1)."""
         return Checkpoint(core.mark())
 
     def since(self, mark: Checkpoint, *, filter: FilterLike = None) -> Snapshot:
-        """Return the live blocks of the view that were made after the mark.
+        """Return the live blocks that were allocated after a checkpoint.
 
-        Raises: TypeError for anything but what ``checkpoint`` returned.
+        Raises: TypeError if mark is not from ``checkpoint``.
         """
         if not isinstance(mark, Checkpoint):
             raise TypeError(
@@ -126,24 +128,31 @@ class View:
         return self._taken(int(mark), filter, False)
 
     def reset(self) -> None:
-        """Forget the live blocks of the view; their memory is not touched.
+        """Remove the records of the live blocks; their memory is unchanged.
 
-        They are in no report any more, and a later free of them is silent.
-        Cost: O(n), with all other threads' allocations waiting.
+        Later frees of these blocks are not counted as misuse. The blocks
+        count as freed from now on. So no count falls, and the difference of
+        two readings (``AllocationStats.capture``, an open measurement) is
+        right. Peaks do not change.
+
+        Cost: O(n); allocations in other threads wait meanwhile.
         """
         core.reset(self.number)
 
     def reset_peak(self) -> None:
-        """Let the peaks of ``stats`` start anew from what is live now.
+        """Set the peaks of ``stats`` to the current live counts.
 
-        Scopes around and inside have peaks of their own, which stay.
-        Cost: O(threads), with all other threads' allocations waiting.
+        The peaks of outer and inner scopes do not change.
+        Cost: O(threads); allocations in other threads wait meanwhile.
         """
         core.reset_peak(self.number)
 
     # --- judging --------------------------------------------------------
     def leaks(self, *, filter: FilterLike = None, gc: bool = True) -> Snapshot:
-        """Return the blocks that ``verify_no_leaks`` would complain about."""
+        """Return the blocks for which ``verify_no_leaks`` would raise.
+
+        The arguments are those of ``verify_no_leaks``. Cost: O(n log n).
+        """
         return self._leaks_since(0, filter, gc)
 
     def _leaks_since(self, mark: int, filter: FilterLike, gc: bool) -> Snapshot:
@@ -160,15 +169,17 @@ class View:
     def verify_no_leaks(
         self, *, filter: FilterLike = None, gc: bool = True
     ) -> None:
-        """Do nothing if no block of the view is live.
+        """Raise LeaksFoundError if a block is live.
 
         Args:
-            filter: blocks to leave out, besides the view's filters.
-            gc: collect garbage (at most twice) if live blocks are owned by
-                Python objects; False judges at once.
+            filter: blocks to leave out, besides those of other filters.
+            gc: collect garbage if live blocks are owned by Python objects, at
+                most twice. False: do not collect.
 
-        Raises: LeaksFoundError with the blocks; CorruptionError if guard
-            bytes or freed blocks were written to (``guard=``, ``poison=``).
+        Raises: LeaksFoundError with the live blocks; CorruptionError if guard
+            bytes or freed blocks were written to (``guard=`` and ``poison=``
+            of ``LeakTracker.enable``).
+        Cost: O(threads) if nothing is live, else that of ``snapshot``.
         """
         __tracebackhide__ = True
         misuses.check_damage()
@@ -183,7 +194,7 @@ class View:
     def verify_no_leaks_in_debug(
         self, *, filter: FilterLike = None, gc: bool = True
     ) -> None:
-        """Do as ``verify_no_leaks``, but nothing under ``python -O``."""
+        """Call ``verify_no_leaks``, except under ``python -O``."""
         __tracebackhide__ = True
         from ffi_leak_tracker._base import settings
 
@@ -197,9 +208,10 @@ class View:
         bytes: int | None = None,
         peak: int | None = None,
     ) -> None:
-        """Do nothing if ``stats`` keeps within a budget; O(threads).
+        """Raise BudgetError if ``stats`` exceeds a budget.
 
         Limits and errors are those of ``AllocationStats.assert_max``.
+        Cost: O(threads).
         """
         __tracebackhide__ = True
         self.stats.assert_max(blocks=blocks, bytes=bytes, peak=peak)
@@ -207,11 +219,12 @@ class View:
     def emit(
         self, emitter: EmitterLike = None, *, filter: FilterLike = None
     ) -> None:
-        """Report the live blocks of the view; nothing is cleared.
+        """Report the live blocks; no record is removed.
 
         Args:
-            emitter: an emitter, a callable, a path (``.json`` or text), a
-                stream; None for the console.
+            emitter: an emitter, a callable, a path (JSON if it ends in
+                ``.json``, else text) or a stream; None for standard output.
+            filter: blocks to leave out, besides those of other filters.
 
         Raises: ReportWriteError if the report cannot be written.
         """
@@ -221,7 +234,7 @@ class View:
 
 
 def _has_owned(found: Snapshot) -> bool:
-    """Is a block owned by Python? Makes no records where none were made."""
+    """Return whether a Python object owns a block; makes no records."""
     blocks = found._allocations
     if isinstance(blocks, BlockList):
         return blocks.has_release("gc")
@@ -229,17 +242,17 @@ def _has_owned(found: Snapshot) -> bool:
 
 
 def global_filter() -> LeakFilter:
-    """The filter of every view."""
+    """Return the filter of all reports."""
     return _global_filter
 
 
 def set_global_filter(filter: FilterLike) -> None:
-    """Replace it; None for none."""
+    """Replace the filter of all reports; None for none."""
     global _global_filter  # noqa: PLW0603
     _global_filter = LeakFilter.of(filter)
 
 
-_TRUTHS = (
+_LIMITS = (
     ("dropped", "record", "dropped: the tracker ran out of memory or limits"),
     ("missed_frees", "free", "missed: an address came back while recorded"),
     ("scopes_dropped", "scope", "merged into its parent: too many scopes"),
@@ -254,11 +267,11 @@ _TRUTHS = (
 )
 
 
-def truths(figures: dict[str, int]) -> list[str]:
-    """What a report must admit, from the tracker's own figures."""
+def limits_of(figures: dict[str, int]) -> list[str]:
+    """Return the notes of a report, from the counters of the tracker."""
     found = [
         f"{plural(figures[key], what)} {text}"
-        for key, what, text in _TRUTHS
+        for key, what, text in _LIMITS
         if figures[key]
     ]
     if core.frames_problem and core.walks_frames:

@@ -264,11 +264,58 @@ static void test_guarded_block_is_whole(void) {
         CHECK(block[i] == 0);
     CHECK(found(block).size_bytes == 100);
     CHECK(!flk_allocate(SIZE_MAX - 60, 0, 0, type_free, 0, 0));
-    CHECK(flk_configure_guard(16) == -1);
     CHECK(release(block) == FLK_FREED);
-    void *aligned = flk_allocate(64, 256, 0, type_free, FLK_SCOPE_NONE, 0);
-    CHECK(((uintptr_t)aligned & 255) == 0 && release(aligned) == FLK_FREED);
     configure(64, 0, 0);
+}
+
+// Alignment costs no guard: it was silently left out above 16.
+static void test_aligned_blocks_are_guarded(void) {
+    configure(64, 0, 16);
+    for (size_t alignment = 8; alignment <= 65536; alignment *= 2) {
+        char *block =
+            flk_allocate(64, alignment, 1, type_free, FLK_SCOPE_NONE, 0);
+        CHECK(((uintptr_t)block & (alignment - 1)) == 0 && block[63] == 0);
+        CHECK(flk_quarantine_check_all() == 0);
+        block[64] = 1;
+        CHECK(release(block) == FLK_OVERRUN && misuse.damage == 64);
+        block = flk_allocate(64, alignment, 1, type_free, FLK_SCOPE_NONE, 0);
+        block[-1] = 1;
+        CHECK(release(block) == FLK_OVERRUN && misuse.damage == -1);
+    }
+    configure(64, 0, 0);
+}
+
+// The guard is the block's own, whatever the setting is later.
+static void test_guard_may_change_while_guarded_blocks_live(void) {
+    static const uint32_t guards[] = {16, 0, 48, 4096, 17};
+    char *blocks[5];
+    for (int i = 0; i < 5; i++) {
+        CHECK(flk_configure_guard(guards[i]) == 0);
+        blocks[i] = allocate(100);
+        memset(blocks[i], i, 100);
+    }
+    CHECK(flk_quarantine_check_all() == 0);
+    for (int i = 0; i < 5; i++) {
+        CHECK(flk_configure_guard(guards[4 - i]) == 0);
+        CHECK((blocks[i] = resize(blocks[i], 5000)) && blocks[i][99] == i);
+        CHECK(misuse.verdict == FLK_FREED && flk_quarantine_check_all() == 0);
+        if (guards[i])  // still guarded, by as much as at first
+            blocks[i][5000 + guards[i] - 1] ^= 1;
+        CHECK(release(blocks[i]) == (guards[i] ? FLK_OVERRUN : FLK_FREED));
+    }
+    configure(64, 0, 0);
+}
+
+// Its free would not find the start of the memory without the record.
+static void test_guarded_block_is_not_untracked(void) {
+    configure(64, 0, 32);
+    void *block = allocate(100);
+    CHECK(!flk_untrack((uintptr_t)block, FLK_LAYER_HEAP, NULL));
+    CHECK(release(block) == FLK_FREED);
+    configure(64, 0, 0);
+    block = allocate(100);
+    CHECK(flk_untrack((uintptr_t)block, FLK_LAYER_HEAP, NULL));
+    CHECK(release(block) == FLK_NOT_RECORDED);
 }
 
 static void test_guard_of_unrecordable_block_is_dropped(void) {
@@ -387,6 +434,9 @@ int main(void) {
                              test_overrun_is_found_on_free,
                              test_overrun_is_found_on_realloc,
                              test_guarded_block_is_whole,
+                             test_aligned_blocks_are_guarded,
+                             test_guard_may_change_while_guarded_blocks_live,
+                             test_guarded_block_is_not_untracked,
                              test_guard_of_unrecordable_block_is_dropped,
                              test_guarded_block_that_loses_its_record,
                              test_write_after_free_is_found,

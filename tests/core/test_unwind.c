@@ -1,5 +1,6 @@
 // test_unwind.c - native stacks are those that backtrace() tells, remembered ones too.  SPDX-License-Identifier: MIT
 #include <execinfo.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 
 #include "libraries.h"
@@ -390,9 +391,34 @@ static void test_what_is_loaded_there_later_is_another(void) {
     CHECK_TEXT(second, flk_modules_get(two)->path);
     dlclose(handle);
     handle = opened(first, RTLD_NOW);
-    if (flk_modules_get(two)->base == flk_modules_get(one)->base)
-        CHECK(module_met(handle) == one);
+    CHECK(module_met(handle) == one);
     dlclose(handle);
+}
+
+// A plugin that is loaded again and again, wherever there is room, is one.
+static void test_loaded_elsewhere_it_is_the_same_module(void) {
+    const char *path = library("moved",
+                               "int in(int (*p)(void)) { int r = p();"
+                               " __asm__ volatile(\"\"); return r; }\n",
+                               "-O1");
+    uint32_t one = 0, site = 0;
+    void *taken[3];
+    for (int i = 0; i < 3; i++) {
+        void *handle = opened(path, RTLD_NOW);
+        uint32_t module = module_met(handle);
+        flk_loaded loaded;
+        CHECK(flk_loaded_at(limited.addresses[0], &loaded));
+        uint32_t there =
+            flk_modules_site(module, loaded.base, limited.addresses[0]);
+        CHECK(i == 0 || (module == one && there == site));
+        CHECK(i == 0 || (void *)loaded.base != taken[i - 1]);
+        one = module, site = there;
+        dlclose(handle);
+        taken[i] = mmap((void *)loaded.base, 4096, PROT_NONE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    }
+    for (int i = 0; i < 3; i++)
+        munmap(taken[i], 4096);
 }
 
 // The same file name with another build in it.
@@ -470,6 +496,7 @@ int main(void) {
     RUN(test_only_so_many_frames_are_taken);
     RUN(test_it_stops_at_the_python_runtime);
     RUN(test_what_is_loaded_there_later_is_another);
+    RUN(test_loaded_elsewhere_it_is_the_same_module);
     RUN(test_another_build_is_another_module);
     RUN(test_rules_of_what_was_there_are_forgotten);
     RUN(test_the_words_are_found_again);
