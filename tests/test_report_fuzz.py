@@ -72,31 +72,26 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 def changed(
     document: Any, path: tuple[Any, ...], how: str, value: object
 ) -> None:
-    """Change one place of a document."""
+    """Change one place of a document, if it is still there."""
     for step in path[:-1]:
-        if not isinstance(document, (dict, list)):
-            return
-        if isinstance(document, list) and not 0 <= step < len(document):
-            return
-        if isinstance(document, dict) and step not in document:
+        if not has(document, step):
             return
         document = document[step]
-    if not isinstance(document, (dict, list)):
-        return
-    key = path[-1]
-    is_there = (
-        key in document
-        if isinstance(document, dict)
-        else (isinstance(key, int) and key < len(document))
-    )
-    if not is_there:
+    if not has(document, path[-1]):
         return
     if how == "delete":
-        del document[key]
+        del document[path[-1]]
     elif how == "double" and isinstance(document, list):
         document *= 2
     else:
-        document[key] = value
+        document[path[-1]] = value
+
+
+def has(document: Any, key: Any) -> bool:
+    """Return whether an object or an array has a value there."""
+    if isinstance(document, list):
+        return isinstance(key, int) and key < len(document)
+    return isinstance(document, dict) and key in document
 
 
 def use(found: object) -> None:
