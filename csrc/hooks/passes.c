@@ -79,7 +79,10 @@ static int collect(struct dl_phdr_info *info, size_t size, void *unused) {
     rounds.subs = info->dlpi_subs;
     if (!open_object(&elf, info))
         return 0;
-    bool asked = !is_left_alone(&elf) && is_object_traced(&elf, info);
+    bool is_ours = is_left_alone(&elf);
+    bool asked = !is_ours && is_object_traced(&elf, info);
+    if (!is_ours)
+        flk_selection_meet(path_of(info));
     int provider = flk_providers_of(&elf);
     if (provider >= 0)
         flk_stubs_trace_provider((unsigned)provider, asked);

@@ -9,6 +9,9 @@
 typedef struct rules {
     char text[FLK_PATTERNS_BYTES_MAX];  // one after the other, 0-ended
     size_t count;
+    // By the offset of a rule: an object that it matches was met. Each rule has
+    // two bytes or more. FLK_RANK_ATTACH.
+    bool met[FLK_PATTERNS_BYTES_MAX / 2];
 } rules;
 
 // One is read, the other is written next. A reader that is overtaken twice
@@ -41,6 +44,7 @@ bool flk_selection_set(const char *const *texts, size_t count) {
         to += length;
     }
     r->count = count;
+    memset(r->met, 0, sizeof r->met);
     atomic_store_explicit(&choice.now, next, memory_order_release);
     return true;
 }
@@ -72,10 +76,14 @@ typedef struct wish {
     bool has_names, is_named, is_excluded;
 } wish;
 
-static void apply(wish *w, const char *rule, const char *path) {
+static bool fits_path(const char *rule, const char *path) {
     const char *slash = strrchr(path, '/');
-    bool fits_rule =
-        matches(rule + 1, path) || matches(rule + 1, slash ? slash + 1 : path);
+    return matches(rule + 1, path) ||
+           matches(rule + 1, slash ? slash + 1 : path);
+}
+
+static void apply(wish *w, const char *rule, const char *path) {
+    bool fits_rule = fits_path(rule, path);
     if (*rule == '-')
         w->is_excluded |= fits_rule;
     if (*rule == '+') {
@@ -108,3 +116,32 @@ static bool ask(const char *path, bool must_name) {
 bool flk_selection_names(const char *path) { return ask(path, true); }
 
 bool flk_selection_has(const char *path) { return ask(path, false); }
+
+// --- which patterns match something ------------------------------------
+static rules *rules_now(void) {
+    return &choice
+                .both[atomic_load_explicit(&choice.now, memory_order_acquire)];
+}
+
+void flk_selection_meet(const char *path) {
+    rules *r = rules_now();
+    const char *rule = r->text;
+    for (size_t i = 0; i < r->count; i++) {
+        bool *met = &r->met[(rule - r->text) / 2];
+        if (*rule == '+' && !*met)
+            *met = fits_path(rule, path);
+        rule += strlen(rule) + 1;
+    }
+}
+
+bool flk_selection_has_met(const char *pattern) {
+    const rules *r = rules_now();
+    const char *rule = r->text;
+    for (size_t i = 0; i < r->count; i++) {
+        if (*rule == '+' && strcmp(rule + 1, pattern) == 0 &&
+            r->met[(rule - r->text) / 2])
+            return true;
+        rule += strlen(rule) + 1;
+    }
+    return false;
+}

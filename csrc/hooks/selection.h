@@ -15,6 +15,10 @@
 bool flk_selection_set(const char *const *rules, size_t count);
 // Somebody's patterns include it, and his own do not exclude it.
 bool flk_selection_names(const char *path);
+// Remembers which patterns to include match the path of a loaded object, until
+// the next set. Under FLK_RANK_ATTACH, as is the question.
+void flk_selection_meet(const char *path);
+bool flk_selection_has_met(const char *pattern);
 // Asked for: so, or somebody wishes for all and does not exclude it.
 bool flk_selection_has(const char *path);
 

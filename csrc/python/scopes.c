@@ -263,12 +263,26 @@ static PyObject *scope_end(PyObject *object, PyObject *unused) {
 }
 
 // --- judging -----------------------------------------------------------
+// Python has more to judge than the books: blocks of an attachment that ended,
+// names of libraries that match nothing.
+static atomic_bool judges_in_python;
+
+static PyObject *judge_in_python(PyObject *module, PyObject *is_needed) {
+    (void)module;
+    int needed = PyObject_IsTrue(is_needed);
+    if (needed < 0)
+        return NULL;
+    atomic_store(&judges_in_python, needed != 0);
+    Py_RETURN_NONE;
+}
+
 static bool is_clean(const scope *self) {
     uint32_t blocks, guard;
     uint64_t bytes;
     int poison;
     flk_configuration(&blocks, &bytes, &poison, &guard);
-    return !poison && !guard && flk_account_scope_is_empty(self->number);
+    return !poison && !guard && !atomic_load(&judges_in_python) &&
+           flk_gate_pauses() == 0 && flk_account_scope_is_empty(self->number);
 }
 
 static PyObject *scope_exit(PyObject *object, PyObject *const *args,
@@ -393,7 +407,12 @@ static PyType_Spec scope_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .slots = scope_slots};
 
+static PyMethodDef scope_functions[] = {
+    {"judge_in_python", judge_in_python, METH_O, NULL}, {NULL, NULL, 0, NULL}};
+
 int flk_scopes_add(PyObject *module) {
+    if (PyModule_AddFunctions(module, scope_functions) < 0)
+        return -1;
     scope_type = (PyTypeObject *)PyType_FromSpec(&scope_spec);
     return scope_type ? PyModule_AddObjectRef(module, "ScopeBase",
                                               (PyObject *)scope_type)

@@ -8,7 +8,8 @@
 - ``on``: tracking is on from import; a report is written at exit.
 - ``attach``: as ``on``, and allocations of all native libraries are recorded.
 
-``1``, ``true`` and ``yes`` mean ``on``. ``0``, ``false`` and ``no`` mean ``off``.
+``1``, ``true`` and ``yes`` mean ``on``; ``0``, ``false`` and ``no`` mean
+``off``.
 
 ``FFI_LEAK_TRACKER_DEPTH`` is the number of frames for ``on`` and ``attach``,
 16 by default. ``FFI_LEAK_TRACKER_REPORT`` is the path of the report, written

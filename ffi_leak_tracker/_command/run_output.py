@@ -118,6 +118,7 @@ class Output:
 
     def report(self, scope: Scope) -> int:
         """Report the blocks of the scope; return the verdict as status."""
+        from ffi_leak_tracker._tracking import watched
         from ffi_leak_tracker._tracking.tracker import LeakTracker
 
         self._settle_streams()
@@ -128,7 +129,10 @@ class Output:
             self._say(f"\n{error}")
         if self.types:
             self._add_types(self.text if written else None)
-        if not written:
+        unmet = watched.unmet()
+        if unmet and self.text:  # else the report has just said so
+            self._say(f"ffi-leak-tracker run: {watched.unmet_text(unmet)}")
+        if not written or unmet:
             return UNUSABLE
         failed = len(found) or len(misuses)
         return LEAKED if failed and self.fails else CLEAN
@@ -159,8 +163,9 @@ class Output:
                 written = False
         if self.text and not written:
             self.console(self.stream).emit(found)
-        elif self.text and len(found):
-            self._say(f"ffi-leak-tracker run: LEAKED, see {self.text}")
+        elif self.text and found.verdict != "clean":
+            word = "LEAKED" if len(found) else "no allocations were recorded"
+            self._say(f"ffi-leak-tracker run: {word}, see {self.text}")
         return written
 
     def _add_types(self, path: str | None) -> None:

@@ -11,15 +11,15 @@ from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam import misuse as misuses
-from ffi_leak_tracker._tracking import arguments, view
+from ffi_leak_tracker._tracking import arguments, detached, view, watched
 from ffi_leak_tracker._tracking.attaching import Attaching
+from ffi_leak_tracker._tracking.pausing import Pause
 from ffi_leak_tracker._tracking.scopes import Scope, current_scope
 from ffi_leak_tracker._tracking.view import Checkpoint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
     from typing import Any, TypeAlias, TypeVar
 
     from ffi_leak_tracker._records.allocation import Allocation
@@ -35,31 +35,6 @@ if TYPE_CHECKING:
     Result = TypeVar("Result")
 
 __all__ = ["Checkpoint", "LeakTracker", "LeakTrackerType"]
-
-
-class Pause:
-    """Ends the pause at the end of a ``with``, or by ``resume``."""
-
-    def __init__(self) -> None:
-        core.gate_pause(+1)
-        self._active = True
-
-    def resume(self) -> None:
-        """End the pause; once is enough."""
-        if self._active:
-            self._active = False
-            core.gate_pause(-1)
-
-    def __enter__(self) -> Pause:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.resume()
 
 
 class LeakTrackerType(Attaching):
@@ -161,7 +136,8 @@ class LeakTrackerType(Attaching):
     def pause(self) -> Pause:
         """Record nothing until ``resume()`` or the end of a ``with`` on it.
 
-        Frees of what is recorded still count. Pauses nest.
+        Keep what it returns: a pause that nothing holds ends. Frees of what is
+        recorded still count. Pauses nest.
         """
         return Pause()
 
@@ -208,6 +184,7 @@ class LeakTrackerType(Attaching):
         if self.number == core.PROCESS:
             misuses.collect_unreported()
             misuses.unreported.clear()
+            watched.forget()
             core.clear_counts()
             if self._enabled_at is not None:
                 self._enabled_at = time.monotonic()
@@ -409,7 +386,7 @@ class LeakTrackerType(Attaching):
         upper bounds where ``peak_exact`` is False; see ``TypeStats``.
         Cost: O(types x threads), whatever the number of blocks.
         """
-        return core.type_figures()
+        return detached.type_figures()
 
     def threads(self) -> tuple[ThreadStats, ...]:
         """Return what each thread allocated and freed, the busiest first.
@@ -445,7 +422,9 @@ class LeakTrackerType(Attaching):
 
     def __repr__(self) -> str:
         state = "on" if self.enabled else "off"
-        live = core.scope_figures(core.PROCESS).live_blocks
+        if core.pauses():
+            state = "paused"
+        live = detached.figures(core.PROCESS).live_blocks
         return f"<LeakTracker {state}, {live} live>"
 
 
