@@ -225,6 +225,15 @@ void flk_attach_end(void) {
     flk_lock_release(&attach.lock);
 }
 
+bool flk_attach_has_met(const char *pattern) {
+    if (!atomic_load(&was_begun))
+        return false;
+    flk_lock_take(&attach.lock);
+    bool has_met = flk_selection_has_met(pattern);
+    flk_lock_release(&attach.lock);
+    return has_met;
+}
+
 // --- figures -----------------------------------------------------------
 void flk_attach_read(flk_attach_figures *out) {
     *out = (flk_attach_figures){.attached = 0};
@@ -262,6 +271,10 @@ void flk_attach_lock(void) {}
 void flk_attach_unlock(void) {}
 void flk_attach_pause(int is_paused) { (void)is_paused; }
 void flk_attach_end(void) {}
+bool flk_attach_has_met(const char *pattern) {
+    (void)pattern;
+    return false;
+}
 void flk_attach_read(flk_attach_figures *out) {
     *out = (flk_attach_figures){.attached = 0};
 }

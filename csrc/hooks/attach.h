@@ -9,6 +9,7 @@
 #ifndef FLK_ATTACH_H
 #define FLK_ATTACH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,6 +45,8 @@ void flk_attach_end(void);
 // never been made. Returns how many. O(records).
 uint64_t flk_attach_drop(void);
 
+// Did a pattern to include match an object at some pass since the last begin?
+bool flk_attach_has_met(const char *pattern);
 void flk_attach_read(flk_attach_figures *out);
 void flk_attach_clear_counts(void);
 

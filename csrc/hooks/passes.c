@@ -91,7 +91,10 @@ static int collect(struct dl_phdr_info *info, size_t size, void *unused) {
     note_counts(info);
     if (!open_object(&elf, info))
         return 0;
-    bool is_traced = !is_left_alone(&elf) && is_object_traced(&elf, info);
+    bool is_alone = is_left_alone(&elf);
+    bool is_traced = !is_alone && is_object_traced(&elf, info);
+    if (!is_alone)
+        flk_selection_meet(path_of(info));
     int provider = flk_providers_of(&elf);
     if (provider >= 0)
         flk_stub_table_trace_provider((unsigned)provider, is_traced);

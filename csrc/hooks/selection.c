@@ -10,6 +10,9 @@
 typedef struct rules {
     char text[FLK_PATTERNS_BYTES_MAX];  // each ends with a zero byte
     size_t count;
+    // By the offset of a rule: an object that it matches was met. Each rule has
+    // two bytes or more. FLK_RANK_ATTACH.
+    bool met[FLK_PATTERNS_BYTES_MAX / 2];
 } rules;
 
 // One copy is read while the other one is written. A reader that lives through
@@ -46,6 +49,7 @@ bool flk_selection_set(const char *const *texts, size_t count) {
     }
     FLK_ASSERT(to <= r->text + sizeof r->text - 1);
     r->count = count;
+    memset(r->met, 0, sizeof r->met);
     atomic_store_explicit(&selection.now, next, memory_order_release);
     return true;
 }
@@ -77,10 +81,14 @@ typedef struct request {
     bool has_names, is_named, is_excluded;
 } request;
 
-static void apply(request *r, const char *rule, const char *path) {
+static bool fits_path(const char *rule, const char *path) {
     const char *slash = strrchr(path, '/');
-    bool fits_rule =
-        matches(rule + 1, path) || matches(rule + 1, slash ? slash + 1 : path);
+    return matches(rule + 1, path) ||
+           matches(rule + 1, slash ? slash + 1 : path);
+}
+
+static void apply(request *r, const char *rule, const char *path) {
+    bool fits_rule = fits_path(rule, path);
     if (*rule == '-')
         r->is_excluded |= fits_rule;
     if (*rule == '+') {
@@ -115,3 +123,32 @@ static bool is_selected(const char *path, bool must_name) {
 bool flk_selection_names(const char *path) { return is_selected(path, true); }
 
 bool flk_selection_has(const char *path) { return is_selected(path, false); }
+
+// --- which patterns match something ------------------------------------
+static rules *rules_now(void) {
+    return &selection.both[atomic_load_explicit(&selection.now,
+                                                memory_order_acquire)];
+}
+
+void flk_selection_meet(const char *path) {
+    rules *r = rules_now();
+    const char *rule = r->text;
+    for (size_t i = 0; i < r->count; i++) {
+        bool *met = &r->met[(rule - r->text) / 2];
+        if (*rule == '+' && !*met)
+            *met = fits_path(rule, path);
+        rule += strlen(rule) + 1;
+    }
+}
+
+bool flk_selection_has_met(const char *pattern) {
+    const rules *r = rules_now();
+    const char *rule = r->text;
+    for (size_t i = 0; i < r->count; i++) {
+        if (*rule == '+' && strcmp(rule + 1, pattern) == 0 &&
+            r->met[(rule - r->text) / 2])
+            return true;
+        rule += strlen(rule) + 1;
+    }
+    return false;
+}

@@ -16,6 +16,11 @@ bool flk_selection_set(const char *const *rules, size_t count);
 // Whether a pattern of some request includes it that the same request does not
 // exclude.
 bool flk_selection_names(const char *path);
+// Remembers which patterns to include match the path of a loaded object, until
+// the next set. Under FLK_RANK_ATTACH, and so is flk_selection_has_met.
+void flk_selection_meet(const char *path);
+// Whether a pattern to include has matched an object since it was set.
+bool flk_selection_has_met(const char *pattern);
 // Whether it is traced: as flk_selection_names, or some request is for all
 // objects and does not exclude it.
 bool flk_selection_has(const char *path);

@@ -26,8 +26,9 @@ flk_tracker_counts flk_tracker_counted;
 
 static bool is_usual(bool *is_usual_free) {
     bool observed = atomic_load(&flk_tracker_settings.observed);
-    *is_usual_free =
-        !observed && atomic_load(&flk_tracker_settings.ever_enabled);
+    *is_usual_free = !observed &&
+                     !atomic_load(&flk_tracker_settings.has_handles) &&
+                     atomic_load(&flk_tracker_settings.ever_enabled);
     return !observed && !atomic_load(&flk_tracker_settings.guard_bytes);
 }
 

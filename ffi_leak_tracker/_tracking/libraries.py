@@ -31,8 +31,8 @@ _RUNTIME = (
 )
 
 
-def patterns_of(libraries: Iterable[Library]) -> list[str]:
-    """Return the patterns of the objects of some libraries.
+def named(libraries: Iterable[Library]) -> list[tuple[str, list[str]]]:
+    """Return a text for each library, and its patterns.
 
     An extension module stands for itself and for the libraries it is linked
     to, except for those of the C runtime: the allocations of a cffi module are
@@ -46,10 +46,21 @@ def patterns_of(libraries: Iterable[Library]) -> list[str]:
         raise TypeError(f"a list of libraries is expected: [{libraries!r}]")
     if not hasattr(libraries, "__iter__"):
         raise TypeError(f"a list of libraries is expected, not {libraries!r}")
-    found: list[str] = []
-    for library in libraries:
-        found += _patterns_of_one(library)
+    return [(_text_of(one), _patterns_of_one(one)) for one in libraries]
+
+
+def patterns_of(libraries: Iterable[Library]) -> list[str]:
+    """Return the patterns of all objects that these libraries are."""
+    found = [pattern for _, some in named(libraries) for pattern in some]
     return list(dict.fromkeys(found))
+
+
+def _text_of(library: Library) -> str:
+    """Return what reports call a library."""
+    if isinstance(library, (str, os.PathLike)):
+        return os.fsdecode(os.fspath(library))
+    name = getattr(library, "__name__", None)
+    return name if isinstance(name, str) else repr(library)
 
 
 def python_patterns() -> list[str]:
