@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from _thread import RLock, get_ident
 
 from ffi_leak_tracker._seam import core_objects as seam
@@ -372,9 +371,7 @@ def _after_fork_in_child() -> None:
     global _ends  # noqa: PLW0603
     _ends = RLock()
     for tracker in source.open_trackers():
-        telling = tracker._telling
-        telling.intersection_update({get_ident()})
+        tracker._telling.intersection_update({get_ident()})
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+seam.on_fork(_after_fork_in_child)
