@@ -11,6 +11,7 @@
 #include "tracker/context.h"
 #include "tracker/gate.h"
 #include "tracker/misuse.h"
+#include "tracker/observe.h"
 #include "tracker/recent.h"
 #include "tracker/tracker.h"
 
@@ -83,6 +84,7 @@ static void read_events(flk_self *out) {
     out->unknown_frees = atomic_load(&flk_tracker_counted.unknown_frees);
     out->scopes_dropped = atomic_load(&flk_tracker_counted.scopes_dropped);
     out->scope_unknown = flk_context_unknown();
+    out->observed_lost = flk_observe_lost();
     out->double_frees = flk_misuse_counted(FLK_DOUBLE_FREE);
     out->interior_frees = flk_misuse_counted(FLK_INTERIOR_FREE);
     out->mismatched_frees = flk_misuse_counted(FLK_MISMATCHED_FREE);

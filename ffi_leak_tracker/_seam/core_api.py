@@ -10,6 +10,7 @@ import atexit
 import os
 import sys
 from _thread import _local as thread_local  # threading takes 7 ms to load
+from importlib import _bootstrap  # type: ignore[attr-defined]
 from struct import Struct
 
 from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
@@ -110,6 +111,23 @@ def _start() -> str | None:
     if not lib.flk_is_ready():
         raise ImportError("ffi_leak_tracker: no memory to start the tracker")
     return text(problem) if problem else None
+
+
+def _finish_imports() -> None:
+    """Before a fork: wait for modules that other threads are importing.
+
+    The child could never import such a module: its lock would stay locked.
+    """
+    for name in list(_import_locks):
+        if name.startswith("ffi_leak_tracker."):
+            _wait_for_import(name)
+
+
+# What the import statement itself uses; without a public name.
+_import_locks: dict[str, Any] = getattr(_bootstrap, "_module_locks", {})
+_wait_for_import = getattr(_bootstrap, "_lock_unlock_module", len)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_finish_imports)
 
 
 def text(value: CData) -> str:

@@ -35,8 +35,17 @@ _observers: list[
 ] = []
 
 
+_forks = 0  # threads that are forking now
+
+
 def _deliver_all() -> bool:
-    """Deliver waiting events; return whether events still wait."""
+    """Deliver waiting events; return whether events still wait.
+
+    Nothing is delivered during a fork: in the child, a lock may be held by a
+    thread that is gone.
+    """
+    if _forks:
+        return False
     # A list, so that all of them deliver.
     waiting = [deliver() for deliver in _deliverers]
     return any(waiting)
@@ -83,12 +92,48 @@ def schedule() -> None:
         table.schedule()
 
 
+# --- fork ---------------------------------------------------------------
+# The child delivers waiting events of its Python objects. Events of native
+# blocks are dropped there (flk_observe_clear), since the parent delivers them.
+_renewers: list[Callable[[], None]] = []
+
+
+def on_fork(renew: Callable[[], None]) -> None:
+    """Register a function that renews locks in the child of a fork.
+
+    No event is delivered before all of them have run.
+    """
+    _renewers.append(renew)
+
+
+def _before_fork() -> None:
+    global _forks  # noqa: PLW0603
+    _forks += 1
+
+
+def _after_fork_in_parent() -> None:
+    global _forks  # noqa: PLW0603
+    _forks -= 1
+    schedule()
+
+
+def _after_fork_in_child() -> None:
+    global _forks  # noqa: PLW0603
+    for renew in _renewers:
+        renew()
+    _forks = 0
+    if table is not None:
+        table.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
 if table is not None:
     table.set_deliver(_deliver_all, _tell)
-    # Fork: the child delivers by itself what waited, except that events of
-    # native blocks are dropped (flk_observe_clear): the parent delivers them.
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=table.after_fork)
     atexit.register(table.close_delivery)
 
 

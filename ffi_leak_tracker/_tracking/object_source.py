@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 import weakref
 from _thread import RLock
 
@@ -135,5 +134,4 @@ if table is not None:
     table.learn(Untracked)
     seam.on_delivery(deliver_all)
     atexit.register(close_all)
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_after_fork_in_child)
+    seam.on_fork(_after_fork_in_child)

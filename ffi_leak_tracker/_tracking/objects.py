@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from _thread import RLock, get_ident
 
 from ffi_leak_tracker._base.format import printable
@@ -376,5 +375,4 @@ def _after_fork_in_child() -> None:
             tracker._telling &= {get_ident()}
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+seam.on_fork(_after_fork_in_child)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from _thread import RLock, allocate_lock  # threading takes 7 ms to load
 
-from ffi_leak_tracker._base.format import printable
+from ffi_leak_tracker._base.format import plural, printable
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam import core_objects as objects
@@ -25,6 +24,7 @@ _observers: tuple[Observer, ...] = ()
 #: Held by the thread that takes events from the queue, so that their order is
 #: kept. Never waited for. Fork: the child gets a new one.
 _delivering = allocate_lock()
+_has_warned = False  # of lost events, since ``_observers`` changed
 
 
 class Observer:
@@ -113,8 +113,9 @@ def _name_of(type: Any) -> str | None:
 
 
 def _set(observers: tuple[Observer, ...]) -> None:
-    global _observers  # noqa: PLW0603
+    global _observers, _has_warned  # noqa: PLW0603
     _observers = observers
+    _has_warned = False
     if not observers:
         core_blocks.tell_observers = None
         objects.observe(None)
@@ -161,15 +162,20 @@ def _deliver_waiting(limit: float) -> None:
 
 
 def _say_losses() -> None:
+    """Warn of lost events, once until the observers change."""
+    global _has_warned  # noqa: PLW0603
     lost = objects.newly_lost()
-    if lost:
+    if lost and not _has_warned:
         import warnings
+
+        _has_warned = True
 
         objects.call(
             warnings.warn,
-            f"{lost} events of native blocks were not told to observers: the "
-            "callbacks are slower than the allocations, so the queue was full "
-            "(observe fewer types, or do less in the callbacks)",
+            f"{plural(lost, 'event')} of native blocks did not reach the "
+            "observers: the callbacks are slower than the allocations, so the "
+            "queue was full. Observe fewer types, or do less in callbacks; "
+            "LeakTracker.self_stats['observed_lost'] counts all of them",
             RuntimeWarning,
             2,
         )
@@ -193,5 +199,4 @@ def _after_fork_in_child() -> None:
 
 objects.on_delivery(deliver)
 objects.on_event(_is_ready, _tell)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+objects.on_fork(_after_fork_in_child)
