@@ -195,7 +195,7 @@ def test_what_is_no_library_is_refused() -> None:
 
 
 # --- on and off ---------------------------------------------------------
-def test_detach_returns_what_lives_and_forgets_it() -> None:
+def test_detach_returns_what_lives_and_keeps_it_as_it_was() -> None:
     """Blocks of the allocators stay, with their books."""
     child("""
         from ffi_leak_tracker import diagnostic_malloc
@@ -209,7 +209,7 @@ def test_detach_returns_what_lives_and_forgets_it() -> None:
         found = handle.detach()
         assert not handle.attached and "off>" in repr(handle)
         assert (sizes(found), lines(found)) == ([100], [line])
-        assert sizes(LeakTracker.snapshot()) == [7]
+        assert sizes(LeakTracker.snapshot()) == [7, 100]
         stats = LeakTracker.stats
         assert (stats.allocations, stats.frees) == (3, 2)
         lib.give(block)
@@ -217,7 +217,9 @@ def test_detach_returns_what_lives_and_forgets_it() -> None:
         assert LeakTracker.self_stats["unknown_frees"] == 0
         assert LeakTracker.self_stats["hooks_slots"] == 0
         assert len(handle.detach()) == len(LeakTracker.detach()) == 0
+        assert sizes(LeakTracker.snapshot()) == [7, 100]
         diagnostic_malloc.free(own)
+        LeakTracker.reset()
         LeakTracker.verify_no_leaks()
     """)
 
@@ -252,6 +254,12 @@ def test_books_balance_before_during_and_after() -> None:
             check(50)
             stats = LeakTracker.stats
             assert (stats.allocations, stats.frees) == (1100, 1050)
+        stats = LeakTracker.stats
+        assert (stats.allocations, stats.frees) == (1100, 1050)
+        types = LeakTracker.types().values()
+        assert sum(one.live_blocks for one in types) == 50
+        assert core.lib.flk_tracker_check()
+        LeakTracker.reset()
         check(0)
     """)
 
@@ -274,7 +282,7 @@ def test_attachments_stack() -> None:
         assert sizes(LeakTracker.detach()) == [1, 2, 3, 5, 7]
         assert not (outer.attached or inner.attached or wide.attached)
         assert core.self_figures()["hooks_attached"] == 0
-        assert len(LeakTracker.snapshot()) == 0
+        assert sizes(LeakTracker.snapshot()) == [1, 2, 3, 5, 7]
     """)
 
 
@@ -348,7 +356,7 @@ def test_attach_switches_all_recording_on() -> None:
 
 
 def test_disable_stops_hooks_and_allocators() -> None:
-    """Until enable, the next attach, or for the time of a scope; frees count."""
+    """Until enable, the next attach, or the next scope; frees count."""
     child("""
         from ffi_leak_tracker import diagnostic_malloc
         lib = opened("plain")

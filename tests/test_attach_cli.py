@@ -76,8 +76,22 @@ def test_without_the_options_libraries_are_not_watched() -> None:
 
 
 def test_other_libraries_are_silent() -> None:
-    done = run(LEAK, "--library", "libother*", "--library", "libmore*")
+    program = f"{LEAK}\nimport ctypes\nctypes.CDLL({path('callbacks')!r})"
+    done = run(program, "--library", "libcallbacks*")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("--report", "r.txt")])
+def test_a_name_that_matches_nothing_is_status_2(options) -> None:
+    """It may be wrong, and is not taken for a program without leaks."""
+    done = run(LEAK, "--library", "libnope*", *options)
+    assert done.returncode == 2, done.stderr
+    assert 'no loaded library matches "libnope*", so' in done.stderr
+    names = ("--library=libplain*", "--library=libnope*")
+    done = run(LEAK, *names, *options)
+    assert done.returncode == 2, done.stderr
+    assert "LEAKED" in done.stderr
+    assert run("raise SystemExit(7)", "--library=no").returncode == 7
 
 
 def test_the_report_as_json() -> None:
@@ -151,7 +165,7 @@ def test_children_of_a_fork_report_nothing() -> None:
     """
     done = run(program, "--native")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("leaks") == 1, done.stderr
+    assert done.stderr.count("No allocations were") == 1, done.stderr
 
 
 def test_os_exit_and_exec_end_quietly() -> None:

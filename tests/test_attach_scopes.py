@@ -75,16 +75,59 @@ def test_scopes_nest() -> None:
 
 
 def test_a_scope_outlives_the_attachment() -> None:
-    """What detach forgot is in no scope's view, and the books balance."""
+    """It goes on to show what lived at the detach, and fails for it."""
+    child("""
+        from ffi_leak_tracker import LeaksFoundError
+        lib = opened("plain")
+        other = LeakTracker.scope("other")
+        try:
+            with LeakTracker.scope("s", verify=True) as scope:
+                with LeakTracker.attach([lib]) as handle:
+                    lib.take(10)
+                    with LeakTracker.scope("inner") as inner:
+                        block = lib.take(20)
+                with other:
+                    lib.give(block)
+                assert sizes(scope.snapshot()) == [10, 20]
+                assert scope.has_leaks and inner.has_leaks
+                assert scope.stats.live_bytes == 30
+                assert len(other.snapshot()) == 0
+                other.verify_no_leaks()
+        except LeaksFoundError as error:
+            assert error.count == 2
+            assert "2 blocks of libraries live when detached" in str(error)
+        else:
+            raise AssertionError
+        assert [b.scope for b in scope.snapshot()] == ["s", "inner"]
+        assert core.self_figures()["entries"] == 0
+        assert core.lib.flk_tracker_check()
+        inner.reset()
+        assert sizes(scope.snapshot()) == [10]
+        with LeakTracker.attach([lib]):
+            scope.verify_no_leaks()
+            assert not scope.has_leaks
+    """)
+
+
+def test_detached_blocks_go_to_no_later_scope() -> None:
+    """Though it has the number of the scope that they were made in."""
     child("""
         lib = opened("plain")
-        with LeakTracker.scope(verify=True) as scope:
-            with LeakTracker.attach([lib]) as handle:
-                lib.take(10)
-                assert sizes(scope.snapshot()) == [10]
-            assert len(scope.snapshot()) == 0
-            assert scope.stats.live_blocks == 0
-        assert core.lib.flk_tracker_check()
+        with LeakTracker.attach([lib]):
+            for size in (1, 2, 3):
+                with LeakTracker.scope(str(size)):
+                    lib.take(size)
+        gc.collect()
+        for _ in range(10):
+            with LeakTracker.scope() as scope:
+                assert len(scope.snapshot()) == 0, scope.number
+        found = LeakTracker.snapshot()
+        assert [b.scope for b in found] == ["1", "2", "3"]
+        assert len(LeakTracker.since(LeakTracker.checkpoint())) == 0
+        pid = os.fork()
+        if pid == 0:
+            os._exit(len(LeakTracker.snapshot()))
+        assert os.waitpid(pid, 0)[1] == 0
     """)
 
 
@@ -520,11 +563,13 @@ def test_destructors_of_libraries_run_after_the_end() -> None:
 def test_detach_beside_threads_leaves_no_record() -> None:
     """A malloc or realloc under way meanwhile leaves none either."""
     child("""
+        from ffi_leak_tracker._tracking import detached
         lib = opened("threads", "-Wl,-z,nodelete", as_name="staying")
         lib.start_endless(2)
         for round in range(100):
             with LeakTracker.attach([lib]):
                 lib.churn(100)
+            detached.forget()
             found = LeakTracker.snapshot()
             assert len(found) == 0, (round, found[:])
             if round % 10 == 0:

@@ -392,6 +392,7 @@ def test_reset_clears_the_counters() -> None:
         alloc.free(pointer)
     LeakTracker.reset()
     assert 0 == LeakTracker.self_stats["double_frees"]
+    alloc.free(alloc("int"))
     assert () == LeakTracker.snapshot().notes
 
 

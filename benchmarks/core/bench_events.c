@@ -42,8 +42,7 @@ static flk_thread *self;
 
 static void cells_alloc(int i) {
     (void)i;
-    flk_usual_cells usual =
-        flk_account_usual(self, FLK_SCOPE_PROCESS, type);
+    flk_usual_cells usual = flk_account_usual(self, FLK_SCOPE_PROCESS, type);
     flk_account_alloc(self, FLK_SCOPE_PROCESS, type, SIZE, usual);
 }
 

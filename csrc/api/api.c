@@ -150,7 +150,10 @@ int flk_track(uint64_t address, uint64_t size_bytes, uint8_t layer,
     if (!is_layer(layer) || !address || scope == FLK_SCOPE_NOWHERE)
         return 0;
     flk_origin origin = {type, scope, path};
-    if (!atomic_exchange(&flk_tracker_settings.ever_enabled, true))
+    bool is_first = !atomic_exchange(&flk_tracker_settings.ever_enabled, true);
+    if (layer == FLK_LAYER_HANDLE)
+        is_first |= !atomic_exchange(&flk_tracker_settings.has_handles, true);
+    if (is_first)
         flk_tracker_settle();
     bool recorded =
         flk_tracker_on_alloc((flk_layer)layer, address, size_bytes, 0, &origin);

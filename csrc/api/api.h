@@ -127,6 +127,7 @@ typedef struct flk_self {
     uint64_t double_frees, interior_frees, mismatched_frees, damages;
     uint64_t held_blocks, held_bytes, longest_move;
     uint64_t open_scopes, pauses;
+    uint64_t ever_enabled;  // 1 if tracking was on at any time, else 0
 } flk_self;
 void flk_self_figures(flk_self *out);
 // Sets the counters of events to 0, for a reset.

@@ -111,6 +111,7 @@ void flk_self_figures(flk_self *out) {
     out->held_bytes = flk_recent_held_bytes();
     out->open_scopes = (uint64_t)flk_gate_scopes();
     out->pauses = (uint64_t)flk_gate_pauses();
+    out->ever_enabled = FLK_SETTING(ever_enabled);
     read_events(out);
 }
 

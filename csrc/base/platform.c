@@ -10,6 +10,10 @@
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#endif
 
 // On glibc thread-local variables use the initial-exec model. In the default
 // model their first use in a thread calls __tls_get_addr, which may call
@@ -128,6 +132,28 @@ void flk_platform_thread_at_exit(void (*at_exit)(void *)) {
 
 uint64_t flk_platform_thread_ident(void) {
     return (uint64_t)(uintptr_t)pthread_self();
+}
+
+void flk_platform_pause(void) {
+    int saved = errno;
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    errno = saved;
+}
+
+// Without membarrier(2) a thread's stores are visible within microseconds,
+// so a pause of a millisecond serves.
+void flk_platform_fence_threads(void) {
+    int saved = errno;
+    atomic_thread_fence(memory_order_seq_cst);
+    bool is_done = false;
+#if defined(__linux__) && defined(SYS_membarrier)
+    is_done = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED,
+                      0) == 0 &&
+              syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0) == 0;
+#endif
+    errno = saved;
+    if (!is_done)
+        flk_platform_pause();
 }
 
 // --- memory ------------------------------------------------------------

@@ -61,6 +61,7 @@ _Noreturn void flk_platform_fatal(const char *what, const char *file, int line);
 typedef enum flk_rank {
     FLK_RANK_NONE = 0,
     FLK_RANK_ATTACH,        // patching; the loader's lock may be taken under it
+    FLK_RANK_LOADER,        // questions to the loader; none is asked in a fork
     FLK_RANK_GATE,          // whether tracking is on
     FLK_RANK_TRACKER,       // settings, reset, snapshots, fork
     FLK_RANK_SCOPES,        // opening and closing scopes
@@ -124,27 +125,43 @@ void flk_platform_thread_set_pointer(void *pointer);
 void flk_platform_thread_at_exit(void (*at_exit)(void *pointer));
 // The value of threading.get_ident() in this thread.
 uint64_t flk_platform_thread_ident(void);
-// State that the hooks keep in each thread between two calls. It is
-// thread-local and zeroed, so a hook can use it from the first to the last
-// instruction of a thread without allocating anything.
-enum { FLK_LENT_MAX = 4 };
-typedef struct flk_marks {
-    uintptr_t releasing;  // the block that an outer hook is freeing, or 0
-    // While libc runs a function such as strdup for a traced caller: the type
-    // of the block it will return; else 0. Its last allocations are in `lent`.
-    uint16_t on_behalf;
-    bool returns_all;         // all of them are returned, and recorded
-    bool is_forking;          // this thread holds all locks
-    uint32_t returned_count;  // of all allocations noted in `lent`
-    // Sampling (hooks/sample.h): bytes to the next sample and their mean.
-    double sample_left;
-    uint64_t sample_mean, random;
+// What the hooks remember of a thread from one call to the next. It exists in
+// every thread from the first instruction to the last, so that a hook never
+// has to create it.
+//
+// While a function of the C library runs whose result its caller must free
+// (strdup, getline), the blocks it allocates are noted: one of them is the
+// result.
+enum { FLK_RETURNED_MAX = 4 };
+typedef struct flk_returned {
+    uint16_t type;        // of the result; 0 = no such function is running
+    bool is_all;          // every block it allocates belongs to the caller
+    uint32_t note_count;  // ever; the last FLK_RETURNED_MAX are kept
+    uintptr_t frame;      // stack pointer before the call (hooks/bodies.c)
     struct {
         uintptr_t address;
         uint64_t size_bytes;
-    } lent[FLK_LENT_MAX];
+    } notes[FLK_RETURNED_MAX];
+} flk_returned;
+
+typedef struct flk_marks {
+    uintptr_t releasing;        // the block an outer hook is releasing, or 0
+    uintptr_t releasing_frame;  // stack pointer before that outer call
+    bool is_forking;            // this thread holds all locks
+    // Sampling (hooks/sample.h): bytes left to the next sample, and the mean
+    // distance they were drawn from.
+    double sample_left;
+    uint64_t sample_mean, random;
+    flk_returned returned;
 } flk_marks;
 flk_marks *flk_platform_thread_marks(void);
+
+// Lets other threads run for about a millisecond.
+void flk_platform_pause(void);
+// Returns after every other thread of the process has passed a full memory
+// fence since the call: an asymmetric fence, so that the other side of the
+// pair needs only a compiler barrier. Some microseconds with membarrier(2).
+void flk_platform_fence_threads(void);
 
 // --- memory ------------------------------------------------------------
 // Zeroed pages; NULL when there are none. `bytes` is a multiple of the page

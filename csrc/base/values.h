@@ -118,14 +118,23 @@ typedef struct flk_path_counts {
 
 typedef struct flk_attach_figures {
     uint64_t attached, paused;         // 0 or 1
-    uint64_t objects, objects_traced;  // loaded; recorded
+    uint64_t objects, objects_traced;  // loaded; allocations recorded
+    uint64_t objects_left_out;         // no room in the table of callers
     uint64_t providers;                // allocators in the process
-    uint64_t slots, unbound_slots;     // leading to a hook; since attach
-    uint64_t others_slots;             // changed by other code before
-    uint64_t failed_words;             // could not be changed
-    uint64_t passes;                   // over all objects, since the start
+    uint64_t providers_left_out;       // of malloc, and not hooked: no room
+    uint64_t slots;                    // hold a hook
+    uint64_t unbound_slots;            // unbound when patched; ever
+    uint64_t others_slots;             // hold another tool's function
+    uint64_t malloc_slots;             // of malloc, calloc, realloc, free
+    uint64_t malloc_slots_others;      // of these, hold another tool's function
+    uint64_t retaken_slots;            // hooked, then changed by another tool
+    uint64_t changed_pointers;         // in data; changed by the program itself
+    uint64_t unwatched_slots;          // no room in the table of watched slots
+    uint64_t unsettled_slots;          // still changing after all passes
+    uint64_t failed_words;             // that could not be changed; ever
+    uint64_t passes;                   // over all objects; ever
     uint64_t foreign_frees, mismatched_frees;
-    uint64_t reentered, lost_in_fork, unknown_callers;
+    uint64_t reentered, lost_in_fork, unknown_callers, returned_lost;
 } flk_attach_figures;
 
 #endif

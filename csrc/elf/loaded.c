@@ -28,8 +28,8 @@ static struct {
     atomic_uint word_count;
     _Atomic(const uint64_t *) words[WORDS_MAX];
     atomic_ullong guesses;  // epochs, while the words are unknown
-    atomic_flag is_being_set;
-} loaded = {.is_being_set = ATOMIC_FLAG_INIT};
+    flk_lock lock;          // guards writing, and dl_iterate_phdr
+} loaded = {.lock = FLK_LOCK_INIT(FLK_RANK_LOADER)};
 
 // --- the epoch of the loader -------------------------------------------
 // Another thread may be loading an object, so the compiler must read the word
@@ -63,6 +63,8 @@ uint64_t flk_loaded_epoch(void) {
 }
 
 bool flk_loaded_is_watched(void) { return atomic_load(&loaded.word_count) > 0; }
+void flk_loaded_lock_all(void) { flk_lock_take(&loaded.lock); }
+void flk_loaded_unlock_all(void) { flk_lock_release(&loaded.lock); }
 
 #if defined(__GLIBC__)
 static int read_adds(struct dl_phdr_info *info, size_t size, void *adds) {
@@ -83,22 +85,34 @@ static bool is_number_of_objects(const uint64_t *state, size_t i) {
     return i > 0 && read_word(&state[i - 1]) == (uintptr_t)_r_debug.r_map;
 }
 
-// Finds all words of the loader's state that equal the counter now. One of them
-// is the counter, so the counter cannot change unless one of them does.
-static void find_words(words *out) {
-    FLK_ASSERT(out != NULL);
-    out->count = 0;
+typedef struct loader_state {
+    const uint64_t *words;  // NULL: not known
+    size_t count;
+} loader_state;
+
+// With no lock of ours held: dlsym and dladdr1 take the loader's lock that
+// constructors run under.
+static loader_state find_state(void) {
     Dl_info info;
     const ElfW(Sym) *symbol = NULL;
     const uint64_t *state = dlsym(RTLD_DEFAULT, "_rtld_global");
+    bool is_found = state &&
+                    dladdr1(state, &info, (void **)&symbol, RTLD_DL_SYMENT) &&
+                    symbol && info.dli_saddr == (const void *)state;
+    return is_found ? (loader_state){state, symbol->st_size / sizeof *state}
+                    : (loader_state){NULL, 0};
+}
+
+// All words of the loader's state that hold the count now. One of them is
+// the counter, so if none of them changes the counter does not either.
+static void find_words(const loader_state *state, words *out) {
     uint64_t adds = 0, again = 0;
+    out->count = 0;
     dl_iterate_phdr(read_adds, &adds);
-    if (state && dladdr1(state, &info, (void **)&symbol, RTLD_DL_SYMENT) &&
-        symbol && info.dli_saddr == (const void *)state)
-        for (size_t i = 0; i < symbol->st_size / sizeof *state; i++)
-            if (read_word(&state[i]) == adds &&
-                !is_number_of_objects(state, i) && out->count++ < WORDS_MAX)
-                out->at[out->count - 1] = &state[i];
+    for (size_t i = 0; i < state->count; i++)
+        if (read_word(&state->words[i]) == adds &&
+            !is_number_of_objects(state->words, i) && out->count++ < WORDS_MAX)
+            out->at[out->count - 1] = &state->words[i];
     dl_iterate_phdr(read_adds, &again);
     // Too many words, or another thread is loading: the words are unknown.
     if (out->count > WORDS_MAX || again != adds)
@@ -130,13 +144,12 @@ static void set_words(const words *w) {
 static void watch(void) {
     enum { TRIES = 10 };
     words found = {.count = 0};
+    loader_state state = find_state();
+    flk_lock_take(&loaded.lock);
     for (int i = 0; i < TRIES && found.count == 0; i++)
-        find_words(&found);
-    // If two threads are here, the words of the first one will do.
-    if (!atomic_flag_test_and_set(&loaded.is_being_set)) {
-        set_words(&found);
-        atomic_flag_clear(&loaded.is_being_set);
-    }
+        find_words(&state, &found);
+    set_words(&found);
+    flk_lock_release(&loaded.lock);
 }
 #else
 static void watch(void) {}
@@ -221,4 +234,7 @@ bool flk_loaded_open(const flk_loaded *one, flk_elf *out) {
                         (const void *)(one->begin + header->e_phoff),
                         header->e_phnum);
 }
+#else
+void flk_loaded_lock_all(void) {}
+void flk_loaded_unlock_all(void) {}
 #endif

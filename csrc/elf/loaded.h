@@ -30,7 +30,7 @@ void flk_loaded_start(void);
 // The object that contains the address now.
 bool flk_loaded_at(uintptr_t address, flk_loaded *out);
 // True if flk_loaded_at takes no lock of the loader, so that a hook may call it
-// while the loader runs constructors.
+// while the loader runs constructors. False before start.
 bool flk_loaded_is_lock_free(void);
 uint64_t flk_loaded_epoch(void);
 // False if no word to watch was found. The epoch then differs each time (glibc)
@@ -39,4 +39,11 @@ bool flk_loaded_is_watched(void);
 // Opens the symbols of the object, which must stay loaded meanwhile.
 bool flk_loaded_open(const flk_loaded *loaded, flk_elf *out);
 #endif
+
+// Held by the forking thread during a fork. glibc does not reset the lock of
+// dl_iterate_phdr in a child, so no thread may be in it when another one
+// forks: start holds this lock, and attach holds FLK_RANK_ATTACH.
+void flk_loaded_lock_all(void);
+void flk_loaded_unlock_all(void);
+
 #endif

@@ -13,6 +13,7 @@ static struct {
     uint32_t number;         // the last one assigned
     atomic_uint live_count;  // relaxed: figures
     atomic_ullong unnumbered_count;
+    uint32_t wait;  // the last call of flk_thread_wait_outside
     flk_totals totals;
 } threads = {
     .lock = FLK_LOCK_INIT(FLK_RANK_THREADS),
@@ -171,6 +172,42 @@ FLK_NOINLINE flk_thread *flk_thread_begin(void) {
 bool flk_thread_is_inside(void) {
     flk_thread *thread = flk_platform_thread_pointer();
     return thread && thread->inside;
+}
+
+// --- waiting until the guards were left ----------------------------------
+static uint32_t wait_begin(void) {
+    flk_lock_take(&threads.lock);
+    uint32_t wait = ++threads.wait;
+    flk_lock_release(&threads.lock);
+    return wait;
+}
+
+// Whether every thread was seen outside since the wait began.
+static bool are_all_outside(uint32_t wait) {
+    const flk_thread *self = flk_platform_thread_pointer();
+    bool all = true;
+    flk_lock_take(&threads.lock);
+    for (flk_thread *t = threads.first; t; t = t->next) {
+        // A later wait has seen it outside, too.
+        bool is_seen = (int32_t)(t->outside_at - wait) >= 0;
+        if (t == self || is_seen)
+            continue;
+        if (__atomic_load_n(&t->inside, __ATOMIC_ACQUIRE) == 0)
+            t->outside_at = wait;
+        else
+            all = false;
+    }
+    flk_lock_release(&threads.lock);
+    return all;
+}
+
+void flk_thread_wait_outside(void) {
+    enum { LOOKS_MAX = 5000 };  // with pauses of 1 ms
+    FLK_ASSERT(!flk_thread_is_inside());
+    uint32_t wait = wait_begin();
+    flk_platform_fence_threads();
+    for (int i = 0; i < LOOKS_MAX && !are_all_outside(wait); i++)
+        flk_platform_pause();
 }
 
 // --- cells other than the last ones ----------------------------------

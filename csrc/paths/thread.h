@@ -62,8 +62,9 @@ typedef struct flk_thread {
     uint64_t context_version;
     struct flk_native *native;           // paths/unwind.h; NULL at first
     struct flk_thread *next, *previous;  // FLK_RANK_THREADS
-    uint32_t recalled_late;              // paths found in `whole` only
-    flk_memo *last;                      // the entry that matched last, or any
+    uint32_t outside_at;     // the last wait that saw it outside; same lock
+    uint32_t recalled_late;  // paths found in `whole` only
+    flk_memo *last;          // the entry that matched last, or any
     // Remembered paths (paths/stack.c), by their two innermost marks and by all
     // of their marks.
     flk_memo near[FLK_PATH_MEMO_ENTRIES];
@@ -75,6 +76,11 @@ void flk_thread_init(void);
 // Makes the block of this thread and sets its guard; NULL without memory.
 flk_thread *flk_thread_begin(void);
 
+// A plain store, which flk_thread_wait_outside() may read at the same time.
+static inline void flk_thread_set_inside(flk_thread *thread, uint32_t inside) {
+    __atomic_store_n(&thread->inside, inside, __ATOMIC_RELAXED);
+}
+
 // Sets the guard and returns the block of this thread. NULL if the guard is set
 // already (the tracker is re-entered), or if there is no memory for a block.
 static inline flk_thread *flk_thread_enter(void) {
@@ -83,7 +89,7 @@ static inline flk_thread *flk_thread_enter(void) {
         return flk_thread_begin();
     if (FLK_UNLIKELY(thread->inside))
         return NULL;
-    thread->inside = 1;
+    flk_thread_set_inside(thread, 1);
     atomic_signal_fence(memory_order_seq_cst);  // a handler must see it
     return thread;
 }
@@ -92,11 +98,16 @@ static inline void flk_thread_leave(flk_thread *thread) {
     FLK_ASSERT(thread->inside == 1);
     FLK_ASSERT(thread == flk_platform_thread_pointer());
     atomic_signal_fence(memory_order_seq_cst);
-    thread->inside = 0;
+    flk_thread_set_inside(thread, 0);
 }
 
 // True if the guard of this thread is set.
 bool flk_thread_is_inside(void);
+// Returns when every other thread has been seen outside the guard since the
+// call began, or after some seconds: a debugger may have stopped a thread
+// inside. What this thread stored before the call is seen by every guard that
+// is entered later. Milliseconds beside busy threads. Not inside the guard.
+void flk_thread_wait_outside(void);
 
 // For functions that take a lock outside of events. They set the guard, so that
 // a signal handler that allocates meanwhile does not wait for the lock. Returns

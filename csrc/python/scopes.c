@@ -282,10 +282,24 @@ static PyObject *scope_end(PyObject *object, PyObject *unused) {
 }
 
 // --- verification ------------------------------------------------------
+// Python checks more than the counts: blocks of an attachment that ended, and
+// names of libraries that match nothing.
+static atomic_bool judges_in_python;
+
+static PyObject *judge_in_python(PyObject *module, PyObject *is_needed) {
+    (void)module;
+    int needed = PyObject_IsTrue(is_needed);
+    if (needed < 0)
+        return NULL;
+    atomic_store(&judges_in_python, needed != 0);
+    Py_RETURN_NONE;
+}
+
 // True: no block is live, and no damage can exist, without a search.
 static bool is_clean(const scope *self) {
     FLK_ASSERT(self->is_entered);
-    return !flk_guard_is_used() && flk_account_scope_is_empty(self->number);
+    return !flk_guard_is_used() && !atomic_load(&judges_in_python) &&
+           flk_gate_pauses() == 0 && flk_account_scope_is_empty(self->number);
 }
 
 static PyObject *scope_exit(PyObject *object, PyObject *const *args,
@@ -415,8 +429,13 @@ static PyType_Spec scope_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .slots = scope_slots};
 
+static PyMethodDef scope_functions[] = {
+    {"judge_in_python", judge_in_python, METH_O, NULL}, {NULL, NULL, 0, NULL}};
+
 int flk_scopes_add(PyObject *module) {
     FLK_ASSERT(module);
+    if (PyModule_AddFunctions(module, scope_functions) < 0)
+        return -1;
     scope_type = (PyTypeObject *)PyType_FromSpec(&scope_spec);
     return scope_type ? PyModule_AddObjectRef(module, "ScopeBase",
                                               (PyObject *)scope_type)

@@ -187,8 +187,8 @@ static size_t replace_imports(PyTypeObject *type) {
         {"_PyObject_GC_NewVar", (uintptr_t)new_gc_var},
         {"PyType_GenericAlloc", (uintptr_t)python_alloc}};
     flk_objects_init = init;
-    return flk_imports_lead(code_of(type), imports,
-                            sizeof imports / sizeof *imports);
+    return flk_imports_replace(code_of(type), imports,
+                               sizeof imports / sizeof *imports);
 }
 
 // --- classes that are made later ---------------------------------------

@@ -7,6 +7,7 @@
 
 #include "base/config.h"
 #include "paths/callpath.h"
+#include "registry/names.h"
 #include "tracker/guard.h"
 #include "tracker/misuse.h"
 #include "tracker/observe.h"
@@ -173,13 +174,55 @@ static FLK_NOINLINE int free_as_usual(void *address, uint16_t type,
     return verdict;
 }
 
-// Nothing was ever recorded, or somebody observes.
+// --- handles -----------------------------------------------------------
+// A handle lies on memory that is recorded by itself, or not at all. Is one
+// recorded here that must be released in another way? One whose release was
+// not named ("custom") does not forbid the free of a block of our own.
+static bool forbids_free(const flk_record *handle, uint64_t address,
+                         uint16_t type) {
+    const flk_name *name = flk_names_at(handle->type);
+    flk_record block;
+    return name->release_id != flk_names_at(type)->release_id &&
+           (strcmp(name->release, "custom") != 0 ||
+            !flk_registry_find(FLK_LAYER_HEAP, address, &block));
+}
+
+static bool is_other_handle(uint64_t address, uint16_t type, uint32_t path,
+                            flk_misuse *out) {
+    flk_record handle;
+    if (type == 0 || !FLK_SETTING(has_handles) ||
+        !flk_registry_find(FLK_LAYER_HANDLE, address, &handle) ||
+        !forbids_free(&handle, address, type))
+        return false;
+    flk_quarantine_misuse_fill(out, FLK_MISMATCHED_FREE, address, &handle, 0,
+                               flk_quarantine_path(path));
+    if (out)
+        out->block.layer = FLK_LAYER_HANDLE;
+    return true;
+}
+
+// A handle that is released in this way goes, before its memory does.
+static void release_handle(uint64_t address, uint16_t type) {
+    flk_record record;
+    if (FLK_SETTING(has_handles) &&
+        flk_tracker_on_free(FLK_LAYER_HANDLE, address, type, &record) ==
+            FLK_TAKEN &&
+        flk_observe_is_on())
+        flk_observe_freed(FLK_LAYER_HANDLE, address, &record);
+}
+
+// Nothing was ever recorded, or a handle was, or somebody observes.
 static FLK_NOINLINE int free_unusually(void *address, uint16_t type,
                                        uint32_t path, flk_misuse *out) {
     if (!FLK_SETTING(ever_enabled)) {
         free(address);
         return FLK_NOT_RECORDED;
     }
+    if (is_other_handle((uintptr_t)address, type, path, out))
+        return FLK_MISMATCHED_FREE;
+    release_handle((uintptr_t)address, type);
+    if (!flk_observe_is_on())
+        return free_as_usual(address, type, path, out);
     flk_record record;
     bool was_recorded =
         flk_registry_find(FLK_LAYER_HEAP, (uintptr_t)address, &record);
@@ -268,6 +311,12 @@ static FLK_NOINLINE void *reallocate_unusually(void *address, size_t size_bytes,
                                                flk_misuse *out) {
     if (!FLK_SETTING(ever_enabled))
         return reallocate_unrecorded(address, size_bytes, origin, out);
+    if (is_other_handle((uintptr_t)address, origin->type, origin->path, out)) {
+        out->verdict = FLK_MISMATCHED_FREE;
+        return NULL;
+    }
+    if (!flk_observe_is_on())
+        return reallocate_block(address, size_bytes, origin, out);
     flk_record before;
     bool was_recorded =
         flk_registry_find(FLK_LAYER_HEAP, (uintptr_t)address, &before);

@@ -5,6 +5,7 @@
 
 #include "base/arena.h"
 #include "base/config.h"
+#include "elf/loaded.h"
 #include "paths/callpath.h"
 #include "paths/modules.h"
 #include "paths/pyframe.h"
@@ -25,8 +26,9 @@ flk_tracker_counts flk_tracker_counted;
 
 static bool is_usual(bool *is_usual_free) {
     bool observed = atomic_load(&flk_tracker_settings.observed);
-    *is_usual_free =
-        !observed && atomic_load(&flk_tracker_settings.ever_enabled);
+    *is_usual_free = !observed &&
+                     !atomic_load(&flk_tracker_settings.has_handles) &&
+                     atomic_load(&flk_tracker_settings.ever_enabled);
     return !observed && !atomic_load(&flk_tracker_settings.guard_bytes);
 }
 
@@ -184,6 +186,7 @@ static flk_lock tracker_lock = FLK_LOCK_INIT(FLK_RANK_TRACKER);
 
 // --- init and fork -----------------------------------------------------
 static void lock_all(void) {
+    flk_loaded_lock_all();
     flk_gate_lock_all();
     flk_lock_take(&tracker_lock);
     flk_scope_lock_all();
@@ -217,6 +220,7 @@ static void unlock_all(void) {
     flk_scope_unlock_all();
     flk_lock_release(&tracker_lock);
     flk_gate_unlock_all();
+    flk_loaded_unlock_all();
 }
 
 // The child starts with empty books: its reports hold what it did itself.

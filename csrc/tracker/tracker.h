@@ -24,15 +24,17 @@ typedef struct flk_settings {
     atomic_bool enabled;       // relaxed, read by each event
     atomic_bool ever_enabled;  // false: no record can exist
     atomic_bool observed;      // tracker/observe.h
-    // Of the two above and the guard: what the allocators ask, so that what
+    atomic_bool has_handles;   // one was recorded at some time
+    // Of the three above and the guard: what the allocators ask, so that what
     // is unusual costs them nothing. Set by flk_tracker_settle().
     atomic_bool is_usual_alloc;  // no guard, nobody observes
-    atomic_bool is_usual_free;   // records can exist, nobody observes
-    atomic_ullong epoch;         // rises whenever tracking goes on or off
-    atomic_uint stack_depth;     // frames, 0 = none
-    atomic_uint native_depth;    // frames of hooks, 0 = none
-    atomic_uint process_scope;   // scope of who has no scope of its own
-    atomic_uint guard_bytes;     // tracker/guard.h
+    atomic_bool
+        is_usual_free;         // records can exist, no handles, nobody observes
+    atomic_ullong epoch;       // rises whenever tracking goes on or off
+    atomic_uint stack_depth;   // frames, 0 = none
+    atomic_uint native_depth;  // frames of hooks, 0 = none
+    atomic_uint process_scope;  // scope of who has no scope of its own
+    atomic_uint guard_bytes;    // tracker/guard.h
     atomic_bool poison;
     atomic_ullong inherited_below;  // sequences from before the last fork
     // Called when a block was recorded, before its maker goes on, or NULL.
@@ -67,7 +69,7 @@ typedef struct flk_origin {
 void flk_tracker_wakes(void (*wake)(void));
 bool flk_tracker_init(void);  // idempotent
 void flk_tracker_enable(bool on);
-// After a change of ever_enabled, observed or guard_bytes.
+// After a change of ever_enabled, observed, has_handles or guard_bytes.
 void flk_tracker_settle(void);
 
 // A block came to be. True if it is recorded now.

@@ -35,8 +35,8 @@ class Run:
     epilog = """\
 exit status:
   the program's own if that is not 0 (130 when interrupted); else 1 if it
-  leaked or misused native memory, 0 if not; 2 if there was nothing to run or
-  a report could not be written.
+  leaked or misused native memory, 0 if not; 2 if there was nothing to run, a
+  report could not be written, or no library was loaded that --library names.
 
 no report: after os._exit, os.exec*, a signal that kills the process, and in
 forked children without --follow-fork. Programs that it starts are not

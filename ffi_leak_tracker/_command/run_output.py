@@ -141,6 +141,7 @@ class Output:
 
     def report(self, scope: Scope) -> int:
         """Report the blocks of the scope; return the exit status."""
+        from ffi_leak_tracker._tracking import watched
         from ffi_leak_tracker._tracking.tracker import LeakTracker
 
         self._settle_streams()
@@ -151,7 +152,10 @@ class Output:
             self._say(f"\n{error}")
         if self.types and not (self.text and written):
             self._say(self._types().rstrip())
-        if not written:
+        unmet = watched.unmet()
+        if unmet and self.text:  # otherwise the report has said so
+            self._say(f"ffi-leak-tracker run: {watched.unmet_text(unmet)}")
+        if not written or unmet:
             return UNUSABLE
         failed = len(found) or len(misuses)
         return LEAKED if failed and self.fails else CLEAN
@@ -184,9 +188,10 @@ class Output:
                 written = False
         if self.text and not written:
             self.console(self.stream).emit(found)
-        elif self.text and len(found):
+        elif self.text and found.verdict != "clean":
+            word = "LEAKED" if len(found) else "no allocations were recorded"
             path = printable(self.text)
-            self._say(f"ffi-leak-tracker run: LEAKED, see {path}")
+            self._say(f"ffi-leak-tracker run: {word}, see {path}")
         return written
 
     def _types(self) -> str:

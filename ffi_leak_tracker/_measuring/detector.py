@@ -6,8 +6,8 @@ from ffi_leak_tracker._base.caller import caller
 from ffi_leak_tracker._measuring.window import Window
 from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._records.stats import AllocationStats
-from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import misuse as misuses
+from ffi_leak_tracker._tracking import detached, unseen
 from ffi_leak_tracker._tracking.view import Checkpoint
 
 TYPE_CHECKING = False
@@ -86,7 +86,7 @@ class LeakDetector(Window):
 
     def leaks(self) -> Snapshot:
         """Return the leaked blocks, oldest first. Cost: O(live blocks)."""
-        if core.scope_is_clean(self._scope.number):
+        if detached.is_clean(self._scope.number):
             return Snapshot()
         return self._scope._leaks_since(self.baseline, None, self._collects)
 
@@ -127,3 +127,4 @@ class LeakDetector(Window):
             from ffi_leak_tracker._records.exceptions import LeaksFoundError
 
             raise LeaksFoundError(found, place=caller())
+        unseen.warn_of_silence()

@@ -78,6 +78,7 @@ def _document(snapshot: Snapshot) -> dict[str, Any]:
     """Return the whole document as plain data."""
     groups = snapshot.groups()
     counts = {
+        "verdict": snapshot.verdict,
         "count": snapshot.count,
         "total_bytes": snapshot.total_bytes,
         "places": len(groups),

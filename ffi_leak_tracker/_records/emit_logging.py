@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 class LoggingEmitter:
     """Logs each report; the values are attributes of the log records.
 
-    The summary has ``leak_count``, ``leak_total_bytes``, ``leak_places``,
-    ``leak_notes``, ``leak_filter``, ``leak_hidden``, ``leak_duration`` and
-    ``leak_scope``. The record of a place has ``leak_count``,
-    ``leak_total_bytes``, ``leak_type``, ``leak_kind``, ``leak_release``,
+    The summary has ``leak_verdict``, ``leak_count``, ``leak_total_bytes``,
+    ``leak_places``, ``leak_notes``, ``leak_filter``, ``leak_hidden``,
+    ``leak_duration`` and ``leak_scope``. The record of a place has
+    ``leak_count``, ``leak_total_bytes``, ``leak_type``, ``leak_kind``,
+    ``leak_release``,
     ``leak_filename``, ``leak_lineno``, ``leak_function``, ``leak_threads`` and
     ``leak_scopes``.
 
@@ -89,6 +90,8 @@ def _level_of(name: str, level: object) -> int:
 def _summary(snapshot: Snapshot) -> str:
     """Return the verdict and the notes as one line."""
     words = "no native memory leaks"
+    if snapshot.verdict == "nothing recorded":
+        words = "no allocations were recorded"
     if len(snapshot):
         blocks = plural(snapshot.count, "native block")
         size = format_bytes(snapshot.total_bytes)
@@ -101,6 +104,7 @@ def _summary_facts(snapshot: Snapshot) -> dict[str, Any]:
     """Return the attributes of the summary."""
     filter = snapshot.filter
     return {
+        "leak_verdict": snapshot.verdict,
         "leak_count": snapshot.count,
         "leak_total_bytes": snapshot.total_bytes,
         "leak_places": len(snapshot.groups()),

@@ -131,6 +131,20 @@ class Snapshot(Sequence[Allocation]):
         return self._total
 
     @property
+    def verdict(self) -> str:
+        """``leaked``, ``clean``, or ``nothing recorded``.
+
+        The last one is no all-clear: no allocation was recorded at all. The
+        notes say why, and what to do about it.
+        """
+        if len(self):
+            return "leaked"
+        stats = self._stats
+        if stats is not None and not stats.allocations and not self._hidden:
+            return "nothing recorded"
+        return "clean"
+
+    @property
     def largest(self) -> Allocation | None:
         """The largest block, the oldest of several; None if there is none."""
         largest_at = getattr(self._allocations, "largest_at", None)

@@ -148,6 +148,7 @@ backend_gc = _cffi_backend.gcp  # ffi.gc
 enable = lib.flk_gate_set
 gate_scope = lib.flk_gate_scope
 gate_pause = lib.flk_gate_pause
+pauses = lib.flk_gate_pauses
 forbid = lib.flk_gate_forbid
 hooks_refresh = lib.flk_attach_refresh
 is_enabled = lib.flk_tracker_is_enabled
@@ -157,6 +158,8 @@ scope_new = lib.flk_scope_new
 scope_left = lib.flk_scope_end
 scope_gone = lib.flk_scope_gone
 scope_is_clean = lib.flk_account_scope_is_empty
+scope_is_within = lib.flk_scope_is_within
+scope_serial = lib.flk_scope_serial
 scope_unknown = lib.flk_context_unknown
 set_process_scope = lib.flk_set_process_scope
 set_thread_scope = lib.flk_set_thread_scope
@@ -167,6 +170,32 @@ clear_counts = lib.flk_clear_counts
 drain_quarantine = lib.flk_quarantine_drain
 check_damage = lib.flk_quarantine_check_all
 STACK_DEPTH_MAX = lib.flk_stack_depth_max()
+
+
+_reasons_for_python: set[str] = set()
+
+
+def judge_in_python(reason: str, is_needed: bool) -> None:
+    """Let Python judge scopes at their end, as long as a reason is needed."""
+    if is_needed:
+        _reasons_for_python.add(reason)
+    else:
+        _reasons_for_python.discard(reason)
+    if callables is not None:
+        callables.judge_in_python(bool(_reasons_for_python))
+
+
+def scope_chain(number: int) -> list[tuple[int, int]]:
+    """Return a scope and those around it, each with its serial number."""
+    chain = []
+    while number != CURRENT_SCOPE:
+        chain.append((number, scope_serial(number)))
+        number = (
+            CURRENT_SCOPE
+            if number == PROCESS
+            else (lib.flk_scope_above(number))
+        )
+    return chain
 
 
 # --- configuration ------------------------------------------------------

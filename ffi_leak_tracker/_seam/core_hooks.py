@@ -25,6 +25,11 @@ def attach(rules: Sequence[str], mappings: bool) -> str | None:
     return None if done == 0 else ffi.string(reason).decode()
 
 
+def has_met(pattern: str) -> bool:
+    """Return whether a pattern matched a loaded object since the attach."""
+    return bool(lib.flk_attach_has_met(os.fsencode(pattern)))
+
+
 # --- threads ------------------------------------------------------------
 #: The number of this thread in records; 0 before its first allocation.
 thread_number = lib.flk_thread_number

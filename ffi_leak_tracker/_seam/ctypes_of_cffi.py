@@ -46,8 +46,8 @@ def _size_of(ctype: CType) -> int:
     except (ValueError, TypeError, core.ffi.error) as error:
         if ctype.kind == "array":
             raise TypeError(
-                f"the size of {ctype.cname!r} is not known: pass the type of one "
-                f"item and a count ({ctype.item.cname!r}, count)"
+                f"the size of {ctype.cname!r} is not known: pass the type of "
+                f"one item and a count ({ctype.item.cname!r}, count)"
             ) from error
         raise TypeError(
             f"the size of {ctype.cname!r} is not known (it is opaque or of "

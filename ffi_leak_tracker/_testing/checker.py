@@ -19,6 +19,7 @@ from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.stats import AllocationStats
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._testing.verdict import FIGURES, Watch
+from ffi_leak_tracker._tracking import unseen, watched
 from ffi_leak_tracker._tracking.scopes import Scope, current_scope
 
 if TYPE_CHECKING:
@@ -217,13 +218,21 @@ class Checker:
         """Print the number of leaking tests; with -v also if there is none."""
         if not self._checks_all:
             return
-        leaking = [one for one in self._figures.values() if one[0]]
-        tests = plural(len(self._figures), "test")
+        figures = list(self._figures.values())
+        leaking = [one for one in figures if one[0]]
+        tests = plural(len(figures), "test")
         if leaking:
             line = f"native leaks: {_totals(leaking, tests)}"
             terminalreporter.write_line(line, red=True)
+        elif figures and not any(one[2] for one in figures):
+            line = f"native leaks: no allocations were recorded in {tests}"
+            terminalreporter.write_line(f"{line}; {unseen.MORE}", yellow=True)
         elif terminalreporter.config.option.verbose > 0:
             terminalreporter.write_line(f"native leaks: none in {tests}")
+        names = watched.unmet()
+        if names:
+            line = f"native leaks: {watched.unmet_text(names)}"
+            terminalreporter.write_line(line, red=True)
 
 
 # --- parts --------------------------------------------------------------
@@ -270,6 +279,7 @@ def _open_scope(
     around = current_scope()
     where = "process" if around is None else around.where
     scope = Scope(name, where=where, filter=filter, isolated=isolated)
+    scope._tells_unseen = False  # the summary does, for all tests
     scope.__enter__()
     return scope
 

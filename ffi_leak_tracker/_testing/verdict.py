@@ -20,7 +20,7 @@ from ffi_leak_tracker._records.exceptions import (
 )
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.snapshot import Snapshot
-from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._tracking import detached
 
 if TYPE_CHECKING:
     from typing import Any
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.allocation import Frame
     from ffi_leak_tracker._tracking.scopes import Scope
 
-#: Attribute of a report: blocks and bytes that the test leaked.
+#: Attribute of a report: blocks and bytes that the test leaked, and blocks
+#: that it allocated.
 FIGURES = "native_leaks"
 #: Functions of pytest and unittest that call the code of a test.
 _RUNNERS = {
@@ -93,13 +94,13 @@ class Watch:
     def _leaks(self, failed: bool) -> Exception | None:
         if self.scope is None:
             return None
-        figures = [0, 0]
+        figures = [0, 0, self.scope.stats.allocations]
         self.reports["teardown"].__dict__[FIGURES] = figures
-        if not core.scope_is_clean(self.scope.number):
+        if not detached.is_clean(self.scope.number):
             _let_go(self.item)
         error = _error_of(self.scope, failed)
         if isinstance(error, LeaksFoundError):
-            figures[:] = error.count, error.total_bytes
+            figures[:2] = error.count, error.total_bytes
         return error
 
     def _excess(self, failed: bool) -> Exception | None:

@@ -94,9 +94,14 @@ class Attaching(View):
         wanted.native = native_depth, native_lines
         check_range("stack_depth", stack_depth, core.STACK_DEPTH_MAX)
         check_range("sample_bytes", sample_bytes, core.SIZE_MAX)
+        depth = core.stack_depth()
         if stack_depth is not None:
             core.set_stack_depth(stack_depth)
-        attached = attach.attach(wanted)
+        try:
+            attached = attach.attach(wanted)
+        except BaseException:
+            core.set_stack_depth(depth)
+            raise
         if attached.attached:
             self._note_start()
         return attached

@@ -31,8 +31,8 @@ _RUNTIME = (
 )
 
 
-def patterns_of(libraries: Iterable[Library]) -> list[str]:
-    """Return the patterns of the objects of some libraries.
+def named(libraries: Iterable[Library]) -> list[tuple[str, list[str]]]:
+    """Return a text for each library, and its patterns.
 
     An extension module stands for itself and for the libraries it is linked
     to, except for those of the C runtime: the allocations of a cffi module are
@@ -46,10 +46,21 @@ def patterns_of(libraries: Iterable[Library]) -> list[str]:
         raise TypeError(f"a list of libraries is expected: [{libraries!r}]")
     if not hasattr(libraries, "__iter__"):
         raise TypeError(f"a list of libraries is expected, not {libraries!r}")
-    found: list[str] = []
-    for library in libraries:
-        found += _patterns_of_one(library)
+    return [(_text_of(one), _patterns_of_one(one)) for one in libraries]
+
+
+def patterns_of(libraries: Iterable[Library]) -> list[str]:
+    """Return the patterns of all objects that these libraries are."""
+    found = [pattern for _, some in named(libraries) for pattern in some]
     return list(dict.fromkeys(found))
+
+
+def _text_of(library: Library) -> str:
+    """Return what reports call a library."""
+    if isinstance(library, (str, os.PathLike)):
+        return os.fsdecode(os.fspath(library))
+    name = getattr(library, "__name__", None)
+    return name if isinstance(name, str) else repr(library)
 
 
 def python_patterns() -> list[str]:
@@ -67,9 +78,12 @@ def _patterns_of_one(library: Library) -> list[str]:
         if not text:
             raise ValueError("a library's name must not be empty")
         return _patterns_of_path(text) if "/" in text else [text]
-    if hasattr(library, "__path__"):
+    if _is_of_cffi(library):
+        path = _file_of_lib(library)
+    elif hasattr(library, "__path__"):
         return _patterns_of_package(library)
-    path = getattr(library, "__file__", None) or _file_of_lib(library)
+    else:
+        path = getattr(library, "__file__", None) or _file_of_lib(library)
     if path is None:
         raise ValueError(
             f"{library!r} has no file: pass the path of the shared library, "
@@ -83,6 +97,16 @@ def _patterns_of_one(library: Library) -> list[str]:
     if "/" not in path:  # from ffi.dlopen("z"), which searched for the file
         return [path] if "." in path else [path, f"lib{path}.so*"]
     return [*_patterns_of_path(path), *needed_by(path)]
+
+
+def _is_of_cffi(library: Library) -> bool:
+    """Is it the ``lib`` of a cffi module?
+
+    Its attributes are functions of C. cffi looks for an unknown one under a
+    lock, which in a forked child may belong to a thread that is not there.
+    """
+    kind = type(library).__name__
+    return kind == "Lib" or kind.startswith("FFILibrary")
 
 
 def _patterns_of_path(path: str) -> list[str]:

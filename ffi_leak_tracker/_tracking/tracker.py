@@ -11,14 +11,14 @@ from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam import misuse as misuses
-from ffi_leak_tracker._tracking import arguments, view
+from ffi_leak_tracker._tracking import arguments, detached, view, watched
 from ffi_leak_tracker._tracking.attaching import Attaching
+from ffi_leak_tracker._tracking.pausing import Pause
 from ffi_leak_tracker._tracking.scopes import Scope, current_scope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
     from typing import Any, TypeAlias, TypeVar
 
     from ffi_leak_tracker._records.allocation import Allocation
@@ -32,31 +32,6 @@ if TYPE_CHECKING:
     Callback: TypeAlias = Callable[[Allocation], Any]
     Pointer = TypeVar("Pointer")
     Result = TypeVar("Result")
-
-
-class Pause:
-    """The result of ``LeakTracker.pause``; ``resume()`` or ``with`` ends it."""
-
-    def __init__(self) -> None:
-        core.gate_pause(+1)
-        self._active = True
-
-    def resume(self) -> None:
-        """End the pause. A second call does nothing."""
-        if self._active:
-            self._active = False
-            core.gate_pause(-1)
-
-    def __enter__(self) -> Pause:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.resume()
 
 
 class LeakTrackerType(Attaching):
@@ -156,7 +131,8 @@ class LeakTrackerType(Attaching):
     def pause(self) -> Pause:
         """Record no allocations until ``resume()`` or the end of a ``with``.
 
-        Frees of recorded blocks are still recorded. Pauses nest.
+        Keep the result: a pause ends when nothing refers to it. Frees of
+        recorded blocks are still recorded. Pauses nest.
 
         Returns: a ``Pause``, which has ``resume()`` and is a context manager.
         """
@@ -212,6 +188,7 @@ class LeakTrackerType(Attaching):
         if self.number == core.PROCESS:
             misuses.collect_unreported()
             misuses.unreported.clear()
+            watched.forget()
             core.clear_counts()
             if self._enabled_at is not None:
                 self._enabled_at = time.monotonic()
@@ -427,7 +404,7 @@ class LeakTrackerType(Attaching):
         Peaks are upper bounds if ``peak_exact`` is False; see ``TypeStats``.
         Cost: O(types x threads). The number of blocks does not matter.
         """
-        return core.type_figures()
+        return detached.type_figures()
 
     def threads(self) -> tuple[ThreadStats, ...]:
         """Return the counts of each thread, most allocations first.
@@ -463,7 +440,9 @@ class LeakTrackerType(Attaching):
 
     def __repr__(self) -> str:
         state = "on" if self.enabled else "off"
-        live = core.scope_figures(core.PROCESS).live_blocks
+        if core.pauses():
+            state = "paused"
+        live = detached.figures(core.PROCESS).live_blocks
         return f"<LeakTracker {state}, {live} live>"
 
 

@@ -8,7 +8,7 @@ from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import misuse as misuses
 from ffi_leak_tracker._seam.blocks import BlockList
-from ffi_leak_tracker._tracking import sampling
+from ffi_leak_tracker._tracking import detached, sampling, unseen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +35,11 @@ class View:
 
     name: str | None = None
     _keeps_inherited = False
+    #: Whether it also shows what lived when the last attachment ended.
+    _shows_detached = True
+    #: Whether reports and checks tell of what only others may show; off where
+    #: a test runner does so itself.
+    _tells_unseen = True
 
     @property
     def number(self) -> int:
@@ -63,12 +68,12 @@ class View:
         with several threads they are upper bounds, and ``peak_exact`` is
         False. Cost: O(threads).
         """
-        return core.scope_figures(self.number)
+        return detached.figures(self.number)
 
     @property
     def has_leaks(self) -> bool:
         """Whether a block is live. Cost: O(threads), O(n) with a filter."""
-        if core.scope_is_clean(self.number):
+        if detached.is_clean(self.number):
             return False
         everything = LeakFilter.ignore_none()
         return self._whole_filter(None) == everything or bool(self.snapshot())
@@ -94,11 +99,23 @@ class View:
         self, since: int, filter: FilterLike, inherited: bool
     ) -> Snapshot:
         core.hooks_refresh()  # hook libraries that were loaded since
-        found = BlockList.take(self.number, since, inherited)
+        number = self.number
+        found = BlockList.take(number, since, inherited)
+        kept = None
+        if self._shows_detached:
+            kept = detached.blocks_in(number, since)
+        if kept is not None:
+            found = found.merged(kept)
+        stats = self.stats
+        notes = [
+            *self._notes(stats.allocations, since),
+            *detached.notes_on(kept),
+            *sampling.notes_on(found),
+        ]
         everything = Snapshot(
             found,
-            self.stats,
-            [*self._notes(), *sampling.notes_on(found)],
+            stats,
+            notes,
             found.taken_at,
             self.duration,
             self.name,
@@ -108,8 +125,13 @@ class View:
             return everything
         return everything.without(whole)
 
-    def _notes(self) -> list[str]:
-        return limits_of(core.self_figures())
+    def _notes(self, allocations: int, since: int) -> list[str]:
+        figures = core.self_figures()
+        found = [*limits_of(figures), *unseen.notes(allocations, figures)]
+        if self._tells_unseen:
+            live = core.scope_figures(core.PROCESS).live_blocks
+            found += unseen.isolated_notes(self.number, since, live)
+        return found
 
     def checkpoint(self) -> Checkpoint:
         """Return the current moment, for ``since``. Cost: O(1)."""
@@ -137,6 +159,7 @@ class View:
 
         Cost: O(n); allocations in other threads wait meanwhile.
         """
+        detached.forget(self.number)
         core.reset(self.number)
 
     def reset_peak(self) -> None:
@@ -158,11 +181,12 @@ class View:
     def _leaks_since(self, mark: int, filter: FilterLike, gc: bool) -> Snapshot:
         found = self._taken(mark, filter, False)
         for _ in range(2 if gc else 0):
-            if not _has_owned(found):
+            if not _may_be_owned(found):
                 break
             import gc as collector
 
-            collector.collect()
+            if collector.collect() == 0:
+                break  # nothing was garbage
             found = self._taken(mark, filter, False)
         return found
 
@@ -173,8 +197,12 @@ class View:
 
         Args:
             filter: blocks to leave out, besides those of other filters.
-            gc: collect garbage if live blocks are owned by Python objects, at
-                most twice. False: do not collect.
+            gc: collect garbage if live blocks are owned by Python objects, or
+                may be (``ffi.gc`` of a hooked block), at most twice. False: do
+                not collect.
+
+        Warns (RuntimeWarning) if more blocks can be live than were recorded,
+        as in a pause.
 
         Raises: LeaksFoundError with the live blocks; CorruptionError if guard
             bytes or freed blocks were written to (``guard=`` and ``poison=``
@@ -183,13 +211,14 @@ class View:
         """
         __tracebackhide__ = True
         misuses.check_damage()
-        if core.scope_is_clean(self.number):
-            return
-        found = self.leaks(filter=filter, gc=gc)
-        if len(found):
-            from ffi_leak_tracker._records.exceptions import LeaksFoundError
+        if not detached.is_clean(self.number):
+            found = self.leaks(filter=filter, gc=gc)
+            if len(found):
+                from ffi_leak_tracker._records.exceptions import LeaksFoundError
 
-            raise LeaksFoundError(found)
+                raise LeaksFoundError(found)
+        if self._tells_unseen:
+            unseen.warn_of_silence()
 
     def verify_no_leaks_in_debug(
         self, *, filter: FilterLike = None, gc: bool = True
@@ -233,12 +262,15 @@ class View:
         as_emitter(emitter).emit(self.snapshot(filter=filter))
 
 
-def _has_owned(found: Snapshot) -> bool:
-    """Return whether a Python object owns a block; makes no records."""
+def _may_be_owned(found: Snapshot) -> bool:
+    """Return whether Python objects may own a block; makes no records.
+
+    Hooks do not see whether ``ffi.gc`` owns what a library allocated.
+    """
     blocks = found._allocations
     if isinstance(blocks, BlockList):
-        return blocks.has_release("gc")
-    return any(one.release == "gc" for one in blocks)
+        return blocks.has_release("gc") or blocks.has_kind("hook")
+    return any(one.release == "gc" or one.kind == "hook" for one in blocks)
 
 
 def global_filter() -> LeakFilter:
@@ -253,6 +285,11 @@ def set_global_filter(filter: FilterLike) -> None:
 
 
 _LIMITS = (
+    (
+        "pauses",
+        "pause",
+        "in force: nothing is recorded until the last one ends",
+    ),
     ("dropped", "record", "dropped: the tracker ran out of memory or limits"),
     ("missed_frees", "free", "missed: an address came back while recorded"),
     ("scopes_dropped", "scope", "merged into its parent: too many scopes"),
@@ -262,6 +299,41 @@ _LIMITS = (
     ("mismatched_frees", "free", "by the wrong release"),
     ("damages", "block", "written to outside its bounds or after its free"),
     ("hooks_failed_words", "function pointer", "not to be hooked"),
+    (
+        "hooks_others_slots",
+        "function pointer",
+        "held by another tool: calls through them are not recorded",
+    ),
+    (
+        "hooks_retaken_slots",
+        "hooked function pointer",
+        "changed by another tool meanwhile: frees may have been missed",
+    ),
+    (
+        "hooks_unsettled_slots",
+        "function pointer",
+        "changing while hooks were installed: calls may have been missed",
+    ),
+    (
+        "hooks_unwatched_slots",
+        "hooked function pointer",
+        "not watched for changes by other tools: too many",
+    ),
+    (
+        "hooks_providers_left_out",
+        "allocator",
+        "not hooked: more than 4 loaded libraries define malloc",
+    ),
+    (
+        "hooks_objects_left_out",
+        "loaded library",
+        "past the limit: calls of looked-up functions are slower to record",
+    ),
+    (
+        "hooks_returned_lost",
+        "result",
+        "of the C library perhaps not recorded: it allocated too many blocks",
+    ),
     ("hooks_reentered", "event", "of a signal handler inside the tracker"),
     ("hooks_lost_in_fork", "event", "during a fork not recorded"),
 )

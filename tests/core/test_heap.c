@@ -173,6 +173,43 @@ static void test_same_release_of_another_kind_is_right(void) {
     CHECK(flk_heap_free(block, malloced, 0, &misuse) == FLK_FREED);
 }
 
+// --- handles ---------------------------------------------------------------
+static void track_handle(void *at, uint16_t type) {
+    CHECK(flk_track((uintptr_t)at, 3, FLK_LAYER_HANDLE, type, 0, 0));
+}
+
+static bool is_handle(void *at) {
+    return flk_find((uintptr_t)at, FLK_LAYER_HANDLE, NULL);
+}
+
+static void test_handle_of_another_release_forbids_free(void) {
+    uint16_t closed = flk_type_intern("image", "handle", "image_close");
+    void *blocks[] = {allocate(10), malloc(10)};  // recorded, and not
+    for (int i = 0; i < 2; i++) {
+        void *block = blocks[i];
+        track_handle(block, closed);
+        CHECK(release(block) == FLK_MISMATCHED_FREE);
+        CHECK(misuse.block.type == closed && misuse.block.size_bytes == 3);
+        CHECK(misuse.block.layer == FLK_LAYER_HANDLE);
+        CHECK(!resize(block, 9) && misuse.verdict == FLK_MISMATCHED_FREE);
+        CHECK(flk_heap_free(block, type_free, 0, NULL) == FLK_MISMATCHED_FREE);
+        CHECK(is_handle(block));
+        CHECK(flk_untrack((uintptr_t)block, FLK_LAYER_HANDLE, NULL));
+        CHECK(release(block) == (i ? FLK_NOT_RECORDED : FLK_FREED));
+    }
+    CHECK(self_figures().mismatched_frees == 6);
+}
+
+static void test_handle_of_the_same_release_goes_with_its_memory(void) {
+    uint16_t freed = flk_type_intern("image", "handle", "free");
+    void *block = allocate(10), *other = malloc(10);
+    track_handle(block, freed);
+    track_handle(other, freed);
+    CHECK(release(block) == FLK_FREED && !is_handle(block));
+    CHECK(release(other) == FLK_NOT_RECORDED && !is_handle(other));
+    CHECK(live_in(0) == 0 && self_figures().mismatched_frees == 0);
+}
+
 static void test_unknown_block_is_freed(void) {
     // Large: not where a block of ours lay lately.
     CHECK(release(malloc(40 << 20)) == FLK_NOT_RECORDED);
@@ -410,41 +447,44 @@ int main(void) {
     type_free = type_of("int");
     type_delete = flk_type_intern("int", "new", "delete");
     mallopt(M_MMAP_THRESHOLD, 1 << 20);
-    void (*tests[])(void) = {test_block_is_recorded,
-                             test_zeroed_and_aligned,
-                             test_size_zero_is_a_block,
-                             test_no_memory_records_nothing,
-                             test_disabled_records_nothing,
-                             test_free_while_disabled_removes,
-                             test_free_of_null_is_nothing,
-                             test_double_free_is_proven,
-                             test_realloc_after_free_is_proven,
-                             test_free_of_reused_address_is_maybe_double,
-                             test_break_in_tracking_ends_suspicion,
-                             test_interior_free_names_its_block,
-                             test_wrong_release_keeps_the_block,
-                             test_same_release_of_another_kind_is_right,
-                             test_unknown_block_is_freed,
-                             test_realloc_keeps_identity,
-                             test_realloc_in_place_changes_size,
-                             test_failed_realloc_leaves_the_record,
-                             test_realloc_of_null_allocates,
-                             test_realloc_to_zero_frees,
-                             test_realloc_of_unrecorded_records,
-                             test_overrun_is_found_on_free,
-                             test_overrun_is_found_on_realloc,
-                             test_guarded_block_is_whole,
-                             test_aligned_blocks_are_guarded,
-                             test_guard_may_change_while_guarded_blocks_live,
-                             test_guarded_block_is_not_untracked,
-                             test_guard_of_unrecordable_block_is_dropped,
-                             test_guarded_block_that_loses_its_record,
-                             test_write_after_free_is_found,
-                             test_callbacks_record,
-                             test_callbacks_know_their_type,
-                             test_callback_misuse_is_queued,
-                             test_callback_sizes_do_not_overflow,
-                             test_everything_is_sound};
+    void (*tests[])(void) = {
+        test_block_is_recorded,
+        test_zeroed_and_aligned,
+        test_size_zero_is_a_block,
+        test_no_memory_records_nothing,
+        test_disabled_records_nothing,
+        test_free_while_disabled_removes,
+        test_free_of_null_is_nothing,
+        test_double_free_is_proven,
+        test_realloc_after_free_is_proven,
+        test_free_of_reused_address_is_maybe_double,
+        test_break_in_tracking_ends_suspicion,
+        test_interior_free_names_its_block,
+        test_wrong_release_keeps_the_block,
+        test_same_release_of_another_kind_is_right,
+        test_handle_of_another_release_forbids_free,
+        test_handle_of_the_same_release_goes_with_its_memory,
+        test_unknown_block_is_freed,
+        test_realloc_keeps_identity,
+        test_realloc_in_place_changes_size,
+        test_failed_realloc_leaves_the_record,
+        test_realloc_of_null_allocates,
+        test_realloc_to_zero_frees,
+        test_realloc_of_unrecorded_records,
+        test_overrun_is_found_on_free,
+        test_overrun_is_found_on_realloc,
+        test_guarded_block_is_whole,
+        test_aligned_blocks_are_guarded,
+        test_guard_may_change_while_guarded_blocks_live,
+        test_guarded_block_is_not_untracked,
+        test_guard_of_unrecordable_block_is_dropped,
+        test_guarded_block_that_loses_its_record,
+        test_write_after_free_is_found,
+        test_callbacks_record,
+        test_callbacks_know_their_type,
+        test_callback_misuse_is_queued,
+        test_callback_sizes_do_not_overflow,
+        test_everything_is_sound};
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
         flk_clear_counts();
         RUN(tests[i]);

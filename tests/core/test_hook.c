@@ -2,6 +2,7 @@
 #include "hooks/bodies.h"
 #include "hooks/callers.h"
 #include "hooks/report.h"
+#include "hooks/stubs.h"
 #include "support.h"
 
 #ifdef FLK_HAS_ELF
@@ -41,11 +42,11 @@ static uintptr_t place(uintptr_t *out, size_t alignment, size_t size) {
     return (uintptr_t)next.error;
 }
 
-static stub asked(flk_function function) {
+static stub traced(flk_function function) {
     return (stub)flk_stubs_at(PROVIDER, function, FLK_VIA_TRACED);
 }
 
-static stub quiet(flk_function function) {
+static stub untraced(flk_function function) {
     return (stub)flk_stubs_at(PROVIDER, function, FLK_VIA_UNTRACED);
 }
 
@@ -64,11 +65,13 @@ static bool is_live(uintptr_t address) {
 }
 
 static void set_up(void) {
-    CHECK(flk_stubs_init());
+    CHECK(flk_stub_table_init());
     for (int i = 0; i < FLK_FN_COUNT; i++)
-        flk_stubs_set_original(PROVIDER, (flk_function)i, (uintptr_t)original);
-    flk_stubs_set_original(PROVIDER, FLK_FN_POSIX_MEMALIGN, (uintptr_t)place);
-    flk_stubs_set_state(FLK_HOOKS_ON);
+        flk_stub_table_set_original(PROVIDER, (flk_function)i,
+                                    (uintptr_t)original);
+    flk_stub_table_set_original(PROVIDER, FLK_FN_POSIX_MEMALIGN,
+                                (uintptr_t)place);
+    flk_stub_table_set_state(FLK_HOOKS_ON);
 }
 
 // --- names and stubs ----------------------------------------------------
@@ -102,12 +105,12 @@ static void test_stubs_are_told_apart(void) {
 // --- what is recorded ---------------------------------------------------
 static void test_words_pass_through(void) {
     returns(0x1000);
-    CHECK(asked(FLK_FN_CALLOC)(3, 5, 9) == 0x1000);
+    CHECK(traced(FLK_FN_CALLOC)(3, 5, 9) == 0x1000);
     CHECK(next.words[0] == 3 && next.words[1] == 5);
     flk_record record;
     CHECK(find(FLK_LAYER_HEAP, 0x1000, &record) && record.size_bytes == 15);
     returns(0);
-    asked(FLK_FN_FREE)(0x1000);
+    traced(FLK_FN_FREE)(0x1000);
     CHECK(next.words[0] == 0x1000 && !is_live(0x1000));
 }
 
@@ -115,28 +118,28 @@ static void test_null_is_not_recorded(void) {
     uint64_t live = live_in(0);
     returns(0);
     next.error = ENOMEM;
-    CHECK(asked(FLK_FN_MALLOC)(10) == 0 && errno == ENOMEM);
-    asked(FLK_FN_FREE)(0);
+    CHECK(traced(FLK_FN_MALLOC)(10) == 0 && errno == ENOMEM);
+    traced(FLK_FN_FREE)(0);
     CHECK(live_in(0) == live);
 }
 
 static void test_errno_is_kept(void) {
     returns(0x1000);
     errno = 77;
-    asked(FLK_FN_MALLOC)(10);
+    traced(FLK_FN_MALLOC)(10);
     CHECK(errno == 77);
-    asked(FLK_FN_REALLOC)(0x1000, 20);
+    traced(FLK_FN_REALLOC)(0x1000, 20);
     CHECK(errno == 77);
-    asked(FLK_FN_FREE)(0x1000);
+    traced(FLK_FN_FREE)(0x1000);
     CHECK(errno == 77);
 }
 
-static void test_quiet_ways_record_nothing(void) {
+static void test_untraced_objects_record_nothing(void) {
     returns(0x1000);
     uint64_t live = live_in(0);
-    quiet(FLK_FN_MALLOC)(10);
-    quiet(FLK_FN_REALLOC)(0, 10);
-    quiet(FLK_FN_REALLOC)(0x2000, 10);
+    untraced(FLK_FN_MALLOC)(10);
+    untraced(FLK_FN_REALLOC)(0, 10);
+    untraced(FLK_FN_REALLOC)(0x2000, 10);
     CHECK(live_in(0) == live);
 }
 
@@ -144,12 +147,12 @@ static void test_failed_posix_memalign_is_not_recorded(void) {
     uintptr_t out = 0;
     returns(0x3000);
     next.error = EINVAL;
-    CHECK((int)asked(FLK_FN_POSIX_MEMALIGN)((uintptr_t)&out, 3, 8) == EINVAL);
+    CHECK((int)traced(FLK_FN_POSIX_MEMALIGN)((uintptr_t)&out, 3, 8) == EINVAL);
     CHECK(!is_live(0x3000));
     next.error = 0;
-    CHECK((int)asked(FLK_FN_POSIX_MEMALIGN)((uintptr_t)&out, 8, 8) == 0);
+    CHECK((int)traced(FLK_FN_POSIX_MEMALIGN)((uintptr_t)&out, 8, 8) == 0);
     CHECK(is_live(0x3000));
-    asked(FLK_FN_FREE)(0x3000);
+    traced(FLK_FN_FREE)(0x3000);
 }
 
 static void test_sizes_come_from_the_right_words(void) {
@@ -162,7 +165,7 @@ static void test_sizes_come_from_the_right_words(void) {
     returns(0x1000);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         flk_record record;
-        asked(cases[i].function)(3, 5, 0);
+        traced(cases[i].function)(3, 5, 0);
         CHECK(find(FLK_LAYER_HEAP, 0x1000, &record));
         CHECK(record.size_bytes == cases[i].size);
         flk_tracker_on_free(FLK_LAYER_HEAP, 0x1000, 0, &record);
@@ -173,60 +176,60 @@ static void test_sizes_come_from_the_right_words(void) {
 static void test_realloc_to_nothing_by_result(void) {
     flk_record record;
     returns(0x1000);
-    asked(FLK_FN_MALLOC)(10);
+    traced(FLK_FN_MALLOC)(10);
     returns(0);
     errno = 5;
-    asked(FLK_FN_REALLOC)(0x1000, 0);  // freed, as glibc does
+    traced(FLK_FN_REALLOC)(0x1000, 0);  // freed, as glibc does
     CHECK(!is_live(0x1000) && errno == 5);
     returns(0x1000);
-    asked(FLK_FN_MALLOC)(10);
+    traced(FLK_FN_MALLOC)(10);
     returns(0x2000);
-    asked(FLK_FN_REALLOC)(0x1000, 0);  // a block, as musl does
+    traced(FLK_FN_REALLOC)(0x1000, 0);  // a block, as musl does
     CHECK(!is_live(0x1000) && find(FLK_LAYER_HEAP, 0x2000, &record));
     CHECK(record.size_bytes == 0);
     returns(0);
     next.error = ENOMEM;
-    asked(FLK_FN_REALLOC)(0x2000, 0);  // a failure
+    traced(FLK_FN_REALLOC)(0x2000, 0);  // a failure
     CHECK(is_live(0x2000) && errno == ENOMEM);
     returns(0);
-    asked(FLK_FN_FREE)(0x2000);
+    traced(FLK_FN_FREE)(0x2000);
 }
 
 static void test_failed_realloc_changes_nothing(void) {
     flk_record before, after;
     returns(0x1000);
-    asked(FLK_FN_MALLOC)(10);
+    traced(FLK_FN_MALLOC)(10);
     CHECK(find(FLK_LAYER_HEAP, 0x1000, &before));
     returns(0);
     next.error = ENOMEM;
-    CHECK(asked(FLK_FN_REALLOC)(0x1000, 20) == 0);
+    CHECK(traced(FLK_FN_REALLOC)(0x1000, 20) == 0);
     CHECK(find(FLK_LAYER_HEAP, 0x1000, &after));
     CHECK(memcmp(&before, &after, sizeof before) == 0);
     returns(0);
-    quiet(FLK_FN_FREE)(0x1000);
+    untraced(FLK_FN_FREE)(0x1000);
     CHECK(!is_live(0x1000));
 }
 
 static void test_realloc_of_the_unknown_is_new(void) {
     returns(0x5000);
-    asked(FLK_FN_REALLOC)(0x4000, 20);
+    traced(FLK_FN_REALLOC)(0x4000, 20);
     CHECK(is_live(0x5000) && !is_live(0x4000));
     returns(0);
-    asked(FLK_FN_FREE)(0x5000);
+    traced(FLK_FN_FREE)(0x5000);
 }
 
 // --- functions below functions ------------------------------------------
 static void test_release_below_release_is_told_once(void) {
     uint64_t foreign = flk_report_counted(FLK_HOOK_FOREIGN_FREES);
     returns(0x1000);
-    asked(FLK_FN_NEW)(10);
+    traced(FLK_FN_NEW)(10);
     returns(0);
-    next.inner = (uintptr_t)quiet(FLK_FN_FREE);
+    next.inner = (uintptr_t)untraced(FLK_FN_FREE);
     uint32_t calls = next.calls;
-    asked(FLK_FN_DELETE)(0x1000);
+    traced(FLK_FN_DELETE)(0x1000);
     CHECK(next.calls == calls + 2 && !is_live(0x1000));
     CHECK(flk_report_counted(FLK_HOOK_FOREIGN_FREES) == foreign);
-    asked(FLK_FN_FREE)(0x1000);
+    traced(FLK_FN_FREE)(0x1000);
     CHECK(flk_report_counted(FLK_HOOK_FOREIGN_FREES) == foreign + 1);
 }
 
@@ -236,15 +239,15 @@ static void test_wrong_release_is_counted_and_queued(void) {
         ;
     uint64_t wrong = flk_report_counted(FLK_HOOK_MISMATCHED_FREES);
     returns(0x1000);
-    asked(FLK_FN_NEWS)(10);
-    asked(FLK_FN_DELETE)(0x1000);
+    traced(FLK_FN_NEWS)(10);
+    traced(FLK_FN_DELETE)(0x1000);
     CHECK(flk_report_counted(FLK_HOOK_MISMATCHED_FREES) == wrong + 1);
     CHECK(!is_live(0x1000));
-    asked(FLK_FN_NEW)(10);
-    asked(FLK_FN_REALLOC)(0x1000, 20);
+    traced(FLK_FN_NEW)(10);
+    traced(FLK_FN_REALLOC)(0x1000, 20);
     CHECK(flk_report_counted(FLK_HOOK_MISMATCHED_FREES) == wrong + 2);
     CHECK(is_live(0x1000));
-    asked(FLK_FN_DELETE_SIZED)(0x1000, 20);
+    traced(FLK_FN_DELETE_SIZED)(0x1000, 20);
     CHECK(!is_live(0x1000));
     CHECK(flk_misuse_pop(&misuse) && flk_misuse_pop(&misuse));
     CHECK(misuse.verdict == FLK_MISMATCHED_FREE);
@@ -252,27 +255,27 @@ static void test_wrong_release_is_counted_and_queued(void) {
     CHECK(!flk_misuse_pop(&misuse));
 }
 
-static void test_only_what_is_lent_is_recorded(void) {
+static void test_only_what_is_returned_is_recorded(void) {
     flk_record record;
     returns(0x1000);
-    next.inner = (uintptr_t)quiet(FLK_FN_MALLOC);
-    asked(FLK_FN_STRDUP)(30);
+    next.inner = (uintptr_t)untraced(FLK_FN_MALLOC);
+    traced(FLK_FN_STRDUP)(30);
     CHECK(find(FLK_LAYER_HEAP, 0x1000, &record) && record.size_bytes == 30);
     CHECK_TEXT("strdup", flk_names_at(record.type)->type);
-    asked(FLK_FN_FREE)(0x1000);
+    traced(FLK_FN_FREE)(0x1000);
     next.inner_size = 40;
     // It made one block, and returned a buffer of the caller's.
     uintptr_t buffer = 0x7000;
-    next.inner = (uintptr_t)quiet(FLK_FN_MALLOC);
-    asked(FLK_FN_GETLINE)((uintptr_t)&buffer);
+    next.inner = (uintptr_t)untraced(FLK_FN_MALLOC);
+    traced(FLK_FN_GETLINE)((uintptr_t)&buffer);
     CHECK(!is_live(0x1000) && !is_live(0x7000));
     buffer = 0x1000;
-    next.inner = (uintptr_t)quiet(FLK_FN_MALLOC);
-    asked(FLK_FN_GETLINE)((uintptr_t)&buffer);
+    next.inner = (uintptr_t)untraced(FLK_FN_MALLOC);
+    traced(FLK_FN_GETLINE)((uintptr_t)&buffer);
     CHECK(is_live(0x1000));
-    asked(FLK_FN_FREE)(0x1000);
-    next.inner = (uintptr_t)quiet(FLK_FN_MALLOC);
-    quiet(FLK_FN_STRDUP)(30);
+    traced(FLK_FN_FREE)(0x1000);
+    next.inner = (uintptr_t)untraced(FLK_FN_MALLOC);
+    untraced(FLK_FN_STRDUP)(30);
     CHECK(!is_live(0x1000));
     next.inner_size = 0;
 }
@@ -294,7 +297,7 @@ static void test_looked_up_calls_are_told_by_caller(void) {
         CHECK(looked_up(10) == 0x1000 && is_live(0x1000) == is_traced);
     }
     CHECK(flk_report_counted(FLK_HOOK_UNKNOWN_CALLERS) == unknown + 1);
-    asked(FLK_FN_FREE)(0x1000);
+    traced(FLK_FN_FREE)(0x1000);
     flk_callers_begin();
     flk_callers_end();
 }
@@ -302,59 +305,59 @@ static void test_looked_up_calls_are_told_by_caller(void) {
 // --- states -------------------------------------------------------------
 static void test_states(void) {
     returns(0x1000);
-    flk_stubs_set_state(FLK_HOOKS_PAUSED);
-    asked(FLK_FN_MALLOC)(10);
+    flk_stub_table_set_state(FLK_HOOKS_PAUSED);
+    traced(FLK_FN_MALLOC)(10);
     CHECK(!is_live(0x1000));
-    flk_stubs_set_state(FLK_HOOKS_ON);
-    asked(FLK_FN_MALLOC)(10);
-    flk_stubs_set_state(FLK_HOOKS_PAUSED);
+    flk_stub_table_set_state(FLK_HOOKS_ON);
+    traced(FLK_FN_MALLOC)(10);
+    flk_stub_table_set_state(FLK_HOOKS_PAUSED);
     returns(0x2000);
-    asked(FLK_FN_REALLOC)(0x1000, 20);
+    traced(FLK_FN_REALLOC)(0x1000, 20);
     CHECK(!is_live(0x1000) && is_live(0x2000));
-    asked(FLK_FN_FREE)(0x2000);
+    traced(FLK_FN_FREE)(0x2000);
     CHECK(!is_live(0x2000));
-    flk_stubs_set_state(FLK_HOOKS_OFF);
-    CHECK(asked(FLK_FN_MALLOC)(10) == 0x2000 && !is_live(0x2000));
-    flk_stubs_set_state(FLK_HOOKS_ON);
+    flk_stub_table_set_state(FLK_HOOKS_OFF);
+    CHECK(traced(FLK_FN_MALLOC)(10) == 0x2000 && !is_live(0x2000));
+    flk_stub_table_set_state(FLK_HOOKS_ON);
 }
 
 static void test_idle_until_a_block_is_recorded(void) {
-    flk_stubs_set_state(FLK_HOOKS_PAUSED);
-    flk_stubs_idle_if_empty();
-    CHECK(flk_stubs_read_state() == FLK_HOOKS_IDLE);
+    flk_stub_table_set_state(FLK_HOOKS_PAUSED);
+    flk_stub_table_idle_if_empty();
+    CHECK(flk_stub_table_read_state() == FLK_HOOKS_IDLE);
     uint64_t foreign = flk_report_counted(FLK_HOOK_FOREIGN_FREES);
-    asked(FLK_FN_FREE)(0x1000);
-    asked(FLK_FN_REALLOC)(0x1000, 20);
+    traced(FLK_FN_FREE)(0x1000);
+    traced(FLK_FN_REALLOC)(0x1000, 20);
     CHECK(flk_report_counted(FLK_HOOK_FOREIGN_FREES) == foreign);
     // Whoever records a block, hook or not, wakes: its free is seen.
     flk_origin origin = {flk_type_intern("t", "malloc", "free"), FLK_SCOPE_NONE,
                          0};
     CHECK(flk_tracker_on_alloc(FLK_LAYER_HEAP, 0x1000, 8, 0, &origin));
-    CHECK(flk_stubs_read_state() == FLK_HOOKS_PAUSED && is_live(0x1000));
-    flk_stubs_idle_if_empty();
-    CHECK(flk_stubs_read_state() == FLK_HOOKS_PAUSED);
-    asked(FLK_FN_FREE)(0x1000);
+    CHECK(flk_stub_table_read_state() == FLK_HOOKS_PAUSED && is_live(0x1000));
+    flk_stub_table_idle_if_empty();
+    CHECK(flk_stub_table_read_state() == FLK_HOOKS_PAUSED);
+    traced(FLK_FN_FREE)(0x1000);
     CHECK(!is_live(0x1000));
     // A handle is no block: no hook sees it go.
     CHECK(flk_tracker_on_alloc(FLK_LAYER_HANDLE, 0x1000, 8, 0, &origin));
-    flk_stubs_idle_if_empty();
-    CHECK(flk_stubs_read_state() == FLK_HOOKS_IDLE);
+    flk_stub_table_idle_if_empty();
+    CHECK(flk_stub_table_read_state() == FLK_HOOKS_IDLE);
     flk_record record;
     flk_tracker_on_free(FLK_LAYER_HANDLE, 0x1000, 0, &record);
     CHECK(flk_tracker_on_alloc(FLK_LAYER_MAPPING, 0x1000, 8, 0, &origin));
-    flk_stubs_idle_if_empty();
-    CHECK(flk_stubs_read_state() == FLK_HOOKS_PAUSED);
+    flk_stub_table_idle_if_empty();
+    CHECK(flk_stub_table_read_state() == FLK_HOOKS_PAUSED);
     flk_tracker_on_free(FLK_LAYER_MAPPING, 0x1000, 0, &record);
-    flk_stubs_set_state(FLK_HOOKS_ON);
+    flk_stub_table_set_state(FLK_HOOKS_ON);
 }
 
 static void test_inside_the_guard_events_are_counted(void) {
     uint64_t reentered = flk_report_counted(FLK_HOOK_REENTERED);
     returns(0x1000);
     flk_thread *thread = flk_thread_enter();
-    CHECK(asked(FLK_FN_MALLOC)(10) == 0x1000);
-    asked(FLK_FN_REALLOC)(0x1000, 20);
-    asked(FLK_FN_FREE)(0x1000);
+    CHECK(traced(FLK_FN_MALLOC)(10) == 0x1000);
+    traced(FLK_FN_REALLOC)(0x1000, 20);
+    traced(FLK_FN_FREE)(0x1000);
     flk_thread_leave(thread);
     CHECK(flk_report_counted(FLK_HOOK_REENTERED) == reentered + 3);
     CHECK(!is_live(0x1000));
@@ -362,19 +365,19 @@ static void test_inside_the_guard_events_are_counted(void) {
 
 static void test_events_wait_while_forking(void) {
     returns(0x1000);
-    asked(FLK_FN_MALLOC)(10);
+    traced(FLK_FN_MALLOC)(10);
     flk_registry_lock_all();  // as the tracker's handler does
     flk_report_fork_begins();
-    asked(FLK_FN_FREE)(0x1000);
+    traced(FLK_FN_FREE)(0x1000);
     returns(0x2000);
-    asked(FLK_FN_MALLOC)(11);
+    traced(FLK_FN_MALLOC)(11);
     returns(0x3000);
-    asked(FLK_FN_REALLOC)(0x2000, 12);
+    traced(FLK_FN_REALLOC)(0x2000, 12);
     flk_registry_unlock_all();
     CHECK(is_live(0x1000) && !is_live(0x2000));
     flk_report_fork_ends();
     CHECK(!is_live(0x1000) && !is_live(0x2000) && is_live(0x3000));
-    asked(FLK_FN_FREE)(0x3000);
+    traced(FLK_FN_FREE)(0x3000);
     CHECK(flk_report_counted(FLK_HOOK_LOST_IN_FORK) == 0);
 }
 
@@ -389,12 +392,12 @@ static uint64_t mapped_at(uintptr_t address) {
 
 static void map(uintptr_t address, size_t pages) {
     returns(address);
-    asked(FLK_FN_MMAP)(0, pages * PAGE, 3, 0x22, -1, 0);
+    traced(FLK_FN_MMAP)(0, pages * PAGE, 3, 0x22, -1, 0);
 }
 
 static void unmap(uintptr_t address, size_t pages) {
     returns(0);
-    quiet(FLK_FN_MUNMAP)(address, pages * PAGE);
+    untraced(FLK_FN_MUNMAP)(address, pages * PAGE);
 }
 
 static void test_unmap_may_cut_anywhere(void) {
@@ -416,12 +419,12 @@ static void test_unmap_may_cut_anywhere(void) {
 static void test_fixed_mapping_replaces(void) {
     map(base, 4);
     returns(base + PAGE);
-    asked(FLK_FN_MMAP)(base + PAGE, PAGE, 3, 0x32, -1, 0);
+    traced(FLK_FN_MMAP)(base + PAGE, PAGE, 3, 0x32, -1, 0);
     CHECK(mapped_at(base) == PAGE && mapped_at(base + PAGE) == PAGE);
     CHECK(mapped_at(base + 2 * PAGE) == 2 * PAGE);
     unmap(base, 4);
     returns(UINTPTR_MAX);
-    asked(FLK_FN_MMAP)(0, PAGE, 3, 0x22, -1, 0);
+    traced(FLK_FN_MMAP)(0, PAGE, 3, 0x22, -1, 0);
     CHECK(!mapped_at(UINTPTR_MAX) && !mapped_at(base));
 }
 
@@ -430,12 +433,12 @@ static void test_remap_keeps_identity(void) {
     map(base, 4);
     CHECK(find(FLK_LAYER_MAPPING, base, &before));
     returns(base + 64 * PAGE);
-    quiet(FLK_FN_MREMAP)(base, 4 * PAGE, 8 * PAGE, 1, 0);
+    untraced(FLK_FN_MREMAP)(base, 4 * PAGE, 8 * PAGE, 1, 0);
     CHECK(find(FLK_LAYER_MAPPING, base + 64 * PAGE, &after));
     CHECK(!mapped_at(base) && after.sequence == before.sequence);
     CHECK(after.size_bytes == 8 * PAGE);
     returns(UINTPTR_MAX);
-    quiet(FLK_FN_MREMAP)(base + 64 * PAGE, 8 * PAGE, 90 * PAGE, 0, 0);
+    untraced(FLK_FN_MREMAP)(base + 64 * PAGE, 8 * PAGE, 90 * PAGE, 0, 0);
     CHECK(mapped_at(base + 64 * PAGE) == 8 * PAGE);
     unmap(base + 64 * PAGE, 8);
     CHECK(!mapped_at(base + 64 * PAGE) && flk_tracker_check());
@@ -449,7 +452,7 @@ int main(void) {
     RUN(test_words_pass_through);
     RUN(test_null_is_not_recorded);
     RUN(test_errno_is_kept);
-    RUN(test_quiet_ways_record_nothing);
+    RUN(test_untraced_objects_record_nothing);
     RUN(test_failed_posix_memalign_is_not_recorded);
     RUN(test_sizes_come_from_the_right_words);
     RUN(test_realloc_to_nothing_by_result);
@@ -457,7 +460,7 @@ int main(void) {
     RUN(test_realloc_of_the_unknown_is_new);
     RUN(test_release_below_release_is_told_once);
     RUN(test_wrong_release_is_counted_and_queued);
-    RUN(test_only_what_is_lent_is_recorded);
+    RUN(test_only_what_is_returned_is_recorded);
     RUN(test_looked_up_calls_are_told_by_caller);
     RUN(test_states);
     RUN(test_idle_until_a_block_is_recorded);

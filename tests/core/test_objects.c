@@ -48,6 +48,19 @@ static void test_many_patterns_keep_their_order(void) {
     CHECK(flk_selection_names("/x/ccc"));
 }
 
+static void test_met_patterns_are_remembered(void) {
+    const char *rules[] = {"|", "+a*", "-ab", "|", "+", "+?c", "+a*d"};
+    CHECK(flk_selection_set(rules, 7));
+    CHECK(!flk_selection_has_met("a*") && !flk_selection_has_met("ab"));
+    flk_selection_meet("/x/ab");
+    CHECK(flk_selection_has_met("a*") && !flk_selection_has_met("ab"));
+    CHECK(!flk_selection_has_met("?c") && !flk_selection_has_met("a*d"));
+    flk_selection_meet("/x/bc");
+    CHECK(flk_selection_has_met("?c") && !flk_selection_has_met(""));
+    CHECK(!flk_selection_has_met("other"));
+    CHECK(flk_selection_set(rules, 7) && !flk_selection_has_met("a*"));
+}
+
 // Nobody's exclude hides what another one wishes for.
 static void test_wishes_add_up(void) {
     const char *narrow[] = {"|", "+a*", "-ab", "|", "+ab*", "-abc"};
@@ -157,6 +170,7 @@ int main(void) {
     RUN(test_patterns);
     RUN(test_nothing_included_is_everything);
     RUN(test_many_patterns_keep_their_order);
+    RUN(test_met_patterns_are_remembered);
     RUN(test_wishes_add_up);
     RUN(test_ranges_are_found);
     RUN(test_too_many_ranges_are_unknown);

@@ -2,6 +2,7 @@
 #include "elf/loaded.h"
 #include "hooks/providers.h"
 #include "hooks/slots.h"
+#include "hooks/stub_table.h"
 #include "libraries.h"
 
 #if defined(FLK_HAS_ELF) && !IS_SANITIZED

@@ -26,7 +26,7 @@ static void test_never_enabled_is_plain(void) {
 static void test_inside_the_guard_nothing_is_recorded(void) {
     uint64_t dropped = self_figures().dropped;
     flk_thread *thread = flk_thread_enter();
-    CHECK(!flk_track(0x1000, 8, FLK_LAYER_HANDLE, 1, 0, 0));
+    CHECK(!flk_track(0x1000, 8, FLK_LAYER_HANDLE, 0, 0, 0));
     CHECK(!flk_untrack(0x1000, FLK_LAYER_HANDLE, NULL));
     flk_thread_leave(thread);
     CHECK(self_figures().dropped == dropped + 2);
