@@ -64,7 +64,7 @@ typedef struct flk_site_info {
     int32_t column;  // bytes from the start of the line, 0 = first
 } flk_site_info;
 
-// A native frame. Its module is the file `path`, which was loaded at `base`;
+// A native frame. Its module is the file `path`, first loaded at `base`;
 // `offset` is an address of that file, inside the call instruction. Symbols may
 // be read from the file only if its .eh_frame_hdr table still has the
 // fingerprint: FNV-1a of its first 4096 bytes, or 0 if it has no table.
@@ -73,7 +73,7 @@ typedef struct flk_native_place {
     uint64_t base;
     uint64_t offset;
     uint64_t fingerprint;
-    uint32_t module;  // rises with each file at each address
+    uint32_t module;  // rises with each new file
 } flk_native_place;
 
 // --- misuse -------------------------------------------------------------

@@ -113,15 +113,21 @@ static const char *path_of(const flk_loaded *loaded) {
 }
 
 // --- entries -----------------------------------------------------------
+// A module is known by its path and fingerprint, or else by its address.
+static bool is_same(const flk_module *one, const flk_module *other) {
+    bool is_known = one->fingerprint && one->path[0];
+    return one->fingerprint == other->fingerprint &&
+           (is_known || one->base == other->base) &&
+           strcmp(one->path, other->path) == 0;
+}
+
 // The newest modules are found first. There are as many modules as libraries
 // that were found on a stack.
 static uint32_t find(const flk_module *wanted) {
     FLK_ASSERT(wanted->path != NULL);
     for (uint32_t i = flk_modules_count(); i > 0; i--) {
         const flk_module *one = flk_modules_get(i);
-        if (one->base == wanted->base &&
-            one->fingerprint == wanted->fingerprint &&
-            strcmp(one->path, wanted->path) == 0)
+        if (is_same(one, wanted))
             return i;
     }
     return 0;
@@ -141,8 +147,8 @@ static uint32_t find_or_add(flk_module *wanted, const flk_loaded *loaded) {
 
 uint32_t flk_modules_at(uintptr_t address, flk_loaded *loaded) {
     FLK_ASSERT(loaded != NULL);
-    flk_module wanted = {.base = address & NOWHERE_MASK};
-    *loaded = (flk_loaded){.path = ""};
+    *loaded = (flk_loaded){.path = "", .base = address & NOWHERE_MASK};
+    flk_module wanted = {.base = loaded->base};
     if (flk_loaded_at(address, loaded))
         wanted = (flk_module){.fingerprint = fingerprint_of(loaded),
                               .base = loaded->base,
@@ -164,11 +170,11 @@ uint32_t flk_modules_of_code(uint32_t code) {
     return one && one->code == code ? low + 1 : 0;
 }
 
-uint32_t flk_modules_site(uint32_t module, uintptr_t address) {
+uint32_t flk_modules_site(uint32_t module, uintptr_t base, uintptr_t address) {
     const flk_module *one = flk_modules_get(module);
     FLK_ASSERT(!one || one->code != 0);
     return one ? flk_sites_intern(one->code,
-                                  (int32_t)(uint32_t)(address - one->base))
+                                  (int32_t)(uint32_t)(address - base))
                : 0;
 }
 

@@ -86,7 +86,7 @@ static void learn_rule(rule *out, uintptr_t address) {
     if (module && module->flags)
         out->kind = module->flags & FLK_MODULE_OWN ? OWN : EDGE;
     else
-        out->site = flk_modules_site(id, address);
+        out->site = flk_modules_site(id, loaded.base, address);
     out->is_understood =
         loaded.header && flk_cfi_find(loaded.header, loaded.begin, loaded.end,
                                       address, &out->how);
