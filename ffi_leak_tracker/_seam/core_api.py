@@ -10,7 +10,7 @@ import atexit
 import os
 import sys
 from _thread import _local as thread_local  # threading takes 7 ms to load
-from importlib import _bootstrap  # type: ignore[attr-defined]
+from importlib import _bootstrap
 from struct import Struct
 
 from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
