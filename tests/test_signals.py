@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 import traceback
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -202,10 +203,10 @@ def test_stop_keeps_the_number_of_its_descriptor(tmp_path) -> None:
     dump = LeakTracker.dump_on_signal("SIGURG")
     number = write_end_of(dump)
     dump.stop()
-    files = [open(tmp_path / f"{i}", "wb") for i in range(20)]
-    assert number not in [file.fileno() for file in files]
-    for file in files:
-        file.close()
+    with ExitStack() as stack:
+        opened = [(tmp_path / f"{i}").open("wb") for i in range(20)]
+        files = [stack.enter_context(file) for file in opened]
+        assert number not in [file.fileno() for file in files]
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.write(number, b"!")
     with LeakTracker.dump_on_signal("SIGURG") as dump:
