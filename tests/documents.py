@@ -141,7 +141,7 @@ def zlib_version() -> str:
     """Return the version of the zlib that the demo finds."""
     import cffi
 
-    from ffi_leak_tracker.cli import load_demo
+    from ffi_leak_tracker._command.demo_command import load_demo
 
     demo = load_demo()
     version: bytes = cffi.FFI().string(demo["load_zlib"]().zlibVersion())

@@ -20,9 +20,9 @@ class LoggingEmitter:
     """Logs each report; the values are attributes of the log records.
 
     The summary has ``leak_verdict``, ``leak_count``, ``leak_total_bytes``,
-    ``leak_places``, ``leak_notes``, ``leak_filter``, ``leak_hidden``, ``leak_duration`` and
-    ``leak_scope``. The record of a place has ``leak_count``,
-    ``leak_total_bytes``, ``leak_type``, ``leak_kind``, ``leak_release``,
+    ``leak_places``, ``leak_notes``, ``leak_filter``, ``leak_hidden``,
+    ``leak_duration`` and ``leak_scope``. The record of a place has
+    ``leak_count``, ``leak_total_bytes``, ``leak_type``, ``leak_kind``, ``leak_release``,
     ``leak_filename``, ``leak_lineno``, ``leak_function``, ``leak_threads`` and
     ``leak_scopes``.
 
