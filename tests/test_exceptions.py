@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from helpers import block, blocks, frame, snapshot
 
+import ffi_leak_tracker
 from ffi_leak_tracker.exceptions import (
     CorruptionError,
     DoubleFreeError,
@@ -103,6 +104,14 @@ def test_message_is_made_when_read() -> None:
     error = LeaksFoundError(snapshot(block(frames=resolve)))
     assert [] == calls
     assert "in start" in str(error)
+
+
+def test_names_that_messages_mention_are_exported() -> None:
+    """Of errors, of what reads a report back, and of parts of a histogram."""
+    for name in ("RecordFormatError", "ReportFormatError", "Bucket", "load"):
+        assert name in ffi_leak_tracker.__all__
+        assert getattr(ffi_leak_tracker, name) is not None
+    assert ffi_leak_tracker.RecordFormatError is RecordFormatError
 
 
 def test_no_leaks_raise_value_error() -> None:

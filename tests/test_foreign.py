@@ -306,6 +306,6 @@ def test_free_of_a_handle_on_a_recorded_block() -> None:
 def test_a_handle_without_a_named_release_is_no_memory() -> None:
     """Free does not release it, unless the memory is ours."""
     pointer = LeakTracker.track(ffi.cast("struct pair *", libc.malloc(8)))
-    with pytest.raises(MismatchedFreeError, match="release it by custom"):
+    with pytest.raises(MismatchedFreeError, match="the function that closes"):
         diagnostic_calloc.free(pointer)
     libc.free(LeakTracker.untrack(pointer))

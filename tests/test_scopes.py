@@ -621,6 +621,24 @@ def test_scope_in_generator() -> None:
     alloc.free(another)
 
 
+def test_a_scope_that_is_open_at_a_yield_is_its_consumer_s() -> None:
+    """As contextvars are: a loop feeds it; closed before the yield, not."""
+
+    def rows(is_open: bool):
+        with LeakTracker.scope() as scope:
+            if is_open:
+                yield scope
+        if not is_open:
+            yield scope
+
+    for is_open, count in ((True, 1), (False, 0)):
+        LeakTracker.enable()
+        for scope in rows(is_open):
+            alloc.free(alloc("int"))
+        assert count == scope.stats.allocations
+        assert scope.ended
+
+
 def test_abandoned_generator_ends_its_scope() -> None:
     """A generator that nobody finishes does not keep tracking on."""
 

@@ -42,8 +42,7 @@ def notes() -> str:
 def test_a_pause_that_nothing_holds_ends() -> None:
     """At once, or when its holder goes; enable() works again."""
     with pytest.warns(RuntimeWarning, match="was not kept, so the pause has"):
-        LeakTracker.pause()
-        collect()
+        LeakTracker.pause() and collect()
     LeakTracker.enable()
     assert LeakTracker.enabled
 
@@ -68,8 +67,7 @@ def test_a_pause_that_nothing_holds_ends() -> None:
 def test_the_warning_names_the_line() -> None:
     """Not one of this package."""
     with pytest.warns(RuntimeWarning) as caught:
-        LeakTracker.pause()
-        collect()
+        LeakTracker.pause() and collect()
     assert __file__ == caught[0].filename
 
 
