@@ -66,8 +66,8 @@ class _PlainBase:
         not clear the memory before the initializer.
 
         Args:
-            cdecl: a pointer or array type, as for ``ffi.new``: "int *" makes
-                one int, where a call of the allocator makes a pointer.
+            cdecl: a pointer or array type, as for ``ffi.new``. ``"int *"``
+                makes one int, where a call of the allocator makes a pointer.
             init: an initializer, as for ``ffi.new``.
         """
         return self._new(*args, **options)  # type: ignore[attr-defined]

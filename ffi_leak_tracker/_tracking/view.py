@@ -306,7 +306,7 @@ _LIMITS = (
     ),
     (
         "hooks_retaken_slots",
-        "hooked function pointer",
+        "hooked pointer",
         "changed by another tool meanwhile: frees may have been missed",
     ),
     (
@@ -316,7 +316,7 @@ _LIMITS = (
     ),
     (
         "hooks_unwatched_slots",
-        "hooked function pointer",
+        "hooked pointer",
         "not watched for changes by other tools: too many",
     ),
     (
@@ -326,7 +326,7 @@ _LIMITS = (
     ),
     (
         "hooks_objects_left_out",
-        "loaded library",
+        "loaded object",
         "past the limit: calls of looked-up functions are slower to record",
     ),
     (
