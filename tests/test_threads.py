@@ -186,8 +186,6 @@ def test_resets_while_others_work() -> None:
     assert core.lib.flk_tracker_check()
 
 
-# A block from a pause at an address freed before it may be suspected.
-@pytest.mark.filterwarnings("ignore:double free:RuntimeWarning")
 def test_switching_while_others_work() -> None:
     """enable, disable, pause, depth and filters change at any time."""
     stop = threading.Event()
