@@ -22,9 +22,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ffi_leak_tracker import LeakTracker  # noqa: E402
-from ffi_leak_tracker import diagnostic_calloc as alloc  # noqa: E402
-from ffi_leak_tracker._seam import core_api as core  # noqa: E402
+from ffi_leak_tracker import LeakTracker
+from ffi_leak_tracker import diagnostic_calloc as alloc
+from ffi_leak_tracker._seam import core_api as core
 
 WRONG_MAX = 10  # texts that are kept
 CHILD_SECONDS = 60
