@@ -37,6 +37,7 @@ def main(stress: Stress) -> None:
 
     steps = [attach, scope, LeakTracker.reset, LeakTracker.snapshot]
     steps += [LeakTracker.types, core.lib.flk_tracker_check]
+    steps += [core.self_figures, lambda: LeakTracker.find(4096)]
 
     def step() -> None:
         chance.choice(steps)()
