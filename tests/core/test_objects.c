@@ -49,7 +49,6 @@ static void test_many_patterns_keep_their_order(void) {
     CHECK(flk_selection_names("/x/ccc"));
 }
 
-<<<<<<< HEAD
 static void test_met_patterns_are_remembered(void) {
     const char *rules[] = {"|", "+a*", "-ab", "|", "+", "+?c", "+a*d"};
     CHECK(flk_selection_set(rules, 7));
@@ -63,12 +62,8 @@ static void test_met_patterns_are_remembered(void) {
     CHECK(flk_selection_set(rules, 7) && !flk_selection_has_met("a*"));
 }
 
-// Nobody's exclude hides what another one wishes for.
-static void test_wishes_add_up(void) {
-=======
 // An exclude of one request hides nothing that another request includes.
 static void test_requests_add_up(void) {
->>>>>>> hooksc
     const char *narrow[] = {"|", "+a*", "-ab", "|", "+ab*", "-abc"};
     CHECK(flk_selection_set(narrow, 6));
     CHECK(flk_selection_has("a") && flk_selection_has("ab"));
@@ -196,12 +191,8 @@ int main(void) {
     RUN(test_patterns);
     RUN(test_nothing_included_is_everything);
     RUN(test_many_patterns_keep_their_order);
-<<<<<<< HEAD
     RUN(test_met_patterns_are_remembered);
-    RUN(test_wishes_add_up);
-=======
     RUN(test_requests_add_up);
->>>>>>> hooksc
     RUN(test_ranges_are_found);
     RUN(test_too_many_ranges_are_unknown);
     RUN(test_late_objects_are_found_by_a_callback);
