@@ -171,7 +171,7 @@ static bool numbers_run_out(void) {
     flk_block block;
     in_thread(track_some, (void *)0x70000);
     return in_thread(take_number, NULL) == NULL &&
-           flk_find(0x70000, FLK_LAYER_HANDLE, &block) && block.thread == 0 &&
+           flk_find(0x70050, FLK_LAYER_HANDLE, &block) && block.thread == 0 &&
            flk_thread_ident_of(0) == 0 && flk_tracker_check() &&
            self_figures().threads_unnumbered >= 2;
 }
