@@ -495,7 +495,7 @@ def test_fork_while_another_thread_attaches() -> None:
         LeakTracker.attach([lib]).detach()  # no module is imported in a fork
         thread = threading.Thread(target=attach, daemon=True)
         thread.start()
-        for _ in range(40):
+        for _ in range(100):
             pid = os.fork()
             if pid == 0:
                 import signal
@@ -583,6 +583,27 @@ def test_detach_beside_threads_leaves_no_record() -> None:
         lib.stop_endless(2)
         assert core.self_figures()["entries"] == 0
         assert LeakTracker.stats.live_blocks == 0
+        assert core.lib.flk_tracker_check()
+    """)
+
+
+def test_an_attachment_for_each_test_is_exact() -> None:
+    """Threads are busy when one ends and the next begins; none leaks."""
+    child("""
+        lib = opened("threads", "-Wl,-z,nodelete", as_name="staying")
+        other = opened("plain")
+        missed = LeakTracker.self_stats["missed_frees"]
+        lib.start_endless(2)
+        for round in range(50):
+            with LeakTracker.attach([lib]):
+                lib.churn(100)
+                lib.stop_endless(2)
+                LeakTracker.verify_no_leaks()
+                lib.start_endless(2)
+            assert LeakTracker.stats.live_blocks == 0, round
+        lib.stop_endless(2)
+        assert LeakTracker.self_stats["missed_frees"] == missed
+        assert core.self_figures()["entries"] == 0
         assert core.lib.flk_tracker_check()
     """)
 

@@ -7,7 +7,9 @@ import os
 import sys
 import textwrap
 import threading
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import cffi
 import children
@@ -262,6 +264,94 @@ def test_threads_are_told_in_themselves() -> None:
             one.join()
     sizes = sorted(size for some in told.values() for size in some)
     assert sizes == [1] * 200 + [2] * 200 + [3] * 200 + [4] * 200
+
+
+def test_each_block_is_allocated_before_it_is_freed() -> None:
+    """Also where C code allocates and another thread is delivering."""
+    order: list[tuple[int, str]] = []
+
+    def slowly(what: str, block) -> None:
+        number = block.sequence
+        time.sleep(0)  # another thread goes on between taking and telling
+        order.append((number, what))
+
+    def work() -> None:
+        functions = diagnostic_calloc.c_functions
+        barrier.wait()
+        for _ in range(500):
+            block = functions.malloc(10)
+            block = functions.realloc(block, 20)
+            diagnostic_calloc.free(block)
+
+    barrier = threading.Barrier(3)
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    with LeakTracker.observe(
+        allocated=lambda block: slowly("+", block),
+        freed=lambda block: slowly("-", block),
+    ):
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+    told: dict[int, str] = {}
+    for number, what in order:
+        told[number] = told.get(number, "") + what
+    assert set(told.values()) == {"+-+-"}
+    assert len(told) == 1500
+    assert core.lib.flk_observe_lost() == 0
+
+
+def test_an_address_is_freed_before_it_is_allocated_again() -> None:
+    """Also where no freed block is held back."""
+    LeakTracker.enable(quarantine=0)
+    live: set[int] = set()
+    twice: list[int] = []
+
+    def made(block) -> None:
+        if block.address in live:
+            twice.append(block.address)
+        live.add(block.address)
+
+    def work() -> None:
+        barrier.wait()
+        for count in range(1000):
+            block = diagnostic_calloc("char", 100)
+            block = diagnostic_calloc.realloc(block, 100 + count)
+            diagnostic_calloc.free(block)
+
+    barrier = threading.Barrier(3)
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    with LeakTracker.observe(
+        allocated=made, freed=lambda block: live.discard(block.address)
+    ):
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+    assert ([], set()) == (twice, live)
+
+
+def test_a_delivery_ends_beside_a_busy_thread() -> None:
+    """The main thread goes on; what came meanwhile is told in the end."""
+    functions = diagnostic_calloc.c_functions
+    told: list[int] = []
+    blocks = []
+    is_over = False
+
+    def feed(block) -> None:
+        told.append(block.size)
+        if not is_over and len(told) < 5000:  # one more for each that is told
+            blocks.append(pool.submit(functions.malloc, 10).result())
+
+    with ThreadPoolExecutor(1) as pool:
+        observer = LeakTracker.observe(allocated=feed)
+        blocks.append(functions.malloc(10))
+        LeakTracker.untrack(1)
+        is_over = True
+        observer.close()
+    assert len(told) == len(blocks) < 1000
+    for block in blocks:
+        diagnostic_calloc.free(block)
 
 
 def test_a_thread_that_only_frees_is_told(log) -> None:

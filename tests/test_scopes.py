@@ -633,7 +633,7 @@ def test_a_scope_that_is_open_at_a_yield_is_its_consumer_s() -> None:
 
     for is_open, count in ((True, 1), (False, 0)):
         LeakTracker.enable()
-        for scope in rows(is_open):
+        for scope in rows(is_open):  # noqa: B007
             alloc.free(alloc("int"))
         assert count == scope.stats.allocations
         assert scope.ended

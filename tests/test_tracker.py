@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import cffi
 import pytest
+from c_library import child, needs_hooks
 from conftest import collect
 
 from ffi_leak_tracker import (
@@ -98,6 +99,40 @@ def test_pause_nests() -> None:
     assert LeakTracker.enabled
     assert [] == types()
     alloc.free(ignored)
+
+
+PAUSED_BESIDE_A_FORK = """
+    from ffi_leak_tracker import diagnostic_calloc as alloc
+    lib = opened("plain")
+    LeakTracker.enable()
+    attached = LeakTracker.attach([lib])
+    paused, done = threading.Event(), threading.Event()
+    def pause():
+        with LeakTracker.pause():
+            paused.set()
+            done.wait()
+    thread = threading.Thread(target=pause)
+    thread.start()
+    paused.wait()
+    alloc("char", 5), lib.take(7)
+    child = os.fork()
+    if child == 0:
+        alloc("char", 11), lib.take(13)
+        found = sizes(LeakTracker.snapshot())
+        os._exit(found != [11, 13])
+    status = os.waitpid(child, 0)[1]
+    assert [] == sizes(LeakTracker.snapshot())
+    done.set()
+    thread.join()
+    alloc("char", 17)
+    print(status, sizes(LeakTracker.snapshot()))
+"""
+
+
+@pytest.mark.parametrize("attached", [pytest.param(1, marks=needs_hooks)])
+def test_pause_of_a_thread_that_is_gone_ends_in_a_child(attached) -> None:
+    """A child records what it does; the parent stays paused."""
+    assert "0 [17]" == child(PAUSED_BESIDE_A_FORK)
 
 
 def test_enable_inside_pause_waits() -> None:

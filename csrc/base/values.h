@@ -81,7 +81,6 @@ typedef struct flk_native_place {
 // verdicts are misuse, or a failure.
 #define FLK_FREED 0              // the block was recorded, and is freed
 #define FLK_NOT_RECORDED 1       // it was not recorded; it is freed
-#define FLK_MAYBE_DOUBLE 2       // as 1, but a recent free had this address
 #define FLK_DOUBLE_FREE -1       // proven: the block is in the quarantine
 #define FLK_INTERIOR_FREE -2     // inside the block, not its start
 #define FLK_MISMATCHED_FREE -3   // another function must release it

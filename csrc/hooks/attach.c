@@ -57,9 +57,21 @@ static void after_fork_in_parent(void) {
     flk_lock_release(&attach.lock);
 }
 
+// The child has no pause of another thread (tracker/gate.h), so tracking may be
+// on here and off in the parent. The gate's follower was not called: it takes
+// the lock, which this thread holds.
+static void follow_tracking(void) {
+    bool is_on = flk_tracker_is_enabled();
+    if (!attach.is_attached ||
+        is_on == (flk_stub_table_read_state() == FLK_HOOKS_ON))
+        return;
+    flk_stub_table_set_state(is_on ? FLK_HOOKS_ON : FLK_HOOKS_PAUSED);
+}
+
 static void after_fork_in_child(void) {
     flk_report_clear_counts();
     flk_platform_thread_marks()->random = 0;  // samples other than the parent's
+    follow_tracking();
     after_fork_in_parent();
 }
 

@@ -25,8 +25,8 @@ static inline bool is_left_behind(uintptr_t frame, uintptr_t here) {
 
 static FLK_NOINLINE void drop_left_behind(flk_marks *marks, uintptr_t here) {
     FLK_ASSERT(here != 0);
-    if (marks->returned.type && is_left_behind(marks->returned.frame, here))
-        marks->returned.type = 0;
+    if (marks->returned.frame && is_left_behind(marks->returned.frame, here))
+        marks->returned.frame = marks->returned.type = 0;
 }
 
 // --- is the calling object traced? ---------------------------------------
@@ -372,7 +372,7 @@ uintptr_t flk_bodies_return(uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d,
     flk_marks *marks = flk_platform_thread_marks();
     flk_sizes where = flk_functions_info[flk_stub_table_function(stub)].sizes;
     drop_left_behind(marks, STACK_HERE);
-    bool is_inner = marks->returned.type != 0;
+    bool is_inner = marks->returned.frame != 0;
     flk_returned outer;
     if (FLK_UNLIKELY(is_inner))
         outer = marks->returned;
@@ -384,7 +384,7 @@ uintptr_t flk_bodies_return(uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d,
         record_returned(session, result);
     else if (where == FLK_SIZES_POINTED && a)  // getline: at the end, too
         record_returned(session, *(uintptr_t *)a);
-    marks->returned.type = 0;
+    marks->returned.frame = marks->returned.type = 0;
     if (FLK_UNLIKELY(is_inner))
         marks->returned = outer;
     return result;

@@ -175,22 +175,24 @@ bool flk_thread_is_inside(void) {
 }
 
 // --- waiting until the guards were left ----------------------------------
+// Both run inside this thread's guard: a signal handler that allocates
+// meanwhile must not wait for the lock of the list.
 static uint32_t wait_begin(void) {
+    FLK_ASSERT(flk_thread_is_inside());
     flk_lock_take(&threads.lock);
     uint32_t wait = ++threads.wait;
     flk_lock_release(&threads.lock);
     return wait;
 }
 
-// Whether every thread was seen outside since the wait began.
-static bool are_all_outside(uint32_t wait) {
-    const flk_thread *self = flk_platform_thread_pointer();
+// Whether every other thread was seen outside since the wait began. What a
+// later wait has seen counts, too.
+static bool are_all_outside(const flk_thread *self, uint32_t wait) {
+    FLK_ASSERT(flk_thread_is_inside());
     bool all = true;
     flk_lock_take(&threads.lock);
     for (flk_thread *t = threads.first; t; t = t->next) {
-        // A later wait has seen it outside, too.
-        bool is_seen = (int32_t)(t->outside_at - wait) >= 0;
-        if (t == self || is_seen)
+        if (t == self || (int32_t)(t->outside_at - wait) >= 0)
             continue;
         if (__atomic_load_n(&t->inside, __ATOMIC_ACQUIRE) == 0)
             t->outside_at = wait;
@@ -204,10 +206,20 @@ static bool are_all_outside(uint32_t wait) {
 void flk_thread_wait_outside(void) {
     enum { LOOKS_MAX = 5000 };  // with pauses of 1 ms
     FLK_ASSERT(!flk_thread_is_inside());
+    flk_thread *self = flk_thread_enter();
+    if (!self)
+        return;
     uint32_t wait = wait_begin();
     flk_platform_fence_threads();
-    for (int i = 0; i < LOOKS_MAX && !are_all_outside(wait); i++)
+    bool is_over = are_all_outside(self, wait);
+    flk_thread_leave(self);
+    for (int i = 0; i < LOOKS_MAX && !is_over; i++) {
         flk_platform_pause();
+        self = flk_thread_enter();
+        is_over = !self || are_all_outside(self, wait);
+        if (self)
+            flk_thread_leave(self);
+    }
 }
 
 // --- cells other than the last ones ----------------------------------

@@ -108,9 +108,7 @@ static PyObject *allocator_free(PyObject *object, PyObject *pointer) {
         return flk_callables_fall_back(object, "_free", &pointer, 1, NULL);
     }
     int verdict = flk_allocator_release(memory, self->any_type, &misuse);
-    // A plain allocator records nothing, so a missing record is no evidence.
-    bool is_suspect = verdict == FLK_MAYBE_DOUBLE && self->is_tracking;
-    if (FLK_LIKELY(verdict >= FLK_FREED && !is_suspect))
+    if (FLK_LIKELY(verdict >= FLK_FREED))
         Py_RETURN_NONE;
     return flk_callables_report(&misuse, pointer);
 }
@@ -151,10 +149,9 @@ static PyObject *allocator_realloc(PyObject *object, PyObject *const *args,
     }
     // The misuse is reported here. A failed call leaves the block unchanged,
     // so the Python method may try again; it raises the error.
-    bool is_suspect = misuse.verdict == FLK_MAYBE_DOUBLE && self->is_tracking;
     bool is_misuse = misuse.verdict < 0 && misuse.verdict != FLK_NO_ROOM;
     PyObject *result = NULL;
-    if ((is_suspect || is_misuse) && report(&misuse, args[0]) < 0)
+    if (is_misuse && report(&misuse, args[0]) < 0)
         ;  // it raised; the error names the block
     else if (!moved &&
              (misuse.verdict == FLK_NO_ROOM || misuse.verdict == FLK_OVERRUN))
@@ -271,8 +268,8 @@ PyDoc_STRVAR(
     "memory before the initializer.\n"
     "\n"
     "Args:\n"
-    "    cdecl: a pointer or array type, as for ``ffi.new``: \"int *\" makes\n"
-    "        one int, where a call of the allocator makes a pointer.\n"
+    "    cdecl: a pointer or array type, as for ``ffi.new``. ``\"int *\"``\n"
+    "        makes one int, where a call of the allocator makes a pointer.\n"
     "    init: an initializer, as for ``ffi.new``.\n"
     "\n"
     ">>> from ffi_leak_tracker import calloc\n"

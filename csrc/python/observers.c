@@ -42,11 +42,11 @@ static bool call(PyObject *callable, const flk_observed *event) {
     return is_true;
 }
 
-// Python says no while older events wait: this one goes behind them.
+// Without an event: delivers what waits. At exit nothing is delivered any more.
 static void tell_now(const flk_observed *event) {
-    FLK_ASSERT(event->what != 0);
-    if (!tell || !call(tell, event))
-        flk_observe_queue(event);
+    PyObject *callable = event ? tell : deliver;
+    if (callable)
+        call(callable, event);
 }
 
 static int pending(void *unused);

@@ -63,8 +63,9 @@ static inline flk_record flk_record_of(uint64_t size_bytes, uint32_t scope,
 
 // The lead of a guarded block, a power of two from 2 to 2^31; 0: not guarded.
 static inline size_t flk_record_lead(const flk_record *record) {
-    uint32_t log = (uint32_t)record->flags >> FLK_RECORD_LEAD_SHIFT;
-    return FLK_LIKELY(log == 0) ? 0 : (size_t)1 << log;
+    if (FLK_LIKELY(record->flags <= FLK_RECORD_FLAGS))
+        return 0;
+    return (size_t)1 << (record->flags >> FLK_RECORD_LEAD_SHIFT);
 }
 
 static inline void flk_record_copy(flk_record *to, const flk_record *from) {

@@ -3,15 +3,20 @@
 
 #include <stdatomic.h>
 #include <stddef.h>
+#include <string.h>
 
+#include "base/config.h"
 #include "base/platform.h"
 #include "tracker/tracker.h"
 
 static struct {
     flk_lock lock;  // guards the rest
-    int scopes, pauses;
+    int scopes;
+    uint32_t pauses;
     bool wanted, is_attached, forbidden;
     bool scopes_silenced, hooks_silenced;  // off was said inside of them
+    // By the number of the thread that began them; untouched pages are free.
+    uint32_t pauses_of[FLK_THREADS_MAX + 1];
 } gate = {.lock = FLK_LOCK_INIT(FLK_RANK_GATE)};
 
 static _Atomic(void (*)(void)) gate_follower;
@@ -67,11 +72,47 @@ void flk_gate_attach(bool on) {
     apply_and_release();
 }
 
+static uint32_t own_number(void) {
+    flk_thread *thread = flk_thread_enter();
+    uint32_t number = thread ? thread->number : 0;
+    if (thread)
+        flk_thread_leave(thread);
+    return number;
+}
+
+// Ends a pause: of this thread, or else of the first thread that has one.
+static void end_one(uint32_t number) {
+    if (gate.pauses == 0)
+        return;
+    if (gate.pauses_of[number] == 0)
+        for (number = 0; gate.pauses_of[number] == 0;)
+            number++;
+    gate.pauses_of[number]--;
+    gate.pauses--;
+}
+
 void flk_gate_pause(int change) {
+    uint32_t number = own_number();
     flk_lock_take(&gate.lock);
-    gate.pauses += change;
-    FLK_ASSERT(gate.pauses >= 0);
+    for (; change > 0; change--) {
+        gate.pauses_of[number]++;
+        gate.pauses++;
+    }
+    for (; change < 0; change++)
+        end_one(number);
     apply_and_release();
+}
+
+void flk_gate_forked(void) {
+    uint32_t number = own_number();
+    flk_lock_take(&gate.lock);
+    uint32_t own = gate.pauses_of[number];
+    if (own != gate.pauses)
+        memset(gate.pauses_of, 0, sizeof gate.pauses_of);
+    gate.pauses_of[number] = own;
+    gate.pauses = own;
+    apply();
+    flk_lock_release(&gate.lock);
 }
 
 void flk_gate_forbid(void) {
@@ -89,7 +130,7 @@ int flk_gate_scopes(void) {
 
 int flk_gate_pauses(void) {
     flk_lock_take(&gate.lock);
-    int count = gate.pauses;
+    int count = (int)gate.pauses;
     flk_lock_release(&gate.lock);
     return count;
 }

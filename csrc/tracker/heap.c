@@ -110,15 +110,16 @@ void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
 }
 
 // --- free --------------------------------------------------------------
-// Not recorded: is it proven misuse, maybe misuse, or nobody's business?
+// Of an address without a record only a block that is held back is proof of a
+// double free: its memory cannot have been allocated again. An earlier free of
+// the address proves nothing, since the C library may have handed it out to
+// code that is not tracked.
 static int judge_unrecorded(uint64_t address, uint32_t path, flk_misuse *out) {
-    flk_free before;
-    bool freed_lately = flk_recent_find(address, &before);
+    flk_free held;
     flk_entry around;
-    if (freed_lately && before.memory) {
-        flk_quarantine_misuse_fill(out, FLK_DOUBLE_FREE, address,
-                                   &before.record, before.free_path,
-                                   flk_quarantine_path(path));
+    if (flk_recent_find(address, &held)) {
+        flk_quarantine_misuse_fill(out, FLK_DOUBLE_FREE, address, &held.record,
+                                   held.free_path, flk_quarantine_path(path));
         return FLK_DOUBLE_FREE;
     }
     if (flk_registry_containing(FLK_LAYER_HEAP, address, &around)) {
@@ -128,13 +129,7 @@ static int judge_unrecorded(uint64_t address, uint32_t path, flk_misuse *out) {
         return FLK_INTERIOR_FREE;
     }
     flk_tracker_count(&flk_tracker_counted.unknown_frees);
-    // What was allocated while tracking was off is not recorded: no evidence.
-    if (!freed_lately || !before.epoch || before.epoch != FLK_SETTING(epoch))
-        return FLK_NOT_RECORDED;
-    flk_recent_forget(address);  // told once
-    flk_quarantine_misuse_fill(out, FLK_MAYBE_DOUBLE, address, &before.record,
-                               before.free_path, flk_quarantine_path(path));
-    return FLK_MAYBE_DOUBLE;
+    return FLK_NOT_RECORDED;
 }
 
 int flk_heap_judge(uint64_t address, uint32_t path, flk_misuse *out) {
@@ -145,9 +140,8 @@ int flk_heap_judge(uint64_t address, uint32_t path, flk_misuse *out) {
     return judge_unrecorded(address, path, out);
 }
 
-// Not inlined: two callers, one copy of all that it is made of.
-static FLK_NOINLINE int free_as_usual(void *address, uint16_t type,
-                                      uint32_t path, flk_misuse *out) {
+static FLK_HOT int free_with(void *address, uint16_t type, uint32_t path,
+                             flk_misuse *out, bool observes) {
     flk_record record;
     uint64_t key = (uintptr_t)address;
     // Not initialised as a whole: `leaving` is large and filled by count.
@@ -160,6 +154,10 @@ static FLK_NOINLINE int free_as_usual(void *address, uint16_t type,
     switch (flk_tracker_free_hot(FLK_LAYER_HEAP, key, type, &record,
                                  flk_quarantine_take, &step)) {
     case FLK_TAKEN:
+        // Before the memory can be allocated again, so that what comes next
+        // at this address is observed later.
+        if (observes)
+            flk_observe_freed(FLK_LAYER_HEAP, key, &record);
         return flk_quarantine_finish(&step);
     case FLK_KEPT:
         flk_quarantine_misuse_fill(out, FLK_MISMATCHED_FREE, key, &record, 0,
@@ -211,7 +209,7 @@ static void release_handle(uint64_t address, uint16_t type) {
         flk_observe_freed(FLK_LAYER_HANDLE, address, &record);
 }
 
-// Nothing was ever recorded, or a handle was, or somebody observes.
+// Nothing was ever recorded, or a handle was, or something is observed.
 static FLK_NOINLINE int free_unusually(void *address, uint16_t type,
                                        uint32_t path, flk_misuse *out) {
     if (!FLK_SETTING(ever_enabled)) {
@@ -221,16 +219,7 @@ static FLK_NOINLINE int free_unusually(void *address, uint16_t type,
     if (is_other_handle((uintptr_t)address, type, path, out))
         return FLK_MISMATCHED_FREE;
     release_handle((uintptr_t)address, type);
-    if (!flk_observe_is_on())
-        return free_as_usual(address, type, path, out);
-    flk_record record;
-    bool was_recorded =
-        flk_registry_find(FLK_LAYER_HEAP, (uintptr_t)address, &record);
-    int verdict = free_as_usual(address, type, path, out);
-    bool is_freed = verdict == FLK_FREED || verdict <= FLK_OVERRUN;
-    if (is_freed && was_recorded)
-        flk_observe_freed(FLK_LAYER_HEAP, (uintptr_t)address, &record);
-    return verdict;
+    return free_with(address, type, path, out, flk_observe_is_on());
 }
 
 int flk_heap_free(void *address, uint16_t type, uint32_t path,
@@ -239,10 +228,9 @@ int flk_heap_free(void *address, uint16_t type, uint32_t path,
         return FLK_FREED;
     if (FLK_UNLIKELY(!FLK_SETTING(is_usual_free)))
         return free_unusually(address, type, path, out);
-    return free_as_usual(address, type, path, out);
+    return free_with(address, type, path, out, false);
 }
 
-// --- reallocate ---------------------------------------------------------
 // --- realloc -----------------------------------------------------------
 static void *c_reallocate(void *address, size_t size_bytes,
                           const flk_record *record) {
@@ -269,6 +257,10 @@ static void *reallocate_recorded(void *address, size_t size_bytes,
         flk_tracker_move_cancel(FLK_LAYER_HEAP, (uintptr_t)address, moving);
         return NULL;
     }
+    // A block that is resized is observed as one that goes and one that comes;
+    // it goes before another block can be allocated at its address.
+    if (flk_observe_is_on())
+        flk_observe_freed(FLK_LAYER_HEAP, (uintptr_t)address, moving);
     void *moved = c_reallocate(address, size_bytes, moving);
     if (!moved) {
         flk_tracker_move_cancel(FLK_LAYER_HEAP, (uintptr_t)address, moving);
@@ -302,51 +294,6 @@ static void *reallocate_unrecorded(void *address, size_t size_bytes,
 }
 
 static void *reallocate_block(void *address, size_t size_bytes,
-                              const flk_origin *origin, flk_misuse *out);
-
-// Nothing was ever recorded, or somebody observes: a block that changes its
-// size is told as one that goes and one that comes.
-static FLK_NOINLINE void *reallocate_unusually(void *address, size_t size_bytes,
-                                               const flk_origin *origin,
-                                               flk_misuse *out) {
-    if (!FLK_SETTING(ever_enabled))
-        return reallocate_unrecorded(address, size_bytes, origin, out);
-    if (is_other_handle((uintptr_t)address, origin->type, origin->path, out)) {
-        out->verdict = FLK_MISMATCHED_FREE;
-        return NULL;
-    }
-    if (!flk_observe_is_on())
-        return reallocate_block(address, size_bytes, origin, out);
-    flk_record before;
-    bool was_recorded =
-        flk_registry_find(FLK_LAYER_HEAP, (uintptr_t)address, &before);
-    void *moved = reallocate_block(address, size_bytes, origin, out);
-    if (moved) {
-        if (was_recorded)
-            flk_observe_freed(FLK_LAYER_HEAP, (uintptr_t)address, &before);
-        flk_observe_made(FLK_LAYER_HEAP, (uintptr_t)moved);
-    }
-    return moved;
-}
-
-void *flk_heap_reallocate(void *address, size_t size_bytes,
-                          const flk_origin *origin, flk_misuse *out) {
-    *out = (flk_misuse){.verdict = FLK_FREED};
-    if (!address) {
-        void *made = flk_heap_allocate(size_bytes, 0, false, origin);
-        out->verdict = made ? FLK_FREED : FLK_NO_ROOM;
-        return made;
-    }
-    if (size_bytes == 0) {
-        out->verdict = flk_heap_free(address, origin->type, origin->path, out);
-        return NULL;
-    }
-    if (FLK_UNLIKELY(!FLK_SETTING(is_usual_free)))
-        return reallocate_unusually(address, size_bytes, origin, out);
-    return reallocate_block(address, size_bytes, origin, out);
-}
-
-static void *reallocate_block(void *address, size_t size_bytes,
                               const flk_origin *origin, flk_misuse *out) {
     flk_record record;
     switch (flk_tracker_move_begin(FLK_LAYER_HEAP, (uintptr_t)address,
@@ -363,4 +310,29 @@ static void *reallocate_block(void *address, size_t size_bytes,
         break;
     }
     return reallocate_unrecorded(address, size_bytes, origin, out);
+}
+
+void *flk_heap_reallocate(void *address, size_t size_bytes,
+                          const flk_origin *origin, flk_misuse *out) {
+    *out = (flk_misuse){.verdict = FLK_FREED};
+    if (!address) {
+        void *made = flk_heap_allocate(size_bytes, 0, false, origin);
+        out->verdict = made ? FLK_FREED : FLK_NO_ROOM;
+        return made;
+    }
+    if (size_bytes == 0) {
+        out->verdict = flk_heap_free(address, origin->type, origin->path, out);
+        return NULL;
+    }
+    if (!FLK_SETTING(ever_enabled))
+        return reallocate_unrecorded(address, size_bytes, origin, out);
+    if (is_other_handle((uintptr_t)address, origin->type, origin->path, out)) {
+        out->verdict = FLK_MISMATCHED_FREE;
+        return NULL;
+    }
+    void *moved = reallocate_block(address, size_bytes, origin, out);
+    bool is_still_there = out->verdict == FLK_NO_ROOM;
+    if (flk_observe_is_on() && (moved || is_still_there))
+        flk_observe_made(FLK_LAYER_HEAP, (uintptr_t)(moved ? moved : address));
+    return moved;
 }

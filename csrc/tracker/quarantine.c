@@ -39,10 +39,6 @@ void flk_quarantine_misuse_fill(flk_misuse *out, int verdict, uint64_t address,
         .block = flk_quarantine_block_of(FLK_LAYER_HEAP, address, record)};
 }
 
-static void *memory_of(void *address, const flk_record *record) {
-    return (char *)address - flk_record_lead(record);
-}
-
 // --- into and out of the quarantine ------------------------------------
 static bool is_damaged(const flk_free *freed, flk_misuse *found) {
     int32_t damage;
@@ -89,17 +85,14 @@ static uint32_t path_of(const flk_release_step *step, flk_thread *thread) {
 void flk_quarantine_take(const flk_record *record, flk_thread *thread,
                          void *context) {
     flk_release_step *step = context;
-    bool guarded = flk_record_lead(record) != 0;
+    size_t lead = flk_record_lead(record);
     bool holds = flk_recent_read_limits().blocks_max > 0;
     flk_free freed;
     freed.address = (uintptr_t)step->address;
-    freed.memory = memory_of(step->address, record);
+    freed.memory = (char *)step->address - lead;
     flk_record_copy(&freed.record, record);
-    freed.thread = thread->number;
-    freed.free_path = holds || guarded ? path_of(step, thread) : 0;
-    // Evidence only of a time when what is allocated is recorded.
-    freed.epoch = flk_tracker_is_enabled() ? FLK_SETTING(epoch) : 0;
-    if (FLK_UNLIKELY(guarded))
+    freed.free_path = holds || lead ? path_of(step, thread) : 0;
+    if (FLK_UNLIKELY(lead != 0))
         step->verdict = flk_quarantine_check_guard(step->address, record,
                                                    freed.free_path, step->out);
     if (FLK_UNLIKELY(FLK_SETTING(poison))) {

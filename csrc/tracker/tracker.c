@@ -47,8 +47,7 @@ void flk_tracker_settle(void) {
 void flk_tracker_enable(bool on) {
     if (on && !atomic_exchange(&flk_tracker_settings.ever_enabled, true))
         flk_tracker_settle();
-    if (on != atomic_exchange(&flk_tracker_settings.enabled, on))
-        atomic_fetch_add(&flk_tracker_settings.epoch, 1);
+    atomic_store(&flk_tracker_settings.enabled, on);
 }
 
 void flk_tracker_wakes(void (*wake)(void)) {
@@ -241,6 +240,7 @@ static void after_fork_in_child(void) {
         ;
     flk_misuse_clear();
     flk_observe_clear();
+    flk_gate_forked();
 }
 
 bool flk_tracker_init(void) {

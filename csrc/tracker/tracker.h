@@ -30,7 +30,6 @@ typedef struct flk_settings {
     atomic_bool is_usual_alloc;  // no guard, nobody observes
     atomic_bool
         is_usual_free;         // records can exist, no handles, nobody observes
-    atomic_ullong epoch;       // rises whenever tracking goes on or off
     atomic_uint stack_depth;   // frames, 0 = none
     atomic_uint native_depth;  // frames of hooks, 0 = none
     atomic_uint process_scope;  // scope of who has no scope of its own

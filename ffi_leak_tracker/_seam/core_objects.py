@@ -30,9 +30,7 @@ MADE = 1  # FLK_OBJECT_MADE, FLK_OBSERVED_MADE
 #: for the next delivery, so that the program goes on in between.
 EVENTS_AT_ONCE = 1000
 _deliverers: list[Callable[[], bool]] = []
-_observers: list[
-    tuple[Callable[[], bool], Callable[[int, Allocation], None]]
-] = []
+_observers: list[Callable[[int, Allocation], None]] = []
 
 
 _forks = 0  # threads that are forking now
@@ -61,29 +59,20 @@ def on_delivery(deliver: Callable[[], bool]) -> None:
     _deliverers.append(deliver)
 
 
-def _tell(raw: bytes) -> bool:
+def _tell(raw: bytes) -> None:
     """Deliver an event of an allocator that runs in this thread.
 
-    Return False if older events are not delivered yet: the event is queued.
+    It is called only while no older event of a native block waits.
     """
     _deliver_all()
-    ready = [is_ready() for is_ready, _ in _observers]
-    if not all(ready):
-        return False
     event = ffi.from_buffer("flk_observed *", raw)
-    for _, tell in _observers:
+    for tell in _observers:
         tell(int(event.what), one_block(event.block))
-    return True
 
 
-def on_event(
-    is_ready: Callable[[], bool], tell: Callable[[int, Allocation], None]
-) -> None:
-    """Register a function that is called with an event and its block.
-
-    It is called only while ``is_ready()`` says that no older event waits.
-    """
-    _observers.append((is_ready, tell))
+def on_event(tell: Callable[[int, Allocation], None]) -> None:
+    """Register a function that is called with an event and its block."""
+    _observers.append(tell)
 
 
 def schedule() -> None:
@@ -164,6 +153,8 @@ def _tell_unraisable(error: BaseException, callback: object) -> None:
 
 # --- native blocks ------------------------------------------------------
 inside_observer = lib.flk_observe_inside
+begin_delivery = lib.flk_observe_begin
+end_delivery = lib.flk_observe_end
 
 
 def observe(wanted: Callable[[str], bool] | None) -> None:
@@ -178,11 +169,6 @@ def observe(wanted: Callable[[str], bool] | None) -> None:
     names = [core.text(lib.flk_names_at(number).type) for number in numbers]
     flags = bytes([wanted(name) for name in names])
     lib.flk_observe_types(b"\0" + flags, len(flags) + 1)
-
-
-def observed_waiting() -> int:
-    """Return the number of events in the queue."""
-    return int(lib.flk_observe_waiting())
 
 
 _lost_before = 0

@@ -20,7 +20,6 @@ POLICIES = ("raise", "warn", "count")
 
 _ERRORS = {
     core_blocks.DOUBLE_FREE: exceptions.DoubleFreeError,
-    core_blocks.MAYBE_DOUBLE: exceptions.DoubleFreeError,
     core_blocks.INTERIOR_FREE: exceptions.InvalidFreeError,
     core_blocks.MISMATCHED_FREE: exceptions.MismatchedFreeError,
     core_blocks.OVERRUN: exceptions.CorruptionError,
@@ -52,11 +51,6 @@ def check_policy(name: object) -> None:
 
 def _detail(misuse: core_blocks.Misuse) -> str | None:
     block = misuse.block
-    if misuse.verdict == core_blocks.MAYBE_DOUBLE:
-        return (
-            "the address was freed here lately and not recorded since; this "
-            "is no proof, so the memory was freed"
-        )
     if misuse.verdict == core_blocks.OVERRUN:
         where = (
             f"{plural(-misuse.damage, 'byte')} before its start"
@@ -83,15 +77,12 @@ def error_of(
 
 
 def report(misuse: core_blocks.Misuse, address: int | None = None) -> None:
-    """Raise, warn or do nothing, as the policy says.
-
-    A misuse that is not proven is never raised.
-    """
+    """Raise, warn or do nothing, as the policy says."""
     __tracebackhide__ = True
     if policy == "count":
         return
     error = error_of(misuse, address)
-    if policy == "raise" and misuse.verdict != core_blocks.MAYBE_DOUBLE:
+    if policy == "raise":
         raise error
     _warn(error)
 

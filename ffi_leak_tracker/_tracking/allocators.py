@@ -66,8 +66,8 @@ class _PlainBase:
         not clear the memory before the initializer.
 
         Args:
-            cdecl: a pointer or array type, as for ``ffi.new``: "int *" makes
-                one int, where a call of the allocator makes a pointer.
+            cdecl: a pointer or array type, as for ``ffi.new``. ``"int *"``
+                makes one int, where a call of the allocator makes a pointer.
             init: an initializer, as for ``ffi.new``.
         """
         return self._new(*args, **options)  # type: ignore[attr-defined]
@@ -212,10 +212,7 @@ class Allocator(_Base):  # type: ignore[misc]
         if _is_owned(_pointer(pointer, "free")):
             return
         misuse = core_blocks.release(pointer, self._types.any_type)
-        # Blocks of plain allocators are not recorded, so an address that is
-        # not recorded is no proof of misuse here.
-        suspects = self.tracks or misuse is None or misuse.verdict < 0
-        if misuse is not None and suspects:
+        if misuse is not None:
             misuses.report(misuse, core_blocks.address_of(pointer))
 
     def _realloc(self, pointer: CData, count: int) -> CData:

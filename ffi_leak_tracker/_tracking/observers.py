@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _thread import RLock, allocate_lock  # threading takes 7 ms to load
+from _thread import RLock  # threading takes 7 ms to load
 
 from ffi_leak_tracker._base.format import plural, printable
 from ffi_leak_tracker._seam import core_api as core
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 #: child gets a new one.
 _lock = RLock()
 _observers: tuple[Observer, ...] = ()
-#: Held by the thread that takes events from the queue, so that their order is
-#: kept. Never waited for. Fork: the child gets a new one.
-_delivering = allocate_lock()
 _has_warned = False  # of lost events, since ``_observers`` changed
 
 
@@ -68,8 +65,11 @@ class Observer:
         return self in _observers
 
     def close(self) -> None:
-        """Tell what waits, and no more from now on; once is enough."""
-        _deliver_waiting(float("inf"))
+        """Tell what waits, and no more from now on; once is enough.
+
+        While another thread delivers, only that thread tells what waits.
+        """
+        _deliver_waiting(None)
         _say_losses()
         with _lock:
             _set(tuple([one for one in _observers if one is not self]))
@@ -132,33 +132,27 @@ def deliver() -> bool:
     """Tell what waits, oldest first.
 
     At most as many events as waited at the call, and at most
-    ``EVENTS_AT_ONCE``. Return whether events still wait. While another thread
-    delivers, nothing is done and False returned.
+    ``EVENTS_AT_ONCE``. Return whether events still wait; they are delivered
+    soon. While another thread delivers, nothing is done and False returned.
     """
-    delivering = _delivering
-    if not objects.observed_waiting() or not delivering.acquire(False):
-        return False
-    try:
-        _deliver_waiting(objects.EVENTS_AT_ONCE)
-    finally:
-        delivering.release()
+    still_wait = _deliver_waiting(objects.EVENTS_AT_ONCE)
     _say_losses()
-    still_wait = objects.observed_waiting() > 0
-    if still_wait:
-        objects.schedule()
     return still_wait
 
 
-def _is_ready() -> bool:
-    """Return whether no event waits, or is being told by another thread."""
-    return not objects.observed_waiting() and not _delivering.locked()
-
-
-def _deliver_waiting(limit: float) -> None:
-    count = min(objects.observed_waiting(), limit)
-    while count > 0 and (event := objects.next_observed()) is not None:
-        _tell(*event)
-        count -= 1
+def _deliver_waiting(limit: int | None) -> bool:
+    count = objects.begin_delivery()
+    if count == 0:  # nothing waits, or a delivery is under way
+        return False
+    try:
+        for _ in range(count if limit is None else min(count, limit)):
+            event = objects.next_observed()
+            if event is None:
+                break
+            _tell(*event)
+    finally:
+        still_wait = bool(objects.end_delivery())
+    return still_wait
 
 
 def _say_losses() -> None:
@@ -191,12 +185,12 @@ def _tell(what: int, block: Allocation) -> None:
 
 
 def _after_fork_in_child() -> None:
-    """Renew the locks, and what a thread of the parent may have half done."""
-    global _lock, _delivering
-    _lock, _delivering = RLock(), allocate_lock()
+    """Renew the lock, and what a thread of the parent may have half done."""
+    global _lock  # noqa: PLW0603
+    _lock = RLock()
     _set(_observers)
 
 
 objects.on_delivery(deliver)
-objects.on_event(_is_ready, _tell)
+objects.on_event(_tell)
 objects.on_fork(_after_fork_in_child)

@@ -308,7 +308,7 @@ _LIMITS = (
     ),
     (
         "hooks_retaken_slots",
-        "hooked function pointer",
+        "hooked pointer",
         "changed by another tool meanwhile: frees may have been missed",
     ),
     (
@@ -318,7 +318,7 @@ _LIMITS = (
     ),
     (
         "hooks_unwatched_slots",
-        "hooked function pointer",
+        "hooked pointer",
         "not watched for changes by other tools: too many",
     ),
     (
@@ -328,7 +328,7 @@ _LIMITS = (
     ),
     (
         "hooks_objects_left_out",
-        "loaded library",
+        "loaded object",
         "past the limit: calls of looked-up functions are slower to record",
     ),
     (

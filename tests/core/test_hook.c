@@ -7,6 +7,8 @@
 
 #ifdef FLK_HAS_ELF
 #include <errno.h>
+#include <setjmp.h>
+#include <sys/time.h>
 
 typedef uintptr_t (*stub)(uintptr_t, ...);
 enum { PROVIDER = 3 };
@@ -19,6 +21,7 @@ static struct {
     uintptr_t words[3];
     uintptr_t inner;       // a stub it calls with its words, or 0
     uintptr_t inner_size;  // instead of the first word, or 0
+    void (*during)(void);  // called last, once
 } next;
 
 static uintptr_t original(uintptr_t a, uintptr_t b, uintptr_t c) {
@@ -29,9 +32,13 @@ static uintptr_t original(uintptr_t a, uintptr_t b, uintptr_t c) {
     if (next.error)
         errno = next.error;
     uintptr_t inner = next.inner;
+    void (*during)(void) = next.during;
     next.inner = 0;
+    next.during = NULL;
     if (inner)
         ((stub)inner)(next.inner_size ? next.inner_size : a, b, c);
+    if (during)
+        during();
     return next.result;
 }
 
@@ -48,6 +55,10 @@ static stub traced(flk_function function) {
 
 static stub untraced(flk_function function) {
     return (stub)flk_stubs_at(PROVIDER, function, FLK_VIA_UNTRACED);
+}
+
+static stub looked_up(flk_function function) {
+    return (stub)flk_stubs_at(PROVIDER, function, FLK_VIA_EXPORT);
 }
 
 static void returns(uintptr_t result) {
@@ -280,21 +291,226 @@ static void test_only_what_is_returned_is_recorded(void) {
     next.inner_size = 0;
 }
 
-// --- who calls ----------------------------------------------------------
+static void allocate_six(void) {
+    for (uintptr_t i = 0; i < 6; i++) {
+        returns(0x1000 + 16 * i);
+        untraced(FLK_FN_MALLOC)(20);
+    }
+    returns(0x1000);
+}
+
+static void test_more_notes_than_room_are_counted(void) {
+    uint64_t lost = flk_report_counted(FLK_HOOK_RETURNED_LOST);
+    next.during = allocate_six;
+    CHECK(traced(FLK_FN_REALPATH)(0, 0) == 0x1000 && !is_live(0x1000));
+    CHECK(flk_report_counted(FLK_HOOK_RETURNED_LOST) == lost + 1);
+    returns(0x7000);  // a buffer of the caller's own
+    traced(FLK_FN_REALPATH)(0, 0x7000);
+    CHECK(flk_report_counted(FLK_HOOK_RETURNED_LOST) == lost + 1);
+}
+
+static uintptr_t inner_block;
+
+static void copy_text(void) {  // a callback of the traced object
+    uintptr_t outer = next.result;
+    returns(0x2000);
+    next.inner = (uintptr_t)untraced(FLK_FN_MALLOC);
+    inner_block = traced(FLK_FN_STRDUP)(30);
+    returns(outer);
+}
+
+static void test_a_result_inside_a_result(void) {
+    flk_record record;
+    uintptr_t line = 0x1000;
+    returns(0x1000);
+    next.inner_size = 40;
+    next.inner = (uintptr_t)untraced(FLK_FN_MALLOC);
+    next.during = copy_text;
+    traced(FLK_FN_GETLINE)((uintptr_t)&line);
+    next.inner_size = 0;
+    CHECK(inner_block == 0x2000 && find(FLK_LAYER_HEAP, 0x2000, &record));
+    CHECK_TEXT("strdup", flk_names_at(record.type)->type);
+    CHECK(find(FLK_LAYER_HEAP, 0x1000, &record));
+    CHECK_TEXT("getline", flk_names_at(record.type)->type);
+    traced(FLK_FN_FREE)(0x1000);
+    traced(FLK_FN_FREE)(0x2000);
+}
+
+// --- calls that do not return -------------------------------------------
+static jmp_buf back;
+
+static void jump_back(void) { longjmp(back, 1); }
+
+// The frames of the call are below those of whoever calls this.
+static FLK_NOINLINE void leave_by_longjmp(flk_function function, uintptr_t a) {
+    volatile char deeper[256];
+    deeper[0] = 0;
+    next.during = jump_back;
+    if (setjmp(back) == 0)
+        traced(function)(a);
+    CHECK(!deeper[0] && next.during == NULL);
+}
+
+static void test_a_result_left_by_longjmp(void) {
+    returns(0x1000);
+    leave_by_longjmp(FLK_FN_GETLINE, 0);
+    CHECK(looked_up(FLK_FN_MALLOC)(10) == 0x1000 && !is_live(0x1000));
+    next.inner = (uintptr_t)untraced(FLK_FN_MALLOC);
+    traced(FLK_FN_STRDUP)(30);
+    CHECK(is_live(0x1000));
+    traced(FLK_FN_FREE)(0x1000);
+    leave_by_longjmp(FLK_FN_SCANDIR, 0);
+    untraced(FLK_FN_MALLOC)(10);  // by the C library, for itself
+    CHECK(!is_live(0x1000));
+    leave_by_longjmp(FLK_FN_GETLINE, 0);
+    CHECK(traced(FLK_FN_MALLOC)(10) && is_live(0x1000));
+    traced(FLK_FN_FREE)(0x1000);
+    CHECK(!is_live(0x1000));
+}
+
+// All later calls come from deeper in the stack: nothing shows that the mark
+// is void, but calls of the traced object are recorded.
+static void test_a_mark_that_cannot_be_judged(void) {
+    flk_marks *marks = flk_platform_thread_marks();
+    returns(0x1000);
+    leave_by_longjmp(FLK_FN_GETLINE, 0);
+    marks->returned.type = flk_stub_table_type_of(FLK_FN_GETLINE);
+    marks->returned.frame = UINTPTR_MAX;
+    next.inner = (uintptr_t)untraced(FLK_FN_MALLOC);
+    traced(FLK_FN_STRDUP)(30);
+    CHECK(is_live(0x1000));
+    traced(FLK_FN_FREE)(0x1000);
+    untraced(FLK_FN_MALLOC)(10);  // noted
+    traced(FLK_FN_MALLOC)(10);    // its address comes back
+    CHECK(is_live(0x1000));
+    traced(FLK_FN_FREE)(0x1000);
+    CHECK(!is_live(0x1000));
+    marks->returned.type = 0;
+}
+
+static void test_a_release_left_by_longjmp(void) {
+    returns(0x1000);
+    traced(FLK_FN_NEW)(10);
+    leave_by_longjmp(FLK_FN_DELETE, 0x1000);
+    traced(FLK_FN_NEW)(10);
+    CHECK(is_live(0x1000));
+    traced(FLK_FN_DELETE)(0x1000);
+    CHECK(!is_live(0x1000));
+}
+
+// --- sessions -----------------------------------------------------------
+static void begin_next_session(void) {
+    flk_stub_table_set_state(FLK_HOOKS_OFF);
+    flk_stub_table_next_session();
+    flk_thread_wait_outside();
+    flk_stub_table_set_state(FLK_HOOKS_ON);
+}
+
+static void test_calls_of_the_last_session_are_not_recorded(void) {
+    uint64_t dropped = self_figures().dropped;
+    returns(0x1000);
+    next.during = begin_next_session;
+    CHECK(traced(FLK_FN_MALLOC)(10) == 0x1000 && !is_live(0x1000));
+    next.during = begin_next_session;
+    traced(FLK_FN_REALLOC)(0x4000, 10);
+    CHECK(!is_live(0x1000));
+    next.inner = (uintptr_t)untraced(FLK_FN_MALLOC);
+    next.during = begin_next_session;
+    traced(FLK_FN_STRDUP)(30);
+    CHECK(!is_live(0x1000));
+    traced(FLK_FN_MALLOC)(10);
+    CHECK(is_live(0x1000) && self_figures().dropped == dropped);
+    traced(FLK_FN_FREE)(0x1000);
+}
+
+static void test_moves_of_the_last_session_are_not_recorded(void) {
+    returns(0x1000);
+    traced(FLK_FN_MALLOC)(10);
+    returns(0x2000);
+    next.during = begin_next_session;
+    traced(FLK_FN_REALLOC)(0x1000, 20);
+    CHECK(!is_live(0x1000) && !is_live(0x2000));
+    traced(FLK_FN_MALLOC)(10);
+    returns(0x3000);
+    next.during = begin_next_session;
+    traced(FLK_FN_REALLOC)(0x2000, 0);
+    CHECK(!is_live(0x2000) && !is_live(0x3000));
+    uint16_t type = flk_type_intern("own", "calloc", "free");
+    flk_origin origin = {type, FLK_SCOPE_NONE, 0};
+    flk_tracker_on_alloc(FLK_LAYER_HEAP, 0x2000, 8, 0, &origin);
+    next.during = begin_next_session;
+    traced(FLK_FN_REALLOC)(0x2000, 20);
+    CHECK(is_live(0x3000));  // not recorded by a hook: no session ends it
+    traced(FLK_FN_FREE)(0x3000);
+    CHECK(!is_live(0x3000) && flk_tracker_check());
+}
+
+// --- signal handlers ----------------------------------------------------
+// Frees of many addresses need many shards.
+static void allocate_in_handler(int number) {
+    (void)number;
+    traced(FLK_FN_MALLOC)(10);
+    traced(FLK_FN_FREE)(0x1000);
+    for (uintptr_t i = 1; i < 300; i++)
+        traced(FLK_FN_FREE)(i << 20);
+}
+
+static void interrupt_each_microseconds(suseconds_t microseconds) {
+    struct itimerval often = {{0, microseconds}, {0, microseconds}};
+    signal(SIGALRM, allocate_in_handler);
+    CHECK(setitimer(ITIMER_REAL, &often, NULL) == 0);
+}
+
+// The handler's events need the locks that the interrupted reader holds.
+static void test_a_signal_handler_allocates_meanwhile(void) {
+    enum { RECORDS = 2000 };
+    uint64_t page = flk_platform_page_bytes();
+    returns(0x1000);
+    for (uint64_t i = 1; i <= RECORDS; i++)
+        track(i * page * 16, 8);  // handles: the search goes on
+    interrupt_each_microseconds(100);
+    for (int i = 0; i < few_or_many(20, 200, 2000); i++) {
+        flk_stub_table_set_state(FLK_HOOKS_PAUSED);
+        flk_stub_table_idle_if_empty();
+    }
+    interrupt_each_microseconds(0);
+    flk_stub_table_set_state(FLK_HOOKS_ON);
+    for (uint64_t i = 1; i <= RECORDS; i++)
+        CHECK(flk_untrack(i * page * 16, FLK_LAYER_HANDLE, NULL));
+}
+
+static void test_a_signal_handler_beside_observers(void) {
+    flk_observed event;
+    uint8_t all[1] = {1};
+    flk_observe_types(all, 1);
+    interrupt_each_microseconds(100);
+    returns(0x1000);
+    for (int i = 0; i < few_or_many(500, 20000, 300000); i++) {
+        traced(FLK_FN_MALLOC)(10);
+        traced(FLK_FN_FREE)(0x1000);
+    }
+    interrupt_each_microseconds(0);
+    flk_observe_types(NULL, 0);
+    while (flk_observe_next(&event))
+        ;
+    flk_record record;
+    flk_tracker_on_free(FLK_LAYER_HEAP, 0x1000, 0, &record);
+}
+
+// --- the calling object ----------------------------------------------------------
 static void test_looked_up_calls_are_told_by_caller(void) {
-    stub looked_up =
-        (stub)flk_stubs_at(PROVIDER, FLK_FN_MALLOC, FLK_VIA_EXPORT);
+    stub malloc_there = looked_up(FLK_FN_MALLOC);
     uintptr_t here = (uintptr_t)test_looked_up_calls_are_told_by_caller;
     uint64_t unknown = flk_report_counted(FLK_HOOK_UNKNOWN_CALLERS);
     returns(0x1000);
-    CHECK(looked_up(10) == 0x1000 && !is_live(0x1000));
+    CHECK(malloc_there(10) == 0x1000 && !is_live(0x1000));
     CHECK(flk_report_counted(FLK_HOOK_UNKNOWN_CALLERS) == unknown + 1);
     for (int is_traced = 0; is_traced < 2; is_traced++) {
         flk_callers_begin();
         flk_callers_add((here - 65536) & ~UINT64_C(4095),
                         (here + 65536) & ~UINT64_C(4095), is_traced);
         flk_callers_end();
-        CHECK(looked_up(10) == 0x1000 && is_live(0x1000) == is_traced);
+        CHECK(malloc_there(10) == 0x1000 && is_live(0x1000) == is_traced);
     }
     CHECK(flk_report_counted(FLK_HOOK_UNKNOWN_CALLERS) == unknown + 1);
     traced(FLK_FN_FREE)(0x1000);
@@ -461,6 +677,15 @@ int main(void) {
     RUN(test_release_below_release_is_told_once);
     RUN(test_wrong_release_is_counted_and_queued);
     RUN(test_only_what_is_returned_is_recorded);
+    RUN(test_more_notes_than_room_are_counted);
+    RUN(test_a_result_inside_a_result);
+    RUN(test_a_result_left_by_longjmp);
+    RUN(test_a_mark_that_cannot_be_judged);
+    RUN(test_a_release_left_by_longjmp);
+    RUN(test_calls_of_the_last_session_are_not_recorded);
+    RUN(test_moves_of_the_last_session_are_not_recorded);
+    RUN(test_a_signal_handler_allocates_meanwhile);
+    RUN(test_a_signal_handler_beside_observers);
     RUN(test_looked_up_calls_are_told_by_caller);
     RUN(test_states);
     RUN(test_idle_until_a_block_is_recorded);

@@ -26,7 +26,7 @@ SCRIPTS = sorted(
     for path in HERE.glob("*.py")
     if path.stem != "run" and not path.stem.startswith("_")
 )
-GRACE = 90.0  # seconds that a round may take to begin and to end
+GRACE = 60.0  # seconds that a round may take to begin and to end
 SHOWN = 3000  # characters of the standard error of a fault
 
 

@@ -1,7 +1,8 @@
 """A signal handler that allocates, at 2 kHz, beside readers of the tracker.
 
 Only the main thread gets the signals, and it reads: snapshots, resets,
-attach with mappings. What the handler allocates is recorded, and freed again.
+attach with mappings. What the handler allocates is recorded, and freed again,
+without Python frames: the interpreter may be between two of them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ MICROSECONDS = 500
 def main(stress: Stress) -> None:
     lib = opened("handler")
     chance = stress.random()
-    LeakTracker.enable()
+    LeakTracker.enable(stack_depth=0)
     LeakTracker.attach([lib]).detach()
 
     def work() -> None:
@@ -36,6 +37,7 @@ def main(stress: Stress) -> None:
 
     steps = [attach, scope, LeakTracker.reset, LeakTracker.snapshot]
     steps += [LeakTracker.types, core.lib.flk_tracker_check]
+    steps += [core.self_figures, lambda: LeakTracker.find(4096)]
 
     def step() -> None:
         chance.choice(steps)()
