@@ -54,6 +54,26 @@ def test_a_handler_on_the_smallest_stack_may_allocate() -> None:
     """)
 
 
+def test_reports_say_that_paths_were_cut() -> None:
+    """How many; a report without such a path says nothing of it."""
+    assert (
+        "[] 2 ['2 call paths cut: made in a handler with a small stack']"
+        == (
+            printed_by("""
+    def notes():
+        return [n for n in LeakTracker.snapshot().notes if "cut" in n]
+
+    with LeakTracker.attach([to("small_stack")]):
+        deep(20, 65536)
+        print(notes(), end=" ")
+        deep(2, lib.frame_bytes() + 768)
+        deep(3, lib.frame_bytes() + 768)
+        print(LeakTracker.self_stats["paths_cut"], notes())
+    """)
+        )
+    )
+
+
 def test_a_path_known_from_elsewhere_is_not_cut() -> None:
     """Frames that were recorded before need little stack."""
     assert "16 True" == printed_by("""

@@ -124,6 +124,9 @@ typedef struct flk_self {
     uint64_t paths, sites, codes, types, scopes, lingering_scopes, threads;
     uint64_t dropped, missed_frees, unknown_frees, scopes_dropped;
     uint64_t scope_unknown;
+    // Paths recorded without all frames on a small signal stack; threads beyond
+    // FLK_THREADS_MAX.
+    uint64_t paths_cut, threads_unnumbered;
     uint64_t double_frees, interior_frees, mismatched_frees, damages;
     uint64_t held_blocks, held_bytes, longest_move;
     uint64_t open_scopes, pauses;

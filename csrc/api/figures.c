@@ -5,6 +5,7 @@
 #include "base/arena.h"
 #include "paths/callpath.h"
 #include "paths/sites.h"
+#include "paths/stack.h"
 #include "registry/account.h"
 #include "registry/names.h"
 #include "registry/scope.h"
@@ -84,6 +85,8 @@ static void read_events(flk_self *out) {
     out->unknown_frees = atomic_load(&flk_tracker_counted.unknown_frees);
     out->scopes_dropped = atomic_load(&flk_tracker_counted.scopes_dropped);
     out->scope_unknown = flk_context_unknown();
+    out->paths_cut = flk_stack_cut_count();
+    out->threads_unnumbered = flk_thread_unnumbered_count();
     out->observed_lost = flk_observe_lost();
     out->double_frees = flk_misuse_counted(FLK_DOUBLE_FREE);
     out->interior_frees = flk_misuse_counted(FLK_INTERIOR_FREE);
@@ -123,5 +126,6 @@ void flk_clear_counts(void) {
     atomic_store(&flk_tracker_counted.unknown_frees, 0);
     atomic_store(&flk_tracker_counted.scopes_dropped, 0);
     flk_context_clear();
+    flk_stack_cut_clear();
     flk_misuse_clear();
 }

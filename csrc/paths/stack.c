@@ -20,6 +20,8 @@ uint64_t flk_stack_cut_count(void) {
     return atomic_load_explicit(&cut_count, memory_order_relaxed);
 }
 
+void flk_stack_cut_clear(void) { atomic_store(&cut_count, 0); }
+
 // Called before a path is learned, which takes microseconds, so the system call
 // does not matter. A remembered path needs no check.
 static bool has_stack(size_t bytes) {

@@ -28,5 +28,6 @@ uint32_t flk_stack_add_native(flk_thread *thread, uint32_t base,
 
 // Paths that were cut because a signal stack was almost full.
 uint64_t flk_stack_cut_count(void);
+void flk_stack_cut_clear(void);
 
 #endif

@@ -10,6 +10,7 @@
 #include "paths/modules.h"
 #include "paths/pyframe.h"
 #include "paths/sites.h"
+#include "paths/stack.h"
 #include "registry/account.h"
 #include "registry/names.h"
 #include "registry/object_table.h"
@@ -233,6 +234,7 @@ static void after_fork_in_child(void) {
     atomic_store(&flk_tracker_counted.missed_frees, 0);
     atomic_store(&flk_tracker_counted.unknown_frees, 0);
     atomic_store(&flk_tracker_counted.scopes_dropped, 0);
+    flk_stack_cut_clear();
     flk_misuse untold;
     while (flk_misuse_pop(&untold))  // the parent tells of it
         ;

@@ -294,6 +294,8 @@ _LIMITS = (
     ("missed_frees", "free", "missed: an address came back while recorded"),
     ("scopes_dropped", "scope", "merged into its parent: too many scopes"),
     ("scope_unknown", "block", "given to the process scope: scope not certain"),
+    ("paths_cut", "call path", "cut: made in a handler with a small stack"),
+    ("threads_unnumbered", "thread", "not told apart: more than 65,535 ran"),
     ("double_frees", "double free", "found"),
     ("interior_frees", "free", "of an address inside a block"),
     ("mismatched_frees", "free", "by the wrong release"),
