@@ -52,6 +52,7 @@ bool flk_selection_set(const char *const *texts, size_t count) {
 
 // When a part does not match, the last star takes one character more.
 static bool matches(const char *pattern, const char *text) {
+    FLK_ASSERT(pattern != NULL && text != NULL);
     const char *star = NULL, *retry = NULL;
     while (*text) {
         if (*pattern == '*') {
@@ -78,6 +79,7 @@ typedef struct request {
 } request;
 
 static void apply(request *r, const char *rule, const char *path) {
+    FLK_ASSERT(*rule == '+' || *rule == '-' || *rule == '|');
     const char *slash = strrchr(path, '/');
     bool fits_rule =
         matches(rule + 1, path) || matches(rule + 1, slash ? slash + 1 : path);
