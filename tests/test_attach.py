@@ -110,6 +110,7 @@ def test_a_module_stands_for_what_it_is_linked_with() -> None:
 
 
 def test_a_package_stands_for_the_extensions_in_it() -> None:
+    """All extensions below the folder of the package are recorded."""
     child("""
         import types
         lib = opened("plain")
@@ -143,6 +144,7 @@ def test_all_but_the_interpreter() -> None:
 
 
 def test_what_is_excluded_is_silent() -> None:
+    """An excluded library is not recorded, its frees are."""
     child("""
         lib, other = opened("plain"), opened("callbacks")
         with LeakTracker.attach(exclude=[lib]):
@@ -196,8 +198,8 @@ def test_what_is_no_library_is_refused() -> None:
             try:
                 LeakTracker.attach(eval(text))
             except Exception as error:
-                told = f"{{type(error).__name__}}: {{error}}"
-                assert told.startswith(expected), told
+                text = f"{{type(error).__name__}}: {{error}}"
+                assert text.startswith(expected), text
             else:
                 raise AssertionError(text)
         for bad in (True, 65, -1, "1"):
@@ -243,6 +245,7 @@ def test_detach_returns_what_lives_and_keeps_it_as_it_was() -> None:
 
 
 def test_books_balance_before_during_and_after() -> None:
+    """Counts, records and snapshots agree, whatever frees the blocks."""
     child("""
         lib = opened("plain")
 
@@ -283,7 +286,7 @@ def test_books_balance_before_during_and_after() -> None:
 
 
 def test_attachments_stack() -> None:
-    """Any of them asks; the last one that ends puts all back."""
+    """What any of them selects is recorded; the last detach restores all."""
     child("""
         lib, other = opened("plain"), opened("callbacks")
         outer = LeakTracker.attach([lib])
@@ -305,7 +308,7 @@ def test_attachments_stack() -> None:
 
 
 def test_an_exclude_hides_nothing_from_others() -> None:
-    """However the other one names it; each has wishes of his own."""
+    """An exclude applies to the attachment that it was given to only."""
     child("""
         lib, other = opened("plain"), opened("callbacks")
         both = ["*plain*", "*callbacks*"]
@@ -319,6 +322,7 @@ def test_an_exclude_hides_nothing_from_others() -> None:
 
 
 def test_an_exception_leaves_it_detached() -> None:
+    """A with block that raises detaches."""
     child("""
         lib = opened("plain")
         try:
@@ -333,6 +337,7 @@ def test_an_exception_leaves_it_detached() -> None:
 
 
 def test_pause_honours_frees_only() -> None:
+    """Paused hooks record no block, and remove records of freed ones."""
     child("""
         lib = opened("plain")
         with LeakTracker.attach([lib]):
@@ -431,6 +436,7 @@ def test_off_forbids_hooks() -> None:
 
 
 def test_reset_forgets_what_hooks_recorded() -> None:
+    """After a reset the blocks are in no report; their frees are silent."""
     child("""
         lib = opened("plain")
         with LeakTracker.attach([lib]):
@@ -515,10 +521,10 @@ LOOK_UPS = {
 @pytest.mark.parametrize("which", LOOK_UPS.values(), ids=LOOK_UPS)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_looked_up_functions(which, when) -> None:
-    """Malloc that cffi and ctypes look up once attached: each is found.
+    """Malloc that cffi and ctypes look up after attach is hooked.
 
     What was looked up before is a pointer in a variable of Python's, which
-    nobody can find; that a block of it is freed by a hook is no error.
+    cannot be found. That a hook frees a block of it is no error.
     """
     # Pointers copied before attach cannot be found; those into the stubs of a
     # program that is not PIE lead through a slot that is hooked.
@@ -599,15 +605,17 @@ def test_a_hundred_c_frames_are_no_obstacle() -> None:
     """)
 
 
-LENT = "strdup strndup asprintf getline realpath getcwd wcsdup open_memstream"
+RETURNED = (
+    "strdup strndup asprintf getline realpath getcwd wcsdup open_memstream"
+)
 
 
 def test_what_libc_makes_for_a_library() -> None:
-    """It counts for the caller; private blocks of libc for nobody."""
+    """The result is recorded for the caller; private blocks are not."""
     child(f"""
         lib = opened("returned")
         with LeakTracker.attach([lib]):
-            for name in {LENT.split()!r}:
+            for name in {RETURNED.split()!r}:
                 lib.use_streams_only()
                 block = getattr(lib, "by_" + name)(); line = here()
                 found = LeakTracker.snapshot()

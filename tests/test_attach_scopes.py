@@ -58,6 +58,7 @@ def test_a_scope_verifies_what_hooks_recorded() -> None:
 
 
 def test_scopes_nest() -> None:
+    """A block belongs to the innermost scope, and to the views around it."""
     child("""
         lib = opened("plain")
         with LeakTracker.attach([lib]):
@@ -162,6 +163,7 @@ def test_other_threads_do_not_feed_a_context_scope() -> None:
 
 
 def test_tasks_have_scopes_of_their_own() -> None:
+    """Each task sees what it allocated itself, after an await as well."""
     child("""
         import asyncio
         lib = opened("plain")
@@ -220,6 +222,7 @@ def test_the_context_of_a_task_is_found_again() -> None:
 
 
 def test_free_by_a_thread_without_python() -> None:
+    """A free in a thread of C removes the record."""
     child("""
         lib = opened("threads")
         with LeakTracker.attach([lib]):
@@ -324,6 +327,7 @@ def test_frames_below_callbacks() -> None:
 
 
 def test_frames_of_generators_and_coroutines() -> None:
+    """Their frames stand in the path as the interpreter runs them."""
     child("""
         lib = opened("plain")
 
@@ -371,6 +375,7 @@ def test_functions_that_die_keep_their_names() -> None:
 
 
 def test_threads_without_python_have_no_python_frames() -> None:
+    """Their blocks are recorded all the same."""
     child("""
         lib = opened("threads")
         with LeakTracker.attach([lib]):
@@ -390,7 +395,7 @@ def test_threads_without_python_have_no_python_frames() -> None:
 
 # --- libraries that come and go -----------------------------------------
 def test_libraries_loaded_later_are_recorded() -> None:
-    """By cffi, ctypes and dlopen of the C library; nobody has to refresh."""
+    """By cffi, ctypes and dlopen of the C library, without any call of ours."""
     child("""
         import ctypes
         plain = path("plain")
@@ -409,6 +414,7 @@ def test_libraries_loaded_later_are_recorded() -> None:
 
 
 def test_an_extension_imported_later_is_recorded() -> None:
+    """Its first allocation is recorded without a refresh."""
     from c_library import child_environment, extension
 
     folder = str(extension("_flk_api", "plain"))
@@ -552,6 +558,7 @@ def test_the_interpreter_ends_while_attached(how) -> None:
 
 
 def test_destructors_of_libraries_run_after_the_end() -> None:
+    """Hooks work after the interpreter has ended."""
     printed = child("""
         lib = opened("at_end")
         LeakTracker.attach()

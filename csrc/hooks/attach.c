@@ -43,16 +43,20 @@ static struct {
     bool is_attached, with_mappings;
 } attach = {.lock = FLK_LOCK_INIT(FLK_RANK_ATTACH)};
 
+static inline bool is_held(void) { return atomic_load(&attach.lock.word); }
+
 // --- fork --------------------------------------------------------------
 // The handlers of a set registered last run first before the fork and last
 // after it. This set comes after the tracker's, so in between this thread
 // holds the tracker's locks, or may, and its events are put off.
 static void before_fork(void) {
+    FLK_ASSERT(atomic_load(&was_begun));
     flk_lock_take(&attach.lock);
     flk_report_fork_begins();
 }
 
 static void after_fork_in_parent(void) {
+    FLK_ASSERT(is_held());
     flk_report_fork_ends();
     flk_lock_release(&attach.lock);
 }
@@ -82,21 +86,26 @@ static void handle_forks(void) {
 }
 
 void flk_attach_lock(void) {
+    FLK_ASSERT(!flk_thread_is_inside());
     if (flk_tracker_init())
         handle_forks();
     flk_lock_take(&attach.lock);
 }
 
-void flk_attach_unlock(void) { flk_lock_release(&attach.lock); }
+void flk_attach_unlock(void) {
+    FLK_ASSERT(is_held());
+    flk_lock_release(&attach.lock);
+}
 
 // --- passes --------------------------------------------------------------
 static void set_looked_up(const uintptr_t *addresses) {
+    FLK_ASSERT(addresses != NULL && is_held());
     for (int i = 0; i < FLK_FN_COUNT; i++)
         flk_providers_set_looked_up((flk_function)i, addresses[i]);
 }
 
 static void pass_held(void) {
-    FLK_ASSERT(attach.is_attached);
+    FLK_ASSERT(attach.is_attached && is_held());
     flk_passes_collect();
     flk_passes_patch(true, attach.with_mappings);
 }
@@ -119,6 +128,7 @@ static bool pass_in_hook(void) {
 
 // --- begin ---------------------------------------------------------------
 static const char *reason_against_held(const flk_attach_options *o) {
+    FLK_ASSERT(is_held() && (o->rules != NULL || o->rule_count == 0));
     if (!flk_selection_set(o->rules, o->rule_count))
         return "the patterns are too long, more than 65,536 bytes in all: name "
                "fewer libraries, or use * in a pattern";
@@ -149,6 +159,7 @@ static void begin_session(void) {
 }
 
 static const char *begin_held(const flk_attach_options *o) {
+    FLK_ASSERT(is_held());
     const char *against = reason_against_held(o);
     if (against)
         return against;
@@ -166,7 +177,7 @@ static const char *begin_held(const flk_attach_options *o) {
 
 int flk_attach_begin(const flk_attach_options *options, char *reason,
                      size_t reason_bytes) {
-    FLK_ASSERT(options != NULL);
+    FLK_ASSERT(options != NULL && !flk_thread_is_inside());
     uintptr_t addresses[FLK_FN_COUNT];
     const char *against = flk_loader_reason_against();
     if (!against && !flk_tracker_init())
@@ -187,6 +198,7 @@ int flk_attach_begin(const flk_attach_options *options, char *reason,
 // --- refresh, pause, end -------------------------------------------------
 void flk_attach_refresh(void) {
     uintptr_t addresses[FLK_FN_COUNT];
+    FLK_ASSERT(!flk_thread_is_inside());
     if (!atomic_load(&was_begun))
         return;
     flk_lock_take(&attach.lock);
@@ -219,6 +231,7 @@ void flk_attach_pause(int is_paused) {
 // block. It compares the number of the session inside its thread's guard, so
 // after the wait no such call can enter a record.
 static void end_session(void) {
+    FLK_ASSERT(attach.is_attached && is_held());
     flk_stub_table_set_state(FLK_HOOKS_PAUSED);
     attach.is_attached = false;
     flk_passes_collect();
@@ -229,6 +242,7 @@ static void end_session(void) {
 }
 
 void flk_attach_end(void) {
+    FLK_ASSERT(!flk_thread_is_inside());
     if (!atomic_load(&was_begun))
         return;
     flk_lock_take(&attach.lock);
@@ -248,6 +262,7 @@ bool flk_attach_has_met(const char *pattern) {
 
 // --- figures -----------------------------------------------------------
 void flk_attach_read(flk_attach_figures *out) {
+    FLK_ASSERT(out != NULL);
     *out = (flk_attach_figures){.attached = 0};
     if (!atomic_load(&was_begun))
         return;

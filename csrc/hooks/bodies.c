@@ -73,6 +73,7 @@ static void note_returned(flk_returned *returned, uintptr_t block,
 }
 
 static uint32_t noted(const flk_returned *returned) {
+    FLK_ASSERT(returned != NULL);
     return returned->note_count < FLK_RETURNED_MAX ? returned->note_count
                                                    : FLK_RETURNED_MAX;
 }
@@ -92,6 +93,7 @@ static bool forget_returned(flk_returned *returned, uintptr_t block) {
 // after the outer function.
 static FLK_NOINLINE void forget_inner(uintptr_t block) {
     flk_record inner;
+    FLK_ASSERT(block != 0);
     flk_tracker_on_free(FLK_LAYER_HEAP, block, 0, &inner);
 }
 
@@ -109,6 +111,7 @@ static FLK_NOINLINE void note_or_made(uint32_t session, uintptr_t block,
                                       uint32_t stub) {
     flk_marks *marks = flk_platform_thread_marks();
     flk_returned *returned = &marks->returned;
+    FLK_ASSERT(block != 0 && type != 0);
     if (returned->type)
         forget_returned(returned, block);
     if (returned->type == type && !returned->is_all)
@@ -128,6 +131,7 @@ static FLK_NOINLINE uintptr_t allocate_for_result(uintptr_t a, uintptr_t b,
         (flk_function_of_3)flk_stub_table_original(stub);
     flk_marks *marks = flk_platform_thread_marks();
     uint16_t returned = marks->returned.type;
+    FLK_ASSERT(type != 0 && returned != 0);
     marks->returned.type = 0;
     uintptr_t block = original(a, b, c);
     marks->returned.type = returned;
@@ -186,6 +190,7 @@ static FLK_HOT bool is_inner_release(const flk_marks *marks, uintptr_t a,
 }
 
 static FLK_HOT void gone(flk_marks *marks, uintptr_t a, uint32_t stub) {
+    FLK_ASSERT(a != 0);
     if (FLK_LIKELY(!marks->returned.type) ||
         !forget_returned(&marks->returned, a))
         flk_report_gone_hot(marks, FLK_LAYER_HEAP, a,
@@ -248,6 +253,7 @@ static uintptr_t call_resize(uintptr_t a, uintptr_t b, uintptr_t c,
 static uintptr_t resize_to_nothing(uintptr_t a, uintptr_t b, uintptr_t c,
                                    uint32_t stub, uint32_t session) {
     flk_record record;
+    FLK_ASSERT(a != 0 && flk_stub_table_size(stub, a, b, c) == 0);
     if (!flk_report_moves(FLK_LAYER_HEAP, a, flk_stub_table_type(stub),
                           &record))
         return call_resize(a, b, c, stub);
@@ -295,6 +301,7 @@ static void end_move(uintptr_t from, const flk_record *record, uintptr_t to,
 static uintptr_t resize(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t stub,
                         uint16_t type, uint32_t session) {
     uint64_t size_bytes = flk_stub_table_size(stub, a, b, c);
+    FLK_ASSERT(a != 0);
     if (size_bytes == 0)
         return resize_to_nothing(a, b, c, stub, session);
     flk_record record;
@@ -340,6 +347,7 @@ uintptr_t flk_bodies_resize(uintptr_t a, uintptr_t b, uintptr_t c,
 // recorded. With more notes than there is room for the block may be missed.
 static void record_returned(uint32_t session, uintptr_t block) {
     const flk_returned *returned = &flk_platform_thread_marks()->returned;
+    FLK_ASSERT(returned->type != 0);
     for (uint32_t i = 0; block && i < noted(returned); i++)
         if (returned->notes[i].address == block) {
             flk_report_made(session, FLK_LAYER_HEAP, block,

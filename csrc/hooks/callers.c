@@ -32,6 +32,7 @@ static uintptr_t load(const atomic_uintptr_t *word) {
 static flk_caller search(uintptr_t address) {
     uint32_t low = 0;
     uint32_t high = atomic_load_explicit(&callers.count, memory_order_relaxed);
+    FLK_ASSERT(high <= FLK_OBJECTS_MAX);
     while (low < high) {
         uint32_t middle = (low + high) / 2;
         if ((load(&callers.ranges[middle].begin) & ~(uintptr_t)TRACED_BIT) <=
@@ -98,6 +99,7 @@ void flk_callers_add(uintptr_t begin, uintptr_t end, bool is_traced) {
 }
 
 static bool is_the_same(void) {
+    FLK_ASSERT(callers.next_count <= FLK_OBJECTS_MAX);
     bool same = callers.next_count == atomic_load(&callers.count);
     for (uint32_t i = 0; same && i < callers.next_count; i++)
         same = load(&callers.ranges[i].begin) == callers.next[i][0] &&

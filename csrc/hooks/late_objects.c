@@ -32,6 +32,7 @@ static void note_plain(const flk_loaded *object) {
 
 static bool is_provider(const flk_loaded *object) {
     flk_elf elf;
+    FLK_ASSERT(object->begin < object->end);
     if (atomic_load_explicit(plain_place_of(object->begin),
                              memory_order_relaxed) == object->begin)
         return false;
@@ -45,6 +46,7 @@ static bool is_provider(const flk_loaded *object) {
 // has no path; it is in the table of callers.
 static flk_caller find_late(uintptr_t address) {
     flk_loaded object;
+    FLK_ASSERT(address != 0);
     if (!flk_loaded_at(address, &object))
         return FLK_CALLER_UNKNOWN;
     if (!object.path[0])

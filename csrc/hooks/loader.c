@@ -49,6 +49,9 @@ void flk_loader_read_program(void) {
     errno = saved;
 }
 
-const char *flk_loader_program(void) { return program; }
+const char *flk_loader_program(void) {
+    FLK_ASSERT(program[PATH_BYTES - 1] == '\0');
+    return program;
+}
 uintptr_t flk_loader_base(void) { return getauxval(AT_BASE); }
 #endif

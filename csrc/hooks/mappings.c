@@ -25,6 +25,7 @@ static uint64_t whole_pages(uint64_t bytes) {
 
 // --- ranges ------------------------------------------------------------
 static bool find_mapping(uintptr_t address, flk_record *out) {
+    FLK_ASSERT(out != NULL);
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         return false;
@@ -70,6 +71,7 @@ static void cut_head(uint32_t session, uintptr_t begin, uintptr_t end) {
 // Removes what is recorded in the range. Returns how far the record at `at`
 // reaches, or the next page.
 static uintptr_t forget_at(uint32_t session, uintptr_t at, uintptr_t end) {
+    FLK_ASSERT(at < end && at % flk_platform_page_bytes() == 0);
     flk_record record;
     if (!find_mapping(at, &record) || record.size_bytes == 0)
         return at + flk_platform_page_bytes();
@@ -107,6 +109,7 @@ static void record_if_traced(uint32_t session, uintptr_t mapped, uint64_t bytes,
 }
 
 static uintptr_t map(const uintptr_t *w, uint32_t stub, const void *caller) {
+    FLK_ASSERT(flk_stub_table_function(stub) == FLK_FN_MMAP);
     uint32_t session = flk_stub_table_session();
     if (w[3] & FIXED)
         forget_range(w[0], whole_pages(w[1]));
@@ -163,6 +166,7 @@ static bool may_record(void) {
 
 uintptr_t flk_mappings_call(const uintptr_t *words, uint32_t stub,
                             const void *caller) {
+    FLK_ASSERT(flk_stub_table_function(stub) >= FLK_FN_MMAP);
     if (FLK_LIKELY(flk_stub_table_is_off()) || !may_record())
         return call(words, stub);
     switch (flk_stub_table_function(stub)) {

@@ -29,12 +29,14 @@ static const char *path_of(const struct dl_phdr_info *info) {
 // The loader allocates for itself only. musl's loader is also its C library,
 // which defines strdup.
 static bool is_loader(const flk_elf *elf) {
+    FLK_ASSERT(elf != NULL);
     return elf->base != 0 && elf->base == flk_loader_base() &&
            !flk_elf_defines(elf, "strdup");
 }
 
 static bool is_left_alone(const flk_elf *elf) {
     uintptr_t here = flk_stubs_at(0, FLK_FN_MALLOC, FLK_VIA_TRACED);
+    FLK_ASSERT(elf->whole.begin < elf->whole.end);
     return is_loader(elf) || flk_elf_holds(elf, here, 1);
 }
 
@@ -57,6 +59,7 @@ static int see_provider(struct dl_phdr_info *info, size_t size,
                         void *of_malloc) {
     (void)size;
     flk_elf elf;
+    FLK_ASSERT(of_malloc != NULL);
     if (!open_object(&elf, info) || is_loader(&elf))
         return 0;
     int provider = flk_providers_see(&elf, *(bool *)of_malloc);
@@ -67,6 +70,7 @@ static int see_provider(struct dl_phdr_info *info, size_t size,
 
 // Counts of the loader; the first object's entry has them, too.
 static void note_counts(const struct dl_phdr_info *info) {
+    FLK_ASSERT(info->dlpi_adds >= info->dlpi_subs);
     if (passes.subs != info->dlpi_subs) {
         flk_slots_unbound_clear();
         flk_slots_watch_clear();
@@ -117,6 +121,7 @@ bool flk_passes_collect(void) {
     flk_callers_begin();
     dl_iterate_phdr(collect, NULL);
     flk_callers_end();
+    FLK_ASSERT(passes.figures.objects_traced <= passes.figures.objects);
     passes.figures.providers = flk_providers_count();
     passes.figures.objects_left_out = flk_callers_left_out();
     return passes.figures.providers_left_out == 0;
@@ -127,6 +132,7 @@ bool flk_passes_collect(void) {
 static int patch_exports(struct dl_phdr_info *info, size_t size,
                          void *is_program) {
     (void)size;
+    FLK_ASSERT(is_program != NULL);
     bool is_first = *(bool *)is_program;
     *(bool *)is_program = false;
     flk_elf elf;
@@ -153,6 +159,7 @@ static int patch_slots(struct dl_phdr_info *info, size_t size, void *context) {
     (void)size;
     slot_pass *p = context;
     flk_elf elf;
+    FLK_ASSERT(p != NULL);
     if (!open_object(&elf, info) || is_left_alone(&elf))
         return 0;
     flk_patcher patcher = {.elf = &elf};
@@ -215,5 +222,8 @@ bool flk_passes_are_due(void) {
 
 void flk_passes_begin_session(void) { passes.figures.retaken_slots = 0; }
 
-void flk_passes_read(flk_attach_figures *out) { *out = passes.figures; }
+void flk_passes_read(flk_attach_figures *out) {
+    FLK_ASSERT(out != NULL);
+    *out = passes.figures;
+}
 #endif

@@ -61,6 +61,7 @@ typedef struct reading {
 
 static void read_export(const flk_elf_export *one, void *context) {
     const reading *r = context;
+    FLK_ASSERT(r->provider < FLK_PROVIDERS_MAX);
     flk_function function = flk_functions_named(one->name);
     if (function == FLK_FN_COUNT || !is_own_name(function, one->name) ||
         one->symbol->st_shndx == SHN_UNDEF)
@@ -118,6 +119,7 @@ bool flk_providers_may_be(const flk_elf *elf) {
 }
 
 int flk_providers_of(const flk_elf *elf) {
+    FLK_ASSERT(elf->symbols != NULL);
     for (int i = 0; i < FLK_PROVIDERS_MAX; i++)
         if (providers.all[i].symbols == elf->symbols &&
             providers.all[i].base == elf->base)
@@ -198,6 +200,7 @@ void flk_providers_set_looked_up(flk_function function, uintptr_t address) {
 }
 
 static int first_loaded(flk_function function) {
+    FLK_ASSERT(function < FLK_FN_COUNT);
     int first = FLK_PROVIDER_NONE;
     for (int i = 0; i < FLK_PROVIDERS_MAX; i++)
         if (providers.all[i].symbols &&
@@ -245,6 +248,7 @@ static void set_symbol_type(flk_patcher *patcher, Elf64_Sym *symbol,
 
 static void patch_export(const flk_elf_export *one, void *context) {
     const patching *p = context;
+    FLK_ASSERT(p->provider < FLK_PROVIDERS_MAX);
     flk_function function = flk_functions_named(one->name);
     if (function == FLK_FN_COUNT || one->symbol->st_shndx == SHN_UNDEF)
         return;

@@ -95,6 +95,7 @@ void flk_report_fork_ends(void) {
 }
 
 FLK_NOINLINE void flk_report_put_off(flk_late_event event) {
+    FLK_ASSERT(event.type != 0);
     if (flk_platform_thread_marks()->is_forking)
         put_off_in_fork(event);
     else
@@ -116,6 +117,7 @@ FLK_NOINLINE void flk_report_observe_made(flk_layer layer, uintptr_t address) {
 
 FLK_NOINLINE void flk_report_observe_gone(flk_layer layer, uintptr_t address,
                                           const flk_record *record) {
+    FLK_ASSERT(record->type != 0);
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         return;
@@ -140,6 +142,7 @@ bool flk_report_is_of_hooks(uint16_t type) {
 void flk_report_settle(uint32_t session, flk_layer layer, uintptr_t address,
                        uint16_t type) {
     flk_record record;
+    FLK_ASSERT(address != 0);
     if (FLK_UNLIKELY(flk_stub_table_session() != session) &&
         flk_report_is_of_hooks(type))
         flk_tracker_on_free(layer, address, 0, &record);
@@ -161,6 +164,7 @@ void flk_report_back(uint32_t session, flk_layer layer, uintptr_t address,
 // next report shows it.
 static void note_mismatch(uintptr_t address, const flk_record *record) {
     flk_misuse misuse;
+    FLK_ASSERT(address != 0 && record->type != 0);
     flk_report_count(FLK_HOOK_MISMATCHED_FREES);
     flk_quarantine_misuse_fill(&misuse, FLK_MISMATCHED_FREE, address, record, 0,
                                flk_tracker_path());

@@ -26,6 +26,7 @@ typedef struct flk_late_event {
 // or counted (inside the guard).
 static FLK_HOT bool flk_report_may_record(const flk_marks *marks) {
     const flk_thread *thread = flk_platform_thread_pointer();
+    FLK_ASSERT(marks == flk_platform_thread_marks());
     return FLK_LIKELY(!marks->is_forking) &&
            FLK_LIKELY(!thread || !thread->inside);
 }
@@ -49,6 +50,7 @@ static FLK_HOT uint32_t flk_report_scope_now(void) {
 static FLK_HOT void flk_report_record(uint32_t session, flk_layer layer,
                                       uintptr_t address, uint64_t size_bytes,
                                       const flk_origin *origin) {
+    FLK_ASSERT(origin->type != 0);
     flk_thread *thread = flk_thread_enter();
     bool is_over = false, is_recorded = false;
     if (FLK_LIKELY(thread != NULL)) {

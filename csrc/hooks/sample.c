@@ -29,6 +29,7 @@ static double distance(flk_marks *marks, uint64_t mean) {
 bool flk_sample_hits(flk_marks *marks, uint64_t size_bytes) {
     uint64_t mean =
         atomic_load_explicit(&flk_sample_mean_bytes, memory_order_relaxed);
+    FLK_ASSERT(marks == flk_platform_thread_marks());
     if (mean == 0)
         return true;
     // The thread's first block, or its first since the mean has changed.

@@ -56,6 +56,7 @@ bool flk_selection_set(const char *const *texts, size_t count) {
 
 // When a part does not match, the last star takes one character more.
 static bool matches(const char *pattern, const char *text) {
+    FLK_ASSERT(pattern != NULL && text != NULL);
     const char *star = NULL, *retry = NULL;
     while (*text) {
         if (*pattern == '*') {
@@ -88,6 +89,7 @@ static bool fits_path(const char *rule, const char *path) {
 }
 
 static void apply(request *r, const char *rule, const char *path) {
+    FLK_ASSERT(*rule == '+' || *rule == '-' || *rule == '|');
     bool fits_rule = fits_path(rule, path);
     if (*rule == '-')
         r->is_excluded |= fits_rule;

@@ -49,6 +49,7 @@ static struct {
 void flk_slots_watch_clear(void) { watched.count = 0; }
 
 static uintptr_t read_slot(const uintptr_t *word) {
+    FLK_ASSERT((uintptr_t)word % sizeof *word == 0);
     return __atomic_load_n(word, __ATOMIC_RELAXED);
 }
 
@@ -66,6 +67,7 @@ static void watch(const uintptr_t *word, bool is_ours,
 }
 
 bool flk_slots_have_changed(void) {
+    FLK_ASSERT(watched.count <= FLK_WATCHED_SLOTS_MAX);
     for (uint32_t i = 0; i < watched.count; i++)
         if (read_slot(watched.slots[i].word) != watched.slots[i].value)
             return true;
@@ -129,6 +131,7 @@ static bool is_to_be_hooked(const setting *s, flk_function function) {
 }
 
 static bool is_of_malloc(const flk_elf_slot *slot, flk_function function) {
+    FLK_ASSERT(function < FLK_FN_COUNT);
     return slot->kind != FLK_ELF_ABSOLUTE &&
            (function == FLK_FN_MALLOC || function == FLK_FN_CALLOC ||
             function == FLK_FN_REALLOC || function == FLK_FN_FREE);
@@ -148,6 +151,7 @@ static void count_other(const setting *s, const flk_elf_slot *slot,
 static uintptr_t value_of(const setting *s, const flk_elf_slot *slot,
                           unsigned provider, flk_function function,
                           bool is_hooked) {
+    FLK_ASSERT(provider < FLK_PROVIDERS_MAX);
     if (is_hooked)
         return flk_stubs_at(provider, function,
                             s->policy->is_traced ? FLK_VIA_TRACED

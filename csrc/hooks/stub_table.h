@@ -99,10 +99,12 @@ extern flk_stub_table flk_stub_table_now;
                          memory_order_relaxed)
 
 static inline flk_function flk_stub_table_function(uint32_t stub) {
+    FLK_ASSERT(stub < FLK_STUB(0, 0, FLK_FN_COUNT));
     return (flk_function)(stub >> 4);
 }
 
 static inline flk_via flk_stub_table_via(uint32_t stub) {
+    FLK_ASSERT((stub >> 2 & 3) < FLK_VIA_COUNT);
     return (flk_via)(stub >> 2 & 3);
 }
 
@@ -136,6 +138,7 @@ static inline uintptr_t flk_stub_table_original(uint32_t stub) {
 }
 
 static inline uint16_t flk_stub_table_type(uint32_t stub) {
+    FLK_ASSERT(FLK_STUB_GET(stub, type) != 0);
     return FLK_STUB_GET(stub, type);
 }
 

@@ -366,7 +366,7 @@ static void test_libxml2_is_balanced(void) {
     flk_attach_end();
 }
 
-static void test_reasons_are_told(void) {
+static void test_reasons_are_given(void) {
     static char long_one[70000];
     memset(long_one, 'x', sizeof long_one - 1);
     const char *pattern = long_one;
@@ -420,7 +420,7 @@ int main(void) {
     RUN(test_looked_up_functions_are_hooked);
     RUN(test_mappings_on_request);
     RUN(test_libxml2_is_balanced);
-    RUN(test_reasons_are_told);
+    RUN(test_reasons_are_given);
     RUN(test_everything_is_sound);
     return DONE();
 }

@@ -370,8 +370,8 @@ static void *call_first(void *unused) {
     return unused;
 }
 
-// A thread calls for the first time while we patch: whoever comes last, the
-// slot leads to the hook after the next refresh.
+// A thread binds a slot by its first call while attach patches the slot. In
+// whatever order they store, the slot leads to the hook after a refresh.
 static void test_race_with_lazy_binding(void) {
     char path[400], name[20];
     strcpy(path, library("lazy", source, "-Wl,-z,lazy"));

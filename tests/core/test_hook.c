@@ -221,7 +221,7 @@ static void test_failed_realloc_changes_nothing(void) {
     CHECK(!is_live(0x1000));
 }
 
-static void test_realloc_of_the_unknown_is_new(void) {
+static void test_realloc_of_an_unrecorded_block_is_new(void) {
     returns(0x5000);
     traced(FLK_FN_REALLOC)(0x4000, 20);
     CHECK(is_live(0x5000) && !is_live(0x4000));
@@ -230,7 +230,7 @@ static void test_realloc_of_the_unknown_is_new(void) {
 }
 
 // --- functions below functions ------------------------------------------
-static void test_release_below_release_is_told_once(void) {
+static void test_release_below_release_is_reported_once(void) {
     uint64_t foreign = flk_report_counted(FLK_HOOK_FOREIGN_FREES);
     returns(0x1000);
     traced(FLK_FN_NEW)(10);
@@ -341,7 +341,7 @@ static jmp_buf back;
 
 static void jump_back(void) { longjmp(back, 1); }
 
-// The frames of the call are below those of whoever calls this.
+// The frames of the call that is left lie below the frame of the caller.
 static FLK_NOINLINE void leave_by_longjmp(flk_function function, uintptr_t a) {
     volatile char deeper[256];
     deeper[0] = 0;
@@ -498,9 +498,10 @@ static void test_a_signal_handler_beside_observers(void) {
 }
 
 // --- the calling object ----------------------------------------------------------
-static void test_looked_up_calls_are_told_by_caller(void) {
+static void test_looked_up_calls_are_attributed_by_return_address(void) {
     stub malloc_there = looked_up(FLK_FN_MALLOC);
-    uintptr_t here = (uintptr_t)test_looked_up_calls_are_told_by_caller;
+    uintptr_t here =
+        (uintptr_t)test_looked_up_calls_are_attributed_by_return_address;
     uint64_t unknown = flk_report_counted(FLK_HOOK_UNKNOWN_CALLERS);
     returns(0x1000);
     CHECK(malloc_there(10) == 0x1000 && !is_live(0x1000));
@@ -545,7 +546,7 @@ static void test_idle_until_a_block_is_recorded(void) {
     traced(FLK_FN_FREE)(0x1000);
     traced(FLK_FN_REALLOC)(0x1000, 20);
     CHECK(flk_report_counted(FLK_HOOK_FOREIGN_FREES) == foreign);
-    // Whoever records a block, hook or not, wakes: its free is seen.
+    // Any record of a block ends the idle state, so that its free is seen.
     flk_origin origin = {flk_type_intern("t", "malloc", "free"), FLK_SCOPE_NONE,
                          0};
     CHECK(flk_tracker_on_alloc(FLK_LAYER_HEAP, 0x1000, 8, 0, &origin));
@@ -673,8 +674,8 @@ int main(void) {
     RUN(test_sizes_come_from_the_right_words);
     RUN(test_realloc_to_nothing_by_result);
     RUN(test_failed_realloc_changes_nothing);
-    RUN(test_realloc_of_the_unknown_is_new);
-    RUN(test_release_below_release_is_told_once);
+    RUN(test_realloc_of_an_unrecorded_block_is_new);
+    RUN(test_release_below_release_is_reported_once);
     RUN(test_wrong_release_is_counted_and_queued);
     RUN(test_only_what_is_returned_is_recorded);
     RUN(test_more_notes_than_room_are_counted);
@@ -686,7 +687,7 @@ int main(void) {
     RUN(test_moves_of_the_last_session_are_not_recorded);
     RUN(test_a_signal_handler_allocates_meanwhile);
     RUN(test_a_signal_handler_beside_observers);
-    RUN(test_looked_up_calls_are_told_by_caller);
+    RUN(test_looked_up_calls_are_attributed_by_return_address);
     RUN(test_states);
     RUN(test_idle_until_a_block_is_recorded);
     RUN(test_inside_the_guard_events_are_counted);

@@ -1,4 +1,4 @@
-// test_objects.c - patterns, callers and protections: what attach asks of objects.  SPDX-License-Identifier: MIT
+// test_objects.c - patterns, callers and protections: questions of attach about objects.  SPDX-License-Identifier: MIT
 #include "base/config.h"
 #include "elf/maps.h"
 #include "hooks/callers.h"
@@ -151,13 +151,13 @@ static void test_readers_see_whole_tables(void) {
     pthread_join(thread, NULL);
 }
 
-static void test_protections_are_told(void) {
+static void test_protections_are_read(void) {
     static int data;
     flk_maps_range range;
     CHECK(flk_maps_find((uintptr_t)&data, &range));
     CHECK(range.may == (FLK_PAGE_READ | FLK_PAGE_WRITE));
     CHECK(range.begin <= (uintptr_t)&data && (uintptr_t)&data < range.end);
-    CHECK(flk_maps_find((uintptr_t)test_protections_are_told, &range));
+    CHECK(flk_maps_find((uintptr_t)test_protections_are_read, &range));
     CHECK(range.may == (FLK_PAGE_READ | FLK_PAGE_EXECUTE));
     CHECK(!flk_maps_find(1, &range));
     size_t page = flk_platform_page_bytes();
@@ -197,7 +197,7 @@ int main(void) {
     RUN(test_too_many_ranges_are_unknown);
     RUN(test_late_objects_are_found_by_a_callback);
     RUN(test_readers_see_whole_tables);
-    RUN(test_protections_are_told);
+    RUN(test_protections_are_read);
     RUN(test_unbound_slots_are_kept);
     RUN(test_everything_is_sound);
     return DONE();

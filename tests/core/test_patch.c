@@ -285,7 +285,7 @@ static void test_frees_of_a_later_library_need_no_refresh(void) {
     dlclose(early);
 }
 
-// By its return address, where the C library can tell without a lock.
+// By its return address, where the C library has _dl_find_object.
 static void test_later_library_is_seen_before_a_refresh(void) {
     static const char text[] =
         "#include <stdlib.h>\nvoid *early;\n"
@@ -299,11 +299,11 @@ static void test_later_library_is_seen_before_a_refresh(void) {
         return;
     char path[400];
     strcpy(path, library("other", text, "-Wl,-z,now"));
-    const char *asked_for = library("late_object", text, "-Wl,-z,now");
+    const char *traced = library("late_object", text, "-Wl,-z,now");
     attach_to("liblate_object.so");
     void *other = opened(path, RTLD_NOW);
     CHECK(!is_live(CALL(other, "first")()));
-    void *late_object = opened(asked_for, RTLD_NOW);
+    void *late_object = opened(traced, RTLD_NOW);
     uintptr_t p = CALL(late_object, "take")(74);
     CHECK(size_at(CALL(late_object, "first")()) == 73 && size_at(p) == 74);
     flk_attach_refresh();
@@ -318,8 +318,8 @@ static void test_later_library_is_seen_before_a_refresh(void) {
     dlclose(other);
 }
 
-// A call at the end of a function jumps, so its return address lies in who
-// called the library: told by slot, from the second call on.
+// The return address of a tail call lies in the caller of the library. From
+// the second call on the slot decides.
 static void test_calls_at_the_end_of_a_later_library(void) {
     static const char text[] = "#include <stdlib.h>\n"
                                "void *take(size_t n) { return malloc(n); }\n"
