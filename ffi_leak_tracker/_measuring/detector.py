@@ -88,24 +88,28 @@ class LeakDetector(Window):
 
     def leaks(self) -> Snapshot:
         """Return the leaked blocks, oldest first; O(live blocks)."""
+        return self._scope._leaks_since(self.baseline, None, self._collects)
+
+    def _found(self) -> Snapshot:
+        """Return the leaked blocks; without notes if the window is clean."""
         if detached.is_clean(self._scope.number):
             return Snapshot()
-        return self._scope._leaks_since(self.baseline, None, self._collects)
+        return self.leaks()
 
     @property
     def has_leaks(self) -> bool:
         """Is a block leaked? O(threads) if nothing lives."""
-        return len(self.leaks()) > 0
+        return len(self._found()) > 0
 
     @property
     def net_allocations(self) -> int:
         """Number of leaked blocks; never negative."""
-        return len(self.leaks())
+        return len(self._found())
 
     @property
     def net_bytes(self) -> int:
         """Bytes of the leaked blocks, as large as they are now."""
-        return self.leaks().total_bytes
+        return self._found().total_bytes
 
     @property
     def delta(self) -> AllocationStats:
@@ -125,7 +129,7 @@ class LeakDetector(Window):
         """
         __tracebackhide__ = True
         misuses.check_damage()
-        found = self.leaks()
+        found = self._found()
         if len(found):
             from ffi_leak_tracker._records.exceptions import LeaksFoundError
 
