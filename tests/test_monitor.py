@@ -445,6 +445,21 @@ def test_ctrl_c_in_a_callback_passes(make) -> None:
         watch.sample()
 
 
+def test_a_start_that_fails_leaves_no_thread(make) -> None:
+    """What a callback raises comes out of start(), and nothing runs on."""
+
+    def interrupted(suspects) -> None:
+        raise KeyboardInterrupt
+
+    watch = GrowthMonitor(interrupted, blocks=10, increases=1, interval=600)
+    watch.sample()
+    make(11)
+    with pytest.raises(KeyboardInterrupt):
+        watch.start()
+    assert not watch.running
+    assert 16 == core.stack_depth()
+
+
 def test_no_callback_is_a_warning(make, caplog) -> None:
     """Of the logger ffi_leak_tracker."""
     watch = GrowthMonitor(blocks=10, increases=1, trace_depth=None)

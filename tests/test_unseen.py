@@ -98,10 +98,9 @@ def test_verifying_in_a_pause_warns() -> None:
             LeakTracker.verify_no_leaks()
         with pytest.warns(RuntimeWarning, match="1 pause in force"):
             detector.assert_no_leaks()
-        with (
-            pytest.warns(RuntimeWarning, match="1 pause in force") as caught,
-            LeakTracker.scope(verify=True) as scope,
-        ):
+        assert "1 pause in force" in "".join(detector.leaks().notes)
+        scope = LeakTracker.scope(verify=True)
+        with pytest.warns(RuntimeWarning, match="1 pause") as caught, scope:
             alloc.free(alloc("int"))
         assert __file__ == caught[0].filename
         with pytest.warns(RuntimeWarning, match="1 pause in force"):
@@ -347,6 +346,39 @@ def test_what_is_watched_is_named() -> None:
             with LeakTracker.attach():
                 assert note() == watched + "all libraries", note()
             assert note() == watched + "libplain.so", note()
+    """)
+
+
+@hooked
+def test_samples_are_said_to_be_samples_after_detach() -> None:
+    """The estimate is that of the blocks that are shown."""
+    child("""
+        lib = opened("plain")
+
+        def note():
+            return [n for n in LeakTracker.snapshot().notes if "sampled" in n]
+
+        with LeakTracker.attach([lib], sample_bytes=1000):
+            for _ in range(100):
+                lib.take(1000)
+            before = note()
+            assert "a block for each 1000 B" in before[0], before
+        assert note() == before
+        LeakTracker.reset()
+        assert note() == []
+    """)
+
+
+@hooked
+def test_libraries_are_named_without_addresses() -> None:
+    """A lib of cffi, a module, a path: as a user would write it."""
+    child("""
+        import _cffi_backend
+        from ffi_leak_tracker._tracking.libraries import named
+        some = [opened("plain"), path("plain"), "lib?*", _cffi_backend]
+        found = [text for text, _ in named(some)]
+        names = ["libplain.so", path("plain"), "lib?*", "_cffi_backend"]
+        assert found == names, found
     """)
 
 

@@ -273,7 +273,11 @@ snapshot=None),)
                 return self
             self._stopping = threading.Event()
             self._start_thread()
-        self.sample()
+        try:
+            self.sample()
+        except BaseException:  # no memory, or a callback's KeyboardInterrupt
+            self.stop()
+            raise
         return self
 
     def _start_thread(self) -> None:

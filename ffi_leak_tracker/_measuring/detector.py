@@ -85,25 +85,29 @@ class LeakDetector(Window):
         self._baseline = self._scope.checkpoint()
 
     def leaks(self) -> Snapshot:
-        """Return the leaked blocks, oldest first. Cost: O(live blocks)."""
+        """Return the leaked blocks, oldest first; O(live blocks)."""
+        return self._scope._leaks_since(self.baseline, None, self._collects)
+
+    def _found(self) -> Snapshot:
+        """Return the leaked blocks; without notes if the window is clean."""
         if detached.is_clean(self._scope.number):
             return Snapshot()
-        return self._scope._leaks_since(self.baseline, None, self._collects)
+        return self.leaks()
 
     @property
     def has_leaks(self) -> bool:
-        """Whether a block is leaked. Cost: O(threads) if nothing is live."""
-        return len(self.leaks()) > 0
+        """Is a block leaked? O(threads) if nothing lives."""
+        return len(self._found()) > 0
 
     @property
     def net_allocations(self) -> int:
-        """Number of leaked blocks."""
-        return len(self.leaks())
+        """Number of leaked blocks; never negative."""
+        return len(self._found())
 
     @property
     def net_bytes(self) -> int:
-        """Current bytes of the leaked blocks."""
-        return self.leaks().total_bytes
+        """Bytes of the leaked blocks, as large as they are now."""
+        return self._found().total_bytes
 
     @property
     def delta(self) -> AllocationStats:
@@ -122,7 +126,7 @@ class LeakDetector(Window):
         """
         __tracebackhide__ = True
         misuses.check_damage()
-        found = self.leaks()
+        found = self._found()
         if len(found):
             from ffi_leak_tracker._records.exceptions import LeaksFoundError
 

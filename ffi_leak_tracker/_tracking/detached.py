@@ -16,6 +16,7 @@ from ffi_leak_tracker._records.stats import (
 )
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam.blocks import BlockList
+from ffi_leak_tracker._tracking import sampling
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _FIRST_ALIAS = 1 << 31
 
 _kept: BlockList | None = None
+_mean_bytes = 0  # as sampling has it: of these blocks
 #: For each of these numbers the scope and all scopes around it, each with
 #: what tells it from later scopes of the same number.
 _chains: dict[int, frozenset[tuple[int, int]]] = {}
@@ -36,6 +38,8 @@ def keep() -> None:
 
     To be called when nothing is recorded any more, before the core forgets.
     """
+    global _mean_bytes  # noqa: PLW0603
+    _mean_bytes = sampling.mean_bytes
     found = BlockList.take(core.CURRENT_SCOPE).of_kind("hook")
     aliases: dict[int, int] = {}
     for scope in found.scopes():
@@ -121,7 +125,8 @@ def notes_on(found: BlockList | None) -> list[str]:
         return []
     return [
         f"{plural(len(found), 'block')} of libraries live when detached: "
-        "later frees were not seen"
+        "later frees were not seen",
+        *sampling.notes_on(found, _mean_bytes),
     ]
 
 

@@ -46,7 +46,11 @@ def named(libraries: Iterable[Library]) -> list[tuple[str, list[str]]]:
         raise TypeError(f"a list of libraries is expected: [{libraries!r}]")
     if not hasattr(libraries, "__iter__"):
         raise TypeError(f"a list of libraries is expected, not {libraries!r}")
-    return [(_text_of(one), _patterns_of_one(one)) for one in libraries]
+    found = []
+    for library in libraries:
+        patterns = _patterns_of_one(library)
+        found.append((_text_of(library, patterns), patterns))
+    return found
 
 
 def patterns_of(libraries: Iterable[Library]) -> list[str]:
@@ -55,12 +59,13 @@ def patterns_of(libraries: Iterable[Library]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _text_of(library: Library) -> str:
+def _text_of(library: Library, patterns: list[str]) -> str:
     """Return what reports call a library."""
     if isinstance(library, (str, os.PathLike)):
         return os.fsdecode(os.fspath(library))
-    name = getattr(library, "__name__", None)
-    return name if isinstance(name, str) else repr(library)
+    if isinstance(library, type(os)):
+        return library.__name__
+    return os.path.basename(patterns[0])  # its repr has an address
 
 
 def python_patterns() -> list[str]:

@@ -54,14 +54,19 @@ class Estimate(Record):
         return cls(blocks, total, sqrt(blocks_variance), sqrt(bytes_variance))
 
 
-def notes_on(found: BlockList) -> list[str]:
-    """Return the notes about sampling for a report of these blocks."""
-    if not mean_bytes:
+def notes_on(found: BlockList, mean: int) -> list[str]:
+    """Return what a report of these blocks must say of sampling.
+
+    Args:
+        mean: bytes for each recorded block, on average, when they were
+            recorded.
+    """
+    if not mean:
         return []
-    guess = Estimate.of(found.sizes_of("hook"), mean_bytes)
+    guess = Estimate.of(found.sizes_of("hook"), mean)
     return [
         f"sampled: of what hooks see, a block for each "
-        f"{format_bytes(mean_bytes)} is recorded; estimated in all "
+        f"{format_bytes(mean)} is recorded; estimated in all "
         f"{plural(round(guess.blocks), 'block')} (+- "
         f"{round(guess.blocks_error)}), {format_bytes(round(guess.bytes))} "
         f"(+- {format_bytes(round(guess.bytes_error))})"

@@ -55,19 +55,16 @@ def _why_nothing(figures: dict[str, int]) -> list[str]:
     return found
 
 
-def isolated_notes(view: int, since: int, live: int) -> list[str]:
+def isolated_notes(view: int, since: int) -> list[str]:
     """Return the line about blocks that only isolated scopes show.
 
     Args:
         view: the scope of the report; isolated ones have no such line.
         since: sequence number from which on blocks count.
-        live: blocks that the process shows.
 
-    Cost: O(1) if the process shows all that lives; else O(live blocks).
+    Cost: O(live blocks); needless if the process shows all that are recorded.
     """
-    if core.self_figures()["entries"] <= live or not core.scope_is_within(
-        view, core.PROCESS
-    ):
+    if not core.scope_is_within(view, core.PROCESS):
         return []
     everything = BlockList.take(core.CURRENT_SCOPE, since)
     count = sum(

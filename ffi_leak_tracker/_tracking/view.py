@@ -110,7 +110,7 @@ class View:
         notes = [
             *self._notes(stats.allocations, since),
             *detached.notes_on(kept),
-            *sampling.notes_on(found),
+            *sampling.notes_on(found, sampling.mean_bytes),
         ]
         everything = Snapshot(
             found,
@@ -130,7 +130,8 @@ class View:
         found = [*limits_of(figures), *unseen.notes(allocations, figures)]
         if self._tells_unseen:
             live = core.scope_figures(core.PROCESS).live_blocks
-            found += unseen.isolated_notes(self.number, since, live)
+            if figures["entries"] > live:
+                found += unseen.isolated_notes(self.number, since)
         return found
 
     def checkpoint(self) -> Checkpoint:
