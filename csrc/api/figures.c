@@ -98,6 +98,7 @@ static void read_events(flk_self *out) {
 void flk_self_figures(flk_self *out) {
     FLK_ASSERT(out);
     flk_registry_stats registry;
+    flk_thread *thread = flk_thread_hold();
     memset(out, 0, sizeof *out);
     flk_registry_read_stats(&registry);
     out->entries = registry.record_count;
@@ -118,6 +119,7 @@ void flk_self_figures(flk_self *out) {
     out->pauses = (uint64_t)flk_gate_pauses();
     out->ever_enabled = FLK_SETTING(ever_enabled);
     read_events(out);
+    flk_thread_let_go(thread);
 }
 
 void flk_clear_counts(void) {

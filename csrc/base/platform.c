@@ -87,8 +87,22 @@ FLK_NOINLINE void flk_platform_lock_contended(flk_lock *lock) {
 // The number of locks of each rank that this thread holds.
 static FLK_TLS uint16_t held[FLK_RANK_ARENA + 1];
 
+static _Atomic(bool (*)(void)) is_allowed;
+
+void flk_platform_lock_only_if(bool (*check)(void)) {
+    atomic_store(&is_allowed, check);
+}
+
+static bool may_lock(uint32_t rank) {
+    bool (*check)(void) = atomic_load(&is_allowed);
+    bool is_of_events = rank >= FLK_RANK_THREADS && rank != FLK_RANK_CLASSES &&
+                        rank != FLK_RANK_OBJECT_TABLE;
+    return !check || !is_of_events || check();
+}
+
 void flk_platform_lock_note(const flk_lock *lock) {
     FLK_ASSERT(lock->rank > FLK_RANK_NONE && lock->rank <= FLK_RANK_ARENA);
+    FLK_ASSERT(may_lock(lock->rank));
     // Locks of equal rank may be held together; locks of a higher rank may not
     // be held.
     for (uint32_t rank = lock->rank + 1; rank <= FLK_RANK_ARENA; rank++)

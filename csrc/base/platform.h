@@ -92,6 +92,9 @@ void flk_platform_lock_contended(flk_lock *lock);
 // Count the locks a thread holds, and assert the order of ranks.
 void flk_platform_lock_note(const flk_lock *lock);
 void flk_platform_unlock_note(const flk_lock *lock);
+// From now on a lock that an event may take is taken only where this returns
+// true: else a signal handler that allocates would wait for its own thread.
+void flk_platform_lock_only_if(bool (*is_allowed)(void));
 #else
 #define flk_platform_lock_note(lock) ((void)0)
 #define flk_platform_unlock_note(lock) ((void)0)

@@ -87,13 +87,13 @@ static bool page_ready(uint32_t id) {
     _Atomic(node *) *page = &tree.pages[id / PAGE_NODES];
     if (atomic_load_explicit(page, memory_order_acquire))
         return true;
-    flk_lock_take(&tree.grow_lock);
+    flk_thread_lock(&tree.grow_lock);
     node *made = atomic_load_explicit(page, memory_order_relaxed);
     if (!made) {
         made = flk_arena_keep(PAGE_NODES * sizeof *made);
         atomic_store_explicit(page, made, memory_order_release);
     }
-    flk_lock_release(&tree.grow_lock);
+    flk_thread_unlock(&tree.grow_lock);
     return made != NULL;
 }
 
@@ -187,12 +187,12 @@ void flk_callpath_init(void) {
 
 void flk_callpath_lock_all(void) {
     for (uint32_t i = 0; i < FLK_PATH_SHARDS; i++)
-        flk_lock_take(&tree.shards[i].lock);
-    flk_lock_take(&tree.grow_lock);
+        flk_thread_lock(&tree.shards[i].lock);
+    flk_thread_lock(&tree.grow_lock);
 }
 
 void flk_callpath_unlock_all(void) {
-    flk_lock_release(&tree.grow_lock);
+    flk_thread_unlock(&tree.grow_lock);
     for (uint32_t i = FLK_PATH_SHARDS; i-- > 0;)
-        flk_lock_release(&tree.shards[i].lock);
+        flk_thread_unlock(&tree.shards[i].lock);
 }

@@ -206,8 +206,8 @@ bool flk_modules_check(void) {
     return is_sound;
 }
 
-void flk_modules_lock_all(void) { flk_lock_take(&modules.lock); }
-void flk_modules_unlock_all(void) { flk_lock_release(&modules.lock); }
+void flk_modules_lock_all(void) { flk_thread_lock(&modules.lock); }
+void flk_modules_unlock_all(void) { flk_thread_unlock(&modules.lock); }
 #else
 bool flk_modules_describe(uint32_t site, flk_native_place *out) {
     (void)site, (void)out;

@@ -268,10 +268,7 @@ uint32_t flk_sites_count(void) { return flk_store_count(&sites.entries); }
 // --- copies of texts and lines -----------------------------------------
 void flk_sites_set_reader(const flk_sites_reader *reader) {
     FLK_ASSERT(!reader || (reader->identify && reader->names && reader->line));
-    // Setting the guard would make a block for this thread. A process that only
-    // imports the package needs none: no event waits for the lock yet.
-    flk_thread *guard = flk_sites_code_count() > 0 ? flk_thread_guard() : NULL;
-    flk_lock_take(&sites.lock);
+    flk_thread *guard = lock_sites();
     sites.reader = reader;
     unlock_sites(guard);
 }
@@ -408,5 +405,5 @@ bool flk_sites_check(void) {
     return is_sound;
 }
 
-void flk_sites_lock_all(void) { flk_lock_take(&sites.lock); }
-void flk_sites_unlock_all(void) { flk_lock_release(&sites.lock); }
+void flk_sites_lock_all(void) { flk_thread_lock(&sites.lock); }
+void flk_sites_unlock_all(void) { flk_thread_unlock(&sites.lock); }

@@ -26,8 +26,8 @@ static size_t block_bytes(void) {
 }
 
 // --- the list ----------------------------------------------------------
-void flk_thread_list_lock(void) { flk_lock_take(&threads.lock); }
-void flk_thread_list_unlock(void) { flk_lock_release(&threads.lock); }
+void flk_thread_list_lock(void) { flk_thread_lock(&threads.lock); }
+void flk_thread_list_unlock(void) { flk_thread_unlock(&threads.lock); }
 flk_thread *flk_thread_list_first(void) { return threads.first; }
 
 static void list_add(flk_thread *thread) {
@@ -99,11 +99,11 @@ uint64_t flk_thread_ident_of(uint32_t number) {
 
 // --- totals ------------------------------------------------------------
 flk_totals *flk_thread_totals_lock(void) {
-    flk_lock_take(&threads.totals_lock);
+    flk_thread_lock(&threads.totals_lock);
     return &threads.totals;
 }
 
-void flk_thread_totals_unlock(void) { flk_lock_release(&threads.totals_lock); }
+void flk_thread_totals_unlock(void) { flk_thread_unlock(&threads.totals_lock); }
 
 static void fold_cell(uint32_t number, flk_cell *cell, void *context) {
     FLK_ASSERT(context && cell);
@@ -114,11 +114,16 @@ static void fold_cell(uint32_t number, flk_cell *cell, void *context) {
         FLK_ASSERT(atomic_load(&cell->alloc_count) == 0);
 }
 
-static void block_free(flk_thread *thread) {
-    FLK_ASSERT(thread && thread != flk_platform_thread_pointer());
+// With the guard held: it takes locks.
+static void parts_free(flk_thread *thread) {
+    FLK_ASSERT(thread);
     flk_counters_free(&thread->scopes);
     flk_counters_free(&thread->types);
     flk_unwind_free(thread->native);
+}
+
+static void block_free(flk_thread *thread) {
+    FLK_ASSERT(thread != flk_platform_thread_pointer());
     flk_platform_pages_unmap(thread, block_bytes());
 }
 
@@ -134,6 +139,7 @@ static void thread_ends(void *pointer) {
     flk_counters_each(&thread->types, fold_cell, &totals->types);
     flk_thread_totals_unlock();
     flk_lock_release(&threads.lock);
+    parts_free(thread);  // takes a lock: inside the guard still
     flk_platform_thread_set_pointer(NULL);
     block_free(thread);
 }
@@ -147,12 +153,25 @@ void flk_thread_list_forget_others(void) {
         if (t == self)
             continue;
         list_remove(t);
+        parts_free(t);
         block_free(t);
     }
 }
 
 // --- this thread -------------------------------------------------------
-void flk_thread_init(void) { flk_platform_thread_at_exit(thread_ends); }
+#ifdef FLK_DEBUG
+static bool may_lock(void) {
+    const flk_thread *thread = flk_platform_thread_pointer();
+    return !thread || thread->inside;
+}
+#endif
+
+void flk_thread_init(void) {
+    flk_platform_thread_at_exit(thread_ends);
+#ifdef FLK_DEBUG
+    flk_platform_lock_only_if(may_lock);
+#endif
+}
 
 FLK_NOINLINE flk_thread *flk_thread_begin(void) {
     FLK_ASSERT(flk_platform_thread_pointer() == NULL);

@@ -119,6 +119,40 @@ static inline void flk_thread_unguard(flk_thread *guard) {
         flk_thread_leave(guard);
 }
 
+// For functions that take locks that an event may take, and are no events: sets
+// the guard, or keeps it set. A signal handler that allocates meanwhile is not
+// recorded, so it does not wait for a lock of its own thread. NULL if there is
+// no memory for a block: then no event of this thread can be recorded either.
+static inline flk_thread *flk_thread_hold(void) {
+    flk_thread *thread = flk_platform_thread_pointer();
+    if (FLK_UNLIKELY(!thread))
+        return flk_thread_begin();
+    flk_thread_set_inside(thread, thread->inside + 1);
+    atomic_signal_fence(memory_order_seq_cst);
+    return thread;
+}
+
+static inline void flk_thread_let_go(flk_thread *thread) {
+    if (FLK_UNLIKELY(!thread))
+        return;
+    FLK_ASSERT(thread->inside > 0);
+    atomic_signal_fence(memory_order_seq_cst);
+    flk_thread_set_inside(thread, thread->inside - 1);
+}
+
+// Takes a lock with the guard held; unlock releases both.
+static inline void flk_thread_lock(flk_lock *lock) {
+    flk_thread_hold();
+    flk_lock_take(lock);
+}
+
+static inline void flk_thread_unlock(flk_lock *lock) {
+    flk_thread *thread = flk_platform_thread_pointer();
+    flk_lock_release(lock);
+    if (FLK_LIKELY(thread && thread->inside))
+        flk_thread_let_go(thread);
+}
+
 // True if an event of any thread is about to be recorded in this process scope.
 bool flk_thread_list_use_scope(uint32_t scope);
 // The list of blocks, under its lock and with the guard of the thread set.

@@ -71,10 +71,13 @@ static FLK_NOINLINE bool find_other(flk_layer layer, uint64_t address,
 
 bool flk_registry_find(flk_layer layer, uint64_t address, flk_record *out) {
     flk_held h;
-    if (FLK_LIKELY(!(address & 15)) &&
-        FLK_LIKELY(flk_lock_record_in(&h, layer, FLK_LEVEL_ALIGNED, address)))
-        return find_held(&h, out);
-    return find_other(layer, address, out);
+    flk_thread *thread = flk_thread_hold();
+    bool found = !(address & 15) && flk_lock_record_in(
+                                        &h, layer, FLK_LEVEL_ALIGNED, address)
+                     ? find_held(&h, out)
+                     : find_other(layer, address, out);
+    flk_thread_let_go(thread);
+    return found;
 }
 
 FLK_NOINLINE flk_taken flk_registry_take_other(flk_layer layer,
@@ -239,11 +242,11 @@ bool flk_registry_containing(flk_layer layer, uint64_t address,
         for (uint64_t back = 0; back <= regions_back[l] && back <= own;
              back++) {
             flk_spot s = flk_spot_of_region(layer, (flk_level)l, own - back);
-            flk_lock_take(&s.shard->lock);
+            flk_thread_lock(&s.shard->lock);
             flk_region *region = flk_shard_region(&s);
             if (region)
                 containing_in(region, layer, address, out, &found);
-            flk_lock_release(&s.shard->lock);
+            flk_thread_unlock(&s.shard->lock);
         }
     }
     return found;
@@ -271,9 +274,9 @@ static void visit_locked(flk_shard *sh, flk_registry_visitor visit,
 void flk_registry_visit_shard(uint32_t shard_index, flk_registry_visitor visit,
                               void *context) {
     flk_shard *sh = &flk_shards[shard_index];
-    flk_lock_take(&sh->lock);
+    flk_thread_lock(&sh->lock);
     visit_locked(sh, visit, context);
-    flk_lock_release(&sh->lock);
+    flk_thread_unlock(&sh->lock);
 }
 
 void flk_registry_visit_held(flk_registry_visitor visit, void *context) {
@@ -283,9 +286,9 @@ void flk_registry_visit_held(flk_registry_visitor visit, void *context) {
 
 uint64_t flk_registry_shard_count(uint32_t shard_index) {
     flk_shard *sh = &flk_shards[shard_index];
-    flk_lock_take(&sh->lock);
+    flk_thread_lock(&sh->lock);
     uint64_t count = sh->record_count;
-    flk_lock_release(&sh->lock);
+    flk_thread_unlock(&sh->lock);
     return count;
 }
 
@@ -303,9 +306,9 @@ bool flk_registry_holds(flk_layer layer) {
     bool holds = false;
     for (uint32_t i = 0; i < FLK_SHARDS && !holds; i++) {
         flk_shard *sh = &flk_shards[i];
-        flk_lock_take(&sh->lock);
+        flk_thread_lock(&sh->lock);
         holds = sh->record_count > 0 && shard_holds(sh, layer);
-        flk_lock_release(&sh->lock);
+        flk_thread_unlock(&sh->lock);
     }
     return holds;
 }
@@ -324,9 +327,9 @@ static void stats_add(const flk_shard *sh, flk_registry_stats *out) {
 void flk_registry_read_stats(flk_registry_stats *out) {
     memset(out, 0, sizeof *out);
     for (uint32_t i = 0; i < FLK_SHARDS; i++) {
-        flk_lock_take(&flk_shards[i].lock);
+        flk_thread_lock(&flk_shards[i].lock);
         stats_add(&flk_shards[i], out);
-        flk_lock_release(&flk_shards[i].lock);
+        flk_thread_unlock(&flk_shards[i].lock);
     }
 }
 
@@ -347,10 +350,10 @@ bool flk_registry_check(void) {
 
 void flk_registry_lock_all(void) {
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
-        flk_lock_take(&flk_shards[i].lock);
+        flk_thread_lock(&flk_shards[i].lock);
 }
 
 void flk_registry_unlock_all(void) {
     for (uint32_t i = FLK_SHARDS; i-- > 0;)
-        flk_lock_release(&flk_shards[i].lock);
+        flk_thread_unlock(&flk_shards[i].lock);
 }

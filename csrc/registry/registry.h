@@ -10,7 +10,7 @@
 // Fails:   limit or no page left: FLK_LIMIT, FLK_NO_MEMORY; the table is unchanged.
 // Invariant: at most one record not marked moving for each (address, layer); no bit past a chunk's slots;
 //            a shard keeps at most one empty region. Checked by flk_registry_check().
-// Source:  grouping by page after heaptrack's PointerMap (prior measurements in shared/design.md section 6).
+// Source:  grouping by page after heaptrack's PointerMap.
 #ifndef FLK_REGISTRY_H
 #define FLK_REGISTRY_H
 
@@ -20,6 +20,7 @@
 
 #include "base/platform.h"
 #include "base/values.h"
+#include "paths/thread.h"
 
 typedef enum flk_record_flag {
     FLK_RECORD_MOVING = 1,     // a realloc is under way: only it may touch it

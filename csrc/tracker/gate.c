@@ -73,10 +73,9 @@ void flk_gate_attach(bool on) {
 }
 
 static uint32_t own_number(void) {
-    flk_thread *thread = flk_thread_enter();
+    flk_thread *thread = flk_thread_hold();
     uint32_t number = thread ? thread->number : 0;
-    if (thread)
-        flk_thread_leave(thread);
+    flk_thread_let_go(thread);
     return number;
 }
 

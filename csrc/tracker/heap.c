@@ -134,7 +134,7 @@ static int judge_unrecorded(uint64_t address, uint32_t path, flk_misuse *out) {
 
 int flk_heap_judge(uint64_t address, uint32_t path, flk_misuse *out) {
     flk_thread *thread = flk_thread_enter();
-    if (!thread)
+    if (!thread)  // the free of a signal handler: nothing is known of it
         return FLK_NOT_RECORDED;
     flk_thread_leave(thread);
     return judge_unrecorded(address, path, out);

@@ -24,11 +24,11 @@ static struct {
 
 void flk_observe_types(const uint8_t *types, uint32_t count) {
     FLK_ASSERT(count <= FLK_TYPES_MAX + 1);
-    flk_lock_take(&observe.lock);
+    flk_thread_lock(&observe.lock);
     if (types)
         memcpy(observe.types, types, count);
     observe.type_count = types ? count : 0;
-    flk_lock_release(&observe.lock);
+    flk_thread_unlock(&observe.lock);
     atomic_store(&flk_tracker_settings.observed, types != NULL);
     flk_tracker_settle();
 }
@@ -82,14 +82,14 @@ static void call_now(flk_thread *thread, const flk_observed *event) {
 // Delivers an event at once if it cannot overtake another one of its block;
 // else queues it. Returns whether events wait now.
 static bool deliver_or_push(flk_thread *thread, const flk_observed *event) {
-    flk_lock_take(&observe.lock);
+    flk_thread_lock(&observe.lock);
     bool wanted = is_observed(event->block.type);
     bool at_once = wanted && thread && !observe.deliverer &&
                    flk_queue_count(&observe.queue) == 0;
     if (wanted && !at_once && !flk_queue_push(&observe.queue, event))
         observe.lost++;
     bool found = flk_queue_count(&observe.queue) > 0;
-    flk_lock_release(&observe.lock);
+    flk_thread_unlock(&observe.lock);
     if (at_once)
         call_now(thread, event);
     return found;
@@ -129,37 +129,37 @@ void flk_observe_later(int what, flk_layer layer, uint64_t address,
 
 // --- delivery ----------------------------------------------------------
 uint32_t flk_observe_begin(void) {
-    flk_lock_take(&observe.lock);
+    flk_thread_lock(&observe.lock);
     uint32_t count =
         observe.deliverer ? 0 : (uint32_t)flk_queue_count(&observe.queue);
     if (count > 0)
         observe.deliverer = flk_platform_thread_ident();
-    flk_lock_release(&observe.lock);
+    flk_thread_unlock(&observe.lock);
     return count;
 }
 
 bool flk_observe_next(flk_observed *out) {
-    flk_lock_take(&observe.lock);
+    flk_thread_lock(&observe.lock);
     bool found = flk_queue_pop(&observe.queue, out);
-    flk_lock_release(&observe.lock);
+    flk_thread_unlock(&observe.lock);
     return found;
 }
 
 bool flk_observe_end(void) {
-    flk_lock_take(&observe.lock);
+    flk_thread_lock(&observe.lock);
     FLK_ASSERT(observe.deliverer == flk_platform_thread_ident());
     observe.deliverer = 0;
     bool found = flk_queue_count(&observe.queue) > 0;
-    flk_lock_release(&observe.lock);
+    flk_thread_unlock(&observe.lock);
     if (found)
         call_soon();
     return found;
 }
 
 uint64_t flk_observe_lost(void) {
-    flk_lock_take(&observe.lock);
+    flk_thread_lock(&observe.lock);
     uint64_t lost = observe.lost;
-    flk_lock_release(&observe.lock);
+    flk_thread_unlock(&observe.lock);
     return lost;
 }
 
@@ -173,13 +173,13 @@ void flk_observe_set_tellers(void (*now)(const flk_observed *event),
 // A delivery of another thread does not go on in the child; one of this thread
 // does, and finds nothing more.
 void flk_observe_clear(void) {
-    flk_lock_take(&observe.lock);
+    flk_thread_lock(&observe.lock);
     flk_queue_clear(&observe.queue);
     observe.lost = 0;
     if (observe.deliverer != flk_platform_thread_ident())
         observe.deliverer = 0;
-    flk_lock_release(&observe.lock);
+    flk_thread_unlock(&observe.lock);
 }
 
-void flk_observe_lock_all(void) { flk_lock_take(&observe.lock); }
-void flk_observe_unlock_all(void) { flk_lock_release(&observe.lock); }
+void flk_observe_lock_all(void) { flk_thread_lock(&observe.lock); }
+void flk_observe_unlock_all(void) { flk_thread_unlock(&observe.lock); }

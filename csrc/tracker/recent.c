@@ -170,12 +170,12 @@ bool flk_recent_find(uint64_t address, flk_free *out) {
         stripe *st = &recent.stripes[__builtin_ctz(left)];
         if (is_surely_absent(st, bucket))
             continue;
-        flk_lock_take(&st->lock);
+        flk_thread_lock(&st->lock);
         const flk_free *entry = held_of(st, address);
         found = entry != NULL;
         if (found)
             *out = *entry;
-        flk_lock_release(&st->lock);
+        flk_thread_unlock(&st->lock);
     }
     return found;
 }
@@ -184,10 +184,10 @@ uint32_t flk_recent_drain(flk_free *out, uint32_t out_max) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
         stripe *st = &recent.stripes[i];
-        flk_lock_take(&st->lock);
+        flk_thread_lock(&st->lock);
         while (count < out_max && held_count(st) > 0)
             release_oldest(st, out, &count);
-        flk_lock_release(&st->lock);
+        flk_thread_unlock(&st->lock);
     }
     return count;
 }
@@ -196,20 +196,20 @@ void flk_recent_visit_held(void (*visit)(const flk_free *, void *),
                            void *context) {
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
         stripe *st = &recent.stripes[i];
-        flk_lock_take(&st->lock);
+        flk_thread_lock(&st->lock);
         for (uint64_t n = st->held; n != st->next; n++)
             if (entry_at(st, n)->memory)
                 visit(entry_at(st, n), context);
-        flk_lock_release(&st->lock);
+        flk_thread_unlock(&st->lock);
     }
 }
 
 uint64_t flk_recent_held_count(void) {
     uint64_t count = 0;
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
-        flk_lock_take(&recent.stripes[i].lock);
+        flk_thread_lock(&recent.stripes[i].lock);
         count += held_count(&recent.stripes[i]);
-        flk_lock_release(&recent.stripes[i].lock);
+        flk_thread_unlock(&recent.stripes[i].lock);
     }
     return count;
 }
@@ -217,9 +217,9 @@ uint64_t flk_recent_held_count(void) {
 uint64_t flk_recent_held_bytes(void) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
-        flk_lock_take(&recent.stripes[i].lock);
+        flk_thread_lock(&recent.stripes[i].lock);
         bytes += recent.stripes[i].held_bytes;
-        flk_lock_release(&recent.stripes[i].lock);
+        flk_thread_unlock(&recent.stripes[i].lock);
     }
     return bytes;
 }
@@ -240,19 +240,19 @@ static bool stripe_check(const stripe *st) {
 bool flk_recent_check(void) {
     bool good = true;
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
-        flk_lock_take(&recent.stripes[i].lock);
+        flk_thread_lock(&recent.stripes[i].lock);
         good &= stripe_check(&recent.stripes[i]);
-        flk_lock_release(&recent.stripes[i].lock);
+        flk_thread_unlock(&recent.stripes[i].lock);
     }
     return good;
 }
 
 void flk_recent_lock_all(void) {
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++)
-        flk_lock_take(&recent.stripes[i].lock);
+        flk_thread_lock(&recent.stripes[i].lock);
 }
 
 void flk_recent_unlock_all(void) {
     for (uint32_t i = FLK_RECENT_STRIPES; i-- > 0;)
-        flk_lock_release(&recent.stripes[i].lock);
+        flk_thread_unlock(&recent.stripes[i].lock);
 }

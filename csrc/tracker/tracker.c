@@ -156,7 +156,9 @@ flk_taken flk_tracker_move_begin(flk_layer layer, uint64_t address,
 
 void flk_tracker_move_cancel(flk_layer layer, uint64_t address,
                              const flk_record *moving) {
+    flk_thread *thread = flk_thread_hold();
     flk_registry_move_cancel(layer, address, moving);
+    flk_thread_let_go(thread);
 }
 
 bool flk_tracker_move_end(flk_layer layer, uint64_t old_address,
@@ -188,7 +190,7 @@ static flk_lock tracker_lock = FLK_LOCK_INIT(FLK_RANK_TRACKER);
 static void lock_all(void) {
     flk_loaded_lock_all();
     flk_gate_lock_all();
-    flk_lock_take(&tracker_lock);
+    flk_thread_lock(&tracker_lock);
     flk_scope_lock_all();
     flk_thread_list_lock();
     flk_registry_lock_all();
@@ -218,7 +220,7 @@ static void unlock_all(void) {
     flk_registry_unlock_all();
     flk_thread_list_unlock();
     flk_scope_unlock_all();
-    flk_lock_release(&tracker_lock);
+    flk_thread_unlock(&tracker_lock);
     flk_gate_unlock_all();
     flk_loaded_unlock_all();
 }
@@ -226,6 +228,7 @@ static void unlock_all(void) {
 // The child starts with empty books: its reports hold what it did itself.
 static void after_fork_in_child(void) {
     unlock_all();
+    flk_thread *thread = flk_thread_hold();
     flk_pyframe_forked();
     flk_thread_list_forget_others();
     flk_account_clear_all();
@@ -241,6 +244,7 @@ static void after_fork_in_child(void) {
     flk_misuse_clear();
     flk_observe_clear();
     flk_gate_forked();
+    flk_thread_let_go(thread);
 }
 
 bool flk_tracker_init(void) {
@@ -280,7 +284,7 @@ static void forget(flk_entry *entry, void *view) {
 }
 
 static void hold_events(void) {
-    flk_lock_take(&tracker_lock);
+    flk_thread_lock(&tracker_lock);
     flk_scope_lock_all();
     flk_thread_list_lock();
     flk_registry_lock_all();
@@ -290,7 +294,7 @@ static void release_events(void) {
     flk_registry_unlock_all();
     flk_thread_list_unlock();
     flk_scope_unlock_all();
-    flk_lock_release(&tracker_lock);
+    flk_thread_unlock(&tracker_lock);
 }
 
 void flk_tracker_reset(uint32_t view) {
@@ -373,7 +377,7 @@ uint64_t flk_tracker_drop(bool (*is_dropped)(uint16_t type)) {
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         return 0;
-    flk_lock_take(&tracker_lock);
+    flk_thread_lock(&tracker_lock);
     flk_thread_list_lock();
     flk_registry_lock_all();
     flk_registry_visit_held(forget_dropped, &d);
@@ -381,7 +385,7 @@ uint64_t flk_tracker_drop(bool (*is_dropped)(uint16_t type)) {
     flk_thread_list_unlock();
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
         dropped += take_out(&d, i);
-    flk_lock_release(&tracker_lock);
+    flk_thread_unlock(&tracker_lock);
     flk_thread_leave(thread);
     return dropped;
 }
@@ -453,8 +457,15 @@ static bool books_agree(void) {
     return agree;
 }
 
-bool flk_tracker_check(void) {
+static bool all_sound(void) {
     return books_agree() && flk_registry_check() && flk_callpath_check() &&
            flk_modules_check() && flk_sites_check() && flk_names_check() &&
            flk_recent_check() && flk_object_table_check() && flk_arena_check();
+}
+
+bool flk_tracker_check(void) {
+    flk_thread *thread = flk_thread_hold();
+    bool sound = all_sound();
+    flk_thread_let_go(thread);
+    return sound;
 }

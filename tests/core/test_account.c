@@ -166,9 +166,9 @@ static void *change_without_memory(void *context) {
     else
         flk_account_free(thread, c->scope, c->type, 10);
     flk_platform_pages_fail_at(0);
-    flk_thread_leave(thread);
     while (count > 0)
         flk_arena_put(kept[--count], 4160);
+    flk_thread_leave(thread);
     return NULL;
 }
 

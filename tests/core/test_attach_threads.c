@@ -1,5 +1,8 @@
 // test_attach_threads.c - attach while others allocate, bind, load and fork.  SPDX-License-Identifier: MIT
 // Use:     test_attach_threads [seconds]
+#include <sys/resource.h>
+#include <sys/time.h>
+
 #include "elf/loaded.h"
 #include "libraries.h"
 
@@ -433,6 +436,78 @@ static void test_libraries_come_and_go_meanwhile(void) {
     CHECK(attach_figures().failed_words == 0 && flk_tracker_check());
 }
 
+// --- a signal handler that allocates -----------------------------------
+static void *(*take)(size_t);
+static void (*give)(void *);
+static atomic_ulong handled;
+static void *kept_by_handler[64];
+
+static void allocate_in_handler(int signal_number) {
+    (void)signal_number;
+    unsigned long i = atomic_fetch_add(&handled, 1) % 64;
+    give(kept_by_handler[i]);
+    kept_by_handler[i] = take(i * 16 + 1);
+}
+
+static void set_timer(long microseconds) {
+    struct itimerval timer = {{0, microseconds}, {0, microseconds}};
+    signal(SIGALRM, microseconds ? allocate_in_handler : SIG_IGN);
+    CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
+}
+
+// What is no event: each takes locks that an event of the handler would wait
+// for. Nothing here allocates, since malloc itself is not to be interrupted.
+static void read_everything(uint16_t type) {
+    flk_snapshot snapshot;
+    flk_block block;
+    flk_misuse misuse;
+    flk_observed event;
+    flk_registry_stats stats;
+    CHECK(flk_snapshot_collect(0, 0, 0, &snapshot));
+    for (size_t i = 0; i < snapshot.count && i < 8; i++) {
+        flk_find(snapshot.blocks[i].address, FLK_LAYER_HEAP, &block);
+        flk_find_containing(snapshot.blocks[i].address + 1, FLK_LAYER_HEAP,
+                            &block);
+    }
+    flk_snapshot_drop(&snapshot);
+    flk_tracker_reset(0);
+    flk_tracker_reset_peak(0);
+    flk_registry_read_stats(&stats);
+    flk_quarantine_check_all();
+    flk_quarantine_drain();
+    flk_misuse_pop(&misuse);
+    flk_observe_next(&event);
+    flk_scope_gone(flk_scope_new(0, 0));
+    CHECK(flk_type_intern("void", "hook", "free") && live_of(type) < 1000);
+    self_figures();
+    flk_attach_refresh();
+    flk_attach_pause(1);
+    flk_attach_pause(0);
+}
+
+static void test_signal_handler_may_allocate_beside_readers(void) {
+    flk_attach_options options = {.with_mappings = 1};
+    struct rlimit limit = {(rlim_t)seconds * 10 + 20, RLIM_INFINITY};
+    char reason[200];
+    uint16_t type = type_of("int");
+    take = (void *(*)(size_t))function_of(churning, "take");
+    give = (void (*)(void *))function_of(churning, "give");
+    setrlimit(RLIMIT_CPU, &limit);  // a thread that waits for itself spins
+    CHECK(flk_attach_begin(&options, reason, sizeof reason) == 0);
+    uint64_t until =
+        flk_platform_clock_coarse() + (uint64_t)seconds * 1000000000;
+    set_timer(1000);
+    while (flk_platform_clock_coarse() < until)
+        read_everything(type);
+    set_timer(0);
+    CHECK(atomic_load(&handled) > 100);
+    for (int i = 0; i < 64; i++)
+        give(kept_by_handler[i]);
+    flk_attach_end();
+    flk_attach_drop();
+    CHECK(flk_tracker_check());
+}
+
 int main(int count, char **arguments) {
     if (count > 1)
         seconds = atoi(arguments[1]);
@@ -450,6 +525,7 @@ int main(int count, char **arguments) {
     RUN(test_two_threads_attach);
     RUN(test_hooks_run_to_the_end_of_a_thread);
     RUN(test_libraries_come_and_go_meanwhile);
+    RUN(test_signal_handler_may_allocate_beside_readers);
     RUN(test_everything_is_sound);
     return DONE();
 }

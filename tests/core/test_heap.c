@@ -354,11 +354,13 @@ static void test_guard_of_unrecordable_block_is_dropped(void) {
 // Takes what is left of the core's memory in chunks of this size.
 static int exhaust(void **kept, size_t bytes) {
     int count = 0;
+    flk_thread *thread = flk_thread_hold();
     for (uint32_t stripe = 0; stripe < 4; stripe++) {
         flk_platform_pages_fail_at(1);
         while ((kept[count] = flk_arena_get(bytes, stripe)))
             count++;
     }
+    flk_thread_let_go(thread);
     return count;
 }
 
@@ -372,8 +374,10 @@ static void test_guarded_block_that_loses_its_record(void) {
     flk_platform_pages_fail_at(1);
     block = resize(block, 1 << 26);  // a level of its own
     flk_platform_pages_fail_at(0);
+    flk_thread *thread = flk_thread_hold();
     while (count > 0)
         flk_arena_put(kept[--count], 48);
+    flk_thread_let_go(thread);
     CHECK(block && strcmp(block, "content") == 0);
     CHECK(self_figures().dropped == 1 && live_in(0) == 0 &&
           flk_tracker_check());
