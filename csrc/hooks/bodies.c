@@ -25,8 +25,8 @@ static inline bool is_left_behind(uintptr_t frame, uintptr_t here) {
 
 static FLK_NOINLINE void drop_left_behind(flk_marks *marks, uintptr_t here) {
     FLK_ASSERT(here != 0);
-    if (marks->returned.frame && is_left_behind(marks->returned.frame, here))
-        marks->returned.frame = marks->returned.type = 0;
+    if (is_left_behind(marks->returned.frame, here))
+        marks->returned = (flk_returned){.type = 0};
 }
 
 // --- is the calling object traced? ---------------------------------------
@@ -49,7 +49,8 @@ bool flk_bodies_is_traced(uint32_t stub, const void *caller) {
 // type. A call of the traced caller's own (in a callback of scandir) is not.
 static FLK_NOINLINE uint16_t type_elsewhere(uint32_t stub, const void *caller,
                                             flk_marks *marks, uintptr_t here) {
-    drop_left_behind(marks, here);
+    if (marks->returned.frame)
+        drop_left_behind(marks, here);
     if (flk_stub_table_via(stub) == FLK_VIA_EXPORT && is_caller_traced(caller))
         return flk_stub_table_type(stub);
     return marks->returned.type;
@@ -106,13 +107,12 @@ static FLK_HOT void made(flk_marks *marks, uint32_t session, uintptr_t block,
 }
 
 // An address that was noted may come back in a block of the caller's own.
-static FLK_NOINLINE void note_or_made(uint32_t session, uintptr_t block,
-                                      uint64_t size_bytes, uint16_t type,
-                                      uint32_t stub) {
+static void note_or_made(uint32_t session, uintptr_t block, uint64_t size_bytes,
+                         uint16_t type, uint32_t stub) {
     flk_marks *marks = flk_platform_thread_marks();
     flk_returned *returned = &marks->returned;
     FLK_ASSERT(block != 0 && type != 0);
-    if (returned->type)
+    if (returned->note_count)
         forget_returned(returned, block);
     if (returned->type == type && !returned->is_all)
         note_returned(returned, block, size_bytes);
@@ -375,11 +375,13 @@ uintptr_t flk_bodies_return(uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d,
         (flk_function_of_4)flk_stub_table_original(stub);
     uint32_t session = flk_stub_table_session();
     if (FLK_LIKELY(flk_stub_table_state() != FLK_HOOKS_ON) ||
-        !flk_bodies_is_traced(stub, caller))
+        (flk_stub_table_via(stub) != FLK_VIA_TRACED &&
+         !flk_bodies_is_traced(stub, caller)))
         return original(a, b, c, d);
     flk_marks *marks = flk_platform_thread_marks();
     flk_sizes where = flk_functions_info[flk_stub_table_function(stub)].sizes;
-    drop_left_behind(marks, STACK_HERE);
+    if (FLK_UNLIKELY(marks->returned.frame))
+        drop_left_behind(marks, STACK_HERE);
     bool is_inner = marks->returned.frame != 0;
     flk_returned outer;
     if (FLK_UNLIKELY(is_inner))
@@ -392,7 +394,8 @@ uintptr_t flk_bodies_return(uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d,
         record_returned(session, result);
     else if (where == FLK_SIZES_POINTED && a)  // getline: at the end, too
         record_returned(session, *(uintptr_t *)a);
-    marks->returned.frame = marks->returned.type = 0;
+    marks->returned.type = marks->returned.note_count = 0;
+    marks->returned.frame = 0;
     if (FLK_UNLIKELY(is_inner))
         marks->returned = outer;
     return result;

@@ -98,8 +98,10 @@ FLK_NOINLINE void flk_report_put_off(flk_late_event event) {
     FLK_ASSERT(event.type != 0);
     if (flk_platform_thread_marks()->is_forking)
         put_off_in_fork(event);
-    else
+    else if (flk_thread_is_inside())
         flk_report_count(FLK_HOOK_REENTERED);
+    else
+        flk_tracker_count(&flk_tracker_counted.dropped);
 }
 
 // --- observers -----------------------------------------------------------
@@ -154,10 +156,15 @@ void flk_report_back(uint32_t session, flk_layer layer, uintptr_t address,
         return;  // it was in no report, and must not come back into one
     FLK_ASSERT(record->type != 0);
     flk_origin origin = {record->type, (uint32_t)record->scope, record->path};
-    if (flk_report_is_of_hooks(record->type))
-        flk_report_record(session, layer, address, record->size_bytes, &origin);
+    flk_thread *thread = flk_thread_enter();
+    if (!thread)
+        flk_tracker_count(&flk_tracker_counted.dropped);
     else
-        flk_tracker_on_alloc(layer, address, record->size_bytes, 0, &origin);
+        flk_report_record(thread,
+                          flk_report_is_of_hooks(record->type)
+                              ? session
+                              : flk_stub_table_session(),
+                          layer, address, record->size_bytes, &origin);
 }
 
 // A hook cannot raise an error: the mismatch is counted and queued, and the

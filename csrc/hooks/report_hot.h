@@ -22,45 +22,41 @@ typedef struct flk_late_event {
     bool is_made;
 } flk_late_event;
 
-// Whether the tracker may be called now. If not, the event is put off (fork)
-// or counted (inside the guard).
+// Whether the tracker may be called now.
 static FLK_HOT bool flk_report_may_record(const flk_marks *marks) {
     const flk_thread *thread = flk_platform_thread_pointer();
     FLK_ASSERT(marks == flk_platform_thread_marks());
     return FLK_LIKELY(!marks->is_forking) &&
            FLK_LIKELY(!thread || !thread->inside);
 }
+// If not: the event is put off (fork) or counted (inside the guard, or no
+// memory for the thread's block).
 void flk_report_put_off(flk_late_event event);
 // There are observers (tracker/observe.h).
 void flk_report_observe_made(flk_layer layer, uintptr_t address);
 void flk_report_observe_gone(flk_layer layer, uintptr_t address,
                              const flk_record *record);
 
-static FLK_HOT uint32_t flk_report_scope_now(void) {
-    if (FLK_LIKELY(!flk_context_is_open()))
-        return FLK_SCOPE_NONE;
-    const flk_thread *thread = flk_platform_thread_pointer();
-    return thread ? flk_context_scope(thread) : FLK_SCOPE_NONE;
+static FLK_HOT uint32_t flk_report_scope_of(const flk_thread *thread) {
+    return FLK_LIKELY(!flk_context_is_open()) ? FLK_SCOPE_NONE
+                                              : flk_context_scope(thread);
 }
 
 // The comparison stands inside the guard. The end of a session changes its
 // number, makes all threads pass a fence, and waits until each of them has
 // been seen outside its guard (paths/thread.h). So when the wait is over, no
 // thread can enter a record of the ended session any more.
-static FLK_HOT void flk_report_record(uint32_t session, flk_layer layer,
-                                      uintptr_t address, uint64_t size_bytes,
+static FLK_HOT void flk_report_record(flk_thread *thread, uint32_t session,
+                                      flk_layer layer, uintptr_t address,
+                                      uint64_t size_bytes,
                                       const flk_origin *origin) {
-    FLK_ASSERT(origin->type != 0);
-    flk_thread *thread = flk_thread_enter();
-    bool is_over = false, is_recorded = false;
-    if (FLK_LIKELY(thread != NULL)) {
-        is_over = flk_stub_table_session() != session;
-        if (FLK_LIKELY(!is_over))
-            is_recorded = flk_tracker_record(thread, layer, address, size_bytes,
-                                             0, origin);
-        flk_tracker_release_scope(thread);
-        flk_thread_leave(thread);
-    }
+    FLK_ASSERT(thread->inside && origin->type != 0);
+    bool is_over = flk_stub_table_session() != session;
+    bool is_recorded =
+        FLK_LIKELY(!is_over) &&
+        flk_tracker_record(thread, layer, address, size_bytes, 0, origin);
+    flk_tracker_release_scope(thread);
+    flk_thread_leave(thread);
     if (FLK_UNLIKELY(!is_recorded) && !is_over)
         flk_tracker_count(&flk_tracker_counted.dropped);
 }
@@ -68,16 +64,21 @@ static FLK_HOT void flk_report_record(uint32_t session, flk_layer layer,
 static FLK_HOT void flk_report_made_hot(flk_marks *marks, uint32_t session,
                                         flk_layer layer, uintptr_t address,
                                         uint64_t size_bytes, uint16_t type) {
-    FLK_ASSERT(address != 0);
-    if (FLK_UNLIKELY(!flk_report_may_record(marks))) {
+    FLK_ASSERT(address != 0 && marks == flk_platform_thread_marks());
+    flk_thread *thread = NULL;
+    if (FLK_LIKELY(!marks->is_forking)) {  // else drawn when it is recorded
+        if (!flk_sample_takes(marks, size_bytes))
+            return;
+        thread = flk_thread_enter();
+    }
+    if (FLK_UNLIKELY(!thread)) {
         flk_report_put_off(
             (flk_late_event){address, size_bytes, type, layer, true});
         return;
     }
-    if (!flk_sample_takes(marks, size_bytes))
-        return;
-    flk_origin origin = {type, flk_report_scope_now(), FLK_PATH_WALK_NATIVE};
-    flk_report_record(session, layer, address, size_bytes, &origin);
+    flk_origin origin = {type, flk_report_scope_of(thread),
+                         FLK_PATH_WALK_NATIVE};
+    flk_report_record(thread, session, layer, address, size_bytes, &origin);
     if (FLK_UNLIKELY(flk_observe_is_on()))
         flk_report_observe_made(layer, address);
 }
