@@ -235,6 +235,10 @@ uint32_t flk_thread_number(void) {
     return number;
 }
 
+uint32_t flk_thread_number_if_any(void) {
+    return flk_platform_thread_pointer() ? flk_thread_number() : 0;
+}
+
 // --- hooks -------------------------------------------------------------
 static void pause_hooks_while_off(void) {
     bool is_on;

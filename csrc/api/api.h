@@ -157,8 +157,11 @@ typedef struct flk_grouping {
 int flk_group_blocks(const flk_block *blocks, size_t count, flk_grouping *out);
 void flk_grouping_free(flk_grouping *grouping);
 
-// The number of this thread in records; 0: it has none.
+// The number of this thread in records, which is given to it if need be; 0: no
+// memory, or FLK_THREADS_MAX threads were numbered.
 uint32_t flk_thread_number(void);
+// The same; 0 also if this thread was never recorded.
+uint32_t flk_thread_number_if_any(void);
 
 // --- hooks --------------------------------------------------------------
 // Records what the selected loaded objects allocate from now on, while tracking

@@ -93,6 +93,8 @@ def _lines(filename: str) -> list[str]:
             known = _decoded(regular_content(filename, SIZE_MAX))
         except (OSError, ValueError, SyntaxError, LookupError):
             known = []
+        except (ImportError, NameError):  # the interpreter is shutting down
+            return []
         _files[filename] = known
     return known
 

@@ -6,6 +6,7 @@ The modules are imported when their class is first used.
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 from ffi_leak_tracker._base.decorate import check_callback
@@ -26,6 +27,7 @@ _MODULES = {
     "JsonEmitter": "emit_json",
     "LoggingEmitter": "emit_logging",
 }
+_loaded: dict[str, Any] = {}  # classes whose modules were imported
 
 
 class LeaksEmitter(Protocol):
@@ -79,10 +81,11 @@ def as_emitter(target: EmitterLike = None) -> LeaksEmitter:
 
 
 def _load(name: str) -> Any:
-    """Import the module of an emitter class and return the class."""
-    from importlib import import_module
-
-    return getattr(import_module(f"{__package__}.{_MODULES[name]}"), name)
+    """Return an emitter class; its module is imported when first used."""
+    if name not in _loaded:
+        module = import_module(f"{__package__}.{_MODULES[name]}")
+        _loaded[name] = getattr(module, name)
+    return _loaded[name]
 
 
 def __getattr__(name: str) -> Any:

@@ -531,8 +531,10 @@ def thread_name(number: int) -> str:
     known = _thread_names.get(number)
     if known is not None:
         return known
-    import threading
-
+    try:
+        import threading
+    except ImportError:  # the interpreter is shutting down
+        return f"thread {number}"
     ident = lib.flk_thread_ident_of(number)
     for thread in threading.enumerate():
         if thread.ident == ident:
@@ -547,6 +549,32 @@ def _own_name(number: int) -> str:
     if threading is not None:
         return str(threading.current_thread().name)
     return "MainThread" if number == 1 else f"thread {number}"
+
+
+def note_ending_threads() -> None:
+    """Let each thread of ``threading`` note its name when it ends.
+
+    For threads that only hooks see. ``note_thread`` is for the others. Before
+    Python 3.11, threads that run already do not note their names.
+    """
+    import threading
+
+    method = "_delete" if sys.version_info >= (3, 11) else "_bootstrap_inner"
+    original = getattr(threading.Thread, method, None)
+    if original is None or hasattr(original, "notes_name"):
+        return
+
+    def run_and_note(thread: threading.Thread) -> None:
+        try:
+            original(thread)
+        finally:
+            number = lib.flk_thread_number_if_any()
+            # Green threads share one thread of the system, not this one.
+            if number and lib.flk_thread_ident_of(number) == thread.ident:
+                _thread_names[number] = thread.name
+
+    run_and_note.notes_name = True  # type: ignore[attr-defined]
+    setattr(threading.Thread, method, run_and_note)
 
 
 _noted = thread_local()

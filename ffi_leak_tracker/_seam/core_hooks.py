@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 
-from ffi_leak_tracker._seam.core_api import ffi, lib, thread_name
+from ffi_leak_tracker._seam.core_api import (
+    ffi,
+    lib,
+    note_ending_threads,
+    thread_name,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +27,10 @@ def attach(rules: Sequence[str], mappings: bool) -> str | None:
     done = lib.flk_hooks_attach(
         ffi.new("const char *const[]", kept), len(kept), mappings, reason, 200
     )
-    return None if done == 0 else ffi.string(reason).decode()
+    if done != 0:
+        return ffi.string(reason).decode()
+    note_ending_threads()
+    return None
 
 
 def has_met(pattern: str) -> bool:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import sys
+
 from ffi_leak_tracker._base.format import plural
+from ffi_leak_tracker._records.allocation import Allocation
+from ffi_leak_tracker._records.exceptions import ReportWriteError
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._seam import core_api as core
@@ -12,7 +17,9 @@ from ffi_leak_tracker._tracking import detached, sampling, unseen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ffi_leak_tracker._records.emitters import EmitterLike
+    from collections.abc import Callable
+
+    from ffi_leak_tracker._records.emitters import EmitterLike, LeaksEmitter
     from ffi_leak_tracker._records.filters import FilterLike
     from ffi_leak_tracker._records.stats import AllocationStats
 
@@ -256,11 +263,49 @@ class View:
                 ``.json``, else text) or a stream; None for standard output.
             filter: blocks to leave out, besides those of other filters.
 
-        Raises: ReportWriteError if the report cannot be written.
+        Raises: ReportWriteError if the report cannot be written. In a
+            finalizer that runs while the interpreter shuts down, only text
+            can be.
         """
-        from ffi_leak_tracker._records.emitters import as_emitter
+        try:
+            make = _as_emitter or _load_emitters()
+            make(emitter).emit(self.snapshot(filter=filter))
+        except ImportError as error:
+            if sys.meta_path is not None:
+                raise
+            raise ReportWriteError(
+                "no report: the interpreter is shutting down, and modules "
+                "cannot be imported any more; emit a report as text, or call "
+                "emit() in an atexit function"
+            ) from error
 
-        as_emitter(emitter).emit(self.snapshot(filter=filter))
+
+# --- emitters -----------------------------------------------------------
+_as_emitter: Callable[[EmitterLike], LeaksEmitter] | None = None
+
+
+def _load_emitters() -> Callable[[EmitterLike], LeaksEmitter]:
+    """Import ``as_emitter`` and keep it."""
+    global _as_emitter  # noqa: PLW0603
+    from ffi_leak_tracker._records.emitters import as_emitter
+
+    _as_emitter = as_emitter
+    return as_emitter
+
+
+def _keep_emitters() -> None:
+    """At exit: load what a report needs, for ``emit()`` in a late finalizer.
+
+    Only if something was recorded, since this takes some milliseconds.
+    """
+    if core.scope_figures(core.PROCESS).allocations:
+        from io import StringIO
+
+        block = Allocation(0, 0, "void", "exit", "free")
+        _load_emitters()(StringIO()).emit(Snapshot([block]))
+
+
+atexit.register(_keep_emitters)
 
 
 def _may_be_owned(found: Snapshot) -> bool:
