@@ -379,6 +379,6 @@ def test_run_writes_to_stdout(tmp_path, options) -> None:
             if "--json" in options:
                 loads(report)
             else:
-                assert report.startswith("No native memory leaks.")
+                assert report.startswith("No allocations were recorded.")
                 assert "C type" in report
     assert before == os.readlink("/dev/stdout")
