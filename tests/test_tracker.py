@@ -435,6 +435,44 @@ def test_checkpoints_rise(enabled) -> None:
     assert marks == sorted(marks)
 
 
+# --- limits of types ----------------------------------------------------
+@pytest.mark.parametrize("text", ["é", "€", "🙂"])
+@pytest.mark.parametrize("first", range(4))
+def test_long_type_name_is_cut_between_characters(text, first, enabled) -> None:
+    """Half a character would make this and every later report fail."""
+    name = "x" * first + text * 300
+    LeakTracker.track(0x10000, 8, type=name)
+    (block,) = LeakTracker.snapshot()
+    assert 250 <= len(block.type.encode()) < 256
+    assert name.startswith(block.type)
+    assert block.type in LeakTracker.types()
+    assert block.type in str(block)
+    LeakTracker.untrack(0x10000)
+
+
+TOO_MANY_TYPES = """
+    from ffi_leak_tracker import diagnostic_calloc as alloc
+    LeakTracker.enable()
+    for i in range(65_600):
+        core.type_id(f"type {i}", "calloc", "free")
+    merged = LeakTracker.self_stats["types_merged"]
+    notes = [note for note in LeakTracker.snapshot().notes if "types" in note]
+    LeakTracker.track(0x10000, 8, type="struct late")
+    block = alloc("uint8_t", 7)
+    print(merged > 300, notes[0].endswith("too many types"), len(notes))
+    print(LeakTracker.self_stats["dropped"], sizes(LeakTracker.snapshot()))
+    alloc.free(block)
+    LeakTracker.untrack(0x10000)
+    LeakTracker.verify_no_leaks()
+"""
+
+
+def test_too_many_types_are_recorded_and_said() -> None:
+    """Blocks of later types have one name; the report says how many."""
+    out = child(TOO_MANY_TYPES).splitlines()
+    assert ["True True 1", "0 [7, 8]"] == out
+
+
 # --- reset --------------------------------------------------------------
 def test_reset_forgets_live_blocks(enabled) -> None:
     """In no report; a later free is silent, not unknown; memory stays."""

@@ -200,17 +200,13 @@ int flk_find_containing(uint64_t address, uint8_t layer, flk_block *out) {
 uint32_t flk_scope_new(uint32_t parent, int isolated) {
     FLK_ASSERT(parent < FLK_SCOPES_MAX);
     flk_attach_refresh();
-    bool made;
-    uint32_t scope = flk_scope_open(parent, isolated, &made);
-    if (!made)
-        flk_tracker_count(&flk_tracker_counted.scopes_dropped);
-    return scope;
+    return flk_tracker_open_scope(parent, isolated);
 }
 
 void flk_scope_gone(uint32_t scope) {
     FLK_ASSERT(scope < FLK_SCOPES_MAX);
     if (scope != FLK_SCOPE_PROCESS)
-        flk_scope_drop(scope);
+        flk_account_drop_scope(scope);
 }
 
 void flk_set_process_scope(uint32_t scope) {

@@ -132,6 +132,7 @@ typedef struct flk_self {
     uint64_t open_scopes, pauses;
     uint64_t ever_enabled;   // 1 if tracking was on at any time, else 0
     uint64_t observed_lost;  // events that no observer got
+    uint64_t types_merged;   // types that share one name: there are too many
 } flk_self;
 void flk_self_figures(flk_self *out);
 // Sets the counters of events to 0, for a reset.

@@ -111,13 +111,14 @@ void flk_self_figures(flk_self *out) {
     out->codes = flk_sites_code_count();
     out->types = flk_names_count();
     out->scopes = flk_scope_count();
-    out->lingering_scopes = flk_scope_lingering_count();
+    out->lingering_scopes = flk_account_lingering_count();
     out->threads = flk_thread_list_live_count();
     out->held_blocks = flk_recent_held_count();
     out->held_bytes = flk_recent_held_bytes();
     out->open_scopes = (uint64_t)flk_gate_scopes();
     out->pauses = (uint64_t)flk_gate_pauses();
     out->ever_enabled = FLK_SETTING(ever_enabled);
+    out->types_merged = flk_names_merged();
     read_events(out);
     flk_thread_let_go(thread);
 }

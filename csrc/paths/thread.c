@@ -80,10 +80,8 @@ uint64_t flk_thread_unnumbered_count(void) {
 bool flk_thread_list_use_scope(uint32_t scope) {
     FLK_ASSERT(scope != FLK_SCOPE_PROCESS);
     bool used = false;
-    flk_thread *guard = lock_list();
     for (flk_thread *t = threads.first; t; t = t->next)
         used |= atomic_load(&t->scope_in_use) == scope;
-    unlock_list(guard);
     return used;
 }
 

@@ -56,7 +56,7 @@ typedef struct flk_thread {
     uint32_t context_scope, context_serial;
     // The process scope in which an event of this thread is about to be
     // recorded, else 0. Its number is not reused meanwhile (a hazard pointer:
-    // Michael, 2004). Written by the owner, read by flk_scope_drop.
+    // Michael, 2004). Written by the owner, read by registry/account.c.
     atomic_uint scope_in_use;
     const void *context;
     uint64_t context_version;
@@ -153,11 +153,12 @@ static inline void flk_thread_unlock(flk_lock *lock) {
         flk_thread_let_go(thread);
 }
 
-// True if an event of any thread is about to be recorded in this process scope.
-bool flk_thread_list_use_scope(uint32_t scope);
-// The list of blocks, under its lock and with the guard of the thread set.
+// The list of blocks. Lock and unlock set and clear the guard of the thread.
 void flk_thread_list_lock(void);
 void flk_thread_list_unlock(void);
+// Under the lock of the list: true if an event of any thread is about to be
+// recorded in this process scope.
+bool flk_thread_list_use_scope(uint32_t scope);
 flk_thread *flk_thread_list_first(void);
 
 // The counts of ended threads. A scope or type has a cell here before its first

@@ -164,7 +164,7 @@ static void scope_dealloc(PyObject *object) {
         bool is_own = !is_scope(self->parent) ||
                       ((scope *)self->parent)->number != self->number;
         if (is_own && self->number != FLK_SCOPE_PROCESS)
-            flk_scope_drop(self->number);
+            flk_account_drop_scope(self->number);
     }
     scope_clear(object);
     Py_CLEAR(self->name);

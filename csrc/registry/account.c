@@ -1,13 +1,13 @@
-// account.c - the books: types and chains of scopes. Contract: registry/account.h. SPDX-License-Identifier: MIT
+// account.c - counts in types and chains of scopes. Contract: registry/account.h. SPDX-License-Identifier: MIT
 #include "registry/account.h"
 
 #include <string.h>
 
 #include "base/platform.h"
-#include "registry/scope.h"
 
 // --- before an event ---------------------------------------------------
 bool flk_account_prepare_type(uint32_t type) {
+    FLK_ASSERT(type != 0);
     bool made =
         flk_counters_at(&flk_thread_totals_lock()->types, type, true) != NULL;
     flk_thread_totals_unlock();
@@ -22,6 +22,7 @@ bool flk_account_prepare_scope(uint32_t scope) {
 }
 
 bool flk_account_ready_any(flk_thread *thread, uint32_t scope, uint32_t type) {
+    FLK_ASSERT(thread->inside && type != 0 && scope != FLK_SCOPE_NONE);
     bool ready = flk_thread_type_cell(thread, type) != NULL;
     // The innermost last, so that its cell stays the cached one.
     uint32_t above = flk_scope_parent(scope);
@@ -39,6 +40,7 @@ static flk_cell *scope_cell(flk_thread *thread, uint32_t scope,
 
 void flk_account_alloc_any(flk_thread *thread, uint32_t scope, uint32_t type,
                            uint64_t size_bytes) {
+    FLK_ASSERT(thread->inside && type != 0);
     flk_cell_alloc(flk_thread_type_cell(thread, type), size_bytes);
     for (uint32_t s = scope; s != FLK_SCOPE_NONE; s = flk_scope_parent(s))
         flk_cell_alloc(scope_cell(thread, s, scope), size_bytes);
@@ -64,9 +66,10 @@ static flk_totals *totals_of(void) {
 
 void flk_account_free_any(flk_thread *thread, uint32_t scope, uint32_t type,
                           uint64_t size_bytes) {
-    // The child before its parents: a parent is empty only if all below are.
-    // Once counted, a scope may be empty and its number be given out again,
-    // below another parent: its parent is read before.
+    FLK_ASSERT(thread->inside && type != 0);
+    // A scope before its parent, so that a parent looks empty only after all
+    // below it do. The parent is read first: once the free is counted, the
+    // number may be given back, and taken again below another parent.
     uint32_t above;
     for (uint32_t s = scope; s != FLK_SCOPE_NONE; s = above) {
         above = flk_scope_parent(s);
@@ -91,6 +94,7 @@ static void resize_in(flk_cell *cell, flk_cells *totals, uint32_t number,
 
 void flk_account_resize(flk_thread *thread, uint32_t scope, uint32_t type,
                         uint64_t old_bytes, uint64_t new_bytes) {
+    FLK_ASSERT(thread->inside && type != 0);
     flk_cell *cell = flk_thread_type_cell(thread, type);
     resize_in(cell, cell ? NULL : &totals_of()->types, type, old_bytes,
               new_bytes);
@@ -125,7 +129,9 @@ static void each_cell(cells_of of, uint32_t number,
         visit(sum, cell);
 }
 
+// The frees of all cells before their allocations (base/counters.h).
 static void sum_up(cells_of of, uint32_t number, flk_sum *sum) {
+    FLK_ASSERT(sum != NULL);
     memset(sum, 0, sizeof *sum);
     flk_thread_list_lock();
     flk_totals *totals = flk_thread_totals_lock();
@@ -161,15 +167,9 @@ static void lower_peak(flk_sum *unused, const flk_cell *cell) {
 }
 
 void flk_account_lower_peak_held(uint32_t scope) {
+    FLK_ASSERT(flk_thread_is_inside());
     each_cell(scopes_of, scope, lower_peak, NULL, flk_thread_totals_lock());
     flk_thread_totals_unlock();
-}
-
-void flk_account_clear_scope(uint32_t scope) {
-    flk_thread_list_lock();
-    each_cell(scopes_of, scope, clear_cell, NULL, flk_thread_totals_lock());
-    flk_thread_totals_unlock();
-    flk_thread_list_unlock();
 }
 
 static flk_thread *thread_numbered(uint32_t number) {
@@ -189,6 +189,7 @@ static flk_cell *cell_of(cells_of of, uint32_t number, flk_thread *thread,
 
 void flk_account_forget(uint32_t thread_number, uint32_t scope, uint32_t type,
                         uint64_t size_bytes) {
+    FLK_ASSERT(flk_thread_is_inside() && type != 0);
     flk_thread *thread = thread_numbered(thread_number);
     flk_totals *totals = flk_thread_totals_lock();
     flk_cell_free(cell_of(types_of, type, thread, totals), size_bytes);
@@ -211,6 +212,117 @@ static void clear_everywhere(cells_of of) {
 }
 
 void flk_account_clear_all(void) {
+    FLK_ASSERT(flk_thread_is_inside());
     clear_everywhere(types_of);
     clear_everywhere(scopes_of);
+}
+
+// --- scopes ------------------------------------------------------------
+// The lingering scopes: each link names the next one, the last one the first.
+static struct {
+    uint32_t last;  // 0 = none
+    uint32_t count;
+} lingering;  // FLK_RANK_SCOPES
+
+static void linger(uint32_t number) {
+    uint32_t *link = flk_scope_link_held(number);
+    *link = number;
+    if (lingering.last) {
+        uint32_t *last = flk_scope_link_held(lingering.last);
+        *link = *last;
+        *last = number;
+    }
+    lingering.last = number;
+    lingering.count++;
+}
+
+// Takes the first one out; 0 if there is none.
+static uint32_t first_out(void) {
+    if (!lingering.last)
+        return 0;
+    uint32_t *last = flk_scope_link_held(lingering.last), first = *last;
+    *last = *flk_scope_link_held(first);
+    if (first == lingering.last)
+        lingering.last = 0;
+    lingering.count--;
+    return first;
+}
+
+// Events that hold on to the number are looked for before the counts: they
+// count before they let go.
+static bool is_free(uint32_t number) {
+    flk_thread_list_lock();
+    bool used = flk_thread_list_use_scope(number);
+    flk_thread_list_unlock();
+    return !used && flk_account_scope_is_empty(number);
+}
+
+// The list of threads held.
+static void give_back(uint32_t number) {
+    each_cell(scopes_of, number, clear_cell, NULL, flk_thread_totals_lock());
+    flk_thread_totals_unlock();
+    flk_scope_give_back_held(number);
+}
+
+static void give_back_or_linger(uint32_t number) {
+    if (!is_free(number)) {
+        linger(number);
+        return;
+    }
+    flk_thread_list_lock();
+    give_back(number);
+    flk_thread_list_unlock();
+}
+
+// One a call, so that a loop that opens scopes pays O(1) for those before.
+static void look_at_one(void) {
+    uint32_t number = first_out();
+    if (number)
+        give_back_or_linger(number);
+}
+
+uint32_t flk_account_open_scope(uint32_t parent, bool isolated, bool *made) {
+    FLK_ASSERT(parent < FLK_SCOPES_MAX && made != NULL);
+    flk_scope_lock_all();
+    look_at_one();
+    uint32_t number = flk_scope_take_held();
+    if (number != FLK_SCOPE_NONE && !flk_account_prepare_scope(number)) {
+        flk_scope_give_back_held(number);
+        number = FLK_SCOPE_NONE;
+    }
+    *made = number != FLK_SCOPE_NONE;
+    if (*made)
+        flk_scope_begin_held(number, isolated ? FLK_SCOPE_NONE : parent);
+    flk_scope_unlock_all();
+    return *made ? number : parent;
+}
+
+void flk_account_drop_scope(uint32_t number) {
+    FLK_ASSERT(number != FLK_SCOPE_PROCESS);
+    flk_scope_lock_all();
+    flk_scope_set_dropped_held(number);
+    give_back_or_linger(number);
+    flk_scope_unlock_all();
+}
+
+uint32_t flk_account_lingering_count(void) {
+    flk_scope_lock_all();
+    uint32_t count = lingering.count;
+    flk_scope_unlock_all();
+    return count;
+}
+
+uint32_t flk_account_recycle_held(void) {
+    FLK_ASSERT(flk_thread_is_inside());
+    uint32_t left = lingering.count, recycled = 0;
+    for (; left > 0; left--) {
+        uint32_t number = first_out();
+        if (flk_thread_list_use_scope(number)) {
+            linger(number);
+            continue;
+        }
+        give_back(number);
+        recycled++;
+    }
+    return recycled;
 }

@@ -1,9 +1,15 @@
-// account.h - counts records in their type and in their chain of scopes. SPDX-License-Identifier: MIT
-// Keeps:   nothing of its own: the cells of paths/thread.h.
-// Cost:    one cell for the type, one for each scope from the innermost to the process.
-// Callers: the thread that makes the event, inside the guard, holding the shard lock of the block's address.
-// Fails:   flk_account_ready_any false: a cell cannot be had, nothing may be recorded (one more drop).
-// Invariant: allocations - frees = live blocks, per type, per scope and in all (tests compare with the registry).
+// account.h - the books: what each type and each scope allocated and freed. SPDX-License-Identifier: MIT
+// Keeps:   the counts themselves are cells of threads (paths/thread.h). Here: the lingering scopes, which are dropped
+//          but have live blocks, as a ring.
+// Cost:    an event counts in one cell for the type, and one for each scope from the innermost to the process. A sum is
+//          O(threads). Opening or dropping a scope is O(threads): one lingering scope is looked at each time.
+// Callers: events: the thread that makes them, inside its guard, holding the shard lock of the block's address. Sums
+//          and scopes: any thread. Lock ranks: FLK_RANK_SCOPES, then FLK_RANK_THREADS, then FLK_RANK_TOTALS.
+// Fails:   flk_account_ready_any returns false: a cell cannot be had, so the event must not be recorded (one more
+//          drop). What was ready is counted without failing.
+// Invariant: allocations - frees = live blocks, for each type, each scope and the process; flk_tracker_check compares
+//            with the registry. No count ever falls, but that of a scope whose number is given back, and all of them
+//            in the child of a fork.
 #ifndef FLK_ACCOUNT_H
 #define FLK_ACCOUNT_H
 
@@ -13,16 +19,35 @@
 #include "paths/thread.h"
 #include "registry/scope.h"
 
-// Makes the cells of the totals, so that counting a free can never fail.
+// --- scopes -------------------------------------------------------------
+// A new scope below `parent`; an isolated one is in no view of those above.
+// Without memory, or at the limit, it is the parent's number; `made` tells.
+uint32_t flk_account_open_scope(uint32_t parent, bool isolated, bool *made);
+// The object that names the scope is gone. Its number is free at once if no
+// live block carries it, else some time after.
+void flk_account_drop_scope(uint32_t scope);
+// Scopes that only live blocks still hold.
+uint32_t flk_account_lingering_count(void);
+// Gives all lingering numbers back, although they are counted as having live
+// blocks. Needs the locks of flk_account_forget and FLK_RANK_SCOPES, and that
+// no record carries a dropped scope any more. Returns how many.
+uint32_t flk_account_recycle_held(void);
+
+// --- before an event ----------------------------------------------------
+// Makes the cells in which ended threads are summed up. Each type and scope
+// needs them before its first event, so that a free can always be counted.
 bool flk_account_prepare_type(uint32_t type);
 bool flk_account_prepare_scope(uint32_t scope);
-
-// Any scope and type.
+// Makes the cells of the thread for an event in any scope.
 bool flk_account_ready_any(flk_thread *thread, uint32_t scope, uint32_t type);
+
+// --- an event -----------------------------------------------------------
 void flk_account_alloc_any(flk_thread *thread, uint32_t scope, uint32_t type,
                            uint64_t size_bytes);
 void flk_account_free_any(flk_thread *thread, uint32_t scope, uint32_t type,
                           uint64_t size_bytes);
+void flk_account_resize(flk_thread *thread, uint32_t scope, uint32_t type,
+                        uint64_t old_bytes, uint64_t new_bytes);
 
 // The usual event: in the scope of the process, with the cells that the thread
 // used last. The cells themselves are kept, not the fact that they are cached:
@@ -46,6 +71,7 @@ static FLK_HOT flk_usual_cells flk_account_usual(const flk_thread *thread,
 static FLK_HOT void flk_account_alloc(flk_thread *thread, uint32_t scope,
                                       uint32_t type, uint64_t size_bytes,
                                       flk_usual_cells usual) {
+    FLK_ASSERT(thread->inside && !usual.type == !usual.scope);
     if (FLK_UNLIKELY(!usual.type)) {
         flk_account_alloc_any(thread, scope, type, size_bytes);
         return;
@@ -56,6 +82,7 @@ static FLK_HOT void flk_account_alloc(flk_thread *thread, uint32_t scope,
 
 static FLK_HOT void flk_account_free(flk_thread *thread, uint32_t scope,
                                      uint32_t type, uint64_t size_bytes) {
+    FLK_ASSERT(thread->inside && type != 0);
     flk_usual_cells usual = flk_account_usual(thread, scope, type);
     if (FLK_UNLIKELY(!usual.type)) {
         flk_account_free_any(thread, scope, type, size_bytes);
@@ -65,17 +92,12 @@ static FLK_HOT void flk_account_free(flk_thread *thread, uint32_t scope,
     flk_cell_free(usual.type, size_bytes);
 }
 
-void flk_account_resize(flk_thread *thread, uint32_t scope, uint32_t type,
-                        uint64_t old_bytes, uint64_t new_bytes);
-
+// --- sums ---------------------------------------------------------------
 void flk_account_scope(uint32_t scope, flk_sum *sum);
 void flk_account_type(uint32_t type, flk_sum *sum);
 bool flk_account_scope_is_empty(uint32_t scope);
-// All cells of one scope to zero; the caller knows that no event is under
-// way there: the scope is dropped and empty.
-void flk_account_clear_scope(uint32_t scope);
 
-// The functions below need the list of threads and all shards held.
+// --- corrections: with the list of threads and all shards held ----------
 // A live block is forgotten: it counts as freed, in the cells of the thread
 // that allocated it, so that no count falls.
 void flk_account_forget(uint32_t thread_number, uint32_t scope, uint32_t type,

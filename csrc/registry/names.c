@@ -1,158 +1,166 @@
-// names.c - interned types. The contract stands in registry/names.h.          SPDX-License-Identifier: MIT
+// names.c - a store of triples, with two indexes. Contract: registry/names.h. SPDX-License-Identifier: MIT
 #include "registry/names.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
-#include "base/arena.h"
-#include "base/config.h"
 #include "base/hash.h"
+#include "base/id_table.h"
 #include "base/platform.h"
+#include "base/store.h"
 #include "paths/thread.h"
 
-enum { PAGE_ENTRIES = 256, PAGES = (FLK_TYPES_MAX + PAGE_ENTRIES) / 256 };
+// The three texts, cut to their limit.
+typedef struct key {
+    const char *type, *kind, *release;
+    char cut[3][FLK_TYPE_NAME_MAX];  // of those that are too long
+} key;
+
+enum { ENTRIES_MAX = FLK_TYPES_MAX + 1 };
+_Static_assert(ENTRIES_MAX % FLK_STORE_CHUNK == 0, "whole chunks");
+
+static uint64_t hash_of_id(uint32_t id);
+static uint64_t hash_of_release(uint32_t id);
+
+static _Atomic(char *) chunks[ENTRIES_MAX / FLK_STORE_CHUNK];
+static struct {
+    flk_lock lock;  // guards all but reads of the store
+    flk_store store;
+    flk_store_texts texts;
+    flk_id_table index;     // of all entries
+    flk_id_table releases;  // of the first entry with each release
+    atomic_ullong merged;   // relaxed
+} names = {.lock = FLK_LOCK_INIT(FLK_RANK_NAMES),
+           .store = {.entry_bytes = sizeof(flk_name),
+                     .entries_max = ENTRIES_MAX,
+                     .chunks = chunks},
+           .index = {.hash_of = hash_of_id},
+           .releases = {.hash_of = hash_of_release}};
 
 static const flk_name unknown = {"?", "?", "?", 0};
 
-static struct {
-    flk_lock lock;
-    _Atomic(flk_name *) pages[PAGES];  // release: entries are complete
-    atomic_uint count;                 // release: likewise
-    uint16_t *index;                   // open addressing, 0 = empty
-    uint32_t index_capacity;           // a power of two; guarded by lock
-} names = {.lock = FLK_LOCK_INIT(FLK_RANK_NAMES)};
-
-uint32_t flk_names_count(void) {
-    return atomic_load_explicit(&names.count, memory_order_acquire);
-}
+uint32_t flk_names_count(void) { return flk_store_count(&names.store); }
 
 const flk_name *flk_names_at(uint16_t id) {
-    if (id == 0 || id > flk_names_count())
-        return &unknown;
-    flk_name *page = atomic_load_explicit(&names.pages[id / PAGE_ENTRIES],
-                                          memory_order_acquire);
-    return &page[id % PAGE_ENTRIES];
+    const flk_name *name = flk_store_at(&names.store, id);
+    return name ? name : &unknown;
 }
 
-static bool text_equals(const char *kept, const char *text) {
-    return strncmp(kept, text, FLK_TYPE_NAME_MAX - 1) == 0;
+uint64_t flk_names_merged(void) {
+    return atomic_load_explicit(&names.merged, memory_order_relaxed);
 }
 
-static bool name_equals(const flk_name *name, const char *type,
-                        const char *kind, const char *release) {
-    return text_equals(name->type, type) && text_equals(name->kind, kind) &&
-           text_equals(name->release, release);
+// --- keys --------------------------------------------------------------
+static const char *cut(const char *text, char *buffer) {
+    FLK_ASSERT(text != NULL);
+    if (memchr(text, '\0', FLK_TYPE_NAME_MAX))
+        return text;
+    size_t length = FLK_TYPE_NAME_MAX - 1;
+    while (length > 0 && ((unsigned char)text[length] & 0xC0) == 0x80)
+        length--;  // not in the middle of a character
+    memcpy(buffer, text, length);
+    buffer[length] = '\0';
+    return buffer;
 }
 
-static uint64_t name_hash(const char *type, const char *kind,
-                          const char *release) {
-    const char *texts[3] = {type, kind, release};
-    uint64_t hash = 0;
-    for (int i = 0; i < 3; i++) {
-        char cut[FLK_TYPE_NAME_MAX];
-        strncpy(cut, texts[i], sizeof cut - 1);
-        cut[sizeof cut - 1] = '\0';
-        hash = flk_hash_text(cut, hash);
-    }
-    return flk_hash_mix(hash);
+static void key_of(key *k, const char *type, const char *kind,
+                   const char *release) {
+    k->type = cut(type, k->cut[0]);
+    k->kind = cut(kind, k->cut[1]);
+    k->release = cut(release, k->cut[2]);
 }
 
-// The place of the triple in the index, or the empty one where it belongs.
-static uint16_t *index_place(const char *type, const char *kind,
-                             const char *release) {
-    uint32_t mask = names.index_capacity - 1;
-    uint32_t i = (uint32_t)name_hash(type, kind, release) & mask;
-    while (names.index[i] &&
-           !name_equals(flk_names_at(names.index[i]), type, kind, release))
-        i = (i + 1) & mask;
-    return &names.index[i];
+static uint64_t hash_of(const char *type, const char *kind,
+                        const char *release) {
+    uint64_t hash = flk_hash_text(type, 0);
+    hash = flk_hash_text(kind, hash);
+    return flk_hash_mix(flk_hash_text(release, hash));
 }
 
-static bool index_grow(void) {
-    uint32_t capacity = names.index_capacity ? names.index_capacity * 2 : 256;
-    uint16_t *grown = flk_arena_get(capacity * sizeof *grown, 0);
-    if (!grown)
-        return false;
-    memset(grown, 0, capacity * sizeof *grown);
-    flk_arena_put(names.index, names.index_capacity * sizeof *grown);
-    names.index = grown;
-    names.index_capacity = capacity;
-    for (uint32_t id = 1; id <= flk_names_count(); id++) {
-        const flk_name *name = flk_names_at((uint16_t)id);
-        *index_place(name->type, name->kind, name->release) = (uint16_t)id;
-    }
-    return true;
+static uint64_t hash_of_id(uint32_t id) {
+    const flk_name *name = flk_names_at((uint16_t)id);
+    return hash_of(name->type, name->kind, name->release);
 }
 
-static const char *text_keep(const char *text) {
-    size_t length = strlen(text);
-    if (length >= FLK_TYPE_NAME_MAX)
-        length = FLK_TYPE_NAME_MAX - 1;
-    char *kept = flk_arena_keep(length + 1);
-    if (kept)
-        memcpy(kept, text, length);
-    return kept;
+static uint64_t hash_of_release(uint32_t id) {
+    return flk_hash_mix(flk_hash_text(flk_names_at((uint16_t)id)->release, 0));
 }
 
-static uint32_t release_id_of(const char *release, uint32_t fresh) {
-    for (uint32_t id = 1; id <= flk_names_count(); id++) {
-        const flk_name *name = flk_names_at((uint16_t)id);
-        if (text_equals(name->release, release))
-            return name->release_id;
-    }
-    return fresh;
+static bool matches(uint32_t id, const void *wanted) {
+    const flk_name *name = flk_names_at((uint16_t)id);
+    const key *k = wanted;
+    return strcmp(name->type, k->type) == 0 &&
+           strcmp(name->kind, k->kind) == 0 &&
+           strcmp(name->release, k->release) == 0;
 }
 
-static uint16_t name_add(const char *type, const char *kind,
-                         const char *release) {
+static bool matches_release(uint32_t id, const void *release) {
+    return strcmp(flk_names_at((uint16_t)id)->release, release) == 0;
+}
+
+// --- intern ------------------------------------------------------------
+static uint16_t name_add(const key *k) {
     uint32_t id = flk_names_count() + 1;
-    if (id > FLK_TYPES_MAX)
+    if (id > FLK_TYPES_MAX || !flk_id_table_reserve(&names.index) ||
+        !flk_id_table_reserve(&names.releases))
         return 0;
-    flk_name *page = atomic_load_explicit(&names.pages[id / PAGE_ENTRIES],
-                                          memory_order_relaxed);
-    if (!page) {
-        page = flk_arena_keep(PAGE_ENTRIES * sizeof *page);
-        if (!page)
-            return 0;
-        atomic_store_explicit(&names.pages[id / PAGE_ENTRIES], page,
-                              memory_order_release);
-    }
-    flk_name made = {text_keep(type), text_keep(kind), text_keep(release),
-                     release_id_of(release, id)};
-    if (!made.type || !made.kind || !made.release)
+    uint32_t same = flk_id_table_find(
+        &names.releases, flk_hash_mix(flk_hash_text(k->release, 0)),
+        matches_release, k->release);
+    flk_name made = {flk_store_text(&names.texts, k->type),
+                     flk_store_text(&names.texts, k->kind),
+                     flk_store_text(&names.texts, k->release),
+                     same ? same : id};
+    if (!made.type || !made.kind || !made.release ||
+        flk_store_append(&names.store, &made) != id)
         return 0;
-    page[id % PAGE_ENTRIES] = made;
-    atomic_store_explicit(&names.count, id, memory_order_release);
+    flk_id_table_put(&names.index, id);
+    if (!same)
+        flk_id_table_put(&names.releases, id);
     return (uint16_t)id;
+}
+
+static uint16_t name_find(const key *k) {
+    uint64_t hash = hash_of(k->type, k->kind, k->release);
+    return (uint16_t)flk_id_table_find(&names.index, hash, matches, k);
+}
+
+static uint16_t name_find_or_add(key *k) {
+    uint16_t id = name_find(k);
+    if (id == 0 && flk_names_count() >= FLK_NAMES_DISTINCT) {
+        atomic_fetch_add_explicit(&names.merged, 1, memory_order_relaxed);
+        k->type = FLK_NAMES_OTHER;
+        id = name_find(k);
+    }
+    return id ? id : name_add(k);
 }
 
 uint16_t flk_names_intern(const char *type, const char *kind,
                           const char *release) {
-    uint16_t id = 0;
+    key k;
+    key_of(&k, type, kind, release);
     flk_thread_lock(&names.lock);
-    bool room = (flk_names_count() + 1) * 2 <= names.index_capacity;
-    if (room || index_grow()) {
-        uint16_t *place = index_place(type, kind, release);
-        if (!*place)
-            *place = name_add(type, kind, release);
-        id = *place;
-    }
+    uint16_t id = name_find_or_add(&k);
     flk_thread_unlock(&names.lock);
     return id;
 }
 
+// --- check -------------------------------------------------------------
+static bool name_is_sound(uint16_t id) {
+    const flk_name *name = flk_names_at(id);
+    const flk_name *first = flk_names_at((uint16_t)name->release_id);
+    key k = {.type = name->type, .kind = name->kind, .release = name->release};
+    return name_find(&k) == id && strcmp(first->release, name->release) == 0 &&
+           first->release_id == name->release_id;
+}
+
 bool flk_names_check(void) {
-    bool good = true;
-    uint32_t indexed = 0;
     flk_thread_lock(&names.lock);
-    for (uint32_t i = 0; i < names.index_capacity; i++) {
-        uint16_t id = names.index[i];
-        indexed += id != 0;
-        if (id) {
-            const flk_name *name = flk_names_at(id);
-            good &= *index_place(name->type, name->kind, name->release) == id;
-        }
-    }
-    good &= indexed == flk_names_count();
+    bool good = flk_id_table_check(&names.index) &&
+                flk_id_table_check(&names.releases) &&
+                names.index.used == flk_names_count();
+    for (uint32_t id = 1; good && id <= flk_names_count(); id++)
+        good = name_is_sound((uint16_t)id);
     flk_thread_unlock(&names.lock);
     return good;
 }

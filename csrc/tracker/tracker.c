@@ -84,7 +84,7 @@ bool flk_tracker_releases_match(flk_thread *thread, uint16_t given,
 // --- events ------------------------------------------------------------
 // The process scope of now, held on to until release_scope: announced first,
 // then read again (both sequentially consistent, as flk_set_process_scope
-// and flk_scope_drop are), so that its number cannot be given out again.
+// and flk_account_drop_scope are), so that its number cannot be given out again.
 uint32_t flk_tracker_hold_process_scope(flk_thread *thread) {
     uint32_t scope = atomic_load(&flk_tracker_settings.process_scope);
     for (;;) {
@@ -313,6 +313,44 @@ void flk_tracker_begin_anew(void) {
     flk_registry_visit_held(forget_silently, NULL);
     flk_account_clear_all();
     release_events();
+}
+
+// --- scopes ------------------------------------------------------------
+// A block of a dropped scope moves to the nearest scope that still has an
+// object: in all views nothing changes. If there is none, it is in no view.
+static void relabel(flk_entry *entry, void *unused) {
+    flk_record *record = &entry->record;
+    uint32_t scope = (uint32_t)record->scope;
+    (void)unused;
+    while (flk_scope_is_dropped(scope) &&
+           flk_scope_parent(scope) != FLK_SCOPE_NONE)
+        scope = flk_scope_parent(scope);
+    if (!flk_scope_is_dropped(scope)) {
+        record->scope = scope;
+        return;
+    }
+    if (flk_tracker_is_shown(record, false))
+        leave_books(record);
+    record->flags |= FLK_RECORD_FORGOTTEN;
+    record->scope = FLK_SCOPE_PROCESS;
+}
+
+static bool recycle_scopes(void) {
+    hold_events();
+    flk_registry_visit_held(relabel, NULL);
+    uint32_t count = flk_account_recycle_held();
+    release_events();
+    return count > 0;
+}
+
+uint32_t flk_tracker_open_scope(uint32_t parent, bool isolated) {
+    bool made;
+    uint32_t scope = flk_account_open_scope(parent, isolated, &made);
+    if (!made && flk_account_lingering_count() > 0 && recycle_scopes())
+        scope = flk_account_open_scope(parent, isolated, &made);
+    if (!made)
+        flk_tracker_count(&flk_tracker_counted.scopes_dropped);
+    return scope;
 }
 
 // Cells are written under a shard lock, by their owners: all are held.

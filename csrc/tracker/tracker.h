@@ -98,6 +98,11 @@ uint32_t flk_tracker_path(void);
 // How many frames a free keeps: fewer.
 uint32_t flk_tracker_free_depth(void);
 
+// A new scope; the parent's number, and one more in scopes_dropped, if so many
+// are open that there is none left. Scopes that only live blocks hold make
+// room: the blocks go on in the view that they are in anyway. O(1); then O(n).
+uint32_t flk_tracker_open_scope(uint32_t parent, bool isolated);
+
 // Is the record in reports (not forgotten; inherited ones only if `all`)?
 bool flk_tracker_is_shown(const flk_record *record, bool all);
 // Forgets the live blocks in the view of a scope; their memory stays. In all

@@ -339,6 +339,7 @@ _LIMITS = (
     ("dropped", "record", "dropped: the tracker ran out of memory or limits"),
     ("missed_frees", "free", "missed: an address came back while recorded"),
     ("scopes_dropped", "scope", "merged into its parent: too many scopes"),
+    ("types_merged", "type", "shown under one name: too many types"),
     ("scope_unknown", "block", "given to the process scope: scope not certain"),
     ("paths_cut", "call path", "cut: made in a handler with a small stack"),
     ("threads_unnumbered", "thread", "not told apart: more than 65,535 ran"),

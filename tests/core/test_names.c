@@ -47,6 +47,26 @@ static void test_long_texts_are_cut(void) {
     CHECK(flk_names_intern(text, "k", "r") != id);
 }
 
+// A half character made every later report fail: UTF-8 is decoded there.
+static void test_long_texts_are_cut_between_characters(void) {
+    static const char *const characters[] = {"\xC3\xA9", "\xE2\x82\xAC",
+                                             "\xF0\x9F\x99\x82"};
+    for (size_t i = 0; i < 3; i++)
+        for (size_t first = 0; first < 5; first++) {
+            size_t bytes = strlen(characters[i]), length = first;
+            char text[600] = "xxxxx";
+            for (; length < 500; length += bytes)
+                memcpy(text + length, characters[i], bytes);
+            uint16_t id = flk_names_intern(text, text, text);
+            const flk_name *name = flk_names_at(id);
+            size_t kept = (FLK_TYPE_NAME_MAX - 1 - first) / bytes;
+            CHECK(strlen(name->type) == first + kept * bytes);
+            CHECK(memcmp(name->type, text, strlen(name->type)) == 0);
+            CHECK(strlen(name->kind) == strlen(name->type));
+            CHECK(flk_names_intern(name->type, text, text) == id);
+        }
+}
+
 static uint16_t intern_numbered(uint32_t number) {
     char text[20];
     snprintf(text, sizeof text, "type %u", number);
@@ -83,13 +103,34 @@ static void test_threads_get_one_id(void) {
     CHECK(memcmp(ids[0], ids[2], sizeof ids[0]) == 0);
 }
 
+// Blocks of too many types are recorded all the same, and released right.
 static void test_limit_is_met_without_harm(void) {
     uint32_t number = 100000;
-    while (flk_names_count() < FLK_TYPES_MAX)
+    while (flk_names_count() < FLK_NAMES_DISTINCT)
         CHECK(intern_numbered(number++) == flk_names_count());
-    CHECK(intern_numbered(number) == 0);
-    CHECK(intern_numbered(number - 1) == FLK_TYPES_MAX);
+    CHECK(flk_names_merged() == 0);
+    uint16_t other = intern_numbered(number);
+    CHECK(other == flk_names_count() && intern_numbered(number + 1) == other);
+    CHECK(flk_names_merged() == 2);
+    CHECK_TEXT(FLK_NAMES_OTHER, flk_names_at(other)->type);
+    CHECK_TEXT("many", flk_names_at(other)->kind);
+    uint16_t deleted = flk_names_intern("struct x", "many", "delete");
+    CHECK(deleted != other);
+    CHECK_TEXT("delete", flk_names_at(deleted)->release);
+    CHECK(flk_names_at(deleted)->release_id != flk_names_at(other)->release_id);
+    CHECK(intern_numbered(number - 1) == FLK_NAMES_DISTINCT);
     CHECK(flk_names_intern("int", "calloc", "free") == 1);
+}
+
+// Even kinds and releases may be too many: then there is no number.
+static void test_last_limit_gives_no_id(void) {
+    char kind[20];
+    for (uint32_t i = 0; flk_names_count() < FLK_TYPES_MAX; i++) {
+        snprintf(kind, sizeof kind, "kind %u", i);
+        CHECK(flk_names_intern("int", kind, "free") == flk_names_count());
+    }
+    CHECK(flk_names_intern("int", "one more", "free") == 0);
+    CHECK(flk_names_intern("int", kind, "free") == FLK_TYPES_MAX);
 }
 
 int main(void) {
@@ -98,10 +139,13 @@ int main(void) {
     RUN(test_equal_releases_have_one_id);
     RUN(test_unknown_ids_have_texts);
     RUN(test_long_texts_are_cut);
+    RUN(test_long_texts_are_cut_between_characters);
     RUN(test_failed_mapping_gives_no_id);
     RUN(test_threads_get_one_id);
-    if (!is_slow_tool())
+    if (!is_slow_tool()) {
         RUN(test_limit_is_met_without_harm);
+        RUN(test_last_limit_gives_no_id);
+    }
     CHECK(flk_names_check() && flk_arena_check());
     return DONE();
 }

@@ -193,6 +193,33 @@ static void test_past_the_limit_the_parent_counts(void) {
     CHECK(flk_scope_new(0, 0) == numbers[count]);
 }
 
+// Scopes that only their live blocks hold make room at the limit: else each
+// later scope would be taken for its parent, for ever.
+static void test_lingering_scopes_make_room_at_the_limit(void) {
+    uint32_t outer = flk_scope_new(0, 0), apart = flk_scope_new(0, 1);
+    uint64_t dropped = self_figures().scopes_dropped, first = next_address;
+    uint16_t type = type_of("kept");
+    uint32_t used = (uint32_t)self_figures().scopes, count = 0;
+    for (uint32_t i = used; i < FLK_SCOPES_MAX + 100; i++, count++) {
+        uint32_t scope = flk_scope_new(i % 2 ? outer : apart, i % 8 == 7);
+        CHECK(scope != outer && scope != apart);
+        flk_track(next_address += 64, 1, FLK_LAYER_HANDLE, type, scope, 0);
+        flk_scope_gone(scope);
+    }
+    CHECK(self_figures().scopes_dropped == dropped);
+    CHECK(self_figures().lingering_scopes < FLK_SCOPES_MAX / 2);
+    CHECK(live_in(outer) + live_in(apart) < count && flk_tracker_check());
+    CHECK(live_in(outer) > count / 4 && shown_in(outer) == live_in(outer));
+    while (next_address > first) {
+        flk_untrack(next_address, FLK_LAYER_HANDLE, NULL);
+        next_address -= 64;
+    }
+    CHECK(live_in(outer) == 0 && live_in(apart) == 0 && live_of(type) == 0);
+    flk_scope_gone(outer);
+    flk_scope_gone(apart);
+    CHECK(flk_tracker_check());
+}
+
 int main(void) {
     start();
     RUN(test_view_is_the_subtree);
@@ -205,8 +232,10 @@ int main(void) {
     RUN(test_process_scope_takes_what_has_none);
     RUN(test_process_never_ends);
     RUN(test_recycled_number_keeps_books);
-    if (!is_slow_tool() && !IS_SANITIZED)
+    if (!is_slow_tool() && !IS_SANITIZED) {
+        RUN(test_lingering_scopes_make_room_at_the_limit);
         RUN(test_past_the_limit_the_parent_counts);
+    }
     RUN(test_everything_is_sound);
     return DONE();
 }
