@@ -98,7 +98,8 @@ for name in ("base/values.h", "api/api.h", "api/lower.cdef"):
 # The table of cffi's own functions is static in the generated file: it is
 # handed over from there.
 ffibuilder.cdef(
-    "void flk_bind_cffi(void); int flk_callables_install(void *);"
+    "void flk_bind_cffi(void); int flk_callables_add_claim(void *);"
+    "int flk_callables_install(void *);"
     "int flk_object_views_install(void *);"
 )
 PREAMBLE = """

@@ -247,8 +247,9 @@ def test_the_page_lists_the_options_of_pytest() -> None:
     """All of the plugin's options, settings and markers, and no other."""
     text = PAGES["pytest"].text
     printed = pytest_says("--help")
-    group = printed.partition("(ffi_leak_tracker):\n")[2].partition("\n\n")[0]
-    options = set(re.findall(r"(?m)^  (--[\w-]+)", group))
+    group = printed.partition("native memory leaks:\n")[2].partition("\n\n")[0]
+    heads = "".join(re.findall(r"(?m)^  --.*$", group))
+    options = set(re.findall(r"--[\w-]+", heads))
     settings = set(re.findall(r"(?m)^  (leak\w*) \(", printed))
     marker = r"(?m)^@pytest.mark.((?:no_)?leak_\w+)\("
     markers = set(re.findall(marker, pytest_says("--markers")))
@@ -256,7 +257,7 @@ def test_the_page_lists_the_options_of_pytest() -> None:
     assert settings
     assert markers
     assert rows_with_options(text) == options
-    assert set(re.findall(r"(?m)^\| `(?:--\S+)` \| `(\w+)`", text)) == settings
+    assert set(re.findall(r"(?m)^\| `--[^|]* \| `(\w+)`", text)) == settings
     assert set(re.findall(r"(?m)^\| `(\w+)\(", text)) == markers
 
 
@@ -342,10 +343,10 @@ def test_listed_lines_exist(page: str, heading: str) -> None:
 def notes_of_views() -> list[str]:
     """Return each note on what the tracker could not record."""
     for module in modules(private=True):
-        truths = getattr(module, "truths", None)
-        if truths is not None:
+        limits_of = getattr(module, "limits_of", None)
+        if limits_of is not None:
             every = dict.fromkeys(LeakTracker.self_stats, 2)
-            found: list[str] = truths(every)
+            found: list[str] = limits_of(every)
             return found
     raise AssertionError("no module makes the notes of reports")
 

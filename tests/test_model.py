@@ -256,11 +256,7 @@ class CoreAgainstDict(RuleBasedStateMachine):
         view = self.open[pick % len(self.open)]
         for block in self.in_view(view):
             block.forgotten = True
-            for scope in self.chain(self.parents[view]):
-                self.events[scope][0] -= 1
-        for scope in self.parents:
-            if view in self.chain(scope):
-                self.events[scope] = [0, 0]
+            self.count(block, 1)
         lib.flk_tracker_reset(view)
 
     # --- reading --------------------------------------------------------

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
+import textwrap
 import threading
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import cffi
+import children
 import pytest
 from c_library import child, needs_hooks
 from conftest import collect
@@ -243,7 +249,7 @@ def test_threads_are_told_in_themselves() -> None:
         barrier.wait()
         for count in range(1, 101):
             block = diagnostic_calloc("char", size)
-            is_exact = core.fast is not None
+            is_exact = core.callables is not None
             assert not is_exact or len(mine) == 2 * count - 1
             diagnostic_calloc.free(block)
 
@@ -258,6 +264,94 @@ def test_threads_are_told_in_themselves() -> None:
             one.join()
     sizes = sorted(size for some in told.values() for size in some)
     assert sizes == [1] * 200 + [2] * 200 + [3] * 200 + [4] * 200
+
+
+def test_each_block_is_allocated_before_it_is_freed() -> None:
+    """Also where C code allocates and another thread is delivering."""
+    order: list[tuple[int, str]] = []
+
+    def slowly(what: str, block) -> None:
+        number = block.sequence
+        time.sleep(0)  # another thread goes on between taking and telling
+        order.append((number, what))
+
+    def work() -> None:
+        functions = diagnostic_calloc.c_functions
+        barrier.wait()
+        for _ in range(500):
+            block = functions.malloc(10)
+            block = functions.realloc(block, 20)
+            diagnostic_calloc.free(block)
+
+    barrier = threading.Barrier(3)
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    with LeakTracker.observe(
+        allocated=lambda block: slowly("+", block),
+        freed=lambda block: slowly("-", block),
+    ):
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+    told: dict[int, str] = {}
+    for number, what in order:
+        told[number] = told.get(number, "") + what
+    assert set(told.values()) == {"+-+-"}
+    assert len(told) == 1500
+    assert core.lib.flk_observe_lost() == 0
+
+
+def test_an_address_is_freed_before_it_is_allocated_again() -> None:
+    """Also where no freed block is held back."""
+    LeakTracker.enable(quarantine=0)
+    live: set[int] = set()
+    twice: list[int] = []
+
+    def made(block) -> None:
+        if block.address in live:
+            twice.append(block.address)
+        live.add(block.address)
+
+    def work() -> None:
+        barrier.wait()
+        for count in range(1000):
+            block = diagnostic_calloc("char", 100)
+            block = diagnostic_calloc.realloc(block, 100 + count)
+            diagnostic_calloc.free(block)
+
+    barrier = threading.Barrier(3)
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    with LeakTracker.observe(
+        allocated=made, freed=lambda block: live.discard(block.address)
+    ):
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+    assert ([], set()) == (twice, live)
+
+
+def test_a_delivery_ends_beside_a_busy_thread() -> None:
+    """The main thread goes on; what came meanwhile is told in the end."""
+    functions = diagnostic_calloc.c_functions
+    told: list[int] = []
+    blocks = []
+    is_over = False
+
+    def feed(block) -> None:
+        told.append(block.size)
+        if not is_over and len(told) < 5000:  # one more for each that is told
+            blocks.append(pool.submit(functions.malloc, 10).result())
+
+    with ThreadPoolExecutor(1) as pool:
+        observer = LeakTracker.observe(allocated=feed)
+        blocks.append(functions.malloc(10))
+        LeakTracker.untrack(1)
+        is_over = True
+        observer.close()
+    assert len(told) == len(blocks) < 1000
+    for block in blocks:
+        diagnostic_calloc.free(block)
 
 
 def test_a_thread_that_only_frees_is_told(log) -> None:
@@ -345,8 +439,14 @@ def test_no_memory_loses_and_counts(log) -> None:
     core.lib.flk_platform_pages_fail_at(1)
     diagnostic_calloc.free(block)
     core.lib.flk_platform_pages_fail_at(0)
-    total = len(log.take()) + core.lib.flk_observe_lost() - lost
-    assert total == 1
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        log.observer.close()
+    new = LeakTracker.self_stats["observed_lost"] - lost
+    assert len(log.take()) + new == 1
+    texts = [str(one.message) for one in said]
+    assert len(texts) == new
+    assert all(one.startswith("1 event of native blocks") for one in texts)
 
 
 @pytest.mark.parametrize(
@@ -364,3 +464,86 @@ def test_wrong_arguments(type, callbacks) -> None:
     with pytest.raises(TypeError, match=r"observe\(\)"):
         LeakTracker.observe(type, **callbacks)
     assert core_blocks.tell_observers is None
+
+
+# --- floods and forks -------------------------------------------------------
+@pytest.mark.parametrize("attached", [pytest.param(1, marks=needs_hooks)])
+def test_a_busy_thread_leaves_time_to_the_main_thread(attached) -> None:
+    """Each delivery is bounded; the rest is told later."""
+    code = """
+        import time
+        lib = opened("threads")
+        told = []
+        ending = threading.Event()
+        def work():
+            while not ending.is_set():
+                lib.churn(200)
+                time.sleep(0.001)
+        def tell(block):
+            told.append(threading.current_thread())
+        thread = threading.Thread(target=work)
+        with LeakTracker.attach([lib]), LeakTracker.observe(allocated=tell):
+            thread.start()
+            begin = time.monotonic()
+            while len(told) < 3000:
+                pass
+            for _ in range(10_000):
+                pass
+            seconds = time.monotonic() - begin
+            ending.set()
+            thread.join()
+        assert seconds < 30, seconds
+        assert set(told) == {threading.main_thread()}
+    """
+    child(code)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_children_of_a_fork_observe() -> None:
+    """Whatever other threads of the parent observed at that moment."""
+    code = """
+        def churn():
+            while True:
+                LeakTracker.observe(allocated=id, freed=id).close()
+        for _ in range(3):
+            threading.Thread(target=churn, daemon=True).start()
+        for _ in range(50):
+            pid = os.fork()
+            if not pid:
+                signal.alarm(20)
+                told = []
+                LeakTracker.enable()
+                with LeakTracker.observe(allocated=told.append):
+                    alloc.free(alloc("char", 3))
+                os._exit(len(told) != 1)
+            assert os.waitpid(pid, 0)[1] == 0
+    """
+    header = """
+        import os, signal, threading
+        from ffi_leak_tracker import LeakTracker, diagnostic_calloc as alloc
+    """
+    children.output(
+        textwrap.dedent(header) + textwrap.dedent(code), "-W", "ignore"
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_fork_beside_the_first_use() -> None:
+    """What another thread is importing can be imported in the child."""
+    code = """
+        import os, signal, threading
+        from ffi_leak_tracker import LeakTracker
+        def use():
+            LeakTracker.observe(allocated=id).close()
+        thread = threading.Thread(target=use)
+        thread.start()
+        pid = os.fork()
+        if not pid:
+            signal.alarm(20)
+            use()
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        thread.join()
+    """
+    for _ in range(3):
+        children.output(code, "-W", "ignore")

@@ -7,15 +7,19 @@ import json
 import logging
 import pickle
 import re
+import threading
 import time
 from itertools import pairwise
 
 import cffi
 import pytest
+from c_library import child, needs_hooks
 from conftest import collect
 
 from ffi_leak_tracker import (
     Allocation,
+    AllocationStats,
+    AllocationTracker,
     JsonEmitter,
     LeakFilter,
     LeaksFoundError,
@@ -50,7 +54,6 @@ def test_never_enabled_records_nothing() -> None:
         LeakTracker.has_leaks,
         len(LeakTracker.snapshot()),
     )
-    LeakTracker.verify_no_leaks()
     assert LeakTracker.duration is None
     alloc.free(pointer)
 
@@ -96,6 +99,40 @@ def test_pause_nests() -> None:
     assert LeakTracker.enabled
     assert [] == types()
     alloc.free(ignored)
+
+
+PAUSED_BESIDE_A_FORK = """
+    from ffi_leak_tracker import diagnostic_calloc as alloc
+    lib = opened("plain")
+    LeakTracker.enable()
+    attached = LeakTracker.attach([lib])
+    paused, done = threading.Event(), threading.Event()
+    def pause():
+        with LeakTracker.pause():
+            paused.set()
+            done.wait()
+    thread = threading.Thread(target=pause)
+    thread.start()
+    paused.wait()
+    alloc("char", 5), lib.take(7)
+    child = os.fork()
+    if child == 0:
+        alloc("char", 11), lib.take(13)
+        found = sizes(LeakTracker.snapshot())
+        os._exit(found != [11, 13])
+    status = os.waitpid(child, 0)[1]
+    assert [] == sizes(LeakTracker.snapshot())
+    done.set()
+    thread.join()
+    alloc("char", 17)
+    print(status, sizes(LeakTracker.snapshot()))
+"""
+
+
+@pytest.mark.parametrize("attached", [pytest.param(1, marks=needs_hooks)])
+def test_pause_of_a_thread_that_is_gone_ends_in_a_child(attached) -> None:
+    """A child records what it does; the parent stays paused."""
+    assert "0 [17]" == child(PAUSED_BESIDE_A_FORK)
 
 
 def test_enable_inside_pause_waits() -> None:
@@ -144,6 +181,12 @@ def test_enable_in_debug_enables() -> None:
         ),
         ({"quarantine": 1025}, ValueError, "quarantine must be 0 to 1024"),
         ({"guard": 5000}, ValueError, "guard must be 0 to 4096"),
+        ({"poison": 3}, TypeError, "poison must be True, False or None"),
+        (
+            {"misuse": "ignore", "guard": 16},
+            ValueError,
+            "misuse must be 'raise', 'warn' or 'count', not 'ignore'",
+        ),
     ],
 )
 def test_senseless_options_are_named(options, error, says) -> None:
@@ -152,6 +195,7 @@ def test_senseless_options_are_named(options, error, says) -> None:
         LeakTracker.enable(**options)
     assert not LeakTracker.enabled
     assert (16, 64) == (LeakTracker.stack_depth, core.configuration()[0])
+    assert (False, 0) == core.configuration()[2:]
 
 
 def test_repr_says_state() -> None:
@@ -257,12 +301,17 @@ def test_types_know_blocks_in_scopes(enabled) -> None:
 
 
 def test_types_after_reset(enabled) -> None:
-    """What was forgotten is in no figure."""
+    """What was forgotten counts as freed, once."""
     pointer = alloc("int", 3)
     LeakTracker.reset()
-    assert {} == LeakTracker.types()
+    forgotten = LeakTracker.types()["int"]
+    assert (1, 1, 0) == (
+        forgotten.allocations,
+        forgotten.frees,
+        forgotten.live_bytes,
+    )
     free_all(pointer)
-    assert {} == LeakTracker.types()
+    assert forgotten == LeakTracker.types()["int"]
 
 
 def test_has_leaks_follows_filter(enabled) -> None:
@@ -397,11 +446,27 @@ def test_reset_forgets_live_blocks(enabled) -> None:
     assert 5 == pointer[3]
     alloc.free(pointer)
     assert 0 == LeakTracker.self_stats["unknown_frees"]
-    assert (0, 0, 0) == (
+    assert (1, 1, 0) == (
         LeakTracker.stats.allocations,
         LeakTracker.stats.frees,
         LeakTracker.stats.live_bytes,
     )
+
+
+def test_reset_lets_no_difference_turn_negative(enabled) -> None:
+    """Readings around a reset can be subtracted; a measurement goes on."""
+    kept = [alloc("int", 4) for _ in range(3)]
+    before = AllocationStats.capture()
+    with AllocationTracker.measure() as measured:
+        inside = [alloc("int", 4) for _ in range(5)]
+        other = threading.Thread(target=LeakTracker.reset)
+        other.start()
+        other.join()
+        change = AllocationStats.capture() - before
+    assert (8, 128) == (change.frees, change.bytes_freed)
+    assert (5, 0) == (measured.stats.allocations, measured.stats.live_blocks)
+    assert (5, 80) == (change.allocations, change.bytes_allocated)
+    free_all(*kept, *inside)
 
 
 def test_reset_block_can_move(enabled) -> None:
@@ -428,7 +493,7 @@ def test_reset_with_owned_memory(enabled) -> None:
     LeakTracker.reset()
     del owner
     collect()
-    assert (0, 0) == (
+    assert (1, 0) == (
         LeakTracker.stats.frees,
         LeakTracker.self_stats["unknown_frees"],
     )
@@ -589,11 +654,13 @@ def test_emit_logs(enabled, caplog) -> None:
     alloc.free(pointer)
 
 
-def test_clean_report_says_so() -> None:
+def test_clean_report_says_so(enabled) -> None:
     """Nothing live: one line."""
+    alloc.free(alloc("int"))
     stream = io.StringIO()
     LeakTracker.emit(stream)
-    assert stream.getvalue().startswith("No native memory leaks.")
+    assert stream.getvalue().startswith("No native memory leaks.  ")
+    assert 1 == stream.getvalue().count("\n")
 
 
 def test_report_shows_the_source_line(enabled) -> None:
@@ -654,6 +721,19 @@ def test_missed_free_replaces_the_record(enabled) -> None:
     assert any("missed" in note for note in LeakTracker.snapshot().notes)
     free_all(*pointers)
     assert LeakTracker.stats.allocations == LeakTracker.stats.frees
+
+
+def test_missed_free_counts_in_its_own_scope(enabled) -> None:
+    """A replaced record leaves the books of its scope, not of another."""
+    with LeakTracker.scope() as scope:
+        LeakTracker.track(0x10000, 8, type="h")
+    LeakTracker.track(0x20000, 8, type="h")
+    LeakTracker.track(0x10000, 8, type="h")
+    assert (0, 2) == (scope.stats.live_blocks, LeakTracker.stats.live_blocks)
+    LeakTracker.untrack(0x10000)
+    LeakTracker.untrack(0x20000)
+    assert 0 == LeakTracker.stats.live_blocks
+    assert 0 == LeakTracker.stats.live_bytes
 
 
 def test_snapshot_without_memory(enabled) -> None:

@@ -42,7 +42,8 @@ static flk_thread *self;
 
 static void cells_alloc(int i) {
     (void)i;
-    flk_account_alloc(self, FLK_SCOPE_PROCESS, type, SIZE, true);
+    flk_usual_cells usual = flk_account_usual(self, FLK_SCOPE_PROCESS, type);
+    flk_account_alloc(self, FLK_SCOPE_PROCESS, type, SIZE, usual);
 }
 
 static void cells_free(int i) {
@@ -85,8 +86,8 @@ static void registry(int i) {
     bool replaced;
     flk_registry_take(FLK_LAYER_HEAP, addresses[i % LIVE], always, NULL,
                       &record);
-    flk_registry_insert(FLK_LAYER_HEAP, addresses[i % LIVE], &record, no_event,
-                        no_event, NULL, &replaced);
+    flk_insertion how = {no_event, no_event, NULL, &replaced};
+    flk_registry_insert(FLK_LAYER_HEAP, addresses[i % LIVE], &record, how);
 }
 
 static void recent(int i) {

@@ -19,8 +19,8 @@ static void no_event(const flk_record *record, void *context) {
 static void insert(uint64_t address, uint64_t sequence) {
     flk_record record = {.size_bytes = 48, .sequence = sequence, .type = 1};
     bool replaced;
-    if (flk_registry_insert(FLK_LAYER_HEAP, address, &record, no_event,
-                            no_event, NULL, &replaced) != FLK_OK)
+    flk_insertion how = {no_event, no_event, NULL, &replaced};
+    if (flk_registry_insert(FLK_LAYER_HEAP, address, &record, how) != FLK_OK)
         abort();
 }
 

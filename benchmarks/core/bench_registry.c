@@ -25,8 +25,8 @@ static bool always(const flk_record *record, void *context) {
 static bool insert(uint64_t address, uint64_t sequence) {
     flk_record record = {.size_bytes = 24, .sequence = sequence, .type = 1};
     bool replaced;
-    return flk_registry_insert(FLK_LAYER_HEAP, address, &record, no_event,
-                               no_event, NULL, &replaced) == FLK_OK;
+    flk_insertion how = {no_event, no_event, NULL, &replaced};
+    return flk_registry_insert(FLK_LAYER_HEAP, address, &record, how) == FLK_OK;
 }
 
 static bool take(uint64_t address) {

@@ -155,11 +155,6 @@ static void clear_cell(flk_sum *unused, const flk_cell *cell) {
     flk_counters_cell_clear((flk_cell *)cell);
 }
 
-void flk_account_clear_scope_held(uint32_t scope) {
-    each_cell(scopes_of, scope, clear_cell, NULL, flk_thread_totals_lock());
-    flk_thread_totals_unlock();
-}
-
 static void lower_peak(flk_sum *unused, const flk_cell *cell) {
     (void)unused;
     flk_counters_cell_lower_peak((flk_cell *)cell);
@@ -172,7 +167,8 @@ void flk_account_lower_peak_held(uint32_t scope) {
 
 void flk_account_clear_scope(uint32_t scope) {
     flk_thread_list_lock();
-    flk_account_clear_scope_held(scope);
+    each_cell(scopes_of, scope, clear_cell, NULL, flk_thread_totals_lock());
+    flk_thread_totals_unlock();
     flk_thread_list_unlock();
 }
 
@@ -183,25 +179,21 @@ static flk_thread *thread_numbered(uint32_t number) {
     return t;
 }
 
-static void uncount(flk_cells *cells, uint32_t number, uint64_t size_bytes) {
-    flk_cell *cell = flk_counters_at(cells, number, false);
-    if (cell)
-        flk_counters_cell_uncount(cell, size_bytes);
+// The cell of the thread that allocated; else that of the ended threads.
+static flk_cell *cell_of(cells_of of, uint32_t number, flk_thread *thread,
+                         flk_totals *totals) {
+    flk_cell *cell =
+        thread ? flk_counters_at(of(thread, NULL), number, false) : NULL;
+    return cell ? cell : flk_counters_at(of(NULL, totals), number, false);
 }
 
 void flk_account_forget(uint32_t thread_number, uint32_t scope, uint32_t type,
                         uint64_t size_bytes) {
     flk_thread *thread = thread_numbered(thread_number);
     flk_totals *totals = flk_thread_totals_lock();
-    uncount(types_of(thread, totals), type, size_bytes);
+    flk_cell_free(cell_of(types_of, type, thread, totals), size_bytes);
     for (uint32_t s = scope; s != FLK_SCOPE_NONE; s = flk_scope_parent(s))
-        uncount(scopes_of(thread, totals), s, size_bytes);
-    flk_thread_totals_unlock();
-}
-
-void flk_account_remember(uint32_t type, uint64_t size_bytes) {
-    flk_totals *totals = flk_thread_totals_lock();
-    flk_cell_alloc(flk_counters_at(&totals->types, type, false), size_bytes);
+        flk_cell_free(cell_of(scopes_of, s, thread, totals), size_bytes);
     flk_thread_totals_unlock();
 }
 
@@ -217,8 +209,6 @@ static void clear_everywhere(cells_of of) {
     flk_counters_each(of(NULL, flk_thread_totals_lock()), clear_each, NULL);
     flk_thread_totals_unlock();
 }
-
-void flk_account_clear_types(void) { clear_everywhere(types_of); }
 
 void flk_account_clear_all(void) {
     clear_everywhere(types_of);

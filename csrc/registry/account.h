@@ -24,34 +24,45 @@ void flk_account_alloc_any(flk_thread *thread, uint32_t scope, uint32_t type,
 void flk_account_free_any(flk_thread *thread, uint32_t scope, uint32_t type,
                           uint64_t size_bytes);
 
-// Short for a block of the process's scope whose cells were used last.
-static inline bool flk_account_is_usual(const flk_thread *thread,
-                                        uint32_t scope, uint32_t type) {
-    return FLK_LIKELY(scope == FLK_SCOPE_PROCESS &&
-                      thread->cached_scope == scope &&
-                      thread->cached_type == type);
+// The usual event: in the scope of the process, with the cells that the thread
+// used last. The cells themselves are kept, not the fact that they are cached:
+// between the look-up and the count another event of the thread (a record that
+// is replaced) may change what is cached.
+typedef struct flk_usual_cells {
+    flk_cell *type, *scope;  // NULL both: the event is not usual
+} flk_usual_cells;
+
+static FLK_HOT flk_usual_cells flk_account_usual(const flk_thread *thread,
+                                                 uint32_t scope,
+                                                 uint32_t type) {
+    if (FLK_LIKELY(scope == FLK_SCOPE_PROCESS &&
+                   thread->cached_scope == scope &&
+                   thread->cached_type == type))
+        return (flk_usual_cells){thread->cached_type_cell,
+                                 thread->cached_scope_cell};
+    return (flk_usual_cells){NULL, NULL};
 }
 
-// `is_usual` as told right before.
-static inline void flk_account_alloc(flk_thread *thread, uint32_t scope,
-                                     uint32_t type, uint64_t size_bytes,
-                                     bool is_usual) {
-    if (FLK_UNLIKELY(!is_usual)) {
+static FLK_HOT void flk_account_alloc(flk_thread *thread, uint32_t scope,
+                                      uint32_t type, uint64_t size_bytes,
+                                      flk_usual_cells usual) {
+    if (FLK_UNLIKELY(!usual.type)) {
         flk_account_alloc_any(thread, scope, type, size_bytes);
         return;
     }
-    flk_cell_alloc(thread->cached_type_cell, size_bytes);
-    flk_cell_alloc(thread->cached_scope_cell, size_bytes);
+    flk_cell_alloc(usual.type, size_bytes);
+    flk_cell_alloc(usual.scope, size_bytes);
 }
 
-static inline void flk_account_free(flk_thread *thread, uint32_t scope,
-                                    uint32_t type, uint64_t size_bytes) {
-    if (!flk_account_is_usual(thread, scope, type)) {
+static FLK_HOT void flk_account_free(flk_thread *thread, uint32_t scope,
+                                     uint32_t type, uint64_t size_bytes) {
+    flk_usual_cells usual = flk_account_usual(thread, scope, type);
+    if (FLK_UNLIKELY(!usual.type)) {
         flk_account_free_any(thread, scope, type, size_bytes);
         return;
     }
-    flk_cell_free(thread->cached_scope_cell, size_bytes);
-    flk_cell_free(thread->cached_type_cell, size_bytes);
+    flk_cell_free(usual.scope, size_bytes);
+    flk_cell_free(usual.type, size_bytes);
 }
 
 void flk_account_resize(flk_thread *thread, uint32_t scope, uint32_t type,
@@ -64,19 +75,14 @@ bool flk_account_scope_is_empty(uint32_t scope);
 // way there: the scope is dropped and empty.
 void flk_account_clear_scope(uint32_t scope);
 
-// The list of threads and all shards held, from here on:
-// a live block leaves the books as though it had never been allocated.
-// `scope` may be FLK_SCOPE_NONE: then its type only.
+// The functions below need the list of threads and all shards held.
+// A live block is forgotten: it counts as freed, in the cells of the thread
+// that allocated it, so that no count falls.
 void flk_account_forget(uint32_t thread_number, uint32_t scope, uint32_t type,
                         uint64_t size_bytes);
-// A live block is (still) of this type, after flk_account_clear_types.
-void flk_account_remember(uint32_t type, uint64_t size_bytes);
-// One scope, as above.
-void flk_account_clear_scope_held(uint32_t scope);
-// The peaks of one scope are what is live there now.
+// The peaks of one scope become what is live there now.
 void flk_account_lower_peak_held(uint32_t scope);
-// All types, or everything (the child of a fork), to zero.
-void flk_account_clear_types(void);
+// All counts become zero: in the child of a fork, and for tests.
 void flk_account_clear_all(void);
 
 #endif

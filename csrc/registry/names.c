@@ -7,6 +7,7 @@
 #include "base/config.h"
 #include "base/hash.h"
 #include "base/platform.h"
+#include "paths/thread.h"
 
 enum { PAGE_ENTRIES = 256, PAGES = (FLK_TYPES_MAX + PAGE_ENTRIES) / 256 };
 
@@ -127,7 +128,7 @@ static uint16_t name_add(const char *type, const char *kind,
 uint16_t flk_names_intern(const char *type, const char *kind,
                           const char *release) {
     uint16_t id = 0;
-    flk_lock_take(&names.lock);
+    flk_thread_lock(&names.lock);
     bool room = (flk_names_count() + 1) * 2 <= names.index_capacity;
     if (room || index_grow()) {
         uint16_t *place = index_place(type, kind, release);
@@ -135,14 +136,14 @@ uint16_t flk_names_intern(const char *type, const char *kind,
             *place = name_add(type, kind, release);
         id = *place;
     }
-    flk_lock_release(&names.lock);
+    flk_thread_unlock(&names.lock);
     return id;
 }
 
 bool flk_names_check(void) {
     bool good = true;
     uint32_t indexed = 0;
-    flk_lock_take(&names.lock);
+    flk_thread_lock(&names.lock);
     for (uint32_t i = 0; i < names.index_capacity; i++) {
         uint16_t id = names.index[i];
         indexed += id != 0;
@@ -152,9 +153,9 @@ bool flk_names_check(void) {
         }
     }
     good &= indexed == flk_names_count();
-    flk_lock_release(&names.lock);
+    flk_thread_unlock(&names.lock);
     return good;
 }
 
-void flk_names_lock_all(void) { flk_lock_take(&names.lock); }
-void flk_names_unlock_all(void) { flk_lock_release(&names.lock); }
+void flk_names_lock_all(void) { flk_thread_lock(&names.lock); }
+void flk_names_unlock_all(void) { flk_thread_unlock(&names.lock); }

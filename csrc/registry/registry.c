@@ -24,43 +24,35 @@ bool flk_registry_lock_record_of(flk_held *h, uint32_t levels, flk_layer layer,
     return false;
 }
 
-bool flk_registry_purge(uint32_t levels, flk_layer layer, uint64_t address,
-                        flk_registry_event on_remove, void *context) {
-    bool found = false;
-    for (flk_held h; flk_registry_lock_record_of(&h, levels, layer, address);
-         found = true) {
-        on_remove(h.record, context);
+void flk_registry_purge(uint32_t levels, flk_layer layer, uint64_t address,
+                        flk_insertion how) {
+    flk_held h;
+    while (flk_registry_lock_record_of(&h, levels, layer, address)) {
+        how.on_remove(h.record, how.context);
+        *how.replaced = true;
         flk_shard_remove(h.spot.shard, h.region, h.slot);
         flk_unlock_record(&h);
     }
-    return found;
 }
 
 // --- insert, find, take ------------------------------------------------
 // The level is not known when this is compiled: short, not fast.
 static FLK_NOINLINE flk_status insert_any(flk_layer layer, uint64_t address,
                                           const flk_record *record,
-                                          flk_registry_event on_insert,
-                                          flk_registry_event on_remove,
-                                          void *context, bool *replaced) {
+                                          flk_insertion how) {
     flk_level level = flk_level_of(address, record->size_bytes);
-    *replaced = flk_registry_purge(flk_levels_of(address) & ~(1u << level),
-                                   layer, address, on_remove, context);
-    return flk_insert_at(layer, level, address, record, on_insert, on_remove,
-                         context, replaced);
+    *how.replaced = false;
+    flk_registry_purge(flk_levels_of(address) & ~(1u << level), layer, address,
+                       how);
+    return flk_insert_at(layer, level, address, record, how);
 }
 
 flk_status flk_registry_insert(flk_layer layer, uint64_t address,
-                               const flk_record *record,
-                               flk_registry_event on_insert,
-                               flk_registry_event on_remove, void *context,
-                               bool *replaced) {
+                               const flk_record *record, flk_insertion how) {
     if (FLK_UNLIKELY(flk_level_of(address, record->size_bytes) !=
                      FLK_LEVEL_ALIGNED))
-        return insert_any(layer, address, record, on_insert, on_remove, context,
-                          replaced);
-    return flk_registry_insert_hot(layer, address, record, on_insert, on_remove,
-                                   context, replaced);
+        return insert_any(layer, address, record, how);
+    return flk_registry_insert_hot(layer, address, record, how);
 }
 
 static FLK_HOT bool find_held(const flk_held *h, flk_record *out) {
@@ -79,10 +71,13 @@ static FLK_NOINLINE bool find_other(flk_layer layer, uint64_t address,
 
 bool flk_registry_find(flk_layer layer, uint64_t address, flk_record *out) {
     flk_held h;
-    if (FLK_LIKELY(!(address & 15)) &&
-        FLK_LIKELY(flk_lock_record_in(&h, layer, FLK_LEVEL_ALIGNED, address)))
-        return find_held(&h, out);
-    return find_other(layer, address, out);
+    flk_thread *thread = flk_thread_hold();
+    bool found = !(address & 15) && flk_lock_record_in(
+                                        &h, layer, FLK_LEVEL_ALIGNED, address)
+                     ? find_held(&h, out)
+                     : find_other(layer, address, out);
+    flk_thread_let_go(thread);
+    return found;
 }
 
 FLK_NOINLINE flk_taken flk_registry_take_other(flk_layer layer,
@@ -176,9 +171,7 @@ static void unlock_two(flk_shard *a, flk_shard *b) {
 // Both shards locked: the moving record goes out, then in at its new place.
 static flk_status move_locked(const flk_spot *from, const flk_spot *to,
                               flk_level to_level, uint64_t sequence,
-                              uint64_t size_bytes, flk_registry_event on_resize,
-                              flk_registry_event on_remove, void *context,
-                              bool *replaced) {
+                              uint64_t size_bytes, flk_insertion how) {
     flk_region *region;
     uint32_t slot;
     flk_record *old = moving_find(from, sequence, &region, &slot);
@@ -192,29 +185,25 @@ static flk_status move_locked(const flk_spot *from, const flk_spot *to,
     record.size_bytes = size_bytes & FLK_SIZE_MAX;
     flk_status status = FLK_LIMIT;  // a size that no record can hold
     if (size_bytes <= FLK_SIZE_MAX)
-        status = flk_insert_locked(to, to_level, &record, on_resize, on_remove,
-                                   context, replaced);
+        status = flk_insert_locked(to, to_level, &record, how);
     if (status != FLK_OK)
-        on_remove(&before, context);
+        how.on_remove(&before, how.context);
     return status;
 }
 
 flk_status flk_registry_move(flk_layer layer, uint64_t old_address,
                              const flk_record *moving, uint64_t new_address,
-                             uint64_t size_bytes, flk_registry_event on_resize,
-                             flk_registry_event on_remove, void *context,
-                             bool *replaced) {
+                             uint64_t size_bytes, flk_insertion how) {
     flk_level from_level = flk_level_of(old_address, moving->size_bytes);
     flk_level to_level = flk_level_of(new_address, size_bytes);
-    *replaced =
-        flk_registry_purge(flk_levels_of(new_address) & ~(1u << to_level),
-                           layer, new_address, on_remove, context);
+    *how.replaced = false;
+    flk_registry_purge(flk_levels_of(new_address) & ~(1u << to_level), layer,
+                       new_address, how);
     flk_spot from = flk_spot_of(layer, from_level, old_address);
     flk_spot to = flk_spot_of(layer, to_level, new_address);
     lock_two(from.shard, to.shard);
     flk_status status =
-        move_locked(&from, &to, to_level, moving->sequence, size_bytes,
-                    on_resize, on_remove, context, replaced);
+        move_locked(&from, &to, to_level, moving->sequence, size_bytes, how);
     unlock_two(from.shard, to.shard);
     return status;
 }
@@ -253,11 +242,11 @@ bool flk_registry_containing(flk_layer layer, uint64_t address,
         for (uint64_t back = 0; back <= regions_back[l] && back <= own;
              back++) {
             flk_spot s = flk_spot_of_region(layer, (flk_level)l, own - back);
-            flk_lock_take(&s.shard->lock);
+            flk_thread_lock(&s.shard->lock);
             flk_region *region = flk_shard_region(&s);
             if (region)
                 containing_in(region, layer, address, out, &found);
-            flk_lock_release(&s.shard->lock);
+            flk_thread_unlock(&s.shard->lock);
         }
     }
     return found;
@@ -285,9 +274,9 @@ static void visit_locked(flk_shard *sh, flk_registry_visitor visit,
 void flk_registry_visit_shard(uint32_t shard_index, flk_registry_visitor visit,
                               void *context) {
     flk_shard *sh = &flk_shards[shard_index];
-    flk_lock_take(&sh->lock);
+    flk_thread_lock(&sh->lock);
     visit_locked(sh, visit, context);
-    flk_lock_release(&sh->lock);
+    flk_thread_unlock(&sh->lock);
 }
 
 void flk_registry_visit_held(flk_registry_visitor visit, void *context) {
@@ -297,9 +286,9 @@ void flk_registry_visit_held(flk_registry_visitor visit, void *context) {
 
 uint64_t flk_registry_shard_count(uint32_t shard_index) {
     flk_shard *sh = &flk_shards[shard_index];
-    flk_lock_take(&sh->lock);
+    flk_thread_lock(&sh->lock);
     uint64_t count = sh->record_count;
-    flk_lock_release(&sh->lock);
+    flk_thread_unlock(&sh->lock);
     return count;
 }
 
@@ -317,9 +306,9 @@ bool flk_registry_holds(flk_layer layer) {
     bool holds = false;
     for (uint32_t i = 0; i < FLK_SHARDS && !holds; i++) {
         flk_shard *sh = &flk_shards[i];
-        flk_lock_take(&sh->lock);
+        flk_thread_lock(&sh->lock);
         holds = sh->record_count > 0 && shard_holds(sh, layer);
-        flk_lock_release(&sh->lock);
+        flk_thread_unlock(&sh->lock);
     }
     return holds;
 }
@@ -338,9 +327,9 @@ static void stats_add(const flk_shard *sh, flk_registry_stats *out) {
 void flk_registry_read_stats(flk_registry_stats *out) {
     memset(out, 0, sizeof *out);
     for (uint32_t i = 0; i < FLK_SHARDS; i++) {
-        flk_lock_take(&flk_shards[i].lock);
+        flk_thread_lock(&flk_shards[i].lock);
         stats_add(&flk_shards[i], out);
-        flk_lock_release(&flk_shards[i].lock);
+        flk_thread_unlock(&flk_shards[i].lock);
     }
 }
 
@@ -361,10 +350,10 @@ bool flk_registry_check(void) {
 
 void flk_registry_lock_all(void) {
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
-        flk_lock_take(&flk_shards[i].lock);
+        flk_thread_lock(&flk_shards[i].lock);
 }
 
 void flk_registry_unlock_all(void) {
     for (uint32_t i = FLK_SHARDS; i-- > 0;)
-        flk_lock_release(&flk_shards[i].lock);
+        flk_thread_unlock(&flk_shards[i].lock);
 }

@@ -10,7 +10,7 @@
 // Fails:   limit or no page left: FLK_LIMIT, FLK_NO_MEMORY; the table is unchanged.
 // Invariant: at most one record not marked moving for each (address, layer); no bit past a chunk's slots;
 //            a shard keeps at most one empty region. Checked by flk_registry_check().
-// Source:  grouping by page after heaptrack's PointerMap (prior measurements in shared/design.md section 6).
+// Source:  grouping by page after heaptrack's PointerMap.
 #ifndef FLK_REGISTRY_H
 #define FLK_REGISTRY_H
 
@@ -20,12 +20,16 @@
 
 #include "base/platform.h"
 #include "base/values.h"
+#include "paths/thread.h"
 
 typedef enum flk_record_flag {
     FLK_RECORD_MOVING = 1,     // a realloc is under way: only it may touch it
     FLK_RECORD_FORGOTTEN = 2,  // reset: in no report, not in the books
-    FLK_RECORD_GUARDED = 4,    // has guard bytes before and behind
-    FLK_RECORD_POISONED = 8,   // held back, and filled with poison
+    FLK_RECORD_POISONED = 4,   // held back, and filled with poison
+    FLK_RECORD_FLAGS = 7,      // all of them
+    // The bits from here on, of a guarded block: the logarithm of its lead,
+    // the distance from its C memory to the block (tracker/guard.h).
+    FLK_RECORD_LEAD_SHIFT = 3,
 } flk_record_flag;
 
 typedef struct flk_record {
@@ -58,6 +62,13 @@ static inline flk_record flk_record_of(uint64_t size_bytes, uint32_t scope,
 #endif
 }
 
+// The lead of a guarded block, a power of two from 2 to 2^31; 0: not guarded.
+static inline size_t flk_record_lead(const flk_record *record) {
+    if (FLK_LIKELY(record->flags <= FLK_RECORD_FLAGS))
+        return 0;
+    return (size_t)1 << (record->flags >> FLK_RECORD_LEAD_SHIFT);
+}
+
 static inline void flk_record_copy(flk_record *to, const flk_record *from) {
     // Word by word: a wider load of what was just stored in words would wait
     // for the store (no forwarding).
@@ -83,13 +94,18 @@ void flk_registry_init(void);
 // goes out, so that whoever holds all shards sees books and table agree.
 typedef void (*flk_registry_event)(const flk_record *record, void *context);
 
-// Puts a record in. A record that stood there already (its free was missed)
-// goes out first, through `on_remove`; `replaced` says so.
+// How a record enters the table. By value: inlined, it is constants.
+typedef struct flk_insertion {
+    flk_registry_event on_insert;  // of the new record
+    flk_registry_event on_remove;  // of one that was at the address before
+    void *context;                 // of both
+    bool *replaced;                // out: was there one before?
+} flk_insertion;
+
+// Puts a record in. A record that is at the address already goes out first:
+// its free was missed. `on_insert` is called exactly if the result is FLK_OK.
 flk_status flk_registry_insert(flk_layer layer, uint64_t address,
-                               const flk_record *record,
-                               flk_registry_event on_insert,
-                               flk_registry_event on_remove, void *context,
-                               bool *replaced);
+                               const flk_record *record, flk_insertion how);
 
 // A copy of the record at exactly this address; moving ones are ignored.
 bool flk_registry_find(flk_layer layer, uint64_t address, flk_record *out);
@@ -115,14 +131,12 @@ void flk_registry_move_cancel(flk_layer layer, uint64_t address,
                               const flk_record *moving);
 // After: the block is at `new_address` (which may be the old one) with
 // another size; at no time is the record out of the table and in the books,
-// or the reverse. `on_resize` gets the record with its new size. Without
+// or the reverse. `how.on_insert` gets the record with its new size. Without
 // memory, or with a size above FLK_SIZE_MAX, the record is lost, through
-// `on_remove`.
+// `how.on_remove`.
 flk_status flk_registry_move(flk_layer layer, uint64_t old_address,
                              const flk_record *moving, uint64_t new_address,
-                             uint64_t size_bytes, flk_registry_event on_resize,
-                             flk_registry_event on_remove, void *context,
-                             bool *replaced);
+                             uint64_t size_bytes, flk_insertion how);
 
 // The live block that contains `address` without starting there. Blocks that
 // overlap another one of their layer may be missed.

@@ -45,21 +45,19 @@ static inline void flk_unlock_record(const flk_held *h) {
 bool flk_registry_lock_record_of(flk_held *h, uint32_t levels, flk_layer layer,
                                  uint64_t address);
 // Records of other levels at this address are missed frees.
-bool flk_registry_purge(uint32_t levels, flk_layer layer, uint64_t address,
-                        flk_registry_event on_remove, void *context);
+void flk_registry_purge(uint32_t levels, flk_layer layer, uint64_t address,
+                        flk_insertion how);
 
 // --- insert ------------------------------------------------------------
 static FLK_HOT flk_status flk_insert_locked(const flk_spot *s, flk_level level,
                                             const flk_record *record,
-                                            flk_registry_event on_insert,
-                                            flk_registry_event on_remove,
-                                            void *context, bool *replaced) {
+                                            flk_insertion how) {
     flk_region *region;
     uint32_t slot;
     flk_record *place = flk_shard_find(s, level, &region, &slot);
     if (FLK_UNLIKELY(place != NULL)) {
-        on_remove(place, context);
-        *replaced = true;
+        how.on_remove(place, how.context);
+        *how.replaced = true;
     } else if (FLK_UNLIKELY(!(place = flk_shard_add(s, level, region)))) {
         flk_status status = FLK_OK;
         place = flk_shard_add_growing(*s, level, region, &status);
@@ -67,38 +65,34 @@ static FLK_HOT flk_status flk_insert_locked(const flk_spot *s, flk_level level,
             return status;
     }
     flk_record_copy(place, record);
-    on_insert(record, context);
+    how.on_insert(record, how.context);
     return FLK_OK;
 }
 
 static FLK_HOT flk_status flk_insert_at(flk_layer layer, flk_level level,
                                         uint64_t address,
                                         const flk_record *record,
-                                        flk_registry_event on_insert,
-                                        flk_registry_event on_remove,
-                                        void *context, bool *replaced) {
+                                        flk_insertion how) {
     flk_spot s = flk_spot_of(layer, level, address);
     flk_lock_take(&s.shard->lock);
-    flk_status status = flk_insert_locked(&s, level, record, on_insert,
-                                          on_remove, context, replaced);
+    flk_status status = flk_insert_locked(&s, level, record, how);
     flk_lock_release(&s.shard->lock);
     return status;
 }
 
 // The usual level; what is rare takes the general function.
-static FLK_HOT flk_status flk_registry_insert_hot(
-    flk_layer layer, uint64_t address, const flk_record *record,
-    flk_registry_event on_insert, flk_registry_event on_remove, void *context,
-    bool *replaced) {
+static FLK_HOT flk_status flk_registry_insert_hot(flk_layer layer,
+                                                  uint64_t address,
+                                                  const flk_record *record,
+                                                  flk_insertion how) {
     uint32_t others = flk_levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED);
     if (FLK_UNLIKELY(flk_level_of(address, record->size_bytes) !=
                      FLK_LEVEL_ALIGNED))
-        return flk_registry_insert(layer, address, record, on_insert, on_remove,
-                                   context, replaced);
-    *replaced = FLK_UNLIKELY(others) &&
-                flk_registry_purge(others, layer, address, on_remove, context);
-    return flk_insert_at(layer, FLK_LEVEL_ALIGNED, address, record, on_insert,
-                         on_remove, context, replaced);
+        return flk_registry_insert(layer, address, record, how);
+    *how.replaced = false;
+    if (FLK_UNLIKELY(others))
+        flk_registry_purge(others, layer, address, how);
+    return flk_insert_at(layer, FLK_LEVEL_ALIGNED, address, record, how);
 }
 
 // --- take --------------------------------------------------------------

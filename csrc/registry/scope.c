@@ -4,6 +4,7 @@
 #include "base/arena.h"
 #include "base/config.h"
 #include "base/platform.h"
+#include "paths/thread.h"
 #include "registry/account.h"
 
 typedef struct scope {
@@ -151,7 +152,7 @@ static uint32_t number_take(void) {
 }
 
 uint32_t flk_scope_open(uint32_t parent, bool isolated, bool *made) {
-    flk_lock_take(&scopes.lock);
+    flk_thread_lock(&scopes.lock);
     ring_advance();
     uint32_t number = number_take();
     *made = number != FLK_SCOPE_NONE;
@@ -164,33 +165,33 @@ uint32_t flk_scope_open(uint32_t parent, bool isolated, bool *made) {
         atomic_store_explicit(&opened->serial, flk_scope_serial(number) + 2,
                               memory_order_relaxed);
     }
-    flk_lock_release(&scopes.lock);
+    flk_thread_unlock(&scopes.lock);
     return *made ? number : parent;
 }
 
 void flk_scope_drop(uint32_t number) {
     FLK_ASSERT(number != FLK_SCOPE_PROCESS);
-    flk_lock_take(&scopes.lock);
+    flk_thread_lock(&scopes.lock);
     atomic_store_explicit(&scope_at(number)->is_dropped, true,
                           memory_order_relaxed);
     if (is_free(number))
         number_free(number);
     else
         ring_add(number);
-    flk_lock_release(&scopes.lock);
+    flk_thread_unlock(&scopes.lock);
 }
 
 uint32_t flk_scope_count(void) {
-    flk_lock_take(&scopes.lock);
+    flk_thread_lock(&scopes.lock);
     uint32_t count = scopes.used_count;
-    flk_lock_release(&scopes.lock);
+    flk_thread_unlock(&scopes.lock);
     return count;
 }
 
 uint32_t flk_scope_lingering_count(void) {
-    flk_lock_take(&scopes.lock);
+    flk_thread_lock(&scopes.lock);
     uint32_t count = scopes.lingering_count;
-    flk_lock_release(&scopes.lock);
+    flk_thread_unlock(&scopes.lock);
     return count;
 }
 
@@ -199,5 +200,5 @@ void flk_scope_each_held(void (*visit)(uint32_t, void *), void *context) {
         visit(number, context);
 }
 
-void flk_scope_lock_all(void) { flk_lock_take(&scopes.lock); }
-void flk_scope_unlock_all(void) { flk_lock_release(&scopes.lock); }
+void flk_scope_lock_all(void) { flk_thread_lock(&scopes.lock); }
+void flk_scope_unlock_all(void) { flk_thread_unlock(&scopes.lock); }

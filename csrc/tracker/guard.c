@@ -5,6 +5,65 @@
 
 enum { GUARD_BYTE = 0xFD, POISON_BYTE = 0xDD };
 
+typedef struct head {
+    uint64_t guard_bytes;
+    uint64_t check;  // all bits of guard_bytes inverted
+} head;
+
+_Static_assert(sizeof(head) == FLK_GUARD_HEAD_BYTES, "two words");
+
+static atomic_bool is_used;  // relaxed: set before the block is handed out
+
+static void note_use(void) {
+    if (!atomic_load_explicit(&is_used, memory_order_relaxed))
+        atomic_store_explicit(&is_used, true, memory_order_relaxed);
+}
+
+bool flk_guard_is_used(void) {
+    return atomic_load_explicit(&is_used, memory_order_relaxed);
+}
+
+// --- layout ------------------------------------------------------------
+size_t flk_guard_lead(size_t guard_bytes, size_t alignment) {
+    FLK_ASSERT(guard_bytes % 16 == 0 && (alignment & (alignment - 1)) == 0);
+    size_t lead = FLK_GUARD_LEAD_MIN;
+    while (lead < guard_bytes + FLK_GUARD_HEAD_BYTES || lead < alignment)
+        lead *= 2;
+    return lead;
+}
+
+static head *head_of(const void *block, size_t lead) {
+    FLK_ASSERT(lead >= FLK_GUARD_LEAD_MIN);
+    return (head *)(void *)((char *)(uintptr_t)block - lead);
+}
+
+static bool is_whole(const head *h, size_t lead) {
+    return h->check == ~h->guard_bytes &&
+           h->guard_bytes <= lead - FLK_GUARD_HEAD_BYTES;
+}
+
+size_t flk_guard_bytes(const void *block, size_t lead) {
+    const head *h = head_of(block, lead);
+    return is_whole(h, lead) ? h->guard_bytes : 0;
+}
+
+void *flk_guard_begin(void *memory, size_t lead, size_t size_bytes,
+                      size_t guard_bytes) {
+    FLK_ASSERT(lead >= guard_bytes + FLK_GUARD_HEAD_BYTES);
+    char *block = (char *)memory + lead;
+    note_use();
+    *head_of(block, lead) = (head){guard_bytes, ~(uint64_t)guard_bytes};
+    memset(block - guard_bytes, GUARD_BYTE, guard_bytes);
+    memset(block + size_bytes, GUARD_BYTE, guard_bytes);
+    return block;
+}
+
+void flk_guard_mend(void *block, size_t size_bytes, size_t lead) {
+    flk_guard_begin((char *)block - lead, lead, size_bytes,
+                    flk_guard_bytes(block, lead));
+}
+
+// --- checks ------------------------------------------------------------
 static void damage_at(int64_t offset, int32_t *damage) {
     *damage = offset > INT32_MAX   ? INT32_MAX
               : offset < INT32_MIN ? INT32_MIN
@@ -19,15 +78,14 @@ static bool bytes_are(const unsigned char *bytes, size_t count,
     return true;
 }
 
-void flk_guard_fill(void *block, size_t size_bytes, size_t guard_bytes) {
-    memset((char *)block - guard_bytes, GUARD_BYTE, guard_bytes);
-    memset((char *)block + size_bytes, GUARD_BYTE, guard_bytes);
-}
-
-bool flk_guard_check(const void *block, size_t size_bytes, size_t guard_bytes,
+bool flk_guard_check(const void *block, size_t size_bytes, size_t lead,
                      int32_t *damage) {
     const unsigned char *start = block;
-    size_t where;
+    size_t where, guard_bytes = flk_guard_bytes(block, lead);
+    if (!is_whole(head_of(block, lead), lead)) {
+        damage_at(-(int64_t)lead, damage);
+        return false;
+    }
     if (!bytes_are(start - guard_bytes, guard_bytes, GUARD_BYTE, &where)) {
         damage_at((int64_t)where - (int64_t)guard_bytes, damage);
         return false;
@@ -39,13 +97,17 @@ bool flk_guard_check(const void *block, size_t size_bytes, size_t guard_bytes,
     return true;
 }
 
+// --- poison ------------------------------------------------------------
 void flk_guard_poison_fill(void *block, size_t size_bytes) {
+    FLK_ASSERT(block != NULL);
+    note_use();
     memset(block, POISON_BYTE, size_bytes);
 }
 
 bool flk_guard_poison_check(const void *block, size_t size_bytes,
                             int32_t *damage) {
     size_t where;
+    FLK_ASSERT(block != NULL);
     if (bytes_are(block, size_bytes, POISON_BYTE, &where))
         return true;
     damage_at((int64_t)where, damage);

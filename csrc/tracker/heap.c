@@ -7,12 +7,16 @@
 
 #include "base/config.h"
 #include "paths/callpath.h"
+#include "registry/names.h"
 #include "tracker/guard.h"
 #include "tracker/misuse.h"
 #include "tracker/observe.h"
 #include "tracker/quarantine.h"
 #include "tracker/recent.h"
 #include "tracker/tracker_hot.h"
+
+// A guarded block cannot be aligned to more: its lead is part of the record.
+#define ALIGNMENT_MAX ((size_t)1 << 30)
 
 // --- memory with and without guards ------------------------------------
 static FLK_NOINLINE void *aligned_allocate(size_t size_bytes, size_t alignment,
@@ -46,30 +50,31 @@ static FLK_HOT void *c_allocate(size_t size_bytes, size_t alignment,
 }
 
 static void *guarded_allocate(size_t size_bytes, size_t alignment, bool zeroed,
-                              size_t guard_bytes) {
-    size_t before = guard_bytes > alignment ? guard_bytes : alignment;
-    if (size_bytes > SIZE_MAX - before - guard_bytes) {
+                              size_t lead, size_t guard_bytes) {
+    if (size_bytes > SIZE_MAX - lead - guard_bytes) {
         errno = ENOMEM;
         return NULL;
     }
-    char *memory =
-        c_allocate(before + size_bytes + guard_bytes, alignment, zeroed);
-    if (!memory)
-        return NULL;
-    flk_guard_fill(memory + before, size_bytes, guard_bytes);
-    return memory + before;
+    void *memory =
+        c_allocate(lead + size_bytes + guard_bytes, alignment, zeroed);
+    return memory ? flk_guard_begin(memory, lead, size_bytes, guard_bytes)
+                  : NULL;
 }
 
-static FLK_NOINLINE void *allocate_guarded(size_t size_bytes, bool zeroed,
+static FLK_NOINLINE void *allocate_guarded(size_t size_bytes, size_t alignment,
+                                           bool zeroed,
                                            const flk_origin *origin,
-                                           uint32_t guard) {
-    char *block = guarded_allocate(size_bytes, 0, zeroed, guard);
+                                           size_t guard_bytes) {
+    size_t lead = flk_guard_lead(guard_bytes, alignment);
+    uint8_t flags = (uint8_t)(__builtin_ctzll(lead) << FLK_RECORD_LEAD_SHIFT);
+    char *block =
+        guarded_allocate(size_bytes, alignment, zeroed, lead, guard_bytes);
     if (!block || flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)block,
-                                       size_bytes, FLK_RECORD_GUARDED, origin))
+                                       size_bytes, flags, origin))
         return block;
-    // Not recorded, so nobody would know of the guard: a plain block then.
-    free(block - guard);
-    return c_allocate(size_bytes, 0, zeroed);
+    // Without a record its free would not find the C memory: a plain block.
+    free(block - lead);
+    return c_allocate(size_bytes, alignment, zeroed);
 }
 
 static FLK_HOT void *allocate_plainly(size_t size_bytes, size_t alignment,
@@ -86,10 +91,10 @@ static FLK_NOINLINE void *allocate_unusually(size_t size_bytes,
                                              size_t alignment, bool zeroed,
                                              const flk_origin *origin) {
     uint32_t guard = FLK_SETTING(guard_bytes);
-    // An alignment beyond the guard's would move the block's start.
-    void *block = guard > 0 && alignment <= 16
-                      ? allocate_guarded(size_bytes, zeroed, origin, guard)
-                      : allocate_plainly(size_bytes, alignment, zeroed, origin);
+    void *block =
+        guard > 0 && alignment <= ALIGNMENT_MAX
+            ? allocate_guarded(size_bytes, alignment, zeroed, origin, guard)
+            : allocate_plainly(size_bytes, alignment, zeroed, origin);
     if (block && flk_observe_is_on())
         flk_observe_made(FLK_LAYER_HEAP, (uintptr_t)block);
     return block;
@@ -105,15 +110,16 @@ void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
 }
 
 // --- free --------------------------------------------------------------
-// Not recorded: is it proven misuse, maybe misuse, or nobody's business?
+// Of an address without a record only a block that is held back is proof of a
+// double free: its memory cannot have been allocated again. An earlier free of
+// the address proves nothing, since the C library may have handed it out to
+// code that is not tracked.
 static int judge_unrecorded(uint64_t address, uint32_t path, flk_misuse *out) {
-    flk_free before;
-    bool freed_lately = flk_recent_find(address, &before);
+    flk_free held;
     flk_entry around;
-    if (freed_lately && before.memory) {
-        flk_quarantine_misuse_fill(out, FLK_DOUBLE_FREE, address,
-                                   &before.record, before.free_path,
-                                   flk_quarantine_path(path));
+    if (flk_recent_find(address, &held)) {
+        flk_quarantine_misuse_fill(out, FLK_DOUBLE_FREE, address, &held.record,
+                                   held.free_path, flk_quarantine_path(path));
         return FLK_DOUBLE_FREE;
     }
     if (flk_registry_containing(FLK_LAYER_HEAP, address, &around)) {
@@ -123,26 +129,19 @@ static int judge_unrecorded(uint64_t address, uint32_t path, flk_misuse *out) {
         return FLK_INTERIOR_FREE;
     }
     flk_tracker_count(&flk_tracker_counted.unknown_frees);
-    // What was allocated while tracking was off is not recorded: no evidence.
-    if (!freed_lately || !before.epoch || before.epoch != FLK_SETTING(epoch))
-        return FLK_NOT_RECORDED;
-    flk_recent_forget(address);  // told once
-    flk_quarantine_misuse_fill(out, FLK_MAYBE_DOUBLE, address, &before.record,
-                               before.free_path, flk_quarantine_path(path));
-    return FLK_MAYBE_DOUBLE;
+    return FLK_NOT_RECORDED;
 }
 
 int flk_heap_judge(uint64_t address, uint32_t path, flk_misuse *out) {
     flk_thread *thread = flk_thread_enter();
-    if (!thread)
+    if (!thread)  // the free of a signal handler: nothing is known of it
         return FLK_NOT_RECORDED;
     flk_thread_leave(thread);
     return judge_unrecorded(address, path, out);
 }
 
-// Not inlined: two callers, one copy of all that it is made of.
-static FLK_NOINLINE int free_as_usual(void *address, uint16_t type,
-                                      uint32_t path, flk_misuse *out) {
+static FLK_HOT int free_with(void *address, uint16_t type, uint32_t path,
+                             flk_misuse *out, bool observes) {
     flk_record record;
     uint64_t key = (uintptr_t)address;
     // Not initialised as a whole: `leaving` is large and filled by count.
@@ -155,6 +154,10 @@ static FLK_NOINLINE int free_as_usual(void *address, uint16_t type,
     switch (flk_tracker_free_hot(FLK_LAYER_HEAP, key, type, &record,
                                  flk_quarantine_take, &step)) {
     case FLK_TAKEN:
+        // Before the memory can be allocated again, so that what comes next
+        // at this address is observed later.
+        if (observes)
+            flk_observe_freed(FLK_LAYER_HEAP, key, &record);
         return flk_quarantine_finish(&step);
     case FLK_KEPT:
         flk_quarantine_misuse_fill(out, FLK_MISMATCHED_FREE, key, &record, 0,
@@ -169,21 +172,54 @@ static FLK_NOINLINE int free_as_usual(void *address, uint16_t type,
     return verdict;
 }
 
-// Nothing was ever recorded, or somebody observes.
+// --- handles -----------------------------------------------------------
+// A handle lies on memory that is recorded by itself, or not at all. Is one
+// recorded here that must be released in another way? One whose release was
+// not named ("custom") does not forbid the free of a block of our own.
+static bool forbids_free(const flk_record *handle, uint64_t address,
+                         uint16_t type) {
+    const flk_name *name = flk_names_at(handle->type);
+    flk_record block;
+    return name->release_id != flk_names_at(type)->release_id &&
+           (strcmp(name->release, "custom") != 0 ||
+            !flk_registry_find(FLK_LAYER_HEAP, address, &block));
+}
+
+static bool is_other_handle(uint64_t address, uint16_t type, uint32_t path,
+                            flk_misuse *out) {
+    flk_record handle;
+    if (type == 0 || !FLK_SETTING(has_handles) ||
+        !flk_registry_find(FLK_LAYER_HANDLE, address, &handle) ||
+        !forbids_free(&handle, address, type))
+        return false;
+    flk_quarantine_misuse_fill(out, FLK_MISMATCHED_FREE, address, &handle, 0,
+                               flk_quarantine_path(path));
+    if (out)
+        out->block.layer = FLK_LAYER_HANDLE;
+    return true;
+}
+
+// A handle that is released in this way goes, before its memory does.
+static void release_handle(uint64_t address, uint16_t type) {
+    flk_record record;
+    if (FLK_SETTING(has_handles) &&
+        flk_tracker_on_free(FLK_LAYER_HANDLE, address, type, &record) ==
+            FLK_TAKEN &&
+        flk_observe_is_on())
+        flk_observe_freed(FLK_LAYER_HANDLE, address, &record);
+}
+
+// Nothing was ever recorded, or a handle was, or something is observed.
 static FLK_NOINLINE int free_unusually(void *address, uint16_t type,
                                        uint32_t path, flk_misuse *out) {
     if (!FLK_SETTING(ever_enabled)) {
         free(address);
         return FLK_NOT_RECORDED;
     }
-    flk_record record;
-    bool was_recorded =
-        flk_registry_find(FLK_LAYER_HEAP, (uintptr_t)address, &record);
-    int verdict = free_as_usual(address, type, path, out);
-    bool is_freed = verdict == FLK_FREED || verdict <= FLK_OVERRUN;
-    if (is_freed && was_recorded)
-        flk_observe_freed(FLK_LAYER_HEAP, (uintptr_t)address, &record);
-    return verdict;
+    if (is_other_handle((uintptr_t)address, type, path, out))
+        return FLK_MISMATCHED_FREE;
+    release_handle((uintptr_t)address, type);
+    return free_with(address, type, path, out, flk_observe_is_on());
 }
 
 int flk_heap_free(void *address, uint16_t type, uint32_t path,
@@ -192,36 +228,39 @@ int flk_heap_free(void *address, uint16_t type, uint32_t path,
         return FLK_FREED;
     if (FLK_UNLIKELY(!FLK_SETTING(is_usual_free)))
         return free_unusually(address, type, path, out);
-    return free_as_usual(address, type, path, out);
+    return free_with(address, type, path, out, false);
 }
 
-// --- reallocate ---------------------------------------------------------
 // --- realloc -----------------------------------------------------------
 static void *c_reallocate(void *address, size_t size_bytes,
                           const flk_record *record) {
-    if (!(record->flags & FLK_RECORD_GUARDED))
+    size_t lead = flk_record_lead(record);
+    if (!lead)
         return realloc(address, size_bytes);
-    size_t guard = FLK_SETTING(guard_bytes);
-    if (size_bytes > SIZE_MAX - 2 * guard)
+    size_t guard_bytes = flk_guard_bytes(address, lead);
+    if (size_bytes > SIZE_MAX - lead - guard_bytes)
         return NULL;
-    char *memory = realloc((char *)address - guard, size_bytes + 2 * guard);
-    if (!memory)
-        return NULL;
-    flk_guard_fill(memory + guard, size_bytes, guard);
-    return memory + guard;
+    void *memory =
+        realloc((char *)address - lead, lead + size_bytes + guard_bytes);
+    return memory ? flk_guard_begin(memory, lead, size_bytes, guard_bytes)
+                  : NULL;
 }
 
 static void *reallocate_recorded(void *address, size_t size_bytes,
                                  const flk_record *moving, uint32_t path,
                                  flk_misuse *out) {
     out->verdict = FLK_FREED;
-    if (moving->flags & FLK_RECORD_GUARDED &&
-        flk_quarantine_check_guard(address, moving, path, out) < 0) {
-        // Told once: the guards are whole again for another try.
-        flk_guard_fill(address, moving->size_bytes, FLK_SETTING(guard_bytes));
+    size_t lead = flk_record_lead(moving);
+    if (lead && flk_quarantine_check_guard(address, moving, path, out) < 0) {
+        // Reported once: another call finds the guards whole, and moves.
+        flk_guard_mend(address, moving->size_bytes, lead);
         flk_tracker_move_cancel(FLK_LAYER_HEAP, (uintptr_t)address, moving);
         return NULL;
     }
+    // A block that is resized is observed as one that goes and one that comes;
+    // it goes before another block can be allocated at its address.
+    if (flk_observe_is_on())
+        flk_observe_freed(FLK_LAYER_HEAP, (uintptr_t)address, moving);
     void *moved = c_reallocate(address, size_bytes, moving);
     if (!moved) {
         flk_tracker_move_cancel(FLK_LAYER_HEAP, (uintptr_t)address, moving);
@@ -230,11 +269,11 @@ static void *reallocate_recorded(void *address, size_t size_bytes,
     }
     if (flk_tracker_move_end(FLK_LAYER_HEAP, (uintptr_t)address, moving,
                              (uintptr_t)moved, size_bytes) ||
-        !(moving->flags & FLK_RECORD_GUARDED))
+        !lead)
         return moved;
-    // Its record is lost, so nobody would know of the guard: a plain block.
-    char *memory = (char *)moved - FLK_SETTING(guard_bytes);
-    return memmove(memory, moved, size_bytes);
+    // The record is lost: without it a free would not find the C memory, so
+    // the block becomes a plain one.
+    return memmove((char *)moved - lead, moved, size_bytes);
 }
 
 static void *reallocate_unrecorded(void *address, size_t size_bytes,
@@ -255,45 +294,6 @@ static void *reallocate_unrecorded(void *address, size_t size_bytes,
 }
 
 static void *reallocate_block(void *address, size_t size_bytes,
-                              const flk_origin *origin, flk_misuse *out);
-
-// Nothing was ever recorded, or somebody observes: a block that changes its
-// size is told as one that goes and one that comes.
-static FLK_NOINLINE void *reallocate_unusually(void *address, size_t size_bytes,
-                                               const flk_origin *origin,
-                                               flk_misuse *out) {
-    if (!FLK_SETTING(ever_enabled))
-        return reallocate_unrecorded(address, size_bytes, origin, out);
-    flk_record before;
-    bool was_recorded =
-        flk_registry_find(FLK_LAYER_HEAP, (uintptr_t)address, &before);
-    void *moved = reallocate_block(address, size_bytes, origin, out);
-    if (moved) {
-        if (was_recorded)
-            flk_observe_freed(FLK_LAYER_HEAP, (uintptr_t)address, &before);
-        flk_observe_made(FLK_LAYER_HEAP, (uintptr_t)moved);
-    }
-    return moved;
-}
-
-void *flk_heap_reallocate(void *address, size_t size_bytes,
-                          const flk_origin *origin, flk_misuse *out) {
-    *out = (flk_misuse){.verdict = FLK_FREED};
-    if (!address) {
-        void *made = flk_heap_allocate(size_bytes, 0, false, origin);
-        out->verdict = made ? FLK_FREED : FLK_NO_ROOM;
-        return made;
-    }
-    if (size_bytes == 0) {
-        out->verdict = flk_heap_free(address, origin->type, origin->path, out);
-        return NULL;
-    }
-    if (FLK_UNLIKELY(!FLK_SETTING(is_usual_free)))
-        return reallocate_unusually(address, size_bytes, origin, out);
-    return reallocate_block(address, size_bytes, origin, out);
-}
-
-static void *reallocate_block(void *address, size_t size_bytes,
                               const flk_origin *origin, flk_misuse *out) {
     flk_record record;
     switch (flk_tracker_move_begin(FLK_LAYER_HEAP, (uintptr_t)address,
@@ -310,4 +310,29 @@ static void *reallocate_block(void *address, size_t size_bytes,
         break;
     }
     return reallocate_unrecorded(address, size_bytes, origin, out);
+}
+
+void *flk_heap_reallocate(void *address, size_t size_bytes,
+                          const flk_origin *origin, flk_misuse *out) {
+    *out = (flk_misuse){.verdict = FLK_FREED};
+    if (!address) {
+        void *made = flk_heap_allocate(size_bytes, 0, false, origin);
+        out->verdict = made ? FLK_FREED : FLK_NO_ROOM;
+        return made;
+    }
+    if (size_bytes == 0) {
+        out->verdict = flk_heap_free(address, origin->type, origin->path, out);
+        return NULL;
+    }
+    if (!FLK_SETTING(ever_enabled))
+        return reallocate_unrecorded(address, size_bytes, origin, out);
+    if (is_other_handle((uintptr_t)address, origin->type, origin->path, out)) {
+        out->verdict = FLK_MISMATCHED_FREE;
+        return NULL;
+    }
+    void *moved = reallocate_block(address, size_bytes, origin, out);
+    bool is_still_there = out->verdict == FLK_NO_ROOM;
+    if (flk_observe_is_on() && (moved || is_still_there))
+        flk_observe_made(FLK_LAYER_HEAP, (uintptr_t)(moved ? moved : address));
+    return moved;
 }

@@ -3,7 +3,6 @@
 // Cost:    the C function plus one event of tracker/tracker.h; a free that is not recorded also searches for proof.
 // Callers: any thread, GIL not needed. errno is what the C function leaves.
 // Fails:   as the C functions do (NULL); misuse is told in a verdict and nothing is freed.
-// Source:  semantics: shared/design.md section 4.
 #ifndef FLK_HEAP_H
 #define FLK_HEAP_H
 

@@ -2,6 +2,7 @@
 #include "tracker/misuse.h"
 
 #include "base/platform.h"
+#include "paths/thread.h"
 
 enum { RING_ENTRIES = 64, KINDS = 8 };
 
@@ -32,21 +33,21 @@ void flk_misuse_clear(void) {
 }
 
 void flk_misuse_push(const flk_misuse *misuse) {
-    flk_lock_take(&misuses.lock);
+    flk_thread_lock(&misuses.lock);
     if (misuses.next - misuses.first == RING_ENTRIES)
         misuses.first++;
     misuses.ring[misuses.next++ % RING_ENTRIES] = *misuse;
-    flk_lock_release(&misuses.lock);
+    flk_thread_unlock(&misuses.lock);
 }
 
 bool flk_misuse_pop(flk_misuse *out) {
-    flk_lock_take(&misuses.lock);
+    flk_thread_lock(&misuses.lock);
     bool found = misuses.first != misuses.next;
     if (found)
         *out = misuses.ring[misuses.first++ % RING_ENTRIES];
-    flk_lock_release(&misuses.lock);
+    flk_thread_unlock(&misuses.lock);
     return found;
 }
 
-void flk_misuse_lock_all(void) { flk_lock_take(&misuses.lock); }
-void flk_misuse_unlock_all(void) { flk_lock_release(&misuses.lock); }
+void flk_misuse_lock_all(void) { flk_thread_lock(&misuses.lock); }
+void flk_misuse_unlock_all(void) { flk_thread_unlock(&misuses.lock); }

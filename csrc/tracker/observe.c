@@ -1,4 +1,4 @@
-// observe.c - types asked for, and the queue. Contract: tracker/observe.h.   SPDX-License-Identifier: MIT
+// observe.c - observed types and the queue. Contract: tracker/observe.h.     SPDX-License-Identifier: MIT
 #include "tracker/observe.h"
 
 #include <string.h>
@@ -12,9 +12,10 @@ static struct {
     flk_lock lock;  // guards all but what is atomic
     flk_queue queue;
     uint64_t lost;
+    uint64_t deliverer;  // ident of the thread that delivers, or 0
     uint32_t type_count;
     uint8_t types[FLK_TYPES_MAX + 1];
-    // Set once, before anybody observes; NULL where there is no Python.
+    // Set once, before anything is observed; NULL where there is no Python.
     _Atomic(void (*)(const flk_observed *)) now;
     _Atomic(void (*)(void)) soon;
 } observe = {.lock = FLK_LOCK_INIT(FLK_RANK_OBSERVE),
@@ -23,105 +24,142 @@ static struct {
 
 void flk_observe_types(const uint8_t *types, uint32_t count) {
     FLK_ASSERT(count <= FLK_TYPES_MAX + 1);
-    flk_lock_take(&observe.lock);
+    flk_thread_lock(&observe.lock);
     if (types)
         memcpy(observe.types, types, count);
     observe.type_count = types ? count : 0;
-    flk_lock_release(&observe.lock);
+    flk_thread_unlock(&observe.lock);
     atomic_store(&flk_tracker_settings.observed, types != NULL);
     flk_tracker_settle();
 }
 
 void flk_observe_inside(int change) {
     flk_thread *thread = flk_thread_enter();
+    FLK_ASSERT(change == 1 || change == -1);
     if (!thread)
         return;
+    FLK_ASSERT(change > 0 || thread->observing > 0);
     thread->observing += (uint32_t)change;
     flk_thread_leave(thread);
 }
 
-// --- telling ---------------------------------------------------------
-static bool is_traced(uint16_t type) {
+// --- events ------------------------------------------------------------
+static bool is_in_callback(void) {
+    const flk_thread *thread = flk_platform_thread_pointer();
+    return thread && thread->observing;
+}
+
+// With the lock held.
+static bool is_observed(uint16_t type) {
     return type >= observe.type_count || observe.types[type];
 }
 
-static bool is_wanted(const flk_observed *event) {
-    const flk_thread *thread = flk_platform_thread_pointer();
-    if (!flk_observe_is_on() || (thread && thread->observing))
-        return false;
-    flk_lock_take(&observe.lock);
-    bool asked = is_traced(event->block.type);
-    flk_lock_release(&observe.lock);
-    return asked;
+static bool is_silent(const flk_record *record) {
+    return record->flags & FLK_RECORD_FORGOTTEN || !flk_observe_is_on() ||
+           is_in_callback();
 }
 
-static void push(const flk_observed *event) {
-    flk_lock_take(&observe.lock);
-    if (!flk_queue_push(&observe.queue, event))
-        observe.lost++;
-    flk_lock_release(&observe.lock);
+static void call_soon(void) {
     void (*soon)(void) = atomic_load(&observe.soon);
     if (soon)
         soon();
 }
 
-static void tell(const flk_observed *event) {
+// The thread, if it may run Python code now.
+static flk_thread *attached_thread(void) {
     flk_thread *thread = flk_platform_thread_pointer();
+    return thread && thread->is_attached && atomic_load(&observe.now) ? thread
+                                                                      : NULL;
+}
+
+static void call_now(flk_thread *thread, const flk_observed *event) {
     void (*now)(const flk_observed *) = atomic_load(&observe.now);
-    if (!is_wanted(event))
-        return;
-    if (!now || !thread || !thread->is_attached) {
-        push(event);
-        return;
-    }
     thread->is_attached = false;  // its calls set and clear it themselves
     now(event);
     thread->is_attached = true;
 }
 
-static flk_observed event_of(int what, flk_layer layer, uint64_t address,
-                             const flk_record *record) {
-    return (flk_observed){flk_quarantine_block_of(layer, address, record), what,
+// Delivers an event at once if it cannot overtake another one of its block;
+// else queues it. Returns whether events wait now.
+static bool deliver_or_push(flk_thread *thread, const flk_observed *event) {
+    flk_thread_lock(&observe.lock);
+    bool wanted = is_observed(event->block.type);
+    bool at_once = wanted && thread && !observe.deliverer &&
+                   flk_queue_count(&observe.queue) == 0;
+    if (wanted && !at_once && !flk_queue_push(&observe.queue, event))
+        observe.lost++;
+    bool found = flk_queue_count(&observe.queue) > 0;
+    flk_thread_unlock(&observe.lock);
+    if (at_once)
+        call_now(thread, event);
+    return found;
+}
+
+static void tell(int what, flk_layer layer, uint64_t address,
+                 const flk_record *record, flk_thread *thread) {
+    // Python code may run only outside the guard; a queue is filled anywhere.
+    FLK_ASSERT(!thread || !flk_thread_is_inside());
+    if (is_silent(record))
+        return;
+    flk_observed event = {flk_quarantine_block_of(layer, address, record), what,
                           0};
-}
-
-static bool is_shown(const flk_record *record) {
-    return !(record->flags & FLK_RECORD_FORGOTTEN);
-}
-
-void flk_observe_freed(flk_layer layer, uint64_t address,
-                       const flk_record *record) {
-    flk_observed event = event_of(FLK_OBSERVED_FREED, layer, address, record);
-    if (is_shown(record))
-        tell(&event);
+    bool found = deliver_or_push(thread, &event);
+    if (found && thread)
+        call_now(thread, NULL);
+    else if (found)
+        call_soon();
 }
 
 void flk_observe_made(flk_layer layer, uint64_t address) {
     flk_record record;
-    if (!flk_registry_find(layer, address, &record))
-        return;
-    flk_observed event = event_of(FLK_OBSERVED_MADE, layer, address, &record);
-    tell(&event);
+    if (flk_registry_find(layer, address, &record))
+        tell(FLK_OBSERVED_MADE, layer, address, &record, attached_thread());
+}
+
+void flk_observe_freed(flk_layer layer, uint64_t address,
+                       const flk_record *record) {
+    tell(FLK_OBSERVED_FREED, layer, address, record, attached_thread());
 }
 
 void flk_observe_later(int what, flk_layer layer, uint64_t address,
                        const flk_record *record) {
-    flk_observed event = event_of(what, layer, address, record);
-    if (is_shown(record) && is_wanted(&event))
-        push(&event);
+    FLK_ASSERT(what == FLK_OBSERVED_MADE || what == FLK_OBSERVED_FREED);
+    tell(what, layer, address, record, NULL);
+}
+
+// --- delivery ----------------------------------------------------------
+uint32_t flk_observe_begin(void) {
+    flk_thread_lock(&observe.lock);
+    uint32_t count =
+        observe.deliverer ? 0 : (uint32_t)flk_queue_count(&observe.queue);
+    if (count > 0)
+        observe.deliverer = flk_platform_thread_ident();
+    flk_thread_unlock(&observe.lock);
+    return count;
 }
 
 bool flk_observe_next(flk_observed *out) {
-    flk_lock_take(&observe.lock);
+    flk_thread_lock(&observe.lock);
     bool found = flk_queue_pop(&observe.queue, out);
-    flk_lock_release(&observe.lock);
+    flk_thread_unlock(&observe.lock);
+    return found;
+}
+
+bool flk_observe_end(void) {
+    flk_thread_lock(&observe.lock);
+    FLK_ASSERT(observe.deliverer == flk_platform_thread_ident());
+    observe.deliverer = 0;
+    bool found = flk_queue_count(&observe.queue) > 0;
+    flk_thread_unlock(&observe.lock);
+    if (found)
+        call_soon();
     return found;
 }
 
 uint64_t flk_observe_lost(void) {
-    flk_lock_take(&observe.lock);
+    flk_thread_lock(&observe.lock);
     uint64_t lost = observe.lost;
-    flk_lock_release(&observe.lock);
+    flk_thread_unlock(&observe.lock);
     return lost;
 }
 
@@ -132,12 +170,16 @@ void flk_observe_set_tellers(void (*now)(const flk_observed *event),
 }
 
 // --- fork --------------------------------------------------------------
+// A delivery of another thread does not go on in the child; one of this thread
+// does, and finds nothing more.
 void flk_observe_clear(void) {
-    flk_lock_take(&observe.lock);
+    flk_thread_lock(&observe.lock);
     flk_queue_clear(&observe.queue);
     observe.lost = 0;
-    flk_lock_release(&observe.lock);
+    if (observe.deliverer != flk_platform_thread_ident())
+        observe.deliverer = 0;
+    flk_thread_unlock(&observe.lock);
 }
 
-void flk_observe_lock_all(void) { flk_lock_take(&observe.lock); }
-void flk_observe_unlock_all(void) { flk_lock_release(&observe.lock); }
+void flk_observe_lock_all(void) { flk_thread_lock(&observe.lock); }
+void flk_observe_unlock_all(void) { flk_thread_unlock(&observe.lock); }

@@ -19,7 +19,7 @@ flk_block flk_quarantine_block_of(flk_layer layer, uint64_t address,
                        .thread = record->thread,
                        .type = record->type,
                        .layer = (uint8_t)layer,
-                       .flags = (uint8_t)record->flags};
+                       .flags = record->flags & FLK_RECORD_FLAGS};
 }
 
 uint32_t flk_quarantine_path(uint32_t path) {
@@ -37,12 +37,6 @@ void flk_quarantine_misuse_fill(flk_misuse *out, int verdict, uint64_t address,
         .free_path = free_path,
         .here_path = here_path,
         .block = flk_quarantine_block_of(FLK_LAYER_HEAP, address, record)};
-}
-
-static void *memory_of(void *address, const flk_record *record) {
-    if (FLK_LIKELY(!(record->flags & FLK_RECORD_GUARDED)))
-        return address;
-    return (char *)address - FLK_SETTING(guard_bytes);
 }
 
 // --- into and out of the quarantine ------------------------------------
@@ -91,17 +85,14 @@ static uint32_t path_of(const flk_release_step *step, flk_thread *thread) {
 void flk_quarantine_take(const flk_record *record, flk_thread *thread,
                          void *context) {
     flk_release_step *step = context;
-    bool guarded = record->flags & FLK_RECORD_GUARDED;
+    size_t lead = flk_record_lead(record);
     bool holds = flk_recent_read_limits().blocks_max > 0;
     flk_free freed;
     freed.address = (uintptr_t)step->address;
-    freed.memory = memory_of(step->address, record);
+    freed.memory = (char *)step->address - lead;
     flk_record_copy(&freed.record, record);
-    freed.thread = thread->number;
-    freed.free_path = holds || guarded ? path_of(step, thread) : 0;
-    // Evidence only of a time when what is allocated is recorded.
-    freed.epoch = flk_tracker_is_enabled() ? FLK_SETTING(epoch) : 0;
-    if (FLK_UNLIKELY(guarded))
+    freed.free_path = holds || lead ? path_of(step, thread) : 0;
+    if (FLK_UNLIKELY(lead != 0))
         step->verdict = flk_quarantine_check_guard(step->address, record,
                                                    freed.free_path, step->out);
     if (FLK_UNLIKELY(FLK_SETTING(poison))) {
@@ -130,7 +121,7 @@ void flk_quarantine_drain(void) {
 int flk_quarantine_check_guard(const void *address, const flk_record *record,
                                uint32_t path, flk_misuse *out) {
     int32_t damage;
-    if (flk_guard_check(address, record->size_bytes, FLK_SETTING(guard_bytes),
+    if (flk_guard_check(address, record->size_bytes, flk_record_lead(record),
                         &damage))
         return FLK_FREED;
     flk_quarantine_misuse_fill(out, FLK_OVERRUN, (uintptr_t)address, record, 0,
@@ -144,13 +135,12 @@ int flk_quarantine_check_guard(const void *address, const flk_record *record,
 // A block with damaged guards is told of once: its guards are made whole.
 static void check_live(flk_entry *entry, void *context) {
     void *block = (void *)(uintptr_t)entry->address;
-    uint8_t flags = entry->record.flags;
-    if (!(flags & FLK_RECORD_GUARDED) || flags & FLK_RECORD_MOVING)
+    size_t lead = flk_record_lead(&entry->record);
+    if (!lead || entry->record.flags & FLK_RECORD_MOVING)
         return;
     flk_misuse found;
     if (flk_quarantine_check_guard(block, &entry->record, 0, &found) < 0) {
-        flk_guard_fill(block, entry->record.size_bytes,
-                       FLK_SETTING(guard_bytes));
+        flk_guard_mend(block, entry->record.size_bytes, lead);
         flk_misuse_push(&found);
         ++*(uint32_t *)context;
     }
@@ -175,6 +165,8 @@ static void check_held(const flk_free *freed, void *context) {
 
 uint32_t flk_quarantine_check_all(void) {
     uint32_t count = 0;
+    if (!flk_guard_is_used())
+        return 0;
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
         flk_registry_visit_shard(i, check_live, &count);
     damage_list list = {.count = 0};
@@ -184,24 +176,10 @@ uint32_t flk_quarantine_check_all(void) {
     return count + list.count;
 }
 
-static void count_guarded(flk_entry *entry, void *context) {
-    if (entry->record.flags & FLK_RECORD_GUARDED)
-        ++*(uint32_t *)context;
-}
-
 bool flk_quarantine_set_guard(uint32_t guard_bytes) {
-    uint32_t guarded = 0;
     if (guard_bytes > FLK_GUARD_BYTES_MAX)
         return false;
-    guard_bytes = (guard_bytes + 15) & ~15u;
-    if (guard_bytes == FLK_SETTING(guard_bytes))
-        return true;
-    flk_quarantine_drain();  // what is held has the old guards
-    for (uint32_t i = 0; i < FLK_SHARDS; i++)
-        flk_registry_visit_shard(i, count_guarded, &guarded);
-    if (guarded > 0)
-        return false;
-    atomic_store(&flk_tracker_settings.guard_bytes, guard_bytes);
+    atomic_store(&flk_tracker_settings.guard_bytes, (guard_bytes + 15) & ~15u);
     flk_tracker_settle();
     return true;
 }

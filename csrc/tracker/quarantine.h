@@ -32,9 +32,11 @@ int flk_quarantine_finish(flk_release_step *step);
 int flk_quarantine_check_guard(const void *address, const flk_record *record,
                                uint32_t path, flk_misuse *out);
 void flk_quarantine_drain(void);
-// Damage of live and held blocks goes into the queue; returns how many.
+// Damage of live and held blocks goes into the queue; returns how many. O(1)
+// if no block was ever guarded or poisoned, else O(live blocks).
 uint32_t flk_quarantine_check_all(void);
-// False while blocks with another number of guard bytes live or are held.
+// Guard bytes of the blocks allocated from now on, rounded up to a multiple of
+// 16; blocks that are live keep theirs. False: more than FLK_GUARD_BYTES_MAX.
 bool flk_quarantine_set_guard(uint32_t guard_bytes);
 
 // The path itself, or this thread's for FLK_PATH_WALK.

@@ -93,21 +93,18 @@ static FLK_HOT void enter(stripe *st, const flk_free *freed) {
     entry->address = freed->address;
     entry->memory = freed->memory;
     flk_record_copy(&entry->record, &freed->record);
-    entry->epoch = freed->epoch;
     entry->free_path = freed->free_path;
-    entry->thread = freed->thread;
     entry->link = atomic_load_explicit(head, memory_order_relaxed);
     atomic_store_explicit(head, number + 1, memory_order_relaxed);
 }
 
-// The entry of this address with the highest number; NULL if there is none.
-static flk_free *newest_of(const stripe *st, uint64_t address) {
-    ring *own = ring_of(st);
-    uint64_t number = atomic_load_explicit(&own->heads[bucket_of(address)],
-                                           memory_order_relaxed);
-    while (number && st->next - (number - 1) <= FLK_RECENT_ENTRIES) {
-        flk_free *entry = entry_at(st, number - 1);
-        if (entry->address == address)
+// The entry of this address whose block is held; NULL if there is none.
+static const flk_free *held_of(const stripe *st, uint64_t address) {
+    uint64_t number = atomic_load_explicit(
+        &ring_of(st)->heads[bucket_of(address)], memory_order_relaxed);
+    while (number && st->next - (number - 1) <= held_count(st)) {
+        const flk_free *entry = entry_at(st, number - 1);
+        if (entry->address == address && entry->memory)
             return entry;
         number = entry->link;
     }
@@ -167,49 +164,30 @@ uint32_t flk_recent_add(uint32_t thread_number, const flk_free *freed,
 
 // --- all stripes -------------------------------------------------------
 bool flk_recent_find(uint64_t address, flk_free *out) {
-    // The latest is the one with the memory held, or else any: an address
-    // is held at most once.
-    bool found = false;
     uint32_t bucket = bucket_of(address);
-    for (uint32_t left = stripes_used(); left; left &= left - 1) {
+    bool found = false;
+    for (uint32_t left = stripes_used(); left && !found; left &= left - 1) {
         stripe *st = &recent.stripes[__builtin_ctz(left)];
         if (is_surely_absent(st, bucket))
             continue;
-        flk_lock_take(&st->lock);
-        const flk_free *entry = newest_of(st, address);
-        if (entry &&
-            (!found || entry->memory ||
-             (!out->memory && entry->record.sequence > out->record.sequence))) {
+        flk_thread_lock(&st->lock);
+        const flk_free *entry = held_of(st, address);
+        found = entry != NULL;
+        if (found)
             *out = *entry;
-            found = true;
-        }
-        flk_lock_release(&st->lock);
+        flk_thread_unlock(&st->lock);
     }
     return found;
-}
-
-void flk_recent_forget(uint64_t address) {
-    uint32_t bucket = bucket_of(address);
-    for (uint32_t left = stripes_used(); left; left &= left - 1) {
-        stripe *st = &recent.stripes[__builtin_ctz(left)];
-        if (is_surely_absent(st, bucket))
-            continue;
-        flk_free *entry;
-        flk_lock_take(&st->lock);
-        while ((entry = newest_of(st, address)) && !entry->memory)
-            entry->address = 0;
-        flk_lock_release(&st->lock);
-    }
 }
 
 uint32_t flk_recent_drain(flk_free *out, uint32_t out_max) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
         stripe *st = &recent.stripes[i];
-        flk_lock_take(&st->lock);
+        flk_thread_lock(&st->lock);
         while (count < out_max && held_count(st) > 0)
             release_oldest(st, out, &count);
-        flk_lock_release(&st->lock);
+        flk_thread_unlock(&st->lock);
     }
     return count;
 }
@@ -218,20 +196,20 @@ void flk_recent_visit_held(void (*visit)(const flk_free *, void *),
                            void *context) {
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
         stripe *st = &recent.stripes[i];
-        flk_lock_take(&st->lock);
+        flk_thread_lock(&st->lock);
         for (uint64_t n = st->held; n != st->next; n++)
             if (entry_at(st, n)->memory)
                 visit(entry_at(st, n), context);
-        flk_lock_release(&st->lock);
+        flk_thread_unlock(&st->lock);
     }
 }
 
 uint64_t flk_recent_held_count(void) {
     uint64_t count = 0;
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
-        flk_lock_take(&recent.stripes[i].lock);
+        flk_thread_lock(&recent.stripes[i].lock);
         count += held_count(&recent.stripes[i]);
-        flk_lock_release(&recent.stripes[i].lock);
+        flk_thread_unlock(&recent.stripes[i].lock);
     }
     return count;
 }
@@ -239,9 +217,9 @@ uint64_t flk_recent_held_count(void) {
 uint64_t flk_recent_held_bytes(void) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
-        flk_lock_take(&recent.stripes[i].lock);
+        flk_thread_lock(&recent.stripes[i].lock);
         bytes += recent.stripes[i].held_bytes;
-        flk_lock_release(&recent.stripes[i].lock);
+        flk_thread_unlock(&recent.stripes[i].lock);
     }
     return bytes;
 }
@@ -262,19 +240,19 @@ static bool stripe_check(const stripe *st) {
 bool flk_recent_check(void) {
     bool good = true;
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
-        flk_lock_take(&recent.stripes[i].lock);
+        flk_thread_lock(&recent.stripes[i].lock);
         good &= stripe_check(&recent.stripes[i]);
-        flk_lock_release(&recent.stripes[i].lock);
+        flk_thread_unlock(&recent.stripes[i].lock);
     }
     return good;
 }
 
 void flk_recent_lock_all(void) {
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++)
-        flk_lock_take(&recent.stripes[i].lock);
+        flk_thread_lock(&recent.stripes[i].lock);
 }
 
 void flk_recent_unlock_all(void) {
     for (uint32_t i = FLK_RECENT_STRIPES; i-- > 0;)
-        flk_lock_release(&recent.stripes[i].lock);
+        flk_thread_unlock(&recent.stripes[i].lock);
 }

@@ -16,16 +16,14 @@
 #include "registry/registry.h"
 
 typedef struct flk_free {
-    uint64_t address;    // as the caller knows it; 0 = forgotten
+    uint64_t address;    // as the caller knows it
     void *memory;        // what the C free must get; NULL once it had it
     flk_record record;   // of the block
-    uint64_t epoch;      // of the tracker: on without a break since?
     uint32_t free_path;  // where it was freed
-    uint32_t thread;     // who freed it
     uint64_t link;       // of the ring (tracker/recent.c)
 } flk_free;
 
-_Static_assert(sizeof(flk_free) == 64, "one cache line");
+_Static_assert(sizeof(flk_free) <= 64, "one cache line");
 
 typedef struct flk_recent_limits {
     uint32_t blocks_max;  // a stripe; 0 = hold none
@@ -42,10 +40,8 @@ flk_recent_limits flk_recent_read_limits(void);
 // `memory` and the record's flags are filled in.
 uint32_t flk_recent_add(uint32_t thread_number, const flk_free *freed,
                         flk_free *out, uint32_t out_max);
-// The latest free of this address.
+// The free of this address whose block is still held; there is one at most.
 bool flk_recent_find(uint64_t address, flk_free *out);
-// The address belongs to somebody else now: no entry speaks of it any more.
-void flk_recent_forget(uint64_t address);
 // Takes out held blocks, at most `out_max`; returns how many; 0 when none.
 uint32_t flk_recent_drain(flk_free *out, uint32_t out_max);
 // Visits the held blocks, one stripe locked at a time.

@@ -5,10 +5,12 @@
 
 #include "base/arena.h"
 #include "base/config.h"
+#include "elf/loaded.h"
 #include "paths/callpath.h"
 #include "paths/modules.h"
 #include "paths/pyframe.h"
 #include "paths/sites.h"
+#include "paths/stack.h"
 #include "registry/account.h"
 #include "registry/names.h"
 #include "registry/object_table.h"
@@ -25,8 +27,9 @@ flk_tracker_counts flk_tracker_counted;
 
 static bool is_usual(bool *is_usual_free) {
     bool observed = atomic_load(&flk_tracker_settings.observed);
-    *is_usual_free =
-        !observed && atomic_load(&flk_tracker_settings.ever_enabled);
+    *is_usual_free = !observed &&
+                     !atomic_load(&flk_tracker_settings.has_handles) &&
+                     atomic_load(&flk_tracker_settings.ever_enabled);
     return !observed && !atomic_load(&flk_tracker_settings.guard_bytes);
 }
 
@@ -44,8 +47,7 @@ void flk_tracker_settle(void) {
 void flk_tracker_enable(bool on) {
     if (on && !atomic_exchange(&flk_tracker_settings.ever_enabled, true))
         flk_tracker_settle();
-    if (on != atomic_exchange(&flk_tracker_settings.enabled, on))
-        atomic_fetch_add(&flk_tracker_settings.epoch, 1);
+    atomic_store(&flk_tracker_settings.enabled, on);
 }
 
 void flk_tracker_wakes(void (*wake)(void)) {
@@ -105,6 +107,24 @@ flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address, uint16_t type,
     return flk_tracker_free_hot(layer, address, type, out, NULL, NULL);
 }
 
+static bool judge_untrack(const flk_record *record, void *context) {
+    return flk_record_lead(record) == 0 &&
+           flk_tracker_judge_free(record, context);
+}
+
+flk_taken flk_tracker_untrack(flk_layer layer, uint64_t address,
+                              flk_record *out) {
+    flk_thread *thread = flk_thread_enter();
+    if (!thread) {
+        flk_tracker_count(&flk_tracker_counted.dropped);
+        return FLK_ABSENT;
+    }
+    flk_event e = {.thread = thread};
+    flk_taken taken = flk_registry_take(layer, address, judge_untrack, &e, out);
+    flk_thread_leave(thread);
+    return taken;
+}
+
 static uint32_t path_to(uint32_t depth) {
     flk_thread *thread = depth ? flk_thread_enter() : NULL;
     if (!thread)
@@ -136,7 +156,9 @@ flk_taken flk_tracker_move_begin(flk_layer layer, uint64_t address,
 
 void flk_tracker_move_cancel(flk_layer layer, uint64_t address,
                              const flk_record *moving) {
+    flk_thread *thread = flk_thread_hold();
     flk_registry_move_cancel(layer, address, moving);
+    flk_thread_let_go(thread);
 }
 
 bool flk_tracker_move_end(flk_layer layer, uint64_t old_address,
@@ -148,9 +170,9 @@ bool flk_tracker_move_end(flk_layer layer, uint64_t old_address,
         flk_platform_fatal("a move ends inside the guard", __FILE__, __LINE__);
     flk_event e = {.thread = thread, .before = moving};
     bool replaced;
-    flk_status status =
-        flk_registry_move(layer, old_address, moving, new_address, size_bytes,
-                          count_resize, flk_tracker_count_free, &e, &replaced);
+    flk_status status = flk_registry_move(
+        layer, old_address, moving, new_address, size_bytes,
+        (flk_insertion){count_resize, flk_tracker_count_free, &e, &replaced});
     flk_thread_leave(thread);
     if (replaced)
         flk_tracker_count(&flk_tracker_counted.missed_frees);
@@ -166,8 +188,9 @@ static flk_lock tracker_lock = FLK_LOCK_INIT(FLK_RANK_TRACKER);
 
 // --- init and fork -----------------------------------------------------
 static void lock_all(void) {
+    flk_loaded_lock_all();
     flk_gate_lock_all();
-    flk_lock_take(&tracker_lock);
+    flk_thread_lock(&tracker_lock);
     flk_scope_lock_all();
     flk_thread_list_lock();
     flk_registry_lock_all();
@@ -197,13 +220,15 @@ static void unlock_all(void) {
     flk_registry_unlock_all();
     flk_thread_list_unlock();
     flk_scope_unlock_all();
-    flk_lock_release(&tracker_lock);
+    flk_thread_unlock(&tracker_lock);
     flk_gate_unlock_all();
+    flk_loaded_unlock_all();
 }
 
 // The child starts with empty books: its reports hold what it did itself.
 static void after_fork_in_child(void) {
     unlock_all();
+    flk_thread *thread = flk_thread_hold();
     flk_pyframe_forked();
     flk_thread_list_forget_others();
     flk_account_clear_all();
@@ -212,11 +237,14 @@ static void after_fork_in_child(void) {
     atomic_store(&flk_tracker_counted.missed_frees, 0);
     atomic_store(&flk_tracker_counted.unknown_frees, 0);
     atomic_store(&flk_tracker_counted.scopes_dropped, 0);
+    flk_stack_cut_clear();
     flk_misuse untold;
     while (flk_misuse_pop(&untold))  // the parent tells of it
         ;
     flk_misuse_clear();
     flk_observe_clear();
+    flk_gate_forked();
+    flk_thread_let_go(thread);
 }
 
 bool flk_tracker_init(void) {
@@ -236,61 +264,55 @@ bool flk_tracker_init(void) {
 }
 
 // --- reset -------------------------------------------------------------
-typedef struct reset_view {
-    uint32_t view;
-    uint32_t above;  // where the books go on above the view
-} reset_view;
-
 // The process also forgets what no view can show any more.
-static bool is_scope_in(uint32_t scope, uint32_t view) {
-    return flk_scope_is_within(scope, view) ||
-           (view == FLK_SCOPE_PROCESS && flk_scope_is_unseen(scope));
-}
-
 static bool is_in_view(const flk_record *record, uint32_t view) {
+    uint32_t scope = (uint32_t)record->scope;
     return flk_tracker_is_shown(record, false) &&
-           is_scope_in((uint32_t)record->scope, view);
+           (flk_scope_is_within(scope, view) ||
+            (view == FLK_SCOPE_PROCESS && flk_scope_is_unseen(scope)));
 }
 
-static void forget(flk_entry *entry, void *context) {
-    const reset_view *r = context;
-    flk_record *record = &entry->record;
-    if (!is_in_view(record, r->view))
-        return;
-    flk_account_forget(record->thread, r->above, record->type,
+static void leave_books(flk_record *record) {
+    flk_account_forget(record->thread, (uint32_t)record->scope, record->type,
                        record->size_bytes);
     record->flags |= FLK_RECORD_FORGOTTEN;
 }
 
-static void clear_scope(uint32_t scope, void *context) {
-    const reset_view *r = context;
-    if (is_scope_in(scope, r->view))
-        flk_account_clear_scope_held(scope);
+static void forget(flk_entry *entry, void *view) {
+    if (is_in_view(&entry->record, *(const uint32_t *)view))
+        leave_books(&entry->record);
 }
 
-static void remember(flk_entry *entry, void *context) {
-    (void)context;
-    if (flk_tracker_is_shown(&entry->record, false))
-        flk_account_remember(entry->record.type, entry->record.size_bytes);
-}
-
-void flk_tracker_reset(uint32_t view) {
-    flk_lock_take(&tracker_lock);
+static void hold_events(void) {
+    flk_thread_lock(&tracker_lock);
     flk_scope_lock_all();
     flk_thread_list_lock();
     flk_registry_lock_all();
-    reset_view r = {view, flk_scope_parent(view)};
-    flk_registry_visit_held(forget, &r);
-    flk_scope_each_held(clear_scope, &r);
-    if (view == FLK_SCOPE_PROCESS) {
-        // Types count the whole process: what is left is in isolated scopes.
-        flk_account_clear_types();
-        flk_registry_visit_held(remember, NULL);
-    }
+}
+
+static void release_events(void) {
     flk_registry_unlock_all();
     flk_thread_list_unlock();
     flk_scope_unlock_all();
-    flk_lock_release(&tracker_lock);
+    flk_thread_unlock(&tracker_lock);
+}
+
+void flk_tracker_reset(uint32_t view) {
+    hold_events();
+    flk_registry_visit_held(forget, &view);
+    release_events();
+}
+
+static void forget_silently(flk_entry *entry, void *unused) {
+    (void)unused;
+    entry->record.flags |= FLK_RECORD_FORGOTTEN;
+}
+
+void flk_tracker_begin_anew(void) {
+    hold_events();
+    flk_registry_visit_held(forget_silently, NULL);
+    flk_account_clear_all();
+    release_events();
 }
 
 // Cells are written under a shard lock, by their owners: all are held.
@@ -310,14 +332,13 @@ typedef struct drop {
 } drop;
 
 // Moving ones are forgotten here, and stay until their move ends.
-static void leave_books(flk_entry *entry, void *context) {
+static void forget_dropped(flk_entry *entry, void *context) {
     const drop *d = context;
     flk_record *record = &entry->record;
     if (!d->is_dropped(record->type))
         return;
     if (flk_tracker_is_shown(record, false))
-        flk_account_forget(record->thread, (uint32_t)record->scope,
-                           record->type, record->size_bytes);
+        leave_books(record);
     record->flags |= FLK_RECORD_FORGOTTEN;
 }
 
@@ -356,15 +377,15 @@ uint64_t flk_tracker_drop(bool (*is_dropped)(uint16_t type)) {
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         return 0;
-    flk_lock_take(&tracker_lock);
+    flk_thread_lock(&tracker_lock);
     flk_thread_list_lock();
     flk_registry_lock_all();
-    flk_registry_visit_held(leave_books, &d);
+    flk_registry_visit_held(forget_dropped, &d);
     flk_registry_unlock_all();
     flk_thread_list_unlock();
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
         dropped += take_out(&d, i);
-    flk_lock_release(&tracker_lock);
+    flk_thread_unlock(&tracker_lock);
     flk_thread_leave(thread);
     return dropped;
 }
@@ -374,31 +395,77 @@ typedef struct tally {
     uint64_t count, bytes;
 } tally;
 
-static void add_up(flk_entry *entry, void *context) {
-    tally *t = context;
-    if (!flk_tracker_is_shown(&entry->record, false))
-        return;
+// What the records say: for each type, and for each scope with those below.
+typedef struct tallies {
+    tally types[FLK_TYPES_MAX + 1];
+    tally scopes[FLK_SCOPES_MAX];
+    bool agree;
+} tallies;
+
+static void tally_add(tally *t, uint64_t size_bytes) {
     t->count++;
-    t->bytes += entry->record.size_bytes;
+    t->bytes += size_bytes;
 }
 
-static bool types_agree(const tally *t) {
+static void add_up(flk_entry *entry, void *context) {
+    tallies *t = context;
+    const flk_record *record = &entry->record;
+    if (!flk_tracker_is_shown(record, false))
+        return;
+    tally_add(&t->types[record->type], record->size_bytes);
+    for (uint32_t s = (uint32_t)record->scope; s != FLK_SCOPE_NONE;
+         s = flk_scope_parent(s))
+        tally_add(&t->scopes[s], record->size_bytes);
+}
+
+static bool is_same_sum(const tally *t, const flk_sum *sum) {
+    return sum->alloc_count - sum->free_count == t->count &&
+           sum->alloc_bytes - sum->free_bytes == t->bytes;
+}
+
+static void compare_scope(uint32_t scope, void *context) {
+    tallies *t = context;
     flk_sum sum;
-    uint64_t count = 0, bytes = 0;
-    for (uint32_t type = 1; type <= flk_names_count(); type++) {
-        flk_account_type(type, &sum);
-        count += sum.alloc_count - sum.free_count;
-        bytes += sum.alloc_bytes - sum.free_bytes;
-    }
-    return count == t->count && bytes == t->bytes;
+    flk_account_scope(scope, &sum);
+    t->agree &= is_same_sum(&t->scopes[scope], &sum);
 }
 
-// For a moment without events: the books are read after the registry.
-bool flk_tracker_check(void) {
-    tally t = {0, 0};
+static void compare(tallies *t) {
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
-        flk_registry_visit_shard(i, add_up, &t);
-    return types_agree(&t) && flk_registry_check() && flk_callpath_check() &&
+        flk_registry_visit_shard(i, add_up, t);
+    for (uint32_t type = 1; type <= flk_names_count(); type++) {
+        flk_sum sum;
+        flk_account_type(type, &sum);
+        t->agree &= is_same_sum(&t->types[type], &sum);
+    }
+    flk_scope_lock_all();
+    flk_scope_each_held(compare_scope, t);
+    flk_scope_unlock_all();
+}
+
+// Nothing happens meanwhile: the books are read after the registry.
+static bool books_agree(void) {
+    size_t page = flk_platform_page_bytes();
+    size_t bytes = (sizeof(tallies) + page - 1) & ~(page - 1);
+    tallies *t = flk_platform_pages_map(bytes, page);  // touched as used
+    if (!t)
+        return false;
+    t->agree = true;
+    compare(t);
+    bool agree = t->agree;
+    flk_platform_pages_unmap(t, bytes);
+    return agree;
+}
+
+static bool all_sound(void) {
+    return books_agree() && flk_registry_check() && flk_callpath_check() &&
            flk_modules_check() && flk_sites_check() && flk_names_check() &&
            flk_recent_check() && flk_object_table_check() && flk_arena_check();
+}
+
+bool flk_tracker_check(void) {
+    flk_thread *thread = flk_thread_hold();
+    bool sound = all_sound();
+    flk_thread_let_go(thread);
+    return sound;
 }

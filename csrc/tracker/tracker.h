@@ -24,15 +24,16 @@ typedef struct flk_settings {
     atomic_bool enabled;       // relaxed, read by each event
     atomic_bool ever_enabled;  // false: no record can exist
     atomic_bool observed;      // tracker/observe.h
-    // Of the two above and the guard: what the allocators ask, so that what
+    atomic_bool has_handles;   // one was recorded at some time
+    // Of the three above and the guard: what the allocators ask, so that what
     // is unusual costs them nothing. Set by flk_tracker_settle().
     atomic_bool is_usual_alloc;  // no guard, nobody observes
-    atomic_bool is_usual_free;   // records can exist, nobody observes
-    atomic_ullong epoch;         // rises whenever tracking goes on or off
-    atomic_uint stack_depth;     // frames, 0 = none
-    atomic_uint native_depth;    // frames of hooks, 0 = none
-    atomic_uint process_scope;   // scope of who has no scope of its own
-    atomic_uint guard_bytes;     // tracker/guard.h
+    atomic_bool
+        is_usual_free;         // records can exist, no handles, nobody observes
+    atomic_uint stack_depth;   // frames, 0 = none
+    atomic_uint native_depth;  // frames of hooks, 0 = none
+    atomic_uint process_scope;  // scope of who has no scope of its own
+    atomic_uint guard_bytes;    // tracker/guard.h
     atomic_bool poison;
     atomic_ullong inherited_below;  // sequences from before the last fork
     // Called when a block was recorded, before its maker goes on, or NULL.
@@ -67,7 +68,7 @@ typedef struct flk_origin {
 void flk_tracker_wakes(void (*wake)(void));
 bool flk_tracker_init(void);  // idempotent
 void flk_tracker_enable(bool on);
-// After a change of ever_enabled, observed or guard_bytes.
+// After a change of ever_enabled, observed, has_handles or guard_bytes.
 void flk_tracker_settle(void);
 
 // A block came to be. True if it is recorded now.
@@ -77,6 +78,11 @@ bool flk_tracker_on_alloc(flk_layer layer, uint64_t address,
 // A block goes, released as `type` says (0 = any way). `out` gets its record
 // (FLK_TAKEN), or the record that forbids it (FLK_KEPT: another release).
 flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address, uint16_t type,
+                              flk_record *out);
+// A record goes, by request of a program that frees the block some other way.
+// FLK_KEPT: a guarded block, since a free of it without its record would give
+// the C library another address than that of its memory.
+flk_taken flk_tracker_untrack(flk_layer layer, uint64_t address,
                               flk_record *out);
 // A block may move: call begin, then the C function, then exactly one of
 // cancel and end if begin said FLK_TAKEN. End: is it still recorded?
@@ -94,12 +100,17 @@ uint32_t flk_tracker_free_depth(void);
 
 // Is the record in reports (not forgotten; inherited ones only if `all`)?
 bool flk_tracker_is_shown(const flk_record *record, bool all);
-// Forgets the live blocks in the view of a scope; their memory stays.
+// Forgets the live blocks in the view of a scope; their memory stays. In all
+// counts they are freed from then on: so no count ever falls, in the view,
+// above it or in scopes that other threads have open, and a difference of two
+// readings is right whatever was forgotten between them. Peaks stay.
 void flk_tracker_reset(uint32_t view);
+// For tests: forgets all live blocks, and every count is zero again.
+void flk_tracker_begin_anew(void);
 // The peaks of a scope start anew from what is live there now.
 void flk_tracker_reset_peak(uint32_t scope);
-// Forgets the live blocks of these types, and their records go: nobody will
-// see them freed. Returns how many. O(n).
+// Forgets the live blocks of these types as reset does, and removes their
+// records: no free of them will be seen. Returns how many. O(n).
 uint64_t flk_tracker_drop(bool (*is_dropped)(uint16_t type));
 // O(n), for tests: every structure is right and the books agree.
 bool flk_tracker_check(void);

@@ -24,7 +24,7 @@ typedef struct flk_event {
     flk_thread *thread;
     const flk_record *before;    // a move: the record with its old size
     uint16_t type;               // a free: how it is released, 0 = any way
-    bool is_usual;               // an allocation: flk_account_is_usual
+    flk_usual_cells usual;       // an allocation: flk_account_usual
     flk_tracker_taken on_taken;  // a free, or NULL
     void *context;
 } flk_event;
@@ -50,7 +50,7 @@ static FLK_HOT void flk_tracker_count_alloc(const flk_record *record,
                                             void *context) {
     const flk_event *e = context;
     flk_account_alloc(e->thread, record->scope, record->type,
-                      record->size_bytes, e->is_usual);
+                      record->size_bytes, e->usual);
 }
 
 // --- allocation --------------------------------------------------------
@@ -101,19 +101,20 @@ static FLK_HOT bool flk_tracker_record(flk_thread *thread, flk_layer layer,
                                        const flk_origin *origin) {
     uint32_t scope = flk_tracker_scope(thread, origin);
     uint32_t path = flk_tracker_path_of(thread, origin);
-    bool is_usual = flk_account_is_usual(thread, scope, origin->type);
+    flk_usual_cells usual = flk_account_usual(thread, scope, origin->type);
     if (FLK_UNLIKELY(path == FLK_PATH_NONE || size_bytes > FLK_SIZE_MAX) ||
-        (!is_usual && !flk_tracker_is_ready(thread, scope, origin->type)))
+        (!usual.type && !flk_tracker_is_ready(thread, scope, origin->type)))
         return false;
     uint64_t tick = flk_sequence_tick();
     uint64_t sequence = flk_sequence_take(&thread->sequence, tick);
     flk_record record = flk_record_of(size_bytes, scope, sequence, flags, path,
                                       origin->type, (uint16_t)thread->number);
-    flk_event e = {.thread = thread, .is_usual = is_usual};
+    flk_event e = {.thread = thread, .usual = usual};
     bool replaced;
     flk_status status = flk_registry_insert_hot(
-        layer, address, &record, flk_tracker_count_alloc,
-        flk_tracker_count_free, &e, &replaced);
+        layer, address, &record,
+        (flk_insertion){flk_tracker_count_alloc, flk_tracker_count_free, &e,
+                        &replaced});
     if (FLK_UNLIKELY(replaced))
         flk_tracker_count(&flk_tracker_counted.missed_frees);
     flk_tracker_wake_if_asked();

@@ -7,6 +7,7 @@ import sys
 # As threading does it: the module collections takes 3 ms to load.
 from _collections import deque  # type: ignore[import-not-found]
 
+from ffi_leak_tracker._base.format import plural
 from ffi_leak_tracker._records import exceptions
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
@@ -19,7 +20,6 @@ POLICIES = ("raise", "warn", "count")
 
 _ERRORS = {
     core_blocks.DOUBLE_FREE: exceptions.DoubleFreeError,
-    core_blocks.MAYBE_DOUBLE: exceptions.DoubleFreeError,
     core_blocks.INTERIOR_FREE: exceptions.InvalidFreeError,
     core_blocks.MISMATCHED_FREE: exceptions.MismatchedFreeError,
     core_blocks.OVERRUN: exceptions.CorruptionError,
@@ -37,25 +37,25 @@ def set_policy(name: str) -> None:
     Raises: ValueError for another policy.
     """
     global policy  # noqa: PLW0603
+    check_policy(name)
+    policy = name
+
+
+def check_policy(name: object) -> None:
+    """Raise ValueError unless it is a policy."""
     if name not in POLICIES:
         raise ValueError(
             f"misuse must be 'raise', 'warn' or 'count', not {name!r}"
         )
-    policy = name
 
 
 def _detail(misuse: core_blocks.Misuse) -> str | None:
     block = misuse.block
-    if misuse.verdict == core_blocks.MAYBE_DOUBLE:
-        return (
-            "the address was freed here lately and not recorded since; this "
-            "is no proof, so the memory was freed"
-        )
     if misuse.verdict == core_blocks.OVERRUN:
         where = (
-            f"{-misuse.damage} bytes before its start"
+            f"{plural(-misuse.damage, 'byte')} before its start"
             if misuse.damage < 0
-            else f"{misuse.damage - block.size} bytes behind its end"
+            else f"{plural(misuse.damage - block.size, 'byte')} behind its end"
         )
         return f"guard bytes were written to, {where}"
     if misuse.verdict == core_blocks.WRITE_AFTER_FREE:
@@ -77,15 +77,29 @@ def error_of(
 
 
 def report(misuse: core_blocks.Misuse, address: int | None = None) -> None:
-    """Raise, warn or do nothing, as the policy says.
-
-    A misuse that is not proven is never raised.
-    """
+    """Raise, warn or do nothing, as the policy says."""
     __tracebackhide__ = True
     if policy == "count":
         return
     error = error_of(misuse, address)
-    if policy == "raise" and misuse.verdict != core_blocks.MAYBE_DOUBLE:
+    if policy == "raise":
+        raise error
+    _warn(error)
+
+
+def report_owned(address: int, owner: str, advice: str) -> None:
+    """Raise, warn or count a free of memory that a cdata owns."""
+    __tracebackhide__ = True
+    core_blocks.count_invalid_free()
+    if policy == "count":
+        return
+    error = exceptions.InvalidFreeError(
+        address,
+        frames=core.frames_here(),
+        detail=f"its memory belongs to {owner}; nothing was freed",
+    )
+    error.advice = advice
+    if policy == "raise":
         raise error
     _warn(error)
 
@@ -114,9 +128,6 @@ def check_damage() -> None:
     Raises: CorruptionError with the policy "raise".
     """
     __tracebackhide__ = True
-    _, _, poison, guard = core.configuration()
-    if not (poison or guard):
-        return
     core.check_damage()
     collect_unreported()
     damages = [

@@ -86,8 +86,8 @@ static void insert(const operation *op) {
         return;
     flk_record record = {.size_bytes = op->size, .sequence = ++model.sequence};
     bool replaced;
-    CHECK(flk_registry_insert(op->layer, op->address, &record, on_insert,
-                              on_remove, NULL, &replaced) == FLK_OK);
+    flk_insertion how = {on_insert, on_remove, NULL, &replaced};
+    CHECK(flk_registry_insert(op->layer, op->address, &record, how) == FLK_OK);
     CHECK(replaced == (old != NULL));
     if (old)
         model_remove(old);
@@ -165,9 +165,9 @@ static void end_move(const operation *op) {
                          .flags = FLK_RECORD_MOVING};
     block *old = model_find(b->layer, op->address);
     bool replaced;
+    flk_insertion how = {on_resize, on_remove, NULL, &replaced};
     CHECK(flk_registry_move(b->layer, b->address, &record, op->address,
-                            op->size, on_resize, on_remove, NULL,
-                            &replaced) == FLK_OK);
+                            op->size, how) == FLK_OK);
     CHECK(replaced == (old != NULL));
     *b = (block){b->layer, op->address, op->size, b->sequence, false};
     if (old)

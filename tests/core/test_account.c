@@ -13,7 +13,7 @@ static void test_event_counts_in_the_whole_chain(void) {
     uint16_t type = type_of("chained");
     flk_thread *thread = flk_thread_enter();
     CHECK(flk_account_ready_any(thread, inner, type));
-    flk_account_alloc(thread, inner, type, 100, false);
+    flk_account_alloc_any(thread, inner, type, 100);
     flk_account_resize(thread, inner, type, 100, 250);
     flk_thread_leave(thread);
     CHECK(live_bytes_in(inner) == 250 && live_bytes_in(outer) == 250);
@@ -33,6 +33,52 @@ static void test_each_type_has_its_books(void) {
     CHECK(flk_untrack(0x1000, FLK_LAYER_HEAP, NULL));
     CHECK(live_of(a) == 0 && live_of(b) == 1);
     CHECK(flk_untrack(0x2000, FLK_LAYER_HEAP, NULL));
+}
+
+// Counting the replaced record touches the cells of another scope and type
+// between the choice of the new record's cells and their use.
+static void test_replaced_record_counts_in_its_own_books(void) {
+    uint32_t scope = flk_scope_new(0, 0);
+    uint16_t own = type_of("usual"), other = type_of("other");
+    for (uint64_t size = 8; size <= 8 << 20; size <<= 20) {
+        flk_track(0x1000, 8, FLK_LAYER_HEAP, other, scope, 0);
+        flk_track(0x2000, 8, FLK_LAYER_HEAP, own, 0, 0);
+        flk_track(0x1000, size, FLK_LAYER_HEAP, own, 0, 0);
+        CHECK(live_in(scope) == 0 && live_of(other) == 0);
+        CHECK(live_in(0) == 2 && live_of(own) == 2 && flk_tracker_check());
+        flk_untrack(0x1000, FLK_LAYER_HEAP, NULL);
+        flk_untrack(0x2000, FLK_LAYER_HEAP, NULL);
+        CHECK(live_in(0) == 0 && live_bytes_in(0) == 0);
+    }
+    flk_scope_gone(scope);
+}
+
+static void count_free_of_nothing(uint32_t scope, uint16_t type) {
+    flk_thread *thread = flk_thread_enter();
+    flk_account_free(thread, scope, type, 1);
+    flk_thread_leave(thread);
+}
+
+// Each count is compared with the registry, not only their sum.
+static void test_wrong_books_are_noticed(void) {
+    uint32_t scope = flk_scope_new(0, 0);
+    uint16_t type = type_of("wrong"), other = type_of("right");
+    flk_thread *thread = flk_thread_enter();
+    CHECK(flk_account_ready_any(thread, scope, type));
+    CHECK(flk_account_ready_any(thread, 0, other));
+    flk_thread_leave(thread);
+    CHECK(flk_tracker_check());
+    flk_cell_alloc(flk_counters_at(&thread->scopes, scope, false), 1);
+    CHECK(!flk_tracker_check());
+    flk_cell_alloc(flk_counters_at(&thread->scopes, 0, false), 1);
+    CHECK(!flk_tracker_check());
+    flk_cell_alloc(flk_counters_at(&thread->types, type, false), 1);
+    count_free_of_nothing(scope, other);
+    CHECK(!flk_tracker_check());  // two types are wrong, their sum is right
+    flk_cell_alloc(flk_counters_at(&thread->types, other, false), 1);
+    flk_cell_free(flk_counters_at(&thread->types, type, false), 1);
+    CHECK(flk_tracker_check());
+    flk_scope_gone(scope);
 }
 
 static void test_peak_of_one_thread_is_exact(void) {
@@ -120,9 +166,9 @@ static void *change_without_memory(void *context) {
     else
         flk_account_free(thread, c->scope, c->type, 10);
     flk_platform_pages_fail_at(0);
-    flk_thread_leave(thread);
     while (count > 0)
         flk_arena_put(kept[--count], 4160);
+    flk_thread_leave(thread);
     return NULL;
 }
 
@@ -131,7 +177,7 @@ static change counted_block(bool is_resize) {
                 is_resize};
     flk_thread *thread = flk_thread_enter();
     CHECK(flk_account_ready_any(thread, c.scope, c.type));
-    flk_account_alloc(thread, c.scope, c.type, 10, false);
+    flk_account_alloc_any(thread, c.scope, c.type, 10);
     flk_thread_leave(thread);
     return c;
 }
@@ -157,6 +203,8 @@ int main(void) {
     start();
     RUN(test_event_counts_in_the_whole_chain);
     RUN(test_each_type_has_its_books);
+    RUN(test_replaced_record_counts_in_its_own_books);
+    RUN(test_wrong_books_are_noticed);
     RUN(test_peak_of_one_thread_is_exact);
     RUN(test_peak_with_frees_elsewhere_is_a_bound);
     RUN(test_peak_starts_anew_from_what_is_live);

@@ -126,7 +126,9 @@ static void test_lost_is_counted(void) {
 }
 
 static int told_now, told_soon;
-static void now(const flk_observed *event) { told_now += event->what; }
+static void now(const flk_observed *event) {
+    told_now += event ? event->what : 0;
+}
 static void soon(void) { told_soon++; }
 
 static void test_tells_where_python_may_run(void) {
@@ -145,6 +147,60 @@ static void test_tells_where_python_may_run(void) {
     end();
 }
 
+// A C thread may make events faster than Python code hears of them.
+static void test_delivery_is_bounded(void) {
+    flk_observed event;
+    begin();
+    flk_observe_set_tellers(now, soon);
+    told_soon = 0;
+    CHECK(flk_observe_begin() == 0);
+    void *blocks[4] = {allocate(wanted, 1), allocate(wanted, 2)};
+    CHECK(flk_observe_begin() == 2);
+    for (int i = 0; i < 2; i++) {
+        CHECK(flk_observe_next(&event) && event.block.size_bytes == i + 1u);
+        blocks[2 + i] = allocate(wanted, 3);
+    }
+    told_soon = 0;
+    flk_observe_end();
+    CHECK(told_soon == 1);  // for those that came meanwhile
+    CHECK(flk_observe_begin() == 2 && flk_observe_next(&event));
+    CHECK(flk_observe_next(&event) && nothing_waits());
+    flk_observe_end();
+    CHECK(told_soon == 1);
+    for (int i = 0; i < 4; i++)
+        release(blocks[i]);
+    flk_observe_set_tellers(NULL, NULL);
+    end();
+}
+
+static void *begin_elsewhere(void *count) {
+    *(uint32_t *)count = flk_observe_begin();
+    return NULL;
+}
+
+// Else the event of a free could overtake that of its allocation.
+static void test_one_thread_at_a_time_delivers(void) {
+    flk_observed event;
+    uint32_t elsewhere = 9;
+    begin();
+    flk_observe_set_tellers(now, soon);
+    void *block = allocate(wanted, 10), *other = allocate(wanted, 10);
+    CHECK(flk_observe_begin() == 2 && flk_observe_next(&event));
+    in_thread(begin_elsewhere, &elsewhere);
+    CHECK(elsewhere == 0 && flk_observe_begin() == 0);
+    flk_thread *thread = flk_platform_thread_pointer();
+    thread->is_attached = true;
+    told_now = 0;
+    release(block);  // waits behind the other, though Python code may run
+    thread->is_attached = false;
+    CHECK(told_now == 0 && next_is(FLK_OBSERVED_MADE, other, 10));
+    flk_observe_end();
+    CHECK(next_is(FLK_OBSERVED_FREED, block, 10) && nothing_waits());
+    release(other);
+    flk_observe_set_tellers(NULL, NULL);
+    end();
+}
+
 int main(void) {
     RUN(test_events_of_wanted_types);
     RUN(test_types_interned_later);
@@ -154,5 +210,7 @@ int main(void) {
     RUN(test_guards_and_observers);
     RUN(test_lost_is_counted);
     RUN(test_tells_where_python_may_run);
+    RUN(test_delivery_is_bounded);
+    RUN(test_one_thread_at_a_time_delivers);
     return DONE();
 }

@@ -25,8 +25,8 @@ static flk_status insert_in(flk_layer layer, uint64_t address, uint64_t size,
                             uint64_t sequence) {
     flk_record record = {.size_bytes = size, .sequence = sequence};
     bool replaced;
-    return flk_registry_insert(layer, address, &record, on_insert, on_remove,
-                               NULL, &replaced);
+    flk_insertion how = {on_insert, on_remove, NULL, &replaced};
+    return flk_registry_insert(layer, address, &record, how);
 }
 
 static void insert(uint64_t address, uint64_t size, uint64_t sequence) {
@@ -97,8 +97,8 @@ static void test_record_comes_back_whole(void) {
                      .thread = 65534};
     flk_record out;
     bool replaced;
-    flk_registry_insert(FLK_LAYER_MAPPING, UINT64_MAX - 4095, &in, on_insert,
-                        on_remove, NULL, &replaced);
+    flk_insertion how = {on_insert, on_remove, NULL, &replaced};
+    flk_registry_insert(FLK_LAYER_MAPPING, UINT64_MAX - 4095, &in, how);
     CHECK(!replaced);
     CHECK(flk_registry_take(FLK_LAYER_MAPPING, UINT64_MAX - 4095, say_yes, NULL,
                             &out) == FLK_TAKEN);
@@ -208,8 +208,9 @@ static flk_record begin(uint64_t address) {
 static bool move(uint64_t from, const flk_record *moving, uint64_t to,
                  uint64_t size) {
     bool replaced;
-    CHECK(flk_registry_move(FLK_LAYER_HEAP, from, moving, to, size, on_resize,
-                            on_remove, NULL, &replaced) == FLK_OK);
+    flk_insertion how = {on_resize, on_remove, NULL, &replaced};
+    CHECK(flk_registry_move(FLK_LAYER_HEAP, from, moving, to, size, how) ==
+          FLK_OK);
     return replaced;
 }
 
@@ -281,9 +282,9 @@ static void test_move_beyond_the_largest_size_loses(void) {
     flk_record record = begin(0x3000);
     bool replaced;
     removed = 0;
+    flk_insertion how = {on_resize, on_remove, NULL, &replaced};
     CHECK(flk_registry_move(FLK_LAYER_HEAP, 0x3000, &record, 0x4000,
-                            FLK_SIZE_MAX + 17, on_resize, on_remove, NULL,
-                            &replaced) == FLK_LIMIT);
+                            FLK_SIZE_MAX + 17, how) == FLK_LIMIT);
     CHECK(removed == 1 && record_count() == 0 && flk_registry_check());
 }
 

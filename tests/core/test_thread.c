@@ -111,20 +111,54 @@ static void test_late_destructors_may_allocate(void) {
 }
 #endif
 
-static void *track_without_memory(void *unused) {
-    uint64_t dropped = self_figures().dropped;
+static void *track_without_memory(void *type) {
     flk_platform_pages_fail_at(1);
-    CHECK(!flk_track(0x60000, 8, FLK_LAYER_HANDLE, type_of("int"), 0, 0));
+    CHECK(!flk_track(0x60000, 8, FLK_LAYER_HANDLE, *(uint16_t *)type, 0, 0));
     flk_platform_pages_fail_at(0);
-    CHECK(self_figures().dropped == dropped + 1);
     CHECK(flk_platform_thread_pointer() == NULL);
-    return unused;
+    return NULL;
 }
 
 static void test_thread_without_memory_drops(void) {
-    type_of("int");
-    in_thread(track_without_memory, NULL);
+    uint16_t type = type_of("int");
+    uint64_t dropped = self_figures().dropped;
+    in_thread(track_without_memory, &type);
+    CHECK(self_figures().dropped == dropped + 1);
 }
+
+// What is no event keeps the guard, so that a signal handler's event finds it.
+static void test_guard_is_held_and_let_go(void) {
+    flk_lock lock = FLK_LOCK_INIT(FLK_RANK_ARENA);
+    CHECK(!flk_thread_is_inside());
+    flk_thread_lock(&lock);
+    CHECK(flk_thread_is_inside() && !flk_thread_enter());
+    flk_thread *thread = flk_thread_hold();
+    flk_thread_let_go(thread);
+    CHECK(flk_thread_is_inside());
+    flk_thread_unlock(&lock);
+    CHECK(!flk_thread_is_inside());
+    thread = flk_thread_enter();
+    flk_thread_lock(&lock);
+    flk_thread_unlock(&lock);
+    CHECK(flk_thread_is_inside());
+    flk_thread_leave(thread);
+}
+
+#ifdef FLK_DEBUG
+static flk_lock of_events = FLK_LOCK_INIT(FLK_RANK_SHARD);
+static flk_lock of_none = FLK_LOCK_INIT(FLK_RANK_SCOPES);
+static void take_outside(void) { flk_lock_take(&of_events); }
+static void take_inside(void) {
+    flk_thread_lock(&of_events);
+    flk_thread_unlock(&of_events);
+    flk_lock_take(&of_none);
+}
+
+// A lock that an event may take is taken inside the guard only.
+static void test_locks_of_events_want_the_guard(void) {
+    CHECK(signal_of(take_outside) == SIGABRT && signal_of(take_inside) == 0);
+}
+#endif
 
 // --- threads that come and go while others read ------------------------
 static atomic_bool is_over;
@@ -158,6 +192,29 @@ static void test_threads_end_while_others_read(void) {
     flk_tracker_reset(0);
 }
 
+// --- more threads than numbers -----------------------------------------
+static void *take_number(void *unused) {
+    (void)unused;
+    return (void *)(uintptr_t)my_number();
+}
+
+static bool numbers_run_out(void) {
+    CHECK(flk_thread_unnumbered_count() == 0);
+    for (int i = 0; i < FLK_THREADS_MAX; i++)
+        in_thread(take_number, NULL);
+    flk_block block;
+    in_thread(track_some, (void *)0x70000);
+    return in_thread(take_number, NULL) == NULL &&
+           flk_find(0x70050, FLK_LAYER_HANDLE, &block) && block.thread == 0 &&
+           flk_thread_ident_of(0) == 0 && flk_tracker_check() &&
+           self_figures().threads_unnumbered >= 2;
+}
+
+// Blocks of later threads are of an unknown thread, not of another one.
+static void test_threads_without_a_number_are_counted(void) {
+    CHECK(few_or_many(0, 0, 1) == 0 || child_says(numbers_run_out));
+}
+
 int main(void) {
     start();
     RUN(test_guard_stops_reentry);
@@ -168,7 +225,12 @@ int main(void) {
     RUN(test_late_destructors_may_allocate);
 #endif
     RUN(test_thread_without_memory_drops);
+    RUN(test_guard_is_held_and_let_go);
+#ifdef FLK_DEBUG
+    RUN(test_locks_of_events_want_the_guard);
+#endif
     RUN(test_threads_end_while_others_read);
+    RUN(test_threads_without_a_number_are_counted);
     RUN(test_everything_is_sound);
     return DONE();
 }

@@ -71,6 +71,7 @@ static void read_all(uint64_t number) {
     for (size_t i = 1; i < snapshot.count; i++)
         CHECK(snapshot.blocks[i - 1].sequence < snapshot.blocks[i].sequence);
     flk_snapshot_drop(&snapshot);
+    CHECK(flk_quarantine_check_all() == 0);
     flk_figures f = type_figures(types[number % TYPES]);
     CHECK((int64_t)(f.allocations - f.frees) >= 0 && f.peak_blocks >= 0);
     self_figures();
@@ -95,6 +96,8 @@ static void do_something(worker *w) {
         change_scope(w, number);
     else if (what == 252 && number >> 48 & 15)
         flk_sequence_mark();
+    else if (what == 252)
+        CHECK(flk_configure_guard((uint32_t)(number % 4) * 16) == 0);
     else if (what == 253 && (number >> 48 & 15) == 0)
         read_all(number);
     else if (what == 254 && (number >> 48 & 63) == 0)

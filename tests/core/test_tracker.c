@@ -14,19 +14,25 @@ static int release(void *block) { return flk_heap_free(block, 0, 0, &misuse); }
 static uint64_t unknown_frees(void) { return self_figures().unknown_frees; }
 
 // --- before the first enable -------------------------------------------
-static void test_never_enabled_is_plain(void) {
-    void *block = flk_allocate(8, 0, 0, 1, 0, 0);
+static void *allocate_and_free(void *unused) {
+    void *block = flk_allocate(8, 0, 0, 0, 0, 0);
     CHECK(!flk_tracker_is_enabled() && release(block) == FLK_NOT_RECORDED);
-    CHECK(release(block = flk_resize(malloc(1), 9, 1, 0, 0, &misuse)) ==
+    CHECK(release(block = flk_resize(malloc(1), 9, 0, 0, 0, &misuse)) ==
           FLK_NOT_RECORDED);
-    CHECK(unknown_frees() == 0 && self_figures().threads == 0);
+    CHECK(flk_platform_thread_pointer() == NULL);
+    return unused;
+}
+
+static void test_never_enabled_is_plain(void) {
+    in_thread(allocate_and_free, NULL);
+    CHECK(unknown_frees() == 0);
 }
 
 // --- events ------------------------------------------------------------
 static void test_inside_the_guard_nothing_is_recorded(void) {
     uint64_t dropped = self_figures().dropped;
     flk_thread *thread = flk_thread_enter();
-    CHECK(!flk_track(0x1000, 8, FLK_LAYER_HANDLE, 1, 0, 0));
+    CHECK(!flk_track(0x1000, 8, FLK_LAYER_HANDLE, 0, 0, 0));
     CHECK(!flk_untrack(0x1000, FLK_LAYER_HANDLE, NULL));
     flk_thread_leave(thread);
     CHECK(self_figures().dropped == dropped + 2);
@@ -134,6 +140,54 @@ static void test_reset_of_ended_threads_blocks(void) {
         CHECK(flk_untrack(address, FLK_LAYER_HANDLE, NULL));
     CHECK(live_in(0) == 0);
     flk_scope_gone(scope);
+}
+
+static bool has_not_fallen(const flk_figures *before, uint32_t scope) {
+    flk_figures now = scope_figures(scope);
+    return now.allocations >= before->allocations &&
+           now.frees >= before->frees &&
+           now.bytes_allocated >= before->bytes_allocated &&
+           now.bytes_freed >= before->bytes_freed &&
+           now.peak_bytes >= before->peak_bytes;
+}
+
+// What is forgotten counts as freed: above the view, in it and below it.
+static void test_reset_lets_no_count_fall(void) {
+    uint32_t chain[3] = {flk_scope_new(0, 0)};
+    chain[1] = flk_scope_new(chain[0], 0),
+    chain[2] = flk_scope_new(chain[1], 0);
+    for (uint32_t view = 0; view < 3; view++) {
+        flk_figures before[3], process = scope_figures(0);
+        for (uint64_t i = 0; i < 6; i++)
+            flk_track(0x1000 + 64 * i, 10, FLK_LAYER_HANDLE, type_of("int"),
+                      chain[i / 2], 0);
+        for (int i = 0; i < 3; i++)
+            before[i] = scope_figures(chain[i]);
+        flk_tracker_reset(chain[view]);
+        CHECK(live_in(chain[view]) == 0 && live_in(0) == 2 * view);
+        CHECK(scope_figures(0).allocations == process.allocations + 6);
+        for (int i = 0; i < 3; i++)
+            CHECK(has_not_fallen(&before[i], chain[i]));
+        for (uint64_t i = 0; i < 6; i++)
+            flk_untrack(0x1000 + 64 * i, FLK_LAYER_HANDLE, NULL);
+        CHECK(has_not_fallen(&process, 0) && live_in(0) == 0);
+    }
+    CHECK(flk_tracker_check());
+    for (int i = 2; i >= 0; i--)
+        flk_scope_gone(chain[i]);
+}
+
+static bool is_any_type(uint16_t type) { return type != 0; }
+
+// What hooks recorded and nobody sees freed is forgotten in the same way.
+static void test_drop_lets_no_count_fall(void) {
+    track(0x1000, 10);
+    flk_figures before = scope_figures(0),
+                of_type = type_figures(type_of("int"));
+    CHECK(flk_tracker_drop(is_any_type) >= 1);
+    CHECK(has_not_fallen(&before, 0) && live_in(0) == 0);
+    CHECK(type_figures(type_of("int")).allocations == of_type.allocations);
+    CHECK(flk_tracker_check() && !flk_untrack(0x1000, FLK_LAYER_HANDLE, NULL));
 }
 
 static void test_reset_during_a_move(void) {
@@ -279,6 +333,8 @@ int main(void) {
     RUN(test_reset_forgets_and_frees_silently);
     RUN(test_reset_of_the_process_spares_isolated_scopes);
     RUN(test_reset_of_ended_threads_blocks);
+    RUN(test_reset_lets_no_count_fall);
+    RUN(test_drop_lets_no_count_fall);
     RUN(test_reset_during_a_move);
     RUN(test_child_holds_what_it_did);
     RUN(test_child_tells_the_walker);
