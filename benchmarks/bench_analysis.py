@@ -6,7 +6,15 @@ import random
 import statistics
 from typing import TYPE_CHECKING
 
-from harness import Row, interleaved, main, ratio_row, seconds, size
+from harness import (
+    Row,
+    interleaved,
+    main,
+    ratio_row,
+    seconds,
+    size,
+    values_row,
+)
 
 from ffi_leak_tracker import LeakTracker, diagnostic_calloc
 
@@ -108,7 +116,7 @@ def groups_rows(paths: int) -> list[Row]:
             ratio_row("P16", f"{what}, {paths} paths", times, name, SORT, goal)
             for name, (what, _, goal) in CASES.items()
         ],
-        Row("P16", what, SORT, once, once, once, 2.0, rounds=1),
+        values_row("P16", what, SORT, [once], 2.0),
     ]
 
 

@@ -28,7 +28,7 @@ from harness import (
     missing_row,
     ratio_row,
     size,
-    spread,
+    values_row,
 )
 
 from ffi_leak_tracker import (
@@ -73,14 +73,10 @@ class Tally:
         precision = self.right / max(1, self.right + self.wrong)
         recall = self.right / max(1, self.right + self.missed)
         times = [1e3 * one for one in self.seconds]
-        low, median, high = spread(times)
-        n = len(times)
         return [
-            Row("", f"{tool}: precision", "", *[precision] * 3, None, "", n),
-            Row("", f"{tool}: recall", "", *[recall] * 3, None, "", n),
-            Row(
-                "", f"{tool}: a function", "", median, low, high, None, "ms", n
-            ),
+            values_row("", f"{tool}: precision", "", [precision], unit=""),
+            values_row("", f"{tool}: recall", "", [recall], unit=""),
+            values_row("", f"{tool}: a function", "", times, unit="ms"),
         ]
 
 
@@ -139,7 +135,7 @@ def psleak_child() -> None:
     """Print a line of JSON for each case."""
     from psleak import Checkers, MemoryLeakError, MemoryLeakTestCase
 
-    class Case(MemoryLeakTestCase):
+    class Case(MemoryLeakTestCase):  # type: ignore[misc]  # no types there
         verbosity = 0
         checkers = Checkers.only("memory")
 

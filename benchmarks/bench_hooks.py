@@ -352,8 +352,10 @@ def p7(figure: Figure) -> list[Row]:
 
 def p8(figure: Figure) -> list[Row]:
     rows = []
-    cases = (("deep", "8 native frames, the same", 1 / 6),)
-    cases += (("deep_new", "8 native frames, each stack another", 1.0),)
+    cases = (
+        ("deep", "8 native frames, the same", 1 / 6),
+        ("deep_new", "8 native frames, each stack another", 1.0),
+    )
     for loop, what, limit in cases:
         rows.append(
             figure.row(

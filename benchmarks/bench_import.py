@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from harness import Row, main, size, spread
+from harness import Row, main, size, values_row
 
 ROUNDS = size(15, 2)
 TIMED = "import time; start = time.perf_counter(); {}; "
@@ -41,8 +41,7 @@ def rows() -> list[Row]:
             one / base
             for one, base in zip(times[name], times["cffi"], strict=True)
         ]
-        low, median, high = spread(ratios)
-        return Row("P18", what, "import cffi", median, low, high, goal)
+        return values_row("P18", what, "import cffi", ratios, goal)
 
     return [
         row("package", "import ffi_leak_tracker", 3.0),

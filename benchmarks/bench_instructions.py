@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import baseline
-from harness import Row, at_depth, main, missing_row, size
+from harness import Row, at_depth, main, missing_row, size, values_row
 
 FEW, MANY = size(2_000, 0), size(6_000, 40)
 CASES = {
@@ -109,14 +109,16 @@ def rows() -> list[Row]:
         folder = Path(name)
         # The count does not depend on what else the machine does.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            turns = list(
-                pool.map(lambda one: of_a_turn(*one, folder), CASES.values())
-            )
-        for what, (total, core) in zip(CASES, turns, strict=True):
+            turns = {
+                what: pool.submit(of_a_turn, loop, frames, folder)
+                for what, (loop, frames) in CASES.items()
+            }
+        for what, turn in turns.items():
+            total, core = turn.result()
             core_name = f"{what}: of that the core"
             for text, value in ((what, total), (core_name, core)):
-                values = (value, value, value)
-                found.append(Row("", text, "", *values, None, "instructions"))
+                unit = "instructions"
+                found.append(values_row("", text, "", [value], unit=unit))
     return found
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import cffi
-from harness import Row, main, size, spread
+from harness import Row, main, size, values_row
 
 from ffi_leak_tracker import LeakTracker
 
@@ -95,19 +96,10 @@ def row_of(kind: str, times: dict[tuple[str, str], list[float]]) -> Row:
     """Return the row of a kind of stacks."""
     states = [times[kind, state] for state in STATES]
     added = [native - hooked for _, hooked, native in zip(*states, strict=True)]
-    low, median, high = spread(added)
-    return Row(
-        "",
-        f"eight native frames, {kind}: adds",
-        "hooked without them",
-        median,
-        low,
-        high,
-        None,
-        "ns",
-        rounds=ROUNDS,
-        detail={state: spread(times[kind, state])[1] for state in STATES},
-    )
+    what = f"eight native frames, {kind}: adds"
+    row = values_row("", what, "hooked without them", added, unit="ns")
+    row.detail = {state: median(times[kind, state]) for state in STATES}
+    return row
 
 
 if __name__ == "__main__":

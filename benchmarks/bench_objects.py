@@ -6,6 +6,8 @@ process while a tracker runs. The rows of "other" objects show its cost.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import cffi
 from harness import Row, at_depth, interleaved, main, ratio_row, size
 
@@ -16,8 +18,14 @@ FEW = size(1_000, 10)
 DEPTH = 20
 ffi = cffi.FFI()
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
 
-def loop_of(make):
+    Loop: TypeAlias = Callable[[int], object]
+
+
+def loop_of(make: Callable[[], object]) -> Loop:
     """Return a loop of calls, twenty calls deep."""
 
     def loop(n: int) -> None:
@@ -44,7 +52,9 @@ def a_class() -> type:
     return type("Thing", (), {})
 
 
-def while_running(loop, *classes: type, frames: int = 16, **callbacks):
+def while_running(
+    loop: Loop, *classes: type, frames: int = 16, **callbacks: Any
+) -> Loop:
     """Return a loop that runs while a tracker watches some classes."""
     tracker = ObjectTracker(*classes, **callbacks)
     trackers.append(tracker)
@@ -58,7 +68,7 @@ def while_running(loop, *classes: type, frames: int = 16, **callbacks):
     return tracked
 
 
-def tracked_class(**options):
+def tracked_class(**options: Any) -> Loop:
     cls = a_class()
     return while_running(loop_of(cls), cls, **options)
 
@@ -124,7 +134,7 @@ def callback_rows() -> list[Row]:
     return [ratio_row("", what, times, what, base, None)]
 
 
-def cdata_rows(cdata) -> list[Row]:
+def cdata_rows(cdata: Loop) -> list[Row]:
     """Run last: a type stays wrapped once it was tracked."""
     base, what = 'ffi.new("int *")', "a tracked cdata, 16 frames"
     before = interleaved({base: cdata}, N)
@@ -135,7 +145,7 @@ def cdata_rows(cdata) -> list[Row]:
 def observer_rows() -> list[Row]:
     base = "a tracked pair, no observer"
     LeakTracker.enable(stack_depth=16)
-    cases = {
+    cases: dict[str, Loop] = {
         base: pair,
         "a tracked pair, both observed": observed,
         "a tracked pair, another type observed": observed_others,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-
 from harness import (
     Row,
     interleaved,
@@ -11,7 +9,7 @@ from harness import (
     ratio_row,
     seconds,
     size,
-    spread,
+    values_row,
 )
 
 from ffi_leak_tracker import LeakTracker
@@ -69,30 +67,16 @@ def rows() -> list[Row]:
     )
     ns = times["scope"]
     left_bytes, left_scopes, tenths = left_by(MANY)
+    left = [left_bytes], [left_scopes]
     last = tenths[-1] / tenths[0]
     return [
         ratio_row("P6", "scope, left, verified", times, "scope", EMPTY, 5.0),
         ratio_row(
             "P6", "scope(verify=True)", times, "verify=True", EMPTY, None
         ),
-        Row(
-            "P6",
-            "scope, left, verified",
-            "",
-            statistics.median(ns),
-            *spread(ns)[::2],
-            1000.0,
-            "ns",
-        ),
-        Row("P6", f"bytes left by {MANY} scopes", "", *[left_bytes] * 3, 0, ""),
-        Row(
-            "P6",
-            f"numbers left by {MANY} scopes",
-            "",
-            *[left_scopes] * 3,
-            0,
-            "",
-        ),
+        values_row("P6", "scope, left, verified", "", ns, 1000.0, "ns"),
+        values_row("P6", f"bytes left by {MANY} scopes", "", left[0], 0, ""),
+        values_row("P6", f"numbers left by {MANY} scopes", "", left[1], 0, ""),
         Row(
             "P6",
             f"the last tenth of {MANY} scopes",

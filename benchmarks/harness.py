@@ -93,6 +93,22 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
     return low, median, high
 
 
+def values_row(
+    goal_id: str,
+    what: str,
+    baseline: str,
+    values: Sequence[float],
+    goal: float | None = None,
+    unit: str = "x",
+) -> Row:
+    """Return the row of the median of some values, with their quartiles."""
+    low, median, high = spread(values)
+    count = len(values)
+    return Row(
+        goal_id, what, baseline, median, low, high, goal, unit, rounds=count
+    )
+
+
 # --- timing -------------------------------------------------------------
 def seconds(loop: Callable[[int], object], n: int) -> float:
     """Return the time of ``loop(n)`` without garbage collection."""

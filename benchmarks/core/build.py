@@ -29,8 +29,8 @@ FLAGS = [
 ]
 
 
-def _run(*command: object) -> None:
-    subprocess.run([str(part) for part in command], check=True)
+def _run(*command: str | Path) -> None:
+    subprocess.run(command, check=True)
 
 
 def _tool(name: str, default: str) -> list[str]:
@@ -43,7 +43,8 @@ def _link_time(target: Path) -> tuple[str, ...]:
     trial = target / "trial.c"
     trial.write_text("int main(void) { return 0; }\n", encoding="utf-8")
     flags = ("-flto", "-fno-semantic-interposition")
-    command = [*_tool("CC", "cc"), *flags, trial, "-o", target / "trial"]
+    output = target / "trial"
+    command = [*_tool("CC", "cc"), *flags, str(trial), "-o", str(output)]
     done = subprocess.run(command, capture_output=True, check=False)
     return flags if done.returncode == 0 else ()
 

@@ -206,8 +206,7 @@ def native(module: Any, names: list[str], scale: float) -> dict[str, float]:
     """Measure while attached with eight native frames."""
     from ffi_leak_tracker import LeakTracker
 
-    depths = {"stack_depth": STACK_DEPTH, "native_depth": 8}
-    with LeakTracker.attach([module], **depths):
+    with LeakTracker.attach([module], stack_depth=STACK_DEPTH, native_depth=8):
         return measure(module.lib, names, scale)
 
 
