@@ -2,15 +2,8 @@
 #include "paths/pyframe_layout.h"
 
 #if defined(HAS_WALKER)
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
-#if defined(__linux__)
-#include <linux/membarrier.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
 
 // --- threads that are reading -------------------------------------------
 typedef struct slot {
@@ -75,30 +68,6 @@ static inline void leave_at(slot *s, const PyThreadState *tstate) {
 #define enter(tstate) enter_at(slot_of(tstate), tstate)
 #define leave(tstate) leave_at(slot_of(tstate), tstate)
 
-static void nap(void) {
-    int saved = errno;
-    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-    errno = saved;
-}
-
-// When it returns, every other thread has executed a full memory fence since the
-// call. Where the system call is missing, a pause must do: stores of a thread
-// become visible within microseconds.
-static void fence_all_threads(void) {
-    atomic_thread_fence(memory_order_seq_cst);
-#if defined(__linux__) && defined(SYS_membarrier)
-    int saved = errno;
-    bool is_done =
-        syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0) ==
-            0 &&
-        syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0) == 0;
-    errno = saved;
-    if (is_done)
-        return;
-#endif
-    nap();
-}
-
 // A reader never waits, so this is short. But a debugger may have stopped its
 // thread, and the process must be able to end: hence the limit.
 static void wait_until_empty(const slot *s, int *naps_left) {
@@ -106,14 +75,14 @@ static void wait_until_empty(const slot *s, int *naps_left) {
     while ((atomic_load(&s->inside) || atomic_load(&s->guests) > 0) &&
            *naps_left > 0) {
         --*naps_left;
-        nap();
+        flk_platform_pause();
     }
 }
 
 void flk_pyframe_close(void) {
     if (!atomic_exchange(&door.open, NULL))
         return;
-    fence_all_threads();
+    flk_platform_fence_threads();
     int naps_left = 1000;  // of 1 ms
     for (int i = 0; i < FLK_PYFRAME_SLOTS; i++)
         wait_until_empty(&door.slots[i], &naps_left);
