@@ -19,7 +19,7 @@ from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.stats import AllocationStats
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._testing.verdict import FIGURES, Watch
-from ffi_leak_tracker._tracking import unseen, watched
+from ffi_leak_tracker._tracking import watched
 from ffi_leak_tracker._tracking.scopes import Scope, current_scope
 
 if TYPE_CHECKING:
@@ -215,7 +215,11 @@ class Checker:
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter
     ) -> None:
-        """Print the number of leaking tests; with -v also if there is none."""
+        """Print the number of leaking tests; with -v also if there is none.
+
+        Print also if no test recorded anything, and the libraries that were
+        named in an attach and never loaded.
+        """
         if not self._checks_all:
             return
         figures = list(self._figures.values())
@@ -225,8 +229,12 @@ class Checker:
             line = f"native leaks: {_totals(leaking, tests)}"
             terminalreporter.write_line(line, red=True)
         elif figures and not any(one[2] for one in figures):
-            line = f"native leaks: no allocations were recorded in {tests}"
-            terminalreporter.write_line(f"{line}; {unseen.MORE}", yellow=True)
+            line = (
+                f"native leaks: no allocations were recorded in {tests}; "
+                "LeakTracker.attach() in pytest_configure records what "
+                "libraries allocate by themselves"
+            )
+            terminalreporter.write_line(line, yellow=True)
         elif terminalreporter.config.option.verbose > 0:
             terminalreporter.write_line(f"native leaks: none in {tests}")
         names = watched.unmet()

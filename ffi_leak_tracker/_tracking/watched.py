@@ -63,9 +63,10 @@ def forget() -> None:
 def unmet() -> tuple[str, ...]:
     """Return the names that match nothing still. O(1) if there are none."""
     global _unmet  # noqa: PLW0603
-    if _unmet:
-        _unmet = tuple([one for one in _unmet if not one.look()])
-        core.judge_in_python("names", bool(_unmet))
+    if not _unmet:
+        return ()
+    _unmet = tuple([one for one in _unmet if not one.look()])
+    core.judge_in_python("names", bool(_unmet))
     return tuple(dict.fromkeys([one.text for one in _unmet]))
 
 
