@@ -1,7 +1,7 @@
 """Whether a call is that of a decorator written without parentheses.
 
 ``@measure`` calls ``measure(function)`` as ``measure(function)`` itself does.
-The two are told apart by where the calling line is: a statement ``def`` runs
+The line of the call distinguishes the two: a statement ``def`` runs
 on its own lines only to apply its decorators.
 """
 

@@ -230,10 +230,10 @@ snapshot=None),)
     def _end_trace(
         self, figures: dict[Key, tuple[int, int]]
     ) -> tuple[Suspect, ...]:
-        """End it, and tell what was made meanwhile.
+        """End tracing; return the suspects with the blocks allocated since.
 
-        Of suspects that hold less than before nothing is told: they were
-        freed, in part at least.
+        Suspects that hold less than before are left out: they were freed, at
+        least in part.
         """
         if self._trace is None:
             return ()

@@ -65,7 +65,7 @@ class LeakDetector(Window):
 
     @property
     def baseline(self) -> Checkpoint:
-        """What it counts from; also for ``LeakTracker.since``.
+        """The moment of the baseline; also for ``LeakTracker.since``.
 
         Raises: RuntimeError before the window was entered.
         """
@@ -96,7 +96,7 @@ class LeakDetector(Window):
 
     @property
     def has_leaks(self) -> bool:
-        """Is a block leaked? O(threads) if nothing lives."""
+        """Whether a block is leaked. Cost: O(threads) if nothing is live."""
         return len(self._found()) > 0
 
     @property

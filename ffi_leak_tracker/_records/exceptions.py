@@ -317,7 +317,7 @@ def _misuse_text(error: MisuseError) -> str:
     if isinstance(error, MismatchedFreeError) and block is not None:
         made = block.type if block.kind == "hook" else block.kind
         advice = printable(f"release it by {block.release}, as {made} needs")
-        if block.release == "custom":  # track() was not told
+        if block.release == "custom":  # track() got no release
             advice = "release it by the function that closes what it is"
     lines.append(f"  what to do: {advice}")
     return "\n".join(lines)

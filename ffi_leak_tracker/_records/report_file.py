@@ -272,7 +272,7 @@ class _File:
         return number, name
 
     def _keep_permissions(self, number: int) -> None:
-        """Give the new file those of the old one if that is ours."""
+        """Give the new file those of the old one if the user owns that."""
         before = self._before
         if before is None or not hasattr(os, "fchmod"):
             return

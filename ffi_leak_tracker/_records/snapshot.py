@@ -331,7 +331,7 @@ class Snapshot(Sequence[Allocation]):
 
 
 def _kept(allocations: Iterable[Allocation]) -> Sequence[Allocation]:
-    """Return a sequence of the allocations that nobody else can change."""
+    """Return a sequence of the allocations that other code cannot change."""
     if isinstance(allocations, Snapshot):
         return allocations._allocations
     if isinstance(allocations, list) or not hasattr(allocations, "__getitem__"):

@@ -1,4 +1,4 @@
-"""Arguments of the tracker that name something: told at once if they do not."""
+"""Checks of the arguments of the tracker that name something."""
 
 from __future__ import annotations
 

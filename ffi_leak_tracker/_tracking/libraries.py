@@ -105,7 +105,7 @@ def _patterns_of_one(library: Library) -> list[str]:
 
 
 def _is_of_cffi(library: Library) -> bool:
-    """Is it the ``lib`` of a cffi module?
+    """Return whether a library is the ``lib`` of a cffi module.
 
     Its attributes are functions of C. cffi looks for an unknown one under a
     lock, which in a forked child may belong to a thread that is not there.

@@ -95,14 +95,17 @@ def needs_source(tracker: ObjectView) -> bool:
 
 
 def settle_source() -> None:
-    """Stop listening when nobody needs it."""
+    """Stop the events of the interpreter if no tracker needs them."""
     with lock:
         if not any(map(needs_source, open_trackers())):
             table.end()
 
 
 def note_interruption() -> None:
-    """Did somebody take our place? Then some deaths were not seen."""
+    """Mark trackers that may have missed deletions.
+
+    Deletions are missed if another tool replaced the reference tracer.
+    """
     needing = [one for one in open_trackers() if needs_source(one)]
     if needing and not table.is_complete():
         for one in needing:
@@ -110,7 +113,7 @@ def note_interruption() -> None:
 
 
 def deliver_all() -> bool:
-    """Tell callbacks some of what waits; return whether more waits."""
+    """Call the callbacks of some events; return whether events still wait."""
     if not table.waits():
         return False
     limit = seam.EVENTS_AT_ONCE
@@ -120,7 +123,7 @@ def deliver_all() -> bool:
 
 
 def close_all() -> None:
-    """At exit: the interpreter ends all objects, which is nobody's news."""
+    """Close all trackers at exit, before the interpreter deletes objects."""
     for tracker in open_trackers():
         tracker.close()
 

@@ -289,9 +289,9 @@ class ObjectTracker(ObjectView):
 
     # --- callbacks ------------------------------------------------------
     def flush(self) -> None:
-        """Tell callbacks what waits to be told, oldest first.
+        """Call the callbacks of waiting events, oldest first.
 
-        Events that come meanwhile, from other threads, are left for later.
+        Events of other threads that arrive meanwhile are left for later.
         """
         self._deliver(float("inf"))
 

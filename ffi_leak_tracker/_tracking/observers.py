@@ -65,9 +65,10 @@ class Observer:
         return self in _observers
 
     def close(self) -> None:
-        """Tell what waits, and no more from now on; once is enough.
+        """Deliver the waiting events, then stop. May be called twice.
 
-        While another thread delivers, only that thread tells what waits.
+        While another thread delivers, that thread alone goes on. Events that
+        wait then may not reach this observer.
         """
         _deliver_waiting(None)
         _say_losses()
@@ -129,7 +130,7 @@ def _is_observed(type: str) -> bool:
 
 
 def deliver() -> bool:
-    """Tell what waits, oldest first.
+    """Deliver the waiting events, oldest first.
 
     At most as many events as waited at the call, and at most
     ``EVENTS_AT_ONCE``. Return whether events still wait; they are delivered
