@@ -113,7 +113,7 @@ def note_interruption() -> None:
 
 
 def deliver_all() -> bool:
-    """Call the callbacks of some events; return whether events still wait."""
+    """Call callbacks of some events; return whether events still wait."""
     if not table.waits():
         return False
     limit = seam.EVENTS_AT_ONCE

@@ -56,7 +56,7 @@ class ObjectView:
         raise NotImplementedError
 
     def _deliver(self, limit: float) -> bool:
-        """Call the callbacks of some events; return whether events still wait."""
+        """Call callbacks of some events; return whether events still wait."""
         raise NotImplementedError
 
     def close(self) -> None:
