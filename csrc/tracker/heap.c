@@ -21,6 +21,7 @@
 // --- memory with and without guards ------------------------------------
 static FLK_NOINLINE void *aligned_allocate(size_t size_bytes, size_t alignment,
                                            bool zeroed) {
+    FLK_ASSERT(alignment > _Alignof(max_align_t));
     void *memory = NULL;
     int error = posix_memalign(&memory, alignment, size_bytes);
     if (error) {
@@ -33,6 +34,7 @@ static FLK_NOINLINE void *aligned_allocate(size_t size_bytes, size_t alignment,
 // glibc before 2.41 serves calloc without its cache of the thread: three
 // times the instructions of malloc and memset, where blocks are small.
 static FLK_HOT void *small_zeroed(size_t size_bytes) {
+    FLK_ASSERT(size_bytes > 0 && size_bytes <= FLK_SMALL_BYTES);
     void *memory = malloc(size_bytes);
     FLK_OPAQUE(memory);  // compilers make a calloc of the two
     return FLK_LIKELY(memory != NULL) ? memset(memory, 0, size_bytes) : NULL;
@@ -51,6 +53,8 @@ static FLK_HOT void *c_allocate(size_t size_bytes, size_t alignment,
 
 static void *guarded_allocate(size_t size_bytes, size_t alignment, bool zeroed,
                               size_t lead, size_t guard_bytes) {
+    FLK_ASSERT(lead >= FLK_GUARD_LEAD_MIN);
+    FLK_ASSERT(guard_bytes % 16 == 0 && guard_bytes <= FLK_GUARD_BYTES_MAX);
     if (size_bytes > SIZE_MAX - lead - guard_bytes) {
         errno = ENOMEM;
         return NULL;
@@ -65,6 +69,8 @@ static FLK_NOINLINE void *allocate_guarded(size_t size_bytes, size_t alignment,
                                            bool zeroed,
                                            const flk_origin *origin,
                                            size_t guard_bytes) {
+    FLK_ASSERT(origin != NULL);
+    FLK_ASSERT(guard_bytes > 0 && alignment <= ALIGNMENT_MAX);
     size_t lead = flk_guard_lead(guard_bytes, alignment);
     uint8_t flags = (uint8_t)(__builtin_ctzll(lead) << FLK_RECORD_LEAD_SHIFT);
     char *block =
@@ -79,6 +85,7 @@ static FLK_NOINLINE void *allocate_guarded(size_t size_bytes, size_t alignment,
 
 static FLK_HOT void *allocate_plainly(size_t size_bytes, size_t alignment,
                                       bool zeroed, const flk_origin *origin) {
+    FLK_ASSERT(origin != NULL);
     void *block = c_allocate(size_bytes, alignment, zeroed);
     if (FLK_LIKELY(block != NULL))
         flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)block, size_bytes, 0,
@@ -90,6 +97,7 @@ static FLK_HOT void *allocate_plainly(size_t size_bytes, size_t alignment,
 static FLK_NOINLINE void *allocate_unusually(size_t size_bytes,
                                              size_t alignment, bool zeroed,
                                              const flk_origin *origin) {
+    FLK_ASSERT(origin != NULL);
     uint32_t guard = FLK_SETTING(guard_bytes);
     void *block =
         guard > 0 && alignment <= ALIGNMENT_MAX
@@ -102,6 +110,7 @@ static FLK_NOINLINE void *allocate_unusually(size_t size_bytes,
 
 void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
                         const flk_origin *origin) {
+    FLK_ASSERT(origin != NULL);
     if (!flk_tracker_is_enabled() || origin->scope == FLK_SCOPE_NOWHERE)
         return c_allocate(size_bytes, alignment, zeroed);
     if (FLK_UNLIKELY(!FLK_SETTING(is_usual_alloc)))
@@ -115,6 +124,8 @@ void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
 // the address proves nothing, since the C library may have handed it out to
 // code that is not tracked.
 static int judge_unrecorded(uint64_t address, uint32_t path, flk_misuse *out) {
+    FLK_ASSERT(address != 0);
+    FLK_ASSERT(!flk_thread_is_inside());
     flk_free held;
     flk_entry around;
     if (flk_recent_find(address, &held)) {
@@ -133,6 +144,7 @@ static int judge_unrecorded(uint64_t address, uint32_t path, flk_misuse *out) {
 }
 
 int flk_heap_judge(uint64_t address, uint32_t path, flk_misuse *out) {
+    FLK_ASSERT(address != 0);
     flk_thread *thread = flk_thread_enter();
     if (!thread)  // the free of a signal handler: nothing is known of it
         return FLK_NOT_RECORDED;
@@ -142,6 +154,7 @@ int flk_heap_judge(uint64_t address, uint32_t path, flk_misuse *out) {
 
 static FLK_HOT int free_with(void *address, uint16_t type, uint32_t path,
                              flk_misuse *out, bool observes) {
+    FLK_ASSERT(address != NULL);
     flk_record record;
     uint64_t key = (uintptr_t)address;
     // Not initialised as a whole: `leaving` is large and filled by count.
@@ -178,6 +191,8 @@ static FLK_HOT int free_with(void *address, uint16_t type, uint32_t path,
 // not named ("custom") does not forbid the free of a block of our own.
 static bool forbids_free(const flk_record *handle, uint64_t address,
                          uint16_t type) {
+    FLK_ASSERT(handle != NULL && address != 0);
+    FLK_ASSERT(type != 0);
     const flk_name *name = flk_names_at(handle->type);
     flk_record block;
     return name->release_id != flk_names_at(type)->release_id &&
@@ -187,6 +202,7 @@ static bool forbids_free(const flk_record *handle, uint64_t address,
 
 static bool is_other_handle(uint64_t address, uint16_t type, uint32_t path,
                             flk_misuse *out) {
+    FLK_ASSERT(address != 0);
     flk_record handle;
     if (type == 0 || !FLK_SETTING(has_handles) ||
         !flk_registry_find(FLK_LAYER_HANDLE, address, &handle) ||
@@ -201,6 +217,7 @@ static bool is_other_handle(uint64_t address, uint16_t type, uint32_t path,
 
 // A handle that is released in this way goes, before its memory does.
 static void release_handle(uint64_t address, uint16_t type) {
+    FLK_ASSERT(address != 0);
     flk_record record;
     if (FLK_SETTING(has_handles) &&
         flk_tracker_on_free(FLK_LAYER_HANDLE, address, type, &record) ==
@@ -212,6 +229,7 @@ static void release_handle(uint64_t address, uint16_t type) {
 // Nothing was ever recorded, or a handle was, or something is observed.
 static FLK_NOINLINE int free_unusually(void *address, uint16_t type,
                                        uint32_t path, flk_misuse *out) {
+    FLK_ASSERT(address != NULL);
     if (!FLK_SETTING(ever_enabled)) {
         free(address);
         return FLK_NOT_RECORDED;
@@ -234,6 +252,8 @@ int flk_heap_free(void *address, uint16_t type, uint32_t path,
 // --- realloc -----------------------------------------------------------
 static void *c_reallocate(void *address, size_t size_bytes,
                           const flk_record *record) {
+    FLK_ASSERT(address != NULL && record != NULL);
+    FLK_ASSERT(size_bytes > 0);
     size_t lead = flk_record_lead(record);
     if (!lead)
         return realloc(address, size_bytes);
@@ -249,6 +269,8 @@ static void *c_reallocate(void *address, size_t size_bytes,
 static void *reallocate_recorded(void *address, size_t size_bytes,
                                  const flk_record *moving, uint32_t path,
                                  flk_misuse *out) {
+    FLK_ASSERT(address != NULL && moving != NULL);
+    FLK_ASSERT(size_bytes > 0 && out != NULL);
     out->verdict = FLK_FREED;
     size_t lead = flk_record_lead(moving);
     if (lead && flk_quarantine_check_guard(address, moving, path, out) < 0) {
@@ -278,6 +300,8 @@ static void *reallocate_recorded(void *address, size_t size_bytes,
 
 static void *reallocate_unrecorded(void *address, size_t size_bytes,
                                    const flk_origin *origin, flk_misuse *out) {
+    FLK_ASSERT(address != NULL);
+    FLK_ASSERT(origin != NULL && out != NULL);
     out->verdict = FLK_NOT_RECORDED;
     if (FLK_SETTING(ever_enabled)) {
         out->verdict = flk_heap_judge((uintptr_t)address, origin->path, out);
@@ -295,6 +319,8 @@ static void *reallocate_unrecorded(void *address, size_t size_bytes,
 
 static void *reallocate_block(void *address, size_t size_bytes,
                               const flk_origin *origin, flk_misuse *out) {
+    FLK_ASSERT(address != NULL && size_bytes > 0);
+    FLK_ASSERT(origin != NULL && out != NULL);
     flk_record record;
     switch (flk_tracker_move_begin(FLK_LAYER_HEAP, (uintptr_t)address,
                                    origin->type, &record)) {
@@ -314,6 +340,7 @@ static void *reallocate_block(void *address, size_t size_bytes,
 
 void *flk_heap_reallocate(void *address, size_t size_bytes,
                           const flk_origin *origin, flk_misuse *out) {
+    FLK_ASSERT(origin != NULL && out != NULL);
     *out = (flk_misuse){.verdict = FLK_FREED};
     if (!address) {
         void *made = flk_heap_allocate(size_bytes, 0, false, origin);

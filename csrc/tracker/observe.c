@@ -51,10 +51,12 @@ static bool is_in_callback(void) {
 
 // With the lock held.
 static bool is_observed(uint16_t type) {
+    FLK_ASSERT(observe.type_count <= FLK_TYPES_MAX + 1);
     return type >= observe.type_count || observe.types[type];
 }
 
 static bool is_silent(const flk_record *record) {
+    FLK_ASSERT(record != NULL);
     return record->flags & FLK_RECORD_FORGOTTEN || !flk_observe_is_on() ||
            is_in_callback();
 }
@@ -73,6 +75,8 @@ static flk_thread *attached_thread(void) {
 }
 
 static void call_now(flk_thread *thread, const flk_observed *event) {
+    FLK_ASSERT(thread != NULL && thread->is_attached);
+    FLK_ASSERT(!flk_thread_is_inside());
     void (*now)(const flk_observed *) = atomic_load(&observe.now);
     thread->is_attached = false;  // its calls set and clear it themselves
     now(event);
@@ -82,6 +86,7 @@ static void call_now(flk_thread *thread, const flk_observed *event) {
 // Delivers an event at once if it cannot overtake another one of its block;
 // else queues it. Returns whether events wait now.
 static bool deliver_or_push(flk_thread *thread, const flk_observed *event) {
+    FLK_ASSERT(event != NULL);
     flk_thread_lock(&observe.lock);
     bool wanted = is_observed(event->block.type);
     bool at_once = wanted && thread && !observe.deliverer &&
@@ -97,6 +102,8 @@ static bool deliver_or_push(flk_thread *thread, const flk_observed *event) {
 
 static void tell(int what, flk_layer layer, uint64_t address,
                  const flk_record *record, flk_thread *thread) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
+    FLK_ASSERT(record != NULL);
     // Python code may run only outside the guard; a queue is filled anywhere.
     FLK_ASSERT(!thread || !flk_thread_is_inside());
     if (is_silent(record))
@@ -111,6 +118,8 @@ static void tell(int what, flk_layer layer, uint64_t address,
 }
 
 void flk_observe_made(flk_layer layer, uint64_t address) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
+    FLK_ASSERT(address != 0);
     flk_record record;
     if (flk_registry_find(layer, address, &record))
         tell(FLK_OBSERVED_MADE, layer, address, &record, attached_thread());
@@ -118,11 +127,13 @@ void flk_observe_made(flk_layer layer, uint64_t address) {
 
 void flk_observe_freed(flk_layer layer, uint64_t address,
                        const flk_record *record) {
+    FLK_ASSERT(record != NULL);
     tell(FLK_OBSERVED_FREED, layer, address, record, attached_thread());
 }
 
 void flk_observe_later(int what, flk_layer layer, uint64_t address,
                        const flk_record *record) {
+    FLK_ASSERT(record != NULL);
     FLK_ASSERT(what == FLK_OBSERVED_MADE || what == FLK_OBSERVED_FREED);
     tell(what, layer, address, record, NULL);
 }
@@ -139,6 +150,7 @@ uint32_t flk_observe_begin(void) {
 }
 
 bool flk_observe_next(flk_observed *out) {
+    FLK_ASSERT(out != NULL);
     flk_thread_lock(&observe.lock);
     bool found = flk_queue_pop(&observe.queue, out);
     flk_thread_unlock(&observe.lock);

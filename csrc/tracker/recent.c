@@ -58,17 +58,24 @@ flk_recent_limits flk_recent_read_limits(void) {
 
 // --- one stripe, locked ------------------------------------------------
 static flk_free *entry_at(const stripe *st, uint64_t number) {
+    FLK_ASSERT(st != NULL && atomic_load(&st->ring) != NULL);
     ring *own = atomic_load_explicit(&st->ring, memory_order_acquire);
     return &own->entries[number % FLK_RECENT_ENTRIES];
 }
 
-static uint64_t held_count(const stripe *st) { return st->next - st->held; }
+static uint64_t held_count(const stripe *st) {
+    FLK_ASSERT(st->held <= st->next);
+    return st->next - st->held;
+}
 
 static ring *ring_of(const stripe *st) {
+    FLK_ASSERT(st != NULL);
     return atomic_load_explicit(&st->ring, memory_order_acquire);
 }
 
 static bool entries_ready(stripe *st) {
+    FLK_ASSERT(st >= recent.stripes);
+    FLK_ASSERT(st < recent.stripes + FLK_RECENT_STRIPES);
     if (FLK_LIKELY(ring_of(st) != NULL))
         return true;
     ring *made = flk_arena_keep(sizeof(ring));
@@ -85,6 +92,7 @@ static uint32_t bucket_of(uint64_t address) {
 }
 
 static FLK_HOT void enter(stripe *st, const flk_free *freed) {
+    FLK_ASSERT(freed != NULL && ring_of(st) != NULL);
     ring *own = ring_of(st);
     uint64_t number = st->next++;
     atomic_ullong *head = &own->heads[bucket_of(freed->address)];
@@ -100,6 +108,7 @@ static FLK_HOT void enter(stripe *st, const flk_free *freed) {
 
 // The entry of this address whose block is held; NULL if there is none.
 static const flk_free *held_of(const stripe *st, uint64_t address) {
+    FLK_ASSERT(ring_of(st) != NULL);
     uint64_t number = atomic_load_explicit(
         &ring_of(st)->heads[bucket_of(address)], memory_order_relaxed);
     while (number && st->next - (number - 1) <= held_count(st)) {
@@ -113,6 +122,7 @@ static const flk_free *held_of(const stripe *st, uint64_t address) {
 
 // Without the lock: is there nothing of the address's bucket?
 static bool is_surely_absent(const stripe *st, uint32_t bucket) {
+    FLK_ASSERT(bucket < FLK_RECENT_ENTRIES);
     return !atomic_load_explicit(&ring_of(st)->heads[bucket],
                                  memory_order_relaxed);
 }
@@ -124,6 +134,8 @@ static uint32_t stripes_used(void) {
 
 // The oldest held block comes out; its entry stays as evidence.
 static FLK_HOT void release_oldest(stripe *st, flk_free *out, uint32_t *count) {
+    FLK_ASSERT(held_count(st) > 0);
+    FLK_ASSERT(out != NULL && count != NULL);
     flk_free *oldest = entry_at(st, st->held++);
     if (!oldest->memory)
         return;
@@ -137,12 +149,14 @@ static FLK_HOT void release_oldest(stripe *st, flk_free *out, uint32_t *count) {
 }
 
 static bool is_over(const stripe *st, flk_recent_limits limits) {
+    FLK_ASSERT(limits.blocks_max <= FLK_RECENT_ENTRIES);
     return held_count(st) > limits.blocks_max ||
            st->held_bytes > limits.bytes_max;
 }
 
 uint32_t flk_recent_add(uint32_t thread_number, const flk_free *freed,
                         flk_free *out, uint32_t out_max) {
+    FLK_ASSERT(freed != NULL && out != NULL);
     stripe *st = &recent.stripes[thread_number % FLK_RECENT_STRIPES];
     flk_recent_limits limits = flk_recent_read_limits();
     uint32_t count = 0;
@@ -164,6 +178,7 @@ uint32_t flk_recent_add(uint32_t thread_number, const flk_free *freed,
 
 // --- all stripes -------------------------------------------------------
 bool flk_recent_find(uint64_t address, flk_free *out) {
+    FLK_ASSERT(out != NULL);
     uint32_t bucket = bucket_of(address);
     bool found = false;
     for (uint32_t left = stripes_used(); left && !found; left &= left - 1) {
@@ -181,6 +196,7 @@ bool flk_recent_find(uint64_t address, flk_free *out) {
 }
 
 uint32_t flk_recent_drain(flk_free *out, uint32_t out_max) {
+    FLK_ASSERT(out != NULL && out_max > 0);
     uint32_t count = 0;
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
         stripe *st = &recent.stripes[i];
@@ -194,6 +210,7 @@ uint32_t flk_recent_drain(flk_free *out, uint32_t out_max) {
 
 void flk_recent_visit_held(void (*visit)(const flk_free *, void *),
                            void *context) {
+    FLK_ASSERT(visit != NULL);
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
         stripe *st = &recent.stripes[i];
         flk_thread_lock(&st->lock);
