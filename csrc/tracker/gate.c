@@ -14,14 +14,16 @@ static struct {
     int scopes;
     uint32_t pauses;
     bool wanted, is_attached, forbidden;
-    bool scopes_silenced, hooks_silenced;  // off was said inside of them
-    // By the number of the thread that began them; untouched pages are free.
+    bool scopes_silenced,
+        hooks_silenced;  // set to off while they were open or attached
+    // Indexed by the number of the thread that began the pause. Pages that are
+    // never touched use no memory.
     uint32_t pauses_of[FLK_THREADS_MAX + 1];
 } gate = {.lock = FLK_LOCK_INIT(FLK_RANK_GATE)};
 
 static _Atomic(void (*)(void)) gate_follower;
 
-// With the lock held. Returns whether tracking went on or off.
+// Called with the lock held. Returns true if tracking was switched.
 static bool apply(void) {
     FLK_ASSERT(gate.scopes >= 0);
     bool by_scope = gate.scopes > 0 && !gate.scopes_silenced;
@@ -82,7 +84,8 @@ static uint32_t own_number(void) {
     return number;
 }
 
-// Ends a pause: of this thread, or else of the first thread that has one.
+// Ends a pause of this thread. If it has none, ends a pause of the first thread
+// that has one.
 static void end_one(uint32_t number) {
     FLK_ASSERT(number <= FLK_THREADS_MAX);
     if (gate.pauses == 0)

@@ -12,7 +12,7 @@ typedef struct head {
 
 _Static_assert(sizeof(head) == FLK_GUARD_HEAD_BYTES, "two words");
 
-static atomic_bool is_used;  // relaxed: set before the block is handed out
+static atomic_bool is_used;  // relaxed; set before the block is returned
 
 static void note_use(void) {
     if (!atomic_load_explicit(&is_used, memory_order_relaxed))

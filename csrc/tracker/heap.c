@@ -15,7 +15,8 @@
 #include "tracker/recent.h"
 #include "tracker/tracker_hot.h"
 
-// A guarded block cannot be aligned to more: its lead is part of the record.
+// The largest alignment of a guarded block, since its lead is a part of the
+// record.
 #define ALIGNMENT_MAX ((size_t)1 << 30)
 
 // --- memory with and without guards ------------------------------------
@@ -31,18 +32,19 @@ static FLK_NOINLINE void *aligned_allocate(size_t size_bytes, size_t alignment,
     return zeroed ? memset(memory, 0, size_bytes) : memory;
 }
 
-// glibc before 2.41 serves calloc without its cache of the thread: three
-// times the instructions of malloc and memset, where blocks are small.
+// In glibc before 2.41, calloc does not use the per-thread cache. For small
+// blocks it takes three times the instructions of malloc and memset.
 static FLK_HOT void *small_zeroed(size_t size_bytes) {
     FLK_ASSERT(size_bytes > 0 && size_bytes <= FLK_SMALL_BYTES);
     void *memory = malloc(size_bytes);
-    FLK_OPAQUE(memory);  // compilers make a calloc of the two
+    FLK_OPAQUE(memory);  // keeps compilers from merging both calls to calloc
     return FLK_LIKELY(memory != NULL) ? memset(memory, 0, size_bytes) : NULL;
 }
 
 static FLK_HOT void *c_allocate(size_t size_bytes, size_t alignment,
                                 bool zeroed) {
-    size_bytes += !size_bytes;  // a block of its own, on every C library
+    size_bytes +=
+        !size_bytes;  // so that every C library returns a distinct block
     if (FLK_UNLIKELY(alignment > _Alignof(max_align_t)))
         return aligned_allocate(size_bytes, alignment, zeroed);
     if (!zeroed)
@@ -78,7 +80,8 @@ static FLK_NOINLINE void *allocate_guarded(size_t size_bytes, size_t alignment,
     if (!block || flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)block,
                                        size_bytes, flags, origin))
         return block;
-    // Without a record its free would not find the C memory: a plain block.
+    // Without a record, a free would not find the C memory. A plain block is
+    // returned instead.
     free(block - lead);
     return c_allocate(size_bytes, alignment, zeroed);
 }
@@ -93,7 +96,7 @@ static FLK_HOT void *allocate_plainly(size_t size_bytes, size_t alignment,
     return block;
 }
 
-// With guards, or with observers.
+// Used if guards are on or types are observed.
 static FLK_NOINLINE void *allocate_unusually(size_t size_bytes,
                                              size_t alignment, bool zeroed,
                                              const flk_origin *origin) {
@@ -119,10 +122,10 @@ void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
 }
 
 // --- free --------------------------------------------------------------
-// Of an address without a record only a block that is held back is proof of a
-// double free: its memory cannot have been allocated again. An earlier free of
-// the address proves nothing, since the C library may have handed it out to
-// code that is not tracked.
+// For an address without a record, only a held block proves a double free: its
+// memory cannot have been allocated again. An earlier free of the address proves
+// nothing, since the C library may have returned the address to code that is not
+// tracked.
 static int judge_unrecorded(uint64_t address, uint32_t path, flk_misuse *out) {
     FLK_ASSERT(address != 0);
     FLK_ASSERT(!flk_thread_is_inside());
@@ -146,7 +149,7 @@ static int judge_unrecorded(uint64_t address, uint32_t path, flk_misuse *out) {
 int flk_heap_judge(uint64_t address, uint32_t path, flk_misuse *out) {
     FLK_ASSERT(address != 0);
     flk_thread *thread = flk_thread_enter();
-    if (!thread)  // the free of a signal handler: nothing is known of it
+    if (!thread)  // a signal handler frees it; it cannot be judged
         return FLK_NOT_RECORDED;
     flk_thread_leave(thread);
     return judge_unrecorded(address, path, out);
@@ -157,7 +160,8 @@ static FLK_HOT int free_with(void *address, uint16_t type, uint32_t path,
     FLK_ASSERT(address != NULL);
     flk_record record;
     uint64_t key = (uintptr_t)address;
-    // Not initialised as a whole: `leaving` is large and filled by count.
+    // Not initialised as a whole, since `leaving` is large. Only its first
+    // `leaving_count` entries are valid.
     flk_release_step step;
     step.address = address;
     step.path = path;
@@ -167,8 +171,8 @@ static FLK_HOT int free_with(void *address, uint16_t type, uint32_t path,
     switch (flk_tracker_free_hot(FLK_LAYER_HEAP, key, type, &record,
                                  flk_quarantine_take, &step)) {
     case FLK_TAKEN:
-        // Before the memory can be allocated again, so that what comes next
-        // at this address is observed later.
+        // This is done before the memory can be allocated again. Therefore
+        // the next block at this address is observed later.
         if (observes)
             flk_observe_freed(FLK_LAYER_HEAP, key, &record);
         return flk_quarantine_finish(&step);
@@ -186,9 +190,9 @@ static FLK_HOT int free_with(void *address, uint16_t type, uint32_t path,
 }
 
 // --- handles -----------------------------------------------------------
-// A handle lies on memory that is recorded by itself, or not at all. Is one
-// recorded here that must be released in another way? One whose release was
-// not named ("custom") does not forbid the free of a block of our own.
+// The memory of a handle has a record of its own, or none. A handle forbids a
+// free if it must be released by another function. A handle without a named
+// release function ("custom") does not forbid the free of a recorded block.
 static bool forbids_free(const flk_record *handle, uint64_t address,
                          uint16_t type) {
     FLK_ASSERT(handle != NULL && address != 0);
@@ -215,7 +219,8 @@ static bool is_other_handle(uint64_t address, uint16_t type, uint32_t path,
     return true;
 }
 
-// A handle that is released in this way goes, before its memory does.
+// Removes the record of a handle that this free releases. This is done before
+// the memory is freed.
 static void release_handle(uint64_t address, uint16_t type) {
     FLK_ASSERT(address != 0);
     flk_record record;
@@ -226,7 +231,8 @@ static void release_handle(uint64_t address, uint16_t type) {
         flk_observe_freed(FLK_LAYER_HANDLE, address, &record);
 }
 
-// Nothing was ever recorded, or a handle was, or something is observed.
+// Used if nothing was ever recorded, a handle was recorded, or types are
+// observed.
 static FLK_NOINLINE int free_unusually(void *address, uint16_t type,
                                        uint32_t path, flk_misuse *out) {
     FLK_ASSERT(address != NULL);
@@ -274,13 +280,14 @@ static void *reallocate_recorded(void *address, size_t size_bytes,
     out->verdict = FLK_FREED;
     size_t lead = flk_record_lead(moving);
     if (lead && flk_quarantine_check_guard(address, moving, path, out) < 0) {
-        // Reported once: another call finds the guards whole, and moves.
+        // The damage is reported once. The next call finds the guards intact
+        // and moves the block.
         flk_guard_mend(address, moving->size_bytes, lead);
         flk_tracker_move_cancel(FLK_LAYER_HEAP, (uintptr_t)address, moving);
         return NULL;
     }
-    // A block that is resized is observed as one that goes and one that comes;
-    // it goes before another block can be allocated at its address.
+    // A resize is observed as a free and an allocation. The free is observed
+    // before another block can be allocated at the address.
     if (flk_observe_is_on())
         flk_observe_freed(FLK_LAYER_HEAP, (uintptr_t)address, moving);
     void *moved = c_reallocate(address, size_bytes, moving);
@@ -293,8 +300,8 @@ static void *reallocate_recorded(void *address, size_t size_bytes,
                              (uintptr_t)moved, size_bytes) ||
         !lead)
         return moved;
-    // The record is lost: without it a free would not find the C memory, so
-    // the block becomes a plain one.
+    // The record is lost. Without it a free would not find the C memory.
+    // Therefore the block is turned into a plain one.
     return memmove((char *)moved - lead, moved, size_bytes);
 }
 
