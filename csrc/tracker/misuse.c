@@ -7,10 +7,10 @@
 enum { RING_ENTRIES = 64, KINDS = 8 };
 
 static struct {
-    flk_lock lock;  // ring, next, first
+    flk_lock lock;  // guards ring, next and first
     uint32_t first, next;
     flk_misuse ring[RING_ENTRIES];
-    atomic_ullong counts[KINDS];  // relaxed, by -verdict
+    atomic_ullong counts[KINDS];  // relaxed; indexed by -verdict
 } misuses = {.lock = FLK_LOCK_INIT(FLK_RANK_RECENT)};
 
 static atomic_ullong *count_of(int verdict) {

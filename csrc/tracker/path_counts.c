@@ -14,7 +14,7 @@ typedef struct counts {
 _Static_assert(PIECE * sizeof(counts) % 65536 == 0, "whole pages");
 
 atomic_int flk_path_counts_asked;
-// Set once each, and never taken back: a hook may be about to add.
+// Each entry is set once and never cleared, since a hook may be about to add.
 static _Atomic(counts *) pieces[PIECES];
 
 static counts *piece_made(_Atomic(counts *) *place) {
@@ -76,7 +76,8 @@ static size_t read_piece(counts *piece, uint32_t first, flk_path_counts *out,
 size_t flk_path_counts_read(flk_path_counts *out, size_t max) {
     FLK_ASSERT(out != NULL || max == 0);
     size_t found = 0;
-    uint32_t used = flk_callpath_count() / PIECE + 1;  // ids are in order
+    uint32_t used =
+        flk_callpath_count() / PIECE + 1;  // ids are assigned in order
     for (uint32_t i = 0; i < PIECES && i <= used; i++) {
         counts *piece = atomic_load_explicit(&pieces[i], memory_order_acquire);
         if (piece)

@@ -56,7 +56,7 @@ static bool is_damaged(const flk_free *freed, flk_misuse *found) {
     return true;
 }
 
-// A held block leaves: was it written to since it was freed?
+// Releases a poisoned block, and reports it if it was written to after its free.
 static FLK_NOINLINE int let_poisoned_go(const flk_free *freed, flk_misuse *out,
                                         int verdict) {
     FLK_ASSERT(freed->record.flags & FLK_RECORD_POISONED);
@@ -144,8 +144,8 @@ int flk_quarantine_check_guard(const void *address, const flk_record *record,
     return FLK_OVERRUN;
 }
 
-// --- all of them -------------------------------------------------------
-// A block with damaged guards is told of once: its guards are made whole.
+// --- checking all blocks -------------------------------------------------------
+// The damage of a block is reported once, since its guards are restored.
 static void check_live(flk_entry *entry, void *context) {
     FLK_ASSERT(entry != NULL && context != NULL);
     void *block = (void *)(uintptr_t)entry->address;
@@ -165,13 +165,14 @@ typedef struct damage_list {
     flk_misuse found[FLK_RECENT_STRIPES];
 } damage_list;
 
-// Under the lock of a stripe, of the same rank as the queue's: told later.
+// Called with the lock of a stripe held. The lock of the misuse queue has the
+// same rank, so the damage is queued later.
 static void check_held(const flk_free *freed, void *context) {
     FLK_ASSERT(freed != NULL && context != NULL);
     damage_list *list = context;
     if (list->count < FLK_RECENT_STRIPES &&
         is_damaged(freed, &list->found[list->count])) {
-        // Told once: poisoned anew.
+        // The block is poisoned again, so that the damage is reported once.
         flk_guard_poison_fill((void *)(uintptr_t)freed->address,
                               freed->record.size_bytes);
         list->count++;

@@ -7,28 +7,31 @@
 #include "base/config.h"
 #include "base/hash.h"
 
-// The entries, and their numbers by address: heads[bucket] is the newest
-// number (plus 1; 0 = none) of the bucket, an entry's link the one before it.
-// A number that fell out of the ring ends its chain: nothing is unlinked.
+// The entries, and an index by address. heads[bucket] is the newest number of the
+// bucket plus 1, or 0 if there is none. The link of an entry is the next older
+// number of the bucket plus 1. A number that has been overwritten in the ring
+// ends its chain, so entries are never unlinked.
 typedef struct ring {
     flk_free entries[FLK_RECENT_ENTRIES];
-    // Read without the lock too: an address whose free another thread has
-    // told us of is there (relaxed: that telling orders it).
+    // Also read without the lock. Relaxed: if a thread has learned from another
+    // thread that an address was freed, their synchronisation orders the load
+    // after the store.
     atomic_ullong heads[FLK_RECENT_ENTRIES];
 } ring;
 
 typedef struct stripe {
-    _Alignas(64) flk_lock lock;  // guards all of it
+    _Alignas(64) flk_lock lock;  // guards all fields
     uint64_t next;               // the next free goes to next % ENTRIES
-    uint64_t held;               // the first one held; next - held are
+    uint64_t held;  // number of the first held entry; next - held are held
     uint64_t held_bytes;
     _Atomic(ring *) ring;  // made on first use
 } stripe;
 
 static struct {
     stripe stripes[FLK_RECENT_STRIPES];
-    atomic_uint used;  // release: the ring is there
-    // Relaxed: a changed limit takes effect with the next free.
+    atomic_uint
+        used;  // a bit for each stripe with a ring; stored with release order
+    // Relaxed. A changed limit takes effect with the next free.
     atomic_uint blocks_max;
     atomic_ullong bytes_max;
 } recent = {
@@ -56,7 +59,7 @@ flk_recent_limits flk_recent_read_limits(void) {
         atomic_load_explicit(&recent.bytes_max, memory_order_relaxed)};
 }
 
-// --- one stripe, locked ------------------------------------------------
+// --- one stripe, with its lock held ------------------------------------------------
 static flk_free *entry_at(const stripe *st, uint64_t number) {
     FLK_ASSERT(st != NULL && atomic_load(&st->ring) != NULL);
     ring *own = atomic_load_explicit(&st->ring, memory_order_acquire);
@@ -97,7 +100,7 @@ static FLK_HOT void enter(stripe *st, const flk_free *freed) {
     uint64_t number = st->next++;
     atomic_ullong *head = &own->heads[bucket_of(freed->address)];
     flk_free *entry = &own->entries[number % FLK_RECENT_ENTRIES];
-    // Field by field, for the reason of flk_record_copy.
+    // Copied field by field, for the reason given at flk_record_copy.
     entry->address = freed->address;
     entry->memory = freed->memory;
     flk_record_copy(&entry->record, &freed->record);
@@ -106,7 +109,7 @@ static FLK_HOT void enter(stripe *st, const flk_free *freed) {
     atomic_store_explicit(head, number + 1, memory_order_relaxed);
 }
 
-// The entry of this address whose block is held; NULL if there is none.
+// Returns the entry of this address whose block is held, or NULL.
 static const flk_free *held_of(const stripe *st, uint64_t address) {
     FLK_ASSERT(ring_of(st) != NULL);
     uint64_t number = atomic_load_explicit(
@@ -120,19 +123,19 @@ static const flk_free *held_of(const stripe *st, uint64_t address) {
     return NULL;
 }
 
-// Without the lock: is there nothing of the address's bucket?
+// Called without the lock. Returns true if the bucket is empty.
 static bool is_surely_absent(const stripe *st, uint32_t bucket) {
     FLK_ASSERT(bucket < FLK_RECENT_ENTRIES);
     return !atomic_load_explicit(&ring_of(st)->heads[bucket],
                                  memory_order_relaxed);
 }
 
-// A bit for each stripe that has a ring.
+// Returns a bit for each stripe that has a ring.
 static uint32_t stripes_used(void) {
     return atomic_load_explicit(&recent.used, memory_order_acquire);
 }
 
-// The oldest held block comes out; its entry stays as evidence.
+// Takes out the oldest held block. Its entry stays in the ring.
 static FLK_HOT void release_oldest(stripe *st, flk_free *out, uint32_t *count) {
     FLK_ASSERT(held_count(st) > 0);
     FLK_ASSERT(out != NULL && count != NULL);
@@ -142,7 +145,7 @@ static FLK_HOT void release_oldest(stripe *st, flk_free *out, uint32_t *count) {
     st->held_bytes -= oldest->record.size_bytes;
     flk_free *leaves = &out[(*count)++];
     if (FLK_UNLIKELY(oldest->record.flags & FLK_RECORD_POISONED))
-        *leaves = *oldest;  // is looked at before its memory goes
+        *leaves = *oldest;  // is checked before its memory is freed
     leaves->memory = oldest->memory;
     leaves->record.flags = oldest->record.flags;
     oldest->memory = NULL;
