@@ -4,8 +4,8 @@
 #include "base/platform.h"
 #include "registry/scope.h"
 
-// A scope is counted here before other code than that which opened it can see
-// it, and as long as it is open: a context whose thread sees 0 has none.
+// A scope is counted here before its context is visible to other code, and
+// until the scope ends. Therefore a thread that reads 0 has no context scope.
 atomic_int flk_contexts_open;
 
 static struct {
@@ -13,6 +13,7 @@ static struct {
 } contexts;
 
 void flk_context_set(uint32_t scope) {
+    FLK_ASSERT(scope == FLK_SCOPE_NONE || scope < FLK_SCOPES_MAX);
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         return;
@@ -25,10 +26,12 @@ void flk_context_set(uint32_t scope) {
 }
 
 void flk_context_count(int change) {
+    FLK_ASSERT(change >= -1 && change <= 1);
     atomic_fetch_add_explicit(&flk_contexts_open, change, memory_order_relaxed);
 }
 
 uint32_t flk_context_scope(const flk_thread *thread) {
+    FLK_ASSERT(thread != NULL);
     const void *context;
     uint64_t version;
     if (!flk_context_is_open() || !flk_pyframe_context(&context, &version) ||

@@ -1,9 +1,12 @@
 // context.h - the scope of C code that runs below Python code.           SPDX-License-Identifier: MIT
-// Keeps:   in each flk_thread the scope set last and the context it was set in; how many context scopes are open.
+// Keeps:   in each flk_thread, the scope set last and the context in which it was set. The number of open context
+//          scopes is process-wide.
 // Cost:    two loads of the thread state.
 // Callers: any thread, GIL not needed.
-// Invariant: a scope is named only when the thread's context is provably the one it was set in and unchanged
-//            since; else the process scope, counted in scope_unknown where there was a choice.
+// Invariant: a scope is returned only if the current context of the thread is the one in which the scope was set, and
+//            that context has not changed since. Otherwise FLK_SCOPE_NONE is returned, and the allocation is counted
+//            in the process scope. If context scopes are open and the thread has a context, flk_context_unknown()
+//            counts that case.
 #ifndef FLK_CONTEXT_H
 #define FLK_CONTEXT_H
 
@@ -13,15 +16,17 @@
 
 #include "paths/thread.h"
 
-// The context of this thread now has this scope (FLK_SCOPE_NONE: none).
+// Sets the scope of this thread's current context. FLK_SCOPE_NONE clears it.
 void flk_context_set(uint32_t scope);
-// A context scope was opened (+1) or ended (-1).
+// Counts a context scope that was opened (+1) or ended (-1). 0 changes nothing.
 void flk_context_count(int change);
-extern atomic_int flk_contexts_open;  // relaxed: see flk_context_count
+extern atomic_int
+    flk_contexts_open;  // relaxed; the order is explained in context.c
 static inline bool flk_context_is_open(void) {
     return atomic_load_explicit(&flk_contexts_open, memory_order_relaxed) != 0;
 }
-// The scope for an allocation made by C code of this thread.
+// Returns the scope for an allocation made by C code of this thread, or
+// FLK_SCOPE_NONE.
 uint32_t flk_context_scope(const flk_thread *thread);
 uint64_t flk_context_unknown(void);
 void flk_context_clear(void);

@@ -14,15 +14,18 @@ static struct {
     int scopes;
     uint32_t pauses;
     bool wanted, is_attached, forbidden;
-    bool scopes_silenced, hooks_silenced;  // off was said inside of them
-    // By the number of the thread that began them; untouched pages are free.
+    bool scopes_silenced,
+        hooks_silenced;  // set to off while they were open or attached
+    // Indexed by the number of the thread that began the pause. Pages that are
+    // never touched use no memory.
     uint32_t pauses_of[FLK_THREADS_MAX + 1];
 } gate = {.lock = FLK_LOCK_INIT(FLK_RANK_GATE)};
 
 static _Atomic(void (*)(void)) gate_follower;
 
-// With the lock held. Returns whether tracking went on or off.
+// Called with the lock held. Returns true if tracking was switched.
 static bool apply(void) {
+    FLK_ASSERT(gate.scopes >= 0);
     bool by_scope = gate.scopes > 0 && !gate.scopes_silenced;
     bool by_hooks = gate.is_attached && !gate.hooks_silenced;
     bool on = !gate.forbidden && gate.pauses == 0 &&
@@ -53,6 +56,7 @@ void flk_gate_set(bool on) {
 }
 
 void flk_gate_scope(int change) {
+    FLK_ASSERT(change == 1 || change == -1);
     flk_lock_take(&gate.lock);
     gate.scopes += change;
     FLK_ASSERT(gate.scopes >= 0);
@@ -76,11 +80,14 @@ static uint32_t own_number(void) {
     flk_thread *thread = flk_thread_hold();
     uint32_t number = thread ? thread->number : 0;
     flk_thread_let_go(thread);
+    FLK_ASSERT(number <= FLK_THREADS_MAX);
     return number;
 }
 
-// Ends a pause: of this thread, or else of the first thread that has one.
+// Ends a pause of this thread. If it has none, ends a pause of the first thread
+// that has one.
 static void end_one(uint32_t number) {
+    FLK_ASSERT(number <= FLK_THREADS_MAX);
     if (gate.pauses == 0)
         return;
     if (gate.pauses_of[number] == 0)
@@ -106,6 +113,7 @@ void flk_gate_forked(void) {
     uint32_t number = own_number();
     flk_lock_take(&gate.lock);
     uint32_t own = gate.pauses_of[number];
+    FLK_ASSERT(own <= gate.pauses);
     if (own != gate.pauses)
         memset(gate.pauses_of, 0, sizeof gate.pauses_of);
     gate.pauses_of[number] = own;
@@ -123,6 +131,7 @@ void flk_gate_forbid(void) {
 int flk_gate_scopes(void) {
     flk_lock_take(&gate.lock);
     int count = gate.scopes;
+    FLK_ASSERT(count >= 0);
     flk_lock_release(&gate.lock);
     return count;
 }
@@ -130,6 +139,7 @@ int flk_gate_scopes(void) {
 int flk_gate_pauses(void) {
     flk_lock_take(&gate.lock);
     int count = (int)gate.pauses;
+    FLK_ASSERT(count >= 0);
     flk_lock_release(&gate.lock);
     return count;
 }

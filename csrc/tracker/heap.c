@@ -15,12 +15,14 @@
 #include "tracker/recent.h"
 #include "tracker/tracker_hot.h"
 
-// A guarded block cannot be aligned to more: its lead is part of the record.
+// The largest alignment of a guarded block, since its lead is a part of the
+// record.
 #define ALIGNMENT_MAX ((size_t)1 << 30)
 
 // --- memory with and without guards ------------------------------------
 static FLK_NOINLINE void *aligned_allocate(size_t size_bytes, size_t alignment,
                                            bool zeroed) {
+    FLK_ASSERT(alignment > _Alignof(max_align_t));
     void *memory = NULL;
     int error = posix_memalign(&memory, alignment, size_bytes);
     if (error) {
@@ -30,17 +32,19 @@ static FLK_NOINLINE void *aligned_allocate(size_t size_bytes, size_t alignment,
     return zeroed ? memset(memory, 0, size_bytes) : memory;
 }
 
-// glibc before 2.41 serves calloc without its cache of the thread: three
-// times the instructions of malloc and memset, where blocks are small.
+// In glibc before 2.41, calloc does not use the per-thread cache. For small
+// blocks it takes three times the instructions of malloc and memset.
 static FLK_HOT void *small_zeroed(size_t size_bytes) {
+    FLK_ASSERT(size_bytes > 0 && size_bytes <= FLK_SMALL_BYTES);
     void *memory = malloc(size_bytes);
-    FLK_OPAQUE(memory);  // compilers make a calloc of the two
+    FLK_OPAQUE(memory);  // keeps compilers from merging both calls to calloc
     return FLK_LIKELY(memory != NULL) ? memset(memory, 0, size_bytes) : NULL;
 }
 
 static FLK_HOT void *c_allocate(size_t size_bytes, size_t alignment,
                                 bool zeroed) {
-    size_bytes += !size_bytes;  // a block of its own, on every C library
+    size_bytes +=
+        !size_bytes;  // so that every C library returns a distinct block
     if (FLK_UNLIKELY(alignment > _Alignof(max_align_t)))
         return aligned_allocate(size_bytes, alignment, zeroed);
     if (!zeroed)
@@ -51,6 +55,8 @@ static FLK_HOT void *c_allocate(size_t size_bytes, size_t alignment,
 
 static void *guarded_allocate(size_t size_bytes, size_t alignment, bool zeroed,
                               size_t lead, size_t guard_bytes) {
+    FLK_ASSERT(lead >= FLK_GUARD_LEAD_MIN);
+    FLK_ASSERT(guard_bytes % 16 == 0 && guard_bytes <= FLK_GUARD_BYTES_MAX);
     if (size_bytes > SIZE_MAX - lead - guard_bytes) {
         errno = ENOMEM;
         return NULL;
@@ -65,6 +71,8 @@ static FLK_NOINLINE void *allocate_guarded(size_t size_bytes, size_t alignment,
                                            bool zeroed,
                                            const flk_origin *origin,
                                            size_t guard_bytes) {
+    FLK_ASSERT(origin != NULL);
+    FLK_ASSERT(guard_bytes > 0 && alignment <= ALIGNMENT_MAX);
     size_t lead = flk_guard_lead(guard_bytes, alignment);
     uint8_t flags = (uint8_t)(__builtin_ctzll(lead) << FLK_RECORD_LEAD_SHIFT);
     char *block =
@@ -72,13 +80,15 @@ static FLK_NOINLINE void *allocate_guarded(size_t size_bytes, size_t alignment,
     if (!block || flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)block,
                                        size_bytes, flags, origin))
         return block;
-    // Without a record its free would not find the C memory: a plain block.
+    // Without a record, a free would not find the C memory. A plain block is
+    // returned instead.
     free(block - lead);
     return c_allocate(size_bytes, alignment, zeroed);
 }
 
 static FLK_HOT void *allocate_plainly(size_t size_bytes, size_t alignment,
                                       bool zeroed, const flk_origin *origin) {
+    FLK_ASSERT(origin != NULL);
     void *block = c_allocate(size_bytes, alignment, zeroed);
     if (FLK_LIKELY(block != NULL))
         flk_tracker_on_alloc(FLK_LAYER_HEAP, (uintptr_t)block, size_bytes, 0,
@@ -86,10 +96,11 @@ static FLK_HOT void *allocate_plainly(size_t size_bytes, size_t alignment,
     return block;
 }
 
-// With guards, or with observers.
+// Used if guards are on or types are observed.
 static FLK_NOINLINE void *allocate_unusually(size_t size_bytes,
                                              size_t alignment, bool zeroed,
                                              const flk_origin *origin) {
+    FLK_ASSERT(origin != NULL);
     uint32_t guard = FLK_SETTING(guard_bytes);
     void *block =
         guard > 0 && alignment <= ALIGNMENT_MAX
@@ -102,6 +113,7 @@ static FLK_NOINLINE void *allocate_unusually(size_t size_bytes,
 
 void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
                         const flk_origin *origin) {
+    FLK_ASSERT(origin != NULL);
     if (!flk_tracker_is_enabled() || origin->scope == FLK_SCOPE_NOWHERE)
         return c_allocate(size_bytes, alignment, zeroed);
     if (FLK_UNLIKELY(!FLK_SETTING(is_usual_alloc)))
@@ -110,11 +122,13 @@ void *flk_heap_allocate(size_t size_bytes, size_t alignment, bool zeroed,
 }
 
 // --- free --------------------------------------------------------------
-// Of an address without a record only a block that is held back is proof of a
-// double free: its memory cannot have been allocated again. An earlier free of
-// the address proves nothing, since the C library may have handed it out to
-// code that is not tracked.
+// For an address without a record, only a held block proves a double free: its
+// memory cannot have been allocated again. An earlier free of the address proves
+// nothing, since the C library may have returned the address to code that is not
+// tracked.
 static int judge_unrecorded(uint64_t address, uint32_t path, flk_misuse *out) {
+    FLK_ASSERT(address != 0);
+    FLK_ASSERT(!flk_thread_is_inside());
     flk_free held;
     flk_entry around;
     if (flk_recent_find(address, &held)) {
@@ -133,8 +147,9 @@ static int judge_unrecorded(uint64_t address, uint32_t path, flk_misuse *out) {
 }
 
 int flk_heap_judge(uint64_t address, uint32_t path, flk_misuse *out) {
+    FLK_ASSERT(address != 0);
     flk_thread *thread = flk_thread_enter();
-    if (!thread)  // the free of a signal handler: nothing is known of it
+    if (!thread)  // a signal handler frees it; it cannot be judged
         return FLK_NOT_RECORDED;
     flk_thread_leave(thread);
     return judge_unrecorded(address, path, out);
@@ -142,9 +157,11 @@ int flk_heap_judge(uint64_t address, uint32_t path, flk_misuse *out) {
 
 static FLK_HOT int free_with(void *address, uint16_t type, uint32_t path,
                              flk_misuse *out, bool observes) {
+    FLK_ASSERT(address != NULL);
     flk_record record;
     uint64_t key = (uintptr_t)address;
-    // Not initialised as a whole: `leaving` is large and filled by count.
+    // Not initialised as a whole, since `leaving` is large. Only its first
+    // `leaving_count` entries are valid.
     flk_release_step step;
     step.address = address;
     step.path = path;
@@ -154,8 +171,8 @@ static FLK_HOT int free_with(void *address, uint16_t type, uint32_t path,
     switch (flk_tracker_free_hot(FLK_LAYER_HEAP, key, type, &record,
                                  flk_quarantine_take, &step)) {
     case FLK_TAKEN:
-        // Before the memory can be allocated again, so that what comes next
-        // at this address is observed later.
+        // This is done before the memory can be allocated again. Therefore
+        // the next block at this address is observed later.
         if (observes)
             flk_observe_freed(FLK_LAYER_HEAP, key, &record);
         return flk_quarantine_finish(&step);
@@ -173,11 +190,13 @@ static FLK_HOT int free_with(void *address, uint16_t type, uint32_t path,
 }
 
 // --- handles -----------------------------------------------------------
-// A handle lies on memory that is recorded by itself, or not at all. Is one
-// recorded here that must be released in another way? One whose release was
-// not named ("custom") does not forbid the free of a block of our own.
+// The memory of a handle has a record of its own, or none. A handle forbids a
+// free if it must be released by another function. A handle without a named
+// release function ("custom") does not forbid the free of a recorded block.
 static bool forbids_free(const flk_record *handle, uint64_t address,
                          uint16_t type) {
+    FLK_ASSERT(handle != NULL && address != 0);
+    FLK_ASSERT(type != 0);
     const flk_name *name = flk_names_at(handle->type);
     flk_record block;
     return name->release_id != flk_names_at(type)->release_id &&
@@ -187,6 +206,7 @@ static bool forbids_free(const flk_record *handle, uint64_t address,
 
 static bool is_other_handle(uint64_t address, uint16_t type, uint32_t path,
                             flk_misuse *out) {
+    FLK_ASSERT(address != 0);
     flk_record handle;
     if (type == 0 || !FLK_SETTING(has_handles) ||
         !flk_registry_find(FLK_LAYER_HANDLE, address, &handle) ||
@@ -199,8 +219,10 @@ static bool is_other_handle(uint64_t address, uint16_t type, uint32_t path,
     return true;
 }
 
-// A handle that is released in this way goes, before its memory does.
+// Removes the record of a handle that this free releases. This is done before
+// the memory is freed.
 static void release_handle(uint64_t address, uint16_t type) {
+    FLK_ASSERT(address != 0);
     flk_record record;
     if (FLK_SETTING(has_handles) &&
         flk_tracker_on_free(FLK_LAYER_HANDLE, address, type, &record) ==
@@ -209,9 +231,11 @@ static void release_handle(uint64_t address, uint16_t type) {
         flk_observe_freed(FLK_LAYER_HANDLE, address, &record);
 }
 
-// Nothing was ever recorded, or a handle was, or something is observed.
+// Used if nothing was ever recorded, a handle was recorded, or types are
+// observed.
 static FLK_NOINLINE int free_unusually(void *address, uint16_t type,
                                        uint32_t path, flk_misuse *out) {
+    FLK_ASSERT(address != NULL);
     if (!FLK_SETTING(ever_enabled)) {
         free(address);
         return FLK_NOT_RECORDED;
@@ -234,6 +258,8 @@ int flk_heap_free(void *address, uint16_t type, uint32_t path,
 // --- realloc -----------------------------------------------------------
 static void *c_reallocate(void *address, size_t size_bytes,
                           const flk_record *record) {
+    FLK_ASSERT(address != NULL && record != NULL);
+    FLK_ASSERT(size_bytes > 0);
     size_t lead = flk_record_lead(record);
     if (!lead)
         return realloc(address, size_bytes);
@@ -249,16 +275,19 @@ static void *c_reallocate(void *address, size_t size_bytes,
 static void *reallocate_recorded(void *address, size_t size_bytes,
                                  const flk_record *moving, uint32_t path,
                                  flk_misuse *out) {
+    FLK_ASSERT(address != NULL && moving != NULL);
+    FLK_ASSERT(size_bytes > 0 && out != NULL);
     out->verdict = FLK_FREED;
     size_t lead = flk_record_lead(moving);
     if (lead && flk_quarantine_check_guard(address, moving, path, out) < 0) {
-        // Reported once: another call finds the guards whole, and moves.
+        // The damage is reported once. The next call finds the guards intact
+        // and moves the block.
         flk_guard_mend(address, moving->size_bytes, lead);
         flk_tracker_move_cancel(FLK_LAYER_HEAP, (uintptr_t)address, moving);
         return NULL;
     }
-    // A block that is resized is observed as one that goes and one that comes;
-    // it goes before another block can be allocated at its address.
+    // A resize is observed as a free and an allocation. The free is observed
+    // before another block can be allocated at the address.
     if (flk_observe_is_on())
         flk_observe_freed(FLK_LAYER_HEAP, (uintptr_t)address, moving);
     void *moved = c_reallocate(address, size_bytes, moving);
@@ -271,13 +300,15 @@ static void *reallocate_recorded(void *address, size_t size_bytes,
                              (uintptr_t)moved, size_bytes) ||
         !lead)
         return moved;
-    // The record is lost: without it a free would not find the C memory, so
-    // the block becomes a plain one.
+    // The record is lost. Without it a free would not find the C memory.
+    // Therefore the block is turned into a plain one.
     return memmove((char *)moved - lead, moved, size_bytes);
 }
 
 static void *reallocate_unrecorded(void *address, size_t size_bytes,
                                    const flk_origin *origin, flk_misuse *out) {
+    FLK_ASSERT(address != NULL);
+    FLK_ASSERT(origin != NULL && out != NULL);
     out->verdict = FLK_NOT_RECORDED;
     if (FLK_SETTING(ever_enabled)) {
         out->verdict = flk_heap_judge((uintptr_t)address, origin->path, out);
@@ -295,6 +326,8 @@ static void *reallocate_unrecorded(void *address, size_t size_bytes,
 
 static void *reallocate_block(void *address, size_t size_bytes,
                               const flk_origin *origin, flk_misuse *out) {
+    FLK_ASSERT(address != NULL && size_bytes > 0);
+    FLK_ASSERT(origin != NULL && out != NULL);
     flk_record record;
     switch (flk_tracker_move_begin(FLK_LAYER_HEAP, (uintptr_t)address,
                                    origin->type, &record)) {
@@ -314,6 +347,7 @@ static void *reallocate_block(void *address, size_t size_bytes,
 
 void *flk_heap_reallocate(void *address, size_t size_bytes,
                           const flk_origin *origin, flk_misuse *out) {
+    FLK_ASSERT(origin != NULL && out != NULL);
     *out = (flk_misuse){.verdict = FLK_FREED};
     if (!address) {
         void *made = flk_heap_allocate(size_bytes, 0, false, origin);

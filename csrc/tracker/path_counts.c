@@ -14,10 +14,11 @@ typedef struct counts {
 _Static_assert(PIECE * sizeof(counts) % 65536 == 0, "whole pages");
 
 atomic_int flk_path_counts_asked;
-// Set once each, and never taken back: a hook may be about to add.
+// Each entry is set once and never cleared, since a hook may be about to add.
 static _Atomic(counts *) pieces[PIECES];
 
 static counts *piece_made(_Atomic(counts *) *place) {
+    FLK_ASSERT(place != NULL);
     counts *made = flk_platform_pages_map(PIECE * sizeof(counts),
                                           flk_platform_page_bytes());
     counts *there = NULL;
@@ -28,6 +29,7 @@ static counts *piece_made(_Atomic(counts *) *place) {
 }
 
 FLK_NOINLINE void flk_path_counts_add_slow(uint32_t path, uint64_t size_bytes) {
+    FLK_ASSERT(path != FLK_PATH_NONE);
     counts *piece = NULL;
     if (path / PIECE < PIECES) {
         _Atomic(counts *) *place = &pieces[path / PIECE];
@@ -46,11 +48,14 @@ FLK_NOINLINE void flk_path_counts_add_slow(uint32_t path, uint64_t size_bytes) {
 
 // --- for Python --------------------------------------------------------
 void flk_path_counts_request(int change) {
+    FLK_ASSERT(change == 1 || change == -1);
     atomic_fetch_add(&flk_path_counts_asked, change);
 }
 
 static size_t read_piece(counts *piece, uint32_t first, flk_path_counts *out,
                          size_t max) {
+    FLK_ASSERT(piece != NULL && first % PIECE == 0);
+    FLK_ASSERT(out != NULL || max == 0);
     size_t found = 0;
     for (uint32_t i = 0; i < PIECE; i++) {
         uint64_t blocks =
@@ -69,8 +74,10 @@ static size_t read_piece(counts *piece, uint32_t first, flk_path_counts *out,
 }
 
 size_t flk_path_counts_read(flk_path_counts *out, size_t max) {
+    FLK_ASSERT(out != NULL || max == 0);
     size_t found = 0;
-    uint32_t used = flk_callpath_count() / PIECE + 1;  // ids are in order
+    uint32_t used =
+        flk_callpath_count() / PIECE + 1;  // ids are assigned in order
     for (uint32_t i = 0; i < PIECES && i <= used; i++) {
         counts *piece = atomic_load_explicit(&pieces[i], memory_order_acquire);
         if (piece)

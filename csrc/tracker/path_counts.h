@@ -1,8 +1,12 @@
-// path_counts.h - how much was allocated by each call path, freed or not. SPDX-License-Identifier: MIT
-// Keeps:   two counts for each path, in pieces mapped as paths are met; how many ask for them. Counts only rise.
-// Cost:    nobody asks: one load an event. Else two atomic additions on lines that threads share.
-// Callers: add: any thread, inside the guard, no lock. Fails: no page left: not counted (one more drop).
-// Invariant: while somebody asks, each recorded allocation is counted once; blocks before bytes (relaxed).
+// path_counts.h - blocks and bytes allocated by each call path.          SPDX-License-Identifier: MIT
+// Keeps:   two counts for each path, and the number of requests for them. Counts include freed blocks and only rise.
+//          They lie in pieces that are mapped when a path of the piece is first counted.
+// Cost:    without a request, one load for each event. With one, two atomic additions on cache lines that threads
+//          share.
+// Callers: add: any thread, inside the guard, without a lock.
+// Fails:   without a free page an allocation is not counted, and `dropped` rises by one.
+// Invariant: while a request is active, each recorded allocation is counted once. The count of blocks is raised before
+//            the count of bytes (relaxed).
 #ifndef FLK_PATH_COUNTS_H
 #define FLK_PATH_COUNTS_H
 
@@ -13,7 +17,7 @@
 #include "base/platform.h"
 #include "base/values.h"
 
-extern atomic_int flk_path_counts_asked;  // relaxed
+extern atomic_int flk_path_counts_asked;  // active requests; relaxed
 
 void flk_path_counts_add_slow(uint32_t path, uint64_t size_bytes);
 static inline void flk_path_counts_add(uint32_t path, uint64_t size_bytes) {
@@ -22,10 +26,10 @@ static inline void flk_path_counts_add(uint32_t path, uint64_t size_bytes) {
         flk_path_counts_add_slow(path, size_bytes);
 }
 
-// +1: counting is asked for once more; -1: once less.
+// Begins (+1) or ends (-1) a request.
 void flk_path_counts_request(int change);
-// Copies the counts of at most `max` paths that have any; returns how many
-// there are.
+// Copies the counts of at most `max` paths that are not 0. Returns the number of
+// such paths, which may exceed `max`.
 size_t flk_path_counts_read(flk_path_counts *out, size_t max);
 
 #endif

@@ -7,28 +7,31 @@
 #include "base/config.h"
 #include "base/hash.h"
 
-// The entries, and their numbers by address: heads[bucket] is the newest
-// number (plus 1; 0 = none) of the bucket, an entry's link the one before it.
-// A number that fell out of the ring ends its chain: nothing is unlinked.
+// The entries, and an index by address. heads[bucket] is the newest number of the
+// bucket plus 1, or 0 if there is none. The link of an entry is the next older
+// number of the bucket plus 1. A number that has been overwritten in the ring
+// ends its chain, so entries are never unlinked.
 typedef struct ring {
     flk_free entries[FLK_RECENT_ENTRIES];
-    // Read without the lock too: an address whose free another thread has
-    // told us of is there (relaxed: that telling orders it).
+    // Also read without the lock. Relaxed: if a thread has learned from another
+    // thread that an address was freed, their synchronisation orders the load
+    // after the store.
     atomic_ullong heads[FLK_RECENT_ENTRIES];
 } ring;
 
 typedef struct stripe {
-    _Alignas(64) flk_lock lock;  // guards all of it
+    _Alignas(64) flk_lock lock;  // guards all fields
     uint64_t next;               // the next free goes to next % ENTRIES
-    uint64_t held;               // the first one held; next - held are
+    uint64_t held;  // number of the first held entry; next - held are held
     uint64_t held_bytes;
     _Atomic(ring *) ring;  // made on first use
 } stripe;
 
 static struct {
     stripe stripes[FLK_RECENT_STRIPES];
-    atomic_uint used;  // release: the ring is there
-    // Relaxed: a changed limit takes effect with the next free.
+    atomic_uint
+        used;  // a bit for each stripe with a ring; stored with release order
+    // Relaxed. A changed limit takes effect with the next free.
     atomic_uint blocks_max;
     atomic_ullong bytes_max;
 } recent = {
@@ -56,19 +59,26 @@ flk_recent_limits flk_recent_read_limits(void) {
         atomic_load_explicit(&recent.bytes_max, memory_order_relaxed)};
 }
 
-// --- one stripe, locked ------------------------------------------------
+// --- one stripe, with its lock held ------------------------------------------------
 static flk_free *entry_at(const stripe *st, uint64_t number) {
+    FLK_ASSERT(st != NULL && atomic_load(&st->ring) != NULL);
     ring *own = atomic_load_explicit(&st->ring, memory_order_acquire);
     return &own->entries[number % FLK_RECENT_ENTRIES];
 }
 
-static uint64_t held_count(const stripe *st) { return st->next - st->held; }
+static uint64_t held_count(const stripe *st) {
+    FLK_ASSERT(st->held <= st->next);
+    return st->next - st->held;
+}
 
 static ring *ring_of(const stripe *st) {
+    FLK_ASSERT(st != NULL);
     return atomic_load_explicit(&st->ring, memory_order_acquire);
 }
 
 static bool entries_ready(stripe *st) {
+    FLK_ASSERT(st >= recent.stripes);
+    FLK_ASSERT(st < recent.stripes + FLK_RECENT_STRIPES);
     if (FLK_LIKELY(ring_of(st) != NULL))
         return true;
     ring *made = flk_arena_keep(sizeof(ring));
@@ -85,11 +95,12 @@ static uint32_t bucket_of(uint64_t address) {
 }
 
 static FLK_HOT void enter(stripe *st, const flk_free *freed) {
+    FLK_ASSERT(freed != NULL && ring_of(st) != NULL);
     ring *own = ring_of(st);
     uint64_t number = st->next++;
     atomic_ullong *head = &own->heads[bucket_of(freed->address)];
     flk_free *entry = &own->entries[number % FLK_RECENT_ENTRIES];
-    // Field by field, for the reason of flk_record_copy.
+    // Copied field by field, for the reason given at flk_record_copy.
     entry->address = freed->address;
     entry->memory = freed->memory;
     flk_record_copy(&entry->record, &freed->record);
@@ -98,8 +109,9 @@ static FLK_HOT void enter(stripe *st, const flk_free *freed) {
     atomic_store_explicit(head, number + 1, memory_order_relaxed);
 }
 
-// The entry of this address whose block is held; NULL if there is none.
+// Returns the entry of this address whose block is held, or NULL.
 static const flk_free *held_of(const stripe *st, uint64_t address) {
+    FLK_ASSERT(ring_of(st) != NULL);
     uint64_t number = atomic_load_explicit(
         &ring_of(st)->heads[bucket_of(address)], memory_order_relaxed);
     while (number && st->next - (number - 1) <= held_count(st)) {
@@ -111,38 +123,43 @@ static const flk_free *held_of(const stripe *st, uint64_t address) {
     return NULL;
 }
 
-// Without the lock: is there nothing of the address's bucket?
+// Called without the lock. Returns true if the bucket is empty.
 static bool is_surely_absent(const stripe *st, uint32_t bucket) {
+    FLK_ASSERT(bucket < FLK_RECENT_ENTRIES);
     return !atomic_load_explicit(&ring_of(st)->heads[bucket],
                                  memory_order_relaxed);
 }
 
-// A bit for each stripe that has a ring.
+// Returns a bit for each stripe that has a ring.
 static uint32_t stripes_used(void) {
     return atomic_load_explicit(&recent.used, memory_order_acquire);
 }
 
-// The oldest held block comes out; its entry stays as evidence.
+// Takes out the oldest held block. Its entry stays in the ring.
 static FLK_HOT void release_oldest(stripe *st, flk_free *out, uint32_t *count) {
+    FLK_ASSERT(held_count(st) > 0);
+    FLK_ASSERT(out != NULL && count != NULL);
     flk_free *oldest = entry_at(st, st->held++);
     if (!oldest->memory)
         return;
     st->held_bytes -= oldest->record.size_bytes;
     flk_free *leaves = &out[(*count)++];
     if (FLK_UNLIKELY(oldest->record.flags & FLK_RECORD_POISONED))
-        *leaves = *oldest;  // is looked at before its memory goes
+        *leaves = *oldest;  // is checked before its memory is freed
     leaves->memory = oldest->memory;
     leaves->record.flags = oldest->record.flags;
     oldest->memory = NULL;
 }
 
 static bool is_over(const stripe *st, flk_recent_limits limits) {
+    FLK_ASSERT(limits.blocks_max <= FLK_RECENT_ENTRIES);
     return held_count(st) > limits.blocks_max ||
            st->held_bytes > limits.bytes_max;
 }
 
 uint32_t flk_recent_add(uint32_t thread_number, const flk_free *freed,
                         flk_free *out, uint32_t out_max) {
+    FLK_ASSERT(freed != NULL && out != NULL);
     stripe *st = &recent.stripes[thread_number % FLK_RECENT_STRIPES];
     flk_recent_limits limits = flk_recent_read_limits();
     uint32_t count = 0;
@@ -164,6 +181,7 @@ uint32_t flk_recent_add(uint32_t thread_number, const flk_free *freed,
 
 // --- all stripes -------------------------------------------------------
 bool flk_recent_find(uint64_t address, flk_free *out) {
+    FLK_ASSERT(out != NULL);
     uint32_t bucket = bucket_of(address);
     bool found = false;
     for (uint32_t left = stripes_used(); left && !found; left &= left - 1) {
@@ -181,6 +199,7 @@ bool flk_recent_find(uint64_t address, flk_free *out) {
 }
 
 uint32_t flk_recent_drain(flk_free *out, uint32_t out_max) {
+    FLK_ASSERT(out != NULL && out_max > 0);
     uint32_t count = 0;
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
         stripe *st = &recent.stripes[i];
@@ -194,6 +213,7 @@ uint32_t flk_recent_drain(flk_free *out, uint32_t out_max) {
 
 void flk_recent_visit_held(void (*visit)(const flk_free *, void *),
                            void *context) {
+    FLK_ASSERT(visit != NULL);
     for (uint32_t i = 0; i < FLK_RECENT_STRIPES; i++) {
         stripe *st = &recent.stripes[i];
         flk_thread_lock(&st->lock);

@@ -26,6 +26,7 @@ flk_settings flk_tracker_settings = {.stack_depth = FLK_STACK_DEPTH_DEFAULT,
 flk_tracker_counts flk_tracker_counted;
 
 static bool is_usual(bool *is_usual_free) {
+    FLK_ASSERT(is_usual_free != NULL);
     bool observed = atomic_load(&flk_tracker_settings.observed);
     *is_usual_free = !observed &&
                      !atomic_load(&flk_tracker_settings.has_handles) &&
@@ -61,12 +62,15 @@ FLK_NOINLINE void flk_tracker_wake(void) {
 }
 
 bool flk_tracker_is_shown(const flk_record *record, bool all) {
+    FLK_ASSERT(record != NULL);
     return !(record->flags & FLK_RECORD_FORGOTTEN) &&
            (all || !flk_tracker_is_inherited(record));
 }
 
 // --- under the shard lock ----------------------------------------------
 static void count_resize(const flk_record *record, void *context) {
+    FLK_ASSERT(record != NULL && context != NULL);
+    FLK_ASSERT(((const flk_event *)context)->before != NULL);
     flk_event *e = context;
     if (flk_tracker_is_in_books(record))
         flk_account_resize(e->thread, record->scope, record->type,
@@ -75,6 +79,8 @@ static void count_resize(const flk_record *record, void *context) {
 
 bool flk_tracker_releases_match(flk_thread *thread, uint16_t given,
                                 uint16_t recorded) {
+    FLK_ASSERT(thread != NULL);
+    FLK_ASSERT(given != 0 && recorded != 0);
     if (flk_names_at(given)->release_id != flk_names_at(recorded)->release_id)
         return false;
     thread->matched_types = (uint32_t)given << 16 | recorded;
@@ -86,6 +92,7 @@ bool flk_tracker_releases_match(flk_thread *thread, uint16_t given,
 // then read again (both sequentially consistent, as flk_set_process_scope
 // and flk_account_drop_scope are), so that its number cannot be given out again.
 uint32_t flk_tracker_hold_process_scope(flk_thread *thread) {
+    FLK_ASSERT(thread != NULL && thread->inside > 0);
     uint32_t scope = atomic_load(&flk_tracker_settings.process_scope);
     for (;;) {
         atomic_store(&thread->scope_in_use, scope);
@@ -99,21 +106,28 @@ uint32_t flk_tracker_hold_process_scope(flk_thread *thread) {
 bool flk_tracker_on_alloc(flk_layer layer, uint64_t address,
                           uint64_t size_bytes, uint8_t flags,
                           const flk_origin *origin) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
+    FLK_ASSERT(origin != NULL);
     return flk_tracker_alloc_hot(layer, address, size_bytes, flags, origin);
 }
 
 flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address, uint16_t type,
                               flk_record *out) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
+    FLK_ASSERT(out != NULL);
     return flk_tracker_free_hot(layer, address, type, out, NULL, NULL);
 }
 
 static bool judge_untrack(const flk_record *record, void *context) {
+    FLK_ASSERT(record != NULL);
     return flk_record_lead(record) == 0 &&
            flk_tracker_judge_free(record, context);
 }
 
 flk_taken flk_tracker_untrack(flk_layer layer, uint64_t address,
                               flk_record *out) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
+    FLK_ASSERT(out != NULL);
     flk_thread *thread = flk_thread_enter();
     if (!thread) {
         flk_tracker_count(&flk_tracker_counted.dropped);
@@ -126,6 +140,7 @@ flk_taken flk_tracker_untrack(flk_layer layer, uint64_t address,
 }
 
 static uint32_t path_to(uint32_t depth) {
+    FLK_ASSERT(depth <= FLK_PATH_FRAMES_MAX);
     flk_thread *thread = depth ? flk_thread_enter() : NULL;
     if (!thread)
         return FLK_PATH_EMPTY;
@@ -144,6 +159,8 @@ uint32_t flk_tracker_free_depth(void) {
 // --- moves -------------------------------------------------------------
 flk_taken flk_tracker_move_begin(flk_layer layer, uint64_t address,
                                  uint16_t type, flk_record *out) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
+    FLK_ASSERT(out != NULL);
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         return FLK_ABSENT;
@@ -156,6 +173,8 @@ flk_taken flk_tracker_move_begin(flk_layer layer, uint64_t address,
 
 void flk_tracker_move_cancel(flk_layer layer, uint64_t address,
                              const flk_record *moving) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
+    FLK_ASSERT(moving != NULL);
     flk_thread *thread = flk_thread_hold();
     flk_registry_move_cancel(layer, address, moving);
     flk_thread_let_go(thread);
@@ -164,6 +183,8 @@ void flk_tracker_move_cancel(flk_layer layer, uint64_t address,
 bool flk_tracker_move_end(flk_layer layer, uint64_t old_address,
                           const flk_record *moving, uint64_t new_address,
                           uint64_t size_bytes) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
+    FLK_ASSERT(moving != NULL);
     // Begin was inside the guard and left it; nothing between can hold it.
     flk_thread *thread = flk_thread_enter();
     if (!thread)
@@ -266,6 +287,8 @@ bool flk_tracker_init(void) {
 // --- reset -------------------------------------------------------------
 // The process also forgets what no view can show any more.
 static bool is_in_view(const flk_record *record, uint32_t view) {
+    FLK_ASSERT(record != NULL);
+    FLK_ASSERT(view < FLK_SCOPES_MAX);
     uint32_t scope = (uint32_t)record->scope;
     return flk_tracker_is_shown(record, false) &&
            (flk_scope_is_within(scope, view) ||
@@ -273,12 +296,14 @@ static bool is_in_view(const flk_record *record, uint32_t view) {
 }
 
 static void leave_books(flk_record *record) {
+    FLK_ASSERT(!(record->flags & FLK_RECORD_FORGOTTEN));
     flk_account_forget(record->thread, (uint32_t)record->scope, record->type,
                        record->size_bytes);
     record->flags |= FLK_RECORD_FORGOTTEN;
 }
 
 static void forget(flk_entry *entry, void *view) {
+    FLK_ASSERT(entry != NULL && view != NULL);
     if (is_in_view(&entry->record, *(const uint32_t *)view))
         leave_books(&entry->record);
 }
@@ -298,12 +323,14 @@ static void release_events(void) {
 }
 
 void flk_tracker_reset(uint32_t view) {
+    FLK_ASSERT(view < FLK_SCOPES_MAX);
     hold_events();
     flk_registry_visit_held(forget, &view);
     release_events();
 }
 
 static void forget_silently(flk_entry *entry, void *unused) {
+    FLK_ASSERT(entry != NULL);
     (void)unused;
     entry->record.flags |= FLK_RECORD_FORGOTTEN;
 }
@@ -319,6 +346,7 @@ void flk_tracker_begin_anew(void) {
 // A block of a dropped scope moves to the nearest scope that still has an
 // object: in all views nothing changes. If there is none, it is in no view.
 static void relabel(flk_entry *entry, void *unused) {
+    FLK_ASSERT(entry != NULL && entry->record.scope < FLK_SCOPES_MAX);
     flk_record *record = &entry->record;
     uint32_t scope = (uint32_t)record->scope;
     (void)unused;
@@ -344,6 +372,7 @@ static bool recycle_scopes(void) {
 }
 
 uint32_t flk_tracker_open_scope(uint32_t parent, bool isolated) {
+    FLK_ASSERT(parent < FLK_SCOPES_MAX);
     bool made;
     uint32_t scope = flk_account_open_scope(parent, isolated, &made);
     if (!made && flk_account_lingering_count() > 0 && recycle_scopes())
@@ -355,6 +384,7 @@ uint32_t flk_tracker_open_scope(uint32_t parent, bool isolated) {
 
 // Cells are written under a shard lock, by their owners: all are held.
 void flk_tracker_reset_peak(uint32_t scope) {
+    FLK_ASSERT(scope < FLK_SCOPES_MAX);
     flk_thread_list_lock();
     flk_registry_lock_all();
     flk_account_lower_peak_held(scope);
@@ -371,6 +401,7 @@ typedef struct drop {
 
 // Moving ones are forgotten here, and stay until their move ends.
 static void forget_dropped(flk_entry *entry, void *context) {
+    FLK_ASSERT(entry != NULL && context != NULL);
     const drop *d = context;
     flk_record *record = &entry->record;
     if (!d->is_dropped(record->type))
@@ -381,6 +412,7 @@ static void forget_dropped(flk_entry *entry, void *context) {
 }
 
 static void note_dropped(flk_entry *entry, void *context) {
+    FLK_ASSERT(entry != NULL && context != NULL);
     drop *d = context;
     if (d->count < sizeof d->entries / sizeof *d->entries &&
         d->is_dropped(entry->record.type) &&
@@ -390,11 +422,13 @@ static void note_dropped(flk_entry *entry, void *context) {
 }
 
 static bool is_same(const flk_record *record, void *context) {
+    FLK_ASSERT(record != NULL && context != NULL);
     return record->sequence == ((const flk_entry *)context)->record.sequence;
 }
 
 // Between the two locks a block may go and its address come back.
 static uint64_t take_out(drop *d, uint32_t shard) {
+    FLK_ASSERT(d != NULL && shard < FLK_SHARDS);
     uint64_t dropped = 0;
     do {
         d->count = 0;
@@ -410,6 +444,7 @@ static uint64_t take_out(drop *d, uint32_t shard) {
 }
 
 uint64_t flk_tracker_drop(bool (*is_dropped)(uint16_t type)) {
+    FLK_ASSERT(is_dropped != NULL);
     drop d = {.is_dropped = is_dropped};
     uint64_t dropped = 0;
     flk_thread *thread = flk_thread_enter();
@@ -441,11 +476,13 @@ typedef struct tallies {
 } tallies;
 
 static void tally_add(tally *t, uint64_t size_bytes) {
+    FLK_ASSERT(t != NULL);
     t->count++;
     t->bytes += size_bytes;
 }
 
 static void add_up(flk_entry *entry, void *context) {
+    FLK_ASSERT(entry != NULL && context != NULL);
     tallies *t = context;
     const flk_record *record = &entry->record;
     if (!flk_tracker_is_shown(record, false))
@@ -457,11 +494,13 @@ static void add_up(flk_entry *entry, void *context) {
 }
 
 static bool is_same_sum(const tally *t, const flk_sum *sum) {
+    FLK_ASSERT(t != NULL && sum != NULL);
     return sum->alloc_count - sum->free_count == t->count &&
            sum->alloc_bytes - sum->free_bytes == t->bytes;
 }
 
 static void compare_scope(uint32_t scope, void *context) {
+    FLK_ASSERT(scope < FLK_SCOPES_MAX && context != NULL);
     tallies *t = context;
     flk_sum sum;
     flk_account_scope(scope, &sum);
@@ -469,6 +508,7 @@ static void compare_scope(uint32_t scope, void *context) {
 }
 
 static void compare(tallies *t) {
+    FLK_ASSERT(t != NULL);
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
         flk_registry_visit_shard(i, add_up, t);
     for (uint32_t type = 1; type <= flk_names_count(); type++) {

@@ -30,6 +30,7 @@ typedef struct flk_event {
 } flk_event;
 
 static inline bool flk_tracker_is_inherited(const flk_record *record) {
+    FLK_ASSERT(record != NULL);
     return record->sequence < FLK_SETTING(inherited_below);
 }
 
@@ -41,6 +42,7 @@ static inline bool flk_tracker_is_in_books(const flk_record *record) {
 
 static FLK_HOT void flk_tracker_count_free(const flk_record *record,
                                            void *context) {
+    FLK_ASSERT(record != NULL && context != NULL);
     if (FLK_LIKELY(flk_tracker_is_in_books(record)))
         flk_account_free(((flk_event *)context)->thread, record->scope,
                          record->type, record->size_bytes);
@@ -48,6 +50,7 @@ static FLK_HOT void flk_tracker_count_free(const flk_record *record,
 
 static FLK_HOT void flk_tracker_count_alloc(const flk_record *record,
                                             void *context) {
+    FLK_ASSERT(record != NULL && context != NULL);
     const flk_event *e = context;
     flk_account_alloc(e->thread, record->scope, record->type,
                       record->size_bytes, e->usual);
@@ -65,6 +68,7 @@ static FLK_HOT void flk_tracker_wake_if_asked(void) {
 
 static FLK_HOT uint32_t flk_tracker_scope(flk_thread *thread,
                                           const flk_origin *origin) {
+    FLK_ASSERT(thread != NULL && origin != NULL);
     if (origin->scope != FLK_SCOPE_NONE)
         return origin->scope;  // an object or the thread's context holds it
     if (FLK_LIKELY(FLK_SETTING(process_scope) == FLK_SCOPE_PROCESS))
@@ -73,11 +77,13 @@ static FLK_HOT uint32_t flk_tracker_scope(flk_thread *thread,
 }
 
 static FLK_HOT void flk_tracker_release_scope(flk_thread *thread) {
+    FLK_ASSERT(thread != NULL);
     atomic_store_explicit(&thread->scope_in_use, 0, memory_order_release);
 }
 
 static FLK_HOT uint32_t flk_tracker_path_of(flk_thread *thread,
                                             const flk_origin *origin) {
+    FLK_ASSERT(thread != NULL && thread->inside > 0);
     bool is_walked = origin->path - FLK_PATH_WALK_NATIVE <=
                      FLK_PATH_WALK - FLK_PATH_WALK_NATIVE;
     if (!is_walked)
@@ -92,6 +98,7 @@ static FLK_HOT uint32_t flk_tracker_path_of(flk_thread *thread,
 
 static inline bool flk_tracker_is_ready(flk_thread *thread, uint32_t scope,
                                         uint32_t type) {
+    FLK_ASSERT(thread != NULL);
     return type != 0 && flk_account_ready_any(thread, scope, type);
 }
 
@@ -99,6 +106,8 @@ static FLK_HOT bool flk_tracker_record(flk_thread *thread, flk_layer layer,
                                        uint64_t address, uint64_t size_bytes,
                                        uint8_t flags,
                                        const flk_origin *origin) {
+    FLK_ASSERT(thread != NULL && thread->inside > 0);
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
     uint32_t scope = flk_tracker_scope(thread, origin);
     uint32_t path = flk_tracker_path_of(thread, origin);
     flk_usual_cells usual = flk_account_usual(thread, scope, origin->type);
@@ -126,6 +135,8 @@ static FLK_HOT bool flk_tracker_record(flk_thread *thread, flk_layer layer,
 static FLK_HOT bool flk_tracker_alloc_hot(flk_layer layer, uint64_t address,
                                           uint64_t size_bytes, uint8_t flags,
                                           const flk_origin *origin) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
+    FLK_ASSERT(origin != NULL);
     flk_thread *thread = flk_thread_enter();
     bool recorded = false;
     if (FLK_LIKELY(thread != NULL)) {
@@ -146,6 +157,7 @@ bool flk_tracker_releases_match(flk_thread *thread, uint16_t given,
 
 static FLK_HOT bool flk_tracker_may_release(const flk_record *record,
                                             void *context) {
+    FLK_ASSERT(record != NULL && context != NULL);
     const flk_event *e = context;
     uint32_t types = (uint32_t)e->type << 16 | record->type;
     return FLK_LIKELY(types == e->thread->matched_types) || e->type == 0 ||
@@ -155,6 +167,7 @@ static FLK_HOT bool flk_tracker_may_release(const flk_record *record,
 
 static FLK_HOT bool flk_tracker_judge_free(const flk_record *record,
                                            void *context) {
+    FLK_ASSERT(record != NULL && context != NULL);
     if (!flk_tracker_may_release(record, context))
         return false;
     flk_event *e = context;
@@ -168,6 +181,8 @@ static FLK_HOT flk_taken flk_tracker_free_hot(flk_layer layer, uint64_t address,
                                               uint16_t type, flk_record *out,
                                               flk_tracker_taken on_taken,
                                               void *context) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
+    FLK_ASSERT(out != NULL);
     flk_thread *thread = flk_thread_enter();
     if (FLK_UNLIKELY(!thread)) {
         flk_tracker_count(&flk_tracker_counted.dropped);
