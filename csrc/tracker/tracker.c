@@ -203,7 +203,8 @@ bool flk_tracker_move_end(flk_layer layer, uint64_t old_address,
         flk_tracker_count(&flk_tracker_counted.missed_frees);
     if (status != FLK_OK)
         flk_tracker_count(&flk_tracker_counted.dropped);
-    flk_tracker_wake_if_asked();  // the block may have left a shard not yet searched
+    // The block may have left a shard that was not yet searched.
+    flk_tracker_wake_if_asked();
     return status == FLK_OK;
 }
 
@@ -536,8 +537,8 @@ static void compare(tallies *t) {
 static bool counters_agree(void) {
     size_t page = flk_platform_page_bytes();
     size_t bytes = (sizeof(tallies) + page - 1) & ~(page - 1);
-    tallies *t =
-        flk_platform_pages_map(bytes, page);  // pages use memory when touched
+    // Pages use memory only when touched.
+    tallies *t = flk_platform_pages_map(bytes, page);
     if (!t)
         return false;
     t->agree = true;

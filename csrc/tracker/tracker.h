@@ -28,15 +28,15 @@ typedef struct flk_settings {
     // guard_bytes. Allocators test only these two, so that unusual settings
     // cost nothing while they are off.
     atomic_bool is_usual_alloc;  // no guard bytes, no observed types
-    atomic_bool
-        is_usual_free;  // records can exist, no handles, no observed types
+    // Records can exist, no handles, no observed types.
+    atomic_bool is_usual_free;
     atomic_uint stack_depth;    // frames; 0 = none
     atomic_uint native_depth;   // native frames, for hooks; 0 = none
     atomic_uint process_scope;  // of allocations without a scope
     atomic_uint guard_bytes;    // tracker/guard.h
     atomic_bool poison;
-    atomic_ullong
-        inherited_below;  // sequence numbers from before the last fork
+    // Sequence numbers below this are from before the last fork.
+    atomic_ullong inherited_below;
     // NULL, or a function that is called after a block was recorded, before
     // the allocating thread continues. Read by each event after its insert.
     _Atomic(void (*)(void)) wakes;
