@@ -20,8 +20,8 @@
 void flk_context_set(uint32_t scope);
 // Counts a context scope that was opened (+1) or ended (-1). 0 changes nothing.
 void flk_context_count(int change);
-extern atomic_int
-    flk_contexts_open;  // relaxed; the order is explained in context.c
+// Relaxed. The order is explained in context.c.
+extern atomic_int flk_contexts_open;
 static inline bool flk_context_is_open(void) {
     return atomic_load_explicit(&flk_contexts_open, memory_order_relaxed) != 0;
 }

@@ -14,8 +14,8 @@ static struct {
     int scopes;
     uint32_t pauses;
     bool wanted, is_attached, forbidden;
-    bool scopes_silenced,
-        hooks_silenced;  // set to off while they were open or attached
+    // Tracking was set to off while scopes were open or hooks attached.
+    bool scopes_silenced, hooks_silenced;
     // Indexed by the number of the thread that began the pause. Pages that are
     // never touched use no memory.
     uint32_t pauses_of[FLK_THREADS_MAX + 1];

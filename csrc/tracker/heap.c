@@ -37,14 +37,15 @@ static FLK_NOINLINE void *aligned_allocate(size_t size_bytes, size_t alignment,
 static FLK_HOT void *small_zeroed(size_t size_bytes) {
     FLK_ASSERT(size_bytes > 0 && size_bytes <= FLK_SMALL_BYTES);
     void *memory = malloc(size_bytes);
-    FLK_OPAQUE(memory);  // keeps compilers from merging both calls to calloc
+    // Keeps compilers from merging malloc and memset into calloc.
+    FLK_OPAQUE(memory);
     return FLK_LIKELY(memory != NULL) ? memset(memory, 0, size_bytes) : NULL;
 }
 
 static FLK_HOT void *c_allocate(size_t size_bytes, size_t alignment,
                                 bool zeroed) {
-    size_bytes +=
-        !size_bytes;  // so that every C library returns a distinct block
+    // With size 0, some C libraries return no distinct block.
+    size_bytes += !size_bytes;
     if (FLK_UNLIKELY(alignment > _Alignof(max_align_t)))
         return aligned_allocate(size_bytes, alignment, zeroed);
     if (!zeroed)

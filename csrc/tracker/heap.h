@@ -3,7 +3,8 @@
 // Cost:    the C function plus one event of tracker/tracker.h. A free of an address without a record also searches
 //          for evidence of misuse.
 // Callers: any thread, GIL not needed. errno is left as the C function set it.
-// Fails:   an allocation returns NULL, as the C function does. Misuse is returned as a verdict, and nothing is freed.
+// Fails:   an allocation returns NULL, as the C function does. Misuse is returned as a verdict, and the block is
+//          not freed. Exception: flk_heap_free has freed it if the verdict is FLK_OVERRUN or FLK_WRITE_AFTER_FREE.
 #ifndef FLK_HEAP_H
 #define FLK_HEAP_H
 

@@ -76,8 +76,8 @@ static size_t read_piece(counts *piece, uint32_t first, flk_path_counts *out,
 size_t flk_path_counts_read(flk_path_counts *out, size_t max) {
     FLK_ASSERT(out != NULL || max == 0);
     size_t found = 0;
-    uint32_t used =
-        flk_callpath_count() / PIECE + 1;  // ids are assigned in order
+    // Path ids are assigned in ascending order.
+    uint32_t used = flk_callpath_count() / PIECE + 1;
     for (uint32_t i = 0; i < PIECES && i <= used; i++) {
         counts *piece = atomic_load_explicit(&pieces[i], memory_order_acquire);
         if (piece)

@@ -28,8 +28,8 @@ static inline void flk_path_counts_add(uint32_t path, uint64_t size_bytes) {
 
 // Begins (+1) or ends (-1) a request.
 void flk_path_counts_request(int change);
-// Copies the counts of at most `max` paths that are not 0. Returns the number of
-// such paths, which may exceed `max`.
+// Copies the counts of paths that have any, at most `max` of them. Returns the
+// number of such paths, which may exceed `max`.
 size_t flk_path_counts_read(flk_path_counts *out, size_t max);
 
 #endif

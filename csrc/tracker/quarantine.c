@@ -144,7 +144,7 @@ int flk_quarantine_check_guard(const void *address, const flk_record *record,
     return FLK_OVERRUN;
 }
 
-// --- checking all blocks -------------------------------------------------------
+// --- checking all blocks -----------------------------------------------
 // The damage of a block is reported once, since its guards are restored.
 static void check_live(flk_entry *entry, void *context) {
     FLK_ASSERT(entry != NULL && context != NULL);

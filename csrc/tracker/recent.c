@@ -29,8 +29,8 @@ typedef struct stripe {
 
 static struct {
     stripe stripes[FLK_RECENT_STRIPES];
-    atomic_uint
-        used;  // a bit for each stripe with a ring; stored with release order
+    // A bit for each stripe with a ring. Stored with release order.
+    atomic_uint used;
     // Relaxed. A changed limit takes effect with the next free.
     atomic_uint blocks_max;
     atomic_ullong bytes_max;
@@ -59,7 +59,7 @@ flk_recent_limits flk_recent_read_limits(void) {
         atomic_load_explicit(&recent.bytes_max, memory_order_relaxed)};
 }
 
-// --- one stripe, with its lock held ------------------------------------------------
+// --- one stripe, with its lock held ------------------------------------
 static flk_free *entry_at(const stripe *st, uint64_t number) {
     FLK_ASSERT(st != NULL && atomic_load(&st->ring) != NULL);
     ring *own = atomic_load_explicit(&st->ring, memory_order_acquire);

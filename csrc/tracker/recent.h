@@ -5,7 +5,8 @@
 //          O(entries), called only for addresses that are not live.
 // Callers: any thread; flk_recent_add inside the guard. Lock rank: FLK_RANK_RECENT.
 // Fails:   without a free page no block is held. The block is passed to the C free at once.
-// Invariant: held entries are the newest of their ring. They do not exceed `blocks_max` and `bytes_max` after an add.
+// Invariant: held entries are the newest of their ring. An add releases blocks, at most `out_max`, until at most
+//            `blocks_max` blocks and `bytes_max` bytes are held.
 //            A single block larger than `bytes_max` is not held. Checked by flk_recent_check().
 #ifndef FLK_RECENT_H
 #define FLK_RECENT_H

@@ -34,7 +34,9 @@ static bool is_usual(bool *is_usual_free) {
     return !observed && !atomic_load(&flk_tracker_settings.guard_bytes);
 }
 
-// Two threads may settle at once: the last one to store has read the last.
+// Two threads may call this at once. Each repeats until the settings did not
+// change while it stored. Therefore the last values stored are derived from the
+// last settings.
 void flk_tracker_settle(void) {
     bool is_alloc, is_free, is_alloc_now, is_free_now;
     do {
@@ -88,9 +90,10 @@ bool flk_tracker_releases_match(flk_thread *thread, uint16_t given,
 }
 
 // --- events ------------------------------------------------------------
-// The process scope of now, held on to until release_scope: announced first,
-// then read again (both sequentially consistent, as flk_set_process_scope
-// and flk_account_drop_scope are), so that its number cannot be given out again.
+// Returns the current process scope and holds it until release_scope, so that
+// its number cannot be reused. The scope is first published in scope_in_use and
+// then read again. Both accesses are sequentially consistent, as those of
+// flk_set_process_scope and flk_account_drop_scope are.
 uint32_t flk_tracker_hold_process_scope(flk_thread *thread) {
     FLK_ASSERT(thread != NULL && thread->inside > 0);
     uint32_t scope = atomic_load(&flk_tracker_settings.process_scope);
@@ -185,7 +188,8 @@ bool flk_tracker_move_end(flk_layer layer, uint64_t old_address,
                           uint64_t size_bytes) {
     FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
     FLK_ASSERT(moving != NULL);
-    // Begin was inside the guard and left it; nothing between can hold it.
+    // move_begin set the guard and cleared it again. No code between begin and
+    // end keeps the guard set.
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         flk_platform_fatal("a move ends inside the guard", __FILE__, __LINE__);
@@ -199,12 +203,13 @@ bool flk_tracker_move_end(flk_layer layer, uint64_t old_address,
         flk_tracker_count(&flk_tracker_counted.missed_frees);
     if (status != FLK_OK)
         flk_tracker_count(&flk_tracker_counted.dropped);
-    flk_tracker_wake_if_asked();  // it may have left shards not yet looked at
+    // The block may have left a shard that was not yet searched.
+    flk_tracker_wake_if_asked();
     return status == FLK_OK;
 }
 
-// --- forgetting, forking, checking: what needs all shards at once -------
-// The contract stands in tracker/tracker.h. All locks are taken in the order of their ranks.
+// --- functions that need all shards at once -----------------------------
+// All locks are taken in the order of their ranks.
 static flk_lock tracker_lock = FLK_LOCK_INIT(FLK_RANK_TRACKER);
 
 // --- init and fork -----------------------------------------------------
@@ -246,7 +251,8 @@ static void unlock_all(void) {
     flk_loaded_unlock_all();
 }
 
-// The child starts with empty books: its reports hold what it did itself.
+// The counters of the child start at zero. Its reports contain only its own
+// events.
 static void after_fork_in_child(void) {
     unlock_all();
     flk_thread *thread = flk_thread_hold();
@@ -260,7 +266,7 @@ static void after_fork_in_child(void) {
     atomic_store(&flk_tracker_counted.scopes_dropped, 0);
     flk_stack_cut_clear();
     flk_misuse untold;
-    while (flk_misuse_pop(&untold))  // the parent tells of it
+    while (flk_misuse_pop(&untold))  // the parent reports it
         ;
     flk_misuse_clear();
     flk_observe_clear();
@@ -285,7 +291,8 @@ bool flk_tracker_init(void) {
 }
 
 // --- reset -------------------------------------------------------------
-// The process also forgets what no view can show any more.
+// The view of the process also includes blocks that are in no other view any
+// more.
 static bool is_in_view(const flk_record *record, uint32_t view) {
     FLK_ASSERT(record != NULL);
     FLK_ASSERT(view < FLK_SCOPES_MAX);
@@ -295,7 +302,7 @@ static bool is_in_view(const flk_record *record, uint32_t view) {
             (view == FLK_SCOPE_PROCESS && flk_scope_is_unseen(scope)));
 }
 
-static void leave_books(flk_record *record) {
+static void count_as_freed(flk_record *record) {
     FLK_ASSERT(!(record->flags & FLK_RECORD_FORGOTTEN));
     flk_account_forget(record->thread, (uint32_t)record->scope, record->type,
                        record->size_bytes);
@@ -305,7 +312,7 @@ static void leave_books(flk_record *record) {
 static void forget(flk_entry *entry, void *view) {
     FLK_ASSERT(entry != NULL && view != NULL);
     if (is_in_view(&entry->record, *(const uint32_t *)view))
-        leave_books(&entry->record);
+        count_as_freed(&entry->record);
 }
 
 static void hold_events(void) {
@@ -343,8 +350,9 @@ void flk_tracker_begin_anew(void) {
 }
 
 // --- scopes ------------------------------------------------------------
-// A block of a dropped scope moves to the nearest scope that still has an
-// object: in all views nothing changes. If there is none, it is in no view.
+// Moves a block of a dropped scope to the nearest ancestor that still has an
+// object. No view changes by this. Without such an ancestor the block is in no
+// view, and it is forgotten.
 static void relabel(flk_entry *entry, void *unused) {
     FLK_ASSERT(entry != NULL && entry->record.scope < FLK_SCOPES_MAX);
     flk_record *record = &entry->record;
@@ -358,7 +366,7 @@ static void relabel(flk_entry *entry, void *unused) {
         return;
     }
     if (flk_tracker_is_shown(record, false))
-        leave_books(record);
+        count_as_freed(record);
     record->flags |= FLK_RECORD_FORGOTTEN;
     record->scope = FLK_SCOPE_PROCESS;
 }
@@ -382,7 +390,8 @@ uint32_t flk_tracker_open_scope(uint32_t parent, bool isolated) {
     return scope;
 }
 
-// Cells are written under a shard lock, by their owners: all are held.
+// Cells are written by their owner under a shard lock. Therefore all shards are
+// locked here.
 void flk_tracker_reset_peak(uint32_t scope) {
     FLK_ASSERT(scope < FLK_SCOPES_MAX);
     flk_thread_list_lock();
@@ -396,10 +405,11 @@ void flk_tracker_reset_peak(uint32_t scope) {
 typedef struct drop {
     bool (*is_dropped)(uint16_t type);
     uint32_t count;
-    flk_entry entries[64];  // of one shard, to be taken out
+    flk_entry entries[64];  // of one shard, to be removed
 } drop;
 
-// Moving ones are forgotten here, and stay until their move ends.
+// A record that is moving is forgotten here too. It is not removed before its
+// move ends.
 static void forget_dropped(flk_entry *entry, void *context) {
     FLK_ASSERT(entry != NULL && context != NULL);
     const drop *d = context;
@@ -407,7 +417,7 @@ static void forget_dropped(flk_entry *entry, void *context) {
     if (!d->is_dropped(record->type))
         return;
     if (flk_tracker_is_shown(record, false))
-        leave_books(record);
+        count_as_freed(record);
     record->flags |= FLK_RECORD_FORGOTTEN;
 }
 
@@ -426,7 +436,8 @@ static bool is_same(const flk_record *record, void *context) {
     return record->sequence == ((const flk_entry *)context)->record.sequence;
 }
 
-// Between the two locks a block may go and its address come back.
+// The shard is unlocked between visit and take. A block may be freed and its
+// address allocated again meanwhile, so is_same compares sequence numbers.
 static uint64_t take_out(drop *d, uint32_t shard) {
     FLK_ASSERT(d != NULL && shard < FLK_SHARDS);
     uint64_t dropped = 0;
@@ -468,7 +479,7 @@ typedef struct tally {
     uint64_t count, bytes;
 } tally;
 
-// What the records say: for each type, and for each scope with those below.
+// Sums over the records, for each type and for each scope with its descendants.
 typedef struct tallies {
     tally types[FLK_TYPES_MAX + 1];
     tally scopes[FLK_SCOPES_MAX];
@@ -521,11 +532,13 @@ static void compare(tallies *t) {
     flk_scope_unlock_all();
 }
 
-// Nothing happens meanwhile: the books are read after the registry.
-static bool books_agree(void) {
+// No events may occur during the call, since the counters are read after the
+// registry.
+static bool counters_agree(void) {
     size_t page = flk_platform_page_bytes();
     size_t bytes = (sizeof(tallies) + page - 1) & ~(page - 1);
-    tallies *t = flk_platform_pages_map(bytes, page);  // touched as used
+    // Pages use memory only when touched.
+    tallies *t = flk_platform_pages_map(bytes, page);
     if (!t)
         return false;
     t->agree = true;
@@ -536,7 +549,7 @@ static bool books_agree(void) {
 }
 
 static bool all_sound(void) {
-    return books_agree() && flk_registry_check() && flk_callpath_check() &&
+    return counters_agree() && flk_registry_check() && flk_callpath_check() &&
            flk_modules_check() && flk_sites_check() && flk_names_check() &&
            flk_recent_check() && flk_object_table_check() && flk_arena_check();
 }

@@ -1,10 +1,11 @@
-// tracker.h - records what happens to blocks, whoever makes it happen.   SPDX-License-Identifier: MIT
-// Keeps:   the settings and the counters of what could not be recorded.
-// Cost:    one event: guard, path, one shard lock, the cells of its type and scopes.
-// Callers: any thread, GIL not needed; sets and respects the guard of the thread (what happens inside it is not
-//          recorded). Keeps errno. Lock rank: FLK_RANK_TRACKER for reset and fork only.
-// Fails:   never to the caller: an event that cannot be recorded is one more in `dropped`.
-// Invariant: whoever holds all shards sees books and registry agree. Checked by flk_tracker_check().
+// tracker.h - records allocations, frees and moves of blocks.             SPDX-License-Identifier: MIT
+// Keeps:   the settings, and the counters of events that could not be recorded.
+// Cost:    for one event: the guard, the path, one shard lock, and the cells of the type and the scopes.
+// Callers: any thread, GIL not needed. The functions set the guard of the thread. An event inside the guard is not
+//          recorded. errno is kept. Lock rank: FLK_RANK_TRACKER, for reset, drop and fork only.
+// Fails:   a failure is not visible to the caller. An event that cannot be recorded is counted in `dropped`.
+// Invariant: counters and registry are changed under the lock of the shard. A thread that holds all shards therefore
+//            sees the counters agree with the registry. Checked by flk_tracker_check().
 #ifndef FLK_TRACKER_H
 #define FLK_TRACKER_H
 
@@ -15,29 +16,29 @@
 #include "paths/thread.h"
 #include "registry/registry.h"
 
-// Take the path from the Python frames of this thread.
-// The same, with native frames above if they are wanted.
+// As FLK_PATH_WALK, with native frames added if `native_depth` is not 0.
 #define FLK_PATH_WALK_NATIVE (UINT32_MAX - 2)
-// The scope of what is not to be recorded.
 
 typedef struct flk_settings {
-    atomic_bool enabled;       // relaxed, read by each event
+    atomic_bool enabled;       // relaxed; read by each event
     atomic_bool ever_enabled;  // false: no record can exist
     atomic_bool observed;      // tracker/observe.h
-    atomic_bool has_handles;   // one was recorded at some time
-    // Of the three above and the guard: what the allocators ask, so that what
-    // is unusual costs them nothing. Set by flk_tracker_settle().
-    atomic_bool is_usual_alloc;  // no guard, nobody observes
-    atomic_bool
-        is_usual_free;         // records can exist, no handles, nobody observes
-    atomic_uint stack_depth;   // frames, 0 = none
-    atomic_uint native_depth;  // frames of hooks, 0 = none
-    atomic_uint process_scope;  // scope of who has no scope of its own
+    atomic_bool has_handles;   // a handle was recorded at some time
+    // Computed by flk_tracker_settle() from the three settings above and
+    // guard_bytes. Allocators test only these two, so that unusual settings
+    // cost nothing while they are off.
+    atomic_bool is_usual_alloc;  // no guard bytes, no observed types
+    // Records can exist, no handles, no observed types.
+    atomic_bool is_usual_free;
+    atomic_uint stack_depth;    // frames; 0 = none
+    atomic_uint native_depth;   // native frames, for hooks; 0 = none
+    atomic_uint process_scope;  // of allocations without a scope
     atomic_uint guard_bytes;    // tracker/guard.h
     atomic_bool poison;
-    atomic_ullong inherited_below;  // sequences from before the last fork
-    // Called when a block was recorded, before its maker goes on, or NULL.
-    // Read by each event after its insert.
+    // Sequence numbers below this are from before the last fork.
+    atomic_ullong inherited_below;
+    // NULL, or a function that is called after a block was recorded, before
+    // the allocating thread continues. Read by each event after its insert.
     _Atomic(void (*)(void)) wakes;
 } flk_settings;
 extern flk_settings flk_tracker_settings;
@@ -46,7 +47,7 @@ extern flk_settings flk_tracker_settings;
 
 typedef struct flk_tracker_counts {
     atomic_ullong dropped;        // events that could not be recorded
-    atomic_ullong missed_frees;   // an address came back while live
+    atomic_ullong missed_frees;   // an address was allocated again while live
     atomic_ullong unknown_frees;  // freed, but never recorded
     atomic_ullong scopes_dropped;
 } flk_tracker_counts;
@@ -58,34 +59,38 @@ static inline void flk_tracker_count(atomic_ullong *counter) {
 
 static inline bool flk_tracker_is_enabled(void) { return FLK_SETTING(enabled); }
 
-// What the caller knows of a new block.
+// The properties of a new block that the caller supplies.
 typedef struct flk_origin {
     uint16_t type;   // flk_names
     uint32_t scope;  // or FLK_SCOPE_NONE: the process scope
     uint32_t path;   // or FLK_PATH_WALK, FLK_PATH_WALK_NATIVE
 } flk_origin;
 
+// Sets flk_settings.wakes.
 void flk_tracker_wakes(void (*wake)(void));
 bool flk_tracker_init(void);  // idempotent
 void flk_tracker_enable(bool on);
-// After a change of ever_enabled, observed, has_handles or guard_bytes.
+// Must be called after a change of ever_enabled, observed, has_handles or
+// guard_bytes.
 void flk_tracker_settle(void);
 
-// A block came to be. True if it is recorded now.
+// Records a new block. Returns true if it was recorded.
 bool flk_tracker_on_alloc(flk_layer layer, uint64_t address,
                           uint64_t size_bytes, uint8_t flags,
                           const flk_origin *origin);
-// A block goes, released as `type` says (0 = any way). `out` gets its record
-// (FLK_TAKEN), or the record that forbids it (FLK_KEPT: another release).
+// Removes the record of a block that is released as `type` specifies (0: in any
+// way). FLK_TAKEN: `out` is the removed record. FLK_KEPT: the block must be
+// released by another function, and `out` is its record.
 flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address, uint16_t type,
                               flk_record *out);
-// A record goes, by request of a program that frees the block some other way.
-// FLK_KEPT: a guarded block, since a free of it without its record would give
-// the C library another address than that of its memory.
+// Removes a record on request of a program that frees the block in another way.
+// FLK_KEPT: the block is guarded. Without its record, a free would pass the
+// address of the block to the C library instead of that of its memory.
 flk_taken flk_tracker_untrack(flk_layer layer, uint64_t address,
                               flk_record *out);
-// A block may move: call begin, then the C function, then exactly one of
-// cancel and end if begin said FLK_TAKEN. End: is it still recorded?
+// Record a reallocation. Call begin, and then the C function. If begin returned
+// FLK_TAKEN, call exactly one of cancel and end after that. End returns true if
+// the block is still recorded.
 flk_taken flk_tracker_move_begin(flk_layer layer, uint64_t address,
                                  uint16_t type, flk_record *out);
 void flk_tracker_move_cancel(flk_layer layer, uint64_t address,
@@ -93,31 +98,38 @@ void flk_tracker_move_cancel(flk_layer layer, uint64_t address,
 bool flk_tracker_move_end(flk_layer layer, uint64_t old_address,
                           const flk_record *moving, uint64_t new_address,
                           uint64_t size_bytes);
-// The path of this thread now, as a record of an alloc would get it.
+// Returns the current path of this thread, as recorded for an allocation.
 uint32_t flk_tracker_path(void);
-// How many frames a free keeps: fewer.
+// Returns the number of frames recorded for a free. It is at most that of an
+// allocation.
 uint32_t flk_tracker_free_depth(void);
 
-// A new scope; the parent's number, and one more in scopes_dropped, if so many
-// are open that there is none left. Scopes that only live blocks hold make
-// room: the blocks go on in the view that they are in anyway. O(1); then O(n).
+// Opens a scope and returns its number. If no number is free, scopes that are
+// held only by live blocks are recycled first. Their blocks move to an ancestor
+// and stay in the same views. If no number is free after that, the parent's
+// number is returned and scopes_dropped rises by one. O(1), or O(n) when scopes
+// are recycled.
 uint32_t flk_tracker_open_scope(uint32_t parent, bool isolated);
 
-// Is the record in reports (not forgotten; inherited ones only if `all`)?
+// Returns true if the record is shown in reports. Forgotten records are not
+// shown. Inherited records are shown only if `all` is true.
 bool flk_tracker_is_shown(const flk_record *record, bool all);
-// Forgets the live blocks in the view of a scope; their memory stays. In all
-// counts they are freed from then on: so no count ever falls, in the view,
-// above it or in scopes that other threads have open, and a difference of two
-// readings is right whatever was forgotten between them. Peaks stay.
+// Forgets the live blocks in the view of a scope. Their memory is not freed. All
+// counters count them as freed from then on. Therefore no counter ever falls, in
+// the view, in its ancestors or in scopes that other threads have open, and a
+// difference of two readings is right even if blocks were forgotten between
+// them. Peaks are kept.
 void flk_tracker_reset(uint32_t view);
-// For tests: forgets all live blocks, and every count is zero again.
+// For tests. Forgets all live blocks and sets every counter to zero.
 void flk_tracker_begin_anew(void);
-// The peaks of a scope start anew from what is live there now.
+// Sets the peaks of a scope to its current live counts.
 void flk_tracker_reset_peak(uint32_t scope);
-// Forgets the live blocks of these types as reset does, and removes their
-// records: no free of them will be seen. Returns how many. O(n).
+// Forgets the live blocks of the types for which `is_dropped` returns true, as
+// reset does, and removes their records. Their frees are not recognised after
+// that. Returns the number of removed records. O(n).
 uint64_t flk_tracker_drop(bool (*is_dropped)(uint16_t type));
-// O(n), for tests: every structure is right and the books agree.
+// For tests. Returns true if every structure is valid and the counters agree
+// with the registry. O(n).
 bool flk_tracker_check(void);
 
 #endif

@@ -1,6 +1,6 @@
-// tracker_hot.h - events compiled into who makes them.                   SPDX-License-Identifier: MIT
-// Keeps:   nothing; as flk_tracker_on_alloc and flk_tracker_on_free, with what happens to a block that may go made
-//          part of the code.
+// tracker_hot.h - the events as inline functions.                         SPDX-License-Identifier: MIT
+// Keeps:   no state. The functions act as flk_tracker_on_alloc and flk_tracker_on_free and are compiled into their
+//          callers. A free also takes a callback, which is inlined too.
 // Callers: tracker/tracker.c, tracker/heap.c, hooks/report_hot.h.
 #ifndef FLK_TRACKER_HOT_H
 #define FLK_TRACKER_HOT_H
@@ -14,18 +14,18 @@
 #include "tracker/path_counts.h"
 #include "tracker/tracker.h"
 
-// Runs with the shard locked right before the record goes, so that no thread
-// finds the block neither recorded nor freed. It may take locks of higher
-// ranks, and must not call the tracker.
+// Called with the shard locked, right before the record is removed. Therefore
+// every other thread finds the block either recorded or freed. The callback may
+// take locks of higher ranks. It must not call the tracker.
 typedef void (*flk_tracker_taken)(const flk_record *record, flk_thread *thread,
                                   void *context);
 
 typedef struct flk_event {
     flk_thread *thread;
-    const flk_record *before;    // a move: the record with its old size
-    uint16_t type;               // a free: how it is released, 0 = any way
-    flk_usual_cells usual;       // an allocation: flk_account_usual
-    flk_tracker_taken on_taken;  // a free, or NULL
+    const flk_record *before;    // for a move: the record with its old size
+    uint16_t type;               // for a free: how it is released; 0 = any way
+    flk_usual_cells usual;       // for an allocation: of flk_account_usual
+    flk_tracker_taken on_taken;  // for a free; may be NULL
     void *context;
 } flk_event;
 
@@ -34,7 +34,8 @@ static inline bool flk_tracker_is_inherited(const flk_record *record) {
     return record->sequence < FLK_SETTING(inherited_below);
 }
 
-// Records that are not in the books: forgotten, or counted by the parent.
+// Returns true if the record is counted. Forgotten records are not counted.
+// Records inherited over a fork are counted by the parent only.
 static inline bool flk_tracker_is_in_books(const flk_record *record) {
     return !(record->flags & FLK_RECORD_FORGOTTEN) &&
            !flk_tracker_is_inherited(record);
@@ -59,8 +60,9 @@ static FLK_HOT void flk_tracker_count_alloc(const flk_record *record,
 // --- allocation --------------------------------------------------------
 uint32_t flk_tracker_hold_process_scope(flk_thread *thread);
 void flk_tracker_wake(void);
-// After an insert: who looks for records takes the same shard's lock, after
-// it has asked to be woken, so one of the two sees the other.
+// Called after an insert. A thread that searches for records sets `wakes` before
+// it takes the lock of the shard. Therefore either that thread finds the record,
+// or this function finds `wakes` set.
 static FLK_HOT void flk_tracker_wake_if_asked(void) {
     if (FLK_UNLIKELY(FLK_SETTING(wakes) != NULL))
         flk_tracker_wake();
@@ -70,9 +72,9 @@ static FLK_HOT uint32_t flk_tracker_scope(flk_thread *thread,
                                           const flk_origin *origin) {
     FLK_ASSERT(thread != NULL && origin != NULL);
     if (origin->scope != FLK_SCOPE_NONE)
-        return origin->scope;  // an object or the thread's context holds it
+        return origin->scope;  // held by an object or the thread's context
     if (FLK_LIKELY(FLK_SETTING(process_scope) == FLK_SCOPE_PROCESS))
-        return FLK_SCOPE_PROCESS;  // is never given out
+        return FLK_SCOPE_PROCESS;  // its number is never reused
     return flk_tracker_hold_process_scope(thread);
 }
 
@@ -151,7 +153,7 @@ static FLK_HOT bool flk_tracker_alloc_hot(flk_layer layer, uint64_t address,
 }
 
 // --- release -----------------------------------------------------------
-// Is what releases the one type what the other wants?
+// Returns true if both types are released by the same function.
 bool flk_tracker_releases_match(flk_thread *thread, uint16_t given,
                                 uint16_t recorded);
 
