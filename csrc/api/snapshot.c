@@ -140,7 +140,7 @@ static size_t expected_count(void) {
 
 bool flk_snapshot_collect(uint32_t view, uint64_t since, bool inherited,
                           flk_snapshot *out) {
-    FLK_ASSERT(out && view < FLK_SCOPES_MAX);
+    FLK_ASSERT(out && (view == FLK_SCOPE_NONE || view < FLK_SCOPES_MAX));
     collector c = {.view = view,
                    .inherited = inherited,
                    .since = since,
