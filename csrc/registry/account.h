@@ -4,7 +4,8 @@
 // Cost:    an event counts in one cell for the type, and in one cell for each scope from the innermost to the process.
 //          A sum is O(threads). Opening or dropping a scope is O(threads); opening also checks one lingering scope.
 // Callers: an event is counted by the thread that makes it, inside its guard, with the shard lock of the block's
-//          address held. Sums and scopes: any thread. Lock ranks: FLK_RANK_SCOPES, then FLK_RANK_THREADS, then FLK_RANK_TOTALS.
+//          address held. Sums and scopes: any thread. Lock ranks: FLK_RANK_SCOPES, then FLK_RANK_THREADS, then
+//          FLK_RANK_TOTALS.
 // Fails:   flk_account_ready_any returns false if there is no memory for a cell. The caller then does not record the
 //          event and counts a drop. Counting an event for which it returned true cannot fail.
 // Invariant: allocations - frees = live blocks, for each type, each scope and the process; flk_tracker_check compares

@@ -21,7 +21,8 @@
 #define FLK_NAMES_OTHER "(more than 65280 types)"
 
 // The number of a triple; a new triple gets a new number. Texts are copied. A
-// text of FLK_TYPE_NAME_MAX bytes or more is cut before a UTF-8 character.
+// text of FLK_TYPE_NAME_MAX bytes or more is cut between two UTF-8
+// characters.
 uint16_t flk_names_intern(const char *type, const char *kind,
                           const char *release);
 // The entry of a number. Entry 0, and the entry of a number never given out,

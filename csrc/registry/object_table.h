@@ -7,7 +7,8 @@
 //          the memory at an address.
 // Fails:   without memory the object is not recorded and its tracker counts a drop. The free of that object is then not
 //          recorded either. A full queue counts a drop as well.
-// Invariant: for each class of each tracker, made - freed = entries of the class in the table. Checked by flk_object_table_check().
+// Invariant: for each class of each tracker, made - freed = entries of the class in the table. Checked by
+//            flk_object_table_check().
 #ifndef FLK_OBJECT_TABLE_H
 #define FLK_OBJECT_TABLE_H
 

@@ -8,8 +8,8 @@
 
 typedef struct scope {
     atomic_uint parent;  // relaxed: set before the number is returned
-    uint32_t
-        link;  // to the next free number; free for the owner's use while taken
+    // In a free number: the next free number. Else for the owner of the number.
+    uint32_t link;
     atomic_bool is_dropped;  // relaxed
     // Rises by 2 when the scope begins. Odd after the scope ended. Relaxed.
     atomic_uint serial;
