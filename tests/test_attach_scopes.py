@@ -607,7 +607,7 @@ def test_an_attachment_for_each_test_is_exact() -> None:
                 lib.stop_endless(2)
                 LeakTracker.verify_no_leaks()
                 lib.start_endless(2)
-            assert LeakTracker.stats.live_blocks == 0, round
+            assert core.scope_figures(0).live_blocks == 0, round
         lib.stop_endless(2)
         assert LeakTracker.self_stats["missed_frees"] == missed
         assert core.self_figures()["entries"] == 0
