@@ -1,4 +1,4 @@
-"""P16: what does it cost to see where a million live blocks come from?"""
+"""P16: snapshots of a million live blocks, grouped in several ways."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ import random
 import statistics
 from typing import TYPE_CHECKING
 
-from harness import Row, interleaved, main, ratio_row, seconds
+from harness import (
+    Row,
+    interleaved,
+    main,
+    ratio_row,
+    seconds,
+    size,
+    values_row,
+)
 
 from ffi_leak_tracker import LeakTracker, diagnostic_calloc
 
@@ -14,12 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-BLOCKS = 1_000_000
-FEW = 1_000
+BLOCKS = size(1_000_000, 10_000)
+FEW = size(1_000, 100)
+PATHS = size(100, 10), size(10_000, 100)
 TYPES = ("int8_t", "int16_t", "int32_t", "int64_t")
 SORT = f"sorting {BLOCKS} Python ints"
-ROUNDS = 7
-DEPTH = 14  # frames of a path that tell it from others, binary digits
+ROUNDS = size(7, 1)
+DEPTH = 14  # binary digits of the number of a path: a frame for each
 
 
 def allocate(count: int, keep: list[Any]) -> None:
@@ -38,7 +47,7 @@ def on_path(number: int, depth: int, count: int, keep: list[Any]) -> None:
 
 
 def live(blocks: int, paths: int) -> list[Any]:
-    """Make blocks that come from so many call paths in turn."""
+    """Return blocks that come from so many call paths in turn."""
     keep: list[Any] = []
     rounds = 10  # so that blocks of one path do not all follow each other
     for _ in range(rounds):
@@ -89,7 +98,7 @@ CASES: dict[str, tuple[str, Callable[[int], object], float | None]] = {
 
 
 def groups_rows(paths: int) -> list[Row]:
-    """The rows of a million blocks from so many call paths."""
+    """Return the rows of a million blocks from so many call paths."""
     ints = list(range(BLOCKS))
     random.Random(16).shuffle(ints)
     keep = live(BLOCKS, paths)
@@ -107,7 +116,7 @@ def groups_rows(paths: int) -> list[Row]:
             ratio_row("P16", f"{what}, {paths} paths", times, name, SORT, goal)
             for name, (what, _, goal) in CASES.items()
         ],
-        Row("P16", what, SORT, once, once, once, 2.0, rounds=1),
+        values_row("P16", what, SORT, [once], 2.0),
     ]
 
 
@@ -117,13 +126,13 @@ def type_counts(n: int) -> None:
 
 
 def types_row() -> Row:
-    """Counts of all types with a million live blocks, and with a thousand."""
+    """Return the row of type counts: many live blocks against few."""
     few, many = f"{FEW} live blocks", f"{BLOCKS} live blocks"
     times: dict[str, list[float]] = {few: [], many: []}
     for _ in range(ROUNDS):
         for name, count in ((few, FEW), (many, BLOCKS)):
             keep = live(count, 10)
-            times[name].append(seconds(type_counts, 500))
+            times[name].append(seconds(type_counts, size(500, 5)))
             free(keep)
     what = f"counts of types, {many}"
     return ratio_row("P16", what, times, many, few, 1.5)
@@ -131,7 +140,7 @@ def types_row() -> Row:
 
 def rows() -> list[Row]:
     LeakTracker.enable(stack_depth=32)
-    found = [*groups_rows(100), *groups_rows(10_000), types_row()]
+    found = [*groups_rows(PATHS[0]), *groups_rows(PATHS[1]), types_row()]
     LeakTracker.disable()
     return found
 

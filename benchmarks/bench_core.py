@@ -1,4 +1,4 @@
-"""P12 to P15 and P19, core only: runs the C programs of ``core/``."""
+"""P12 to P15 and P19: the C programs of ``core/``, without Python."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from core.build import build
-from harness import Row, main
+from harness import Row, is_smallest, main, missing_row
 
 PROGRAMS = ("registry", "footprint", "growth", "threads", "events")
 
 
 def run(program: Path, folder: Path) -> list[dict[str, Any]]:
-    """The rows that one program writes."""
+    """Return the rows that one program writes."""
     result = folder / f"{program.name}.json"
-    subprocess.run([str(program), "--json", str(result)], check=True)
+    command = [str(program), "--json", str(result)]
+    if is_smallest():
+        command.append("--smallest")
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     found: list[dict[str, Any]] = json.loads(result.read_text())["rows"]
     return found
 
 
 def row_of(one: dict[str, Any]) -> Row:
-    """A row of a C program as one of the harness; missing ones say so."""
+    """Return a row of a C program as a row of the harness."""
     if one.get("median") is None:
-        nan = float("nan")
-        return Row(
-            one["goal"], one["what"] + ": missing", "", nan, nan, nan, None
-        )
+        return missing_row(one["goal"], one["what"], "", one["missing"])
     return Row(
         one["goal"],
         one["what"],

@@ -1,9 +1,9 @@
-"""Does find_growth find what leaks, and nothing else? And psleak?
+"""Precision and recall of find_growth and of psleak.
 
-Precision and recall over ``growth_cases``, each with several seeds: of call
-paths for find_growth, of functions for psleak, which names no place. psleak
-runs in a process of its own, with the memory settings that it wants, and
-without any tracking.
+Both run the functions of ``growth_cases``, each with several seeds. What
+find_growth reports are call paths, what psleak reports are functions. psleak
+runs in a process of its own, with the memory settings that it needs and
+without any tracking. The last rows are the cost of ``GrowthMonitor.sample``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import importlib.util
 import json
 import os
 import random
-import statistics
 import subprocess
 import sys
 import time
@@ -22,7 +21,15 @@ from typing import TYPE_CHECKING
 
 from cffi import FFI
 from growth_cases import CASES
-from harness import Row, interleaved, main, ratio_row
+from harness import (
+    Row,
+    interleaved,
+    main,
+    missing_row,
+    ratio_row,
+    size,
+    values_row,
+)
 
 from ffi_leak_tracker import (
     GrowthMonitor,
@@ -35,13 +42,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ffi = FFI()
-SEEDS = 5
+SEEDS = size(5, 1)
 PSLEAK_TIMEOUT = 900
 
 
 @dataclass
 class Tally:
-    """What one tool found, and what it took."""
+    """What one tool found, and how long it took."""
 
     right: int = 0
     wrong: int = 0
@@ -62,22 +69,18 @@ class Tally:
 
     def rows(self, tool: str) -> list[Row]:
         if not self.seconds:
-            return [Row("", f"{tool}: missing", "", *[0.0] * 3, None, "")]
+            return [missing_row("", tool, "", "psleak is not installed")]
         precision = self.right / max(1, self.right + self.wrong)
         recall = self.right / max(1, self.right + self.missed)
         times = [1e3 * one for one in self.seconds]
-        low, median, high = statistics.quantiles(times, n=4)
-        n = len(times)
         return [
-            Row("", f"{tool}: precision", "", *[precision] * 3, None, "", n),
-            Row("", f"{tool}: recall", "", *[recall] * 3, None, "", n),
-            Row(
-                "", f"{tool}: a function", "", median, low, high, None, "ms", n
-            ),
+            values_row("", f"{tool}: precision", "", [precision], unit=""),
+            values_row("", f"{tool}: recall", "", [recall], unit=""),
+            values_row("", f"{tool}: a function", "", times, unit="ms"),
         ]
 
 
-def ours(seeds: int = SEEDS) -> Tally:
+def growth_finder(seeds: int = SEEDS) -> Tally:
     tally = Tally()
     LeakTracker.enable()
     for name, (make, expected) in CASES.items():
@@ -94,7 +97,7 @@ def ours(seeds: int = SEEDS) -> Tally:
 
 
 def free_all() -> None:
-    """Free what the function left, so that the next one starts afresh."""
+    """Free what a function left, so that the next one starts with nothing."""
     for block in LeakTracker.snapshot():
         if block.release == "free":
             diagnostic_calloc.free(ffi.cast("void *", block.address))
@@ -132,7 +135,7 @@ def psleak_child() -> None:
     """Print a line of JSON for each case."""
     from psleak import Checkers, MemoryLeakError, MemoryLeakTestCase
 
-    class Case(MemoryLeakTestCase):
+    class Case(MemoryLeakTestCase):  # type: ignore[misc]  # no types there
         verbosity = 0
         checkers = Checkers.only("memory")
 
@@ -155,11 +158,11 @@ def psleak_child() -> None:
 
 
 # --- GrowthMonitor ------------------------------------------------------------
-FEW, MANY = 1_000, 100_000
+FEW, MANY = size(1_000, 100), size(100_000, 1_000)
 
 
 def samples(live: int) -> dict[str, list[float]]:
-    """Nanoseconds a sample, by type and by path, with so many live blocks."""
+    """Return nanoseconds a sample, by type and by path, with live blocks."""
     LeakTracker.enable()
     kept = [diagnostic_calloc("int64_t") for _ in range(live)]
     monitors = {by: GrowthMonitor(by=by) for by in ("type", "path")}
@@ -171,7 +174,7 @@ def samples(live: int) -> dict[str, list[float]]:
 
         return loop
 
-    times = interleaved({by: sampling(by) for by in monitors}, 5, 21)
+    times = interleaved({by: sampling(by) for by in monitors}, 5, size(21, 1))
     for block in kept:
         diagnostic_calloc.free(block)
     LeakTracker.disable()
@@ -194,7 +197,7 @@ def monitor_rows() -> list[Row]:
 def rows() -> list[Row]:
     cases = len(CASES)
     tallies = {
-        f"find_growth, {cases} functions x {SEEDS}": ours(),
+        f"find_growth, {cases} functions x {SEEDS}": growth_finder(),
         f"psleak, {cases} functions x {SEEDS}": psleak(),
     }
     found: list[Row] = []

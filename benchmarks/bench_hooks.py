@@ -1,19 +1,18 @@
-"""P7 to P12: what do the hooks add to native code, beside the peers?
+"""P7 to P12: what the hooks and other tools add to native code.
 
-Each tool looks at the same loops (``hooks/workload.py``) in a child process of
-its own, a child a round, the tools in turns. What a tool adds is the time of
-a turn with it less the time with nobody looking; the ratios are those of the
-medians, the spread is that of the rounds.
+Each tool watches the same loops (``hooks/workload.py``) in a child process of
+its own. A round has one child for each tool. What a tool adds is the time of
+a turn with it less the time without a tool. A ratio is that of the medians,
+its spread is that of the rounds.
 
-Alone: ``python benchmarks/bench_hooks.py [--json FILE]``. The environment:
-``FLT_HOOKS_ROUNDS`` (5), ``FLT_HOOKS_SCALE`` (1.0: the numbers of pairs) and
-``FLT_HOOKS_TOOLS`` (all; names separated by commas).
+Alone: ``python benchmarks/bench_hooks.py [--json FILE]``. Variables of the
+environment: ``FLT_HOOKS_ROUNDS`` (5), ``FLT_HOOKS_SCALE`` (1.0; multiplies the
+numbers of pairs) and ``FLT_HOOKS_TOOLS`` (all; names separated by commas).
 """
 
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import json
 import math
 import os
@@ -26,14 +25,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import HERE, Row, main
+from harness import HERE, Row, is_smallest, main, missing_row
 from hooks import workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-ROUNDS = int(os.environ.get("FLT_HOOKS_ROUNDS", "5"))
-SCALE = float(os.environ.get("FLT_HOOKS_SCALE", "1"))
+ROUNDS = 1 if is_smallest() else int(os.environ.get("FLT_HOOKS_ROUNDS", "5"))
+SCALE = (
+    0.005 if is_smallest() else float(os.environ.get("FLT_HOOKS_SCALE", "1"))
+)
 ONLY = os.environ.get("FLT_HOOKS_TOOLS", "")
 SECONDS_MAX = 120  # of one child
 
@@ -46,18 +47,20 @@ LOOPS = (
     "python_pairs",
     "python_calls",
 )
+#: What is no peer: none, and this package in three modes.
+NO_TOOL, HOOKS = "no tool", "hooks"
+NATIVE, PAUSED = "hooks, native", "hooks, paused"
 THREADS = ("one_thread", "two_threads", "one_exchanges", "two_exchange")
-NAN = float("nan")
 
 
 # --- the tools ----------------------------------------------------------
 @dataclass
 class Tool:
-    """How a tool is put around a command, and what it is asked."""
+    """How a tool is put around a command, and which loops it watches."""
 
     name: str
-    missing: str = ""  # why it is
-    mode: str = "none"
+    missing: str = ""  # why it cannot run
+    mode: str = "none"  # of workload.py
     wrap: Callable[[Path], list[str]] | None = None  # before the script
     environment: dict[str, str] = field(default_factory=dict)
     loops: tuple[str, ...] = (*LOOPS, *THREADS)
@@ -75,22 +78,16 @@ def needs_program(name: str) -> str:
 
 
 def preloaded(library: str) -> str:
-    """Why a library cannot be preloaded."""
+    """Return why a library cannot be preloaded; empty if it can."""
     done = subprocess.run(
         [sys.executable, "-c", "pass"],
-        env={**os.environ, "LD_PRELOAD": library},
+        env={**os.environ, **preload(library)},
         capture_output=True,
         text=True,
         check=False,
     )
     is_missing = done.returncode != 0 or "cannot be preloaded" in done.stderr
     return f"no {library}" if is_missing else ""
-
-
-def has_native_depth() -> bool:
-    from ffi_leak_tracker import LeakTracker
-
-    return "native_depth" in inspect.signature(LeakTracker.attach).parameters
 
 
 def memray(*options: str) -> Callable[[Path], list[str]]:
@@ -126,17 +123,15 @@ def preload(library: str) -> dict[str, str]:
 
 
 def tools() -> list[Tool]:
-    """All, ours and "off" included; which are missing, and why."""
+    """Return all tools, this package and "no tool" among them."""
     lsan = "liblsan.so.0"
-    no_native = "" if has_native_depth() else "attach has no native_depth"
     found = [
-        Tool("off"),
-        Tool("ours", mode="attached"),
-        Tool("paused", mode="paused", loops=("paused",)),
+        Tool(NO_TOOL),
+        Tool(HOOKS, mode="attached"),
+        Tool(PAUSED, mode="paused", loops=("paused",)),
         Tool(
-            "ours, native",
-            no_native,
-            "native",
+            NATIVE,
+            mode="native",
             loops=("deep", "deep_new"),
         ),
         Tool(
@@ -181,7 +176,7 @@ def tools() -> list[Tool]:
             rounds=1,
         ),
     ]
-    wanted = {"off", "ours", *ONLY.split(",")}
+    wanted = {NO_TOOL, HOOKS, *ONLY.split(",")}
     return [one for one in found if not ONLY or one.name in wanted]
 
 
@@ -190,7 +185,10 @@ Times = dict[str, dict[str, list[float]]]  # by tool, by loop
 
 
 def run_child(tool: Tool, folder: Path) -> dict[str, float]:
-    """One child of a tool; empty if the tool failed, and it says so."""
+    """Return the times of one child; empty if a peer failed.
+
+    Raises: subprocess.CalledProcessError if it is no peer that failed.
+    """
     out = folder / "out.json"
     out.unlink(missing_ok=True)
     script = [
@@ -216,16 +214,18 @@ def run_child(tool: Tool, folder: Path) -> dict[str, float]:
         tool.missing = f"took more than {SECONDS_MAX} s"
         return {}
     if not out.exists():
-        tool.missing = "failed"
         lines = (done.stderr or done.stdout).splitlines()
         print(f"{tool.name}:", *lines[-5:], sep="\n", file=sys.stderr)
+        if tool.name in {NO_TOOL, HOOKS, NATIVE, PAUSED}:
+            raise subprocess.CalledProcessError(done.returncode, tool.name)
+        tool.missing = "failed"
         return {}
     found: dict[str, float] = json.loads(out.read_text())
     return found
 
 
 def measure(all_tools: Iterable[Tool], folder: Path) -> Times:
-    """The rounds, the tools in turns."""
+    """Return the times of all rounds."""
     workload.build(folder)
     times: Times = {}
     for turn in range(ROUNDS):
@@ -240,9 +240,10 @@ def measure(all_tools: Iterable[Tool], folder: Path) -> Times:
 # --- rows ---------------------------------------------------------------
 @dataclass
 class Figure:
-    """What a row is made of: a value of a round, and of the medians."""
+    """Makes rows of the times of the tools."""
 
     times: Times
+    reasons: dict[str, str]  # why a tool is missing, by its name
 
     def of(self, tool: str, loop: str) -> list[float]:
         return self.times.get(tool, {}).get(loop, [])
@@ -258,17 +259,20 @@ class Figure:
         needed: list[tuple[str, str]],
         value: Callable[..., float],
     ) -> Row:
-        """`value` is given the times of `needed`, in that order."""
+        """Return a row.
+
+        Args:
+            needed: tools and loops.
+            value: takes one time of each of them and returns the figure.
+        """
         goal_id, limit, unit = goal
         lists = [self.of(tool, loop) for tool, loop in needed]
         if not all(lists):
-            absent = " and ".join(
-                dict.fromkeys(t for t, n in needed if not self.of(t, n))
-            )
-            what = f"{what}: missing ({absent})"
-            return Row(goal_id, what, baseline, NAN, NAN, NAN, None, unit)
+            absent = {tool for tool, loop in needed if not self.of(tool, loop)}
+            why = [self.reasons.get(tool) or f"no {tool}" for tool in absent]
+            return missing_row(goal_id, what, baseline, ", ".join(sorted(why)))
         middle = value(*[statistics.median(one) for one in lists])
-        # Where a peer added nothing in a round, there is no ratio.
+        # There is no ratio in a round in which the peer added nothing.
         rounds = [
             one
             for each in zip(*lists, strict=False)
@@ -290,7 +294,10 @@ class Figure:
 
 
 def added_ratio(on: float, peer: float, off: float) -> float:
-    """Our addition by the peer's; a peer that adds nothing: infinite."""
+    """Return what the hooks add by what the peer adds.
+
+    It is infinite if the peer adds nothing.
+    """
     return (on - off) / (peer - off) if peer > off else float("inf")
 
 
@@ -302,7 +309,7 @@ PEERS = (
     "filprofiler",
     "valgrind",
 )
-#: Loops of P7 and what they are called; only light peers run the last one.
+#: Loops of P7 with their names. Only light peers run the last one.
 P7 = (
     ("pairs", "C loop, 64 bytes"),
     ("mixed", "C loop, mixed sizes"),
@@ -312,17 +319,17 @@ P7_GOALS = {"LSan": 1.0, "memray": 0.5}
 
 
 def additions(figure: Figure, goal_id: str, loop: str, what: str) -> list[Row]:
-    """For information: what each tool adds to a pair."""
+    """Return rows of what each tool adds to a pair, for information."""
     return [
         figure.row(
             (goal_id, None, "ns"),
             f"{what}: {tool} adds",
-            "nobody looking",
-            [(tool, loop), ("off", loop)],
+            NO_TOOL,
+            [(tool, loop), (NO_TOOL, loop)],
             lambda on, off: on - off,
         )
-        for tool in ("ours", *PEERS)
-        if loop != "background" or tool in {"ours", *P7_GOALS}
+        for tool in (HOOKS, *PEERS)
+        if loop != "background" or tool in {HOOKS, *P7_GOALS}
     ]
 
 
@@ -334,7 +341,7 @@ def p7(figure: Figure) -> list[Row]:
                 ("P7", limit, "x"),
                 f"{what}, 16 Python frames",
                 f"what {peer} adds",
-                [("ours", loop), (peer, loop), ("off", loop)],
+                [(HOOKS, loop), (peer, loop), (NO_TOOL, loop)],
                 added_ratio,
             )
             for peer, limit in P7_GOALS.items()
@@ -345,8 +352,10 @@ def p7(figure: Figure) -> list[Row]:
 
 def p8(figure: Figure) -> list[Row]:
     rows = []
-    cases = (("deep", "8 native frames, the same", 1 / 6),)
-    cases += (("deep_new", "8 native frames, each stack another", 1.0),)
+    cases = (
+        ("deep", "8 native frames, the same", 1 / 6),
+        ("deep_new", "8 native frames, each stack another", 1.0),
+    )
     for loop, what, limit in cases:
         rows.append(
             figure.row(
@@ -354,9 +363,9 @@ def p8(figure: Figure) -> list[Row]:
                 what,
                 "what memray --native adds",
                 [
-                    ("ours, native", loop),
+                    (NATIVE, loop),
                     ("memray --native", loop),
-                    ("off", loop),
+                    (NO_TOOL, loop),
                 ],
                 added_ratio,
             )
@@ -371,13 +380,13 @@ def slowdowns(
     peers = ("LSan", "memray", "heaptrack", "filprofiler", "tracemalloc")
     return [
         figure.row(
-            (goal_id, limit if tool == "ours" else None, "x"),
+            (goal_id, limit if tool == HOOKS else None, "x"),
             f"{what}: {tool}",
-            "nobody looking",
-            [(tool, loop), ("off", loop)],
+            NO_TOOL,
+            [(tool, loop), (NO_TOOL, loop)],
             lambda on, off: on / off,
         )
-        for tool in ("ours", *peers, "valgrind")
+        for tool in (HOOKS, *peers, "valgrind")
     ]
 
 
@@ -387,7 +396,7 @@ def p11(figure: Figure) -> list[Row]:
             ("P11", limit, "ns"),
             f"attached but paused, {live} live: adds",
             "detached",
-            [("paused", f"paused_{live}"), ("paused", f"detached_{live}")],
+            [(PAUSED, f"paused_{live}"), (PAUSED, f"detached_{live}")],
             lambda on, off: on - off,
         )
         for live, limit in ((0, 2.0), (workload.LIVE_PAUSED, 8.0))
@@ -405,24 +414,23 @@ def p12(figure: Figure) -> list[Row]:
     )
     return [
         figure.row(
-            ("P12", 1.1 if tool == "ours" else None, "x"),
+            ("P12", 1.1 if tool == HOOKS else None, "x"),
             f"{what}: {tool}",
             "slowdown of one thread",
-            [(tool, two), (tool, one), ("off", two), ("off", one)],
+            [(tool, two), (tool, one), (NO_TOOL, two), (NO_TOOL, one)],
             of_threads,
         )
         for what, two, one in cases
-        for tool in ("ours", "LSan", "memray", "memray --native", "heaptrack")
+        for tool in (HOOKS, "LSan", "memray", "memray --native", "heaptrack")
     ]
 
 
 def rows() -> list[Row]:
     all_tools = tools()
     with tempfile.TemporaryDirectory(prefix="flt_hooks") as name:
-        figure = Figure(measure(all_tools, Path(name)))
-    for tool in all_tools:
-        if tool.missing:
-            print(f"missing: {tool.name}: {tool.missing}", file=sys.stderr)
+        times = measure(all_tools, Path(name))
+    reasons = {tool.name: tool.missing for tool in all_tools}
+    figure = Figure(times, reasons)
     return [
         *p7(figure),
         *p8(figure),

@@ -1,26 +1,30 @@
-"""P18: what does ``import ffi_leak_tracker`` cost?"""
+"""P18: the cost of ``import ffi_leak_tracker``."""
 
 from __future__ import annotations
 
 import os
-import statistics
 import subprocess
 import sys
 
-from harness import Row, main
+from harness import HERE, Row, main, size, values_row
 
-ROUNDS = 15
+ROUNDS = size(15, 2)
 TIMED = "import time; start = time.perf_counter(); {}; "
 TIMED += "print(time.perf_counter() - start)"
 TRACKER = "from ffi_leak_tracker import LeakTracker, adaptive_calloc"
 
 
 def seconds(statement: str) -> float:
-    """Time of an import statement in a fresh process."""
+    """Return the time of an import statement in a new process."""
     command = [sys.executable, "-c", TIMED.format(statement)]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     done = subprocess.run(
-        command, check=True, capture_output=True, text=True, env=environment
+        command,
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=HERE,  # a checkout has no compiled core
     )
     return float(done.stdout)
 
@@ -42,8 +46,7 @@ def rows() -> list[Row]:
             one / base
             for one, base in zip(times[name], times["cffi"], strict=True)
         ]
-        low, median, high = statistics.quantiles(ratios, n=4)
-        return Row("P18", what, "import cffi", median, low, high, goal)
+        return values_row("P18", what, "import cffi", ratios, goal)
 
     return [
         row("package", "import ffi_leak_tracker", 3.0),

@@ -1,8 +1,9 @@
 """Instructions of one turn, by callgrind: they repeat exactly.
 
 Each loop runs twice in a child under ``valgrind --tool=callgrind``, with two
-numbers of turns; the difference, divided, is one turn. What the kernel's vdso
-does (the clock) is not among them: valgrind calls the system instead.
+numbers of turns. The difference of the two, divided by the difference of the
+turns, is one turn. The clock is not counted: it is read by code of the
+kernel's vdso, and valgrind makes a system call instead.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import baseline
-from harness import Row, at_depth, main
+from harness import Row, at_depth, main, missing_row, size, values_row
 
-FEW, MANY = 2_000, 6_000
+FEW, MANY = size(2_000, 0), size(6_000, 40)
 CASES = {
     "untracked idiom": ("idiom", 0),
     "ffi.new(T)": ("ffi_new", 0),
@@ -55,7 +57,7 @@ def child(loop: str, frames: int, turns: int) -> None:
 
 # --- in the parent ------------------------------------------------------
 def by_object(profile: str) -> dict[str, int]:
-    """Instructions by object file, of a callgrind profile."""
+    """Return the instructions of a callgrind profile by object file."""
     names: dict[str, str] = {}
     found: dict[str, int] = {}
     current, is_call = "", False
@@ -75,19 +77,19 @@ def by_object(profile: str) -> dict[str, int]:
 
 
 def profile(loop: str, frames: int, turns: int, folder: Path) -> dict[str, int]:
-    """One run under callgrind."""
+    """Run once under callgrind; return the instructions by object file."""
     output = folder / f"{loop}-{frames}-{turns}"
     command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={output}"]
     command += [sys.executable, __file__, loop, str(frames), str(turns)]
-    # The same hashes, hence the same instructions, each time.
+    # Hashes repeat, and with them the instructions.
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     subprocess.run(command, check=True, capture_output=True, env=environment)
     return by_object(output.read_text())
 
 
 def of_a_turn(loop: str, frames: int, folder: Path) -> tuple[float, float]:
-    """Instructions of a turn, in all and in the compiled core."""
-    few = profile(loop, frames, FEW, folder)
+    """Return the instructions of a turn, in all and in the core."""
+    few = profile(loop, frames, FEW, folder) if FEW else {}
     many = profile(loop, frames, MANY, folder)
 
     def per_turn(kind: str) -> float:
@@ -100,16 +102,23 @@ def of_a_turn(loop: str, frames: int, folder: Path) -> tuple[float, float]:
 
 def rows() -> list[Row]:
     if not shutil.which("valgrind"):
-        nan = float("nan")
-        return [Row("", "no valgrind: missing", "", nan, nan, nan, None)]
+        return [missing_row("", what, "", "no valgrind") for what in CASES]
     baseline.build()  # not under valgrind
     found = []
     with tempfile.TemporaryDirectory(prefix="flt_bench") as name:
-        for what, (loop, frames) in CASES.items():
-            total, core = of_a_turn(loop, frames, Path(name))
-            for text, value in ((what, total), ("of that the core", core)):
-                values = (value, value, value)
-                found.append(Row("", text, "", *values, None, "instructions"))
+        folder = Path(name)
+        # The count does not depend on what else the machine does.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            turns = {
+                what: pool.submit(of_a_turn, loop, frames, folder)
+                for what, (loop, frames) in CASES.items()
+            }
+        for what, turn in turns.items():
+            total, core = turn.result()
+            core_name = f"{what}: of that the core"
+            for text, value in ((what, total), (core_name, core)):
+                unit = "instructions"
+                found.append(values_row("", text, "", [value], unit=unit))
     return found
 
 

@@ -1,31 +1,33 @@
-"""What native frames add to a hooked pair of malloc and free.
+"""The cost of native frames for a hooked pair of malloc and free.
 
-Question: nanoseconds a pair in a C loop eight calls deep, below Python: not
-hooked, hooked, hooked with eight native frames; with one stack, with 128
-stacks in random order, and with stacks that are mostly new. Rounds of all are
-interleaved; medians.
-
-    python benchmarks/bench_native.py [rounds]
+A C loop eight calls deep runs below Python: not hooked, hooked, and hooked
+with eight native frames. It has one stack, 128 stacks in random order, or
+stacks that are mostly new. A row is what the native frames add.
 """
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 from pathlib import Path
 from statistics import median
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import cffi
+from harness import Row, main, size, values_row
 
 from ffi_leak_tracker import LeakTracker
 
-LEVELS, PAIRS = 8, 100_000
+LEVELS = 8
+PAIRS = size(100_000, 1_000)
+ROUNDS = size(9, 1)
+#: Random bits that choose the functions called: 1, 128 and 2 million stacks.
+STACKS = {"one stack": 0, "128 stacks": 0o1111111, "new stacks": 0o7777777}
+STATES = ("not hooked", "hooked", "native frames")
 
 
 def source() -> str:
-    """Eight levels of eight functions each; which one, a number tells."""
+    """Return eight levels of eight functions; a number chooses among them."""
     text = [
         "#include <stdlib.h>\n#include <time.h>\n"
         "typedef unsigned long word;\n"
@@ -54,50 +56,51 @@ def source() -> str:
     return "".join(text)
 
 
-def library():
+def library(folder: Path) -> Any:
     """Compile and load the loop."""
-    folder = Path(mkdtemp(prefix="flk-bench-"))
     (folder / "loop.c").write_text(source(), "utf-8")
     path = folder / "libflkloop.so"
     command = ["cc", "-O2", "-shared", "-fPIC", "-fno-optimize-sibling-calls"]
-    subprocess.run(
-        [*command, "-fno-builtin", "-o", path, folder / "loop.c"], check=True
-    )
+    command += ["-fno-builtin", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run([*command, "-o", path, folder / "loop.c"], check=True)
     ffi = cffi.FFI()
     ffi.cdef("double run(long n, unsigned long mask);")
     return ffi.dlopen(str(path))
 
 
-#: Random bits that choose the way: 1, 128 and 2 million stacks.
-STACKS = {"one stack": 0, "128 stacks": 0o1111111, "new stacks": 0o7777777}
-WAYS = ("not hooked", "hooked", "native frames")
-
-
-def measure(lib, way: str, mask: int) -> float:
-    """Nanoseconds a pair."""
-    depth = LEVELS if way == "native frames" else 0
-    library = "libnothing*" if way == "not hooked" else "libflkloop*"
-    with LeakTracker.attach([library], native_depth=depth):
+def nanoseconds(lib: Any, state: str, mask: int) -> float:
+    """Return the time of a pair."""
+    depth = LEVELS if state == "native frames" else 0
+    pattern = "libnothing*" if state == "not hooked" else "libflkloop*"
+    with LeakTracker.attach([pattern], native_depth=depth):
         lib.run(1000, mask)
-        taken = lib.run(PAIRS, mask)
-    return float(taken)
+        taken: float = lib.run(PAIRS, mask)
+    return taken
 
 
-def main() -> None:
-    """Print a row for each kind of stacks."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 9
-    lib = library()
+def rows() -> list[Row]:
     LeakTracker.enable(stack_depth=16)
-    found = {(k, w): [] for k in STACKS for w in WAYS}
-    for _ in range(rounds):
-        for (kind, way), values in found.items():
-            values.append(measure(lib, way, STACKS[kind]))
-    for kind in STACKS:
-        row = {way: round(median(found[kind, way]), 1) for way in WAYS}
-        row["added"] = round(row["native frames"] - row["hooked"], 1)
-        print(f"{kind:12} {json.dumps(row)}")
-    print(f"paths {LeakTracker.self_stats['paths']}")
+    times: dict[tuple[str, str], list[float]] = {
+        (kind, state): [] for kind in STACKS for state in STATES
+    }
+    with TemporaryDirectory(prefix="flt_native") as name:
+        lib = library(Path(name))
+        for _ in range(ROUNDS):
+            for (kind, state), values in times.items():
+                values.append(nanoseconds(lib, state, STACKS[kind]))
+    LeakTracker.disable()
+    return [row_of(kind, times) for kind in STACKS]
+
+
+def row_of(kind: str, times: dict[tuple[str, str], list[float]]) -> Row:
+    """Return the row of a kind of stacks."""
+    states = [times[kind, state] for state in STATES]
+    added = [native - hooked for _, hooked, native in zip(*states, strict=True)]
+    what = f"eight native frames, {kind}: adds"
+    row = values_row("", what, "hooked without them", added, unit="ns")
+    row.detail = {state: median(times[kind, state]) for state in STATES}
+    return row
 
 
 if __name__ == "__main__":
-    main()
+    main(rows)

@@ -1,24 +1,32 @@
-"""What does tracking Python objects cost, them and all the others?
+"""The cost of tracking Python objects, for these and for all others.
 
 From Python 3.13 on the interpreter calls a function for each object of the
-process while a tracker runs: "other objects" says what that costs them.
+process while a tracker runs. The rows of "other" objects show its cost.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import cffi
-from harness import Row, at_depth, interleaved, main, ratio_row
+from harness import Row, at_depth, interleaved, main, ratio_row, size
 
 from ffi_leak_tracker import LeakTracker, ObjectTracker, diagnostic_calloc
-from ffi_leak_tracker import _core_api as core
 
-N = 10_000
+N = size(10_000, 100)
+FEW = size(1_000, 10)
 DEPTH = 20
 ffi = cffi.FFI()
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
 
-def loop_of(make):
-    """A loop of calls, twenty calls deep."""
+    Loop: TypeAlias = Callable[[int], object]
+
+
+def loop_of(make: Callable[[], object]) -> Loop:
+    """Return a loop of calls, twenty calls deep."""
 
     def loop(n: int) -> None:
         at_depth(DEPTH, lambda: turns(n))
@@ -40,24 +48,27 @@ def make_list() -> None:
 
 
 def a_class() -> type:
-    """A class of its own for each case, so that they do not meet."""
+    """Return a new class, so that each case has its own."""
     return type("Thing", (), {})
 
 
-def while_running(loop, *classes: type, frames: int = 16, **callbacks):
-    """The loop, with a tracker of these classes."""
+def while_running(
+    loop: Loop, *classes: type, frames: int = 16, **callbacks: Any
+) -> Loop:
+    """Return a loop that runs while a tracker watches some classes."""
     tracker = ObjectTracker(*classes, **callbacks)
     trackers.append(tracker)
 
     def tracked(n: int) -> None:
-        core.set_stack_depth(frames)
+        LeakTracker.enable(stack_depth=frames)
+        LeakTracker.disable()  # its depth is kept
         with tracker:
             loop(n)
 
     return tracked
 
 
-def tracked_class(**options):
+def tracked_class(**options: Any) -> Loop:
     cls = a_class()
     return while_running(loop_of(cls), cls, **options)
 
@@ -117,14 +128,14 @@ def object_rows() -> list[Row]:
 
 def callback_rows() -> list[Row]:
     base, what = "Thing(), untracked", "a tracked object, two callbacks"
-    told = tracked_class(on_create=create, on_free=free)
-    times = interleaved({base: loop_of(a_class()), what: told}, 1_000)
+    calling = tracked_class(on_create=create, on_free=free)
+    times = interleaved({base: loop_of(a_class()), what: calling}, FEW)
     close_all()
     return [ratio_row("", what, times, what, base, None)]
 
 
-def cdata_rows(cdata) -> list[Row]:
-    """Last, because a wrapped type stays so while it is tracked."""
+def cdata_rows(cdata: Loop) -> list[Row]:
+    """Run last: a type stays wrapped once it was tracked."""
     base, what = 'ffi.new("int *")', "a tracked cdata, 16 frames"
     before = interleaved({base: cdata}, N)
     after = interleaved({what: while_running(cdata, ffi.CData)}, N)
@@ -132,14 +143,14 @@ def cdata_rows(cdata) -> list[Row]:
 
 
 def observer_rows() -> list[Row]:
-    base = "a tracked pair, nobody observes"
+    base = "a tracked pair, no observer"
     LeakTracker.enable(stack_depth=16)
-    cases = {
+    cases: dict[str, Loop] = {
         base: pair,
-        "a tracked pair, both told": observed,
+        "a tracked pair, both observed": observed,
         "a tracked pair, another type observed": observed_others,
     }
-    times = interleaved(cases, 1_000)
+    times = interleaved(cases, FEW)
     LeakTracker.disable()
     return [
         ratio_row("", what, times, what, base, None) for what in list(cases)[1:]

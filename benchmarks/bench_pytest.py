@@ -1,25 +1,24 @@
-"""P17: what does the pytest plugin add to an empty test?"""
+"""P17: what the pytest plugin adds to an empty test."""
 
 from __future__ import annotations
 
 import os
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from harness import Row, main
+from harness import Row, main, size, values_row
 
-ROUNDS = 9
-TESTS = 1000
+ROUNDS = size(9, 1)
+TESTS = size(1000, 20)
 PLUGIN = ["-p", "ffi_leak_tracker.pytest_plugin"]
 CASES = {"without": [], "off": PLUGIN, "on": [*PLUGIN, "--leaks"]}
 
 
 def milliseconds(folder: Path, options: list[str]) -> float:
-    """Of one empty test, by what pytest says of all of them."""
+    """Return the time of one empty test, from the total that pytest prints."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [*command, *options, "test_empty.py"],
@@ -47,10 +46,9 @@ def rows() -> list[Row]:
     def row(case: str, goal: float) -> Row:
         pairs = zip(times[case][1:], times["without"][1:], strict=True)
         added = [one - base for one, base in pairs]  # 1 warm-up
-        low, median, high = statistics.quantiles(added, n=4)
         what = f"an empty test, plugin {case}: adds"
         base = "the same without the plugin"
-        return Row("P17", what, base, median, low, high, goal, "ms", ROUNDS)
+        return values_row("P17", what, base, added, goal, "ms")
 
     return [row("off", 0.01), row("on", 0.2)]
 

@@ -1,15 +1,21 @@
-"""P6: what does a scope cost, and do a million of them leave anything?"""
+"""P6: the cost of a scope, and what a million of them leave behind."""
 
 from __future__ import annotations
 
-import statistics
-
-from harness import Row, interleaved, main, ratio_row, seconds
+from harness import (
+    Row,
+    interleaved,
+    main,
+    ratio_row,
+    seconds,
+    size,
+    values_row,
+)
 
 from ffi_leak_tracker import LeakTracker
 
-N = 1_000
-MANY = 1_000_000
+N = size(1_000, 10)
+MANY = size(1_000_000, 1_000)
 EMPTY = "with of an empty Python context manager"
 
 
@@ -43,7 +49,7 @@ def verifying_scopes(n: int) -> None:
 
 
 def left_by(count: int) -> tuple[int, int, list[float]]:
-    """What a loop of scopes leaves: bytes, numbers; seconds of each tenth."""
+    """Return bytes and numbers that scopes leave, and seconds of each tenth."""
     scopes(1000)
     before = LeakTracker.self_stats
     tenths = [seconds(scopes, count // 10) for _ in range(10)]
@@ -61,30 +67,16 @@ def rows() -> list[Row]:
     )
     ns = times["scope"]
     left_bytes, left_scopes, tenths = left_by(MANY)
+    left = [left_bytes], [left_scopes]
     last = tenths[-1] / tenths[0]
     return [
         ratio_row("P6", "scope, left, verified", times, "scope", EMPTY, 5.0),
         ratio_row(
             "P6", "scope(verify=True)", times, "verify=True", EMPTY, None
         ),
-        Row(
-            "P6",
-            "scope, left, verified",
-            "",
-            statistics.median(ns),
-            *statistics.quantiles(ns, n=4)[::2],
-            1000.0,
-            "ns",
-        ),
-        Row("P6", f"bytes left by {MANY} scopes", "", *[left_bytes] * 3, 0, ""),
-        Row(
-            "P6",
-            f"numbers left by {MANY} scopes",
-            "",
-            *[left_scopes] * 3,
-            0,
-            "",
-        ),
+        values_row("P6", "scope, left, verified", "", ns, 1000.0, "ns"),
+        values_row("P6", f"bytes left by {MANY} scopes", "", left[0], 0, ""),
+        values_row("P6", f"numbers left by {MANY} scopes", "", left[1], 0, ""),
         Row(
             "P6",
             f"the last tenth of {MANY} scopes",

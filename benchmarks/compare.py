@@ -1,4 +1,4 @@
-"""Set two JSON results side by side: ``python benchmarks/compare.py A B``."""
+"""Show two JSON results side by side: ``python benchmarks/compare.py A B``."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 
 def load(path: str) -> dict[str, Any]:
-    """A result of run.py.
+    """Return the rows of a JSON file that run.py wrote.
 
-    Raises: SystemExit with the reason if the file is none.
+    Raises: SystemExit with the reason if the file is no such file.
     """
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         rows = data["rows"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SystemExit(
-            f"{path} is no result of run.py --json: {error!r}"
+            f"{path} was not written by run.py --json: {error!r}"
         ) from error
     return {
         f"{row['goal_id']} {row['what']} / {row['baseline']}": row
@@ -27,7 +27,7 @@ def load(path: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Print one line a row: before, after, change."""
+    """Print one line for each row: before, after, change."""
     if len(sys.argv) != 3:
         raise SystemExit(__doc__)
     before, after = load(sys.argv[1]), load(sys.argv[2])

@@ -1,7 +1,8 @@
-"""Functions whose growth is known: what leaks in each is of a type of its own.
+"""Functions whose growth is known.
 
-``CASES`` maps a name to (make, leaking types); ``make(random)`` returns the
-function to call. Noise that does not leak is of type char.
+``CASES`` maps a name to (make, leaking types). ``make(random)`` returns the
+function to call. A leak has a type that nothing else in its function has.
+Blocks that do not leak have the type char.
 """
 
 from __future__ import annotations
@@ -298,7 +299,7 @@ for word in ("newest", "oldest", "any"):
 
 @case("released in the end")
 def released(_: random.Random) -> Function:
-    """A batch of 2,000: more than anybody who looks at 1,000 sees end."""
+    """Keep batches of 2,000: longer than the 1,000 calls that are watched."""
     kept: list[object] = []
 
     def call() -> None:

@@ -1,15 +1,22 @@
-"""Interleaved timing: ratios of two things run in turns in one process.
+"""Interleaved timing, rows, and the table.
 
-A row is a ratio to its baseline: the median over rounds of (time of the case /
-time of the baseline in the same round), with the quartiles as its spread.
-Rounds are short and many: what disturbs the machine disturbs whole rounds, and
-the median does not see a few of them. Absolute times are for information.
+A row is a ratio to its baseline. Case and baseline run in turns in one
+process. The value of the row is the median over rounds of (time of the case /
+time of the baseline in the same round), and its spread is the quartiles.
+Rounds are short and many, because a disturbance of the machine disturbs whole
+rounds and the median hardly sees a few of them. Absolute times are for
+information.
+
+``run.py --smallest`` runs each row once at its smallest size, to show that it
+still runs. Sizes are given by ``size``.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import math
+import os
 import platform
 import statistics
 import subprocess
@@ -20,31 +27,51 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-ROUNDS = 61
 HERE = Path(__file__).resolve().parent
+NAN = float("nan")
+
+
+def is_smallest() -> bool:
+    """Return whether each row runs once at its smallest size.
+
+    run.py sets the variable, and children of a benchmark inherit it.
+    """
+    return bool(os.environ.get("FLT_BENCH_SMALLEST"))
+
+
+def size(usual: int, smallest: int) -> int:
+    """Return a number of turns, blocks or rounds."""
+    return smallest if is_smallest() else usual
+
+
+ROUNDS = size(61, 1)
 
 
 @dataclass
 class Row:
-    """One line of the table: a question of goals.md and its answer."""
+    """One line of the table: a question and its answer.
+
+    README.md lists the questions by ``goal_id``; some rows have none.
+    """
 
     goal_id: str
     what: str
     baseline: str
-    value: float  # the ratio, or the figure where `unit` says so
+    value: float  # the ratio, or the figure in `unit`
     low: float
     high: float
     goal: float | None
     unit: str = "x"
     rounds: int = ROUNDS
     detail: dict[str, float] = field(default_factory=dict)
+    missing: str = ""  # why there is no value
 
     @property
     def verdict(self) -> str:
-        """Is the goal met?"""
-        if self.goal is None:
+        """Whether the goal is met."""
+        if self.missing or self.goal is None:
             return ""
         if self.value <= self.goal:
             return "met"
@@ -53,8 +80,38 @@ class Row:
         return f"missed by {self.value / self.goal:.2f}x"
 
 
+def missing_row(goal_id: str, what: str, baseline: str, why: str) -> Row:
+    """Return a row without a value, as of a peer that is not installed."""
+    return Row(goal_id, what, baseline, NAN, NAN, NAN, None, "", missing=why)
+
+
+def spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the quartiles of some values; one value is all of them."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, median, high = statistics.quantiles(values, n=4)
+    return low, median, high
+
+
+def values_row(
+    goal_id: str,
+    what: str,
+    baseline: str,
+    values: Sequence[float],
+    goal: float | None = None,
+    unit: str = "x",
+) -> Row:
+    """Return the row of the median of some values, with their quartiles."""
+    low, median, high = spread(values)
+    count = len(values)
+    return Row(
+        goal_id, what, baseline, median, low, high, goal, unit, rounds=count
+    )
+
+
+# --- timing -------------------------------------------------------------
 def seconds(loop: Callable[[int], object], n: int) -> float:
-    """Time of ``loop(n)``, garbage collection off."""
+    """Return the time of ``loop(n)`` without garbage collection."""
     gc.collect()
     gc.disable()
     try:
@@ -68,12 +125,15 @@ def seconds(loop: Callable[[int], object], n: int) -> float:
 def interleaved(
     cases: dict[str, Callable[[int], object]], n: int, rounds: int = ROUNDS
 ) -> dict[str, list[float]]:
-    """Nanoseconds a turn for each case, one after the other, in rounds."""
+    """Return nanoseconds a turn for each case, in rounds.
+
+    A round runs each case once. The first round warms up and is left out.
+    """
     times: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(rounds + 1):
         for name, loop in cases.items():
             times[name].append(seconds(loop, n) / n * 1e9)
-    return {name: values[1:] for name, values in times.items()}  # 1 warm-up
+    return {name: values[1:] for name, values in times.items()}
 
 
 def ratio_row(
@@ -84,12 +144,12 @@ def ratio_row(
     baseline: str,
     goal: float | None,
 ) -> Row:
-    """The row that says how ``case`` compares to ``baseline``."""
+    """Return the row that compares ``case`` to ``baseline``."""
     ratios = [
         one / base
         for one, base in zip(times[case], times[baseline], strict=True)
     ]
-    low, median, high = statistics.quantiles(ratios, n=4)
+    low, median, high = spread(ratios)
     return Row(
         goal_id,
         what,
@@ -107,14 +167,19 @@ def ratio_row(
 
 
 def at_depth(depth: int, call: Callable[[], object]) -> object:
-    """Call with ``depth`` Python frames below."""
+    """Make a call with ``depth`` Python frames below it."""
     return call() if depth <= 0 else at_depth(depth - 1, call)
 
 
 # --- reporting ----------------------------------------------------------
 def _commit() -> str:
     command = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return "unknown"
     return done.stdout.strip() or "unknown"
 
 
@@ -128,7 +193,7 @@ def _cpu() -> str:
 
 
 def machine() -> dict[str, str]:
-    """What the figures were made on."""
+    """Return what the figures were made on."""
     return {
         "python": f"{platform.python_implementation()} "
         f"{platform.python_version()}",
@@ -138,13 +203,21 @@ def machine() -> dict[str, str]:
     }
 
 
+def _as_json(row: Row) -> dict[str, object]:
+    fields = {
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in asdict(row).items()
+    }
+    return {**fields, "verdict": row.verdict}
+
+
 def document(rows: Iterable[Row]) -> dict[str, object]:
-    """All rows as one JSON document."""
+    """Return all rows as one JSON document; a missing value is null."""
     return {
         "schema": "ffi-leak-tracker-benchmarks",
         "version": 1,
         "machine": machine(),
-        "rows": [{**asdict(row), "verdict": row.verdict} for row in rows],
+        "rows": [_as_json(row) for row in rows],
     }
 
 
@@ -152,20 +225,29 @@ def _short(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
+def _line(row: Row) -> str:
+    if row.missing:
+        cells = [row.goal_id, row.what, "missing", row.missing, "", ""]
+    else:
+        goal = "" if row.goal is None else f"{row.goal:g} {row.unit}"
+        cells = [
+            row.goal_id,
+            row.what,
+            f"{_short(row.value)} {row.unit}",
+            f"{_short(row.low)}..{_short(row.high)}",
+            goal,
+            row.verdict,
+        ]
+    return f"| {' | '.join([*cells, row.baseline])} |"
+
+
 def table(rows: Iterable[Row]) -> str:
-    """All rows as a Markdown table."""
-    lines = [
+    """Return all rows as a Markdown table."""
+    head = [
         "| goal | what | measured | spread | goal | verdict | baseline |",
         "|---|---|--:|--:|--:|---|---|",
     ]
-    for row in rows:
-        goal = "" if row.goal is None else f"{row.goal:g} {row.unit}"
-        lines.append(
-            f"| {row.goal_id} | {row.what} | {_short(row.value)} {row.unit} | "
-            f"{_short(row.low)}..{_short(row.high)} | {goal} | {row.verdict} | "
-            f"{row.baseline} |"
-        )
-    return "\n".join(lines)
+    return "\n".join([*head, *map(_line, rows)])
 
 
 def write(rows: list[Row], path: str | None) -> None:

@@ -27,6 +27,9 @@ ROOMS = (
     "api",
     "python",
 )
+#: Needs the internal headers of Python: a macro says so before Python.h is
+#: included for the first time. So this source is the first of its unit.
+CORE_HEADERS = "paths/pyframe.c"
 HEADERS = sorted(f"{CSRC}/{p.relative_to(HERE)}" for p in HERE.glob("*/*.[ch]"))
 
 
@@ -38,8 +41,10 @@ def unit(room: str) -> str:
     """
     path = HERE.parent / "build" / "units" / f"{room}.c"
     path.parent.mkdir(parents=True, exist_ok=True)
+    sources = HERE.glob(f"{room}/*.c")
     names = sorted(
-        f"{room}/{source.name}" for source in HERE.glob(f"{room}/*.c")
+        (f"{room}/{source.name}" for source in sources),
+        key=lambda name: (name != CORE_HEADERS, name),
     )
     text = "".join(f'#include "{name}"\n' for name in names)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
@@ -93,7 +98,8 @@ for name in ("base/values.h", "api/api.h", "api/lower.cdef"):
 # The table of cffi's own functions is static in the generated file: it is
 # handed over from there.
 ffibuilder.cdef(
-    "void flk_bind_cffi(void); int flk_callables_install(void *);"
+    "void flk_bind_cffi(void); int flk_callables_add_claim(void *);"
+    "int flk_callables_install(void *);"
     "int flk_object_views_install(void *);"
 )
 PREAMBLE = """

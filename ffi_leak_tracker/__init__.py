@@ -1,6 +1,6 @@
-"""Which native blocks were never freed, and which Python line made them.
+"""Finds native blocks that were never freed, and the Python lines behind them.
 
-Everything is loaded when first used; see the README for where to start.
+Each name is loaded when it is first used. The README has an introduction.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._measuring.detector import (
         LeakDetector as LeakDetector,
     )
+    from ffi_leak_tracker._measuring.histogram import Bucket as Bucket
     from ffi_leak_tracker._measuring.histogram import Histogram as Histogram
     from ffi_leak_tracker._measuring.measure import (
         AllocationTracker as AllocationTracker,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         ConsoleEmitter as ConsoleEmitter,
     )
     from ffi_leak_tracker._records.emit_json import JsonEmitter as JsonEmitter
+    from ffi_leak_tracker._records.emit_json import load as load
     from ffi_leak_tracker._records.emit_logging import (
         LoggingEmitter as LoggingEmitter,
     )
@@ -78,6 +80,9 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.exceptions import MisuseError as MisuseError
     from ffi_leak_tracker._records.exceptions import (
         MisuseWarning as MisuseWarning,
+    )
+    from ffi_leak_tracker._records.exceptions import (
+        RecordFormatError as RecordFormatError,
     )
     from ffi_leak_tracker._records.exceptions import (
         ReportFormatError as ReportFormatError,
@@ -129,14 +134,14 @@ _HOMES = {
     "_records.analysis": "CallTree Hotspot Node",
     "_records.diff": "Change SnapshotDiff",
     "_records.emit_console": "ConsoleEmitter",
-    "_records.emit_json": "JsonEmitter",
+    "_records.emit_json": "JsonEmitter load",
     "_records.emit_logging": "LoggingEmitter",
     "_records.emitters": "LeaksEmitter",
     "_records.exceptions": (
         "AttachError BudgetError CorruptionError DoubleFreeError "
         "InvalidFreeError LeakTrackerError LeakTrackerException "
         "LeaksFoundError MismatchedFreeError MisuseError MisuseWarning "
-        "ReportFormatError ReportWriteError"
+        "RecordFormatError ReportFormatError ReportWriteError"
     ),
     "_records.filters": "LeakFilter",
     "_records.group": "Group",
@@ -157,7 +162,7 @@ _HOMES = {
     "_tracking.tracker": "LeakTracker",
     "_tracking.view": "Checkpoint",
     "_measuring.detector": "LeakDetector",
-    "_measuring.histogram": "Histogram",
+    "_measuring.histogram": "Bucket Histogram",
     "_measuring.measure": "AllocationTracker Measurement PeakMemoryTracker",
     "_measuring.profiler": "AllocationProfiler ProfiledRun",
     "_growth.growth": "find_growth find_growth_async",

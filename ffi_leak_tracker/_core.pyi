@@ -6,8 +6,9 @@ CData: TypeAlias = Any
 CType: TypeAlias = Any
 _CData: TypeAlias = Any  # in the class below CData is an attribute
 _CType: TypeAlias = Any
-fast: Any  # the C callables, once flk_callables_install has put them here
-objects: Any  # the same of flk_object_views_install
+callables: Any  # set by flk_callables_install
+objects: Any  # set by flk_object_views_install
+claim: Any  # set by flk_callables_add_claim
 
 class _FFI:
     CData: type[Any]

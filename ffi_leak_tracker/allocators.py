@@ -2,9 +2,9 @@
 
 ``calloc`` and ``malloc`` never record. ``diagnostic_calloc`` and
 ``diagnostic_malloc`` record while tracking is on. ``adaptive_calloc`` and
-``adaptive_malloc`` are the diagnostic ones in a debug run. Under
-``python -O`` or ``FFI_LEAK_TRACKER=release`` they are the plain ones, the
-very same objects, and cost nothing more.
+``adaptive_malloc`` are the diagnostic allocators in a debug run. Under
+``python -O`` or ``FFI_LEAK_TRACKER=release`` they are the same objects as
+``calloc`` and ``malloc``.
 """
 
 from ffi_leak_tracker._tracking.allocators import (

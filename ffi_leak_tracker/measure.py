@@ -1,18 +1,17 @@
-"""Measure what some code allocates: how much, at most, and what it leaks.
+"""Measures the allocations of some code: counts, peaks and leaks.
 
-Every window below is a scope and no more: it counts the blocks that are
-allocated in it, and the frees of these, in whatever thread or task they are
-freed. A free of an older block counts where that was allocated, so no figure
-is ever negative. Windows nest, the outer one counts the inner one's blocks.
+Each measurement is a scope. It counts the blocks that are allocated while it
+is open, and the frees of these blocks in any thread or task. The free of an
+older block is counted where that block was allocated, so no count is negative.
+Measurements nest; the outer one includes the blocks of the inner one.
 
-Tracking is on while a window is open, and afterwards as it was before. Who
-says ``LeakTracker.disable()`` in a window is obeyed; inside
-``LeakTracker.pause()``, or with ``FFI_LEAK_TRACKER=off``, nothing is counted
-either.
+Tracking is on while a measurement is open, and has its previous state after
+it. ``LeakTracker.disable()`` stops a measurement. Nothing is counted inside of
+``LeakTracker.pause()``, or with ``FFI_LEAK_TRACKER=off``.
 
-Windows see what our allocators allocate and, between ``LeakTracker.attach()``
-and ``detach()``, what native code allocates by itself (see ``uncertain``); of
-that, with ``sample_bytes=``, only the samples.
+The allocations of native libraries are counted between
+``LeakTracker.attach()`` and ``detach()``; see ``Measurement.uncertain``. With
+``sample_bytes=`` only the sampled blocks are counted.
 """
 
 from ffi_leak_tracker._measuring.measure import (

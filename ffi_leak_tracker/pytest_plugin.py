@@ -1,44 +1,46 @@
-"""The pytest plugin: tests that leak native blocks fail.
+"""The pytest plugin: a test that leaks native blocks fails.
 
-- ``leak_tracker``, a fixture: an open ``Scope``, checked after the test.
-- ``--leaks`` (ini ``leaks = true``): every test is checked, its fixtures
-  included. ``--no-leaks`` overrules the ini, ``--leaks-depth N`` (ini
-  ``leaks_depth``) sets how many Python frames each block keeps.
-- ``@pytest.mark.no_leak_check(reason=...)`` exempts tests from ``--leaks``;
-  ``@pytest.mark.leak_filter(LeakFilter..., ...)`` leaves blocks out of both.
-  pytest takes a lone named function for the test to mark, so a predicate is
-  passed as ``leak_filter(filter=predicate)``.
-- ``@pytest.mark.leak_budget(blocks=, bytes=, peak=)`` limits what the test
-  and its fixtures allocate, freed or not (``AllocationStats.assert_max``),
-  whether leaks are checked or not. Of several markers the closest counts, for
-  each limit; None lifts one.
+- The fixture ``leak_tracker`` is an open ``Scope``, checked after the test.
+- ``--leaks`` (ini option ``leaks = true``) checks every test with all of its
+  fixtures. ``--no-leaks`` overrides the ini option. ``--leaks-depth N`` (ini
+  option ``leaks_depth``) sets the number of Python frames for each block. Each
+  option has a second name, ``--ffi-leaks`` and so on. It is the only name
+  where another plugin (pytest-leaks) has taken the first one.
+- ``@pytest.mark.no_leak_check(reason=...)`` exempts tests from ``--leaks``.
+- ``@pytest.mark.leak_filter(LeakFilter..., ...)`` leaves blocks out of both
+  checks. A single function cannot be the only positional argument of a mark,
+  so pass a predicate as ``leak_filter(filter=predicate)``.
+- ``@pytest.mark.leak_budget(blocks=, bytes=, peak=)`` limits the allocations
+  of the test and its fixtures, freed or not, as ``AllocationStats.assert_max``
+  does. It needs no other option. Of several markers the closest one counts,
+  for each limit; None removes a limit.
 
-What belongs to a test: under ``--leaks`` what is allocated from before the
-setup of its first fixture to after the teardown of its last; with the fixture
-alone, what is allocated while that is set up, so that fixtures it depends on
-or comes after are outside. All threads and tasks count. (Only where a fixture
-of a wider scope keeps a context scope open does the window follow the context
-too, since the blocks go there.) What is allocated while a fixture of a wider
-scope is set up or torn down belongs to that fixture, never to the test.
+The blocks of a test: with ``--leaks``, those that are allocated from before
+the setup of its first fixture until after the teardown of its last one. With
+the fixture alone, those from the setup of the fixture on; fixtures that were
+set up before it are outside. All threads and tasks count. (If a fixture of a
+wider scope keeps a context scope open, the blocks go to that scope, and the
+scope of the test follows the context too.) Blocks that are allocated in the
+setup or teardown of a fixture of a wider scope do not belong to the test.
 
-When it is judged: after everything of the test is torn down and pytest has
-let go of its arguments, so that it does not matter who frees a block, nor in
-which order the fixtures were named.
+The check runs after the teardown of the test, when pytest has dropped the
+arguments of the test. So it does not matter which fixture frees a block, nor
+in which order fixtures are named.
 
-What a leak does: what a LeaksFoundError at the end of the test would, and a
-BudgetError alike. A passed test is failed (not in error), an xfail that would
-have passed is xfailed (if its ``raises`` allows), strict or not. A test that
-failed or errored keeps its outcome and gets a section more; of leaks, blocks
-owned by Python objects are left out there, because the traceback keeps those
-alive. Skipped and xfailed tests are not judged.
+The result of a leak or an exceeded budget: a test that passed fails (it is
+not an error). An xfail test that would have passed is xfailed, strict or not,
+if its ``raises`` matches. A test that failed or had an error keeps its
+outcome, and its report gets a section with the leaks. Blocks that Python
+objects own are left out there, since the traceback keeps the objects alive.
+Skipped and xfailed tests are not checked.
 
-A plugin that runs tests itself (pytest-rerunfailures, pytest-forked) goes on
-doing so. If it has told the outcome of the test before the teardown, a leak
-is an error at teardown.
+Plugins that run tests themselves, as pytest-rerunfailures and pytest-forked,
+still run them. If such a plugin has reported the outcome before the teardown,
+a leak is an error at teardown.
 
-Cost: off, one look at the names of the collected tests' fixtures; neither the
-hooks nor the compiled core are loaded. On, a scope, a look at its counter and
-some hook calls a test: below 0.2 ms.
+Cost: without options, one look at the fixture names of each test; neither the
+hooks nor the compiled core are loaded. With a check, a scope and some hook
+calls for each test: below 0.2 ms.
 """
 
 from ffi_leak_tracker._testing.plugin import (
@@ -47,6 +49,7 @@ from ffi_leak_tracker._testing.plugin import (
     pytest_addoption,
     pytest_collection_finish,
     pytest_configure,
+    pytest_load_initial_conftests,
 )
 
 __all__ = ["leak_tracker"]

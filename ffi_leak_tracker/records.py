@@ -1,4 +1,4 @@
-"""Frames, allocations, groups and snapshots: what is known of native blocks.
+"""The records of native blocks: frames, allocations, groups, snapshots.
 
 All records are immutable and may be shared between threads.
 """

@@ -1,4 +1,4 @@
-"""Scopes: what was allocated within a window of time."""
+"""``Scope``: the blocks that are allocated within a window of time."""
 
 from ffi_leak_tracker._tracking.scopes import Scope, current_scope
 

@@ -1,7 +1,8 @@
-"""Small C libraries in libs/, one behaviour a file, for tests and children.
+"""Small C libraries for tests and their child processes.
 
-A child process that ``child`` started has all names of this module, finds
-the libraries its parent compiled, and may be changed for good.
+Each file of libs/ has one behaviour. A child process that ``child`` starts has
+all names of this module and finds the libraries that its parent compiled. It
+may change itself in ways that cannot be undone.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ needs_hooks = [
     ),
 ]
 FLAGS = ("-O1", "-g", "-D_GNU_SOURCE", "-fno-builtin", "-w")
-#: ``void *take(size_t size) {``: what a library exports stands in one line.
+#: ``void *take(size_t size) {``: the head of an exported function is one line.
 _FUNCTION = re.compile(r"^(?!static|//|#|__)(\w.*\)) \{", re.M)
 
 
@@ -74,7 +75,7 @@ def source(name: str) -> Path:
 
 
 def path(name: str, *flags: str, as_name: str | None = None) -> str:
-    """Return a library's path, compiled when it is first asked for."""
+    """Return the path of a library, which is compiled at its first use."""
     file = source(name)
     target = FOLDER / f"lib{as_name or name}.so"
     if not target.exists():
@@ -85,7 +86,7 @@ def path(name: str, *flags: str, as_name: str | None = None) -> str:
 
 
 def declarations(name: str) -> str:
-    """Return what a library exports, for cffi."""
+    """Return the declarations of what a library exports, for cffi."""
     found = _FUNCTION.findall(source(name).read_text("utf-8"))
     return "".join(f"{one};\n" for one in found)
 
@@ -98,7 +99,7 @@ def opened(name: str, *flags: str, as_name: str | None = None) -> Any:
 
 
 def here() -> int:
-    """Return the number of the line that calls this."""
+    """Return the line number of the call."""
     return sys._getframe(1).f_lineno
 
 
@@ -113,7 +114,7 @@ def sizes(blocks: Any) -> list[int]:
 
 
 def to(name: str) -> str:
-    """Return a pattern for a library of ours."""
+    """Return the pattern that matches a library of this module."""
     return f"lib{name}.so"
 
 
@@ -138,13 +139,13 @@ def child_environment(**changes: str) -> dict[str, str]:
 def child(
     code: str, *options: str, timeout: float = 120, **changes: str
 ) -> str:
-    """Return what the code printed in a process that may be spoiled.
+    """Return what code printed in a process of its own.
 
-    It must end well and write nothing to the standard error.
+    It must exit with 0 and write nothing to the standard error.
     """
     text = "from c_library import *\n" + textwrap.dedent(code)
     fixed = child_environment(**changes)
-    # 3.12 and later say that a process with threads forks; ours means to.
+    # Python 3.12 and later warn of a fork with threads; tests do that.
     silence = ("-W", "ignore:This process:DeprecationWarning")
     done = children.run(text, *silence, *options, timeout=timeout, **fixed)
     assert (done.returncode, done.stderr) == (0, ""), (

@@ -14,14 +14,14 @@ PACKAGE_PARENT = str(Path(ffi_leak_tracker.__file__).resolve().parents[1])
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Return the environment of a child, without our settings."""
+    """Return the environment of a child, without settings of the package."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if name == "FFI_LEAK_TRACKER_FAST"
         or not name.startswith(("FFI_LEAK_TRACKER", "PYTHON", "PYTEST"))
     }
-    # glibc writes its last words to the terminal unless told otherwise.
+    # Without the variable glibc writes its last message to the terminal.
     fixed = {"PYTHONPATH": PACKAGE_PARENT, "LIBC_FATAL_STDERR_": "1"}
     return {**kept, **fixed, **changes}
 
@@ -29,9 +29,11 @@ def environment(**changes: str) -> dict[str, str]:
 def run(
     code: str, *options: str, timeout: float = 120, **changes: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run code in a new interpreter and return what came of it.
+    """Run code in a new interpreter and return the ended process.
 
-    Options are those of the interpreter, changes those of the environment.
+    Args:
+        options: of the interpreter.
+        changes: of the environment.
     """
     return subprocess.run(
         [sys.executable, *options, "-c", textwrap.dedent(code)],
@@ -45,7 +47,7 @@ def run(
 
 
 def output(code: str, *options: str, **changes: str) -> str:
-    """Return what the code printed; it must end well and say no more."""
+    """Return what code printed. It must exit with 0 and print no error."""
     done = run(code, *options, **changes)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""Each test gets a tracker as it is after import, and leaves one."""
+"""Each test begins with a tracker as it is after import."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ IS_PYPY = sys.implementation.name == "pypy"
 
 
 def collect() -> None:
-    """Collect garbage; PyPy runs finalizers after the next one."""
+    """Collect garbage. PyPy runs finalizers in the next collection."""
     gc.collect()
     if IS_PYPY:
         gc.collect()
 
 
 def restore_tracker(*, always_collects: bool) -> None:
-    """Put everything back that a test may have changed."""
+    """Undo all that a test may have changed."""
     core.lib.flk_platform_pages_fail_at(0)
     current.variable.set(None)
     for scope in list(scopes._process_scopes):
@@ -50,7 +50,7 @@ def restore_tracker(*, always_collects: bool) -> None:
 
 @pytest.fixture(autouse=True)
 def clean_tracker() -> Iterator[None]:
-    """Disabled, empty, without filters; afterwards sound in itself."""
+    """Give a tracker that is off and empty; check it after the test."""
     restore_tracker(always_collects=False)
     yield
     scope_count = core.self_figures()["open_scopes"]
@@ -63,5 +63,5 @@ def clean_tracker() -> Iterator[None]:
 
 @pytest.fixture
 def enabled() -> None:
-    """Tracking is on."""
+    """Turn tracking on."""
     LeakTracker.enable()

@@ -1,8 +1,8 @@
 """Markdown documents: the programs they hold and the output they show.
 
 A program is a fence whose first line is a comment with its file name. A
-command is a line of a console fence that begins with ``$``; what follows it is
-the output that the document shows.
+command is a line of a console fence that begins with ``$``. The lines after it
+are the output that the document shows.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import re
 import shutil
 import subprocess
 import sys
+from ctypes import CDLL, c_char_p
+from ctypes.util import find_library
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _FENCE = re.compile(r"(?ms)^```(\w+)\n(.*?)^```$")
 #: ``# name.py``, ``// name.c``: the first line of a program.
 _NAME = re.compile(r"(?:#|//) ((?:[\w-]+/)?[\w-]+\.\w+)\n")
-#: What a reader has after the installation, as this interpreter runs it.
+#: The commands that an installation has, as arguments of an interpreter.
 _COMMANDS = {
     "python": "",
     "ffi-leak-tracker": "-m ffi_leak_tracker",
@@ -41,7 +43,7 @@ class Fence(NamedTuple):
 
 
 class Document:
-    """A document, cut into fences.
+    """A document and its fences.
 
     Args:
         path: of the file, from the root of the repository.
@@ -139,12 +141,9 @@ def output(command: str, commands: Path) -> str:
 
 def zlib_version() -> str:
     """Return the version of the zlib that the demo finds."""
-    import cffi
-
-    from ffi_leak_tracker.cli import load_demo
-
-    demo = load_demo()
-    version: bytes = cffi.FFI().string(demo["load_zlib"]().zlibVersion())
+    zlib = CDLL(find_library("z") or "libz.so.1")
+    zlib.zlibVersion.restype = c_char_p
+    version: bytes = zlib.zlibVersion()
     return version.decode()
 
 

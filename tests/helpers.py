@@ -1,4 +1,4 @@
-"""Builders of records, so that a test names only what it is about."""
+"""Builders of records: a test names only the fields that matter to it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def frame(
 
 
 def native_frame(**changes: Any) -> NativeFrame:
-    """Return a native frame with its source known."""
+    """Return a native frame whose source line is known."""
     fields = {
         "function": "deflateInit2_",
         "module": "/usr/lib/libz.so.1",
@@ -56,7 +56,7 @@ def block(**changes: Any) -> Allocation:
 
 
 def blocks(count: int, **changes: Any) -> list[Allocation]:
-    """Return allocations that differ in address, age and sequence."""
+    """Return allocations with different addresses, ages and sequences."""
     return [
         block(
             **{
@@ -84,12 +84,12 @@ def places(count: int) -> list[Allocation]:
 
 
 def snapshot(*allocations: Allocation, **facts: Any) -> Snapshot:
-    """Return a snapshot of the allocations, of one by default."""
+    """Return a snapshot of allocations; of one allocation if none is given."""
     return Snapshot(allocations or (block(),), **facts)
 
 
 def rich() -> Snapshot:
-    """Return a snapshot with everything in it."""
+    """Return a snapshot with all that a snapshot may hold."""
     made = [
         *blocks(3, scope="s", frames=(frame("f", "caf\xe9\udc80.py"),)),
         block(type="x", native_frames=(native_frame(),)),

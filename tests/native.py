@@ -1,4 +1,4 @@
-"""The small C library of allocator_user.c, compiled when first asked for."""
+"""The small C library of allocator_user.c, compiled at its first use."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ ffi.cdef(CDEF)
 
 @cache
 def library_path() -> str:
-    """Compile the library; skip the test where there is no compiler."""
+    """Return the path of the compiled library.
+
+    The test is skipped if there is no compiler.
+    """
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler")
@@ -48,7 +51,7 @@ def library():
 
 
 def functions_of(alloc):
-    """Return a ``struct allocator`` of an allocator's C functions."""
+    """Return a ``struct allocator`` with the C functions of an allocator."""
     with_ = ffi.new("allocator *")
     for name in ("malloc", "calloc", "realloc", "free"):
         function = getattr(alloc, "c_" + name)

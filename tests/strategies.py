@@ -15,7 +15,11 @@ FRAMES = st.builds(
     st.none() | st.integers(0, 200),
 )
 NATIVE = st.builds(
-    NativeFrame, st.none() | TEXT, TEXT, st.integers(0), st.none() | TEXT
+    NativeFrame,
+    st.none() | TEXT,
+    TEXT,
+    st.integers(0, 2**64 - 1),
+    st.none() | TEXT,
 )
 ALLOCATIONS = st.builds(
     Allocation,

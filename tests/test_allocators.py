@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
+import sys
 import time
 
 import cffi
 import pytest
+from conftest import collect
 
 import ffi_leak_tracker
 from ffi_leak_tracker import (
+    InvalidFreeError,
     LeakTracker,
+    MisuseWarning,
     adaptive_calloc,
     adaptive_malloc,
     calloc,
@@ -41,6 +47,7 @@ ffi.cdef(
     struct tail { int count; char bytes[]; };
     typedef struct { short a[3]; } triple;
     enum color { RED, GREEN };
+    typedef int (*callback)(int);
     void *malloc(size_t); void free(void *);
     """
 )
@@ -538,6 +545,13 @@ def test_bind_knows_declared_names(alloc, enabled) -> None:
     assert 3 == bound.new("struct point *", {"x": 3}).x
 
 
+@pytest.mark.parametrize("thing", [5, None, "int", cffi.FFI])
+def test_bind_takes_an_ffi(thing) -> None:
+    """Anything else is told at once, not at the first type."""
+    with pytest.raises(TypeError, match=r"bind\(\) takes an ffi .cffi.FFI"):
+        calloc.bind(thing)
+
+
 @every
 def test_bind_names_unknown_types(alloc) -> None:
     """What the bound ffi does not know is said so."""
@@ -590,3 +604,114 @@ def test_core_stays_sound(enabled) -> None:
     for pointer in pointers[1::2]:
         diagnostic_malloc.free(pointer)
     assert core.lib.flk_tracker_check()
+
+
+# --- pointers with an owner ---------------------------------------------
+OWNED = {
+    "new": lambda: ffi.new("int[3]"),
+    "new_handle": lambda: ffi.new_handle("kept"),
+    "from_buffer": lambda: ffi.from_buffer("int[]", bytearray(12)),
+    "gc": lambda: ffi.gc(diagnostic_calloc("int"), diagnostic_calloc.free),
+    "own": lambda: diagnostic_calloc.new("int[]", 3),
+    "plain own": lambda: calloc.new("int *"),
+}
+SAYS = {
+    "new": r"ffi\.new\(\)",
+    "plain own": r"ffi\.new\(\)",
+    "own": r"of new\(\)",
+    "gc": r"ffi\.gc\(\)",
+}
+
+
+@pytest.mark.skipif(
+    sys.implementation.name == "pypy", reason="a finalizer is not to be seen"
+)
+@every
+@pytest.mark.parametrize("kind", OWNED)
+def test_free_of_owned_pointer_is_refused(alloc, kind) -> None:
+    """InvalidFreeError names the owner, off and on; nothing is freed."""
+    pattern = SAYS.get(kind, rf"ffi\.{kind}\(\)")
+    for is_on in (False, True):
+        pointer = OWNED[kind]()
+        if is_on:
+            LeakTracker.enable()
+        for release in (alloc.free, lambda one: alloc.realloc(one, 9)):
+            with pytest.raises(InvalidFreeError, match=pattern):
+                release(pointer)
+        del pointer
+        collect()
+    assert 4 == LeakTracker.self_stats["interior_frees"]
+    LeakTracker.verify_no_leaks()
+
+
+def test_policy_decides_about_owned_pointers() -> None:
+    """Policy warn warns, count counts; nothing is freed, realloc gives NULL."""
+    owner = ffi.new("int[3]", [1, 2, 3])
+    LeakTracker.enable(misuse="warn")
+    with pytest.warns(MisuseWarning, match=r"ffi\.new\(\)"):
+        diagnostic_calloc.free(owner)
+    LeakTracker.enable(misuse="count")
+    diagnostic_calloc.free(owner)
+    assert diagnostic_calloc.realloc(owner, 9) == ffi.NULL
+    assert 3 == LeakTracker.self_stats["interior_frees"]
+    assert [1, 2, 3] == list(owner)
+
+
+@every
+def test_pointers_without_owner_are_freed(alloc) -> None:
+    """Silence: a removed finalizer, a cast, NULL, a finalizer that frees."""
+    pointer = ffi.gc(alloc("int"), alloc.free)
+    ffi.gc(pointer, None)
+    alloc.free(pointer)
+    alloc.free(ffi.cast("char *", alloc("int")))
+    alloc.free(ffi.NULL)
+    alloc.free(ffi.gc(ffi.NULL, alloc.free))
+    ffi.release(ffi.gc(alloc("int"), alloc.free))
+    assert 0 == LeakTracker.self_stats["interior_frees"]
+
+
+# --- types --------------------------------------------------------------
+@every
+def test_pointers_to_functions(alloc) -> None:
+    """Memory for callbacks, by name and by ctype; not for functions."""
+    bound = alloc.bind(ffi)
+    for kind in ("callback", ffi.typeof("callback")):
+        table = bound(kind, 4)
+        assert "int(* *)(int)" == ffi.typeof(table).cname
+        table[3] = ffi.NULL
+        bound.free(table)
+        assert 4 == len(bound.new("callback[4]"))
+    with pytest.raises(TypeError, match="use a pointer to it"):
+        bound("int(int)")
+
+
+@every
+def test_one_grammar_of_types(alloc) -> None:
+    """T for an item, "T *" and "T[]" for new(); errors say which."""
+    LeakTracker.enable()
+    numbers, owned = alloc("int", 4), alloc.new("int[]", 4)
+    assert ffi.sizeof(owned) == 4 * ffi.sizeof(numbers[0:1])
+    alloc.free(numbers)
+    with pytest.raises(TypeError, match=r"\('int', count\)"):
+        alloc("int[]", 4)
+    with pytest.raises(TypeError, match=r"'int \*'"):
+        alloc.new("int")
+
+
+# --- pickles ------------------------------------------------------------
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("name", [*ALL, "adaptive_calloc", "adaptive_malloc"])
+def test_allocators_pickle_by_name(name, protocol) -> None:
+    """What is unpickled or copied is the very allocator."""
+    alloc = getattr(ffi_leak_tracker, name)
+    assert pickle.loads(pickle.dumps(alloc, protocol)) is alloc
+    assert copy.copy(alloc) is copy.deepcopy(alloc) is alloc
+
+
+@every
+def test_bound_allocators_do_not_pickle(alloc) -> None:
+    """The error names what to do; a copy is the allocator itself."""
+    bound = alloc.bind(ffi)
+    with pytest.raises(TypeError, match=r"call allocator\.bind"):
+        pickle.dumps(bound)
+    assert copy.copy(bound) is bound

@@ -110,6 +110,7 @@ def test_a_module_stands_for_what_it_is_linked_with() -> None:
 
 
 def test_a_package_stands_for_the_extensions_in_it() -> None:
+    """All extensions below the folder of the package are recorded."""
     child("""
         import types
         lib = opened("plain")
@@ -143,6 +144,7 @@ def test_all_but_the_interpreter() -> None:
 
 
 def test_what_is_excluded_is_silent() -> None:
+    """An excluded library is not recorded, its frees are."""
     child("""
         lib, other = opened("plain"), opened("callbacks")
         with LeakTracker.attach(exclude=[lib]):
@@ -161,13 +163,31 @@ ERRORS = {
     "[cffi.FFI()]": "TypeError: a library is a module, the lib of a cffi",
     "[b'libplain.so']": "TypeError: a library is a module, the lib of a",
     "['']": "ValueError: a library's name must not be empty",
-    "[]": "ValueError: no library is named; None would mean all",
+    "[]": "ValueError: no library is named: name one, or pass None for all",
     "[sys]": "ValueError: <module 'sys' (built-in)> has no file: pass the",
     "[textwrap]": "ValueError: <module 'textwrap' from",
     "[ctypes.CDLL(None)]": "ValueError: <CDLL 'None',",
     "[cffi.FFI().dlopen(None)]": "ValueError: <cffi.api",
     "['*' * 100_000]": "AttachError: cannot attach: the patterns are too long",
 }
+
+
+def test_a_lib_of_cffi_is_named_without_its_lock() -> None:
+    """Which in a forked child may belong to a thread that is not there."""
+    child("""
+        ffi = cffi.FFI()
+        ffi.cdef("void *take(size_t); void give(void *);")
+        lib = ffi.dlopen(path("plain"))
+        lib.take, lib.give
+        with ffi._lock:  # as another thread would that looks something up
+            thread = threading.Thread(
+                target=lambda: LeakTracker.attach([lib]), daemon=True)
+            thread.start()
+            thread.join(20)
+            assert not thread.is_alive()
+        lib.take(10)
+        assert sizes(LeakTracker.detach()) == [10]
+    """)
 
 
 def test_what_is_no_library_is_refused() -> None:
@@ -178,8 +198,8 @@ def test_what_is_no_library_is_refused() -> None:
             try:
                 LeakTracker.attach(eval(text))
             except Exception as error:
-                told = f"{{type(error).__name__}}: {{error}}"
-                assert told.startswith(expected), told
+                text = f"{{type(error).__name__}}: {{error}}"
+                assert text.startswith(expected), text
             else:
                 raise AssertionError(text)
         for bad in (True, 65, -1, "1"):
@@ -195,7 +215,7 @@ def test_what_is_no_library_is_refused() -> None:
 
 
 # --- on and off ---------------------------------------------------------
-def test_detach_returns_what_lives_and_forgets_it() -> None:
+def test_detach_returns_what_lives_and_keeps_it_as_it_was() -> None:
     """Blocks of the allocators stay, with their books."""
     child("""
         from ffi_leak_tracker import diagnostic_malloc
@@ -209,20 +229,23 @@ def test_detach_returns_what_lives_and_forgets_it() -> None:
         found = handle.detach()
         assert not handle.attached and "off>" in repr(handle)
         assert (sizes(found), lines(found)) == ([100], [line])
-        assert sizes(LeakTracker.snapshot()) == [7]
+        assert sizes(LeakTracker.snapshot()) == [7, 100]
         stats = LeakTracker.stats
-        assert (stats.allocations, stats.frees) == (3, 2)
+        assert (stats.allocations, stats.frees) == (3, 1)
         lib.give(block)
         lib.take(200)
         assert LeakTracker.self_stats["unknown_frees"] == 0
         assert LeakTracker.self_stats["hooks_slots"] == 0
         assert len(handle.detach()) == len(LeakTracker.detach()) == 0
+        assert sizes(LeakTracker.snapshot()) == [7, 100]
         diagnostic_malloc.free(own)
+        LeakTracker.reset()
         LeakTracker.verify_no_leaks()
     """)
 
 
 def test_books_balance_before_during_and_after() -> None:
+    """Counts, records and snapshots agree, whatever frees the blocks."""
     child("""
         lib = opened("plain")
 
@@ -252,12 +275,18 @@ def test_books_balance_before_during_and_after() -> None:
             check(50)
             stats = LeakTracker.stats
             assert (stats.allocations, stats.frees) == (1100, 1050)
+        stats = LeakTracker.stats
+        assert (stats.allocations, stats.frees) == (1100, 1050)
+        types = LeakTracker.types().values()
+        assert sum(one.live_blocks for one in types) == 50
+        assert core.lib.flk_tracker_check()
+        LeakTracker.reset()
         check(0)
     """)
 
 
 def test_attachments_stack() -> None:
-    """Any of them asks; the last one that ends puts all back."""
+    """What any of them selects is recorded; the last detach restores all."""
     child("""
         lib, other = opened("plain"), opened("callbacks")
         outer = LeakTracker.attach([lib])
@@ -274,12 +303,12 @@ def test_attachments_stack() -> None:
         assert sizes(LeakTracker.detach()) == [1, 2, 3, 5, 7]
         assert not (outer.attached or inner.attached or wide.attached)
         assert core.self_figures()["hooks_attached"] == 0
-        assert len(LeakTracker.snapshot()) == 0
+        assert sizes(LeakTracker.snapshot()) == [1, 2, 3, 5, 7]
     """)
 
 
 def test_an_exclude_hides_nothing_from_others() -> None:
-    """However the other one names it; each has wishes of his own."""
+    """An exclude applies to the attachment that it was given to only."""
     child("""
         lib, other = opened("plain"), opened("callbacks")
         both = ["*plain*", "*callbacks*"]
@@ -293,6 +322,7 @@ def test_an_exclude_hides_nothing_from_others() -> None:
 
 
 def test_an_exception_leaves_it_detached() -> None:
+    """A with block that raises detaches."""
     child("""
         lib = opened("plain")
         try:
@@ -307,6 +337,7 @@ def test_an_exception_leaves_it_detached() -> None:
 
 
 def test_pause_honours_frees_only() -> None:
+    """Paused hooks record no block, and remove records of freed ones."""
     child("""
         lib = opened("plain")
         with LeakTracker.attach([lib]):
@@ -321,21 +352,70 @@ def test_pause_honours_frees_only() -> None:
     """)
 
 
-def test_hooks_need_no_enable() -> None:
-    """attach() is a switch of its own; enable() and disable() are others."""
+def test_attach_switches_all_recording_on() -> None:
+    """Allocators and track() as well, until the last detach."""
     child("""
         from ffi_leak_tracker import diagnostic_malloc
         lib = opened("plain")
+        assert not LeakTracker.enabled and LeakTracker.duration is None
         with LeakTracker.attach([lib]):
-            assert not LeakTracker.enabled
-            diagnostic_malloc("char", 3)
-            block = lib.take(10)
-            LeakTracker.enable()
+            assert LeakTracker.enabled and LeakTracker.duration >= 0
+            own = diagnostic_malloc("char", 3)
+            LeakTracker.track(4096, 5)
+            lib.take(10)
+            with LeakTracker.attach([lib]):
+                pass
             lib.take(20)
+            assert sizes(LeakTracker.snapshot()) == [3, 5, 10, 20]
+            assert "<LeakTracker on, 4 live>" == repr(LeakTracker)
+        assert not LeakTracker.enabled
+        unseen = diagnostic_malloc("char", 7)
+        assert 7 not in sizes(LeakTracker.snapshot())
+        LeakTracker.enable()
+        with LeakTracker.attach([lib]):
+            pass
+        assert LeakTracker.enabled
+    """)
+
+
+def test_disable_stops_hooks_and_allocators() -> None:
+    """Until enable, the next attach, or the next scope; frees count."""
+    child("""
+        from ffi_leak_tracker import diagnostic_malloc
+        lib = opened("plain")
+        with LeakTracker.attach([lib]) as handle:
+            block = lib.take(10)
             LeakTracker.disable()
-            lib.take(30)
+            assert not LeakTracker.enabled
+            lib.take(20), diagnostic_malloc("char", 3)
             lib.give(block)
-            assert sizes(LeakTracker.snapshot()) == [20, 30]
+            assert len(LeakTracker.snapshot()) == 0
+            with LeakTracker.scope() as scope:
+                lib.take(30), diagnostic_malloc("char", 4)
+            assert sizes(scope.snapshot()) == [4, 30]
+            assert not LeakTracker.enabled
+            lib.take(40)
+            LeakTracker.enable()
+            lib.take(50)
+            LeakTracker.disable()
+            with LeakTracker.attach([lib]):
+                lib.take(60)
+            lib.take(70)
+            assert sizes(LeakTracker.snapshot()) == [4, 30, 50, 60, 70]
+    """)
+
+
+def test_disable_in_a_window_is_obeyed_by_hooks() -> None:
+    """The rest of the window has no more blocks of libraries either."""
+    child("""
+        from ffi_leak_tracker import AllocationTracker
+        lib = opened("plain")
+        with LeakTracker.attach([lib]):
+            with AllocationTracker.measure() as measured:
+                lib.take(10)
+                LeakTracker.disable()
+                lib.take(20)
+            assert measured.stats.bytes_allocated == 10
     """)
 
 
@@ -356,6 +436,7 @@ def test_off_forbids_hooks() -> None:
 
 
 def test_reset_forgets_what_hooks_recorded() -> None:
+    """After a reset the blocks are in no report; their frees are silent."""
     child("""
         lib = opened("plain")
         with LeakTracker.attach([lib]):
@@ -440,10 +521,10 @@ LOOK_UPS = {
 @pytest.mark.parametrize("which", LOOK_UPS.values(), ids=LOOK_UPS)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_looked_up_functions(which, when) -> None:
-    """Malloc that cffi and ctypes look up once attached: each is found.
+    """Malloc that cffi and ctypes look up after attach is hooked.
 
     What was looked up before is a pointer in a variable of Python's, which
-    nobody can find; that a block of it is freed by a hook is no error.
+    cannot be found. That a hook frees a block of it is no error.
     """
     # Pointers copied before attach cannot be found; those into the stubs of a
     # program that is not PIE lead through a slot that is hooked.
@@ -524,15 +605,17 @@ def test_a_hundred_c_frames_are_no_obstacle() -> None:
     """)
 
 
-LENT = "strdup strndup asprintf getline realpath getcwd wcsdup open_memstream"
+RETURNED = (
+    "strdup strndup asprintf getline realpath getcwd wcsdup open_memstream"
+)
 
 
 def test_what_libc_makes_for_a_library() -> None:
-    """It counts for the caller; private blocks of libc for nobody."""
+    """The result is recorded for the caller; private blocks are not."""
     child(f"""
-        lib = opened("lent")
+        lib = opened("returned")
         with LeakTracker.attach([lib]):
-            for name in {LENT.split()!r}:
+            for name in {RETURNED.split()!r}:
                 lib.use_streams_only()
                 block = getattr(lib, "by_" + name)(); line = here()
                 found = LeakTracker.snapshot()

@@ -65,22 +65,40 @@ def test_a_leak_of_a_library_is_reported(options) -> None:
 
 @pytest.mark.parametrize("option", ["--native", "--library=libplain*"])
 def test_a_program_that_frees_is_clean(option) -> None:
+    """Exit status 0, and nothing is reported."""
     done = run(CLEAN, option)
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.startswith("No native memory leaks."), done.stderr
 
 
 def test_without_the_options_libraries_are_not_watched() -> None:
+    """Native blocks are recorded on request only."""
     done = run(LEAK)
     assert done.returncode == 0, done.stderr
 
 
 def test_other_libraries_are_silent() -> None:
-    done = run(LEAK, "--library", "libother*", "--library", "libmore*")
+    """Only the named library is recorded."""
+    program = f"{LEAK}\nimport ctypes\nctypes.CDLL({path('callbacks')!r})"
+    done = run(program, "--library", "libcallbacks*")
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("options", [(), ("--report", "r.txt")])
+def test_a_name_that_matches_nothing_is_status_2(options) -> None:
+    """It may be wrong, and is not taken for a program without leaks."""
+    done = run(LEAK, "--library", "libnope*", *options)
+    assert done.returncode == 2, done.stderr
+    assert 'no loaded library matches "libnope*", so' in done.stderr
+    names = ("--library=libplain*", "--library=libnope*")
+    done = run(LEAK, *names, *options)
+    assert done.returncode == 2, done.stderr
+    assert "LEAKED" in done.stderr
+    assert run("raise SystemExit(7)", "--library=no").returncode == 7
+
+
 def test_the_report_as_json() -> None:
+    """The JSON report has the block, its kind and its Python line."""
     done = run(LEAK, "--library=libplain*", "--json", "leaks.json")
     assert done.returncode == 1
     report = json.loads(Path("leaks.json").read_text("utf-8"))
@@ -89,12 +107,14 @@ def test_the_report_as_json() -> None:
 
 
 def test_status_of_the_program_comes_first() -> None:
+    """A leak does not hide the exit status of the program."""
     assert run("raise SystemExit(7)", "--native").returncode == 7
     assert run(f"{LEAK}\nraise SystemExit(7)", "--native").returncode == 7
     assert run(LEAK, "--native", "--no-fail-on-leaks").returncode == 0
 
 
 def test_depth_is_obeyed() -> None:
+    """--depth limits the frames of hooked blocks, too."""
     program = """
         def inner():
             lib.take(1000)
@@ -124,6 +144,7 @@ def test_what_hooks_found_wrong_is_reported() -> None:
 
 
 def test_threads_and_exit_handlers_are_waited_for() -> None:
+    """Blocks they free are no leaks."""
     program = """
         import atexit, threading
         kept = lib.take(1000)
@@ -151,10 +172,11 @@ def test_children_of_a_fork_report_nothing() -> None:
     """
     done = run(program, "--native")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("leaks") == 1, done.stderr
+    assert done.stderr.count("No allocations were") == 1, done.stderr
 
 
 def test_os_exit_and_exec_end_quietly() -> None:
+    """No report, no crash, and the status of the program."""
     for end in ("os._exit(3)", "os.execv('/bin/sh', ['sh', '-c', 'exit 3'])"):
         done = run(f"import os\n{LEAK}\n{end}", "--native")
         assert (done.returncode, done.stdout, done.stderr) == (3, "", "")

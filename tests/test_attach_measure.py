@@ -1,4 +1,4 @@
-"""Measuring what native code allocates by itself, exactly as our own."""
+"""Measuring what native code allocates by itself."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def test_nothing_counts_that_is_not_attached() -> None:
 
 
 def test_peak_and_budget() -> None:
+    """Peaks and limits count hooked blocks."""
     child("""
         from ffi_leak_tracker import *
         lib = opened("plain")
@@ -89,6 +90,7 @@ def test_everything_attached() -> None:
 
 
 def test_threads_do_not_mix() -> None:
+    """A window counts what its own thread allocates."""
     child("""
         from concurrent.futures import ThreadPoolExecutor
         from ffi_leak_tracker import *

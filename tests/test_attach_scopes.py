@@ -58,6 +58,7 @@ def test_a_scope_verifies_what_hooks_recorded() -> None:
 
 
 def test_scopes_nest() -> None:
+    """A block belongs to the innermost scope, and to the views around it."""
     child("""
         lib = opened("plain")
         with LeakTracker.attach([lib]):
@@ -75,16 +76,59 @@ def test_scopes_nest() -> None:
 
 
 def test_a_scope_outlives_the_attachment() -> None:
-    """What detach forgot is in no scope's view, and the books balance."""
+    """It goes on to show what lived at the detach, and fails for it."""
+    child("""
+        from ffi_leak_tracker import LeaksFoundError
+        lib = opened("plain")
+        other = LeakTracker.scope("other")
+        try:
+            with LeakTracker.scope("s", verify=True) as scope:
+                with LeakTracker.attach([lib]) as handle:
+                    lib.take(10)
+                    with LeakTracker.scope("inner") as inner:
+                        block = lib.take(20)
+                with other:
+                    lib.give(block)
+                assert sizes(scope.snapshot()) == [10, 20]
+                assert scope.has_leaks and inner.has_leaks
+                assert scope.stats.live_bytes == 30
+                assert len(other.snapshot()) == 0
+                other.verify_no_leaks()
+        except LeaksFoundError as error:
+            assert error.count == 2
+            assert "2 blocks of libraries live when detached" in str(error)
+        else:
+            raise AssertionError
+        assert [b.scope for b in scope.snapshot()] == ["s", "inner"]
+        assert core.self_figures()["entries"] == 0
+        assert core.lib.flk_tracker_check()
+        inner.reset()
+        assert sizes(scope.snapshot()) == [10]
+        with LeakTracker.attach([lib]):
+            scope.verify_no_leaks()
+            assert not scope.has_leaks
+    """)
+
+
+def test_detached_blocks_go_to_no_later_scope() -> None:
+    """Though it has the number of the scope that they were made in."""
     child("""
         lib = opened("plain")
-        with LeakTracker.scope(verify=True) as scope:
-            with LeakTracker.attach([lib]) as handle:
-                lib.take(10)
-                assert sizes(scope.snapshot()) == [10]
-            assert len(scope.snapshot()) == 0
-            assert scope.stats.live_blocks == 0
-        assert core.lib.flk_tracker_check()
+        with LeakTracker.attach([lib]):
+            for size in (1, 2, 3):
+                with LeakTracker.scope(str(size)):
+                    lib.take(size)
+        gc.collect()
+        for _ in range(10):
+            with LeakTracker.scope() as scope:
+                assert len(scope.snapshot()) == 0, scope.number
+        found = LeakTracker.snapshot()
+        assert [b.scope for b in found] == ["1", "2", "3"]
+        assert len(LeakTracker.since(LeakTracker.checkpoint())) == 0
+        pid = os.fork()
+        if pid == 0:
+            os._exit(len(LeakTracker.snapshot()))
+        assert os.waitpid(pid, 0)[1] == 0
     """)
 
 
@@ -119,6 +163,7 @@ def test_other_threads_do_not_feed_a_context_scope() -> None:
 
 
 def test_tasks_have_scopes_of_their_own() -> None:
+    """Each task sees what it allocated itself, after an await as well."""
     child("""
         import asyncio
         lib = opened("plain")
@@ -177,6 +222,7 @@ def test_the_context_of_a_task_is_found_again() -> None:
 
 
 def test_free_by_a_thread_without_python() -> None:
+    """A free in a thread of C removes the record."""
     child("""
         lib = opened("threads")
         with LeakTracker.attach([lib]):
@@ -281,6 +327,7 @@ def test_frames_below_callbacks() -> None:
 
 
 def test_frames_of_generators_and_coroutines() -> None:
+    """Their frames stand in the path as the interpreter runs them."""
     child("""
         lib = opened("plain")
 
@@ -328,6 +375,7 @@ def test_functions_that_die_keep_their_names() -> None:
 
 
 def test_threads_without_python_have_no_python_frames() -> None:
+    """Their blocks are recorded all the same."""
     child("""
         lib = opened("threads")
         with LeakTracker.attach([lib]):
@@ -347,7 +395,7 @@ def test_threads_without_python_have_no_python_frames() -> None:
 
 # --- libraries that come and go -----------------------------------------
 def test_libraries_loaded_later_are_recorded() -> None:
-    """By cffi, ctypes and dlopen of the C library; nobody has to refresh."""
+    """By cffi, ctypes and dlopen of the C library, without any call of ours."""
     child("""
         import ctypes
         plain = path("plain")
@@ -366,6 +414,7 @@ def test_libraries_loaded_later_are_recorded() -> None:
 
 
 def test_an_extension_imported_later_is_recorded() -> None:
+    """Its first allocation is recorded without a refresh."""
     from c_library import child_environment, extension
 
     folder = str(extension("_flk_api", "plain"))
@@ -452,7 +501,7 @@ def test_fork_while_another_thread_attaches() -> None:
         LeakTracker.attach([lib]).detach()  # no module is imported in a fork
         thread = threading.Thread(target=attach, daemon=True)
         thread.start()
-        for _ in range(40):
+        for _ in range(100):
             pid = os.fork()
             if pid == 0:
                 import signal
@@ -509,6 +558,7 @@ def test_the_interpreter_ends_while_attached(how) -> None:
 
 
 def test_destructors_of_libraries_run_after_the_end() -> None:
+    """Hooks work after the interpreter has ended."""
     printed = child("""
         lib = opened("at_end")
         LeakTracker.attach()
@@ -520,11 +570,13 @@ def test_destructors_of_libraries_run_after_the_end() -> None:
 def test_detach_beside_threads_leaves_no_record() -> None:
     """A malloc or realloc under way meanwhile leaves none either."""
     child("""
+        from ffi_leak_tracker._tracking import detached
         lib = opened("threads", "-Wl,-z,nodelete", as_name="staying")
         lib.start_endless(2)
         for round in range(100):
             with LeakTracker.attach([lib]):
                 lib.churn(100)
+            detached.forget()
             found = LeakTracker.snapshot()
             assert len(found) == 0, (round, found[:])
             if round % 10 == 0:
@@ -538,6 +590,27 @@ def test_detach_beside_threads_leaves_no_record() -> None:
         lib.stop_endless(2)
         assert core.self_figures()["entries"] == 0
         assert LeakTracker.stats.live_blocks == 0
+        assert core.lib.flk_tracker_check()
+    """)
+
+
+def test_an_attachment_for_each_test_is_exact() -> None:
+    """Threads are busy when one ends and the next begins; none leaks."""
+    child("""
+        lib = opened("threads", "-Wl,-z,nodelete", as_name="staying")
+        other = opened("plain")
+        missed = LeakTracker.self_stats["missed_frees"]
+        lib.start_endless(2)
+        for round in range(50):
+            with LeakTracker.attach([lib]):
+                lib.churn(100)
+                lib.stop_endless(2)
+                LeakTracker.verify_no_leaks()
+                lib.start_endless(2)
+            assert core.scope_figures(0).live_blocks == 0, round
+        lib.stop_endless(2)
+        assert LeakTracker.self_stats["missed_frees"] == missed
+        assert core.self_figures()["entries"] == 0
         assert core.lib.flk_tracker_check()
     """)
 

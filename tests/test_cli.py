@@ -75,6 +75,14 @@ def is_clean(report: str) -> bool:
     return re.match(r"No native memory leaks\. .*\n\Z", report) is not None
 
 
+def is_empty(report: str) -> bool:
+    """Return whether it is the report of a program that allocated nothing."""
+    found = re.match(
+        r"No allocations were recorded\. .*\n\nnote: watched: .*\n\Z", report
+    )
+    return found is not None
+
+
 # --- tables -------------------------------------------------------------
 TYPES = """
 from ffi_leak_tracker import adaptive_calloc as alloc
@@ -106,7 +114,7 @@ def test_types_of_a_clean_program() -> None:
     """A table of no types, and the verdict stays."""
     done = run_text("print(7)", "--types")
     assert (0, "7\n") == (done.returncode, done.stdout)
-    assert done.stderr.startswith("No native memory leaks.")
+    assert done.stderr.startswith("No allocations were recorded.")
     assert done.stderr.endswith(TABLE.splitlines()[1] + "\n")
 
 
@@ -134,7 +142,7 @@ def assert_like_python(*words: str) -> None:
     assert plain.stdout == tracked.stdout
     assert plain.returncode == tracked.returncode
     assert tracked.stderr.startswith(plain.stderr)
-    assert is_clean(tracked.stderr[len(plain.stderr) :])
+    assert is_empty(tracked.stderr[len(plain.stderr) :])
 
 
 def test_script_as_by_python() -> None:
@@ -508,9 +516,14 @@ def test_report_in_file() -> None:
     assert Path("report.txt").read_text().startswith("LEAKED  1 block")
     file = Path("report.txt").resolve()
     assert done.stderr == f"ffi-leak-tracker run: LEAKED, see {file}\n"
-    done = run_text("pass", "--report", "report.txt")
+    clean = LEAK.replace("alloc(", "alloc.free(alloc(") + ")"
+    done = run_text(clean, "--report", "report.txt")
     assert (done.returncode, done.stderr) == (0, "")
     assert is_clean(Path("report.txt").read_text())
+    done = run_text("pass", "--report", "report.txt")
+    words = "no allocations were recorded"
+    assert done.stderr == f"ffi-leak-tracker run: {words}, see {file}\n"
+    assert is_empty(Path("report.txt").read_text())
 
 
 @pytest.mark.parametrize("option", ["--json", "--report"])

@@ -77,7 +77,10 @@ def test_tree_follows_the_report() -> None:
 
 def test_clean_program_has_no_tree() -> None:
     """The report of no leaks is one line."""
-    done = cli("run", "--tree", "-c", "pass")
+    clean = (
+        "from ffi_leak_tracker import adaptive_calloc as c; c.free(c('int'))"
+    )
+    done = cli("run", "--tree", "-c", clean)
     assert (0, 1) == (done.returncode, len(done.stderr.splitlines()))
 
 
@@ -135,7 +138,7 @@ def test_top_of_nothing_is_refused(number: str) -> None:
 # --- diff ---------------------------------------------------------------
 def test_diff_shows_what_changed() -> None:
     """Between two processes, by call path; with status 0."""
-    done = cli("diff", report(2), report(5))
+    done = cli("diff", "--source", report(2), report(5))
     assert (0, "") == (done.returncode, done.stderr)
     assert (
         done.stdout
@@ -150,6 +153,23 @@ GREW  +3 blocks, +300 B: 1 place grew
     )
 
 
+def test_diff_opens_no_file_that_reports_name() -> None:
+    """Not unasked, and then only regular files of Python source."""
+    old, new = report(0), report(1)
+    assert "return calloc" not in cli("diff", old, new, "--tree").stdout
+    text = Path(new).read_text()
+    here = str(Path("prog.py").resolve())
+    os.mkfifo("fifo.py")
+    Path("secret").write_text("secret\n" * 20)
+    for path in ("/proc/self/environ", "/dev/zero", "fifo.py", "secret"):
+        Path("bad.json").write_text(text.replace(here, path))
+        for options in ([], ["--source"]):
+            done = cli("diff", old, "bad.json", "--tree", *options)
+            assert 0 == done.returncode
+            assert f" {path}:" in done.stdout
+            assert "in make\n" in done.stdout
+
+
 def test_diff_by_type_and_line() -> None:
     """The option says what is compared."""
     old, new = report(5), report(0)
@@ -157,13 +177,13 @@ def test_diff_by_type_and_line() -> None:
         "SHRANK  -5 blocks, -500 B: 1 type shrank\n\n"
         "-500 B  shrank  6 -> 1 block, 504 B -> 4 B  int32_t\n"
     )
-    text = cli("diff", old, new, "--by=line").stdout
+    text = cli("diff", old, new, "--by=line", "--source").stdout
     assert "\n    prog.py:4  in make   return calloc" in text
 
 
 def test_diff_with_tree() -> None:
     """The changed call paths as a tree; --top limits both."""
-    done = cli("diff", report(0), report(1), "--tree", "--top=1")
+    done = cli("diff", report(0), report(1), "--tree", "--top=1", "--source")
     assert done.stdout.endswith("""
 
 CHANGED CALL PATHS  +1 block, +100 B, allocation sites first

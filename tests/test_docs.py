@@ -229,25 +229,48 @@ def test_the_page_has_a_section_for_each_command() -> None:
         assert section(f"ffi-leak-tracker {name}")
 
 
+@cache
+def pytest_says(option: str) -> str:
+    """Return what pytest prints, with the plugin, for ``--help`` or such."""
+    plugin = ["-p", "ffi_leak_tracker.pytest_plugin"]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *plugin, option],
+        env=environment(COLUMNS="200"),
+        cwd=PACKAGE.parent,  # a checkout has no compiled core
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
 def test_the_page_lists_the_options_of_pytest() -> None:
-    """Options, settings and markers, and no other."""
+    """All of the plugin's options, settings and markers, and no other."""
     text = PAGES["pytest"].text
-    plugin = import_module("ffi_leak_tracker.pytest_plugin")
-    code = inspect.getsource(plugin)
-    options = set(re.findall(r'"(--[\w-]+)"', code))
-    settings = set(re.findall(r'addini\("(\w+)"', code))
-    markers = set(re.findall(r'"((?:no_)?leak_\w+)\(', code))
+    printed = pytest_says("--help")
+    group = printed.partition("native memory leaks:\n")[2].partition("\n\n")[0]
+    heads = "".join(re.findall(r"(?m)^  --.*$", group))
+    options = set(re.findall(r"--[\w-]+", heads))
+    settings = set(re.findall(r"(?m)^  (leak\w*) \(", printed))
+    marker = r"(?m)^@pytest.mark.((?:no_)?leak_\w+)\("
+    markers = set(re.findall(marker, pytest_says("--markers")))
     assert options
     assert settings
     assert markers
     assert rows_with_options(text) == options
-    assert set(re.findall(r"(?m)^\| `(?:--\S+)` \| `(\w+)`", text)) == settings
+    assert set(re.findall(r"(?m)^\| `--[^|]* \| `(\w+)`", text)) == settings
     assert set(re.findall(r"(?m)^\| `(\w+)\(", text)) == markers
 
 
 def test_the_page_lists_the_options_of_enable() -> None:
     rows = set(re.findall(r"(?m)^\| `(\w+)`", section("LeakTracker.enable")))
     assert rows == set(inspect.signature(LeakTracker.enable).parameters)
+
+
+@each_page
+def test_figures_of_the_tracker_exist(page: Document) -> None:
+    """A page names no key that ``LeakTracker.self_stats`` does not have."""
+    named = set(re.findall(r'self_stats\["(\w+)"\]', page.text))
+    assert named <= set(LeakTracker.self_stats)
 
 
 # --- lines of reports and messages ----------------------------------------
@@ -320,10 +343,10 @@ def test_listed_lines_exist(page: str, heading: str) -> None:
 def notes_of_views() -> list[str]:
     """Return each note on what the tracker could not record."""
     for module in modules(private=True):
-        truths = getattr(module, "truths", None)
-        if truths is not None:
+        limits_of = getattr(module, "limits_of", None)
+        if limits_of is not None:
             every = dict.fromkeys(LeakTracker.self_stats, 2)
-            found: list[str] = truths(every)
+            found: list[str] = limits_of(every)
             return found
     raise AssertionError("no module makes the notes of reports")
 

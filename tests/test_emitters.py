@@ -18,6 +18,7 @@ from ffi_leak_tracker.emitters import as_emitter
 from ffi_leak_tracker.emitters.console import ConsoleEmitter, render
 from ffi_leak_tracker.emitters.json import JsonEmitter, load
 from ffi_leak_tracker.emitters.logging import LoggingEmitter
+from ffi_leak_tracker.exceptions import ReportWriteError
 from ffi_leak_tracker.records import Snapshot
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
@@ -174,7 +175,113 @@ def test_logging_takes_levels(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages[1].endswith("leaked, call path not recorded")
 
 
+@pytest.mark.parametrize("level", ["ERROR", "error", " Error ", 40])
+def test_logging_takes_names_of_levels(
+    caplog: pytest.LogCaptureFixture, level: Any
+) -> None:
+    """As logging itself does; a level that was added later as well."""
+    logging.addLevelName(35, "NOTABLE")
+    LoggingEmitter(level=level, clean_level="notable").emit(snapshot())
+    LoggingEmitter(level=level, clean_level="notable").emit(Snapshot())
+    assert [40, 40, 35] == [one.levelno for one in caplog.records]
+
+
+# Senseless options
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "says"),
+    [
+        (lambda: LoggingEmitter(5), TypeError, "logger must be a logger, its"),
+        (lambda: LoggingEmitter(level="LOUD"), ValueError, "no level 'LOUD'"),
+        (lambda: LoggingEmitter(level=None), TypeError, "level must be a numb"),
+        (lambda: LoggingEmitter(clean_level=True), TypeError, "clean_level mu"),
+        (lambda: ConsoleEmitter(frames="3"), TypeError, "frames must be an i"),
+        (lambda: ConsoleEmitter(limit=-1), ValueError, "limit must be 0 to"),
+        (lambda: ConsoleEmitter(5), TypeError, "stream must be a path or an"),
+        (lambda: JsonEmitter(None), TypeError, "target must be a path or an"),
+        (lambda: JsonEmitter("x", indent="2"), TypeError, "indent must be an"),
+    ],
+)
+def test_senseless_options_are_told_at_once(
+    make: Any, error: type[Exception], says: str
+) -> None:
+    """When the emitter is made, not when there is something to report."""
+    with pytest.raises(error, match=says):
+        make()
+
+
+# Streams that fail
+
+
+class Broken:
+    """A stream on which a step fails."""
+
+    name = "broken"
+
+    def __init__(self, step: str, error: Exception) -> None:
+        self.step, self.error = step, error
+        self.flushes = 0
+
+    def write(self, text: str) -> None:
+        """Fail if it is to."""
+        if self.step == "write":
+            raise self.error
+
+    def flush(self) -> None:
+        """Fail if it is to, and count."""
+        self.flushes += 1
+        if self.step == "flush":
+            raise self.error
+
+
+@pytest.mark.parametrize("emitter", [ConsoleEmitter, JsonEmitter])
+@pytest.mark.parametrize("step", ["write", "flush"])
+def test_a_stream_that_fails_is_a_report_write_error(
+    emitter: Any, step: str
+) -> None:
+    """With the number of the cause, and the tracker as before."""
+    stream = Broken(step, OSError(28, "no space left on device"))
+    with pytest.raises(ReportWriteError, match="no space left") as caught:
+        emitter(stream).emit(rich())
+    assert (28, "broken") == (caught.value.errno, caught.value.filename)
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+@pytest.mark.parametrize("emitter", [ConsoleEmitter, JsonEmitter])
+def test_a_closed_stream_is_a_report_write_error(emitter: Any) -> None:
+    """Python says ValueError; nothing else that is raised is changed."""
+    stream = io.StringIO()
+    stream.close()
+    with pytest.raises(ReportWriteError, match="closed file; use one that is"):
+        emitter(stream).emit(rich())
+    with pytest.raises(ZeroDivisionError):
+        emitter(Broken("write", ZeroDivisionError())).emit(rich())
+
+
+def test_json_is_flushed(tmp_path: Path) -> None:
+    """The document is in the file although the stream stays open."""
+    with open(tmp_path / "leaks.json", "w", encoding="utf-8") as stream:
+        JsonEmitter(stream).emit(rich())
+        assert rich() == load(tmp_path / "leaks.json")
+
+
 # Choosing
+
+
+async def later(shot: Snapshot) -> None:
+    """Nothing awaits it."""
+
+
+class Later:
+    emit = staticmethod(later)
+
+
+@pytest.mark.parametrize("thing", [later, Later()])
+def test_coroutine_functions_are_no_emitters(thing: Any) -> None:
+    """The report would be lost without a word."""
+    with pytest.raises(TypeError, match="nothing awaits the coroutine"):
+        as_emitter(thing)
 
 
 def test_emitter_stands_for_itself() -> None:

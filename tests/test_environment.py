@@ -83,7 +83,7 @@ def test_on_without_use_reports_nothing_live() -> None:
     """A program that does nothing leaks exactly 0 blocks."""
     done = run("import ffi_leak_tracker", FFI_LEAK_TRACKER="on")
     assert (0, "") == (done.returncode, done.stdout)
-    assert done.stderr.startswith("No native memory leaks.")
+    assert done.stderr.startswith("No allocations were recorded.")
     assert "0 allocations" in done.stderr
 
 
@@ -130,15 +130,34 @@ def test_senseless_depth_warns(depth) -> None:
     code = "from ffi_leak_tracker import LeakTracker as t; print(t.stack_depth)"
     done = run(code, FFI_LEAK_TRACKER="on", FFI_LEAK_TRACKER_DEPTH=depth)
     assert "16" == done.stdout.strip()
-    assert f"FFI_LEAK_TRACKER_DEPTH={depth!r} is not a number" in done.stderr
+    assert f"FFI_LEAK_TRACKER_DEPTH={depth!r} is ignored: use a number" in (
+        done.stderr
+    )
 
 
 def test_unknown_mode_warns() -> None:
     """An unknown mode is ignored with a warning that lists the modes."""
-    done = run(SAMPLE, FFI_LEAK_TRACKER="yes")
+    done = run(SAMPLE, FFI_LEAK_TRACKER="debug")
     assert "False False False\nTrue\n1" == done.stdout.strip()
-    assert "FFI_LEAK_TRACKER='yes' is not understood and ignored" in done.stderr
+    assert "FFI_LEAK_TRACKER='debug' is ignored: use off, " in done.stderr
     assert "off, release, on or attach" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "enabled"),
+    [("1", True), ("Yes", True), ("true", True), ("0", False), ("no", False)],
+)
+def test_other_words_for_on_and_off(word, enabled) -> None:
+    """As other programs take them, and without a warning."""
+    code = """
+        from ffi_leak_tracker import LeakTracker
+        print(LeakTracker.enabled)
+        LeakTracker.enable()
+        print(LeakTracker.enabled)
+    """
+    done = run(code, FFI_LEAK_TRACKER=word)
+    assert f"{enabled}\n{enabled}" == done.stdout.strip()
+    assert "Warning" not in done.stderr
 
 
 def test_import_is_lazy() -> None:
@@ -180,4 +199,4 @@ def test_attach_reports_what_libraries_leak(tmp_path, bytes_kept) -> None:
     if bytes_kept:
         assert "1 x 77 B   malloc   hook" in done.stderr
     else:
-        assert "No native memory leaks" in done.stderr
+        assert "No allocations were recorded" in done.stderr

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from helpers import block, blocks, frame, snapshot
 
+import ffi_leak_tracker
 from ffi_leak_tracker.exceptions import (
     CorruptionError,
     DoubleFreeError,
@@ -105,8 +106,18 @@ def test_message_is_made_when_read() -> None:
     assert "in start" in str(error)
 
 
+def test_names_that_messages_mention_are_exported() -> None:
+    """Of errors, of what reads a report back, and of parts of a histogram."""
+    for name in ("RecordFormatError", "ReportFormatError", "Bucket", "load"):
+        assert name in ffi_leak_tracker.__all__
+        assert getattr(ffi_leak_tracker, name) is not None
+    assert ffi_leak_tracker.RecordFormatError is RecordFormatError
+
+
 def test_no_leaks_raise_value_error() -> None:
     """An error about nothing is a mistake."""
+    with pytest.raises(TypeError, match=r"takes a Snapshot.*Snapshot.blocks"):
+        LeaksFoundError([block()])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no leaks, no error"):
         LeaksFoundError(Snapshot())
 
@@ -143,7 +154,7 @@ def test_invalid_free_names_the_offset() -> None:
     """An interior address is placed in its block."""
     text = str(InvalidFreeError(0xABD5, block(), detail="inside a block"))
     assert text.startswith("invalid free of 0x0000abd5: inside a block\n")
-    assert "by calloc at 0x0000abcd; the address is +8 bytes in" in text
+    assert "by calloc at 0x0000abcd; the address is 8 bytes in" in text
 
 
 def test_mismatched_free_names_the_right_one() -> None:

@@ -8,6 +8,7 @@ import pytest
 from ffi_leak_tracker import (
     LeaksFoundError,
     LeakTracker,
+    MismatchedFreeError,
     calloc,
     diagnostic_calloc,
 )
@@ -74,6 +75,39 @@ def test_type_and_size_of_pointer(pointer, type, size) -> None:
     LeakTracker.track(pointer)
     assert (type, size) == (only().type, only().size)
     LeakTracker.untrack(pointer)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"type": 5}, TypeError, "type must be the name of a C type, a ctype"),
+        ({"type": ""}, ValueError, "type must be a word"),
+        ({"kind": None}, TypeError, "kind must be a word such as 'handle', no"),
+        ({"kind": ""}, ValueError, "kind must be a word"),
+        (
+            {"release": diagnostic_calloc.free},
+            TypeError,
+            "release must be a word such as 'image_close', not <",
+        ),
+        ({"layer": []}, ValueError, "layer must be one of"),
+        ({"size": "3"}, TypeError, "size must be an int, not str"),
+    ],
+)
+def test_senseless_words_are_told(options, error, says) -> None:
+    """Also while nothing is recorded; nothing is recorded by it."""
+    pointer = ffi.new("int *")
+    for state in (LeakTracker.enable, LeakTracker.disable):
+        state()
+        with pytest.raises(error, match=says):
+            LeakTracker.track(pointer, **options)
+    assert 0 == LeakTracker.stats.allocations
+
+
+def test_a_ctype_names_the_type() -> None:
+    """As for the allocators."""
+    LeakTracker.track(4096, 8, type=ffi.typeof("struct pair"))
+    assert "struct pair" == only().type
+    LeakTracker.untrack(4096)
 
 
 def test_options_are_recorded() -> None:
@@ -219,3 +253,59 @@ def test_find_looks_at_and_around() -> None:
     assert LeakTracker.find(pointer).type == "char"
     diagnostic_calloc.free(pointer)
     assert LeakTracker.find(at) is None
+
+
+# --- handles given to free ------------------------------------------------
+frees = pytest.mark.parametrize(
+    "allocator", [calloc, diagnostic_calloc], ids=["plain", "diagnostic"]
+)
+
+
+def handle(release: str):
+    pointer = ffi.cast("struct pair *", libc.malloc(8))
+    return LeakTracker.track(pointer, release=release)
+
+
+@frees
+def test_free_of_a_handle_that_something_else_releases(allocator) -> None:
+    """The error names the function; the memory and the record stay."""
+    pointer = handle("pair_close")
+    pointer.a = 5
+    for misuse in (allocator.free, lambda one: allocator.realloc(one, 9)):
+        with pytest.raises(MismatchedFreeError) as caught:
+            misuse(pointer)
+        assert "release it by pair_close, as handle needs" in str(caught.value)
+    assert (5, "pair_close") == (pointer.a, only().release)
+    LeakTracker.untrack(pointer)
+    allocator.free(pointer)
+    LeakTracker.verify_no_leaks()
+
+
+@frees
+def test_free_of_a_handle_that_is_released_so(allocator) -> None:
+    """Its record goes with its memory; other pointers go as before."""
+    allocator.free(handle("free"))
+    LeakTracker.verify_no_leaks()
+    kept = handle("pair_close")
+    allocator.free(allocator("int"))
+    allocator.free(ffi.cast("void *", libc.malloc(8)))
+    assert 0 == LeakTracker.self_stats["mismatched_frees"]
+    libc.free(LeakTracker.untrack(kept))
+
+
+def test_free_of_a_handle_on_a_recorded_block() -> None:
+    """The handle decides, though the memory is calloc's."""
+    pointer = LeakTracker.track(diagnostic_calloc("int"), release="unref")
+    with pytest.raises(MismatchedFreeError, match="release it by unref"):
+        diagnostic_calloc.free(pointer)
+    assert 2 == len(LeakTracker.snapshot())
+    diagnostic_calloc.free(LeakTracker.untrack(pointer))
+    LeakTracker.verify_no_leaks()
+
+
+def test_a_handle_without_a_named_release_is_no_memory() -> None:
+    """Free does not release it, unless the memory is ours."""
+    pointer = LeakTracker.track(ffi.cast("struct pair *", libc.malloc(8)))
+    with pytest.raises(MismatchedFreeError, match="the function that closes"):
+        diagnostic_calloc.free(pointer)
+    libc.free(LeakTracker.untrack(pointer))

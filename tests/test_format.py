@@ -12,7 +12,6 @@ from ffi_leak_tracker._base.format import (
     format_age,
     format_bytes,
     format_path,
-    indent,
     plural,
     printable,
     quoted,
@@ -123,21 +122,6 @@ def test_plural_follows_the_count() -> None:
     assert "0 blocks" == plural(0, "block")
     assert "1,200 blocks" == plural(1200, "block")
     assert "2 entries" == plural(2, "entry", "entries")
-
-
-@pytest.mark.parametrize(
-    ("text", "width", "expected"),
-    [
-        ("a", 2, "  a"),
-        ("a\nb", 2, "  a\n  b"),
-        ("a\n\nb", 2, "  a\n\n  b"),
-        ("a", 0, "a"),
-        ("", 4, ""),
-    ],
-)
-def test_indent_keeps_empty_lines(text: str, width: int, expected: str) -> None:
-    """Every line is moved, those without text stay empty."""
-    assert expected == indent(text, width)
 
 
 def test_shorten_cuts_to_width() -> None:

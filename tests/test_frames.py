@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import marshal
 import random
 import sys
 import threading
@@ -445,6 +446,40 @@ def test_dead_code_is_named_rightly() -> None:
         )
     for pointer in pointers:
         alloc.free(pointer)
+
+
+@pytest.mark.skipif(not core.walks_frames, reason="no walker here")
+def test_equal_code_that_comes_back_takes_no_memory() -> None:
+    """200,000 code objects, made anew each time, that allocate once each."""
+    source = "def f():\n    return alloc('int')"
+    data = marshal.dumps(compile(source, "<again>", "exec"))
+    figures = []
+    for _ in range(2):
+        for _ in range(100_000):
+            space = {"alloc": alloc}
+            exec(marshal.loads(data), space)
+            alloc.free(space["f"]())
+            space.clear()
+        stats = LeakTracker.self_stats
+        figures.append([stats[name] for name in ("codes", "sites", "bytes")])
+    assert figures[0] == figures[1]
+
+
+def test_equal_code_that_comes_back_is_named_rightly() -> None:
+    """Lives of seven functions, mixed: each block names its own."""
+    pointers, expected = [], []
+    for number in range(3000):
+        which = number * 5 % 7
+        lines = "\n" * (which // 2)
+        source = f"{lines}def f{which % 3}(): return alloc('int')"
+        space = {"alloc": alloc}
+        exec(compile(source, f"<seven {which % 2}>", "exec"), space)
+        pointers.append(space[f"f{which % 3}"]())
+        expected.append((f"f{which % 3}", f"<seven {which % 2}>", which // 2))
+    assert expected == [
+        (frame.function, frame.filename, frame.lineno - 1)
+        for frame in (frames_of(pointer)[0] for pointer in pointers)
+    ]
 
 
 def test_same_code_in_two_files() -> None:

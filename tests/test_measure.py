@@ -31,6 +31,12 @@ from ffi_leak_tracker import diagnostic_calloc as alloc
 from ffi_leak_tracker._seam import core_api as core
 
 measure = AllocationTracker.measure
+
+
+async def make_later(stats: AllocationStats) -> None:
+    """Nothing awaits it."""
+
+
 FRESH = {
     "with": lambda: measure(),
     "leaks": lambda: LeakDetector(),
@@ -171,11 +177,28 @@ def test_decorator_needs_somebody_to_tell() -> None:
 
 
 def test_bare_decorator_says_so() -> None:
-    """Without parentheses it is a call, which shows at once."""
-    with pytest.raises(TypeError, match="missing 1 required positional"):
+    """Without parentheses it would be a call of the function."""
+    called: list[int] = []
+    for _ in range(2):
+        with pytest.raises(TypeError, match=r"write @Allocation.*each="):
 
-        @measure
-        def work(size: int) -> None: ...
+            @measure
+            def work() -> None:
+                called.append(1)
+
+    measure(called.clear)
+    measure(lambda: None)
+    assert called == []
+
+
+def test_other_bare_decorators_say_so() -> None:
+    """Nothing is run at once that only looks decorated."""
+    for method in (Measurement().run, PeakMemoryTracker().track):
+        with pytest.raises(TypeError, match="at once: call it where it is to"):
+
+            @method
+            def work() -> None:
+                raise AssertionError
 
 
 @pytest.mark.parametrize("form", ["call", "decorate", "run"])
@@ -653,6 +676,27 @@ def test_rebase_forgives_what_lives() -> None:
 def test_rebase_before_the_window() -> None:
     with pytest.raises(RuntimeError, match="not entered yet"):
         LeakDetector().rebase()
+
+
+def test_detector_has_no_baseline_before_its_start() -> None:
+    """What is allocated between its making and its start is no leak."""
+    detector = LeakDetector()
+    with pytest.raises(RuntimeError, match="no baseline yet: it takes it when"):
+        detector.baseline
+    LeakTracker.enable()
+    before = alloc("char", 5)
+    with detector:
+        assert not detector.has_leaks
+        assert not LeakTracker.since(detector.baseline)
+    LeakTracker.disable()
+    alloc.free(before)
+
+
+@pytest.mark.parametrize("each", [5, make_later])
+def test_each_that_does_nothing_is_told(each) -> None:
+    """When the measurement is made, not at the end of the window."""
+    with pytest.raises(TypeError, match="each must be"):
+        measure(each=each)
 
 
 def test_detector_filters_and_agrees() -> None:

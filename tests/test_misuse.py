@@ -24,6 +24,7 @@ from ffi_leak_tracker import (
     diagnostic_malloc,
     malloc,
 )
+from ffi_leak_tracker._base.format import plural
 from ffi_leak_tracker._seam import core_api as core
 
 ffi = cffi.FFI()
@@ -272,7 +273,7 @@ def test_interior_free_names_the_block(offset) -> None:
     assert address(pointer) == caught.value.allocation.address
     text = str(caught.value)
     assert text.startswith(f"invalid free of 0x{address(inside):08x}")
-    assert f"the address is +{offset} bytes in" in text
+    assert f"the address is {plural(offset, 'byte')} in" in text
     assert "what to do: pass the address that the allocation returned" in text
     assert 1 == LeakTracker.self_stats["interior_frees"]
     free_here(pointer)
@@ -401,6 +402,7 @@ def test_reset_clears_the_counters() -> None:
         alloc.free(pointer)
     LeakTracker.reset()
     assert 0 == LeakTracker.self_stats["double_frees"]
+    alloc.free(alloc("int"))
     assert () == LeakTracker.snapshot().notes
 
 
@@ -410,8 +412,9 @@ def test_reset_clears_the_counters() -> None:
     ("offset", "says"),
     [
         (16, "0 bytes behind its end"),
+        (17, "1 byte behind its end"),
         (20, "4 bytes behind its end"),
-        (-1, "1 bytes before its start"),
+        (-1, "1 byte before its start"),
         (-16, "16 bytes before its start"),
     ],
 )

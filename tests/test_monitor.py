@@ -283,6 +283,41 @@ def test_a_suspect_is_traced(make) -> None:
     assert "in " in str(traced)
 
 
+@pytest.mark.parametrize("by", ["type", "path"])
+def test_what_was_freed_is_not_told(kept, make, by) -> None:
+    """Growth that is gone at the next sample is no second alert."""
+    calls = Calls()
+    watch = GrowthMonitor(calls, blocks=10, increases=1, by=by)
+    watch.sample()
+    make(11)
+    assert 1 == len(watch.sample())
+    while kept:
+        alloc.free(kept.pop())
+    assert () == watch.sample()
+    make(3)
+    assert () == watch.sample()
+    assert 1 == len(calls.made)
+
+
+def test_growth_that_went_in_part_is_not_told(kept, make) -> None:
+    """Nor if something new is live; with as much as before it is told."""
+    watch = GrowthMonitor(Calls(), blocks=10, increases=1)
+    watch.sample()
+    make(20)
+    assert 1 == len(watch.sample())
+    for _ in range(15):
+        alloc.free(kept.pop())
+    make(12)
+    assert () == watch.sample()
+    make(25)
+    watch.sample()
+    (traced,) = watch.sample()
+    assert traced.is_traced
+    assert str(traced).endswith(
+        "nothing of it was allocated since the last sample"
+    )
+
+
 def test_tracing_that_finds_nothing() -> None:
     """No suspect, no tracing: the depth stays."""
     core.set_stack_depth(2)
@@ -391,6 +426,12 @@ def test_a_callback_that_fails(make, caplog) -> None:
     assert 1 == len(watch.sample())
 
 
+def test_a_callback_that_cannot_be_called() -> None:
+    """It is told at once, not at the first growth."""
+    with pytest.raises(TypeError, match="on_growth must be callable, not int"):
+        GrowthMonitor(5)
+
+
 def test_ctrl_c_in_a_callback_passes(make) -> None:
     """It is the user's, where he calls sample() himself."""
 
@@ -402,6 +443,21 @@ def test_ctrl_c_in_a_callback_passes(make) -> None:
     make(11)
     with pytest.raises(KeyboardInterrupt):
         watch.sample()
+
+
+def test_a_start_that_fails_leaves_no_thread(make) -> None:
+    """What a callback raises comes out of start(), and nothing runs on."""
+
+    def interrupted(suspects) -> None:
+        raise KeyboardInterrupt
+
+    watch = GrowthMonitor(interrupted, blocks=10, increases=1, interval=600)
+    watch.sample()
+    make(11)
+    with pytest.raises(KeyboardInterrupt):
+        watch.start()
+    assert not watch.running
+    assert 16 == core.stack_depth()
 
 
 def test_no_callback_is_a_warning(make, caplog) -> None:

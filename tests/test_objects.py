@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import pickle
 import sys
 import threading
@@ -462,7 +463,7 @@ def test_cdata_of_our_allocators(tracker, enabled) -> None:
     assert live == ["_CDataBase"]
     assert site.function.endswith("test_cdata_of_our_allocators")
     assert tracker.retained_count == 0
-    if core.fast is not None:
+    if core.callables is not None:
         assert tracker.new_count == 1
 
 
@@ -1108,3 +1109,91 @@ def test_import_is_lazy() -> None:
         print("ffi_leak_tracker.objects" in sys.modules)
     """
     assert output(code) == "False"
+
+
+# --- floods, forks, and trackers of several threads -------------------------
+def test_a_busy_thread_leaves_time_to_the_main_thread() -> None:
+    """Each delivery and each flush is bounded; all is told in the end."""
+    code = """
+        import threading, time
+        from ffi_leak_tracker import ObjectTracker
+        class Thing: pass
+        def create(cls):
+            told[0] += 1
+        def work():
+            while not ending.is_set():
+                Thing()
+        told, ending = [0], threading.Event()
+        with ObjectTracker(Thing, on_create=create) as tracker:
+            thread = threading.Thread(target=work)
+            thread.start()
+            begin = time.monotonic()
+            while told[0] < 1000:
+                pass
+            for _ in range(10_000):
+                pass
+            tracker.flush()
+            print(time.monotonic() - begin < 30)
+            ending.set()
+            thread.join()
+            tracker.clear()
+        tracker.close()
+    """
+    assert output(code) == "True"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_children_of_a_fork_track() -> None:
+    """Whatever trackers other threads had at that moment."""
+    code = """
+        import os, signal, threading
+        from ffi_leak_tracker import ObjectTracker
+        class Thing: pass
+        def churn():
+            while True:
+                with ObjectTracker(Thing, on_create=id) as tracker:
+                    for _ in range(50):
+                        Thing()
+                tracker.close()
+        for _ in range(3):
+            threading.Thread(target=churn, daemon=True).start()
+        wrong = 0
+        for _ in range(100):
+            pid = os.fork()
+            if not pid:
+                signal.alarm(20)
+                told = []
+                with ObjectTracker(Thing, on_create=told.append) as tracker:
+                    Thing()
+                    tracker.flush()
+                tracker.close()
+                os._exit(len(told) != 1)
+            wrong += os.waitpid(pid, 0)[1] != 0
+        print(wrong, flush=True)
+        os._exit(0)
+    """
+    assert output(code, "-W", "ignore") == "0"
+
+
+def test_trackers_of_several_threads() -> None:
+    """Opened and closed while others are: exact, and no error."""
+    wrong: list[object] = []
+    interval = sys.getswitchinterval()
+
+    def work() -> None:
+        try:
+            for _ in range(1000):
+                with ObjectTracker(Thing, on_create=id) as tracker:
+                    kept = [Thing(), Thing()]
+                if tracker.new_count < len(kept):
+                    wrong.append(tracker.new_count)
+                tracker.close()
+        except Exception as error:
+            wrong.append(error)
+
+    sys.setswitchinterval(1e-6)
+    try:
+        run_threads(3, work)
+    finally:
+        sys.setswitchinterval(interval)
+    assert wrong == []

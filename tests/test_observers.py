@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
+import textwrap
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import cffi
+import children
 import pytest
 from c_library import child, needs_hooks
 from conftest import collect
@@ -245,7 +249,7 @@ def test_threads_are_told_in_themselves() -> None:
         barrier.wait()
         for count in range(1, 101):
             block = diagnostic_calloc("char", size)
-            is_exact = core.fast is not None
+            is_exact = core.callables is not None
             assert not is_exact or len(mine) == 2 * count - 1
             diagnostic_calloc.free(block)
 
@@ -435,8 +439,14 @@ def test_no_memory_loses_and_counts(log) -> None:
     core.lib.flk_platform_pages_fail_at(1)
     diagnostic_calloc.free(block)
     core.lib.flk_platform_pages_fail_at(0)
-    total = len(log.take()) + core.lib.flk_observe_lost() - lost
-    assert total == 1
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        log.observer.close()
+    new = LeakTracker.self_stats["observed_lost"] - lost
+    assert len(log.take()) + new == 1
+    texts = [str(one.message) for one in said]
+    assert len(texts) == new
+    assert all(one.startswith("1 event of native blocks") for one in texts)
 
 
 @pytest.mark.parametrize(
@@ -454,3 +464,86 @@ def test_wrong_arguments(type, callbacks) -> None:
     with pytest.raises(TypeError, match=r"observe\(\)"):
         LeakTracker.observe(type, **callbacks)
     assert core_blocks.tell_observers is None
+
+
+# --- floods and forks -------------------------------------------------------
+@pytest.mark.parametrize("attached", [pytest.param(1, marks=needs_hooks)])
+def test_a_busy_thread_leaves_time_to_the_main_thread(attached) -> None:
+    """Each delivery is bounded; the rest is told later."""
+    code = """
+        import time
+        lib = opened("threads")
+        told = []
+        ending = threading.Event()
+        def work():
+            while not ending.is_set():
+                lib.churn(200)
+                time.sleep(0.001)
+        def tell(block):
+            told.append(threading.current_thread())
+        thread = threading.Thread(target=work)
+        with LeakTracker.attach([lib]), LeakTracker.observe(allocated=tell):
+            thread.start()
+            begin = time.monotonic()
+            while len(told) < 3000:
+                pass
+            for _ in range(10_000):
+                pass
+            seconds = time.monotonic() - begin
+            ending.set()
+            thread.join()
+        assert seconds < 30, seconds
+        assert set(told) == {threading.main_thread()}
+    """
+    child(code)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_children_of_a_fork_observe() -> None:
+    """Whatever other threads of the parent observed at that moment."""
+    code = """
+        def churn():
+            while True:
+                LeakTracker.observe(allocated=id, freed=id).close()
+        for _ in range(3):
+            threading.Thread(target=churn, daemon=True).start()
+        for _ in range(50):
+            pid = os.fork()
+            if not pid:
+                signal.alarm(20)
+                told = []
+                LeakTracker.enable()
+                with LeakTracker.observe(allocated=told.append):
+                    alloc.free(alloc("char", 3))
+                os._exit(len(told) != 1)
+            assert os.waitpid(pid, 0)[1] == 0
+    """
+    header = """
+        import os, signal, threading
+        from ffi_leak_tracker import LeakTracker, diagnostic_calloc as alloc
+    """
+    children.output(
+        textwrap.dedent(header) + textwrap.dedent(code), "-W", "ignore"
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_fork_beside_the_first_use() -> None:
+    """What another thread is importing can be imported in the child."""
+    code = """
+        import os, signal, threading
+        from ffi_leak_tracker import LeakTracker
+        def use():
+            LeakTracker.observe(allocated=id).close()
+        thread = threading.Thread(target=use)
+        thread.start()
+        pid = os.fork()
+        if not pid:
+            signal.alarm(20)
+            use()
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        thread.join()
+    """
+    for _ in range(3):
+        children.output(code, "-W", "ignore")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 PLUGIN = "ffi_leak_tracker.pytest_plugin"
 # Hypothesis takes a second at the end of each run.
-LEAN = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+LEAN = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:leaks")
 HEAD = """
 import pytest, threading, unittest
 from ffi_leak_tracker import LeakFilter, LeaksFoundError, LeakTracker
@@ -223,6 +223,52 @@ def test_clean_run_says_nothing_but_with_v(run):
     run(source, "--leaks").stdout.no_fnmatch_line("*native leaks*")
     verbose = run(source, "--leaks", "-v")
     verbose.stdout.fnmatch_lines(["native leaks: none in 1 test"])
+
+
+def test_nothing_recorded_in_all_tests_is_said(run):
+    """It is no all-clear; one allocation in any test is enough for one."""
+    silent = "def test_one(): pass\ndef test_two(): pass\n"
+    result = run(silent, "--leaks")
+    outcomes(result, passed=2)
+    result.stdout.fnmatch_lines(
+        ["native leaks: no allocations were recorded in 2 tests; LeakTracker.*"]
+    )
+    one = silent + "def test_three(): calloc.free(calloc('int'))"
+    run(one, "--leaks").stdout.no_fnmatch_line("*native leaks*")
+    run(silent).stdout.no_fnmatch_line("*native leaks*")
+
+
+def test_blocks_of_wider_fixtures_are_no_note(run):
+    """They are isolated on purpose; reports of tests do not mention it."""
+    result = run(
+        """
+@pytest.fixture(scope="module")
+def wide():
+    return calloc("int")
+def test_leak(wide): calloc("char", 5)
+""",
+        "--leaks",
+    )
+    outcomes(result, failed=1)
+    result.stdout.no_fnmatch_line("*isolated*")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no hooks")
+def test_a_library_that_no_test_loads_is_named(spawn):
+    """At the end of the run, not in each test; the tests pass."""
+    result = spawn(
+        """
+LeakTracker.attach(["libnope*"])
+def test_one(): calloc.free(calloc("int"))
+def test_two(): pass
+""",
+        "--leaks",
+        "-W",
+        "error",
+    )
+    outcomes(result, passed=2)
+    line = 'native leaks: no loaded library matches "libnope\\*", so nothing*'
+    result.stdout.fnmatch_lines([line.replace("\\*", "[*]")])
 
 
 def test_fixtures_are_part_of_the_test(run):

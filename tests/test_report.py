@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import block, blocks, frame, native_frame, places, snapshot
 
+from ffi_leak_tracker._base.source import allow
 from ffi_leak_tracker.emitters.console import render
 from ffi_leak_tracker.filters import LeakFilter
 from ffi_leak_tracker.records import Allocation, AllocationStats, Snapshot
@@ -46,6 +47,7 @@ def test_whole_report_reads_as_designed(
     monkeypatch.chdir(tmp_path)
     path = Path.cwd() / "x.py"
     path.write_text("stream = start(level=6)\n")
+    allow([str(path)])
     frames = (frame("compress", str(path), 1), frame("main", "no.py", 12))
     shot = snapshot(*blocks(2, frames=frames, scope="req"), notes=["a note"])
     assert """\

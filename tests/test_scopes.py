@@ -253,6 +253,24 @@ def test_nested_verify_tells_the_innermost() -> None:
     alloc.free(pointer)
 
 
+def test_thousands_of_scopes_nest() -> None:
+    """Their filters are joined, and all goes again, without recursion."""
+    ignore = LeakFilter.ignore_addresses
+    scopes = [LeakTracker.scope(filter=ignore([n])) for n in range(1, 3001)]
+    for scope in scopes:
+        scope.__enter__()
+    pointer = alloc("int")
+    assert 1 == len(LeakTracker.snapshot())
+    assert scope.has_leaks
+    alloc.free(pointer)
+    scope.verify_no_leaks()
+    for scope in reversed(scopes):
+        scope.__exit__(None, None, None)
+    innermost = scopes[-1]
+    del scopes, scope
+    assert 3000 == str(innermost.filter).count("address is in")
+
+
 def test_filter_of_scope_joins_those_around() -> None:
     """A block is left out if the scope's, an outer or the global one says."""
     ignore = LeakFilter.ignore_types
@@ -601,6 +619,24 @@ def test_scope_in_generator() -> None:
     assert ["generator", None] == [b.scope for b in LeakTracker.snapshot()]
     alloc.free(pointer)
     alloc.free(another)
+
+
+def test_a_scope_that_is_open_at_a_yield_is_its_consumer_s() -> None:
+    """As contextvars are: a loop feeds it; closed before the yield, not."""
+
+    def rows(is_open: bool):
+        with LeakTracker.scope() as scope:
+            if is_open:
+                yield scope
+        if not is_open:
+            yield scope
+
+    for is_open, count in ((True, 1), (False, 0)):
+        LeakTracker.enable()
+        for scope in rows(is_open):  # noqa: B007
+            alloc.free(alloc("int"))
+        assert count == scope.stats.allocations
+        assert scope.ended
 
 
 def test_abandoned_generator_ends_its_scope() -> None:

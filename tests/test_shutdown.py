@@ -7,7 +7,8 @@ from __future__ import annotations
 import sys
 
 import pytest
-from children import run
+from children import output, run
+from conftest import IS_PYPY
 from native import library_path
 
 from ffi_leak_tracker._seam import core_api as core
@@ -189,3 +190,35 @@ def test_import_in_thread_and_end() -> None:
     """
     done = run(code)
     assert (0, "") == (done.returncode, done.stderr)
+
+
+# --- reports of late finalizers ---------------------------------------------
+LATE = """
+    import builtins
+    from ffi_leak_tracker import LeakTracker, diagnostic_calloc as alloc
+    from ffi_leak_tracker.exceptions import ReportWriteError
+    class Late:
+        def __del__(self):
+            try:
+                LeakTracker.emit({target!r})
+            except ReportWriteError as error:
+                print(str(error).partition(":")[0])
+    LeakTracker.enable()
+    kept = alloc("int")
+    {place} = Late()
+"""
+
+
+@pytest.mark.parametrize("place", ["late", "builtins.late"])
+def test_late_finalizers_report_as_text(place) -> None:
+    """When nothing can be imported any more."""
+    lines = output(LATE.format(target=None, place=place)).splitlines()
+    assert lines[0].startswith("LEAKED  1 block, 4 B")
+    assert lines[-1].endswith("thread MainThread")
+
+
+@pytest.mark.skipif(IS_PYPY, reason="finalizers do not run at exit")
+def test_late_finalizers_say_what_they_cannot(tmp_path) -> None:
+    """ReportWriteError, not ImportError."""
+    target = str(tmp_path / "a.json")
+    assert "no report" == output(LATE.format(target=target, place="late"))

@@ -6,7 +6,11 @@ import json
 import os
 import signal
 import sys
+import textwrap
+import threading
 import time
+import traceback
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -34,6 +38,23 @@ def wait_for(path: Path) -> Path:
 def sizes(path: Path) -> list[int]:
     report = json.loads(wait_for(path).read_text())
     return sorted(one["size"] for one in report["allocations"])
+
+
+def assert_soon(condition) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def has_readers() -> bool:
+    """Return whether the thread of a dump is running."""
+    return any(
+        one.name == "_serve"
+        for frame in sys._current_frames().values()
+        for one in traceback.extract_stack(frame)
+    )
 
 
 def test_each_signal_makes_a_report(tmp_path) -> None:
@@ -107,6 +128,147 @@ def test_forked_child_reports_itself(tmp_path) -> None:
     """
     assert output(code, "-W", "ignore").strip() == "['a.1.json']"
     assert sizes(tmp_path / "a.1.json") == [77]
+
+
+@pytest.mark.parametrize("name", ["SIGUSR1", "USR1", "sigusr1"])
+def test_signals_by_name(name, tmp_path) -> None:
+    """With SIG and without."""
+    with LeakTracker.dump_on_signal(name, tmp_path / "a.txt") as dump:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        wait_for(tmp_path / "a.1.txt")
+        assert dump.signal == signal.SIGUSR1
+
+
+def test_unknown_names_are_told() -> None:
+    """ValueError lists the names."""
+    with pytest.raises(ValueError, match=r"'SIGNONE': use one of .*SIGUSR1"):
+        LeakTracker.dump_on_signal("SIGNONE")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit, KeyboardInterrupt])
+def test_an_emitter_that_raises_is_said(error, capfd) -> None:
+    """The error goes to the standard error; the next signal gets a report."""
+    called = threading.Semaphore(0)
+
+    class Emitter:
+        def emit(self, snapshot: object) -> None:
+            called.release()
+            raise error("broken")
+
+    with LeakTracker.dump_on_signal(target=Emitter()):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGUSR2)
+            assert called.acquire(timeout=20)
+    assert_soon(lambda: not has_readers())
+    text = f"no report on a signal: {error.__name__}: broken\n"
+    assert capfd.readouterr().err.count(text) == 2
+
+
+# --- descriptors --------------------------------------------------------
+def descriptors() -> set[int]:
+    """Return the open descriptors, but for the one that reads them."""
+    found = {int(name) for name in os.listdir("/proc/self/fd")}
+    return {one for one in found if os.path.exists(f"/proc/self/fd/{one}")}
+
+
+needs_proc = pytest.mark.skipif(
+    not os.path.isdir("/proc/self/fd"), reason="no list of descriptors"
+)
+
+
+@needs_proc
+def test_dumps_leak_no_descriptors() -> None:
+    """Many dumps on one signal cost one descriptor, for ever."""
+    LeakTracker.dump_on_signal().stop()
+    before = len(descriptors())
+    for _ in range(20):
+        LeakTracker.dump_on_signal().stop()
+    assert_soon(lambda: len(descriptors()) <= before)
+
+
+def write_end_of(dump) -> int:
+    """Return the descriptor that the handler writes to."""
+    pipe = os.fstat(dump._descriptor)
+    (found,) = [
+        one
+        for one in descriptors() - {dump._descriptor}
+        if os.path.samestat(os.stat(f"/proc/self/fd/{one}"), pipe)
+    ]
+    return found
+
+
+@needs_proc
+def test_stop_keeps_the_number_of_its_descriptor(tmp_path) -> None:
+    """So a handler that runs at that moment writes into no other file."""
+    dump = LeakTracker.dump_on_signal("SIGURG")
+    number = write_end_of(dump)
+    dump.stop()
+    with ExitStack() as stack:
+        opened = [(tmp_path / f"{i}").open("wb") for i in range(20)]
+        files = [stack.enter_context(file) for file in opened]
+        assert number not in [file.fileno() for file in files]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.write(number, b"!")
+    with LeakTracker.dump_on_signal("SIGURG") as dump:
+        assert write_end_of(dump) == number
+
+
+@needs_proc
+def test_a_descriptor_that_was_taken_is_left_alone(tmp_path) -> None:
+    """Other code closed it and has a file there: no byte, no close."""
+    with LeakTracker.dump_on_signal("SIGURG", tmp_path / "a.txt") as dump:
+        number = write_end_of(dump)
+        taken = os.open(tmp_path / "taken", os.O_WRONLY | os.O_CREAT)
+        os.dup2(taken, number)
+        os.kill(os.getpid(), signal.SIGURG)
+    assert os.write(number, b"mine") == 4
+    assert (tmp_path / "taken").read_bytes() == b"mine"
+    os.close(taken)
+    with LeakTracker.dump_on_signal("SIGURG", tmp_path / "b.txt") as dump:
+        assert write_end_of(dump) != number
+        os.kill(os.getpid(), signal.SIGURG)
+        wait_for(tmp_path / "b.1.txt")
+    os.close(number)
+
+
+# --- beside green threads -----------------------------------------------
+GREEN = """
+    import os, signal, sys, time
+    {patch}
+    from ffi_leak_tracker import LeakTracker, diagnostic_calloc as alloc
+    LeakTracker.enable()
+    kept = alloc("char", 77)
+    with LeakTracker.dump_on_signal(target={target!r}):
+        os.kill(os.getpid(), signal.SIGUSR2)
+        while not os.path.exists({found!r}):
+            time.sleep(0.01)
+    print("goes on")
+"""
+FAKE = """
+    import _thread, types
+    fake = sys.modules["gevent.monkey"] = types.ModuleType("gevent.monkey")
+    real = {"start_new_thread": _thread.start_new_thread, "read": os.read}
+    fake.get_original = lambda module, name: real[name]
+    _thread.start_new_thread = lambda run, arguments: run(*arguments)
+"""
+PATCHES = {
+    "as gevent": textwrap.dedent(FAKE).strip().replace("\n", "; "),
+    "gevent": "import gevent.monkey; gevent.monkey.patch_all()",
+    "eventlet": "import eventlet; eventlet.monkey_patch()",
+}
+
+
+@pytest.mark.parametrize("library", PATCHES)
+def test_green_threads_go_on(library, tmp_path) -> None:
+    """The report is made by a thread of the system."""
+    if " " not in library:
+        pytest.importorskip(library)
+    code = GREEN.format(
+        patch=PATCHES[library],
+        target=str(tmp_path / "a.txt"),
+        found=str(tmp_path / "a.1.txt"),
+    )
+    assert output(code, "-W", "ignore", timeout=30) == "goes on"
 
 
 # --- the command line ---------------------------------------------------

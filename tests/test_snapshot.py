@@ -17,6 +17,8 @@ from ffi_leak_tracker.exceptions import RecordFormatError
 from ffi_leak_tracker.filters import LeakFilter
 from ffi_leak_tracker.records import Allocation, AllocationStats, Snapshot
 
+COUNTS = st.integers(-(2**63), 2**64 - 1)  # as reports may have them
+
 
 def test_snapshot_is_a_sequence() -> None:
     """Length, index, slice, iteration and membership work."""
@@ -113,7 +115,7 @@ def test_keep_selects_blocks() -> None:
 
 @given(
     st.lists(ALLOCATIONS, max_size=4),
-    st.none() | st.builds(AllocationStats, st.integers(), st.integers()),
+    st.none() | st.builds(AllocationStats, COUNTS, COUNTS),
     st.lists(TEXT, max_size=2),
     st.none() | st.floats(0, 2e9),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from c_library import child, needs_hooks
 
 from ffi_leak_tracker import LeakTracker
 from ffi_leak_tracker import diagnostic_calloc as alloc
@@ -91,3 +92,37 @@ def test_idle_threads_are_left_out() -> None:
     names = {one.name for one in LeakTracker.threads()}
     assert "never started" not in names
     assert all(one.allocations or one.frees for one in LeakTracker.threads())
+
+
+@pytest.mark.parametrize("attached", [pytest.param(1, marks=needs_hooks)])
+def test_ended_threads_that_hooks_saw_have_names(attached) -> None:
+    """The names that Python gives; C threads have none."""
+    code = """
+        lib = opened("threads")
+        early, go = threading.Event(), threading.Event()
+        kept = []
+        def wait():
+            early.set()
+            go.wait()
+            kept.append(lib.take(1))
+        before = threading.Thread(target=wait, name="before attach")
+        before.start()
+        early.wait()
+        with LeakTracker.attach([lib]):
+            go.set()
+            work = lambda: kept.append(lib.take(2))
+            after = threading.Thread(target=work, name="after attach")
+            after.start()
+            after.join()
+            before.join()
+            kept.append(lib.take_elsewhere(3))
+            kept.append(lib.take(4))
+            blocks = LeakTracker.snapshot()
+            found = {one.size: one.thread for one in blocks}
+        if sys.version_info >= (3, 11):
+            assert found[1] == "before attach", found
+        assert found[2] == "after attach", found
+        assert found[3].startswith("thread "), found
+        assert found[4] == "MainThread", found
+    """
+    child(code)

@@ -277,14 +277,3 @@ def test_sequence_rises_in_each_thread() -> None:
         assert own == sorted(own)
         for pointer in pointers:
             alloc.free(pointer)
-
-
-@pytest.mark.slow
-def test_hammer_for_long() -> None:
-    """Everything at once, with guards and poison, for many rounds."""
-    LeakTracker.enable(guard=16, poison=True)
-    for seed in range(20):
-        together(*(lambda s=s: churn(s, 6000) for s in range(seed, seed + 6)))
-        LeakTracker.verify_no_leaks()
-    assert_balanced()
-    assert 0 == LeakTracker.self_stats["damages"]

@@ -54,7 +54,6 @@ def test_never_enabled_records_nothing() -> None:
         LeakTracker.has_leaks,
         len(LeakTracker.snapshot()),
     )
-    LeakTracker.verify_no_leaks()
     assert LeakTracker.duration is None
     alloc.free(pointer)
 
@@ -182,6 +181,12 @@ def test_enable_in_debug_enables() -> None:
         ),
         ({"quarantine": 1025}, ValueError, "quarantine must be 0 to 1024"),
         ({"guard": 5000}, ValueError, "guard must be 0 to 4096"),
+        ({"poison": 3}, TypeError, "poison must be True, False or None"),
+        (
+            {"misuse": "ignore", "guard": 16},
+            ValueError,
+            "misuse must be 'raise', 'warn' or 'count', not 'ignore'",
+        ),
     ],
 )
 def test_senseless_options_are_named(options, error, says) -> None:
@@ -190,6 +195,7 @@ def test_senseless_options_are_named(options, error, says) -> None:
         LeakTracker.enable(**options)
     assert not LeakTracker.enabled
     assert (16, 64) == (LeakTracker.stack_depth, core.configuration()[0])
+    assert (False, 0) == core.configuration()[2:]
 
 
 def test_repr_says_state() -> None:
@@ -686,11 +692,13 @@ def test_emit_logs(enabled, caplog) -> None:
     alloc.free(pointer)
 
 
-def test_clean_report_says_so() -> None:
+def test_clean_report_says_so(enabled) -> None:
     """Nothing live: one line."""
+    alloc.free(alloc("int"))
     stream = io.StringIO()
     LeakTracker.emit(stream)
-    assert stream.getvalue().startswith("No native memory leaks.")
+    assert stream.getvalue().startswith("No native memory leaks.  ")
+    assert 1 == stream.getvalue().count("\n")
 
 
 def test_report_shows_the_source_line(enabled) -> None:

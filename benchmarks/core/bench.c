@@ -10,12 +10,14 @@
 
 static struct {
     FILE *json;
-    bool full, has_rows;
+    bool full, smallest, has_rows;
     int rounds;
 } bench = {.rounds = 7};
 
 static void usage(const char *program) {
-    fprintf(stderr, "usage: %s [--json FILE] [--full] [--rounds N]\n", program);
+    fprintf(stderr,
+            "usage: %s [--json FILE] [--full | --smallest] [--rounds N]\n",
+            program);
     exit(2);
 }
 
@@ -24,6 +26,8 @@ void bench_begin(int argc, char **argv) {
         bool more = i + 1 < argc;
         if (strcmp(argv[i], "--full") == 0) {
             bench.full = true;
+        } else if (strcmp(argv[i], "--smallest") == 0) {
+            bench.smallest = true;
         } else if (strcmp(argv[i], "--rounds") == 0 && more) {
             bench.rounds = atoi(argv[++i]);
         } else if (strcmp(argv[i], "--json") == 0 && more) {
@@ -36,6 +40,8 @@ void bench_begin(int argc, char **argv) {
     }
     if (bench.rounds < 5 || bench.rounds > BENCH_ROUNDS_MAX)
         usage(argv[0]);
+    if (bench.smallest)
+        bench.rounds = 1;
     const char *name = strrchr(argv[0], '/');
     name = name ? name + 1 : argv[0];
     if (bench.json)
@@ -57,6 +63,9 @@ int bench_end(void) {
 
 bool bench_is_full(void) { return bench.full; }
 int bench_rounds(void) { return bench.rounds; }
+size_t bench_size(size_t usual, size_t smallest) {
+    return bench.smallest ? smallest : usual;
+}
 
 // --- measuring ---------------------------------------------------------
 static uint64_t clock_read(clockid_t clock) {

@@ -1,6 +1,6 @@
-// bench.h - clock, options, rows: what all programs of this folder share.    SPDX-License-Identifier: MIT
+// bench.h - clock, options and rows of all programs of this folder.          SPDX-License-Identifier: MIT
 // Use:     bench_begin(argc, argv); ... bench_row(...) for each figure ...; return bench_end();
-// Options: --json FILE, --full (the long version of a run), --rounds N (5 at least).
+// Options: --json FILE, --full (the long version of a run), --smallest (every row once), --rounds N (5 at least).
 #ifndef FLK_BENCH_H
 #define FLK_BENCH_H
 
@@ -14,7 +14,7 @@ extern "C" {
 
 enum { BENCH_ROUNDS_MAX = 99 };
 
-// What the rounds of one measurement gave.
+// The values of one measurement, one for each round.
 typedef struct bench_values {
     double value[BENCH_ROUNDS_MAX];
     int count;
@@ -25,18 +25,20 @@ void bench_begin(int argc, char **argv);
 int bench_end(void);
 bool bench_is_full(void);
 int bench_rounds(void);
+// `smallest` with --smallest, else `usual`.
+size_t bench_size(size_t usual, size_t smallest);
 
 uint64_t bench_now(void);          // nanoseconds, steady
 uint64_t bench_thread_time(void);  // nanoseconds of this thread's CPU time
 uint64_t bench_rss(void);          // bytes of the process
-void bench_pin(int cpu);           // this thread; -1 = nowhere in particular
+void bench_pin(int cpu);           // this thread; -1 = any
 uint64_t bench_random(uint64_t *state);
 
 void bench_add(bench_values *values, double value);
 double bench_median(const bench_values *values);
 
-// One line of the table and one object of the JSON. `goal` is a row of the
-// table of goals, or ""; a limit of 0 means that there is none.
+// One line of the table and one object of the JSON. `goal` is a name of
+// benchmarks/README.md, or ""; a limit of 0 means that there is none.
 void bench_row(const char *goal, const char *what, const char *unit,
                const bench_values *values, double limit);
 void bench_row_one(const char *goal, const char *what, const char *unit,

@@ -1,6 +1,6 @@
 // bench_footprint.c - memory of the tracker for each live block, and under churn. SPDX-License-Identifier: MIT
-// Questions: P13 (bytes a block, the worst count between 0.5M and 2M) and P14 (fresh addresses for ever, 100 live).
-// The addresses are laid out as glibc's malloc does: size + 8 rounded up to 16, at least 32; nothing is allocated
+// Questions: P13 (bytes a block, the worst count between 0.5M and 2M) and P14 (new addresses, 100 of them live).
+// The addresses are laid out as those of glibc's malloc: size + 8 rounded up to 16, at least 32. Nothing is allocated
 // there. All memory of the tracker counts: its arena, the blocks of threads, its static tables.
 #include <math.h>
 #include <stdio.h>
@@ -18,7 +18,7 @@
 #include "registry/shard.h"
 #include "tracker/tracker.h"
 
-enum { PATHS = 10000, PATH_FRAMES = 8, LIVE_MIN = 500000 };
+enum { PATHS = 10000, PATH_FRAMES = 8 };
 enum { LIVE_MAX = 2000000, CHURN_LIVE = 100 };
 
 static uint32_t paths[PATHS];
@@ -87,8 +87,8 @@ static void on_free(uint64_t address) {
         abort();
 }
 
-// Each kind of block in a process of its own, where nothing was tracked
-// before; the figures come back through shared memory.
+// Each kind of block has a process of its own, in which nothing was tracked
+// before. The figures come back through shared memory.
 typedef struct figures {
     double worst, worst_rss, freed;
     size_t worst_count;
@@ -98,13 +98,14 @@ static void fill(uint64_t (*size)(uint64_t *state), figures *f) {
     static uint64_t addresses[LIVE_MAX];
     uint64_t state = 3, address = UINT64_C(0x555500000010);
     uint64_t rss = bench_rss();
-    size_t next = LIVE_MIN, count = 0;
-    for (; count < LIVE_MAX; count++) {
+    size_t next = bench_size(500000, 5000), count = 0;
+    size_t live_max = bench_size(LIVE_MAX, 20000);
+    for (; count < live_max; count++) {
         uint64_t size_bytes = size(&state);
         addresses[count] = address;
         on_alloc(address, size_bytes, count);
         address += room_of(size_bytes);
-        if (count + 1 != next && count + 1 != LIVE_MAX)
+        if (count + 1 != next && count + 1 != live_max)
             continue;
         double each = (double)tracker_bytes() / (double)(count + 1);
         next += next / 10;
@@ -175,6 +176,6 @@ int main(int argc, char **argv) {
     footprint("16 B to 4 KiB", mixed_size, 40);
     footprint("4 to 64 KiB", large_size, 64);
     start();
-    churn(bench_is_full() ? 100000000 : 10000000);
+    churn(bench_is_full() ? 100000000 : bench_size(10000000, 10000));
     return bench_end();
 }

@@ -1,6 +1,6 @@
 // bench_registry.c - find, remove and insert of one block, against boost.    SPDX-License-Identifier: MIT
-// Question: P15. Addresses come from malloc (16 to 115 bytes), in the order of their allocation and shuffled; our
-// side takes its locks, boost's has none; both run in one process, round by round.
+// Question: P15. Addresses come from malloc (16 to 115 bytes), in the order of their allocation and shuffled. The
+// registry takes its locks, boost's map has none. Both run in one process, round by round.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "bench_peer.h"
 #include "registry/registry.h"
 
-enum { STEPS = 1000000, SIZE_MIN = 16, SIZE_SPAN = 100 };
+enum { SIZE_MIN = 16, SIZE_SPAN = 100 };
 
 static void no_event(const flk_record *record, void *context) {
     (void)record;
@@ -25,8 +25,8 @@ static bool always(const flk_record *record, void *context) {
 static bool insert(uint64_t address, uint64_t sequence) {
     flk_record record = {.size_bytes = 24, .sequence = sequence, .type = 1};
     bool replaced;
-    return flk_registry_insert(FLK_LAYER_HEAP, address, &record, no_event,
-                               no_event, NULL, &replaced) == FLK_OK;
+    flk_insertion how = {no_event, no_event, NULL, &replaced};
+    return flk_registry_insert(FLK_LAYER_HEAP, address, &record, how) == FLK_OK;
 }
 
 static bool take(uint64_t address) {
@@ -35,10 +35,10 @@ static bool take(uint64_t address) {
            FLK_TAKEN;
 }
 
-static uint64_t three_calls(const uint64_t *keys, size_t count) {
+static uint64_t three_calls(const uint64_t *keys, size_t count, size_t steps) {
     uint64_t found = 0;
     flk_record out;
-    for (size_t step = 0, i = 0; step < STEPS; step++) {
+    for (size_t step = 0, i = 0; step < steps; step++) {
         found += flk_registry_find(FLK_LAYER_HEAP, keys[i], &out);
         take(keys[i]);
         insert(keys[i], step);
@@ -47,9 +47,9 @@ static uint64_t three_calls(const uint64_t *keys, size_t count) {
     return found;
 }
 
-static uint64_t two_calls(const uint64_t *keys, size_t count) {
+static uint64_t two_calls(const uint64_t *keys, size_t count, size_t steps) {
     uint64_t found = 0;
-    for (size_t step = 0, i = 0; step < STEPS; step++) {
+    for (size_t step = 0, i = 0; step < steps; step++) {
         found += take(keys[i]);
         insert(keys[i], step);
         i = i + 1 == count ? 0 : i + 1;
@@ -57,28 +57,29 @@ static uint64_t two_calls(const uint64_t *keys, size_t count) {
     return found;
 }
 
-typedef uint64_t (*ours)(const uint64_t *keys, size_t count);
-typedef uint64_t (*peers)(const uint64_t *keys, size_t count, size_t steps);
+// `steps` turns of a loop; returns how many keys were found.
+typedef uint64_t (*loop)(const uint64_t *keys, size_t count, size_t steps);
 
 static void measure(const char *what, const uint64_t *keys, size_t count,
-                    ours own, peers peer, double limit) {
+                    loop own, loop peer, double limit) {
+    size_t steps = bench_size(1000000, 1000);
     bench_values own_ns = {.count = 0}, peer_ns = own_ns, ratio = own_ns;
     for (int round = -1; round < bench_rounds(); round++) {
         uint64_t start = bench_now();
-        uint64_t found = peer(keys, count, STEPS);
+        uint64_t found = peer(keys, count, steps);
         uint64_t middle = bench_now();
-        found += own(keys, count);
+        found += own(keys, count, steps);
         uint64_t end = bench_now();
-        if (found < STEPS)
+        if (found < steps)
             abort();
         if (round < 0)
             continue;  // warms up
-        bench_add(&peer_ns, (double)(middle - start) / STEPS);
-        bench_add(&own_ns, (double)(end - middle) / STEPS);
+        bench_add(&peer_ns, (double)(middle - start) / (double)steps);
+        bench_add(&own_ns, (double)(end - middle) / (double)steps);
         bench_add(&ratio, (double)(end - middle) / (double)(middle - start));
     }
     char text[80];
-    snprintf(text, sizeof text, "%s, ours", what);
+    snprintf(text, sizeof text, "%s, registry", what);
     bench_row("", text, "ns", &own_ns, 0);
     snprintf(text, sizeof text, "%s, boost", what);
     if (!bench_peer_exists()) {
@@ -108,7 +109,7 @@ static void measure_order(const char *order, const uint64_t *keys, size_t count,
 
 static void measure_count(size_t count, double in_order, double shuffled) {
     uint64_t state = 1;
-    uint64_t *keys = malloc(count * sizeof *keys);
+    uint64_t *keys = calloc(count, sizeof *keys);
     for (size_t i = 0; i < count; i++)
         keys[i] = (uint64_t)(uintptr_t)malloc(SIZE_MIN +
                                               bench_random(&state) % SIZE_SPAN);
@@ -131,13 +132,8 @@ static void measure_count(size_t count, double in_order, double shuffled) {
 int main(int argc, char **argv) {
     bench_begin(argc, argv);
     flk_registry_init();
-    const char *only = getenv("BENCH_LIVE");  // one of the three
-    size_t live = only ? strtoul(only, NULL, 10) : 0;
-    if (live == 0 || live == 1000)
-        measure_count(1000, 1.2, 1.2);
-    if (live == 0 || live == 100000)
-        measure_count(100000, 0.9, 1.2);
-    if (live == 0 || live == 10000000)
-        measure_count(10000000, 0.6, 1.5);
+    measure_count(1000, 1.2, 1.2);
+    measure_count(bench_size(100000, 2000), 0.9, 1.2);
+    measure_count(bench_size(10000000, 3000), 0.6, 1.5);
     return bench_end();
 }

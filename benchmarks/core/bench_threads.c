@@ -1,6 +1,6 @@
 // bench_threads.c - two threads in loops of malloc and free, recorded or not. SPDX-License-Identifier: MIT
-// Question: P12: slowdown with two threads over slowdown with one, the same type and scope in both threads; each
-// thread frees its own blocks, or those of the other. Each thread has a processor of its own.
+// Question: P12, the slowdown with two threads over the slowdown with one. Both threads use the same type and scope.
+// Each thread frees its own blocks, or those of the other thread. Each thread has a processor of its own.
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -14,9 +14,10 @@
 #include "registry/scope.h"
 #include "tracker/tracker.h"
 
-enum { STEPS = 1000000, LIVE = 64, SIZE = 48, RING = 1024 };
+enum { LIVE = 64, SIZE = 48, RING = 1024 };
 
 static uint16_t type;
+static int steps;
 
 static void *block_new(bool is_tracked) {
     flk_origin origin = {
@@ -73,7 +74,7 @@ typedef struct job {
 
 static void loop_own(const job *j) {
     void *live[LIVE] = {NULL};
-    for (int i = 0; i < STEPS; i++) {
+    for (int i = 0; i < steps; i++) {
         if (live[i % LIVE])
             block_free(live[i % LIVE], j->is_tracked);
         live[i % LIVE] = block_new(j->is_tracked);
@@ -84,9 +85,9 @@ static void loop_own(const job *j) {
 
 static void loop_others(const job *j) {
     int made = 0, freed = 0;
-    while (made < STEPS || freed < STEPS) {
+    while (made < steps || freed < steps) {
         void *block = NULL;
-        for (int i = 0; i < LIVE && made < STEPS; i++, made++) {
+        for (int i = 0; i < LIVE && made < steps; i++, made++) {
             block = block_new(j->is_tracked);
             if (!ring_put(j->out, block))
                 break;
@@ -141,7 +142,7 @@ static double time_of(int threads, bool is_tracked, bool frees_others) {
             longest = jobs[i].ns;
     }
     pthread_barrier_destroy(&barrier);
-    return (double)longest / STEPS;
+    return (double)longest / steps;
 }
 
 static void measure(const char *what, bool frees_others) {
@@ -168,6 +169,7 @@ static void measure(const char *what, bool frees_others) {
 
 int main(int argc, char **argv) {
     bench_begin(argc, argv);
+    steps = (int)bench_size(1000000, 10000);
     flk_tracker_init();
     type = flk_names_intern("int32_t", "malloc", "free");
     flk_account_prepare_type(type);

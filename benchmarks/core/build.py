@@ -1,13 +1,14 @@
-"""Builds the programs of this folder; `build(target_dir)` returns them.
+"""Builds the programs of this folder; ``build(target_dir)`` returns them.
 
-The core is compiled with the flags of the extension module, without the files
-that see Python.h; tests/core/stub_python.c stands in for those.
+The core is compiled with the flags of the extension module. Files that include
+Python.h are left out; tests/core/stub_python.c stands in for them.
 """
 
 import os
 import shlex
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -28,8 +29,8 @@ FLAGS = [
 ]
 
 
-def _run(*command: object) -> None:
-    subprocess.run([str(part) for part in command], check=True)
+def _run(*command: str | Path) -> None:
+    subprocess.run(command, check=True)
 
 
 def _tool(name: str, default: str) -> list[str]:
@@ -38,11 +39,12 @@ def _tool(name: str, default: str) -> list[str]:
 
 @cache
 def _link_time(target: Path) -> tuple[str, ...]:
-    """Flags for link-time optimisation, which the extension uses as well."""
+    """Return flags for link-time optimisation, as the extension has them."""
     trial = target / "trial.c"
     trial.write_text("int main(void) { return 0; }\n", encoding="utf-8")
     flags = ("-flto", "-fno-semantic-interposition")
-    command = [*_tool("CC", "cc"), *flags, trial, "-o", target / "trial"]
+    output = target / "trial"
+    command = [*_tool("CC", "cc"), *flags, str(trial), "-o", str(output)]
     done = subprocess.run(command, capture_output=True, check=False)
     return flags if done.returncode == 0 else ()
 
@@ -60,37 +62,42 @@ def _compile(source: Path, target: Path) -> Path:
 
 
 def _sees_python(source: Path) -> bool:
-    """A file that tests/core/stub_python.c stands in for, or of python/."""
+    """Return whether a file includes Python.h, or is one of python/."""
     room, name = source.parts[-2:]
     return room == "python" or name in {"pyframe.c", "codes.c"}
 
 
 def _peer(target: Path) -> Path:
-    """The baseline, or its stand-in where boost is not installed."""
+    """Return the object of the peer, or of its stand-in without boost."""
+    command = [*_tool("CXX", "c++"), "-std=c++17", "-E", "-x", "c++", "-"]
+    header = b"#include <boost/unordered/unordered_flat_map.hpp>"
     try:
-        return _compile(HERE / "bench_registry_boost.cpp", target)
-    except (subprocess.CalledProcessError, FileNotFoundError):
-        print("no boost: its rows will be missing", file=sys.stderr)
+        done = subprocess.run(
+            command, input=header, capture_output=True, check=False
+        )
+    except FileNotFoundError:
         return _compile(HERE / "bench_registry_none.c", target)
+    has_boost = done.returncode == 0
+    peer = "bench_registry_boost.cpp" if has_boost else "bench_registry_none.c"
+    return _compile(HERE / peer, target)
 
 
 def build(target_dir: str | Path) -> dict[str, Path]:
-    """Every program by its name, without the prefix bench_.
+    """Return every program by its name, without the prefix bench_.
 
     Args:
         target_dir: a folder for objects and programs; made if missing.
 
-    Raises:
-        subprocess.CalledProcessError: the compiler said no.
+    Raises: subprocess.CalledProcessError if a file does not compile.
     """
     target = Path(target_dir)
     target.mkdir(parents=True, exist_ok=True)
-    core = [
-        _compile(source, target)
-        for source in sorted(CSRC.glob("*/*.c"))
-        if not _sees_python(source)
-    ]
-    core += [_compile(source, target) for source in SHARED]
+    sources = [one for one in CSRC.glob("*/*.c") if not _sees_python(one)]
+    _link_time(target)  # tried before the threads need it
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        core = list(
+            pool.map(lambda one: _compile(one, target), [*sources, *SHARED])
+        )
     programs = {}
     for source in sorted(HERE.glob("bench_*.c")):
         name = source.stem.removeprefix("bench_")

@@ -1,5 +1,5 @@
-// workload.c - what native code does, for bench_hooks.py.                   SPDX-License-Identifier: MIT
-// Loops of malloc and free as a library has them: nothing here knows that anybody looks.
+// workload.c - the native loops of bench_hooks.py.                          SPDX-License-Identifier: MIT
+// Loops of malloc and free as a library has them. What is not static is called from Python.
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -14,7 +14,7 @@ static NOINLINE void pair(size_t bytes) {
     free(block);
 }
 
-static void pairs(long n) {
+void pairs(long n) {
     for (long i = 0; i < n; i++)
         pair(64);
 }
@@ -27,7 +27,7 @@ static uint64_t next_random(uint64_t *state) {
 }
 
 // Sizes of 16 bytes to 2 KiB, the small ones more often.
-static void pairs_mixed(long n) {
+void pairs_mixed(long n) {
     uint64_t random = 0x9e3779b97f4a7c15u;
     for (long i = 0; i < n; i++) {
         uint64_t r = next_random(&random);
@@ -44,19 +44,19 @@ static struct {
 
 static size_t some_size(void) { return 16 + next_random(&live.random) % 240; }
 
-static int background_begin(long n) {
+int background_begin(long n) {
     live.blocks = calloc((size_t)n, sizeof *live.blocks);
     live.count = n;
     live.place = 0;
     return live.blocks ? 0 : -1;
 }
 
-static void background_fill(long n) {
+void background_fill(long n) {
     for (long i = 0; i < n && live.place < live.count; i++)
         live.blocks[live.place++] = malloc(some_size());
 }
 
-static void background_shuffle(void) {
+void background_shuffle(void) {
     for (long i = live.count - 1; i > 0; i--) {
         long k = (long)(next_random(&live.random) % (uint64_t)(i + 1));
         void *block = live.blocks[i];
@@ -66,8 +66,8 @@ static void background_shuffle(void) {
     live.place = 0;
 }
 
-// One of the live blocks goes, another comes: in no order of the heap.
-static void background_churn(long n) {
+// Frees a live block and makes another, in no order of the heap.
+void background_churn(long n) {
     for (long i = 0; i < n; i++) {
         free(live.blocks[live.place]);
         live.blocks[live.place] = malloc(some_size());
@@ -75,7 +75,7 @@ static void background_churn(long n) {
     }
 }
 
-static void background_end(void) {
+void background_end(void) {
     for (long i = 0; i < live.count; i++)
         free(live.blocks[i]);
     free(live.blocks);
@@ -119,12 +119,12 @@ LEVEL(level_6, level_5)
 LEVEL(level_7, level_6)
 LEVEL(level_8, level_7)
 
-static void pairs_deep(long n) {
+void pairs_deep(long n) {
     for (long i = 0; i < n; i++)
         level_8(0);
 }
 
-static void pairs_deep_new(long n) {
+void pairs_deep_new(long n) {
     for (long i = 0; i < n; i++)
         level_8((unsigned)i * 40503u & 0xffff);
 }
@@ -140,7 +140,7 @@ typedef struct ring {
 
 static ring rings[2];
 
-static void rings_clear(void) {
+void rings_clear(void) {
     for (int i = 0; i < 2; i++) {
         atomic_store(&rings[i].written, 0);
         atomic_store(&rings[i].read, 0);
@@ -169,7 +169,7 @@ static long free_some(ring *from) {
 }
 
 // Makes n blocks for `to`, frees n of `from`; one thread alone: to == from.
-static void exchange(int to, int from, long n) {
+void exchange(int to, int from, long n) {
     long made = 0, freed = 0;
     while (made < n || freed < n) {
         long count = put_some(&rings[to], n - made);

@@ -1,9 +1,9 @@
-"""The child of bench_hooks.py: the same loops, whatever looks on.
+"""The child of bench_hooks.py: the same loops for every tool.
 
-``python workload.py FOLDER MODE SCALE CASES OUT``: the module was built in
-FOLDER; MODE is what this process does itself ("none": a tool outside does, or
-nobody); SCALE multiplies the numbers of pairs; CASES are names of CASES,
-comma-separated; OUT gets {case: nanoseconds a pair} as JSON.
+``python workload.py FOLDER MODE SCALE LOOPS OUT``. FOLDER holds the compiled
+module. MODE is a key of MODES, or "none" if this process does not attach.
+SCALE multiplies the numbers of pairs. LOOPS are names, separated by commas.
+OUT gets {loop: nanoseconds a pair} as JSON.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ DEPTH = 20  # Python frames below each loop: more than are recorded
 STACK_DEPTH = 16
 REPEATS = 5
 BACKGROUND, PATHS, LIVE_PAUSED = 1_000_000, 1_000, 100_000
+#: Fewer turns are lost in the cost of reading the clock.
+TURNS_MIN = 1_000
 
 
 def build(folder: Path) -> None:
@@ -56,9 +58,11 @@ def nanoseconds(
     n: int,
     clock: Callable[[], int] = time.thread_time_ns,
 ) -> float:
-    """Of one turn: the best of some runs, under Python frames.
+    """Return the time of one turn: the best of some runs.
 
-    Of this thread's processor time, unless others work for it, too.
+    Args:
+        clock: that of the processor time of this thread, unless other threads
+            do the work.
     """
 
     def once() -> float:
@@ -72,7 +76,7 @@ def nanoseconds(
 
 # --- the loops ----------------------------------------------------------
 def python_paths(call: Callable[[int], None]) -> list[Callable[[int], None]]:
-    """A thousand functions that call it, each on a line of its own."""
+    """Return a thousand functions that make a call, each on its own line."""
     text = "\n".join(f"def f{i}(n): call(n)" for i in range(PATHS))
     space: dict[str, Any] = {"call": call}
     exec(compile(text, "paths.py", "exec"), space)
@@ -93,7 +97,7 @@ def background(lib: Any, scale: float) -> float:
             churn(n // PATHS)
 
     try:
-        return nanoseconds(run, int(200_000 * scale))
+        return nanoseconds(run, max(TURNS_MIN, int(200_000 * scale)))
     finally:
         lib.background_end()
 
@@ -146,7 +150,7 @@ def pairs_in(lib: Any, threads: int) -> Callable[[int], None]:
 
 
 def cases(lib: Any) -> dict[str, tuple[Callable[[int], object], int]]:
-    """Each loop and how many turns it takes."""
+    """Return each loop with its number of turns."""
     return {
         "pairs": (lib.pairs, 200_000),
         "mixed": (lib.pairs_mixed, 200_000),
@@ -172,13 +176,15 @@ def measure(lib: Any, names: list[str], scale: float) -> dict[str, float]:
             clock = time.thread_time_ns
             if is_threaded(name):
                 clock = time.perf_counter_ns
-            found[name] = nanoseconds(loop, max(1000, int(n * scale)), clock)
+            found[name] = nanoseconds(
+                loop, max(TURNS_MIN, int(n * scale)), clock
+            )
     return found
 
 
-# --- what this process does itself --------------------------------------
+# --- modes --------------------------------------------------------------
 def attached(module: Any, names: list[str], scale: float) -> dict[str, float]:
-    """Ours; the threads' loops in a scope of the whole process."""
+    """Measure while attached; threads need a scope of the whole process."""
     from ffi_leak_tracker import LeakTracker
 
     with LeakTracker.attach([module], stack_depth=STACK_DEPTH):
@@ -197,21 +203,20 @@ def is_threaded(name: str) -> bool:
 
 
 def native(module: Any, names: list[str], scale: float) -> dict[str, float]:
-    """Ours with native stacks, where there are such."""
+    """Measure while attached with eight native frames."""
     from ffi_leak_tracker import LeakTracker
 
-    options: dict[str, Any] = {"native_depth": 8}
-    with LeakTracker.attach([module], stack_depth=STACK_DEPTH, **options):
+    with LeakTracker.attach([module], stack_depth=STACK_DEPTH, native_depth=8):
         return measure(module.lib, names, scale)
 
 
 def paused(module: Any, names: list[str], scale: float) -> dict[str, float]:
-    """Ours: detached and attached but paused in turns, in one process."""
+    """Measure detached, and attached but paused, in turns."""
     from ffi_leak_tracker import LeakTracker
 
     del names
     lib = module.lib
-    n = int(500_000 * scale)
+    n = max(TURNS_MIN, int(500_000 * scale))
     times: dict[str, list[float]] = {}
     for live in (0, LIVE_PAUSED):
         for _ in range(REPEATS):

@@ -1,4 +1,4 @@
-// api.c - checks arguments, forwards; no logic. Contract: api/api.h.     SPDX-License-Identifier: MIT
+// api.c - checks arguments and forwards; no logic. Contract: api/api.h.     SPDX-License-Identifier: MIT
 #include "api/api.h"
 
 #include <errno.h>
@@ -28,22 +28,29 @@
 
 static atomic_bool is_ready;
 
+// --- preconditions -----------------------------------------------------
+static bool is_scope(uint32_t scope) {
+    return scope == FLK_SCOPE_NONE || scope == FLK_SCOPE_NOWHERE ||
+           scope < FLK_SCOPES_MAX;
+}
+
+static bool is_path(uint32_t path) {
+    return path == FLK_PATH_NONE || path == FLK_PATH_WALK ||
+           path <= flk_callpath_count();
+}
+
+static bool is_origin(uint16_t type, uint32_t scope, uint32_t path) {
+    return type <= flk_names_count() && is_scope(scope) && is_path(path);
+}
+
 // --- life --------------------------------------------------------------
 const char *flk_start(const char *package_folder) {
+    FLK_ASSERT(package_folder && package_folder[0]);
     atomic_store(&is_ready, flk_tracker_init());
     return flk_codes_install(package_folder);
 }
 
 int flk_is_ready(void) { return atomic_load(&is_ready); }
-
-void flk_gate_for_pause(int change) {
-    int pauses;
-    flk_gate_pause(change);
-    do {
-        pauses = flk_gate_pauses();
-        flk_attach_pause(pauses > 0);
-    } while ((flk_gate_pauses() > 0) != (pauses > 0));
-}
 
 void flk_set_stack_depth(uint32_t frames) {
     if (frames > FLK_PATH_FRAMES_MAX)
@@ -56,6 +63,7 @@ uint32_t flk_stack_depth(void) {
 }
 
 uint32_t flk_stack_depth_max(void) { return FLK_PATH_FRAMES_MAX; }
+
 void flk_set_native_depth(uint32_t frames) {
     if (frames > FLK_NATIVE_FRAMES_MAX)
         frames = FLK_NATIVE_FRAMES_MAX;
@@ -71,12 +79,14 @@ uint32_t flk_native_depth(void) {
 // --- types and paths ---------------------------------------------------
 uint16_t flk_type_intern(const char *type, const char *kind,
                          const char *release) {
+    FLK_ASSERT(type && kind && release);
     uint16_t id = flk_names_intern(type, kind, release);
     return id && flk_account_prepare_type(id) ? id : 0;
 }
 
 uint32_t flk_path_of(const uint32_t *codes, const int32_t *lines,
                      size_t count) {
+    FLK_ASSERT(count == 0 || (codes && lines));
     uint32_t path = FLK_PATH_EMPTY;
     while (count-- > 0) {
         uint32_t site = flk_sites_intern(codes[count], lines[count]);
@@ -87,21 +97,26 @@ uint32_t flk_path_of(const uint32_t *codes, const int32_t *lines,
     return path;
 }
 
-// --- blocks of our own -------------------------------------------------
+// --- blocks of the tracker's allocators --------------------------------
 void *flk_allocate(size_t size_bytes, size_t alignment, int zeroed,
                    uint16_t type, uint32_t scope, uint32_t path) {
+    FLK_ASSERT((alignment & (alignment - 1)) == 0);
+    FLK_ASSERT(is_origin(type, scope, path));
     flk_origin origin = {type, scope, path};
     return flk_heap_allocate(size_bytes, alignment, zeroed, &origin);
 }
 
 void *flk_resize(void *address, size_t size_bytes, uint16_t type,
                  uint32_t scope, uint32_t path, flk_misuse *out) {
+    FLK_ASSERT(out);
+    FLK_ASSERT(is_origin(type, scope, path));
     flk_origin origin = {type, scope, path};
     return flk_heap_reallocate(address, size_bytes, &origin, out);
 }
 
 void flk_configure(uint32_t quarantine_blocks, uint64_t quarantine_bytes,
                    int poison) {
+    FLK_ASSERT(quarantine_blocks <= FLK_QUARANTINE_BLOCKS_MAX);
     flk_recent_configure(
         (flk_recent_limits){quarantine_blocks, quarantine_bytes});
     atomic_store(&flk_tracker_settings.poison, poison);
@@ -115,6 +130,7 @@ int flk_configure_guard(uint32_t guard_bytes) {
 
 void flk_configuration(uint32_t *quarantine_blocks, uint64_t *quarantine_bytes,
                        int *poison, uint32_t *guard_bytes) {
+    FLK_ASSERT(quarantine_blocks && quarantine_bytes && poison && guard_bytes);
     flk_recent_limits limits = flk_recent_read_limits();
     *quarantine_blocks = limits.blocks_max;
     *quarantine_bytes = limits.bytes_max;
@@ -122,18 +138,22 @@ void flk_configuration(uint32_t *quarantine_blocks, uint64_t *quarantine_bytes,
     *guard_bytes = atomic_load(&flk_tracker_settings.guard_bytes);
 }
 
-// --- blocks of others --------------------------------------------------
-// Part of a key: another number would name other blocks.
+// --- blocks that were allocated elsewhere ------------------------------
+// The layer is part of a record's key, so it must be one of these.
 static bool is_layer(uint8_t layer) {
     return layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE;
 }
 
 int flk_track(uint64_t address, uint64_t size_bytes, uint8_t layer,
               uint16_t type, uint32_t scope, uint32_t path) {
+    FLK_ASSERT(is_origin(type, scope, path));
     if (!is_layer(layer) || !address || scope == FLK_SCOPE_NOWHERE)
         return 0;
     flk_origin origin = {type, scope, path};
-    if (!atomic_exchange(&flk_tracker_settings.ever_enabled, true))
+    bool is_first = !atomic_exchange(&flk_tracker_settings.ever_enabled, true);
+    if (layer == FLK_LAYER_HANDLE)
+        is_first |= !atomic_exchange(&flk_tracker_settings.has_handles, true);
+    if (is_first)
         flk_tracker_settle();
     bool recorded =
         flk_tracker_on_alloc((flk_layer)layer, address, size_bytes, 0, &origin);
@@ -142,8 +162,10 @@ int flk_track(uint64_t address, uint64_t size_bytes, uint8_t layer,
     return recorded;
 }
 
+// Fills in `out`, which may be NULL; returns `found`.
 static int block_out(bool found, uint8_t layer, uint64_t address,
                      const flk_record *record, flk_block *out) {
+    FLK_ASSERT(!found || record);
     if (found && out)
         *out = flk_quarantine_block_of((flk_layer)layer, address, record);
     return found;
@@ -176,25 +198,30 @@ int flk_find_containing(uint64_t address, uint8_t layer, flk_block *out) {
 
 // --- scopes ------------------------------------------------------------
 uint32_t flk_scope_new(uint32_t parent, int isolated) {
+    FLK_ASSERT(parent < FLK_SCOPES_MAX);
     flk_attach_refresh();
     return flk_tracker_open_scope(parent, isolated);
 }
 
 void flk_scope_gone(uint32_t scope) {
+    FLK_ASSERT(scope < FLK_SCOPES_MAX);
     if (scope != FLK_SCOPE_PROCESS)
         flk_account_drop_scope(scope);
 }
 
 void flk_set_process_scope(uint32_t scope) {
+    FLK_ASSERT(scope < FLK_SCOPES_MAX);
     atomic_store(&flk_tracker_settings.process_scope, scope);
 }
 
 void flk_set_thread_scope(uint32_t scope, int change) {
+    FLK_ASSERT(is_scope(scope));
+    FLK_ASSERT(change >= -1 && change <= 1);
     flk_context_count(change);
     flk_context_set(scope);
 }
 
-// --- snapshots ---------------------------------------------------------
+// --- threads -----------------------------------------------------------
 uint32_t flk_thread_number(void) {
     flk_thread *thread = flk_thread_enter();
     if (!thread)
@@ -204,18 +231,36 @@ uint32_t flk_thread_number(void) {
     return number;
 }
 
-// --- the part of api/api.h that is about hooks and observers ------------
+uint32_t flk_thread_number_if_any(void) {
+    return flk_platform_thread_pointer() ? flk_thread_number() : 0;
+}
+
+// --- hooks -------------------------------------------------------------
+static void pause_hooks_while_off(void) {
+    bool is_on;
+    do {
+        is_on = flk_tracker_is_enabled();
+        flk_attach_pause(!is_on);
+    } while (flk_tracker_is_enabled() != is_on);
+}
+
 int flk_hooks_attach(const char *const *rules, size_t rule_count,
                      int with_mappings, char *reason, size_t reason_bytes) {
+    FLK_ASSERT((rules || rule_count == 0) && reason && reason_bytes > 0);
     flk_attach_options options = {rules, rule_count, with_mappings};
     if (flk_attach_begin(&options, reason, reason_bytes) < 0)
         return -1;
-    flk_attach_pause(flk_gate_pauses() > 0);
+    flk_gate_follow(pause_hooks_while_off);
+    flk_gate_attach(true);
+    pause_hooks_while_off();
     return 0;
+}
+
+void flk_hooks_detach(void) {
+    flk_attach_end();
+    flk_gate_attach(false);
 }
 
 void flk_hooks_sample(uint64_t mean_bytes) {
     atomic_store(&flk_sample_mean_bytes, mean_bytes);
 }
-
-// --- observers ---------------------------------------------------------

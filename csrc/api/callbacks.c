@@ -1,5 +1,5 @@
 // callbacks.c - C function pointers for libraries that take allocators.  SPDX-License-Identifier: MIT
-// Contract: api/api.h. What Python learns of misuse here it learns from the queue: C code cannot be raised to.
+// Contract: api/api.h. A C caller cannot receive an exception, so a misuse is queued for LeakTracker.misuses().
 #include <errno.h>
 #include <stdlib.h>
 
@@ -10,17 +10,21 @@
 #include "tracker/heap.h"
 #include "tracker/misuse.h"
 
-// One address a type id: an opaque pointer is a place in this array, never
-// read or written.
+// An opaque pointer is the address of an element; its index is the number of
+// the type. The elements are never read or written.
 static char opaque_base[65536];
 
-void *flk_opaque(uint16_t type) { return (void *)&opaque_base[type]; }
+void *flk_opaque(uint16_t type) {
+    FLK_ASSERT(type <= flk_names_count());
+    return (void *)&opaque_base[type];
+}
 
 static uint16_t type_of(const void *opaque) {
-    const char *place = opaque;
-    if (place > opaque_base && place < opaque_base + sizeof opaque_base)
-        return (uint16_t)(place - opaque_base);
-    static _Atomic uint16_t plain;  // relaxed: all set the same
+    const char *element = opaque;
+    if (element > opaque_base && element < opaque_base + sizeof opaque_base)
+        return (uint16_t)(element - opaque_base);
+    // Relaxed: all threads store the same number.
+    static _Atomic uint16_t plain;
     uint16_t type = atomic_load_explicit(&plain, memory_order_relaxed);
     if (!type) {
         type = flk_type_intern("void", "callback", "free");
@@ -41,6 +45,7 @@ static flk_origin origin_of(const void *opaque) {
 }
 
 static bool multiply(size_t count, size_t size_bytes, size_t *product) {
+    FLK_ASSERT(product);
     if (size_bytes && count > SIZE_MAX / size_bytes) {
         errno = ENOMEM;
         return false;
@@ -51,13 +56,15 @@ static bool multiply(size_t count, size_t size_bytes, size_t *product) {
 
 static void *reallocate(const void *opaque, void *address, size_t size_bytes,
                         flk_origin *origin) {
+    FLK_ASSERT(origin);
     flk_misuse misuse;
     if (!origin->type)
         origin->type = type_of(opaque);
     void *moved = flk_heap_reallocate(address, size_bytes, origin, &misuse);
     if (misuse.verdict < 0 && misuse.verdict != FLK_NO_ROOM)
         flk_misuse_push(&misuse);
-    if (!moved && misuse.verdict == FLK_OVERRUN)  // told, and whole again
+    // The damage is queued and the guards are repaired: the move may go on.
+    if (!moved && misuse.verdict == FLK_OVERRUN)
         moved = flk_heap_reallocate(address, size_bytes, origin, &misuse);
     return moved;
 }
@@ -95,7 +102,7 @@ void *flk_c_opaque_realloc(void *opaque, void *address, size_t size_bytes) {
 
 void flk_c_opaque_free(void *opaque, void *address) {
     flk_misuse misuse;
-    // Any of our kinds that are released by `free`.
+    // Only the release of the type is compared: it is "free" for all.
     int verdict =
         flk_heap_free(address, type_of(opaque), FLK_PATH_WALK, &misuse);
     if (verdict != FLK_FREED && verdict != FLK_NOT_RECORDED)
@@ -116,7 +123,7 @@ void *flk_c_realloc(void *address, size_t size_bytes) {
 
 void flk_c_free(void *address) { flk_c_opaque_free(NULL, address); }
 
-// --- recording nothing -------------------------------------------------
+// --- without records ---------------------------------------------------
 void *flk_plain_malloc(size_t size_bytes) { return malloc(size_bytes); }
 
 void *flk_plain_calloc(size_t count, size_t size_bytes) {

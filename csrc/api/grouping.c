@@ -1,6 +1,7 @@
-// grouping.c - blocks by path and type: a hash, then a counting sort. Contract: api/api.h. SPDX-License-Identifier: MIT
-// Takes no lock and looks at nothing but the blocks. Invariant: the members of all groups together are each
-// position once; those of one group rise.
+// grouping.c - groups blocks by path and type. Contract: api/api.h.       SPDX-License-Identifier: MIT
+// A hash table gives each block the number of its group; a counting sort then orders the blocks by group. Takes no
+// lock and reads nothing but the blocks.
+// Invariant: each index of a block is a member of exactly one group. The members of a group rise.
 #include <stdbool.h>
 #include <string.h>
 
@@ -8,13 +9,14 @@
 #include "base/hash.h"
 #include "base/platform.h"
 
-enum { FIRST_CAPACITY = 1024, SLOTS_A_GROUP = 2 };
+enum { FIRST_CAPACITY = 1024, ENTRIES_A_GROUP = 2 };
 
-// Groups in order of their first block, and an index of them: open
-// addressing, a number + 1 or 0 = empty, at most half full.
+// The groups, ordered by their first block, and a hash index of them. The
+// index uses open addressing and is at most half full. An entry is the number
+// of a group plus 1; 0 is an empty entry.
 typedef struct table {
     flk_group *groups;
-    uint32_t *slots;  // in the same pages, behind the groups
+    uint32_t *index;  // in the same pages, behind the groups
     size_t count, capacity;
 } table;
 
@@ -24,39 +26,41 @@ static size_t whole_pages(size_t bytes) {
 }
 
 static size_t bytes_of_table(size_t capacity) {
-    return whole_pages(capacity *
-                       (sizeof(flk_group) + SLOTS_A_GROUP * sizeof(uint32_t)));
+    return whole_pages(
+        capacity * (sizeof(flk_group) + ENTRIES_A_GROUP * sizeof(uint32_t)));
 }
 
-// For the numbers of the blocks, and for the members after them.
+// For the group numbers of the blocks, and for the members.
 static size_t bytes_of_members(size_t count) {
     return whole_pages((count ? count : 1) * sizeof(uint32_t));
 }
 
-static uint32_t *slot_of(const table *t, uint32_t path, uint32_t type) {
-    size_t mask = t->capacity * SLOTS_A_GROUP - 1;
+static uint32_t *entry_of(const table *t, uint32_t path, uint32_t type) {
+    FLK_ASSERT((t->capacity & (t->capacity - 1)) == 0 && t->capacity > 0);
+    size_t mask = t->capacity * ENTRIES_A_GROUP - 1;
     size_t i = flk_hash_mix((uint64_t)path << 16 | type) & mask;
-    while (t->slots[i]) {
-        const flk_group *found = &t->groups[t->slots[i] - 1];
+    while (t->index[i]) {
+        const flk_group *found = &t->groups[t->index[i] - 1];
         if (found->path == path && found->type == type)
             break;
         i = (i + 1) & mask;
     }
-    return &t->slots[i];
+    return &t->index[i];
 }
 
 static bool grow(table *t) {
+    FLK_ASSERT(t->count == t->capacity);
     size_t capacity = t->capacity ? t->capacity * 2 : FIRST_CAPACITY;
     table grown = {.count = t->count, .capacity = capacity};
     grown.groups = flk_platform_pages_map(bytes_of_table(capacity),
                                           flk_platform_page_bytes());
     if (!grown.groups)
         return false;
-    grown.slots = (uint32_t *)(grown.groups + capacity);
+    grown.index = (uint32_t *)(grown.groups + capacity);
     for (size_t i = 0; i < t->count; i++) {
         const flk_group *one = &t->groups[i];
         grown.groups[i] = *one;
-        *slot_of(&grown, one->path, one->type) = (uint32_t)i + 1;
+        *entry_of(&grown, one->path, one->type) = (uint32_t)i + 1;
     }
     if (t->groups)
         flk_platform_pages_unmap(t->groups, bytes_of_table(t->capacity));
@@ -64,21 +68,24 @@ static bool grow(table *t) {
     return true;
 }
 
-// The number of the block's group, made if need be; UINT32_MAX: no memory.
+// The number of the block's group, which is added if it is new. UINT32_MAX:
+// no memory.
 static uint32_t number_of(table *t, const flk_block *block) {
+    FLK_ASSERT(t->count <= t->capacity);
     if (t->count == t->capacity && !grow(t))
         return UINT32_MAX;
-    uint32_t *slot = slot_of(t, block->path, block->type);
-    if (!*slot) {
+    uint32_t *entry = entry_of(t, block->path, block->type);
+    if (!*entry) {
         t->groups[t->count] = (flk_group){.path = block->path,
                                           .type = block->type,
                                           .size_min = block->size_bytes};
-        *slot = (uint32_t)++t->count;
+        *entry = (uint32_t)++t->count;
     }
-    return *slot - 1;
+    return *entry - 1;
 }
 
 static void add(flk_group *group, const flk_block *block) {
+    FLK_ASSERT(group->path == block->path && group->type == block->type);
     uint64_t size = block->size_bytes;
     group->count++;
     group->size_bytes += size;
@@ -88,8 +95,11 @@ static void add(flk_group *group, const flk_block *block) {
         group->size_max = size;
 }
 
+// Gives each block the number of its group. Neighbours often share a group,
+// so the last number is reused without a look-up. False: no memory.
 static bool number_all(table *t, const flk_block *blocks, size_t count,
                        uint32_t *numbers) {
+    FLK_ASSERT(blocks || count == 0);
     uint32_t number = UINT32_MAX;
     for (size_t i = 0; i < count; i++) {
         const flk_block *block = &blocks[i];
@@ -104,7 +114,7 @@ static bool number_all(table *t, const flk_block *blocks, size_t count,
     return true;
 }
 
-// A counting sort by group, which leaves the order within each.
+// A counting sort by group. It keeps the order of the blocks in each group.
 static void place_members(table *t, const uint32_t *numbers, size_t count,
                           uint32_t *members) {
     uint32_t next = 0;
@@ -121,6 +131,7 @@ static void place_members(table *t, const uint32_t *numbers, size_t count,
 }
 
 int flk_group_blocks(const flk_block *blocks, size_t count, flk_grouping *out) {
+    FLK_ASSERT(out && (blocks || count == 0));
     memset(out, 0, sizeof *out);
     if (count >= UINT32_MAX)
         return -1;
@@ -147,6 +158,7 @@ int flk_group_blocks(const flk_block *blocks, size_t count, flk_grouping *out) {
 }
 
 void flk_grouping_free(flk_grouping *grouping) {
+    FLK_ASSERT(grouping);
     if (grouping->groups)
         flk_platform_pages_unmap(grouping->groups,
                                  bytes_of_table(grouping->group_capacity));

@@ -1,5 +1,9 @@
-// signal.c - a signal as a byte in a pipe. Contract: api/api.h.          SPDX-License-Identifier: MIT
-// The handler does nothing but write: what is to be done is done by who reads (self-pipe trick, D. J. Bernstein).
+// signal.c - turns a signal into a byte in a pipe. Contract: api/api.h.  SPDX-License-Identifier: MIT
+// The handler only writes to the pipe, which is async-signal-safe; the thread that reads the pipe does the work
+// (the self-pipe trick, D. J. Bernstein).
+// Invariant: the handler never writes to a descriptor of other code. The write end keeps its number for the life of
+// the process: between end and the next begin the number is a read end, where a write fails. Where other code has
+// closed the number and opened a file under it, the inode differs and the handler does not write.
 #include "api/api.h"
 
 #if !defined(_WIN32)
@@ -7,65 +11,124 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include "base/platform.h"
 
 enum { SIGNALS_MAX = 65 };
 
-// One for each signal; begin and end come from Python, one at a time.
-static struct bell {
-    atomic_int write_end;  // 0 = none: descriptor 0 is never ours
-    int read_end;
-    pid_t owner;  // not the child of a fork, which has the same pipe
+// One for each signal. Python calls begin and end one at a time.
+static struct channel {
+    atomic_int write_end;         // 0: none
+    atomic_bool is_on;            // between begin and end
+    atomic_uint_least64_t inode;  // of the pipe, while is_on
+    pid_t owner;  // the process that began; a forked child is another one
     struct sigaction before;
-} bells[SIGNALS_MAX];
+} channels[SIGNALS_MAX];
 
+// --- the handler -------------------------------------------------------
 static void call_before(const struct sigaction *before, int number,
                         siginfo_t *info, void *context) {
+    FLK_ASSERT(before);
     if (before->sa_flags & SA_SIGINFO)
         before->sa_sigaction(number, info, context);
     else if (before->sa_handler != SIG_DFL && before->sa_handler != SIG_IGN)
         before->sa_handler(number);
 }
 
-static void ring(int number, siginfo_t *info, void *context) {
-    const struct bell *bell = &bells[number];
+// False where other code closed the descriptor and opened another file.
+static bool is_own_pipe(const struct channel *channel, int end) {
+    FLK_ASSERT(channel && end >= 0);
+    struct stat status;
+    return fstat(end, &status) == 0 && S_ISFIFO(status.st_mode) &&
+           status.st_ino == (ino_t)atomic_load(&channel->inode);
+}
+
+static void on_signal(int number, siginfo_t *info, void *context) {
+    FLK_ASSERT(number > 0 && number < SIGNALS_MAX);
+    const struct channel *channel = &channels[number];
     int saved = errno;
-    int end = atomic_load(&bell->write_end);
-    if (end && getpid() == bell->owner) {
+    int end = atomic_load(&channel->write_end);
+    if (atomic_load(&channel->is_on) && getpid() == channel->owner &&
+        is_own_pipe(channel, end)) {
         ssize_t written = write(end, "!", 1);
-        (void)written;  // full: enough rings are waiting
+        (void)written;  // it fails if the pipe is full: enough bytes wait
     }
-    call_before(&bell->before, number, info, context);
+    call_before(&channel->before, number, info, context);
     errno = saved;
+}
+
+// --- the pipe ----------------------------------------------------------
+static void close_both(const int ends[2]) {
+    close(ends[0]);
+    close(ends[1]);
 }
 
 static int make_pipe(int ends[2]) {
     if (pipe(ends) < 0)
         return -1;
-    for (int i = 0; i < 2; i++)
-        fcntl(ends[i], F_SETFD, FD_CLOEXEC);
-    return fcntl(ends[1], F_SETFL, O_NONBLOCK);
+    FLK_ASSERT(ends[0] != ends[1]);
+    if (fcntl(ends[0], F_SETFD, FD_CLOEXEC) == 0 &&
+        fcntl(ends[1], F_SETFD, FD_CLOEXEC) == 0 &&
+        fcntl(ends[1], F_SETFL, O_NONBLOCK) == 0)
+        return 0;
+    close_both(ends);
+    return -1;
 }
 
-// Both ends: where nobody reads.
-static void close_pipe(struct bell *bell) {
-    int end = atomic_exchange(&bell->write_end, 0);
-    if (!end)
-        return;
-    close(end);
-    close(bell->read_end);
+// Makes the channel's number refer to the file of `end`. A channel without a
+// number takes that of `end`, else `end` is closed. -1: nothing changed.
+static int point_to(struct channel *channel, int end) {
+    int number = atomic_load(&channel->write_end);
+    struct stat status;
+    FLK_ASSERT(end >= 0 && number >= 0 && number != end);
+    if (fstat(end, &status) < 0)
+        return -1;
+    if (number && is_own_pipe(channel, number)) {
+        if (dup2(end, number) < 0)
+            return -1;
+        close(end);
+    } else {
+        number = end;
+    }
+    fcntl(number, F_SETFD, FD_CLOEXEC);
+    atomic_store(&channel->inode, (uint64_t)status.st_ino);
+    atomic_store(&channel->write_end, number);
+    return 0;
 }
 
-static int install(struct bell *bell, int number) {
+// The reader meets the end of file. Without a free descriptor the number is
+// given up.
+static void end_pipe(struct channel *channel) {
+    int ends[2], number = atomic_load(&channel->write_end);
+    FLK_ASSERT(!atomic_load(&channel->is_on));
+    if (!number || !is_own_pipe(channel, number)) {
+        atomic_store(&channel->write_end, 0);
+    } else if (make_pipe(ends) == 0) {
+        if (point_to(channel, ends[0]) < 0)
+            close(ends[0]);
+        close(ends[1]);
+    } else {
+        atomic_store(&channel->write_end, 0);
+        close(number);
+    }
+}
+
+// --- begin and end -----------------------------------------------------
+// The earlier handler is stored first, since the new one may run at once.
+static int install(struct channel *channel, int number) {
+    FLK_ASSERT(number > 0 && number < SIGNALS_MAX);
     struct sigaction before;
-    struct sigaction now = {.sa_sigaction = ring,
+    struct sigaction now = {.sa_sigaction = on_signal,
                             .sa_flags = SA_SIGINFO | SA_RESTART};
     sigemptyset(&now.sa_mask);
-    if (sigaction(number, &now, &before) < 0)
+    if (sigaction(number, NULL, &before) < 0)
         return -1;
-    if (before.sa_sigaction != ring)
-        bell->before = before;
-    return 0;
+    now.sa_flags |= before.sa_flags & SA_ONSTACK;
+    if (before.sa_sigaction != on_signal)
+        channel->before = before;
+    return sigaction(number, &now, NULL);
 }
 
 int flk_signal_begin(int number) {
@@ -74,16 +137,23 @@ int flk_signal_begin(int number) {
         errno = EINVAL;
         return -1;
     }
-    struct bell *bell = &bells[number];
-    close_pipe(bell);  // of the parent, in a child
+    struct channel *channel = &channels[number];
+    atomic_store(&channel->is_on, false);
     if (make_pipe(ends) < 0)
         return -1;
-    bell->owner = getpid();
-    bell->read_end = ends[0];
-    atomic_store(&bell->write_end, ends[1]);
-    if (install(bell, number) == 0)
+    if (point_to(channel, ends[1]) < 0) {
+        close_both(ends);
+        return -1;
+    }
+    channel->owner = getpid();
+    atomic_store(&channel->is_on, true);
+    if (install(channel, number) == 0)
         return ends[0];
-    close_pipe(bell);
+    int saved = errno;
+    atomic_store(&channel->is_on, false);
+    end_pipe(channel);
+    close(ends[0]);
+    errno = saved;
     return -1;
 }
 
@@ -91,14 +161,15 @@ void flk_signal_end(int number) {
     struct sigaction now;
     if (number <= 0 || number >= SIGNALS_MAX)
         return;
-    struct bell *bell = &bells[number];
-    int end = atomic_exchange(&bell->write_end, 0);
-    if (!end)
+    struct channel *channel = &channels[number];
+    if (!atomic_exchange(&channel->is_on, false))
         return;
-    // Somebody may have put a handler of theirs on top: it stays.
-    if (sigaction(number, NULL, &now) == 0 && now.sa_sigaction == ring)
-        sigaction(number, &bell->before, NULL);
-    close(end);
+    FLK_ASSERT(atomic_load(&channel->write_end) > 0);
+    // A later handler stays; it may call the one here, which
+    // calls the earlier one.
+    if (sigaction(number, NULL, &now) == 0 && now.sa_sigaction == on_signal)
+        sigaction(number, &channel->before, NULL);
+    end_pipe(channel);
 }
 #else
 int flk_signal_begin(int number) { return (void)number, -1; }

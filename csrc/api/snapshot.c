@@ -1,4 +1,4 @@
-// snapshot.c - collects and sorts. Contract: api/snapshot.h.             SPDX-License-Identifier: MIT
+// snapshot.c - collects live records and sorts them. Contract: api/snapshot.h.             SPDX-License-Identifier: MIT
 #include "api/snapshot.h"
 
 #include <string.h>
@@ -8,8 +8,8 @@
 #include "registry/scope.h"
 #include "tracker/quarantine.h"
 
-// Tries without a pause, before all shards are locked at once.
-enum { QUIET_ATTEMPTS = 3 };
+// Attempts that lock one shard at a time, before all shards are locked.
+enum { SHARDWISE_ATTEMPTS = 3 };
 
 typedef struct collector {
     uint32_t view;
@@ -27,6 +27,7 @@ static size_t bytes_for(size_t count) {
 static void collect(flk_entry *entry, void *context) {
     collector *c = context;
     const flk_record *record = &entry->record;
+    FLK_ASSERT(entry->address && record->sequence);
     if (record->sequence < c->since || record->sequence >= c->until ||
         !flk_tracker_is_shown(record, c->inherited) ||
         !flk_scope_is_within((uint32_t)record->scope, c->view))
@@ -34,10 +35,11 @@ static void collect(flk_entry *entry, void *context) {
     if (c->count < c->capacity)
         c->blocks[c->count] = flk_quarantine_block_of((flk_layer)entry->layer,
                                                       entry->address, record);
-    c->count++;  // beyond the capacity: how much is wanted
+    c->count++;  // beyond the capacity it only counts
 }
 
 static bool grow_to(collector *c, size_t capacity) {
+    FLK_ASSERT(capacity >= c->count);
     flk_block *grown =
         flk_platform_pages_map(bytes_for(capacity), flk_platform_page_bytes());
     if (!grown)
@@ -51,8 +53,9 @@ static bool grow_to(collector *c, size_t capacity) {
     return true;
 }
 
-// The shard once more if there was not room enough for it.
+// Visits the shard again after growing, if it did not fit. False: no memory.
 static bool collect_shard(collector *c, uint32_t shard_index) {
+    FLK_ASSERT(shard_index < FLK_SHARDS && c->count <= c->capacity);
     for (;;) {
         size_t before = c->count;
         flk_registry_visit_shard(shard_index, collect, c);
@@ -65,8 +68,9 @@ static bool collect_shard(collector *c, uint32_t shard_index) {
     }
 }
 
-// Bottom-up merge sort; returns which of the two buffers holds the result.
+// Bottom-up merge sort by sequence; returns the buffer that holds the result.
 static flk_block *sort(flk_block *blocks, flk_block *spare, size_t count) {
+    FLK_ASSERT(blocks && spare && blocks != spare);
     for (size_t width = 1; width < count; width *= 2) {
         for (size_t low = 0; low < count; low += 2 * width) {
             size_t middle = low + width < count ? low + width : count;
@@ -87,6 +91,7 @@ static flk_block *sort(flk_block *blocks, flk_block *spare, size_t count) {
 }
 
 static bool collect_by_shard(collector *c) {
+    FLK_ASSERT(c->blocks && c->capacity > 0);
     bool good = true;
     c->count = 0;
     for (uint32_t i = 0; good && i < FLK_SHARDS; i++)
@@ -94,8 +99,9 @@ static bool collect_by_shard(collector *c) {
     return good;
 }
 
-// With everything locked nothing moves.
+// While all shards are locked, no block can move. False: no memory.
 static bool collect_at_once(collector *c) {
+    FLK_ASSERT(c->blocks);
     bool good = true;
     flk_registry_lock_all();
     for (;;) {
@@ -112,8 +118,10 @@ static bool collect_at_once(collector *c) {
     return good;
 }
 
+// A block that moves between two shards could be missed or copied twice. Then
+// the copy is made again.
 static bool collect_all(collector *c) {
-    for (int attempt = 0; attempt < QUIET_ATTEMPTS; attempt++) {
+    for (int attempt = 0; attempt < SHARDWISE_ATTEMPTS; attempt++) {
         uint64_t watch = flk_registry_watch_begin();
         bool good = collect_by_shard(c);
         bool moved = flk_registry_watch_end(watch);
@@ -132,6 +140,7 @@ static size_t expected_count(void) {
 
 bool flk_snapshot_collect(uint32_t view, uint64_t since, bool inherited,
                           flk_snapshot *out) {
+    FLK_ASSERT(out && (view == FLK_SCOPE_NONE || view < FLK_SCOPES_MAX));
     collector c = {.view = view,
                    .inherited = inherited,
                    .since = since,
@@ -148,6 +157,7 @@ bool flk_snapshot_collect(uint32_t view, uint64_t since, bool inherited,
         return false;
     }
     out->blocks = sort(c.blocks, spare, c.count);
+    FLK_ASSERT(c.count <= c.capacity);
     out->count = c.count;
     out->mapped_bytes = bytes_for(c.capacity);
     flk_platform_pages_unmap(out->blocks == spare ? c.blocks : spare,
@@ -156,6 +166,7 @@ bool flk_snapshot_collect(uint32_t view, uint64_t since, bool inherited,
 }
 
 void flk_snapshot_drop(flk_snapshot *snapshot) {
+    FLK_ASSERT(snapshot);
     if (snapshot->blocks)
         flk_platform_pages_unmap(snapshot->blocks, snapshot->mapped_bytes);
     memset(snapshot, 0, sizeof *snapshot);

@@ -1,4 +1,4 @@
-// arena.c - slabs of chunks. The contract stands in base/arena.h.         SPDX-License-Identifier: MIT
+// arena.c - slabs of chunks. Contract: base/arena.h.                      SPDX-License-Identifier: MIT
 #include "base/arena.h"
 
 #include <string.h>
@@ -7,19 +7,19 @@
 #include "base/platform.h"
 
 enum { STRIPES = 4 };
-// Chunk sizes: multiples of 16 bytes to 512, of 64 to 2048, of 512 to 5120,
-// so that little is lost by rounding up.
+// Chunk sizes are multiples of 16 bytes up to 512, of 64 up to 2048, and of
+// 512 up to 5120, so that rounding up wastes little.
 enum { SMALL_STEP = 16, SMALL_MAX = 512, SMALL_CLASSES = 32 };
 enum { MIDDLE_STEP = 64, MIDDLE_MAX = 2048, MIDDLE_CLASSES = 24 };
 enum { LARGE_STEP = 512, CLASS_MAX = 5120, LARGE_CLASSES = 6 };
 enum { CLASSES = SMALL_CLASSES + MIDDLE_CLASSES + LARGE_CLASSES };
 
-// The first bytes of each slab. A free chunk's first word links the next.
+// The head of each slab. The first word of a free chunk links to the next one.
 typedef struct slab {
-    struct slab *next;  // usable slabs of the class, or free slabs
+    struct slab *next;  // in the list of usable slabs, or of free slabs
     struct slab *previous;
-    void *free;             // chunks given back
-    uint32_t fresh_offset;  // from here on chunks were never handed out
+    void *free;             // returned chunks
+    uint32_t fresh_offset;  // chunks from here on were never handed out
     uint32_t used_count;    // chunks in use
     uint32_t chunk_bytes;   // 0 while the slab is free
     uint32_t stripe_index;
@@ -28,30 +28,30 @@ typedef struct slab {
 
 _Static_assert(sizeof(slab) == 64, "chunks start on a cache line");
 _Static_assert(CLASS_MAX <= (FLK_SLAB_BYTES - sizeof(slab)) / 3,
-               "a slab holds three chunks at least");
+               "a slab holds at least three chunks");
 _Static_assert(SMALL_CLASSES *SMALL_STEP == SMALL_MAX &&
                    MIDDLE_CLASSES * MIDDLE_STEP == MIDDLE_MAX - SMALL_MAX &&
                    LARGE_CLASSES * LARGE_STEP == CLASS_MAX - MIDDLE_MAX,
-               "the classes meet");
+               "no gap between the ranges of sizes");
 
 typedef struct stripe {
     _Alignas(64) flk_lock lock;
-    slab *usable[CLASSES];  // slabs with a free chunk; guarded by lock
+    slab *usable[CLASSES];  // slabs with a free chunk; under `lock`
 } stripe;
 
 static struct {
     stripe stripes[STRIPES];
-    // The rest is guarded by `lock`, taken after a stripe's.
+    // Guards everything below. Taken after the lock of a stripe.
     _Alignas(64) flk_lock lock;
-    slab *free_slabs;  // still backed by memory
-    slab *bare_slabs;  // given back to the system; only the header is
+    slab *free_slabs;  // all pages are backed by memory
+    slab *bare_slabs;  // only the first page is; the others were released
     uint32_t free_count;
-    char *span;  // unused rest of the newest span
+    char *span;  // the unused rest of the newest span
     size_t span_left;
     size_t span_next;  // bytes of the next span
-    char *keep;        // unused rest for flk_arena_keep
+    char *keep;        // the unused rest of the pages of flk_arena_keep
     size_t keep_left;
-    atomic_ullong bytes;  // relaxed: read for reports only
+    atomic_ullong bytes;  // relaxed: a figure for reports
 } arena = {
     .stripes = {{FLK_LOCK_INIT(FLK_RANK_ARENA)},
                 {FLK_LOCK_INIT(FLK_RANK_ARENA)},
@@ -75,6 +75,7 @@ static uint32_t steps(size_t bytes, size_t step) {
 }
 
 static uint32_t class_of(size_t bytes) {
+    FLK_ASSERT(bytes > 0 && bytes <= CLASS_MAX);
     if (bytes <= SMALL_MAX)
         return steps(bytes, SMALL_STEP);
     if (bytes <= MIDDLE_MAX)
@@ -84,6 +85,7 @@ static uint32_t class_of(size_t bytes) {
 }
 
 static size_t class_bytes(uint32_t class_index) {
+    FLK_ASSERT(class_index < CLASSES);
     size_t number = class_index + 1;
     if (number <= SMALL_CLASSES)
         return number * SMALL_STEP;
@@ -106,7 +108,8 @@ size_t flk_arena_usable(size_t bytes) {
 }
 
 // --- slabs -------------------------------------------------------------
-// No large pages: filling one at its first touch takes a millisecond or more.
+// Large pages are not requested: the first touch of one takes a millisecond or
+// more, which the kernel spends on clearing it.
 static bool map_span(void) {
     size_t bytes = arena.span_next ? arena.span_next : FLK_SPAN_BYTES_MIN;
     char *span = flk_platform_pages_map(bytes, FLK_SLAB_BYTES);
@@ -114,12 +117,13 @@ static bool map_span(void) {
         return false;
     if (bytes < FLK_SPAN_BYTES_MAX)
         arena.span_next = bytes * 2;
+    FLK_ASSERT((uintptr_t)span % FLK_SLAB_BYTES == 0);
     arena.span = span;
     arena.span_left = bytes;
     return true;
 }
 
-// Under arena.lock.
+// The caller holds arena.lock.
 static slab *slab_pop(void) {
     slab *found = arena.free_slabs;
     if (found) {
@@ -136,6 +140,7 @@ static slab *slab_pop(void) {
         count_bytes(-FLK_SLAB_BYTES);
         return NULL;
     }
+    FLK_ASSERT(arena.span_left >= FLK_SLAB_BYTES);
     found = (slab *)arena.span;
     arena.span += FLK_SLAB_BYTES;
     arena.span_left -= FLK_SLAB_BYTES;
@@ -148,6 +153,7 @@ static slab *slab_new(uint32_t class_index, uint32_t stripe_index) {
     flk_lock_release(&arena.lock);
     if (!made)
         return NULL;
+    FLK_ASSERT(stripe_index < STRIPES);
     memset(made, 0, sizeof *made);
     made->chunk_bytes = (uint32_t)class_bytes(class_index);
     made->fresh_offset = sizeof(slab);
@@ -155,9 +161,10 @@ static slab *slab_new(uint32_t class_index, uint32_t stripe_index) {
     return made;
 }
 
-// A few empty slabs are kept; of the rest the pages go back, but for the
-// first one, which holds the link.
+// Keeps a few empty slabs whole. Of further ones all pages but the first are
+// returned to the system; the first page holds the head with the link.
 static void slab_drop(slab *empty) {
+    FLK_ASSERT(empty->used_count == 0 && empty->chunk_bytes != 0);
     flk_lock_take(&arena.lock);
     empty->chunk_bytes = 0;
     if (arena.free_count < 8) {
@@ -179,6 +186,7 @@ static bool slab_is_full(const slab *s) {
 }
 
 static void list_push(slab **list, slab *s) {
+    FLK_ASSERT(*list != s);
     s->previous = NULL;
     s->next = *list;
     if (*list)
@@ -187,6 +195,7 @@ static void list_push(slab **list, slab *s) {
 }
 
 static void list_remove(slab **list, slab *s) {
+    FLK_ASSERT(s->previous ? s->previous->next == s : *list == s);
     if (s->previous)
         s->previous->next = s->next;
     else
@@ -198,6 +207,7 @@ static void list_remove(slab **list, slab *s) {
 // --- chunks ------------------------------------------------------------
 static void *chunk_take(slab **list) {
     slab *s = *list;
+    FLK_ASSERT(s && !slab_is_full(s));
     void *chunk = s->free;
     if (chunk) {
         memcpy(&s->free, chunk, sizeof s->free);
@@ -213,6 +223,7 @@ static void *chunk_take(slab **list) {
 
 static void *large_get(size_t bytes) {
     size_t pages = whole_pages(bytes);
+    FLK_ASSERT(pages >= bytes);
     void *got = flk_platform_pages_map(pages, flk_platform_page_bytes());
     if (got)
         count_bytes((int64_t)pages);
@@ -264,7 +275,8 @@ void flk_arena_put(void *chunk, size_t bytes) {
     memcpy(chunk, &s->free, sizeof s->free);
     s->free = chunk;
     s->used_count--;
-    // The slabs that slab_drop keeps make a loop at the edge cheap.
+    // A loop that frees the last chunk of a slab and takes a new one is cheap,
+    // because slab_drop keeps some slabs.
     if (s->used_count == 0) {
         list_remove(list, s);
         slab_drop(s);
@@ -273,6 +285,7 @@ void flk_arena_put(void *chunk, size_t bytes) {
 }
 
 void *flk_arena_keep(size_t bytes) {
+    FLK_ASSERT(bytes > 0);
     bytes = (bytes + 15) & ~(size_t)15;
     if (bytes > FLK_SLAB_BYTES / 4)
         return large_get(bytes);
@@ -291,6 +304,7 @@ void *flk_arena_keep(size_t bytes) {
         arena.keep_left -= bytes;
     }
     flk_lock_release(&arena.lock);
+    FLK_ASSERT(((uintptr_t)kept & 15) == 0);
     return kept;
 }
 

@@ -1,67 +1,88 @@
 // config.h - every limit of the core, with its unit and its reason.      SPDX-License-Identifier: MIT
-// A limit that is met never fails the host: the event is counted (dropped) and the program goes on.
+// When a limit is reached the host program goes on undisturbed: the event is counted as dropped.
 #ifndef FLK_CONFIG_H
 #define FLK_CONFIG_H
 
 #include <stdint.h>
 
-// Frames of one call path, after which the outer ones are cut off. A raw
-// frame is 16 bytes and a path is read into the stack of the caller.
+#include "base/values.h"
+
+// --- call paths ---------------------------------------------------------
+// The largest number of frames in a call path; outer frames beyond it are cut
+// off. A raw frame takes 16 bytes.
 #define FLK_PATH_FRAMES_MAX 64
-// Frames of this package that may stand between the user's and the walker.
+// The largest number of frames of this package between the innermost frame
+// and the first frame of the user.
 #define FLK_PATH_OWN_FRAMES_MAX 8
-// Frames recorded of a free: they are shown only with a misuse, and reports
-// show 8. Each tracked free pays for them (a third of P2 with 16).
+// Frames recorded for a free. They are shown only in a misuse report, which
+// prints 8, and each tracked free pays for them: 16 frames took a third of the
+// time of a tracked pair.
 #define FLK_FREE_DEPTH_MAX 8
-// Frames recorded unless the user says otherwise (design.md section 5).
+// Frames recorded for an allocation by default.
 #define FLK_STACK_DEPTH_DEFAULT 16
-
-// Shards of the registry: enough that two threads rarely meet (1 in 1024)
-// and that regrowing the table of one shard stays far below 1 ms; 64 bytes
-// each. A power of two.
-#define FLK_SHARDS 1024
-// Regions one shard may hold, so that the longest insert is bounded: it moves
-// at most this many 16-byte entries. 1024 shards of them are 6.7e7 regions.
-#define FLK_SHARD_REGIONS_MAX 65536
-// Granules of a region; an index of one is a byte.
-#define FLK_REGION_GRANULES 256
-// Largest recorded size, in bytes: 40 bits.
-#define FLK_SIZE_MAX ((UINT64_C(1) << 40) - 1)
-
-// Distinct (name, kind, release); an id is 16 bits, 0 means "none".
-#define FLK_TYPES_MAX 65535
-// Bytes of one type name, its end included; longer ones are cut.
-#define FLK_TYPE_NAME_MAX 256
-// Scopes that are open, or ended with live blocks; an id is 24 bits of a
-// record. Past it a scope's blocks go to its parent.
-#define FLK_SCOPES_MAX (1u << 20)
-// Threads told apart by number; later ones share the number 0.
-#define FLK_THREADS_MAX 65535
-// Distinct code objects and distinct (code, offset) sites.
+// Distinct code objects, and distinct (code, offset) places in them. Code
+// objects that die and come back equal share an entry (paths/sites.h).
 #define FLK_CODES_MAX (1u << 22)
 #define FLK_SITES_MAX (1u << 24)
-// Native frames of one call path, and frames that may be walked through for
-// them: our own, and those of the interrupted.
+// The largest number of native frames in a call path, and of frames that a
+// walk may pass to collect them. The walk also passes frames of this module
+// and frames below a signal handler.
 #define FLK_NATIVE_FRAMES_MAX 64
 #define FLK_NATIVE_STEPS_MAX 96
-// Frames of native stacks, and addresses of code, each thread remembers;
-// powers of two. 40 and 32 bytes each, mapped as used.
+// Entries of each thread's call tree cache, and of its table of unwind rules.
+// Powers of two; 40 and 32 bytes an entry, in pages mapped when touched.
 #define FLK_NATIVE_NODES 4096
 #define FLK_NATIVE_RULES 1024
-// Objects met on a stack: each library, once for each place it was loaded at.
+// Bytes that must be left on an alternate signal stack for a walk through Python
+// frames, through native frames, and by libgcc's unwinder. With less, the path
+// of the event is cut (paths/stack.h). Measured on x86-64 for a whole event:
+// 1.1, 1.6 and 2.3 KiB; 0.4 to 0.6 KiB with a remembered path.
+#define FLK_PYTHON_STACK_BYTES 1536
+#define FLK_NATIVE_STACK_BYTES 2048
+#define FLK_LIBGCC_STACK_BYTES 4096
+// Modules: loaded objects whose code was found on a stack. An object that is
+// loaded again at another address is another module.
 #define FLK_MODULES_MAX 65536
-// Nodes of the tree of call paths; an id is 32 bits of a record.
+// Nodes of the tree of call paths; a record has 32 bits for a node's id.
 #define FLK_PATHS_MAX (1u << 28)
-// Shards of the index of that tree: bounds how long one regrowth takes.
+// Shards of the tree's index. More shards make one regrowth shorter.
 #define FLK_PATH_SHARDS 64
-// Marks one remembered path may depend on: its frames, this package's own and
-// shims between them; a path with more is not remembered.
+// The largest number of marks that identify a remembered path: one for each
+// of its frames, for this package's frames and for shims between them. A path
+// with more marks is not remembered.
 #define FLK_PATH_MARKS_MAX 96
-// Call paths each thread remembers by their marks; a power of two.
-#define FLK_PATH_MEMO_WAYS 64
+// Entries in each of the two tables of remembered paths of a thread; a power
+// of two.
+#define FLK_PATH_MEMO_ENTRIES 64
 
-// Recent frees: stripes (threads are spread over them), entries kept in each
-// as evidence, and how many of those are held back from the C free.
+// --- the registry -------------------------------------------------------
+// Shards: enough that two threads rarely need the same one (1 in 1024), and
+// that regrowing the table of one shard stays far below 1 ms. 64 bytes a
+// shard; a power of two.
+#define FLK_SHARDS 1024
+// Regions in one shard. This bounds the longest insert, which moves this many
+// 16-byte entries; all shards together hold 6.7e7 regions.
+#define FLK_SHARD_REGIONS_MAX 65536
+// Granules of a region; the index of a granule is one byte.
+#define FLK_REGION_GRANULES 256
+// The largest size of a recorded block, in bytes: 40 bits.
+#define FLK_SIZE_MAX ((UINT64_C(1) << 40) - 1)
+// Distinct (type name, kind, release) triples. An id has 16 bits; 0 is "none".
+#define FLK_TYPES_MAX 65535
+// Bytes of one type name, with the terminating zero. Longer names are cut.
+#define FLK_TYPE_NAME_MAX 256
+// Scopes that are open, or that ended while blocks of theirs were live. A
+// record has 24 bits for a scope. Beyond the limit the blocks of a new scope
+// are recorded in its parent.
+#define FLK_SCOPES_MAX (1u << 20)
+// Thread numbers. A record has 16 bits for one. Threads beyond the limit have
+// the number 0, "unknown", and are counted (flk_thread_unnumbered_count).
+#define FLK_THREADS_MAX 65535
+
+// --- freed blocks and guards --------------------------------------------
+// Recent frees: the number of rings, the entries of each ring, and how many
+// of the entries are held back from the C free. Threads are spread over the
+// rings.
 #define FLK_RECENT_STRIPES 16
 #define FLK_RECENT_ENTRIES 1024
 #define FLK_QUARANTINE_BLOCKS_DEFAULT 64
@@ -69,49 +90,57 @@
 #define FLK_QUARANTINE_BYTES_DEFAULT (UINT64_C(1) << 20)
 // Blocks that one free can push out of the quarantine.
 #define FLK_QUARANTINE_LEAVING_MAX 8
-// Zeroed blocks up to here are malloc and memset, larger ones calloc, which
-// need not touch fresh pages: what glibc's caches of threads hold.
+// Zeroed blocks up to this size are allocated by malloc and memset, larger
+// ones by calloc, which does not touch fresh pages. This is the largest size
+// that glibc's per-thread caches hold.
 #define FLK_SMALL_BYTES 1024
-// Bytes of guard before and behind a block, when asked for.
+// Guard bytes before and behind a block.
 #define FLK_GUARD_BYTES_MAX 4096
 
-// A tick of the clock inside a sequence number, as a power of two in
-// nanoseconds: 2^22 ns = 4.2 ms, so that a timestamp is good to 10 ms.
+// --- sequence numbers ---------------------------------------------------
+// A clock tick inside a sequence number, as a power of two in nanoseconds:
+// 2^22 ns = 4.2 ms, so a timestamp is accurate to 10 ms. A tick holds 2^20
+// numbers, 2.5e8 events a second, before numbers run ahead of the clock. 56
+// bits last nine years.
 #define FLK_TICK_SHIFT 22
-// Sequence numbers a tick can hold before they run ahead of the clock:
-// 2^20 events in 4.2 ms is 2.5e8 a second. 56 bits last nine years.
-#include "base/values.h"
 _Static_assert(FLK_TICK_NS == 1 << FLK_TICK_SHIFT, "one tick");
-// Sequence numbers a thread takes at once. A mark wastes the rest of each
-// open block: with 64, 16,384 marks a tick before numbers run ahead of the
-// clock (with 1,024 a loop of marks made ages wrong); the counter they all
-// share is still touched only each 64 events.
+// Sequence numbers that a thread takes at once. A mark wastes the rest of each
+// open block, so a block must be small: with 64 numbers, 16,384 marks fit into
+// a tick. (With 1,024 numbers a loop of marks made ages wrong.) The shared
+// counter is still written only once in 64 events.
 #define FLK_SEQUENCE_BLOCK 64
 
-// Memory of the core: a slab serves chunks of one size; a span is what is
-// mapped at once and grows with use between these bounds. Powers of two.
+// --- memory of the core -------------------------------------------------
+// A slab holds chunks of one size. A span is one mapping; spans grow with use
+// between these bounds. Powers of two.
 #define FLK_SLAB_BYTES 16384
 #define FLK_SPAN_BYTES_MIN (UINT64_C(1) << 18)
 #define FLK_SPAN_BYTES_MAX (UINT64_C(1) << 21)
 
-// Loaded objects whose calls can be told apart; 32 bytes each, touched only
-// as far as used. Processes with a thousand libraries are known.
+// --- hooks --------------------------------------------------------------
+// Loaded objects whose calls can be told apart: 32 bytes each, in pages mapped
+// when touched. Processes with a thousand libraries exist.
 #define FLK_OBJECTS_MAX 2048
-// Bytes of all patterns that say which objects are asked for.
+// Bytes of all patterns that select objects.
 #define FLK_PATTERNS_BYTES_MAX 65536
-// Passes over all slots until one changes nothing; each is a race won by a
-// thread that binds a slot at that moment.
+// Passes over all slots until a pass changes nothing. One more pass is needed
+// for each slot that another thread binds at the same moment.
 #define FLK_PATCH_PASSES_MAX 16
-// Slots not bound when patched, whose old value is kept: some 10 a library.
+// Slots that were unbound when they were patched, whose old value is kept:
+// about 10 a library.
 #define FLK_UNBOUND_MAX 4096
-// Events put off while a thread forks: what other fork handlers allocate.
+// Hooked slots whose changes by others are noticed: 24 bytes each, touched only
+// as far as used. Some 20 a library.
+#define FLK_WATCHED_SLOTS_MAX 65536
+// Events delayed while a thread forks: what other fork handlers allocate.
 #define FLK_LATE_EVENTS_MAX 256
-// Pages of a munmap that are looked at one by one for records that begin in
-// its middle: 256 MiB of 4 KiB pages.
+// Pages of one munmap that are searched, one by one, for records that begin
+// inside the unmapped range: 256 MiB of 4 KiB pages.
 #define FLK_UNMAP_PAGES_MAX 65536
 
-// Trackers of Python objects at once, classes of each, and what waits to be
-// told of their objects: 16 bytes each, mapped as used.
+// --- Python objects and observers ---------------------------------------
+// Object trackers at one time, classes of each, and creations and ends that
+// wait for delivery: 16 bytes each, in pages mapped when touched.
 #define FLK_TRACKERS_MAX 16
 #define FLK_CLASSES_MAX 256
 #define FLK_OBJECT_EVENTS_MAX (1u << 20)
@@ -123,7 +152,7 @@ _Static_assert(FLK_TICK_NS == 1 << FLK_TICK_SHIFT, "one tick");
 _Static_assert((FLK_SHARDS & (FLK_SHARDS - 1)) == 0, "a power of two");
 _Static_assert((FLK_PATH_SHARDS & (FLK_PATH_SHARDS - 1)) == 0,
                "a power of two");
-_Static_assert((FLK_PATH_MEMO_WAYS & (FLK_PATH_MEMO_WAYS - 1)) == 0,
+_Static_assert((FLK_PATH_MEMO_ENTRIES & (FLK_PATH_MEMO_ENTRIES - 1)) == 0,
                "a power of two");
 _Static_assert(FLK_REGION_GRANULES == 256, "a granule index is one byte");
 _Static_assert(FLK_SCOPES_MAX <= 1u << 24, "24 bits of a record");

@@ -1,4 +1,4 @@
-// counters.c - the cells. Contract: base/counters.h.                      SPDX-License-Identifier: MIT
+// counters.c - cells in a sparse array. Contract: base/counters.h.        SPDX-License-Identifier: MIT
 #include "base/counters.h"
 
 #include <string.h>
@@ -22,18 +22,20 @@ _Static_assert(FLK_SCOPES_MAX <= 64 * MIDDLE_LEAVES * LEAF_CELLS,
                "every scope has a cell");
 _Static_assert(sizeof(flk_cell) == 64, "one cache line");
 
-// Only the owner makes parts; readers see them complete (release, acquire).
+// Only the owner thread makes a part. Release and acquire order let other
+// threads see it only when it is complete.
 static void *part_at(_Atomic(void *) *slot, size_t bytes, bool make) {
     void *part = atomic_load_explicit(slot, memory_order_acquire);
     if (FLK_LIKELY(part || !make))
         return part;
-    size_t padded = bytes + 64;  // the arena aligns to 16, cells want 64
+    size_t padded = bytes + 64;  // the arena aligns to 16, a cell needs 64
     char *raw = flk_arena_get(padded, 0);
     if (!raw)
         return NULL;
     memset(raw, 0, padded);
     size_t shift = -(uintptr_t)raw & 63;
     part = raw + shift;
+    FLK_ASSERT((uintptr_t)part % 64 == 0);
     raw[shift + bytes] = (char)shift;
     atomic_store_explicit(slot, part, memory_order_release);
     return part;
@@ -41,6 +43,7 @@ static void *part_at(_Atomic(void *) *slot, size_t bytes, bool make) {
 
 static void part_free(void *part, size_t bytes) {
     char *shift = (char *)part + bytes;
+    FLK_ASSERT(!part || (*shift >= 0 && *shift < 64));
     if (part)
         flk_arena_put((char *)part - *shift, bytes + 64);
 }
@@ -59,6 +62,7 @@ flk_cell *flk_counters_at(flk_cells *cells, uint32_t number, bool make) {
 static void middle_each(middle *m, uint32_t first,
                         void (*visit)(uint32_t, flk_cell *, void *),
                         void *context) {
+    FLK_ASSERT(first % (1u << MIDDLE_SHIFT) == 0);
     for (uint32_t i = 0; i < MIDDLE_LEAVES; i++) {
         leaf *l = atomic_load_explicit(&m->leaves[i], memory_order_acquire);
         for (uint32_t j = 0; l && j < LEAF_CELLS; j++)
@@ -69,6 +73,7 @@ static void middle_each(middle *m, uint32_t first,
 void flk_counters_each(flk_cells *cells,
                        void (*visit)(uint32_t, flk_cell *, void *),
                        void *context) {
+    FLK_ASSERT(cells && visit);
     for (uint32_t i = 0; i < 64; i++) {
         middle *m =
             atomic_load_explicit(&cells->roots[i], memory_order_acquire);
@@ -78,6 +83,7 @@ void flk_counters_each(flk_cells *cells,
 }
 
 void flk_counters_free(flk_cells *cells) {
+    FLK_ASSERT(cells != NULL);
     for (uint32_t i = 0; i < 64; i++) {
         middle *m =
             atomic_load_explicit(&cells->roots[i], memory_order_relaxed);
@@ -92,6 +98,7 @@ void flk_counters_free(flk_cells *cells) {
 // --- counting ----------------------------------------------------------
 void flk_counters_cell_resize(flk_cell *cell, uint64_t old_bytes,
                               uint64_t new_bytes) {
+    FLK_ASSERT(cell != NULL);
     if (new_bytes < old_bytes) {
         uint64_t freed =
             FLK_CELL_GET(cell, free_bytes) + (old_bytes - new_bytes);
@@ -104,12 +111,14 @@ void flk_counters_cell_resize(flk_cell *cell, uint64_t old_bytes,
 }
 
 void flk_counters_cell_uncount(flk_cell *cell, uint64_t size_bytes) {
+    FLK_ASSERT(cell != NULL);
     FLK_CELL_SET(cell, alloc_count, FLK_CELL_GET(cell, alloc_count) - 1);
     FLK_CELL_SET(cell, alloc_bytes,
                  FLK_CELL_GET(cell, alloc_bytes) - size_bytes);
 }
 
 void flk_counters_cell_clear(flk_cell *cell) {
+    FLK_ASSERT(cell != NULL);
     FLK_CELL_SET(cell, alloc_count, 0);
     FLK_CELL_SET(cell, free_count, 0);
     FLK_CELL_SET(cell, alloc_bytes, 0);
@@ -128,8 +137,8 @@ void flk_counters_cell_lower_peak(flk_cell *cell) {
                            FLK_CELL_GET(cell, free_bytes)));
 }
 
-// A thread that only frees counts too: the peaks of the others, who do not
-// know of its frees, are bounds then.
+// A thread that only frees counts as a feeder: the other threads computed their
+// peaks without its frees, so the sum of the peaks is only a bound.
 static uint64_t feeders_of(const flk_cell *cell) {
     uint64_t folded = FLK_CELL_GET(cell, folded);
     bool is_fed =
@@ -138,6 +147,7 @@ static uint64_t feeders_of(const flk_cell *cell) {
 }
 
 void flk_counters_cell_fold(flk_cell *into, const flk_cell *from) {
+    FLK_ASSERT(into && from && into != from);
     FLK_CELL_SET(into, folded, feeders_of(into) + feeders_of(from));
     FLK_CELL_SET(into, alloc_count,
                  FLK_CELL_GET(into, alloc_count) +
@@ -160,6 +170,7 @@ void flk_counters_cell_fold(flk_cell *into, const flk_cell *from) {
 }
 
 void flk_counters_sum_frees(flk_sum *sum, const flk_cell *cell) {
+    FLK_ASSERT(sum && cell);
     sum->free_count +=
         atomic_load_explicit(&cell->free_count, memory_order_acquire);
     sum->free_bytes +=
@@ -167,6 +178,7 @@ void flk_counters_sum_frees(flk_sum *sum, const flk_cell *cell) {
 }
 
 void flk_counters_sum_allocs(flk_sum *sum, const flk_cell *cell) {
+    FLK_ASSERT(sum && cell);
     sum->alloc_count += FLK_CELL_GET(cell, alloc_count);
     sum->alloc_bytes += FLK_CELL_GET(cell, alloc_bytes);
     sum->peak_count += FLK_CELL_GET(cell, peak_count);

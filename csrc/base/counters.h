@@ -1,9 +1,10 @@
 // counters.h - cells that count allocations and frees, by scope and type. SPDX-License-Identifier: MIT
-// Keeps:   for each thread, a cell for each scope and each type it met. Only the owner writes a cell, and only
-//          while it holds the shard lock of the block it counts, so that whoever holds all shards sees all exact.
-// Cost:    a cell met before: two loads; the sums are made by readers, O(threads).
-// Callers: the owner thread inside the guard; readers anywhere.
-// Fails:   a cell that cannot be had is NULL: flk_counters_ready says so before anything is recorded.
+// Keeps:   for each thread, one cell for each scope and each type it counted in. Only the owner thread writes a cell,
+//          and only while it holds the shard lock of the block it counts. A thread that holds all shard locks
+//          therefore reads exact sums.
+// Cost:    a cell used before: two loads. Sums are made by readers, O(threads).
+// Callers: the owner thread, inside its guard; readers in any thread.
+// Fails:   flk_counters_at returns NULL without memory. The cells of an event are made before it is recorded.
 // Invariant: summed over all threads, allocations - frees = live blocks, for each scope and each type.
 #ifndef FLK_COUNTERS_H
 #define FLK_COUNTERS_H
@@ -12,8 +13,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-// One cache line. A thread's own part of a sum: live may be negative where
-// it frees what others allocated. All relaxed but the frees (see counters.c).
+// One thread's part of a sum; one cache line. The live part is negative in a
+// thread that frees what other threads allocated. All accesses are relaxed,
+// except those of the frees ("counting" below).
 typedef struct flk_cell {
     _Alignas(64) atomic_ullong alloc_count;
     atomic_ullong free_count;
@@ -21,34 +23,38 @@ typedef struct flk_cell {
     atomic_ullong free_bytes;
     atomic_llong peak_count;
     atomic_llong peak_bytes;
-    atomic_ullong folded;  // threads whose cells were added to this one
+    atomic_ullong folded;  // ended threads whose cells were added to this one
 } flk_cell;
 
-// Sparse array of cells by number: 64 x 256 x 64. Grown by the owner only.
+// A sparse array of cells by number: 64 x 256 x 64. Only the owner thread adds
+// parts to it.
 typedef struct flk_cells {
     _Atomic(void *) roots[64];
 } flk_cells;
 
-// What one scope or type amounts to.
+// The sum of one scope or one type over all threads.
 typedef struct flk_sum {
     uint64_t alloc_count, free_count, alloc_bytes, free_bytes;
-    int64_t peak_count, peak_bytes;  // upper bounds when feeders > 1
+    int64_t peak_count, peak_bytes;  // exact if feeders <= 1, else bounds
     uint32_t feeders;                // threads that allocated or freed
 } flk_sum;
 
-// The cell of a number, made when `make`; NULL if it is not there.
+// The cell of a number. A missing cell is made if `make`; NULL if there is
+// none.
 flk_cell *flk_counters_at(flk_cells *cells, uint32_t number, bool make);
+// Releases all cells. No other thread may read them.
 void flk_counters_free(flk_cells *cells);
-// Calls for each cell that exists.
+// Calls `visit` for each cell that exists.
 void flk_counters_each(flk_cells *cells,
                        void (*visit)(uint32_t number, flk_cell *cell,
                                      void *context),
                        void *context);
 
 // --- counting ----------------------------------------------------------
-// One writer: a load and a store, no read-modify-write. A free is published
-// with release and read first, with acquire, so that a reader who counts a
-// free also counts its allocation: live sums are never negative.
+// A cell has one writer, so an update is a load and a store and no atomic
+// read-modify-write. A free is stored with release order. Readers load frees
+// first, with acquire order, and allocations afterwards: a reader that counts
+// a free then also counts its allocation, and live sums are never negative.
 #define FLK_CELL_GET(cell, field) \
     atomic_load_explicit(&(cell)->field, memory_order_relaxed)
 #define FLK_CELL_SET(cell, field, value) \
@@ -71,6 +77,7 @@ static inline void flk_cell_alloc(flk_cell *cell, uint64_t size_bytes) {
     flk_cell_raise_peak_bytes(cell, bytes);
 }
 
+// The block may have been counted by another thread, in another cell.
 static inline void flk_cell_free(flk_cell *cell, uint64_t size_bytes) {
     uint64_t count = FLK_CELL_GET(cell, free_count) + 1;
     uint64_t bytes = FLK_CELL_GET(cell, free_bytes) + size_bytes;
@@ -78,20 +85,19 @@ static inline void flk_cell_free(flk_cell *cell, uint64_t size_bytes) {
     atomic_store_explicit(&cell->free_count, count, memory_order_release);
 }
 
-// A live block has another size now.
+// The size of a live block changed.
 void flk_counters_cell_resize(flk_cell *cell, uint64_t old_bytes,
                               uint64_t new_bytes);
-// A live block was never allocated after all.
+// Takes back the count of an allocation, as if it had never happened.
 void flk_counters_cell_uncount(flk_cell *cell, uint64_t size_bytes);
 void flk_counters_cell_clear(flk_cell *cell);
-// The peak is what is live now: in a thread that frees what others made, less
-// than none. The sum of all threads' peaks is then exact.
+// Sets the peak to what is live now. This is negative in a thread that frees
+// what other threads allocated; the sum over all threads is exact.
 void flk_counters_cell_lower_peak(flk_cell *cell);
-// Adds what `from` counted, its peak as a bound.
+// Adds the counts of `from` to `into`. The sum of both peaks is a bound.
 void flk_counters_cell_fold(flk_cell *into, const flk_cell *from);
-void flk_counters_sum_frees(flk_sum *sum,
-                            const flk_cell *cell);  // first, of all
-void flk_counters_sum_allocs(flk_sum *sum,
-                             const flk_cell *cell);  // then, of all
+// Adds a cell to a sum: first the frees of all cells, then the allocations.
+void flk_counters_sum_frees(flk_sum *sum, const flk_cell *cell);
+void flk_counters_sum_allocs(flk_sum *sum, const flk_cell *cell);
 
 #endif

@@ -1,4 +1,4 @@
-// id_table.c - linear probing. The contract stands in base/id_table.h.      SPDX-License-Identifier: MIT
+// id_table.c - linear probing. Contract: base/id_table.h.                   SPDX-License-Identifier: MIT
 #include "base/id_table.h"
 
 #include <string.h>
@@ -11,6 +11,7 @@ enum { CAPACITY_FIRST = 1024 };  // 4 KB
 uint32_t flk_id_table_find(const flk_id_table *table, uint64_t hash,
                            bool (*matches)(uint32_t id, const void *key),
                            const void *key) {
+    FLK_ASSERT(table->used <= table->capacity);
     if (!table->capacity)
         return 0;
     uint32_t mask = table->capacity - 1;
@@ -31,6 +32,8 @@ void flk_id_table_put(flk_id_table *table, uint32_t id) {
 }
 
 bool flk_id_table_reserve(flk_id_table *table) {
+    FLK_ASSERT((table->capacity & (table->capacity - 1)) == 0);
+    FLK_ASSERT(table->hash_of != NULL);
     if ((table->used + 1) * UINT64_C(4) <= table->capacity * UINT64_C(3))
         return true;
     flk_id_table old = *table;
@@ -51,14 +54,15 @@ bool flk_id_table_reserve(flk_id_table *table) {
 }
 
 void flk_id_table_remove(flk_id_table *table, uint32_t id) {
+    FLK_ASSERT(id != 0 && table->used > 0);
     uint32_t mask = table->capacity - 1;
     uint32_t gap = (uint32_t)table->hash_of(id) & mask;
     while (table->slots[gap] != id) {
         FLK_ASSERT(table->slots[gap] != 0);
         gap = (gap + 1) & mask;
     }
-    // Later ids of the run move back over the gap unless they would pass
-    // their home, so that no probe stops short of one.
+    // Backward-shift deletion: a later id of the run moves into the gap if its
+    // home position allows it, so that no probe stops at the gap before it.
     for (uint32_t i = (gap + 1) & mask; table->slots[i]; i = (i + 1) & mask) {
         uint32_t home = (uint32_t)table->hash_of(table->slots[i]) & mask;
         if (((i - home) & mask) >= ((i - gap) & mask)) {

@@ -1,17 +1,24 @@
-// platform.c - POSIX. The contract stands in base/platform.h.             SPDX-License-Identifier: MIT
+// platform.c - POSIX. Contract: base/platform.h.                          SPDX-License-Identifier: MIT
 #include "base/platform.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#endif
 
-// glibc: the static model, because the default one may allocate on the first
-// touch in a thread (mechanisms.md, TLS). musl refuses it in a module.
+// On glibc thread-local variables use the initial-exec model. In the default
+// model their first use in a thread calls __tls_get_addr, which may call
+// malloc: a hooked malloc would then call itself for ever. musl refuses
+// initial-exec in a library that is loaded by dlopen.
 #if defined(__GLIBC__)
 #define FLK_TLS _Thread_local __attribute__((tls_model("initial-exec")))
 #else
@@ -77,7 +84,7 @@ FLK_NOINLINE void flk_platform_lock_contended(flk_lock *lock) {
 }
 
 #ifdef FLK_DEBUG
-// How many locks of each rank this thread holds.
+// The number of locks of each rank that this thread holds.
 static FLK_TLS uint16_t held[FLK_RANK_ARENA + 1];
 
 static _Atomic(bool (*)(void)) is_allowed;
@@ -96,8 +103,8 @@ static bool may_lock(uint32_t rank) {
 void flk_platform_lock_note(const flk_lock *lock) {
     FLK_ASSERT(lock->rank > FLK_RANK_NONE && lock->rank <= FLK_RANK_ARENA);
     FLK_ASSERT(may_lock(lock->rank));
-    // All of one rank may be taken together only before a fork or a reset,
-    // in the order of their indices; the higher ranks never.
+    // Locks of equal rank may be held together; locks of a higher rank may not
+    // be held.
     for (uint32_t rank = lock->rank + 1; rank <= FLK_RANK_ARENA; rank++)
         FLK_ASSERT(held[rank] == 0);
     held[lock->rank]++;
@@ -125,6 +132,7 @@ void *flk_platform_thread_pointer(void) { return thread_pointer; }
 flk_marks *flk_platform_thread_marks(void) { return &thread_marks; }
 
 void flk_platform_thread_set_pointer(void *pointer) {
+    FLK_ASSERT(pointer == NULL || thread_pointer == NULL);
     pthread_once(&platform.once, make_key);
     thread_pointer = pointer;
     int saved = errno;
@@ -138,6 +146,28 @@ void flk_platform_thread_at_exit(void (*at_exit)(void *)) {
 
 uint64_t flk_platform_thread_ident(void) {
     return (uint64_t)(uintptr_t)pthread_self();
+}
+
+void flk_platform_pause(void) {
+    int saved = errno;
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    errno = saved;
+}
+
+// Without membarrier(2) a thread's stores are visible within microseconds,
+// so a pause of a millisecond serves.
+void flk_platform_fence_threads(void) {
+    int saved = errno;
+    atomic_thread_fence(memory_order_seq_cst);
+    bool is_done = false;
+#if defined(__linux__) && defined(SYS_membarrier)
+    is_done = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED,
+                      0) == 0 &&
+              syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0) == 0;
+#endif
+    errno = saved;
+    if (!is_done)
+        flk_platform_pause();
 }
 
 // --- memory ------------------------------------------------------------
@@ -157,7 +187,7 @@ uint64_t flk_platform_pages_fail_at(uint64_t nth) {
 }
 
 size_t flk_platform_page_bytes(void) {
-    static atomic_size_t bytes;  // relaxed: whoever asks first sets the same
+    static atomic_size_t bytes;  // relaxed: all threads store the same value
     size_t known = atomic_load_explicit(&bytes, memory_order_relaxed);
     if (FLK_UNLIKELY(!known)) {
         known = (size_t)sysconf(_SC_PAGESIZE);
@@ -167,6 +197,8 @@ size_t flk_platform_page_bytes(void) {
 }
 
 void *flk_platform_pages_map(size_t bytes, size_t alignment) {
+    FLK_ASSERT(bytes > 0 && bytes % flk_platform_page_bytes() == 0);
+    FLK_ASSERT(alignment > 0 && (alignment & (alignment - 1)) == 0);
     if (mapping_must_fail())
         return NULL;
     int saved = errno;
@@ -179,7 +211,7 @@ void *flk_platform_pages_map(size_t bytes, size_t alignment) {
         return NULL;
     if (padded == bytes)
         return pages;
-    // Cut off what lies before and behind the aligned part.
+    // Unmap what lies before and behind the aligned part.
     size_t before = (size_t)(-(uintptr_t)pages & (alignment - 1));
     flk_platform_pages_unmap(pages, before);
     flk_platform_pages_unmap(pages + before + bytes, alignment - before);
@@ -187,24 +219,28 @@ void *flk_platform_pages_map(size_t bytes, size_t alignment) {
 }
 
 void flk_platform_pages_unmap(void *pages, size_t bytes) {
+    FLK_ASSERT((uintptr_t)pages % flk_platform_page_bytes() == 0);
     int saved = errno;
     if (bytes > 0 && munmap(pages, bytes) != 0) {
         if (errno != ENOMEM)
             flk_platform_fatal("munmap failed", __FILE__, __LINE__);
-        // At the limit of mappings none can be cut in two: the addresses
-        // are lost, the memory is not.
+        // At the system's limit of mappings no mapping can be split. The
+        // memory is returned, the addresses are lost.
         madvise(pages, bytes, MADV_DONTNEED);
     }
     errno = saved;
 }
 
 void flk_platform_pages_forget(void *pages, size_t bytes) {
+    FLK_ASSERT((uintptr_t)pages % flk_platform_page_bytes() == 0);
     int saved = errno;
     madvise(pages, bytes, MADV_DONTNEED);
     errno = saved;
 }
 
 bool flk_platform_pages_protect(uintptr_t address, size_t bytes, unsigned may) {
+    FLK_ASSERT(bytes > 0 &&
+               may <= (FLK_PAGE_READ | FLK_PAGE_WRITE | FLK_PAGE_EXECUTE));
     uintptr_t first = address & ~(uintptr_t)(flk_platform_page_bytes() - 1);
     int protection = (may & FLK_PAGE_READ ? PROT_READ : 0) |
                      (may & FLK_PAGE_WRITE ? PROT_READ | PROT_WRITE : 0) |
@@ -214,6 +250,19 @@ bool flk_platform_pages_protect(uintptr_t address, size_t bytes, unsigned may) {
         mprotect((void *)first, address + bytes - first, protection) == 0;
     errno = saved;
     return done;
+}
+
+// --- stacks ------------------------------------------------------------
+size_t flk_platform_stack_left(void) {
+    stack_t stack;
+    int saved = errno;
+    bool is_known = sigaltstack(NULL, &stack) == 0;
+    errno = saved;
+    if (!is_known || !(stack.ss_flags & SS_ONSTACK))
+        return SIZE_MAX;
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    FLK_ASSERT(here > (uintptr_t)stack.ss_sp);
+    return here - (uintptr_t)stack.ss_sp;
 }
 
 // --- clocks ------------------------------------------------------------
@@ -236,6 +285,7 @@ uint64_t flk_platform_clock_wall(void) { return clock_read(CLOCK_REALTIME); }
 // --- fork --------------------------------------------------------------
 void flk_platform_at_fork(void (*prepare)(void), void (*parent)(void),
                           void (*child)(void)) {
+    FLK_ASSERT(prepare && parent && child);
     static atomic_uintptr_t known[2];
     for (size_t i = 0; i < 2; i++) {
         uintptr_t here = 0;

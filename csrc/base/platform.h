@@ -1,8 +1,10 @@
 // platform.h - locks, threads, mapped pages, clocks, fork.               SPDX-License-Identifier: MIT
-// Keeps:   nothing of its own but the count of mapped bytes; the one file that sees pthread and mmap.
-// Cost:    an uncontended lock is one atomic exchange; mapping is a system call.
-// Callers: any thread, GIL not needed. Nothing here allocates from malloc or changes errno.
-// Fails:   pages return NULL; everything else cannot fail or aborts with a text (a broken invariant).
+// Keeps:   a thread-local pointer and marks of each thread, and a counter of mappings for tests. platform.c is the
+//          only file that includes the headers of pthread and mmap.
+// Cost:    an uncontended lock is one atomic exchange; a mapping is a system call.
+// Callers: any thread; the GIL is not needed. Nothing here calls malloc or changes errno.
+// Fails:   flk_platform_pages_map returns NULL. Everything else cannot fail, or aborts with a text when an invariant
+//          is broken.
 #ifndef FLK_PLATFORM_H
 #define FLK_PLATFORM_H
 
@@ -11,8 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-// Where objects are patched (elf/elf.h, hooks/bodies.h, elf/patch.h); elsewhere
-// hooks/attach.h says that it is not supported.
+// Defined where loaded objects can be patched. Elsewhere elf/ and hooks/ compile
+// to nothing, and hooks/attach.h reports that attach is not supported.
 #if defined(__linux__) && defined(__LP64__) && \
     (defined(__x86_64__) || defined(__aarch64__))
 #define FLK_HAS_ELF 1
@@ -22,9 +24,9 @@
 #define FLK_LIKELY(x) __builtin_expect(!!(x), 1)
 #define FLK_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define FLK_NOINLINE __attribute__((noinline))
-// What each event runs through: part of its caller.
+// For code that every event runs through: it is inlined into its caller.
 #define FLK_HOT inline __attribute__((always_inline))
-// The compiler may no longer know where this value comes from.
+// Hides from the compiler where this value comes from.
 #define FLK_OPAQUE(value) __asm__ volatile("" : "+r"(value))
 #else
 #define FLK_LIKELY(x) (x)
@@ -41,50 +43,54 @@ typedef enum flk_status {
 } flk_status;
 
 // --- asserts -----------------------------------------------------------
-// Checked in debug and test builds (FLK_DEBUG); in release builds the text
-// stays but the test does not run.
+// Checked in debug builds and in the C tests (FLK_DEBUG). In release builds the
+// condition is compiled but not evaluated.
 #ifdef FLK_DEBUG
 #define FLK_ASSERT(condition) \
     ((condition) ? (void)0 : flk_platform_fatal(#condition, __FILE__, __LINE__))
 #else
 #define FLK_ASSERT(condition) ((void)sizeof(condition))
 #endif
-// Writes one line on stderr without malloc or stdio, and aborts.
+// Writes a line to stderr, without malloc or stdio, and aborts.
 _Noreturn void flk_platform_fatal(const char *what, const char *file, int line);
 
 // --- locks -------------------------------------------------------------
-// A lock may be taken only while all held ones have a lower rank (asserted
-// in debug builds), except the shards, which may be taken all, in order.
+// A thread may take a lock only if all locks it holds have a lower rank; debug
+// builds assert this. Locks of equal rank, such as all shards, may be held
+// together if they are taken in the order of their indices.
 typedef enum flk_rank {
     FLK_RANK_NONE = 0,
-    FLK_RANK_ATTACH,   // patching of loaded objects; the loader's come after
-    FLK_RANK_GATE,     // on or off
-    FLK_RANK_TRACKER,  // settings, reset, snapshots, the fork
-    FLK_RANK_SCOPES,   // open and close a scope
-    FLK_RANK_THREADS,  // the list of threads
-    FLK_RANK_SHARD,    // one shard of the registry
-    FLK_RANK_TOTALS,   // what ended threads counted
-    FLK_RANK_RECENT,   // one stripe of recent frees
-    FLK_RANK_CLASSES,  // classes whose objects are asked for
+    FLK_RANK_ATTACH,        // patching; the loader's lock may be taken under it
+    FLK_RANK_LOADER,        // questions to the loader; none is asked in a fork
+    FLK_RANK_GATE,          // whether tracking is on
+    FLK_RANK_TRACKER,       // settings, reset, snapshots, fork
+    FLK_RANK_SCOPES,        // opening and closing scopes
+    FLK_RANK_THREADS,       // the list of threads
+    FLK_RANK_SHARD,         // one shard of the registry
+    FLK_RANK_TOTALS,        // sums of ended threads
+    FLK_RANK_RECENT,        // one stripe of recent frees
+    FLK_RANK_CLASSES,       // classes whose objects are traced
     FLK_RANK_OBJECT_TABLE,  // tables of Python objects
     FLK_RANK_OBSERVE,       // events that wait for observers
     FLK_RANK_NAMES,         // interned types
-    FLK_RANK_CALLPATH,      // one shard of the tree's index
+    FLK_RANK_CALLPATH,      // one shard of the index of call paths
     FLK_RANK_MODULES,       // modules of native frames
     FLK_RANK_CODES,         // code objects and sites
-    FLK_RANK_ARENA,         // memory of the core; takes nothing else
+    FLK_RANK_ARENA,         // memory of the core; no lock comes after it
 } flk_rank;
 
 typedef struct flk_lock {
     atomic_uint word;  // 0 free, 1 held
-    uint32_t rank;     // an flk_rank; constant
+    uint32_t rank;     // one of flk_rank; constant
 } flk_lock;
 
 #define FLK_LOCK_INIT(rank_) {0, (rank_)}
-// Spins a little, then yields the processor. Not recursive.
+// Waits for a lock that is held: spins, then yields the processor. Locks are
+// not recursive.
 void flk_platform_lock_contended(flk_lock *lock);
 #ifdef FLK_DEBUG
-void flk_platform_lock_note(const flk_lock *lock);  // asserts the rank
+// Count the locks a thread holds, and assert the order of ranks.
+void flk_platform_lock_note(const flk_lock *lock);
 void flk_platform_unlock_note(const flk_lock *lock);
 // From now on a lock that an event may take is taken only where this returns
 // true: else a signal handler that allocates would wait for its own thread.
@@ -114,62 +120,87 @@ static inline void flk_lock_release(flk_lock *lock) {
 }
 
 // --- threads -----------------------------------------------------------
-// One pointer for each thread; NULL until set. `at_exit` is called with it
-// when a thread ends after having set it (maybe more than once: a thread
-// that sets it again while it ends is told again).
+// One pointer for each thread, NULL until it is set. `at_exit` is called with
+// the pointer when a thread that set it ends. If the thread sets the pointer
+// again while it ends, `at_exit` is called again.
 void *flk_platform_thread_pointer(void);
 void flk_platform_thread_set_pointer(void *pointer);
 void flk_platform_thread_at_exit(void (*at_exit)(void *pointer));
-// What threading.get_ident() returns for this thread.
+// The value of threading.get_ident() in this thread.
 uint64_t flk_platform_thread_ident(void);
-// What the hooks remember of this thread between two of them. It is there in
-// every thread from its first to its last instruction, so that a hook finds
-// it without making anything.
-enum { FLK_LENT_MAX = 4 };
-typedef struct flk_marks {
-    uintptr_t releasing;  // the block an outer hook is about to free, or 0
-    // While the C library works for a caller that is asked for: the type of
-    // what it returns, else 0; its last allocations, one of which that is.
-    uint16_t on_behalf;
-    bool returns_all;  // they all are recorded
-    bool is_forking;   // this thread holds all locks
-    uint32_t returned_count;
-    // Samples (hooks/sample.h): bytes to the next one, of which mean.
-    double sample_left;
-    uint64_t sample_mean, random;
+// What the hooks remember of a thread from one call to the next. It exists in
+// every thread from the first instruction to the last, so that a hook never
+// has to create it.
+//
+// While a function of the C library runs whose result its caller must free
+// (strdup, getline), the blocks it allocates are noted: one of them is the
+// result.
+enum { FLK_RETURNED_MAX = 4 };
+typedef struct flk_returned {
+    uint16_t type;        // of the result; 0 = nothing is noted now
+    bool is_all;          // every block it allocates belongs to the caller
+    uint32_t note_count;  // ever; the last FLK_RETURNED_MAX are kept
+    uintptr_t frame;      // stack pointer before the call (hooks/bodies.c);
+                          // 0 = no such function is running
     struct {
         uintptr_t address;
         uint64_t size_bytes;
-    } lent[FLK_LENT_MAX];
+    } notes[FLK_RETURNED_MAX];
+} flk_returned;
+
+typedef struct flk_marks {
+    uintptr_t releasing;        // the block an outer hook is releasing, or 0
+    uintptr_t releasing_frame;  // stack pointer before that outer call
+    bool is_forking;            // this thread holds all locks
+    // Sampling (hooks/sample.h): bytes left to the next sample, and the mean
+    // distance they were drawn from.
+    double sample_left;
+    uint64_t sample_mean, random;
+    flk_returned returned;
 } flk_marks;
 flk_marks *flk_platform_thread_marks(void);
 
+// Lets other threads run for about a millisecond.
+void flk_platform_pause(void);
+// Returns after every other thread of the process has passed a full memory
+// fence since the call: an asymmetric fence, so that the other side of the
+// pair needs only a compiler barrier. Some microseconds with membarrier(2).
+void flk_platform_fence_threads(void);
+
 // --- memory ------------------------------------------------------------
-// Zeroed pages, `bytes` a multiple of the page size; NULL when there are
-// none. Aligned to `alignment`, a power of two of at least a page.
+// Zeroed pages; NULL when there are none. `bytes` is a multiple of the page
+// size, `alignment` a power of two and at least a page.
 void *flk_platform_pages_map(size_t bytes, size_t alignment);
 void flk_platform_pages_unmap(void *pages, size_t bytes);
-// Gives the memory back but keeps the addresses; they read zero again.
+// Returns the memory but keeps the addresses, which read zero afterwards.
 void flk_platform_pages_forget(void *pages, size_t bytes);
 size_t flk_platform_page_bytes(void);
-// What may be done with pages; FLK_PAGE_WRITE implies reading.
+// Access rights of pages. FLK_PAGE_WRITE implies reading.
 enum { FLK_PAGE_READ = 1, FLK_PAGE_WRITE = 2, FLK_PAGE_EXECUTE = 4 };
-// Of the pages that hold these bytes. False: the system refuses.
+// Sets the rights of the pages that hold these bytes. False if the system
+// refuses.
 bool flk_platform_pages_protect(uintptr_t address, size_t bytes, unsigned may);
-// Tests: the n-th mapping from now fails, once (0 = none). Returns how many
-// mappings were asked for since the last call.
+// For tests: makes the n-th mapping from now fail, once (0 = none). Returns the
+// number of mappings requested since the last call.
 uint64_t flk_platform_pages_fail_at(uint64_t nth);
 
+// --- stacks ------------------------------------------------------------
+// The bytes left on the alternate signal stack on which this thread runs;
+// SIZE_MAX if it runs on another stack, or on one with SS_AUTODISARM, which the
+// system does not report. One system call.
+size_t flk_platform_stack_left(void);
+
 // --- clocks ------------------------------------------------------------
-// Nanoseconds, never falling; steps of at most 4 ms; cheap (no system call).
+// Steady clock in nanoseconds with steps of at most 4 ms; no system call.
 uint64_t flk_platform_clock_coarse(void);
-// Nanoseconds since the epoch, for turning the former into a date.
+// Nanoseconds since 1970, for turning the steady clock into a date.
 uint64_t flk_platform_clock_wall(void);
 
 // --- fork --------------------------------------------------------------
-// Called around fork in the forking thread: `prepare` of the set registered
-// last comes first, its other two come last. A set (named by its `prepare`)
-// is registered once; later calls are ignored. There is room for two.
+// Registers handlers that run around fork in the forking thread. Of the set
+// registered last, `prepare` runs first and the others run last. A set is
+// identified by its `prepare` and registered once; later calls are ignored.
+// There is room for two sets.
 void flk_platform_at_fork(void (*prepare)(void), void (*parent)(void),
                           void (*child)(void));
 

@@ -9,15 +9,18 @@ enum { ENTRIES_MIN = 64 };
 
 static size_t bytes_of(const flk_queue *queue, uint32_t capacity) {
     size_t page = flk_platform_page_bytes();
+    FLK_ASSERT((capacity & (capacity - 1)) == 0);
     return (capacity * queue->entry_bytes + page - 1) & ~(page - 1);
 }
 
 static char *entry_at(const flk_queue *queue, uint64_t number) {
+    FLK_ASSERT(queue->capacity > 0);
     return queue->entries +
            (number & (queue->capacity - 1)) * queue->entry_bytes;
 }
 
 void flk_queue_clear(flk_queue *queue) {
+    FLK_ASSERT(!queue->entries == !queue->capacity);
     if (queue->entries)
         flk_platform_pages_unmap(queue->entries,
                                  bytes_of(queue, queue->capacity));
@@ -27,6 +30,7 @@ void flk_queue_clear(flk_queue *queue) {
 }
 
 static bool grow(flk_queue *queue) {
+    FLK_ASSERT(flk_queue_count(queue) == queue->capacity);
     uint32_t capacity = queue->capacity ? queue->capacity * 2 : ENTRIES_MIN;
     if (capacity > queue->entries_max)
         return false;
@@ -46,6 +50,7 @@ static bool grow(flk_queue *queue) {
 }
 
 bool flk_queue_push(flk_queue *queue, const void *entry) {
+    FLK_ASSERT(queue->entry_bytes > 0 && queue->first <= queue->next);
     if (flk_queue_count(queue) == queue->capacity && !grow(queue))
         return false;
     memcpy(entry_at(queue, queue->next++), entry, queue->entry_bytes);
@@ -54,10 +59,11 @@ bool flk_queue_push(flk_queue *queue, const void *entry) {
 }
 
 bool flk_queue_pop(flk_queue *queue, void *out) {
+    FLK_ASSERT(queue->first <= queue->next);
     if (flk_queue_count(queue) == 0)
         return false;
     memcpy(out, entry_at(queue, queue->first++), queue->entry_bytes);
     if (flk_queue_count(queue) == 0 && queue->capacity > ENTRIES_MIN)
-        flk_queue_clear(queue);  // what a burst took is given back
+        flk_queue_clear(queue);  // returns the memory that a burst took
     return true;
 }

@@ -9,6 +9,7 @@
 
 uint32_t flk_store_append(flk_store *store, const void *entry) {
     FLK_ASSERT(store->entries_max % FLK_STORE_CHUNK == 0);
+    FLK_ASSERT(entry && store->entry_bytes > 0);
     uint32_t i = flk_store_count(store);
     if (i >= store->entries_max)
         return 0;
@@ -32,11 +33,13 @@ static size_t text_length(const char *text) {
         return (size_t)(end - text);
     size_t length = FLK_STORE_TEXT_MAX - 1;
     while (length > 0 && ((unsigned char)text[length] & 0xC0) == 0x80)
-        length--;  // not in the middle of a character
+        length--;  // do not cut inside a character
+    FLK_ASSERT(length < FLK_STORE_TEXT_MAX);
     return length;
 }
 
 const char *flk_store_text(flk_store_texts *texts, const char *text) {
+    FLK_ASSERT(texts && text);
     size_t length = text_length(text);
     uint64_t hash = length;
     for (size_t i = 0; i < length; i++)
@@ -49,7 +52,7 @@ const char *flk_store_text(flk_store_texts *texts, const char *text) {
     char *copy = flk_arena_keep(length + 1);
     if (!copy)
         return NULL;
-    memcpy(copy, text, length);  // the end is there: the memory is zeroed
+    memcpy(copy, text, length);  // the memory is zeroed, so it ends here
     *recent = copy;
     return copy;
 }

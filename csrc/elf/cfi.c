@@ -1,10 +1,11 @@
-// cfi.c - from an address to the table of its function. Contract: elf/cfi.h.  SPDX-License-Identifier: MIT
+// cfi.c - finds the table of a function and runs its instructions. Contract: elf/cfi.h. SPDX-License-Identifier: MIT
 #include "elf/cfi.h"
 
 #ifdef FLK_HAS_ELF
 #include "elf/cfi_read.h"
 
-// What linkers write: a table of pairs, each relative to the header.
+// The encodings that linkers write: a table of pairs of signed 32-bit words,
+// relative to the header.
 enum { TABLE_ENCODING = 0x3b, COUNT_ENCODING = 0x03, PAIR_BYTES = 8 };
 
 typedef struct table {
@@ -13,6 +14,7 @@ typedef struct table {
 } table;
 
 static bool open_table(uintptr_t header, uintptr_t end, table *out) {
+    FLK_ASSERT(header <= end);
     flk_cfi_reader r = {.at = header, .end = end};
     uint8_t version = flk_cfi_u8(&r), pointer = flk_cfi_u8(&r);
     uint8_t count = flk_cfi_u8(&r), pairs = flk_cfi_u8(&r);
@@ -26,15 +28,17 @@ static bool open_table(uintptr_t header, uintptr_t end, table *out) {
 }
 
 uint64_t flk_cfi_header_bytes(uintptr_t header, uintptr_t end) {
+    FLK_ASSERT(header <= end);
     table t;
     return open_table(header, end, &t)
                ? t.begin - header + (uint64_t)t.count * PAIR_BYTES
                : 0;
 }
 
-// The pair is two signed words: a function's first address, its entry.
+// Word 0 of a pair is a function's first address, word 1 its entry (FDE).
 static uintptr_t pair_word(uintptr_t header, const table *t, uint32_t i,
                            unsigned word) {
+    FLK_ASSERT(i < t->count && word < 2);
     int32_t value;
     memcpy(&value,
            (const void *)(t->begin + (uintptr_t)i * PAIR_BYTES +
@@ -43,9 +47,11 @@ static uintptr_t pair_word(uintptr_t header, const table *t, uint32_t i,
     return header + (uintptr_t)(intptr_t)value;
 }
 
-// The entry of the last function that begins at or before the address.
+// The entry of the last function that begins at or before the address; 0 if
+// there is none.
 static uintptr_t entry_for(uintptr_t header, const table *t,
                            uintptr_t address) {
+    FLK_ASSERT(t->count > 0);
     uint32_t low = 0, high = t->count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
@@ -54,12 +60,15 @@ static uintptr_t entry_for(uintptr_t header, const table *t,
         else
             high = middle;
     }
+    FLK_ASSERT(low <= t->count);
     return low == 0 ? 0 : pair_word(header, t, low - 1, 1);
 }
 
-// A reader over one entry; `id_at` is where its second word stands.
+// Opens a reader of one entry. `id_at` receives the address of its second word,
+// `id` that word.
 static bool open_entry(uintptr_t at, uintptr_t begin, uintptr_t end,
                        flk_cfi_reader *out, uintptr_t *id_at, uint32_t *id) {
+    FLK_ASSERT(begin <= end);
     if (at < begin || at >= end)
         return false;
     *out = (flk_cfi_reader){.at = at, .end = end};
@@ -72,14 +81,15 @@ static bool open_entry(uintptr_t at, uintptr_t begin, uintptr_t end,
     return true;
 }
 
-// What the entries of functions compiled alike share.
+// The part (CIE) that entries of functions compiled alike share.
 typedef struct common {
     uint8_t encoding;  // of addresses
-    bool has_data;     // entries say how much else they hold
+    bool has_data;     // entries hold the length of further data
 } common;
 
 static bool read_augmentation(const char *text, flk_cfi_reader *r, common *out,
                               bool *is_signal) {
+    FLK_ASSERT(!out->has_data);
     if (*text == '\0')
         return true;
     if (*text != 'z')
@@ -100,7 +110,7 @@ static bool read_augmentation(const char *text, flk_cfi_reader *r, common *out,
         } else if (*text == 'S') {
             *is_signal = true;
         } else if (*text != 'B' && *text != 'G') {
-            return false;  // what follows in `data` is not known
+            return false;  // the layout of the rest of `data` is unknown
         }
     }
     return !data.is_spoiled;
@@ -134,6 +144,7 @@ static bool read_common(uintptr_t at, uintptr_t begin, uintptr_t end,
 
 bool flk_cfi_find(uintptr_t header, uintptr_t begin, uintptr_t end,
                   uintptr_t address, flk_cfi_rule *out) {
+    FLK_ASSERT(begin <= end && out);
     table t;
     if (header < begin || header >= end || !open_table(header, end, &t))
         return false;
@@ -157,7 +168,7 @@ bool flk_cfi_find(uintptr_t header, uintptr_t begin, uintptr_t end,
     return flk_cfi_run(&code, out);
 }
 
-// --- runs the instructions of a function's table ------------------------
+// --- the instructions of a function's table ----------------------------
 #if defined(__x86_64__)
 enum { REGISTER_SP = 7, REGISTER_FP = 6 };
 #else
@@ -200,13 +211,13 @@ enum {
     OP_DEREF = 0x06,
 };
 
-// How one register of the caller is found again.
+// How the value of a register in the caller is found.
 typedef enum how {
-    UNTOUCHED,  // nothing was said
-    SAME,
-    GONE,     // there is none: the end of the stack
-    SAVED,    // at `from` + offset
-    STRANGE,  // not understood
+    UNTOUCHED,  // no instruction named it
+    SAME,       // unchanged
+    GONE,       // undefined: the end of the stack
+    SAVED,      // in memory at `from` + `offset`
+    STRANGE,    // not understood
 } how;
 
 typedef struct saved {
@@ -215,7 +226,7 @@ typedef struct saved {
 } saved;
 
 typedef struct row {
-    uint8_t cfa_how, cfa_from;  // SAVED: a plain sum; STRANGE
+    uint8_t cfa_how, cfa_from;  // SAVED: register + offset; or STRANGE
     bool is_cfa_loaded, is_signed;
     int64_t cfa_offset;
     saved fp, ra;
@@ -231,6 +242,7 @@ typedef struct machine {
 } machine;
 
 // --- registers ---------------------------------------------------------
+// The rule of a register, or NULL: only two are of interest.
 static saved *register_at(row *r, const flk_cfi_code *code, uint64_t number) {
     if (number == code->return_register)
         return &r->ra;
@@ -238,12 +250,14 @@ static saved *register_at(row *r, const flk_cfi_code *code, uint64_t number) {
 }
 
 static void set(machine *m, uint64_t number, saved value) {
+    FLK_ASSERT(value.how <= STRANGE);
     saved *place = register_at(&m->now, m->code, number);
     if (place)
         *place = value;
 }
 
 static void restore(machine *m, uint64_t number) {
+    FLK_ASSERT(m->kept_count <= ROWS_MAX);
     saved *place = register_at(&m->now, m->code, number);
     if (place)
         *place = *register_at(&m->initial, m->code, number);
@@ -255,6 +269,7 @@ static void save_at(machine *m, uint64_t number, int64_t factored) {
 }
 
 static void cfa_register(machine *m, uint64_t number) {
+    FLK_ASSERT(m->code != NULL);
     m->now.is_cfa_loaded = false;
     m->now.cfa_how =
         number == REGISTER_SP || number == REGISTER_FP ? SAVED : STRANGE;
@@ -262,8 +277,9 @@ static void cfa_register(machine *m, uint64_t number) {
 }
 
 // --- expressions -------------------------------------------------------
-// A register plus a number, and maybe the word there: what compilers write
-// for realigned stacks, and the C library for signal handlers.
+// Reads the expressions that compilers write for realigned stacks and the C
+// library for signal handlers: a register plus a number, optionally followed by
+// loading the word there (`is_loaded`). Anything else is STRANGE.
 static saved expression(flk_cfi_reader *r, bool *is_loaded) {
     uint64_t bytes = flk_cfi_uleb(r);
     flk_cfi_reader e = *r;
@@ -290,6 +306,7 @@ static void cfa_expression(machine *m, flk_cfi_reader *r) {
     m->now.cfa_from = value.from;
     m->now.cfa_offset = value.offset;
     m->now.is_cfa_loaded = is_loaded;
+    FLK_ASSERT(value.how == SAVED || value.how == STRANGE);
 }
 
 static void register_expression(machine *m, flk_cfi_reader *r) {
@@ -303,6 +320,7 @@ static void register_expression(machine *m, flk_cfi_reader *r) {
 
 // --- instructions ------------------------------------------------------
 static void define_cfa(machine *m, uint8_t op, flk_cfi_reader *r) {
+    FLK_ASSERT(op >= DEF_CFA && op <= DEF_CFA_OFFSET_SF);
     if (op == DEF_CFA || op == DEF_CFA_SF || op == DEF_CFA_REGISTER)
         cfa_register(m, flk_cfi_uleb(r));
     if (op == DEF_CFA || op == DEF_CFA_OFFSET)
@@ -311,7 +329,9 @@ static void define_cfa(machine *m, uint8_t op, flk_cfi_reader *r) {
         m->now.cfa_offset = flk_cfi_sleb(r) * m->code->data_factor;
 }
 
+// Skips the operands of an instruction that is not understood.
 static void strange_value(machine *m, uint8_t op, flk_cfi_reader *r) {
+    FLK_ASSERT(op == REGISTER || (op >= VAL_OFFSET && op <= VAL_EXPRESSION));
     uint64_t number = flk_cfi_uleb(r);
     if (op == VAL_EXPRESSION)
         flk_cfi_skip(r, flk_cfi_uleb(r));
@@ -320,8 +340,9 @@ static void strange_value(machine *m, uint8_t op, flk_cfi_reader *r) {
     set(m, number, (saved){.how = STRANGE});
 }
 
-// False: not understood.
+// Pushes the row, or pops it. False: the stack of rows is full, or empty.
 static bool keep_or_recall(machine *m, bool keeps) {
+    FLK_ASSERT(m->kept_count <= ROWS_MAX);
     if (keeps ? m->kept_count == ROWS_MAX : m->kept_count == 0)
         return false;
     if (keeps)
@@ -331,7 +352,9 @@ static bool keep_or_recall(machine *m, bool keeps) {
     return true;
 }
 
+// False: not understood.
 static bool run_other(machine *m, uint8_t op, flk_cfi_reader *r) {
+    FLK_ASSERT((op & HIGH_BITS) == 0);
     uint64_t number;
     switch (op) {
     case NOP:
@@ -386,7 +409,7 @@ static bool run_other(machine *m, uint8_t op, flk_cfi_reader *r) {
     }
 }
 
-// Moves the location of the row; false: `op` does something else.
+// Moves the location of the row. False: `op` is another instruction.
 static bool advance(machine *m, uint8_t op, flk_cfi_reader *r) {
     uint64_t steps;
     if ((op & HIGH_BITS) == ADVANCE)
@@ -403,8 +426,9 @@ static bool advance(machine *m, uint8_t op, flk_cfi_reader *r) {
     return true;
 }
 
-// Until the row of the address; false: not understood.
+// Runs instructions until the row of the address. False: not understood.
 static bool run(machine *m, flk_cfi_reader r) {
+    FLK_ASSERT(m->location <= m->code->address);
     while (r.at < r.end && !r.is_spoiled) {
         uint8_t op = flk_cfi_u8(&r);
         unsigned low = op & ~HIGH_BITS;
@@ -426,6 +450,7 @@ static bool run(machine *m, flk_cfi_reader r) {
 static bool fits(int64_t offset) { return offset == (int32_t)offset; }
 
 static bool rule_of(const row *r, bool is_signal, flk_cfi_rule *out) {
+    FLK_ASSERT(r->fp.how <= STRANGE && r->ra.how <= STRANGE);
     *out = (flk_cfi_rule){.flags = is_signal ? FLK_CFI_SIGNAL : 0};
     if (r->ra.how == GONE) {
         out->flags |= FLK_CFI_END;
@@ -446,6 +471,7 @@ static bool rule_of(const row *r, bool is_signal, flk_cfi_rule *out) {
 }
 
 bool flk_cfi_run(const flk_cfi_code *code, flk_cfi_rule *out) {
+    FLK_ASSERT(code->address >= code->first);
     machine m = {.code = code, .now.cfa_how = STRANGE};
     if (!run(&m, code->initial))
         return false;

@@ -1,6 +1,7 @@
-// cfi_read.h - numbers and pointers of .eh_frame, bounds checked.        SPDX-License-Identifier: MIT
-// Keeps:   nothing. A reader that would leave its range is spoiled: it reads zeros from then on.
-// Callers: elf/cfi.c, elf/cfi_run.c.
+// cfi_read.h - reads numbers and pointers of .eh_frame with bounds checks. SPDX-License-Identifier: MIT
+// Keeps:   nothing. A reader that would leave its range becomes spoiled: it returns zeros from then on.
+// Cost:    inline; O(1) a number.
+// Callers: elf/cfi.c.
 // Source:  LSB Core, "DWARF Exception Header Encoding"; DWARF 5, 7.6 (LEB128).
 #ifndef FLK_CFI_READ_H
 #define FLK_CFI_READ_H
@@ -18,6 +19,7 @@ typedef struct flk_cfi_reader {
 } flk_cfi_reader;
 
 static inline void flk_cfi_take(flk_cfi_reader *r, void *out, size_t bytes) {
+    FLK_ASSERT(bytes > 0 && bytes <= sizeof(uint64_t));
     if (r->is_spoiled || r->end < r->at || r->end - r->at < bytes) {
         r->is_spoiled = true;
         memset(out, 0, bytes);
@@ -90,7 +92,7 @@ enum {
     FLK_CFI_OMIT = 0xff,
 };
 
-// A pointer without what it is relative to.
+// A pointer as it is encoded, without the base it is relative to.
 static inline uint64_t flk_cfi_plain(flk_cfi_reader *r, uint8_t encoding) {
     switch (encoding & FLK_CFI_FORMAT) {
     case 0x01:
@@ -115,7 +117,7 @@ static inline uint64_t flk_cfi_plain(flk_cfi_reader *r, uint8_t encoding) {
     }
 }
 
-// An address; `data` is what data-relative ones are counted from.
+// An address. `data` is the base of data-relative pointers.
 static inline uintptr_t flk_cfi_pointer(flk_cfi_reader *r, uint8_t encoding,
                                         uintptr_t data) {
     uintptr_t here = r->at;
@@ -133,15 +135,16 @@ static inline uintptr_t flk_cfi_pointer(flk_cfi_reader *r, uint8_t encoding,
     }
 }
 
-// --- the instructions of a function's table (elf/cfi_run.c) ----------------
+// --- the instructions of a function's table ----------------------------
 typedef struct flk_cfi_code {
     uint64_t code_factor;
     int64_t data_factor;
     uint64_t return_register;
-    uintptr_t first, address;  // of the function; asked for
-    flk_cfi_reader initial, own;
+    uintptr_t first, address;     // of the function; inside the instruction
+    flk_cfi_reader initial, own;  // shared instructions, then its own ones
     bool is_signal;
 } flk_cfi_code;
+// Runs the instructions up to the address. False: not understood.
 bool flk_cfi_run(const flk_cfi_code *code, flk_cfi_rule *out);
 #endif
 #endif

@@ -1,4 +1,4 @@
-// demangle.c - asks the C++ library that is there. Contract: elf/demangle.h.  SPDX-License-Identifier: MIT
+// demangle.c - calls the loaded C++ library. Contract: elf/demangle.h.      SPDX-License-Identifier: MIT
 #include "elf/demangle.h"
 
 #include "base/platform.h"
@@ -10,7 +10,8 @@
 
 typedef char *(*demangler)(const char *, char *, size_t *, int *);
 
-// It may be there for one extension only, so by its name as well.
+// The C++ library may have been loaded for one extension only (RTLD_LOCAL), so
+// it is looked up by its file names, too.
 static demangler find(void) {
     static const char *const libraries[] = {NULL, "libstdc++.so.6",
                                             "libc++abi.so.1", "libc++.so.1"};
@@ -21,13 +22,14 @@ static demangler find(void) {
         if (!handle)
             continue;
         found = dlsym(handle, "__cxa_demangle");
-        dlclose(handle);  // it was there, and its code is called just once
+        dlclose(handle);  // RTLD_NOLOAD: it was loaded before, and stays
     }
-    dlerror();  // what was not found is nobody's error
+    dlerror();  // clears the error of a failed look-up
     return (demangler)found;
 }
 
 size_t flk_demangle_name(const char *name, char *out, size_t out_bytes) {
+    FLK_ASSERT(name && out);
     void (*release)(void *) = free;
     demangler demangle = find();
     int problem = 0;
@@ -40,6 +42,7 @@ size_t flk_demangle_name(const char *name, char *out, size_t out_bytes) {
         length = out_bytes - 1;
     memcpy(out, text, length);
     out[length] = '\0';
+    FLK_ASSERT(length < out_bytes);
     release(text);
     return length;
 }

@@ -1,4 +1,4 @@
-// elf.c - a careful reader. Contract: elf/elf.h.                         SPDX-License-Identifier: MIT
+// elf.c - reads tables with bounds checks. Contract: elf/elf.h.          SPDX-License-Identifier: MIT
 #include "elf/elf.h"
 
 #ifdef FLK_HAS_ELF
@@ -7,6 +7,7 @@
 // --- segments ----------------------------------------------------------
 static const Elf64_Phdr *segment_of(const flk_elf *elf, uintptr_t address,
                                     size_t bytes) {
+    FLK_ASSERT(elf->headers || elf->header_count == 0);
     for (size_t i = 0; i < elf->header_count; i++) {
         const Elf64_Phdr *h = &elf->headers[i];
         uintptr_t offset = address - (elf->base + h->p_vaddr);
@@ -17,10 +18,11 @@ static const Elf64_Phdr *segment_of(const flk_elf *elf, uintptr_t address,
     return NULL;
 }
 
-// Tables may go on in the next segment, if that is where this one ends: such
-// programs are made by tools that move the tables (patchelf).
+// A table may continue in the next segment if that begins where this one ends.
+// Tools that move tables, such as patchelf, write such files.
 static bool holds(const flk_elf *elf, uintptr_t address, size_t bytes,
                   unsigned flags) {
+    FLK_ASSERT(flags <= (PF_R | PF_W | PF_X));
     for (size_t i = 0; i < elf->header_count; i++) {
         const Elf64_Phdr *h = segment_of(elf, address, bytes > 0);
         if (!h || (h->p_flags & flags) != flags)
@@ -39,11 +41,13 @@ bool flk_elf_holds(const flk_elf *elf, uintptr_t address, size_t bytes) {
 }
 
 bool flk_elf_is_code(const flk_elf *elf, uintptr_t address) {
+    FLK_ASSERT(elf->headers != NULL);
     const Elf64_Phdr *h = segment_of(elf, address, 1);
     return h && h->p_flags & PF_X;
 }
 
 unsigned flk_elf_protection(const flk_elf *elf, uintptr_t address) {
+    FLK_ASSERT(elf->relro.begin <= elf->relro.end);
     const Elf64_Phdr *h = segment_of(elf, address, 1);
     unsigned flags = h ? h->p_flags : PF_R;
     if (address >= elf->relro.begin && address < elf->relro.end)
@@ -53,15 +57,17 @@ unsigned flk_elf_protection(const flk_elf *elf, uintptr_t address) {
            (flags & PF_X ? FLK_PAGE_EXECUTE : 0);
 }
 
-// Readable memory of the object, aligned for what is read there.
+// True if the bytes are readable memory of the object, and aligned.
 static bool can_read(const flk_elf *elf, uintptr_t address, size_t bytes,
                      size_t alignment) {
+    FLK_ASSERT(alignment > 0 && (alignment & (alignment - 1)) == 0);
     return holds(elf, address, bytes, PF_R) && address % alignment == 0;
 }
 
-// glibc turns the pointers of the dynamic section into addresses, musl and
-// the vdso leave them as they stand in the file.
+// glibc relocates the pointers of the dynamic section to addresses. musl and
+// the vdso leave them as they are in the file.
 static uintptr_t address_of(const flk_elf *elf, uint64_t pointer) {
+    FLK_ASSERT(elf->whole.begin <= elf->whole.end);
     if (pointer >= elf->whole.begin && pointer < elf->whole.end)
         return (uintptr_t)pointer;
     return elf->base + (uintptr_t)pointer;
@@ -72,10 +78,11 @@ typedef struct gnu_table {
     uint32_t bucket_count, first_symbol, bloom_words, bloom_shift;
     const uint64_t *bloom;
     const uint32_t *buckets;
-    const uint32_t *chains;  // of the symbols from first_symbol on
+    const uint32_t *chains;  // one word for each symbol from first_symbol on
 } gnu_table;
 
 static bool gnu_open(const flk_elf *elf, gnu_table *out) {
+    FLK_ASSERT(elf->strings != NULL);
     uintptr_t at = elf->gnu_hash;
     if (!at || !can_read(elf, at, 16, 8))
         return false;
@@ -95,16 +102,18 @@ static bool gnu_open(const flk_elf *elf, gnu_table *out) {
     return true;
 }
 
-// The word of a symbol's chain; a stop mark beyond what is mapped.
+// The chain word of a symbol. Outside the mapped memory: a word that ends the
+// chain.
 static uint32_t gnu_chain(const flk_elf *elf, const gnu_table *table,
                           uint32_t symbol_index) {
+    FLK_ASSERT(symbol_index >= table->first_symbol);
     uintptr_t at = (uintptr_t)table->chains +
                    4 * (uintptr_t)(symbol_index - table->first_symbol);
     return can_read(elf, at, 4, 4) ? *(const uint32_t *)at : 1;
 }
 
-// The table does not say how many symbols there are: the last chain ends
-// with the last one.
+// The table does not hold the number of symbols. The chain of the last bucket
+// ends with the last symbol.
 static size_t gnu_count(const flk_elf *elf) {
     gnu_table table;
     if (!gnu_open(elf, &table))
@@ -114,7 +123,7 @@ static size_t gnu_count(const flk_elf *elf) {
         if (table.buckets[i] > last)
             last = table.buckets[i];
     if (last < table.first_symbol)
-        return table.first_symbol;  // only symbols of others
+        return table.first_symbol;  // only undefined symbols
     while (!(gnu_chain(elf, &table, last) & 1) && last < UINT32_MAX)
         last++;
     return (size_t)last + 1;
@@ -137,12 +146,14 @@ static bool is_function(const Elf64_Sym *symbol) {
 }
 
 static bool is_named(const flk_elf *elf, size_t index, const char *name) {
+    FLK_ASSERT(index < elf->symbol_count);
     return is_function(&elf->symbols[index]) &&
            is_definition(&elf->symbols[index]) &&
            strcmp(flk_elf_name(elf, index), name) == 0;
 }
 
 static bool defines_by_search(const flk_elf *elf, const char *name) {
+    FLK_ASSERT(name != NULL);
     for (size_t i = 1; i < elf->symbol_count; i++)
         if (is_named(elf, i, name))
             return true;
@@ -150,6 +161,7 @@ static bool defines_by_search(const flk_elf *elf, const char *name) {
 }
 
 bool flk_elf_defines(const flk_elf *elf, const char *name) {
+    FLK_ASSERT(elf->symbols && name);
     gnu_table table;
     if (!gnu_open(elf, &table))
         return defines_by_search(elf, name);
@@ -171,13 +183,17 @@ bool flk_elf_defines(const flk_elf *elf, const char *name) {
 }
 
 // --- open --------------------------------------------------------------
+// Tags below this one are kept by their number; those used end with DT_JMPREL.
+enum { DYNAMIC_TAGS = DT_JMPREL + 1 };
+
 typedef struct dynamic {
-    uint64_t values[64];  // by tag, those below 64
+    uint64_t values[DYNAMIC_TAGS];  // by tag
     uint64_t gnu_hash, versions;
 } dynamic;
 
 static void read_dynamic(const flk_elf *elf, const Elf64_Phdr *header,
                          dynamic *out) {
+    FLK_ASSERT(header->p_type == PT_DYNAMIC);
     uintptr_t at = elf->base + header->p_vaddr;
     size_t count = header->p_memsz / sizeof(Elf64_Dyn);
     for (size_t i = 0; i < count; i++, at += sizeof(Elf64_Dyn)) {
@@ -186,7 +202,7 @@ static void read_dynamic(const flk_elf *elf, const Elf64_Phdr *header,
         const Elf64_Dyn *entry = (const Elf64_Dyn *)at;
         if (entry->d_tag == DT_NULL)
             return;
-        if (entry->d_tag > 0 && entry->d_tag < 64)
+        if (entry->d_tag > 0 && entry->d_tag < DYNAMIC_TAGS)
             out->values[entry->d_tag] = entry->d_un.d_val;
         else if (entry->d_tag == DT_GNU_HASH)
             out->gnu_hash = entry->d_un.d_ptr;
@@ -197,12 +213,14 @@ static void read_dynamic(const flk_elf *elf, const Elf64_Phdr *header,
 
 static void set_table(const flk_elf *elf, flk_elf_table *table,
                       uint64_t pointer, uint64_t bytes, size_t stride) {
+    FLK_ASSERT(stride > 0);
     uintptr_t at = address_of(elf, pointer);
     if (pointer && can_read(elf, at, bytes, 8))
         *table = (flk_elf_table){at, bytes / stride, stride};
 }
 
 static bool set_symbols(flk_elf *elf, const dynamic *d) {
+    FLK_ASSERT(!elf->symbols && elf->headers);
     uintptr_t strings = address_of(elf, d->values[DT_STRTAB]);
     uint64_t bytes = d->values[DT_STRSZ];
     if (!d->values[DT_STRTAB] || !d->values[DT_SYMTAB] || !bytes ||
@@ -236,7 +254,7 @@ static const Elf64_Phdr *set_segments(flk_elf *elf) {
         uintptr_t begin = elf->base + h->p_vaddr, end = begin + h->p_memsz;
         if (h->p_type == PT_DYNAMIC)
             dynamic_header = h;
-        if (h->p_type == PT_GNU_RELRO)  // whole pages only, as loaders do
+        if (h->p_type == PT_GNU_RELRO)  // loaders seal whole pages only
             elf->relro = (flk_elf_span){begin & ~page, end & ~page};
         if (h->p_type == PT_LOAD && begin < elf->whole.begin)
             elf->whole.begin = begin;
@@ -248,6 +266,7 @@ static const Elf64_Phdr *set_segments(flk_elf *elf) {
 
 bool flk_elf_open(flk_elf *out, uintptr_t base, const Elf64_Phdr *headers,
                   size_t header_count) {
+    FLK_ASSERT(out && (headers || header_count == 0));
     *out = (flk_elf){
         .base = base, .headers = headers, .header_count = header_count};
     const Elf64_Phdr *header = set_segments(out);
@@ -267,7 +286,6 @@ bool flk_elf_open(flk_elf *out, uintptr_t base, const Elf64_Phdr *headers,
     return true;
 }
 
-// --- relocations and exports, one by one --------------------------------
 #if defined(__x86_64__)
 enum {
     TYPE_JUMP_SLOT = R_X86_64_JUMP_SLOT,
@@ -282,10 +300,11 @@ enum {
 };
 #endif
 
-// The bit of a version that is not the default one.
+// Set in the version of a symbol that is not the default version.
 enum { VERSION_HIDDEN = 0x8000 };
 
 const char *flk_elf_name(const flk_elf *elf, size_t symbol_index) {
+    FLK_ASSERT(elf->symbols || elf->symbol_count == 0);
     if (symbol_index >= elf->symbol_count)
         return "";
     size_t offset = elf->symbols[symbol_index].st_name;
@@ -294,6 +313,7 @@ const char *flk_elf_name(const flk_elf *elf, size_t symbol_index) {
 
 // --- relocations -------------------------------------------------------
 static bool kind_of(uint32_t type, flk_elf_kind *out) {
+    FLK_ASSERT(out != NULL);
     switch (type) {
     case TYPE_JUMP_SLOT:
         *out = FLK_ELF_JUMP_SLOT;
@@ -308,12 +328,14 @@ static bool kind_of(uint32_t type, flk_elf_kind *out) {
     return false;
 }
 
+// False: the relocation is of another kind, or broken.
 static bool slot_at(const flk_elf *elf, uintptr_t entry, bool has_addend,
                     flk_elf_slot *out) {
+    FLK_ASSERT(entry % sizeof(uint64_t) == 0);
     const Elf64_Rel *relocation = (const Elf64_Rel *)entry;
     if (!kind_of(ELF64_R_TYPE(relocation->r_info), &out->kind))
         return false;
-    // malloc + 8 is no function pointer.
+    // An address such as malloc + 8 is not a function pointer.
     if (has_addend && out->kind == FLK_ELF_ABSOLUTE &&
         ((const Elf64_Rela *)entry)->r_addend != 0)
         return false;
@@ -328,6 +350,7 @@ static bool slot_at(const flk_elf *elf, uintptr_t entry, bool has_addend,
 
 size_t flk_elf_each_slot(const flk_elf *elf, flk_elf_slot_visitor visit,
                          void *context) {
+    FLK_ASSERT(visit != NULL);
     size_t visited = 0;
     for (size_t t = 0; t < FLK_ELF_TABLES; t++) {
         const flk_elf_table *table = &elf->tables[t];
@@ -356,6 +379,7 @@ static bool is_exported(const Elf64_Sym *symbol) {
 
 size_t flk_elf_each_export(const flk_elf *elf, flk_elf_export_visitor visit,
                            void *context) {
+    FLK_ASSERT(visit && (elf->symbols || elf->symbol_count == 0));
     size_t visited = 0;
     for (size_t i = 1; i < elf->symbol_count; i++) {
         if (!is_exported(&elf->symbols[i]))

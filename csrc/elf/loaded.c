@@ -1,4 +1,4 @@
-// loaded.c - asks the loader. Contract: elf/loaded.h.                    SPDX-License-Identifier: MIT
+// loaded.c - queries the loader. Contract: elf/loaded.h.                 SPDX-License-Identifier: MIT
 #include "elf/loaded.h"
 
 #ifdef FLK_HAS_ELF
@@ -9,7 +9,8 @@
 
 enum { WORDS_MAX = 8 };
 
-// As <dlfcn.h> has it since glibc 2.35; the end is room for later fields.
+// struct dl_find_object of glibc 2.35, declared here because older headers do
+// not have it. The room at the end is for fields of later versions.
 typedef struct found_object {
     unsigned long long flags;
     void *map_start, *map_end;
@@ -21,22 +22,25 @@ typedef int (*find_object)(void *, found_object *);
 
 static struct {
     _Atomic(find_object) find;
-    // Words of the loader one of which counts what it ever loaded. Relaxed:
-    // whoever runs code of a new object learned of it after it was loaded.
+    // Words of the loader. One of them counts the objects it ever loaded.
+    // Relaxed: a thread can run code of a new object only if it received an
+    // address of it after the object was loaded.
     atomic_uint word_count;
     _Atomic(const uint64_t *) words[WORDS_MAX];
-    atomic_ullong guesses;  // where they are not known
-    atomic_flag is_being_set;
-} loaded = {.is_being_set = ATOMIC_FLAG_INIT};
+    atomic_ullong guesses;  // epochs, while the words are unknown
+    flk_lock lock;          // guards writing, and dl_iterate_phdr
+} loaded = {.lock = FLK_LOCK_INIT(FLK_RANK_LOADER)};
 
-// --- has anything been loaded? -----------------------------------------
-// Another thread may be loading: the compiler must read the word each time.
+// --- the epoch of the loader -------------------------------------------
+// Another thread may be loading an object, so the compiler must read the word
+// each time.
 static inline uint64_t read_word(const uint64_t *word) {
     return __atomic_load_n(word, __ATOMIC_RELAXED);
 }
 
 #if defined(__GLIBC__)
-static uint64_t guess(void) {  // a new epoch each time: nothing is reused
+// A new epoch each time, so that nothing that was learned is reused.
+static uint64_t guess(void) {
     return atomic_fetch_add_explicit(&loaded.guesses, 1, memory_order_relaxed);
 }
 #else
@@ -48,6 +52,7 @@ uint64_t flk_loaded_epoch(void) {
         atomic_load_explicit(&loaded.word_count, memory_order_acquire);
     if (FLK_UNLIKELY(count == 0))
         return guess();
+    FLK_ASSERT(count <= WORDS_MAX);
     uint64_t sum = 1, factor = UINT64_C(0x9E3779B97F4A7C15);
     for (unsigned i = 0; i < count; i++) {
         sum += factor * read_word(atomic_load_explicit(&loaded.words[i],
@@ -58,6 +63,8 @@ uint64_t flk_loaded_epoch(void) {
 }
 
 bool flk_loaded_is_watched(void) { return atomic_load(&loaded.word_count) > 0; }
+void flk_loaded_lock_all(void) { flk_lock_take(&loaded.lock); }
+void flk_loaded_unlock_all(void) { flk_lock_release(&loaded.lock); }
 
 #if defined(__GLIBC__)
 static int read_adds(struct dl_phdr_info *info, size_t size, void *adds) {
@@ -71,42 +78,60 @@ typedef struct words {
     const uint64_t *at[WORDS_MAX];
 } words;
 
-// The number of objects that are there now stands behind the first one's
-// address. It may equal the counter, but does not rise for ever.
+// The number of objects that are loaded now is the word behind the address of
+// the first one. It may equal the counter, but can fall, so it is not watched.
 static bool is_number_of_objects(const uint64_t *state, size_t i) {
+    FLK_ASSERT(state != NULL);
     return i > 0 && read_word(&state[i - 1]) == (uintptr_t)_r_debug.r_map;
+}
+
+typedef struct loader_state {
+    const uint64_t *words;  // NULL: not known
+    size_t count;
+} loader_state;
+
+// With no lock of ours held: dlsym and dladdr1 take the loader's lock that
+// constructors run under.
+static loader_state find_state(void) {
+    Dl_info info;
+    const ElfW(Sym) *symbol = NULL;
+    const uint64_t *state = dlsym(RTLD_DEFAULT, "_rtld_global");
+    bool is_found = state &&
+                    dladdr1(state, &info, (void **)&symbol, RTLD_DL_SYMENT) &&
+                    symbol && info.dli_saddr == (const void *)state;
+    return is_found ? (loader_state){state, symbol->st_size / sizeof *state}
+                    : (loader_state){NULL, 0};
 }
 
 // All words of the loader's state that hold the count now. One of them is
 // the counter, so if none of them changes the counter does not either.
-static void find_words(words *out) {
-    out->count = 0;
-    Dl_info info;
-    const ElfW(Sym) *symbol = NULL;
-    const uint64_t *state = dlsym(RTLD_DEFAULT, "_rtld_global");
+static void find_words(const loader_state *state, words *out) {
     uint64_t adds = 0, again = 0;
+    out->count = 0;
     dl_iterate_phdr(read_adds, &adds);
-    if (state && dladdr1(state, &info, (void **)&symbol, RTLD_DL_SYMENT) &&
-        symbol && info.dli_saddr == (const void *)state)
-        for (size_t i = 0; i < symbol->st_size / sizeof *state; i++)
-            if (read_word(&state[i]) == adds &&
-                !is_number_of_objects(state, i) && out->count++ < WORDS_MAX)
-                out->at[out->count - 1] = &state[i];
+    for (size_t i = 0; i < state->count; i++)
+        if (read_word(&state->words[i]) == adds &&
+            !is_number_of_objects(state->words, i) && out->count++ < WORDS_MAX)
+            out->at[out->count - 1] = &state->words[i];
     dl_iterate_phdr(read_adds, &again);
-    // More, or another thread loads right now: not known this time.
+    // Too many words, or another thread is loading: the words are unknown.
     if (out->count > WORDS_MAX || again != adds)
         out->count = 0;
+    FLK_ASSERT(out->count <= WORDS_MAX);
 }
 
 static bool are_known(const words *w) {
+    FLK_ASSERT(w->count <= WORDS_MAX);
     bool same = atomic_load(&loaded.word_count) == w->count;
     for (unsigned i = 0; same && i < w->count; i++)
         same = atomic_load(&loaded.words[i]) == w->at[i];
     return same;
 }
 
-// In between there are none; an epoch made of some of both is no other's.
+// The count is 0 meanwhile. An epoch computed from old and new words equals no
+// other epoch.
 static void set_words(const words *w) {
+    FLK_ASSERT(w->count <= WORDS_MAX);
     if (are_known(w))
         return;
     atomic_store(&loaded.word_count, 0);
@@ -115,17 +140,16 @@ static void set_words(const words *w) {
     atomic_store_explicit(&loaded.word_count, w->count, memory_order_release);
 }
 
-// Another thread may load just now: then again.
+// Tries again while another thread is loading.
 static void watch(void) {
     enum { TRIES = 10 };
     words found = {.count = 0};
+    loader_state state = find_state();
+    flk_lock_take(&loaded.lock);
     for (int i = 0; i < TRIES && found.count == 0; i++)
-        find_words(&found);
-    // Who comes second may as well use what the first one found.
-    if (!atomic_flag_test_and_set(&loaded.is_being_set)) {
-        set_words(&found);
-        atomic_flag_clear(&loaded.is_being_set);
-    }
+        find_words(&state, &found);
+    set_words(&found);
+    flk_lock_release(&loaded.lock);
 }
 #else
 static void watch(void) {}
@@ -135,10 +159,10 @@ void flk_loaded_start(void) {
     atomic_store(&loaded.find,
                  (find_object)dlsym(RTLD_DEFAULT, "_dl_find_object"));
     watch();
-    dlerror();  // what was not found is nobody's error
+    dlerror();  // clears the error of a failed look-up
 }
 
-// --- who is there? -----------------------------------------------------
+// --- the object at an address ------------------------------------------
 typedef struct wanted {
     uintptr_t address;
     flk_loaded *out;
@@ -146,6 +170,7 @@ typedef struct wanted {
 
 static void take_segment(const struct dl_phdr_info *info,
                          const ElfW(Phdr) * segment, flk_loaded *out) {
+    FLK_ASSERT(info && segment && out);
     uintptr_t begin = info->dlpi_addr + segment->p_vaddr;
     if (segment->p_type == PT_GNU_EH_FRAME)
         out->header = begin;
@@ -157,7 +182,9 @@ static void take_segment(const struct dl_phdr_info *info,
         out->end = begin + segment->p_memsz;
 }
 
-static int is_it(struct dl_phdr_info *info, size_t size, void *context) {
+static int take_if_wanted(struct dl_phdr_info *info, size_t size,
+                          void *context) {
+    FLK_ASSERT(context && info);
     const wanted *w = context;
     (void)size;
     flk_loaded one = {.base = info->dlpi_addr,
@@ -170,23 +197,31 @@ static int is_it(struct dl_phdr_info *info, size_t size, void *context) {
     return 1;
 }
 
+bool flk_loaded_is_lock_free(void) {
+    return atomic_load_explicit(&loaded.find, memory_order_relaxed) != NULL;
+}
+
 bool flk_loaded_at(uintptr_t address, flk_loaded *out) {
+    FLK_ASSERT(out != NULL);
     find_object find = atomic_load_explicit(&loaded.find, memory_order_relaxed);
     if (!find) {
         wanted w = {address, out};
-        return dl_iterate_phdr(is_it, &w) != 0;
+        return dl_iterate_phdr(take_if_wanted, &w) != 0;
     }
     found_object found;
-    if (find((void *)address, &found) != 0)
+    if (find((void *)address, &found) != 0 || !found.map)
         return false;
     *out = (flk_loaded){(uintptr_t)found.map_start, (uintptr_t)found.map_end,
                         found.map->l_addr, (uintptr_t)found.header,
                         found.map->l_name ? found.map->l_name : ""};
+    FLK_ASSERT(out->begin <= address && address < out->end);
     return true;
 }
 
-// The file's header is mapped with the first segment, its tables beside it.
+// The first segment begins with the header of the file; the program headers
+// follow it in the same page.
 bool flk_loaded_open(const flk_loaded *one, flk_elf *out) {
+    FLK_ASSERT(one->begin <= one->end);
     const ElfW(Ehdr) *header = (const void *)one->begin;
     size_t page = flk_platform_page_bytes();
     if (one->end - one->begin < page ||
@@ -199,4 +234,7 @@ bool flk_loaded_open(const flk_loaded *one, flk_elf *out) {
                         (const void *)(one->begin + header->e_phoff),
                         header->e_phnum);
 }
+#else
+void flk_loaded_lock_all(void) {}
+void flk_loaded_unlock_all(void) {}
 #endif

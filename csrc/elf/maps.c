@@ -1,4 +1,4 @@
-// maps.c - /proc/self/maps, byte by byte. Contract: elf/maps.h.          SPDX-License-Identifier: MIT
+// maps.c - parses /proc/self/maps byte by byte. Contract: elf/maps.h.      SPDX-License-Identifier: MIT
 #include "elf/maps.h"
 
 #ifdef FLK_HAS_ELF
@@ -6,7 +6,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-// A line is "begin-end rwxp ...": which part the next byte belongs to.
+// A line is "begin-end rwxp ...". The part that the next byte belongs to:
 typedef enum part { BEGIN, END, MAY, REST } part;
 
 typedef struct reader {
@@ -20,8 +20,9 @@ static int digit(char c) {
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-// True when a range is complete.
+// Returns true when a range is complete.
 static bool read_byte(reader *r, char c) {
+    FLK_ASSERT(r->part <= REST);
     if (c == '\n') {
         *r = (reader){.part = BEGIN};
         return false;
@@ -51,13 +52,15 @@ static bool read_byte(reader *r, char c) {
 }
 
 static bool find_in(int fd, uintptr_t address, flk_maps_range *out) {
-    char text[4096];
+    FLK_ASSERT(fd >= 0);
+    char text[768];
     reader r = {.part = BEGIN};
     ssize_t count;
     while ((count = read(fd, text, sizeof text)) > 0)
         for (ssize_t i = 0; i < count; i++)
             if (read_byte(&r, text[i]) && r.range.begin <= address &&
                 address < r.range.end) {
+                FLK_ASSERT(r.range.begin < r.range.end);
                 *out = r.range;
                 return true;
             }
@@ -65,6 +68,7 @@ static bool find_in(int fd, uintptr_t address, flk_maps_range *out) {
 }
 
 bool flk_maps_find(uintptr_t address, flk_maps_range *out) {
+    FLK_ASSERT(out != NULL);
     int saved = errno;
     int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
     bool found = fd >= 0 && find_in(fd, address, out);

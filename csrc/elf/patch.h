@@ -1,12 +1,12 @@
-// patch.h - changes one word of a loaded object, whatever its page allows.  SPDX-License-Identifier: MIT
-// Keeps:   nothing: the patcher is the caller's, for one object.
-// Cost:    a store; two system calls more where the page is sealed, and one reading of /proc/self/maps for each
+// patch.h - changes a word of a loaded object, even in a read-only page. SPDX-License-Identifier: MIT
+// Keeps:   nothing. The patcher belongs to the caller and is used for one object.
+// Cost:    a store. For a read-only (sealed) page two system calls more, and one reading of /proc/self/maps for each
 //          range of pages.
-// Callers: under FLK_RANK_ATTACH, while the object cannot go (inside dl_iterate_phdr). Other threads may read and
-//          run what is changed, and the loader may seal pages meanwhile.
+// Callers: under FLK_RANK_ATTACH, while the object cannot be unloaded (inside dl_iterate_phdr). Meanwhile other
+//          threads may call through the word, and the loader may seal pages.
 // Fails:   counted in `failed`; the word keeps its value.
-// Invariant: a page may be written afterwards exactly if it could be before: what the kernel says counts, not the
-//          program headers, because an object that is being loaded is not sealed yet.
+// Invariant: afterwards a page is writable exactly if it was before. The rights are read from the kernel and not from
+//            the program headers, because an object that is being loaded is not sealed yet.
 #ifndef FLK_PATCH_H
 #define FLK_PATCH_H
 
@@ -16,11 +16,11 @@
 #ifdef FLK_HAS_ELF
 typedef struct flk_patcher {
     const flk_elf *elf;
-    flk_maps_range known;  // the range asked for last
+    flk_maps_range known;  // the range that was read last
     uint32_t changed, failed;
 } flk_patcher;
 
-// True: changed, or it was so already. Aligned words only.
+// Stores a value in an aligned word. True if the word holds the value now.
 bool flk_patch_word(flk_patcher *patcher, uintptr_t *word, uintptr_t value);
 #endif
 #endif

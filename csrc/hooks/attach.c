@@ -1,4 +1,4 @@
-// attach.c - on and off. Contract: hooks/attach.h.     SPDX-License-Identifier: MIT
+// attach.c - begin, refresh, pause, end. Contract: hooks/attach.h.     SPDX-License-Identifier: MIT
 #include "hooks/attach.h"
 
 #include <errno.h>
@@ -6,8 +6,9 @@
 
 #include "base/platform.h"
 
-// The reason, as much of it as there is room for.
+// As much of the reason as there is room for.
 static int refuse(char *reason, size_t reason_bytes, const char *text) {
+    FLK_ASSERT(text != NULL && (reason != NULL || reason_bytes == 0));
     if (reason_bytes > 0) {
         size_t length = strlen(text);
         if (length >= reason_bytes)
@@ -25,102 +26,158 @@ static int refuse(char *reason, size_t reason_bytes, const char *text) {
 #include "hooks/providers.h"
 #include "hooks/report.h"
 #include "hooks/selection.h"
-#include "registry/names.h"
-#include "tracker/gate.h"
+#include "hooks/stubs.h"
 #include "tracker/tracker.h"
 
-// Until the first begin nobody takes the lock: the handlers that keep a fork
-// from finding it held come with that.
+// The lock is not taken before the first begin, which registers the fork
+// handlers: without them a child could inherit the lock from a thread that it
+// does not have.
 static atomic_bool was_begun;
 
+// In a fork the forking thread takes the lock first and releases it in parent
+// and child. So a child finds the lock free, and all that the lock guards
+// (here, and under FLK_RANK_ATTACH in this room) as it was between two calls.
+// Attached hooks stay attached in the child.
 static struct {
-    flk_lock lock;  // guards the rest, and what stands on FLK_RANK_ATTACH
+    flk_lock lock;
     bool is_attached, with_mappings;
 } attach = {.lock = FLK_LOCK_INIT(FLK_RANK_ATTACH)};
 
+static inline bool is_held(void) { return atomic_load(&attach.lock.word); }
+
 // --- fork --------------------------------------------------------------
-// Ours is registered last, so its prepare comes first: from then until our
-// part of the parent's or the child's half is done the tracker's locks are
-// or may be held by this thread, and its events wait.
+// The handlers of a set registered last run first before the fork and last
+// after it. This set comes after the tracker's, so in between this thread
+// holds the tracker's locks, or may, and its events are put off.
 static void before_fork(void) {
+    FLK_ASSERT(atomic_load(&was_begun));
     flk_lock_take(&attach.lock);
     flk_report_fork_begins();
 }
 
-static void after_fork(void) {
+static void after_fork_in_parent(void) {
+    FLK_ASSERT(is_held());
     flk_report_fork_ends();
     flk_lock_release(&attach.lock);
 }
 
-// The pauses of other threads ended with them (tracker/gate.h).
+// The child has no pause of another thread (tracker/gate.h), so tracking may be
+// on here and off in the parent. The gate's follower was not called: it takes
+// the lock, which this thread holds.
+static void follow_tracking(void) {
+    bool is_on = flk_tracker_is_enabled();
+    if (!attach.is_attached ||
+        is_on == (flk_stub_table_read_state() == FLK_HOOKS_ON))
+        return;
+    flk_stub_table_set_state(is_on ? FLK_HOOKS_ON : FLK_HOOKS_PAUSED);
+}
+
 static void after_fork_in_child(void) {
-    if (attach.is_attached && flk_gate_pauses() == 0)
-        flk_stubs_set_state(FLK_HOOKS_ON);
-    after_fork();
+    flk_report_clear_counts();
+    flk_platform_thread_marks()->random = 0;  // samples other than the parent's
+    follow_tracking();
+    after_fork_in_parent();
 }
 
 static void handle_forks(void) {
-    flk_platform_at_fork(before_fork, after_fork, after_fork_in_child);
+    flk_platform_at_fork(before_fork, after_fork_in_parent,
+                         after_fork_in_child);
     atomic_store(&was_begun, true);
 }
 
-void flk_attach_hold(void) {
+void flk_attach_lock(void) {
+    FLK_ASSERT(!flk_thread_is_inside());
     if (flk_tracker_init())
         handle_forks();
     flk_lock_take(&attach.lock);
 }
 
-void flk_attach_let_go(void) { flk_lock_release(&attach.lock); }
-
-static void take_look_ups(const uintptr_t *addresses) {
-    for (int i = 0; i < FLK_FN_COUNT; i++)
-        flk_providers_looked_up((flk_function)i, addresses[i]);
+void flk_attach_unlock(void) {
+    FLK_ASSERT(is_held());
+    flk_lock_release(&attach.lock);
 }
 
-// In a hook, maybe in a constructor, with any lock of others held: so nothing
-// is looked up and nobody is waited for.
-static bool do_round(void) {
-    if (!flk_lock_try(&attach.lock))
+// --- passes --------------------------------------------------------------
+static void set_looked_up(const uintptr_t *addresses) {
+    FLK_ASSERT(addresses != NULL && is_held());
+    for (int i = 0; i < FLK_FN_COUNT; i++)
+        flk_providers_set_looked_up((flk_function)i, addresses[i]);
+}
+
+static void pass_held(void) {
+    FLK_ASSERT(attach.is_attached && is_held());
+    flk_passes_collect();
+    flk_passes_patch(true, attach.with_mappings);
+}
+
+// Runs in a hook, perhaps in a constructor, while the application may hold any
+// lock. So nothing is looked up by name, and no lock is waited for. Inside the
+// guard (in a signal handler) this thread may hold a lock of the tracker,
+// which a thread in the loader may be waiting for.
+static bool pass_in_hook(void) {
+    if (flk_thread_is_inside() || !flk_lock_try(&attach.lock))
         return false;
     int saved = errno;
     bool is_attached = attach.is_attached;
-    if (is_attached) {
-        flk_passes_collect();
-        flk_passes_patch(true, attach.with_mappings);
-    }
+    if (is_attached)
+        pass_held();
     errno = saved;
     flk_lock_release(&attach.lock);
     return is_attached;
 }
 
-// --- the four ----------------------------------------------------------
-static bool begin_held(const flk_attach_options *o, const char **reason) {
+// --- begin ---------------------------------------------------------------
+static const char *reason_against_held(const flk_attach_options *o) {
+    FLK_ASSERT(is_held() && (o->rules != NULL || o->rule_count == 0));
     if (!flk_selection_set(o->rules, o->rule_count))
-        *reason = "the patterns are too long";
-    else if (!flk_stubs_init())
-        *reason = "no memory left for the tracker";
-    if (*reason)
-        return false;
+        return "the patterns are too long, more than 65,536 bytes in all: name "
+               "fewer libraries, or use * in a pattern";
+    if (!flk_stub_table_init())
+        return "no memory left for the tracker";
     flk_loader_read_program();
     bool has_room = flk_passes_collect();
     if (flk_providers_default(FLK_FN_MALLOC) < 0)
-        *reason = "no loaded object exports malloc (static C library?)";
-    else if (!has_room && !attach.is_attached)
-        *reason = "more than 4 loaded objects define malloc";
-    if (*reason)
-        return false;
+        return "no loaded object exports malloc (static C library?)";
+    if (!has_room && !attach.is_attached)
+        return "more than 4 loaded objects define malloc";
+    return NULL;
+}
+_Static_assert(FLK_PROVIDERS_MAX == 4, "the texts above");
+
+// Frees are seen as soon as their slots are patched. Allocations are recorded
+// only once all slots are patched and every thread is certain to see it.
+// Otherwise a block could be recorded whose free goes through a slot that is
+// not patched yet.
+static void begin_session(void) {
+    FLK_ASSERT(flk_stub_table_read_state() == FLK_HOOKS_OFF);
+    flk_passes_begin_session();
+    flk_stub_table_set_state(FLK_HOOKS_PAUSED);
+    flk_passes_patch(true, attach.with_mappings);
+    flk_platform_fence_threads();
+    flk_stub_table_next_session();
+    flk_stub_table_set_state(FLK_HOOKS_ON);
+}
+
+static const char *begin_held(const flk_attach_options *o) {
+    FLK_ASSERT(is_held());
+    const char *against = reason_against_held(o);
+    if (against)
+        return against;
+    bool is_new = !attach.is_attached;
     attach.is_attached = true;
     attach.with_mappings = o->with_mappings != 0;
     atomic_store(&flk_tracker_settings.ever_enabled, true);
     flk_tracker_settle();
-    if (flk_stubs_read_state() == FLK_HOOKS_OFF)
-        flk_stubs_set_state(FLK_HOOKS_ON);
-    flk_passes_patch(true, attach.with_mappings);
-    return true;
+    if (is_new)
+        begin_session();
+    else
+        flk_passes_patch(true, attach.with_mappings);
+    return NULL;
 }
 
 int flk_attach_begin(const flk_attach_options *options, char *reason,
                      size_t reason_bytes) {
+    FLK_ASSERT(options != NULL && !flk_thread_is_inside());
     uintptr_t addresses[FLK_FN_COUNT];
     const char *against = flk_loader_reason_against();
     if (!against && !flk_tracker_init())
@@ -128,18 +185,20 @@ int flk_attach_begin(const flk_attach_options *options, char *reason,
     if (against)
         return refuse(reason, reason_bytes, against);
     handle_forks();
-    flk_loader_keep_us();
-    flk_late_objects_start(do_round);
+    flk_loader_keep(flk_stubs_at(0, FLK_FN_MALLOC, FLK_VIA_TRACED));
+    flk_late_objects_start(pass_in_hook);
     flk_loader_look_up(addresses);
     flk_lock_take(&attach.lock);
-    take_look_ups(addresses);
-    bool done = begin_held(options, &against);
+    set_looked_up(addresses);
+    against = begin_held(options);
     flk_lock_release(&attach.lock);
-    return done ? 0 : refuse(reason, reason_bytes, against);
+    return against ? refuse(reason, reason_bytes, against) : 0;
 }
 
+// --- refresh, pause, end -------------------------------------------------
 void flk_attach_refresh(void) {
     uintptr_t addresses[FLK_FN_COUNT];
+    FLK_ASSERT(!flk_thread_is_inside());
     if (!atomic_load(&was_begun))
         return;
     flk_lock_take(&attach.lock);
@@ -150,9 +209,8 @@ void flk_attach_refresh(void) {
     flk_loader_look_up(addresses);
     flk_lock_take(&attach.lock);
     if (attach.is_attached) {
-        take_look_ups(addresses);
-        flk_passes_collect();
-        flk_passes_patch(true, attach.with_mappings);
+        set_looked_up(addresses);
+        pass_held();
     }
     flk_lock_release(&attach.lock);
 }
@@ -162,52 +220,72 @@ void flk_attach_pause(int is_paused) {
         return;
     flk_lock_take(&attach.lock);
     if (attach.is_attached) {
-        flk_stubs_set_state(is_paused ? FLK_HOOKS_PAUSED : FLK_HOOKS_ON);
+        flk_stub_table_set_state(is_paused ? FLK_HOOKS_PAUSED : FLK_HOOKS_ON);
         if (is_paused)
-            flk_stubs_idle_if_empty();
+            flk_stub_table_idle_if_empty();
     }
     flk_lock_release(&attach.lock);
 }
 
+// A call of a hook that began in this session may still be about to record a
+// block. It compares the number of the session inside its thread's guard, so
+// after the wait no such call can enter a record.
+static void end_session(void) {
+    FLK_ASSERT(attach.is_attached && is_held());
+    flk_stub_table_set_state(FLK_HOOKS_PAUSED);
+    attach.is_attached = false;
+    flk_passes_collect();
+    flk_passes_patch(false, attach.with_mappings);
+    flk_stub_table_set_state(FLK_HOOKS_OFF);
+    flk_stub_table_next_session();
+    flk_thread_wait_outside();
+}
+
 void flk_attach_end(void) {
+    FLK_ASSERT(!flk_thread_is_inside());
     if (!atomic_load(&was_begun))
         return;
     flk_lock_take(&attach.lock);
-    if (attach.is_attached) {
-        flk_stubs_set_state(FLK_HOOKS_PAUSED);
-        attach.is_attached = false;
-        flk_passes_collect();
-        flk_passes_patch(false, attach.with_mappings);
-        flk_stubs_set_state(FLK_HOOKS_OFF);
-    }
+    if (attach.is_attached)
+        end_session();
     flk_lock_release(&attach.lock);
+}
+
+bool flk_attach_has_met(const char *pattern) {
+    if (!atomic_load(&was_begun))
+        return false;
+    flk_lock_take(&attach.lock);
+    bool has_met = flk_selection_has_met(pattern);
+    flk_lock_release(&attach.lock);
+    return has_met;
 }
 
 // --- figures -----------------------------------------------------------
 void flk_attach_read(flk_attach_figures *out) {
+    FLK_ASSERT(out != NULL);
     *out = (flk_attach_figures){.attached = 0};
     if (!atomic_load(&was_begun))
         return;
     flk_lock_take(&attach.lock);
     flk_passes_read(out);
     out->attached = attach.is_attached;
-    out->paused = attach.is_attached && flk_stubs_read_state() != FLK_HOOKS_ON;
+    out->paused =
+        attach.is_attached && flk_stub_table_read_state() != FLK_HOOKS_ON;
     flk_lock_release(&attach.lock);
     out->foreign_frees = flk_report_counted(FLK_HOOK_FOREIGN_FREES);
     out->mismatched_frees = flk_report_counted(FLK_HOOK_MISMATCHED_FREES);
     out->reentered = flk_report_counted(FLK_HOOK_REENTERED);
     out->lost_in_fork = flk_report_counted(FLK_HOOK_LOST_IN_FORK);
     out->unknown_callers = flk_report_counted(FLK_HOOK_UNKNOWN_CALLERS);
+    out->returned_lost = flk_report_counted(FLK_HOOK_RETURNED_LOST);
 }
 
 void flk_attach_clear_counts(void) { flk_report_clear_counts(); }
 
 // --- drops what the hooks have recorded ---------------------------------
-static bool is_of_hooks(uint16_t type) {
-    return strcmp(flk_names_at(type)->kind, FLK_HOOK_KIND) == 0;
+uint64_t flk_attach_drop(void) {
+    return flk_tracker_drop(flk_report_is_of_hooks);
 }
-
-uint64_t flk_attach_drop(void) { return flk_tracker_drop(is_of_hooks); }
 #else
 int flk_attach_begin(const flk_attach_options *options, char *reason,
                      size_t reason_bytes) {
@@ -216,8 +294,14 @@ int flk_attach_begin(const flk_attach_options *options, char *reason,
                   "attach needs Linux on x86-64 or aarch64");
 }
 void flk_attach_refresh(void) {}
+void flk_attach_lock(void) {}
+void flk_attach_unlock(void) {}
 void flk_attach_pause(int is_paused) { (void)is_paused; }
 void flk_attach_end(void) {}
+bool flk_attach_has_met(const char *pattern) {
+    (void)pattern;
+    return false;
+}
 void flk_attach_read(flk_attach_figures *out) {
     *out = (flk_attach_figures){.attached = 0};
 }

@@ -1,47 +1,52 @@
-// attach.h - sees the allocations of chosen libraries, or of the process, from now on.  SPDX-License-Identifier: MIT
-// Keeps:   whether it is attached and to what; nothing for each object, so those that go are forgotten by themselves.
-// Cost:    begin, refresh and end O(relocations by name of all objects): some milliseconds; refresh O(1) when no
-//          object came or went. Paused or ended hooks cost one load and a branch.
+// attach.h - records the allocations of selected libraries, or of the process.  SPDX-License-Identifier: MIT
+// Keeps:   whether hooks are attached and how; nothing for each object, so an unloaded object needs no clean-up.
+// Cost:    begin and end O(relocations by name of all objects): some milliseconds. Refresh one load a hooked slot, when
+//          nothing was loaded, unloaded or changed. Paused or ended hooks cost one load and a branch.
 // Callers: any thread, without the GIL (the loader's locks are taken), and not from inside dl_iterate_phdr. Lock
 //          rank: FLK_RANK_ATTACH. Other threads may allocate, load, unload and fork meanwhile.
-// Fails:   begin says no, with a reason to show, and changes nothing; words that cannot be changed are counted.
-// Invariant: hooks are never unloaded: what still points at them after end passes on to the original functions.
+// Fails:   begin returns -1 with a reason to show, and changes nothing; words that cannot be changed are counted.
+// Invariant: hooks are never unloaded: a call that reaches one after end goes on to the original function.
 #ifndef FLK_ATTACH_H
 #define FLK_ATTACH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/values.h"
 
 typedef struct flk_attach_options {
-    // Objects to record allocations of: rules of hooks/selection.h. Never the
-    // loader and this module; what defines an allocator itself (the C
-    // library) only where a pattern names it.
+    // Which objects are traced: rules of hooks/selection.h. The loader and
+    // this module never are; an object that defines an allocator (the C
+    // library) only if a pattern names it.
     const char *const *rules;
     size_t rule_count;
     int with_mappings;  // mmap, munmap, mremap too
 } flk_attach_options;
 
-// 0 done, -1 not: `reason` then says why. Attached already: the new options
-// take the place of the old ones.
+// 0: done. -1: not; `reason` says why. While attached, the new options replace
+// the old ones. Otherwise a session begins: what is allocated by calls that
+// start after begin has returned is recorded, and so are all their frees.
 int flk_attach_begin(const flk_attach_options *options, char *reason,
                      size_t reason_bytes);
-// Objects that came since are patched; undone patches are done again. To be
-// called when a scope opens, a snapshot is taken, a library was loaded.
+// Patches objects that were loaded since, and slots that were changed since.
+// To be called when a scope opens, a snapshot is taken, a library was loaded.
 void flk_attach_refresh(void);
-// The lock of attach, for whoever else patches loaded objects.
-void flk_attach_hold(void);
-void flk_attach_let_go(void);
-// No more allocations are recorded; frees still are honoured. Not nested.
+// The lock of attach, for other code that patches loaded objects.
+void flk_attach_lock(void);
+void flk_attach_unlock(void);
+// Allocations are no longer recorded; frees still remove records. Not nested.
 void flk_attach_pause(int is_paused);
-// Every word that is still ours holds its own function again. Records stay.
+// Ends the session: every slot that holds a hook gets its own function back.
+// Records stay, and no hook enters another one after end has returned.
 void flk_attach_end(void);
 // After end, when the snapshot was taken: drops the records that hooks made,
-// because frees of their blocks are not seen any more. They are forgotten, as
-// though never made. Returns how many. O(records).
+// because no hook will see their frees. They are forgotten as if they had
+// never been made. Returns how many. O(records).
 uint64_t flk_attach_drop(void);
 
+// Did a pattern to include match an object at some pass since the last begin?
+bool flk_attach_has_met(const char *pattern);
 void flk_attach_read(flk_attach_figures *out);
 void flk_attach_clear_counts(void);
 

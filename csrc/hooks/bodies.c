@@ -1,288 +1,403 @@
-// bodies.c - allocation and release. Contract: hooks/bodies.h.                 SPDX-License-Identifier: MIT
+// bodies.c - allocation, release, realloc, results of the C library. Contract: hooks/bodies.h.  SPDX-License-Identifier: MIT
 #include "hooks/bodies.h"
 
 #include <errno.h>
 
 #ifdef FLK_HAS_ELF
 #include "hooks/callers.h"
-#include "hooks/late_objects.h"
 #include "hooks/report_hot.h"
 #include "hooks/sample.h"
 
-// --- is the caller traced? -----------------------------------------------
-static bool is_caller_traced(const void *caller) {
-    flk_late_objects_notice();
+// --- marks that were left behind -----------------------------------------
+// A function of the C library may be left by longjmp, by a C++ exception or
+// by pthread_exit; then the code that clears its mark does not run. Each mark
+// keeps the stack pointer before the marked call. A later hook whose caller
+// has a stack pointer at or above it cannot be inside that call, so the mark
+// is void. (The stack grows towards lower addresses.) On another stack
+// (sigaltstack, a coroutine) this says nothing; that the distance is large
+// shows such a stack.
+#define STACK_HERE ((uintptr_t)__builtin_dwarf_cfa())
+enum { SAME_STACK_BYTES = 1 << 24 };
+
+static inline bool is_left_behind(uintptr_t frame, uintptr_t here) {
+    return here - frame < SAME_STACK_BYTES;
+}
+
+static FLK_NOINLINE void drop_left_behind(flk_marks *marks, uintptr_t here) {
+    FLK_ASSERT(here != 0);
+    if (is_left_behind(marks->returned.frame, here))
+        marks->returned = (flk_returned){.type = 0};
+}
+
+// --- is the calling object traced? ---------------------------------------
+static FLK_NOINLINE bool is_caller_traced(const void *caller) {
+    FLK_ASSERT(caller != NULL);
     flk_caller found = flk_callers_find((uintptr_t)caller);
     if (FLK_UNLIKELY(found == FLK_CALLER_UNKNOWN))
         flk_report_count(FLK_HOOK_UNKNOWN_CALLERS);
     return found == FLK_CALLER_TRACED;
 }
 
-uint16_t flk_bodies_type_elsewhere(uint32_t site, const void *caller,
-                                   const flk_marks *marks) {
-    if (marks->on_behalf || flk_stubs_via(site) == FLK_VIA_UNTRACED)
-        return marks->on_behalf;
-    return is_caller_traced(caller) ? flk_stubs_type(site) : 0;
+bool flk_bodies_is_traced(uint32_t stub, const void *caller) {
+    flk_via via = flk_stub_table_via(stub);
+    return via == FLK_VIA_TRACED ||
+           (via == FLK_VIA_EXPORT && is_caller_traced(caller));
 }
 
-// --- blocks that the C library makes for a caller ------------------------
-// strdup's block is made by a malloc call of the C library, as are buffers of its
-// streams: what it makes on the way is noted, and the one it hands out is recorded.
-static void note_returned(flk_marks *marks, uintptr_t block,
+// Not by a slot of a traced object: a call that the C library makes to build
+// a result for a traced caller is recorded, or noted, under that result's
+// type. A call of the traced caller's own (in a callback of scandir) is not.
+static FLK_NOINLINE uint16_t type_elsewhere(uint32_t stub, const void *caller,
+                                            flk_marks *marks, uintptr_t here) {
+    if (marks->returned.frame)
+        drop_left_behind(marks, here);
+    if (flk_stub_table_via(stub) == FLK_VIA_EXPORT && is_caller_traced(caller))
+        return flk_stub_table_type(stub);
+    return marks->returned.type;
+}
+
+// The type to record an allocation under; 0: it is not recorded.
+static FLK_HOT uint16_t type_of_call(uint32_t stub, const void *caller,
+                                     flk_marks *marks, uintptr_t here) {
+    return FLK_LIKELY(flk_stub_table_via(stub) == FLK_VIA_TRACED)
+               ? flk_stub_table_type(stub)
+               : type_elsewhere(stub, caller, marks, here);
+}
+
+// --- blocks that the C library allocates for a caller --------------------
+static void note_returned(flk_returned *returned, uintptr_t block,
                           uint64_t size_bytes) {
-    uint32_t i = marks->returned_count++ % FLK_LENT_MAX;
-    marks->lent[i].address = block;
-    marks->lent[i].size_bytes = size_bytes;
+    FLK_ASSERT(returned->type != 0 && block != 0);
+    uint32_t i = returned->note_count++ % FLK_RETURNED_MAX;
+    returned->notes[i].address = block;
+    returned->notes[i].size_bytes = size_bytes;
 }
 
-static bool forget_returned(flk_marks *marks, uintptr_t block) {
-    for (uint32_t i = 0; i < FLK_LENT_MAX && i < marks->returned_count; i++)
-        if (marks->lent[i].address == block) {
-            marks->lent[i].address = 0;
+static uint32_t noted(const flk_returned *returned) {
+    FLK_ASSERT(returned != NULL);
+    return returned->note_count < FLK_RETURNED_MAX ? returned->note_count
+                                                   : FLK_RETURNED_MAX;
+}
+
+static bool forget_returned(flk_returned *returned, uintptr_t block) {
+    FLK_ASSERT(block != 0);
+    for (uint32_t i = 0; i < noted(returned); i++)
+        if (returned->notes[i].address == block) {
+            returned->notes[i].address = 0;
             return true;
         }
     return false;
 }
 
 // --- allocation --------------------------------------------------------
-// An operator new that is asked for, and whose malloc is asked for too, made
-// one block and not two: the outer one names it.
+// A traced operator new calls a malloc that is traced, too: one block, named
+// after the outer function.
 static FLK_NOINLINE void forget_inner(uintptr_t block) {
     flk_record inner;
+    FLK_ASSERT(block != 0);
     flk_tracker_on_free(FLK_LAYER_HEAP, block, 0, &inner);
 }
 
-static FLK_HOT void made(flk_marks *marks, uintptr_t block, uint64_t size_bytes,
-                         uint16_t type, uint32_t site) {
-    if (FLK_UNLIKELY(FLK_STUB_GET(site, is_traced)))
+static FLK_HOT void made(flk_marks *marks, uint32_t session, uintptr_t block,
+                         uint64_t size_bytes, uint16_t type, uint32_t stub) {
+    if (FLK_UNLIKELY(FLK_STUB_GET(stub, is_traced)))
         forget_inner(block);
-    flk_report_made_hot(marks, FLK_LAYER_HEAP, block, size_bytes, type);
+    flk_report_made_hot(marks, session, FLK_LAYER_HEAP, block, size_bytes,
+                        type);
 }
 
-static void note_or_made(uintptr_t block, uint64_t size_bytes, uint16_t type,
-                         uint32_t site) {
+// An address that was noted may come back in a block of the caller's own.
+static void note_or_made(uint32_t session, uintptr_t block, uint64_t size_bytes,
+                         uint16_t type, uint32_t stub) {
     flk_marks *marks = flk_platform_thread_marks();
-    if (marks->on_behalf == type && !marks->returns_all)
-        note_returned(marks, block, size_bytes);
+    flk_returned *returned = &marks->returned;
+    FLK_ASSERT(block != 0 && type != 0);
+    if (returned->note_count)
+        forget_returned(returned, block);
+    if (returned->type == type && !returned->is_all)
+        note_returned(returned, block, size_bytes);
     else
-        made(marks, block, size_bytes, type, site);
+        made(marks, session, block, size_bytes, type, stub);
 }
 
-// A provider that stands on another one is recorded once. The original may
-// throw: then nothing here needs to be undone.
-static FLK_NOINLINE uintptr_t allocate_on_behalf(uintptr_t a, uintptr_t b,
-                                                 uintptr_t c, uint32_t site,
-                                                 uint16_t type) {
-    flk_function_of_3 original = (flk_function_of_3)flk_stubs_original(site);
+// While the original runs, allocations below it are part of this one, so that
+// a provider that uses another provider is recorded once. The original may
+// throw std::bad_alloc; then there is nothing to undo.
+static FLK_NOINLINE uintptr_t allocate_for_result(uintptr_t a, uintptr_t b,
+                                                  uintptr_t c, uint32_t stub,
+                                                  uint16_t type,
+                                                  uint32_t session) {
+    flk_function_of_3 original =
+        (flk_function_of_3)flk_stub_table_original(stub);
     flk_marks *marks = flk_platform_thread_marks();
-    uint16_t on_behalf = marks->on_behalf;
-    marks->on_behalf = 0;
+    uint16_t returned = marks->returned.type;
+    FLK_ASSERT(type != 0 && returned != 0);
+    marks->returned.type = 0;
     uintptr_t block = original(a, b, c);
-    marks->on_behalf = on_behalf;
+    marks->returned.type = returned;
     if (block)
-        note_or_made(block, flk_stubs_size(site, a, b, c), type, site);
+        note_or_made(session, block, flk_stub_table_size(stub, a, b, c), type,
+                     stub);
     return block;
 }
 
 uintptr_t flk_bodies_allocate(uintptr_t a, uintptr_t b, uintptr_t c,
-                              uint32_t site, const void *caller) {
-    flk_function_of_3 original = (flk_function_of_3)flk_stubs_original(site);
-    if (FLK_UNLIKELY(flk_stubs_state() != FLK_HOOKS_ON))
+                              uint32_t stub, const void *caller) {
+    flk_function_of_3 original =
+        (flk_function_of_3)flk_stub_table_original(stub);
+    uint32_t session = flk_stub_table_session();
+    if (FLK_UNLIKELY(flk_stub_table_state() != FLK_HOOKS_ON))
         return original(a, b, c);
     flk_marks *marks = flk_platform_thread_marks();
-    uint16_t type = flk_bodies_type_traced(site, caller, marks);
+    uint16_t type = type_of_call(stub, caller, marks, STACK_HERE);
     if (!type)
         return original(a, b, c);
-    if (FLK_UNLIKELY(marks->on_behalf))
-        return allocate_on_behalf(a, b, c, site, type);
+    if (FLK_UNLIKELY(marks->returned.type))
+        return allocate_for_result(a, b, c, stub, type, session);
     uintptr_t block = original(a, b, c);
     if (FLK_LIKELY(block))
-        made(marks, block, flk_stubs_size(site, a, b, c), type, site);
+        made(marks, session, block, flk_stub_table_size(stub, a, b, c), type,
+             stub);
     return block;
 }
 
-uintptr_t flk_bodies_place(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t site,
+// posix_memalign(&block, alignment, size).
+uintptr_t flk_bodies_place(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t stub,
                            const void *caller) {
-    flk_function_of_3 original = (flk_function_of_3)flk_stubs_original(site);
-    if (FLK_LIKELY(flk_stubs_state() != FLK_HOOKS_ON))
+    flk_function_of_3 original =
+        (flk_function_of_3)flk_stub_table_original(stub);
+    uint32_t session = flk_stub_table_session();
+    if (FLK_LIKELY(flk_stub_table_state() != FLK_HOOKS_ON))
         return original(a, b, c);
     flk_marks *marks = flk_platform_thread_marks();
-    uint16_t type = flk_bodies_type_traced(site, caller, marks);
-    uint16_t on_behalf = marks->on_behalf;
-    marks->on_behalf = 0;
+    uint16_t type = type_of_call(stub, caller, marks, STACK_HERE);
+    uint16_t returned = marks->returned.type;
+    marks->returned.type = 0;
     uintptr_t error = original(a, b, c);
-    marks->on_behalf = on_behalf;
+    marks->returned.type = returned;
     if (type && (int)error == 0 && *(uintptr_t *)a)
-        note_or_made(*(uintptr_t *)a, c, type, site);
+        note_or_made(session, *(uintptr_t *)a, c, type, stub);
     return error;
 }
 
 // --- release -----------------------------------------------------------
-// delete[] calls delete calls free, and a provider's free that of the one it
-// stands on: the outermost tells.
-static FLK_HOT void tell(flk_marks *marks, uintptr_t a, uint32_t site) {
-    if (FLK_LIKELY(!marks->on_behalf) || !forget_returned(marks, a))
-        flk_report_gone_hot(marks, FLK_LAYER_HEAP, a, flk_stubs_type(site));
+// delete[] calls delete calls free, and one provider's free may call another
+// provider's free: the outermost call is reported.
+static FLK_HOT bool is_inner_release(const flk_marks *marks, uintptr_t a,
+                                     uintptr_t here) {
+    return FLK_UNLIKELY(marks->releasing == a) &&
+           !is_left_behind(marks->releasing_frame, here);
+}
+
+static FLK_HOT void gone(flk_marks *marks, uintptr_t a, uint32_t stub) {
+    FLK_ASSERT(a != 0);
+    if (FLK_LIKELY(!marks->returned.type) ||
+        !forget_returned(&marks->returned, a))
+        flk_report_gone_hot(marks, FLK_LAYER_HEAP, a,
+                            flk_stub_table_type(stub));
 }
 
 uintptr_t flk_bodies_free(uintptr_t a, uintptr_t b, uintptr_t c,
-                          uint32_t site) {
+                          uint32_t stub) {
+    FLK_ASSERT(flk_stub_table_function(stub) == FLK_FN_FREE);
     flk_marks *marks = flk_platform_thread_marks();
-    if (FLK_UNLIKELY(!atomic_load_explicit(&flk_stubs_now.has_one_free,
+    if (FLK_UNLIKELY(!atomic_load_explicit(&flk_stub_table_now.has_one_free,
                                            memory_order_relaxed)))
-        return flk_bodies_release(a, b, c, site);
-    if (FLK_LIKELY(a && marks->releasing != a))
-        tell(marks, a, site);
-    return ((flk_function_of_3)flk_stubs_original(site))(a, b, c);
+        return flk_bodies_release(a, b, c, stub);
+    if (FLK_LIKELY(a && !is_inner_release(marks, a, STACK_HERE)))
+        gone(marks, a, stub);
+    return ((flk_function_of_3)flk_stub_table_original(stub))(a, b, c);
 }
 
 uintptr_t flk_bodies_release(uintptr_t a, uintptr_t b, uintptr_t c,
-                             uint32_t site) {
-    flk_function_of_3 original = (flk_function_of_3)flk_stubs_original(site);
+                             uint32_t stub) {
+    flk_function_of_3 original =
+        (flk_function_of_3)flk_stub_table_original(stub);
     flk_marks *marks = flk_platform_thread_marks();
-    if (FLK_LIKELY(flk_stubs_is_off()) || !a || marks->releasing == a)
+    if (FLK_LIKELY(flk_stub_table_is_off()) || !a ||
+        is_inner_release(marks, a, STACK_HERE))
         return original(a, b, c);
-    tell(marks, a, site);
-    uintptr_t outer = marks->releasing;
+    gone(marks, a, stub);
+    uintptr_t outer = marks->releasing, outer_frame = marks->releasing_frame;
     marks->releasing = a;
+    marks->releasing_frame = STACK_HERE;
     uintptr_t result = original(a, b, c);
     marks->releasing = outer;
+    marks->releasing_frame = outer_frame;
     return result;
 }
 
 // --- realloc and reallocarray -------------------------------------------
-// What the original does below this call is part of it.
+// Allocations and releases below the original are part of this call.
 static uintptr_t call_resize(uintptr_t a, uintptr_t b, uintptr_t c,
-                             uint32_t site) {
+                             uint32_t stub) {
+    FLK_ASSERT(a != 0);
     flk_marks *marks = flk_platform_thread_marks();
-    uintptr_t releasing = marks->releasing;
-    uint16_t on_behalf = marks->on_behalf;
+    uintptr_t releasing = marks->releasing, frame = marks->releasing_frame;
+    uint16_t returned = marks->returned.type;
     marks->releasing = a;
-    marks->on_behalf = 0;
-    uintptr_t moved = ((flk_function_of_3)flk_stubs_original(site))(a, b, c);
+    marks->releasing_frame = STACK_HERE;
+    marks->returned.type = 0;
+    uintptr_t moved =
+        ((flk_function_of_3)flk_stub_table_original(stub))(a, b, c);
     marks->releasing = releasing;
-    marks->on_behalf = on_behalf;
-    if (moved && on_behalf)
-        forget_returned(marks, a);
+    marks->releasing_frame = frame;
+    marks->returned.type = returned;
+    if (moved && returned)
+        forget_returned(&marks->returned, a);
     return moved;
 }
 
-// With a size of zero the block is freed here, resized there, and NULL may
-// mean either that or a failure: only errno tells.
+// A size of zero frees the block in some C libraries and resizes it in others.
+// NULL then means either "freed" or "failed"; errno tells which.
 static uintptr_t resize_to_nothing(uintptr_t a, uintptr_t b, uintptr_t c,
-                                   uint32_t site) {
+                                   uint32_t stub, uint32_t session) {
     flk_record record;
-    if (!flk_report_moves(FLK_LAYER_HEAP, a, flk_stubs_type(site), &record))
-        return call_resize(a, b, c, site);
+    FLK_ASSERT(a != 0 && flk_stub_table_size(stub, a, b, c) == 0);
+    if (!flk_report_moves(FLK_LAYER_HEAP, a, flk_stub_table_type(stub),
+                          &record))
+        return call_resize(a, b, c, stub);
     flk_tracker_move_cancel(FLK_LAYER_HEAP, a, &record);
     flk_tracker_on_free(FLK_LAYER_HEAP, a, 0, &record);
     int saved = errno;
     errno = 0;
-    uintptr_t moved = call_resize(a, b, c, site);
+    uintptr_t moved = call_resize(a, b, c, stub);
     bool has_failed = !moved && errno == ENOMEM;
     if (errno == 0)
         errno = saved;
     if (has_failed) {
-        flk_report_back(FLK_LAYER_HEAP, a, &record);
+        flk_report_back(session, FLK_LAYER_HEAP, a, &record);
     } else if (moved) {
         record.size_bytes = 0;
-        flk_report_back(FLK_LAYER_HEAP, moved, &record);
+        flk_report_back(session, FLK_LAYER_HEAP, moved, &record);
     }
     return moved;
 }
 
 static uintptr_t resize_in_fork(uintptr_t a, uintptr_t b, uintptr_t c,
-                                uint32_t site, uint16_t type) {
-    uintptr_t moved = call_resize(a, b, c, site);
-    if (moved || flk_stubs_size(site, a, b, c) == 0)
-        flk_report_gone(FLK_LAYER_HEAP, a, flk_stubs_type(site));
+                                uint32_t stub, uint16_t type) {
+    FLK_ASSERT(flk_platform_thread_marks()->is_forking);
+    uintptr_t moved = call_resize(a, b, c, stub);
+    if (moved || flk_stub_table_size(stub, a, b, c) == 0)
+        flk_report_gone(FLK_LAYER_HEAP, a, flk_stub_table_type(stub));
     if (moved && type)
-        flk_report_made(FLK_LAYER_HEAP, moved, flk_stubs_size(site, a, b, c),
-                        type);
+        flk_report_made(flk_stub_table_session(), FLK_LAYER_HEAP, moved,
+                        flk_stub_table_size(stub, a, b, c), type);
     return moved;
 }
 
-// A sample is taken anew, by the new size alone: so a block that grows step by
-// step is not likelier to be recorded than one that was made at once.
+// A sampled block is drawn again by its new size alone. Otherwise a block that
+// grows step by step would be more likely to be recorded than one allocated
+// at once.
 static void end_move(uintptr_t from, const flk_record *record, uintptr_t to,
                      uint64_t size_bytes) {
-    flk_record gone;
+    FLK_ASSERT(to != 0);
+    flk_record removed;
     flk_tracker_move_end(FLK_LAYER_HEAP, from, record, to, size_bytes);
     if (!flk_sample_takes(flk_platform_thread_marks(), size_bytes))
-        flk_tracker_on_free(FLK_LAYER_HEAP, to, 0, &gone);
+        flk_tracker_on_free(FLK_LAYER_HEAP, to, 0, &removed);
 }
 
-static uintptr_t resize(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t site,
-                        uint16_t type) {
-    uint64_t size_bytes = flk_stubs_size(site, a, b, c);
+static uintptr_t resize(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t stub,
+                        uint16_t type, uint32_t session) {
+    uint64_t size_bytes = flk_stub_table_size(stub, a, b, c);
+    FLK_ASSERT(a != 0);
     if (size_bytes == 0)
-        return resize_to_nothing(a, b, c, site);
+        return resize_to_nothing(a, b, c, stub, session);
     flk_record record;
     bool is_known =
-        flk_report_moves(FLK_LAYER_HEAP, a, flk_stubs_type(site), &record);
-    uintptr_t moved = call_resize(a, b, c, site);
+        flk_report_moves(FLK_LAYER_HEAP, a, flk_stub_table_type(stub), &record);
+    uintptr_t moved = call_resize(a, b, c, stub);
     if (is_known && moved)
         end_move(a, &record, moved, size_bytes);
     else if (is_known)
         flk_tracker_move_cancel(FLK_LAYER_HEAP, a, &record);
     else if (moved && type)
-        note_or_made(moved, size_bytes, type, site);
+        note_or_made(session, moved, size_bytes, type, stub);
     if (is_known)
-        flk_report_settle(FLK_LAYER_HEAP, moved ? moved : a, record.type);
+        flk_report_settle(session, FLK_LAYER_HEAP, moved ? moved : a,
+                          record.type);
     return moved;
 }
 
 uintptr_t flk_bodies_resize(uintptr_t a, uintptr_t b, uintptr_t c,
-                            uint32_t site, const void *caller) {
+                            uint32_t stub, const void *caller) {
     if (!a)
-        return flk_bodies_allocate(a, b, c, site, caller);
+        return flk_bodies_allocate(a, b, c, stub, caller);
     flk_marks *marks = flk_platform_thread_marks();
-    flk_hooks_state state = flk_stubs_state();
-    if (FLK_LIKELY(state <= FLK_HOOKS_IDLE) || marks->releasing == a)
-        return ((flk_function_of_3)flk_stubs_original(site))(a, b, c);
-    uint16_t type =
-        state == FLK_HOOKS_ON ? flk_bodies_type_traced(site, caller, marks) : 0;
+    uint32_t session = flk_stub_table_session();
+    flk_hooks_state state = flk_stub_table_state();
+    if (FLK_LIKELY(state <= FLK_HOOKS_IDLE) ||
+        is_inner_release(marks, a, STACK_HERE))
+        return ((flk_function_of_3)flk_stub_table_original(stub))(a, b, c);
+    uint16_t type = state == FLK_HOOKS_ON
+                        ? type_of_call(stub, caller, marks, STACK_HERE)
+                        : 0;
     if (FLK_UNLIKELY(marks->is_forking))
-        return resize_in_fork(a, b, c, site, type);
+        return resize_in_fork(a, b, c, stub, type);
     if (FLK_UNLIKELY(flk_thread_is_inside())) {
         flk_report_count(FLK_HOOK_REENTERED);
-        return call_resize(a, b, c, site);
+        return call_resize(a, b, c, stub);
     }
-    return resize(a, b, c, site, type);
+    return resize(a, b, c, stub, type, session);
 }
 
 // --- what the C library returns to a caller -----------------------------
-// A buffer of the caller's own is none of them, and stays as it is.
-static void record_lent(const flk_marks *marks, uintptr_t block,
-                        uint16_t type) {
-    for (uint32_t i = 0; i < FLK_LENT_MAX && i < marks->returned_count; i++)
-        if (block && marks->lent[i].address == block) {
-            flk_report_made(FLK_LAYER_HEAP, block, marks->lent[i].size_bytes,
-                            type);
+// A buffer that the caller passed in was not allocated here, and is not
+// recorded. With more notes than there is room for the block may be missed.
+static void record_returned(uint32_t session, uintptr_t block) {
+    const flk_returned *returned = &flk_platform_thread_marks()->returned;
+    FLK_ASSERT(returned->type != 0);
+    for (uint32_t i = 0; block && i < noted(returned); i++)
+        if (returned->notes[i].address == block) {
+            flk_report_made(session, FLK_LAYER_HEAP, block,
+                            returned->notes[i].size_bytes, returned->type);
             return;
         }
+    if (block && returned->note_count > FLK_RETURNED_MAX)
+        flk_report_count(FLK_HOOK_RETURNED_LOST);
 }
 
+static void begin_returned(flk_returned *returned, uint16_t type,
+                           flk_sizes where, uintptr_t here) {
+    FLK_ASSERT(type != 0 && here != 0);
+    returned->type = type;
+    returned->is_all = where == FLK_SIZES_ALL;
+    returned->note_count = 0;
+    returned->frame = here;
+}
+
+// Such a call may stand inside another one: in a callback of the traced
+// object (scandir, a stream's cookie). The notes of the outer one are kept.
 uintptr_t flk_bodies_return(uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d,
-                            uint32_t site, const void *caller) {
-    flk_function_of_4 original = (flk_function_of_4)flk_stubs_original(site);
-    if (FLK_LIKELY(flk_stubs_state() != FLK_HOOKS_ON))
+                            uint32_t stub, const void *caller) {
+    flk_function_of_4 original =
+        (flk_function_of_4)flk_stub_table_original(stub);
+    uint32_t session = flk_stub_table_session();
+    if (FLK_LIKELY(flk_stub_table_state() != FLK_HOOKS_ON) ||
+        (flk_stub_table_via(stub) != FLK_VIA_TRACED &&
+         !flk_bodies_is_traced(stub, caller)))
         return original(a, b, c, d);
     flk_marks *marks = flk_platform_thread_marks();
-    uint16_t type = flk_bodies_type_traced(site, caller, marks);
-    if (!type || marks->on_behalf)
-        return original(a, b, c, d);
-    flk_sizes where = flk_functions_info[flk_stubs_function(site)].sizes;
-    marks->on_behalf = type;
-    marks->returns_all = where == FLK_SIZES_ALL;
-    marks->returned_count = 0;
+    flk_sizes where = flk_functions_info[flk_stub_table_function(stub)].sizes;
+    if (FLK_UNLIKELY(marks->returned.frame))
+        drop_left_behind(marks, STACK_HERE);
+    bool is_inner = marks->returned.frame != 0;
+    flk_returned outer;
+    if (FLK_UNLIKELY(is_inner))
+        outer = marks->returned;
+    begin_returned(&marks->returned, flk_stub_table_type(stub), where,
+                   STACK_HERE);
     uintptr_t result = original(a, b, c, d);
-    marks->on_behalf = 0;
+    marks->returned.type = flk_stub_table_type(stub);
     if (where == FLK_SIZES_RETURNED)
-        record_lent(marks, result, type);
-    else if (where == FLK_SIZES_POINTED && a)  // getline: also at the end
-        record_lent(marks, *(uintptr_t *)a, type);
-    marks->returned_count = 0;
+        record_returned(session, result);
+    else if (where == FLK_SIZES_POINTED && a)  // getline: at the end, too
+        record_returned(session, *(uintptr_t *)a);
+    marks->returned.type = marks->returned.note_count = 0;
+    marks->returned.frame = 0;
+    if (FLK_UNLIKELY(is_inner))
+        marks->returned = outer;
     return result;
 }
 #endif

@@ -1,44 +1,37 @@
-// bodies.h - what runs in place of malloc, free, strdup and their kin.       SPDX-License-Identifier: MIT
-// Keeps:   nothing; what is on the way of the C library stands in the thread's marks.
-// Cost:    off or idle: one load and a branch. Frees: one probe of the registry. Recorded: one event of
+// bodies.h - what runs in place of malloc, free, realloc, strdup and similar functions.  SPDX-License-Identifier: MIT
+// Keeps:   nothing; what a function of the C library allocates for its caller is noted in the thread's marks.
+// Cost:    off or idle: one load and a branch. A release: one probe of the registry. A recorded block: one event of
 //          tracker/tracker.h.
-// Callers: any thread, at any time, with any lock of theirs held: no hook allocates, waits for the loader or the
-//          GIL, or changes errno. Inside the guard, or in a fork, events are counted or put off.
-// Fails:   never to the caller, who gets what the original function returns.
-// Invariant: hooks of provider d call d's own functions and no other's.
+// Callers: stubs, in any thread, at any time, whatever locks the application holds: no hook allocates, waits for the
+//          loader or the GIL, or changes errno. Inside the guard and during a fork events are counted or put off.
+// Fails:   never to the caller, which gets what the original function returns.
+// Invariant: hooks of provider d call functions of d and of no other provider.
 #ifndef FLK_BODIES_H
 #define FLK_BODIES_H
 
-#include "hooks/stubs.h"
+#include "hooks/stub_table.h"
 
 #ifdef FLK_HAS_ELF
-// The type to record an allocation under; 0: it is not asked for.
-uint16_t flk_bodies_type_elsewhere(uint32_t site, const void *caller,
-                                   const flk_marks *marks);
-static inline uint16_t flk_bodies_type_traced(uint32_t site, const void *caller,
-                                              const flk_marks *marks) {
-    return FLK_LIKELY(flk_stubs_via(site) == FLK_VIA_TRACED)
-               ? flk_stubs_type(site)
-               : flk_bodies_type_elsewhere(site, caller, marks);
-}
+// Whether the calling object is traced. `caller` is the return address.
+bool flk_bodies_is_traced(uint32_t stub, const void *caller);
 
-// They take and return words, as both ABIs pass pointers and sizes: words a
-// function has no parameter for are not read by it. Never inlined: there is
-// a stub for each provider, way and function.
+// One body for each shape; never inlined, because there is a stub for each
+// provider, via and function.
 FLK_NOINLINE uintptr_t flk_bodies_allocate(uintptr_t a, uintptr_t b,
-                                           uintptr_t c, uint32_t site,
+                                           uintptr_t c, uint32_t stub,
                                            const void *caller);
 FLK_NOINLINE uintptr_t flk_bodies_place(uintptr_t a, uintptr_t b, uintptr_t c,
-                                        uint32_t site, const void *caller);
+                                        uint32_t stub, const void *caller);
 FLK_NOINLINE uintptr_t flk_bodies_resize(uintptr_t a, uintptr_t b, uintptr_t c,
-                                         uint32_t site, const void *caller);
-// free: as release, shorter where it is the innermost of its kind.
+                                         uint32_t stub, const void *caller);
+// free: does what release does, in fewer instructions, where no provider's
+// free can call another provider's free.
 FLK_NOINLINE uintptr_t flk_bodies_free(uintptr_t a, uintptr_t b, uintptr_t c,
-                                       uint32_t site);
+                                       uint32_t stub);
 FLK_NOINLINE uintptr_t flk_bodies_release(uintptr_t a, uintptr_t b, uintptr_t c,
-                                          uint32_t site);
+                                          uint32_t stub);
 FLK_NOINLINE uintptr_t flk_bodies_return(uintptr_t a, uintptr_t b, uintptr_t c,
-                                         uintptr_t d, uint32_t site,
+                                         uintptr_t d, uint32_t stub,
                                          const void *caller);
 #endif
 #endif

@@ -14,11 +14,13 @@ typedef struct range {
 } range;
 
 static struct {
-    atomic_uint version;  // odd while the table is being changed
+    // Odd while the table is being changed, which is done under
+    // FLK_RANK_ATTACH: the child of a fork finds a whole table.
+    atomic_uint version;
     atomic_uint count;
     range ranges[FLK_OBJECTS_MAX];
-    // The next table, as it is added to: FLK_RANK_ATTACH.
-    uint32_t next_count;
+    // The next table, while it is added to: FLK_RANK_ATTACH.
+    uint32_t next_count, left_out;
     uintptr_t next[FLK_OBJECTS_MAX][2];
 } callers;
 
@@ -30,6 +32,7 @@ static uintptr_t load(const atomic_uintptr_t *word) {
 static flk_caller search(uintptr_t address) {
     uint32_t low = 0;
     uint32_t high = atomic_load_explicit(&callers.count, memory_order_relaxed);
+    FLK_ASSERT(high <= FLK_OBJECTS_MAX);
     while (low < high) {
         uint32_t middle = (low + high) / 2;
         if ((load(&callers.ranges[middle].begin) & ~(uintptr_t)TRACED_BIT) <=
@@ -45,9 +48,13 @@ static flk_caller search(uintptr_t address) {
                : FLK_CALLER_UNTRACED;
 }
 
+// Code, not data: valid in the child of a fork.
+static _Atomic(void (*)(void)) notice_late_objects;
 static _Atomic(flk_caller (*)(uintptr_t)) find_late_object;
 
-void flk_callers_set_late_objects(flk_caller (*find)(uintptr_t)) {
+void flk_callers_set_late_objects(void (*notice)(void),
+                                  flk_caller (*find)(uintptr_t)) {
+    atomic_store(&notice_late_objects, notice);
     atomic_store(&find_late_object, find);
 }
 
@@ -66,16 +73,22 @@ flk_caller flk_callers_listed(uintptr_t address) {
 }
 
 flk_caller flk_callers_find(uintptr_t address) {
+    void (*notice)(void) = atomic_load(&notice_late_objects);
+    if (notice)
+        notice();
     flk_caller found = flk_callers_listed(address);
-    flk_caller (*ask)(uintptr_t) = atomic_load(&find_late_object);
-    return found == FLK_CALLER_UNKNOWN && ask ? ask(address) : found;
+    flk_caller (*find)(uintptr_t) = atomic_load(&find_late_object);
+    return found == FLK_CALLER_UNKNOWN && find ? find(address) : found;
 }
 
-void flk_callers_begin(void) { callers.next_count = 0; }
+void flk_callers_begin(void) { callers.next_count = callers.left_out = 0; }
 
 void flk_callers_add(uintptr_t begin, uintptr_t end, bool is_traced) {
-    if (callers.next_count == FLK_OBJECTS_MAX)
+    FLK_ASSERT(begin < end && !(begin & TRACED_BIT));
+    if (callers.next_count == FLK_OBJECTS_MAX) {
+        callers.left_out++;
         return;
+    }
     uint32_t i = callers.next_count++;
     for (; i > 0 && callers.next[i - 1][0] > begin; i--) {
         callers.next[i][0] = callers.next[i - 1][0];
@@ -86,6 +99,7 @@ void flk_callers_add(uintptr_t begin, uintptr_t end, bool is_traced) {
 }
 
 static bool is_the_same(void) {
+    FLK_ASSERT(callers.next_count <= FLK_OBJECTS_MAX);
     bool same = callers.next_count == atomic_load(&callers.count);
     for (uint32_t i = 0; same && i < callers.next_count; i++)
         same = load(&callers.ranges[i].begin) == callers.next[i][0] &&
@@ -97,6 +111,7 @@ void flk_callers_end(void) {
     if (is_the_same())
         return;
     unsigned version = atomic_load(&callers.version);
+    FLK_ASSERT(!(version & 1) && callers.next_count <= FLK_OBJECTS_MAX);
     atomic_store_explicit(&callers.version, version + 1, memory_order_relaxed);
     atomic_thread_fence(memory_order_release);
     for (uint32_t i = 0; i < callers.next_count; i++) {
@@ -111,3 +126,5 @@ void flk_callers_end(void) {
 }
 
 uint32_t flk_callers_count(void) { return atomic_load(&callers.count); }
+
+uint32_t flk_callers_left_out(void) { return callers.left_out; }

@@ -1,9 +1,11 @@
-// functions.c - the table, and names found by hash. Contract: hooks/functions.h. SPDX-License-Identifier: MIT
+// functions.c - the table, and a hash index of its names. Contract: hooks/functions.h. SPDX-License-Identifier: MIT
 #include "hooks/functions.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+
+#include "base/platform.h"
 
 #define INFO(x_, id, symbol, text, shape, sizes, release) \
     {symbol, text, release, FLK_SHAPE_##shape, FLK_SIZES_##sizes},
@@ -19,9 +21,10 @@ enum { ALIASES = sizeof aliases / sizeof *aliases };
 
 // --- names -------------------------------------------------------------
 enum { NAMES = FLK_FN_COUNT + ALIASES, PLACES = 512 };
-_Static_assert(NAMES * 4 <= PLACES, "few probes for names not in the family");
+_Static_assert(NAMES * 4 <= PLACES, "a name that is not hooked: few probes");
 
 static const char *name_at(unsigned i) {
+    FLK_ASSERT(i < NAMES);
     return i < FLK_FN_COUNT ? flk_functions_info[i].symbol
                             : aliases[i - FLK_FN_COUNT].symbol;
 }
@@ -34,12 +37,15 @@ static unsigned place_of(const char *symbol) {
 }
 _Static_assert(PLACES == 1 << (32 - 23), "the hash's upper bits");
 
-// 1 + the number of a name; 0 free. Under FLK_RANK_ATTACH.
+// 1 + the index of a name; 0 = free. Under FLK_RANK_ATTACH, so consistent in
+// the child of a fork.
 static uint8_t places[PLACES];
+_Static_assert(NAMES < 256, "an index is one byte");
 
 static void fill_places(void) {
     for (unsigned i = 0; i < NAMES; i++) {
         unsigned place = place_of(name_at(i));
+        FLK_ASSERT(place < PLACES);
         while (places[place])
             place = (place + 1) % PLACES;
         places[place] = (uint8_t)(i + 1);
@@ -48,6 +54,7 @@ static void fill_places(void) {
 
 flk_function flk_functions_named(const char *symbol) {
     static bool is_filled;
+    FLK_ASSERT(symbol != NULL);
     if (!is_filled)
         fill_places();
     is_filled = true;

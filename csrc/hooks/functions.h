@@ -1,9 +1,9 @@
-// functions.h - the functions that are hooked: the one table.                SPDX-License-Identifier: MIT
-// Keeps:   for each function its symbol, the type that reports show, and how its words are read. This is the only
-//          file that knows names of the C and C++ libraries.
+// functions.h - the functions that are hooked: one table.                    SPDX-License-Identifier: MIT
+// Keeps:   for each function its symbol, the type that reports show, the shape of its stub, which arguments hold the
+//          size, and what must release its result. No other file contains names of the C and C++ libraries.
 // Use:     FLK_FAMILY(X, ...) expands X(..., id, symbol, text, shape, sizes, release) for each function. `text` is
-//          the type that reports show, `shape` the stub of hooks/stubs.c, `sizes` which words say how many bytes.
-// Cost:    a name is found by one probe of a hash table, most often. Callers: named: under FLK_RANK_ATTACH.
+//          the type that reports show, `shape` selects the stub (hooks/stubs.c), `sizes` the arguments of the size.
+// Cost:    flk_functions_named: one hash and, for most names, one probe. Callers: under FLK_RANK_ATTACH.
 // Source:  ISO C11 and C23, POSIX.1, the GNU C library's manual; names of C++ operators: Itanium C++ ABI 5.1.
 #ifndef FLK_FUNCTIONS_H
 #define FLK_FUNCTIONS_H
@@ -28,8 +28,8 @@
     X(__VA_ARGS__, FREE_ALIGNED_SIZED, "free_aligned_sized",                   \
       "free_aligned_sized", RELEASE, NONE, "free")
 
-// m is size_t, Pv a pointer, St11align_val_t the alignment,
-// RKSt9nothrow_t the mark of the forms that return NULL.
+// Mangled parameters: m is size_t, Pv is void *, St11align_val_t is the
+// alignment, RKSt9nothrow_t marks the forms that return NULL on failure.
 #define FLK_FAMILY_NEW(X, ...)                                                 \
     X(__VA_ARGS__, NEW, "_Znwm", "operator new", ALLOCATE, FIRST, "delete")    \
     X(__VA_ARGS__, NEW_NOTHROW, "_ZnwmRKSt9nothrow_t", "operator new",         \
@@ -62,10 +62,12 @@
 #define FLK_RETURNED(X, id, symbol, text, where, ...) \
     X(__VA_ARGS__, id, symbol, text, RETURN, where, "free")
 
-// Their blocks are the caller's to free, but are made by malloc calls of the
-// C library, among others that it keeps. The caller's is RETURNED, or POINTED
-// to by the first word afterwards; of ALL of them some cannot be told apart.
-// The _chk forms are what fortified callers use.
+// The caller must free what these functions return, but the block comes from
+// a malloc call inside the C library, which also allocates blocks that it
+// keeps. RETURNED: the caller's block is the return value. POINTED: it is
+// what the first argument points to afterwards. ALL: the function returns
+// several blocks, so every block allocated meanwhile counts as the caller's.
+// Fortified callers use the _chk forms.
 #define FLK_FAMILY_RETURNED(X, ...)                                           \
     FLK_RETURNED(X, STRDUP, "strdup", "strdup", RETURNED, __VA_ARGS__)        \
     FLK_RETURNED(X, STRNDUP, "strndup", "strndup", RETURNED, __VA_ARGS__)     \
@@ -110,7 +112,7 @@
     FLK_FAMILY_RETURNED(X, __VA_ARGS__)                              \
     FLK_FAMILY_MAP(X, __VA_ARGS__)
 
-// Other names of the same functions: where they have the same address.
+// Aliases: other names under which the C library exports the same functions.
 #define FLK_FAMILY_ALIASES(A)             \
     A("__libc_malloc", MALLOC)            \
     A("__libc_calloc", CALLOC)            \
@@ -136,8 +138,8 @@ typedef enum flk_shape {
     FLK_SHAPE_PLACE,  // posix_memalign
     FLK_SHAPE_RESIZE,
     FLK_SHAPE_RELEASE,
-    FLK_SHAPE_RETURN,  // returns what libc's malloc made
-    FLK_SHAPE_PRINT,
+    FLK_SHAPE_RETURN,  // the C library allocates the result itself
+    FLK_SHAPE_PRINT,   // variadic: asprintf
     FLK_SHAPE_PRINT_CHK,
     FLK_SHAPE_MAP,
     FLK_SHAPE_UNMAP,
@@ -151,7 +153,7 @@ typedef enum flk_sizes {
     FLK_SIZES_THIRD,
     FLK_SIZES_PRODUCT,        // first times second
     FLK_SIZES_PRODUCT_AFTER,  // second times third
-    FLK_SIZES_RETURNED,       // none: which block is the caller's
+    FLK_SIZES_RETURNED,       // no size; where the caller's block is
     FLK_SIZES_POINTED,
     FLK_SIZES_ALL,
 } flk_sizes;
@@ -163,7 +165,7 @@ typedef struct flk_function_info {
 } flk_function_info;
 extern const flk_function_info flk_functions_info[FLK_FN_COUNT];
 
-// The function with this symbol, or FLK_FN_COUNT: it is not hooked.
+// The function with this symbol; FLK_FN_COUNT if it is not hooked.
 flk_function flk_functions_named(const char *symbol);
 
 #endif

@@ -7,69 +7,63 @@
 #include <link.h>
 #include <string.h>
 
+#include "elf/loaded.h"
 #include "hooks/attach.h"
 
-typedef struct leading {
+typedef struct replacing {
     uintptr_t address;
     const flk_import *imports;
-    size_t import_count, led;
+    size_t import_count, replaced;
     flk_patcher patcher;
-} leading;
+} replacing;
 
-static void lead_slot(const flk_elf_slot *slot, void *context) {
-    leading *l = context;
-    for (size_t i = 0; i < l->import_count; i++)
-        if (strcmp(slot->name, l->imports[i].name) == 0)
-            l->led += flk_patch_word(&l->patcher, slot->word,
-                                     l->imports[i].replacement);
+static void replace_slot(const flk_elf_slot *slot, void *context) {
+    replacing *r = context;
+    FLK_ASSERT(r->patcher.elf != NULL);
+    for (size_t i = 0; i < r->import_count; i++)
+        if (strcmp(slot->name, r->imports[i].name) == 0)
+            r->replaced += flk_patch_word(&r->patcher, slot->word,
+                                          r->imports[i].replacement);
 }
 
 static int visit(struct dl_phdr_info *info, size_t size, void *context) {
     (void)size;
-    leading *l = context;
+    replacing *r = context;
     flk_elf elf;
     if (!flk_elf_open(&elf, info->dlpi_addr, info->dlpi_phdr,
                       info->dlpi_phnum) ||
-        !flk_elf_holds(&elf, l->address, 1))
+        !flk_elf_holds(&elf, r->address, 1))
         return 0;
-    l->patcher = (flk_patcher){.elf = &elf};
-    flk_elf_each_slot(&elf, lead_slot, l);
+    r->patcher = (flk_patcher){.elf = &elf};
+    flk_elf_each_slot(&elf, replace_slot, r);
     return 1;
 }
 
-size_t flk_imports_lead(uintptr_t address, const flk_import *imports,
-                        size_t count) {
-    leading l = {.address = address, .imports = imports, .import_count = count};
-    flk_attach_hold();
-    dl_iterate_phdr(visit, &l);
-    flk_attach_let_go();
-    return l.led;
-}
-typedef struct pair {
-    uintptr_t one, other;
-    bool is_shared;
-} pair;
-
-static int compare(struct dl_phdr_info *info, size_t size, void *context) {
-    (void)size;
-    pair *p = context;
-    flk_elf elf;
-    if (!flk_elf_open(&elf, info->dlpi_addr, info->dlpi_phdr,
-                      info->dlpi_phnum) ||
-        !flk_elf_holds(&elf, p->one, 1))
-        return 0;
-    p->is_shared = flk_elf_holds(&elf, p->other, 1);
-    return 1;
+size_t flk_imports_replace(uintptr_t address, const flk_import *imports,
+                           size_t count) {
+    FLK_ASSERT(address != 0 && imports != NULL);
+    replacing r = {
+        .address = address, .imports = imports, .import_count = count};
+    flk_attach_lock();
+    dl_iterate_phdr(visit, &r);
+    flk_attach_unlock();
+    return r.replaced;
 }
 
+// Under the lock because a fork must not happen inside dl_iterate_phdr, which
+// flk_loaded_at may use.
 bool flk_imports_share_object(uintptr_t one, uintptr_t other) {
-    pair p = {one, other, false};
-    dl_iterate_phdr(compare, &p);
-    return p.is_shared;
+    flk_loaded a, b;
+    FLK_ASSERT(one != 0 && other != 0);
+    flk_attach_lock();
+    bool is_shared = flk_loaded_at(one, &a) && flk_loaded_at(other, &b) &&
+                     a.begin == b.begin;
+    flk_attach_unlock();
+    return is_shared;
 }
 #else
-size_t flk_imports_lead(uintptr_t address, const flk_import *imports,
-                        size_t count) {
+size_t flk_imports_replace(uintptr_t address, const flk_import *imports,
+                           size_t count) {
     (void)address, (void)imports, (void)count;
     return 0;
 }

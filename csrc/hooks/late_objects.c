@@ -1,9 +1,7 @@
-// late_objects.c - who is at this address, lock-free. Contract: hooks/late_objects.h.  SPDX-License-Identifier: MIT
+// late_objects.c - the loader's table instead of ours. Contract: hooks/late_objects.h.  SPDX-License-Identifier: MIT
 #include "hooks/late_objects.h"
 
 #ifdef FLK_HAS_ELF
-#include <dlfcn.h>
-#include <link.h>
 #include <stdatomic.h>
 
 #include "elf/loaded.h"
@@ -11,93 +9,83 @@
 #include "hooks/providers.h"
 #include "hooks/selection.h"
 
-// As glibc lays it out; older headers do not have it.
-typedef struct found_object {
-    unsigned long long flags;
-    void *begin, *end;
-    struct link_map *map;
-    void *eh_frame;
-    unsigned long long reserved[16];  // more than any version has
-} found_object;
+// All of this is valid in the child of a fork: code, and words of one store.
+static _Atomic(bool (*)(void)) pass_now;
+static atomic_ullong seen_epoch;
 
-static int (*find_object)(void *address, found_object *out);
+// Objects that were examined and define no allocator, by where they begin:
+// reading symbols takes longer than all the rest of an event. An object that
+// is loaded where such an object was unloaded is taken for it until the next
+// pass.
+enum { PLAIN_OBJECTS = 16, PAGE_BITS = 12 };
+static atomic_uintptr_t plain_objects[PLAIN_OBJECTS];  // relaxed
 
-static _Atomic(bool (*)(void)) round_now;
-
-// Objects asked about lately that need no round, by where they begin: reading
-// their symbols takes longer than all the rest. One that comes to lie where
-// such a one lay is taken for it until the next round.
-enum { PLAIN_ONES = 16, PAGE_BITS = 12 };
-static atomic_uintptr_t plain_ones[PLAIN_ONES];  // relaxed
-
-static atomic_uintptr_t *plain_place_of(const found_object *object) {
-    return &plain_ones[((uintptr_t)object->begin >> PAGE_BITS) % PLAIN_ONES];
+static atomic_uintptr_t *plain_place_of(uintptr_t begin) {
+    FLK_ASSERT(begin != 0);
+    return &plain_objects[(begin >> PAGE_BITS) % PLAIN_OBJECTS];
 }
 
-static void note_plain(const found_object *object) {
-    atomic_store_explicit(plain_place_of(object), (uintptr_t)object->begin,
+static void note_plain(const flk_loaded *object) {
+    atomic_store_explicit(plain_place_of(object->begin), object->begin,
                           memory_order_relaxed);
 }
 
-static bool is_provider(const found_object *object) {
-    uintptr_t begin = (uintptr_t)object->begin;
-    if (atomic_load_explicit(plain_place_of(object), memory_order_relaxed) ==
-        begin)
-        return false;
-    const Elf64_Ehdr *header = object->begin;
+static bool is_provider(const flk_loaded *object) {
     flk_elf elf;
-    if (flk_elf_open(&elf, object->map->l_addr,
-                     (const void *)(begin + header->e_phoff),
-                     header->e_phnum) &&
-        flk_providers_may_be(&elf))
+    FLK_ASSERT(object->begin < object->end);
+    if (atomic_load_explicit(plain_place_of(object->begin),
+                             memory_order_relaxed) == object->begin)
+        return false;
+    if (flk_loaded_open(object, &elf) && flk_providers_may_be(&elf))
         return true;
     note_plain(object);
     return false;
 }
 
+// The object cannot be unloaded meanwhile: its code is running. The program
+// has no path; it is in the table of callers.
 static flk_caller find_late(uintptr_t address) {
-    found_object object;
-    if (find_object((void *)address, &object) != 0 || !object.map)
+    flk_loaded object;
+    FLK_ASSERT(address != 0);
+    if (!flk_loaded_at(address, &object))
         return FLK_CALLER_UNKNOWN;
-    // Who runs there keeps it loaded, and its name with it. The program has
-    // none, and is in the table.
-    const char *path = object.map->l_name;
-    if (!path || !path[0])
+    if (!object.path[0])
         return FLK_CALLER_UNTRACED;
-    bool (*do_round)(void) = atomic_load(&round_now);
-    if (is_provider(&object) && do_round && do_round()) {
+    bool (*pass)(void) = atomic_load(&pass_now);
+    if (is_provider(&object) && pass && pass()) {
         note_plain(&object);
         flk_caller listed = flk_callers_listed(address);
         if (listed != FLK_CALLER_UNKNOWN)
             return listed;
     }
-    return flk_selection_has(path) ? FLK_CALLER_TRACED : FLK_CALLER_UNTRACED;
+    return flk_selection_has(object.path) ? FLK_CALLER_TRACED
+                                          : FLK_CALLER_UNTRACED;
 }
-
-static atomic_ullong seen_epoch;
 
 void flk_late_objects_seen(void) {
     atomic_store(&seen_epoch, flk_loaded_epoch());
 }
 
-void flk_late_objects_notice(void) {
-    bool (*do_round)(void) =
-        atomic_load_explicit(&round_now, memory_order_relaxed);
+// A looked-up function is called, and something was loaded since the last
+// pass. The loader has filled the slots of that object with looked-up
+// functions, too, so a tail call in it (`return malloc(n)`) would be
+// attributed to its caller. A pass gives it slots of its own kind.
+static void notice(void) {
+    bool (*pass)(void) = atomic_load_explicit(&pass_now, memory_order_relaxed);
     if (FLK_UNLIKELY(
-            do_round && flk_loaded_is_watched() &&
+            pass && flk_loaded_is_watched() &&
             flk_loaded_epoch() !=
                 atomic_load_explicit(&seen_epoch, memory_order_relaxed)))
-        do_round();
+        pass();
 }
 
-void flk_late_objects_start(bool (*do_round)(void)) {
-    for (int i = 0; i < PLAIN_ONES; i++)
-        atomic_store(&plain_ones[i], 0);
-    atomic_store(&round_now, do_round);
-    find_object =
-        (int (*)(void *, found_object *))dlsym(RTLD_DEFAULT, "_dl_find_object");
-    dlerror();
+void flk_late_objects_start(bool (*pass)(void)) {
+    FLK_ASSERT(pass != NULL);
+    for (int i = 0; i < PLAIN_OBJECTS; i++)
+        atomic_store(&plain_objects[i], 0);
+    atomic_store(&pass_now, pass);
     flk_loaded_start();
-    flk_callers_set_late_objects(find_object ? find_late : NULL);
+    flk_callers_set_late_objects(notice,
+                                 flk_loaded_is_lock_free() ? find_late : NULL);
 }
 #endif

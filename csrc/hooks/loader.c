@@ -1,4 +1,4 @@
-// loader.c - dlsym and its kin. Contract: hooks/loader.h.                  SPDX-License-Identifier: MIT
+// loader.c - dlsym, dladdr, dlopen. Contract: hooks/loader.h.              SPDX-License-Identifier: MIT
 #include "hooks/loader.h"
 
 #ifdef FLK_HAS_ELF
@@ -8,7 +8,8 @@
 #include <unistd.h>
 
 enum { PATH_BYTES = 4096 };
-static char program[PATH_BYTES];  // FLK_RANK_ATTACH
+// Under FLK_RANK_ATTACH, so whole in the child of a fork.
+static char program[PATH_BYTES];
 
 const char *flk_loader_reason_against(void) {
     static const char *const runtimes[][2] = {
@@ -20,32 +21,37 @@ const char *flk_loader_reason_against(void) {
     for (size_t i = 0; i < sizeof runtimes / sizeof *runtimes; i++)
         if (dlsym(RTLD_DEFAULT, runtimes[i][0]))
             reason = runtimes[i][1];
-    dlerror();  // what was not found is nobody's error
+    dlerror();  // drops the text about what was not found
     return reason;
 }
 
 void flk_loader_look_up(uintptr_t *addresses) {
+    FLK_ASSERT(addresses != NULL);
     for (int i = 0; i < FLK_FN_COUNT; i++)
         addresses[i] =
             (uintptr_t)dlsym(RTLD_DEFAULT, flk_functions_info[i].symbol);
     dlerror();
 }
 
-void flk_loader_keep_us(void) {
+void flk_loader_keep(uintptr_t address) {
     Dl_info here;
-    void *stub = (void *)flk_stubs_at(0, FLK_FN_MALLOC, FLK_VIA_TRACED);
-    if (dladdr(stub, &here) && here.dli_fname)
+    FLK_ASSERT(address != 0);
+    if (dladdr((void *)address, &here) && here.dli_fname)
         dlopen(here.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
-    dlerror();  // a program is no library, and stays anyway
+    dlerror();  // the program is no library, and is never unloaded anyway
 }
 
 void flk_loader_read_program(void) {
     int saved = errno;
     ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    FLK_ASSERT(length < PATH_BYTES);
     program[length > 0 ? length : 0] = '\0';
     errno = saved;
 }
 
-const char *flk_loader_program(void) { return program; }
+const char *flk_loader_program(void) {
+    FLK_ASSERT(program[PATH_BYTES - 1] == '\0');
+    return program;
+}
 uintptr_t flk_loader_base(void) { return getauxval(AT_BASE); }
 #endif

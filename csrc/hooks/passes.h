@@ -1,24 +1,28 @@
-// passes.h - goes over all loaded objects: who is there, what is to be patched.  SPDX-License-Identifier: MIT
-// Keeps:   what the loader had loaded at the last round, and figures.
-// Cost:    O(relocations by name of all objects) a round; is_due O(1).
-// Callers: under FLK_RANK_ATTACH; takes the loader's lock of its list (dl_iterate_phdr), not the one that
-//          constructors run under.
-// Fails:   collect says false when there are more providers of malloc than hook sets.
-// Invariant: exports are patched before slots, slots until one pass changes nothing: what is looked up meanwhile
-//            is a hook already, and what was looked up before is met by a later pass.
+// passes.h - passes over all loaded objects: providers, callers, exports, slots.  SPDX-License-Identifier: MIT
+// Keeps:   the loader's counts of loaded and unloaded objects at the last pass, and figures.
+// Cost:    a pass is O(relocations by name of all objects); are_due: one load for each hooked slot.
+// Callers: under FLK_RANK_ATTACH. Takes the loader's lock of its list (dl_iterate_phdr), not the one that constructors
+//          run under.
+// Fails:   collect returns false when more than FLK_PROVIDERS_MAX objects define malloc.
+// Invariant: exports are patched before slots, and slots until a pass over them changes nothing. So what is looked up
+//            meanwhile is a stub already, and what was looked up before is found by a later pass.
 #ifndef FLK_PASSES_H
 #define FLK_PASSES_H
 
 #include "base/platform.h"
-#include "hooks/attach.h"
+#include "base/values.h"
 
 #ifdef FLK_HAS_ELF
-// Who defines allocators, whose code lies where, who is asked for.
+// Finds providers, address ranges of callers, and which objects are traced.
 bool flk_passes_collect(void);
-// After collect: every word leads to a hook, or to its own function again.
+// After collect: every slot and export leads to a stub, or to its own
+// function again.
 void flk_passes_patch(bool is_hooked, bool with_mappings);
-// Did objects come or go, or may a slot have been bound late?
+// Whether an object was loaded or unloaded after the last pass, or a slot
+// changed.
 bool flk_passes_are_due(void);
+// A session begins: figures that count since then start at 0.
+void flk_passes_begin_session(void);
 void flk_passes_read(flk_attach_figures *out);
 #endif
 #endif

@@ -1,18 +1,23 @@
-// providers.c - providers and their exports. Contract: hooks/providers.h.     SPDX-License-Identifier: MIT
+// providers.c - places, original functions, exports. Contract: hooks/providers.h.     SPDX-License-Identifier: MIT
 #include "hooks/providers.h"
 
 #ifdef FLK_HAS_ELF
+#include <string.h>
 #include <sys/auxv.h>
+
+#include "hooks/stubs.h"
 
 typedef struct provider {
     uintptr_t base;
     const void *symbols;  // NULL: the place is free
-    uint32_t order;       // of loading, in this round
-    bool is_seen;
-    // Of functions chosen at load (STT_GNU_IFUNC): what chooses. Else 0.
+    uint32_t order;       // of loading, in this pass
+    bool is_seen;         // in this pass
+    // The resolver of a function that is selected at load time
+    // (STT_GNU_IFUNC), else 0.
     uintptr_t resolvers[FLK_FN_COUNT];
 } provider;
 
+// Under FLK_RANK_ATTACH, so consistent in the child of a fork.
 static struct {
     provider all[FLK_PROVIDERS_MAX];
     uint32_t seen_count;
@@ -32,7 +37,9 @@ static bool is_stub(uintptr_t address) {
     return flk_stubs_find(address, &provider, &function, &via);
 }
 
+// Calls a resolver as the loader does.
 static uintptr_t resolve(uintptr_t resolver) {
+    FLK_ASSERT(resolver != 0);
 #if defined(__aarch64__)
     uint64_t more[2] = {sizeof more, getauxval(AT_HWCAP2)};
     uint64_t first = getauxval(AT_HWCAP) | UINT64_C(1) << 62;
@@ -43,8 +50,8 @@ static uintptr_t resolve(uintptr_t resolver) {
 }
 
 static bool is_own_name(flk_function function, const char *name) {
-    return flk_functions_info[function].symbol[0] == name[0] &&
-           __builtin_strcmp(flk_functions_info[function].symbol, name) == 0;
+    FLK_ASSERT(function < FLK_FN_COUNT);
+    return strcmp(flk_functions_info[function].symbol, name) == 0;
 }
 
 typedef struct reading {
@@ -54,33 +61,36 @@ typedef struct reading {
 
 static void read_export(const flk_elf_export *one, void *context) {
     const reading *r = context;
+    FLK_ASSERT(r->provider < FLK_PROVIDERS_MAX);
     flk_function function = flk_functions_named(one->name);
     if (function == FLK_FN_COUNT || !is_own_name(function, one->name) ||
         one->symbol->st_shndx == SHN_UNDEF)
         return;
     uintptr_t address = r->elf->base + one->symbol->st_value;
     if (is_stub(address))
-        return;  // ours since an earlier round
-    if (!one->is_default && flk_stubs_original_of(r->provider, function))
+        return;  // patched by an earlier pass
+    if (!one->is_default && flk_stub_table_original_of(r->provider, function))
         return;
     providers.all[r->provider].resolvers[function] =
         is_ifunc(one->symbol) ? address : 0;
-    flk_stubs_set_original(r->provider, function,
-                           is_ifunc(one->symbol) ? resolve(address) : address);
+    flk_stub_table_set_original(r->provider, function,
+                                is_ifunc(one->symbol) ? resolve(address)
+                                                      : address);
 }
 
-// The variadic ones are done by their kin that take a va_list.
-static void drop_without_kin(unsigned provider, flk_function function,
-                             flk_function kin) {
-    if (!flk_stubs_original_of(provider, kin))
-        flk_stubs_set_original(provider, function, 0);
+// Stubs of variadic functions call the variant that takes a va_list.
+static void drop_without_variant(unsigned provider, flk_function function,
+                                 flk_function variant) {
+    if (!flk_stub_table_original_of(provider, variant))
+        flk_stub_table_set_original(provider, function, 0);
 }
 
 static void read_exports(const flk_elf *elf, unsigned provider) {
+    FLK_ASSERT(provider < FLK_PROVIDERS_MAX);
     reading r = {elf, provider};
     flk_elf_each_export(elf, read_export, &r);
-    drop_without_kin(provider, FLK_FN_ASPRINTF, FLK_FN_VASPRINTF);
-    drop_without_kin(provider, FLK_FN_ASPRINTF_CHK, FLK_FN_VASPRINTF_CHK);
+    drop_without_variant(provider, FLK_FN_ASPRINTF, FLK_FN_VASPRINTF);
+    drop_without_variant(provider, FLK_FN_ASPRINTF_CHK, FLK_FN_VASPRINTF_CHK);
 }
 
 static flk_function canonical_function(const flk_elf_export *one) {
@@ -109,6 +119,7 @@ bool flk_providers_may_be(const flk_elf *elf) {
 }
 
 int flk_providers_of(const flk_elf *elf) {
+    FLK_ASSERT(elf->symbols != NULL);
     for (int i = 0; i < FLK_PROVIDERS_MAX; i++)
         if (providers.all[i].symbols == elf->symbols &&
             providers.all[i].base == elf->base)
@@ -125,9 +136,10 @@ static int place_for(const flk_elf *elf) {
 }
 
 static void clear_place(unsigned i) {
+    FLK_ASSERT(i < FLK_PROVIDERS_MAX && !providers.all[i].symbols);
     providers.all[i] = (provider){.symbols = NULL};
     for (int f = 0; f < FLK_FN_COUNT; f++)
-        flk_stubs_set_original(i, (flk_function)f, 0);
+        flk_stub_table_set_original(i, (flk_function)f, 0);
 }
 
 void flk_providers_begin(void) {
@@ -137,7 +149,7 @@ void flk_providers_begin(void) {
 }
 
 int flk_providers_see(const flk_elf *elf, bool of_malloc) {
-    if (providers.seen_count == 0)  // the program; no other has any
+    if (providers.seen_count == 0)  // only the program has canonical addresses
         flk_elf_each_export(elf, note_canonical, (void *)elf);
     uint32_t order = ++providers.seen_count;
     if (!defines(elf, of_malloc))
@@ -145,20 +157,20 @@ int flk_providers_see(const flk_elf *elf, bool of_malloc) {
     int place = place_for(elf);
     if (place < 0)
         return FLK_PROVIDER_NO_ROOM;
-    provider *d = &providers.all[place];
-    if (!d->symbols)
+    provider *p = &providers.all[place];
+    if (!p->symbols)
         clear_place((unsigned)place);
-    d->base = elf->base;
-    d->symbols = elf->symbols;
-    d->order = order;
-    d->is_seen = true;
+    p->base = elf->base;
+    p->symbols = elf->symbols;
+    p->order = order;
+    p->is_seen = true;
     read_exports(elf, (unsigned)place);
     return place;
 }
 
-// What may still point at the hooks of a provider that is gone would point
-// into unmapped memory without them: its functions stay known until the
-// place is needed.
+// The originals of an unloaded provider stay in the table until its place is
+// needed: a pointer to one of its stubs may still exist, and without the stub
+// would point into unmapped memory.
 void flk_providers_end(void) {
     for (int i = 0; i < FLK_PROVIDERS_MAX; i++)
         if (!providers.all[i].is_seen)
@@ -172,30 +184,34 @@ uint32_t flk_providers_count(void) {
     return count;
 }
 
-// --- whose -------------------------------------------------------------
+// --- which provider ------------------------------------------------------
 int flk_providers_owner(flk_function function, uintptr_t address) {
+    FLK_ASSERT(function < FLK_FN_COUNT);
     for (int i = 0; i < FLK_PROVIDERS_MAX; i++)
         if (providers.all[i].symbols && address &&
-            flk_stubs_original_of((unsigned)i, function) == address)
+            flk_stub_table_original_of((unsigned)i, function) == address)
             return i;
     return FLK_PROVIDER_NONE;
 }
 
-void flk_providers_looked_up(flk_function function, uintptr_t address) {
+void flk_providers_set_looked_up(flk_function function, uintptr_t address) {
+    FLK_ASSERT(function < FLK_FN_COUNT);
     providers.looked_up[function] = address;
 }
 
 static int first_loaded(flk_function function) {
+    FLK_ASSERT(function < FLK_FN_COUNT);
     int first = FLK_PROVIDER_NONE;
     for (int i = 0; i < FLK_PROVIDERS_MAX; i++)
         if (providers.all[i].symbols &&
-            flk_stubs_original_of((unsigned)i, function) &&
+            flk_stub_table_original_of((unsigned)i, function) &&
             (first < 0 || providers.all[i].order < providers.all[first].order))
             first = i;
     return first;
 }
 
 int flk_providers_default(flk_function function) {
+    FLK_ASSERT(function < FLK_FN_COUNT);
     uintptr_t address = providers.looked_up[function];
     unsigned provider;
     flk_function same;
@@ -207,6 +223,7 @@ int flk_providers_default(flk_function function) {
 }
 
 bool flk_providers_is_canonical(flk_function function, uintptr_t address) {
+    FLK_ASSERT(function < FLK_FN_COUNT);
     return address && providers.canonical[function] == address;
 }
 
@@ -217,18 +234,21 @@ typedef struct patching {
     bool is_hooked, with_mappings;
 } patching;
 
-// The word that begins with st_name and holds the type.
+// Changes the type in the symbol's first word: st_name, st_info, st_other and
+// st_shndx.
 static void set_symbol_type(flk_patcher *patcher, Elf64_Sym *symbol,
                             unsigned type) {
     uintptr_t word;
+    FLK_ASSERT((uintptr_t)symbol % sizeof word == 0);
     Elf64_Sym changed = *symbol;
     changed.st_info = ELF64_ST_INFO(ELF64_ST_BIND(symbol->st_info), type);
-    __builtin_memcpy(&word, &changed, sizeof word);
+    memcpy(&word, &changed, sizeof word);
     flk_patch_word(patcher, (uintptr_t *)symbol, word);
 }
 
 static void patch_export(const flk_elf_export *one, void *context) {
     const patching *p = context;
+    FLK_ASSERT(p->provider < FLK_PROVIDERS_MAX);
     flk_function function = flk_functions_named(one->name);
     if (function == FLK_FN_COUNT || one->symbol->st_shndx == SHN_UNDEF)
         return;
@@ -236,14 +256,15 @@ static void patch_export(const flk_elf_export *one, void *context) {
     uintptr_t now = base + one->symbol->st_value;
     uintptr_t resolver = providers.all[p->provider].resolvers[function];
     uintptr_t own =
-        resolver ? resolver : flk_stubs_original_of(p->provider, function);
+        resolver ? resolver : flk_stub_table_original_of(p->provider, function);
     uintptr_t stub = flk_stubs_at(p->provider, function, FLK_VIA_EXPORT);
     bool is_hooked =
         p->is_hooked && (function < FLK_FN_MMAP || p->with_mappings);
     if (now != own && now != stub)
-        return;  // an older version, or somebody else's
-    // In between, a look-up finds the resolver as a plain function: for the
-    // functions that are chosen so (deletes) that would leak one block.
+        return;  // an older version of the symbol, or patched by another tool
+    // Between the two stores a look-up takes the resolver for the function
+    // itself. The functions known to have resolvers are deletes, so the cost
+    // is one block that is not freed.
     if (resolver && is_hooked)
         set_symbol_type(p->patcher, one->symbol, STT_FUNC);
     flk_patch_word(p->patcher, (uintptr_t *)&one->symbol->st_value,
@@ -276,6 +297,7 @@ void flk_providers_patch_program(flk_patcher *patcher, bool is_hooked,
 
 void flk_providers_patch(flk_patcher *patcher, int provider, bool is_hooked,
                          bool with_mappings) {
+    FLK_ASSERT(provider >= 0 && provider < FLK_PROVIDERS_MAX);
     patching p = {patcher, (unsigned)provider, is_hooked, with_mappings};
     flk_elf_each_export(patcher->elf, patch_export, &p);
 }

@@ -1,6 +1,7 @@
-// report_hot.h - an event of a hook, compiled into the hook.             SPDX-License-Identifier: MIT
-// Keeps:   nothing; the functions of hooks/report.h with the same contracts.
-// Cost:    an event of tracker/tracker_hot.h. Callers: hooks/bodies.c, and hooks/report.c for everybody else.
+// report_hot.h - events of hooks, compiled into the hooks.               SPDX-License-Identifier: MIT
+// Keeps:   nothing. The functions have the contracts of hooks/report.h.
+// Cost:    one event of tracker/tracker_hot.h.
+// Callers: hooks/bodies.c; hooks/report.c for all other hooks.
 #ifndef FLK_REPORT_HOT_H
 #define FLK_REPORT_HOT_H
 
@@ -8,75 +9,96 @@
 
 #ifdef FLK_HAS_ELF
 #include "hooks/sample.h"
-#include "hooks/stubs.h"
+#include "hooks/stub_table.h"
 #include "tracker/context.h"
 #include "tracker/observe.h"
 #include "tracker/tracker_hot.h"
 
 typedef struct flk_late_event {
     uintptr_t address;
-    uint64_t size_bytes;  // 0 and no type: it is gone
+    uint64_t size_bytes;  // 0 for a release
     uint16_t type;
     uint8_t layer;
     bool is_made;
 } flk_late_event;
 
-// May an event be told to the tracker now? Else it is put off or counted.
-static FLK_HOT bool flk_report_may_tell(const flk_marks *marks) {
+// Whether the tracker may be called now.
+static FLK_HOT bool flk_report_may_record(const flk_marks *marks) {
     const flk_thread *thread = flk_platform_thread_pointer();
+    FLK_ASSERT(marks == flk_platform_thread_marks());
     return FLK_LIKELY(!marks->is_forking) &&
            FLK_LIKELY(!thread || !thread->inside);
 }
-void flk_report_untold(flk_late_event event);
-// Somebody observes (tracker/observe.h).
-void flk_report_tell_made(flk_layer layer, uintptr_t address);
+// If not: the event is put off (fork) or counted (inside the guard, or no
+// memory for the thread's block).
+void flk_report_put_off(flk_late_event event);
+// There are observers (tracker/observe.h).
+void flk_report_observe_made(flk_layer layer, uintptr_t address);
+void flk_report_observe_gone(flk_layer layer, uintptr_t address,
+                             const flk_record *record);
 
-void flk_report_settle_off(flk_layer layer, uintptr_t address, uint16_t type);
-static FLK_HOT void flk_report_settle_hot(flk_layer layer, uintptr_t address,
-                                          uint16_t type) {
-    if (FLK_UNLIKELY(flk_stubs_state() == FLK_HOOKS_OFF))
-        flk_report_settle_off(layer, address, type);
+static FLK_HOT uint32_t flk_report_scope_of(const flk_thread *thread) {
+    return FLK_LIKELY(!flk_context_is_open()) ? FLK_SCOPE_NONE
+                                              : flk_context_scope(thread);
 }
 
-static FLK_HOT uint32_t flk_report_scope_now(void) {
-    if (FLK_LIKELY(!flk_context_is_open()))
-        return FLK_SCOPE_NONE;
-    const flk_thread *thread = flk_platform_thread_pointer();
-    return thread ? flk_context_scope(thread) : FLK_SCOPE_NONE;
+// The comparison stands inside the guard. The end of a session changes its
+// number, makes all threads pass a fence, and waits until each of them has
+// been seen outside its guard (paths/thread.h). So when the wait is over, no
+// thread can enter a record of the ended session any more.
+static FLK_HOT void flk_report_record(flk_thread *thread, uint32_t session,
+                                      flk_layer layer, uintptr_t address,
+                                      uint64_t size_bytes,
+                                      const flk_origin *origin) {
+    FLK_ASSERT(thread->inside && origin->type != 0);
+    bool is_over = flk_stub_table_session() != session;
+    bool is_recorded =
+        FLK_LIKELY(!is_over) &&
+        flk_tracker_record(thread, layer, address, size_bytes, 0, origin);
+    flk_tracker_release_scope(thread);
+    flk_thread_leave(thread);
+    if (FLK_UNLIKELY(!is_recorded) && !is_over)
+        flk_tracker_count(&flk_tracker_counted.dropped);
 }
 
-static FLK_HOT void flk_report_made_hot(flk_marks *marks, flk_layer layer,
-                                        uintptr_t address, uint64_t size_bytes,
-                                        uint16_t type) {
-    if (FLK_UNLIKELY(!flk_report_may_tell(marks))) {
-        flk_report_untold(
+static FLK_HOT void flk_report_made_hot(flk_marks *marks, uint32_t session,
+                                        flk_layer layer, uintptr_t address,
+                                        uint64_t size_bytes, uint16_t type) {
+    FLK_ASSERT(address != 0 && marks == flk_platform_thread_marks());
+    flk_thread *thread = NULL;
+    if (FLK_LIKELY(!marks->is_forking)) {  // else drawn when it is recorded
+        if (!flk_sample_takes(marks, size_bytes))
+            return;
+        thread = flk_thread_enter();
+    }
+    if (FLK_UNLIKELY(!thread)) {
+        flk_report_put_off(
             (flk_late_event){address, size_bytes, type, layer, true});
         return;
     }
-    if (!flk_sample_takes(marks, size_bytes))
-        return;
-    flk_origin origin = {type, flk_report_scope_now(), FLK_PATH_WALK_NATIVE};
-    flk_tracker_alloc_hot(layer, address, size_bytes, 0, &origin);
-    flk_report_settle_hot(layer, address, type);
+    flk_origin origin = {type, flk_report_scope_of(thread),
+                         FLK_PATH_WALK_NATIVE};
+    flk_report_record(thread, session, layer, address, size_bytes, &origin);
     if (FLK_UNLIKELY(flk_observe_is_on()))
-        flk_report_tell_made(layer, address);
+        flk_report_observe_made(layer, address);
 }
 
 void flk_report_gone_wrong(flk_layer layer, uintptr_t address,
                            flk_record *record);
 static FLK_HOT void flk_report_gone_hot(const flk_marks *marks, flk_layer layer,
                                         uintptr_t address, uint16_t type) {
-    if (FLK_UNLIKELY(!flk_report_may_tell(marks))) {
-        flk_report_untold((flk_late_event){address, 0, type, layer, false});
+    FLK_ASSERT(address != 0);
+    if (FLK_UNLIKELY(!flk_report_may_record(marks))) {
+        flk_report_put_off((flk_late_event){address, 0, type, layer, false});
         return;
     }
     flk_record record;
     switch (flk_tracker_free_hot(layer, address, type, &record, NULL, NULL)) {
     case FLK_TAKEN:
         if (FLK_UNLIKELY(flk_observe_is_on()))
-            flk_observe_later(FLK_OBSERVED_FREED, layer, address, &record);
+            flk_report_observe_gone(layer, address, &record);
         return;
-    case FLK_ABSENT:  // or not sampled
+    case FLK_ABSENT:  // never recorded, or not in the sample
         if (!flk_sample_is_on())
             flk_report_count(FLK_HOOK_FOREIGN_FREES);
         return;

@@ -1,10 +1,10 @@
-// sample.h - which blocks are recorded when not all are.                 SPDX-License-Identifier: MIT
-// Keeps:   the mean distance of samples, in bytes; for each thread how far the next one is (flk_marks).
-// Cost:    off: one load. On: a subtraction; a sample one logarithm.
+// sample.h - which blocks are recorded when only a sample is.           SPDX-License-Identifier: MIT
+// Keeps:   the mean distance between samples, in bytes; for each thread the bytes left to its next sample (flk_marks).
+// Cost:    off: one load. On: a subtraction; for a block that is taken one logarithm.
 // Callers: hooks, in any thread; no lock, no allocation, errno is kept.
-// Invariant: samples are a Poisson process over the bytes a thread allocates: a block of s bytes is recorded with
-//            probability 1 - exp(-s / mean), whatever was before. Who counts each recorded block 1 / that
-//            estimates without bias (Horvitz and Thompson, 1952).
+// Invariant: samples are a Poisson process over the bytes that a thread allocates. So a block of s bytes is recorded
+//            with probability p = 1 - exp(-s / mean), independently of what was allocated before, and counting each
+//            recorded block as 1 / p gives an unbiased estimate (Horvitz and Thompson, 1952).
 #ifndef FLK_SAMPLE_H
 #define FLK_SAMPLE_H
 
@@ -14,14 +14,14 @@
 
 #include "base/platform.h"
 
-extern atomic_ullong flk_sample_mean_bytes;  // relaxed; 0 = all are recorded
+extern atomic_ullong flk_sample_mean_bytes;  // relaxed; 0 = all blocks
 
 static inline bool flk_sample_is_on(void) {
     return FLK_UNLIKELY(atomic_load_explicit(&flk_sample_mean_bytes,
                                              memory_order_relaxed) != 0);
 }
 
-// Does a block of that size hold a sample?
+// Whether a block of that size is taken. 0 bytes count as 1.
 bool flk_sample_hits(flk_marks *marks, uint64_t size_bytes);
 
 static inline bool flk_sample_takes(flk_marks *marks, uint64_t size_bytes) {

@@ -1,24 +1,31 @@
-// selection.c - patterns, one after the other. Contract: hooks/selection.h.      SPDX-License-Identifier: MIT
+// selection.c - rules as texts, one after the other. Contract: hooks/selection.h.      SPDX-License-Identifier: MIT
 #include "hooks/selection.h"
 
 #include <stdatomic.h>
 #include <string.h>
 
 #include "base/config.h"
+#include "base/platform.h"
 
 typedef struct rules {
-    char text[FLK_PATTERNS_BYTES_MAX];  // one after the other, 0-ended
+    char text[FLK_PATTERNS_BYTES_MAX];  // each ends with a zero byte
     size_t count;
+    // By the offset of a rule: an object that it matches was met. Each rule has
+    // two bytes or more. FLK_RANK_ATTACH.
+    bool met[FLK_PATTERNS_BYTES_MAX / 2];
 } rules;
 
-// One is read, the other is written next. A reader that is overtaken twice
-// may misjudge one call, but never leaves the text, which ends with a zero.
+// One copy is read while the other one is written. A reader that lives through
+// two changes may misjudge one call, but never leaves the text, because its
+// last byte stays zero. Written under FLK_RANK_ATTACH: the child of a fork
+// finds a whole copy.
 static struct {
     rules both[2];
     atomic_uint now;  // release after writing, acquire before reading
-} choice;
+} selection;
 
 static bool fits(const char *const *texts, size_t count) {
+    FLK_ASSERT(texts != NULL || count == 0);
     size_t bytes = 0;
     for (size_t i = 0; i < count; i++) {
         size_t length = strlen(texts[i]) + 1;
@@ -32,21 +39,24 @@ static bool fits(const char *const *texts, size_t count) {
 bool flk_selection_set(const char *const *texts, size_t count) {
     if (!fits(texts, count))
         return false;
-    unsigned next = !atomic_load(&choice.now);
-    rules *r = &choice.both[next];
+    unsigned next = !atomic_load(&selection.now);
+    rules *r = &selection.both[next];
     char *to = r->text;
     for (size_t i = 0; i < count; i++) {
         size_t length = strlen(texts[i]) + 1;
         memcpy(to, texts[i], length);
         to += length;
     }
+    FLK_ASSERT(to <= r->text + sizeof r->text - 1);
     r->count = count;
-    atomic_store_explicit(&choice.now, next, memory_order_release);
+    memset(r->met, 0, sizeof r->met);
+    atomic_store_explicit(&selection.now, next, memory_order_release);
     return true;
 }
 
-// Backs up to the last star when a later part does not match.
+// When a part does not match, the last star takes one character more.
 static bool matches(const char *pattern, const char *text) {
+    FLK_ASSERT(pattern != NULL && text != NULL);
     const char *star = NULL, *retry = NULL;
     while (*text) {
         if (*pattern == '*') {
@@ -67,44 +77,80 @@ static bool matches(const char *pattern, const char *text) {
     return *pattern == '\0';
 }
 
-// What one wish says of an object.
-typedef struct wish {
+// What one request says of an object.
+typedef struct request {
     bool has_names, is_named, is_excluded;
-} wish;
+} request;
 
-static void apply(wish *w, const char *rule, const char *path) {
+static bool fits_path(const char *rule, const char *path) {
     const char *slash = strrchr(path, '/');
-    bool fits_rule =
-        matches(rule + 1, path) || matches(rule + 1, slash ? slash + 1 : path);
+    return matches(rule + 1, path) ||
+           matches(rule + 1, slash ? slash + 1 : path);
+}
+
+static void apply(request *r, const char *rule, const char *path) {
+    FLK_ASSERT(*rule == '+' || *rule == '-' || *rule == '|');
+    bool fits_rule = fits_path(rule, path);
     if (*rule == '-')
-        w->is_excluded |= fits_rule;
+        r->is_excluded |= fits_rule;
     if (*rule == '+') {
-        w->has_names = true;
-        w->is_named |= fits_rule;
+        r->has_names = true;
+        r->is_named |= fits_rule;
     }
 }
 
-static bool grants(const wish *w, bool must_name) {
-    return !w->is_excluded && (w->is_named || (!w->has_names && !must_name));
+static bool selects(const request *r, bool must_name) {
+    return !r->is_excluded && (r->is_named || (!r->has_names && !must_name));
 }
 
-static bool ask(const char *path, bool must_name) {
+static bool is_selected(const char *path, bool must_name) {
+    FLK_ASSERT(path != NULL);
     const rules *r =
-        &choice.both[atomic_load_explicit(&choice.now, memory_order_acquire)];
+        &selection
+             .both[atomic_load_explicit(&selection.now, memory_order_acquire)];
     const char *rule = r->text, *end = r->text + sizeof r->text;
-    wish now = {.has_names = false};
-    bool granted = false;
+    request now = {.has_names = false};
+    bool selected = false;
     for (size_t i = 0; i < r->count && rule < end; i++) {
         if (*rule == '|' && i > 0) {
-            granted |= grants(&now, must_name);
-            now = (wish){.has_names = false};
+            selected |= selects(&now, must_name);
+            now = (request){.has_names = false};
         }
         apply(&now, rule, path);
         rule += strlen(rule) + 1;
     }
-    return granted || grants(&now, must_name);
+    return selected || selects(&now, must_name);
 }
 
-bool flk_selection_names(const char *path) { return ask(path, true); }
+bool flk_selection_names(const char *path) { return is_selected(path, true); }
 
-bool flk_selection_has(const char *path) { return ask(path, false); }
+bool flk_selection_has(const char *path) { return is_selected(path, false); }
+
+// --- which patterns match something ------------------------------------
+static rules *rules_now(void) {
+    return &selection.both[atomic_load_explicit(&selection.now,
+                                                memory_order_acquire)];
+}
+
+void flk_selection_meet(const char *path) {
+    rules *r = rules_now();
+    const char *rule = r->text;
+    for (size_t i = 0; i < r->count; i++) {
+        bool *met = &r->met[(rule - r->text) / 2];
+        if (*rule == '+' && !*met)
+            *met = fits_path(rule, path);
+        rule += strlen(rule) + 1;
+    }
+}
+
+bool flk_selection_has_met(const char *pattern) {
+    const rules *r = rules_now();
+    const char *rule = r->text;
+    for (size_t i = 0; i < r->count; i++) {
+        if (*rule == '+' && strcmp(rule + 1, pattern) == 0 &&
+            r->met[(rule - r->text) / 2])
+            return true;
+        rule += strlen(rule) + 1;
+    }
+    return false;
+}

@@ -1,10 +1,88 @@
-// slots.c - from what a slot holds to what it shall hold. Contract: hooks/slots.h.  SPDX-License-Identifier: MIT
+// slots.c - from what a slot holds to what it is to hold. Contract: hooks/slots.h.  SPDX-License-Identifier: MIT
 #include "hooks/slots.h"
 
 #ifdef FLK_HAS_ELF
 #include "base/config.h"
 #include "hooks/providers.h"
+#include "hooks/stubs.h"
 
+// All tables of this file: under FLK_RANK_ATTACH, so consistent in the child
+// of a fork.
+
+// --- unbound slots -------------------------------------------------------
+static struct {
+    uint32_t count;
+    struct {
+        const uintptr_t *word;
+        uintptr_t value;
+    } slots[FLK_UNBOUND_MAX];
+} unbound;
+
+uintptr_t flk_slots_unbound_value(const uintptr_t *word) {
+    FLK_ASSERT(word != NULL);
+    for (uint32_t i = 0; i < unbound.count; i++)
+        if (unbound.slots[i].word == word)
+            return unbound.slots[i].value;
+    return 0;
+}
+
+void flk_slots_unbound_note(const uintptr_t *word, uintptr_t value) {
+    FLK_ASSERT(unbound.count <= FLK_UNBOUND_MAX);
+    if (unbound.count == FLK_UNBOUND_MAX || flk_slots_unbound_value(word))
+        return;
+    unbound.slots[unbound.count].word = word;
+    unbound.slots[unbound.count++].value = value;
+}
+
+void flk_slots_unbound_clear(void) { unbound.count = 0; }
+
+// --- watched slots -------------------------------------------------------
+static struct {
+    uint32_t count;
+    struct {
+        const uintptr_t *word;
+        uintptr_t value;
+        bool is_ours;  // it held a stub, and was not unbound before
+    } slots[FLK_WATCHED_SLOTS_MAX];
+} watched;
+
+void flk_slots_watch_clear(void) { watched.count = 0; }
+
+static uintptr_t read_slot(const uintptr_t *word) {
+    FLK_ASSERT((uintptr_t)word % sizeof *word == 0);
+    return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
+static void watch(const uintptr_t *word, bool is_ours,
+                  flk_slots_counts *counts) {
+    FLK_ASSERT(watched.count <= FLK_WATCHED_SLOTS_MAX);
+    if (watched.count == FLK_WATCHED_SLOTS_MAX) {
+        counts->unwatched++;
+        return;
+    }
+    uint32_t i = watched.count++;
+    watched.slots[i].word = word;
+    watched.slots[i].value = read_slot(word);
+    watched.slots[i].is_ours = is_ours;
+}
+
+bool flk_slots_have_changed(void) {
+    FLK_ASSERT(watched.count <= FLK_WATCHED_SLOTS_MAX);
+    for (uint32_t i = 0; i < watched.count; i++)
+        if (read_slot(watched.slots[i].word) != watched.slots[i].value)
+            return true;
+    return false;
+}
+
+uint32_t flk_slots_count_retaken(void) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < watched.count; i++)
+        count += watched.slots[i].is_ours &&
+                 read_slot(watched.slots[i].word) != watched.slots[i].value;
+    return count;
+}
+
+// --- one slot ------------------------------------------------------------
 typedef struct setting {
     flk_patcher *patcher;
     const flk_slots_policy *policy;
@@ -12,10 +90,11 @@ typedef struct setting {
     bool is_provider;
 } setting;
 
-// Which hook set a slot belongs to; FLK_PROVIDER_NONE: somebody else's.
+// The provider whose function or stub the slot holds, or will hold once it is
+// bound; FLK_PROVIDER_NONE: another tool's function.
 static int owner_of(const setting *s, const flk_elf_slot *slot,
                     flk_function *function, bool *is_bound) {
-    uintptr_t now = __atomic_load_n(slot->word, __ATOMIC_RELAXED);
+    uintptr_t now = read_slot(slot->word);
     unsigned provider;
     flk_via via;
     *is_bound = true;
@@ -24,8 +103,8 @@ static int owner_of(const setting *s, const flk_elf_slot *slot,
     int owner = flk_providers_owner(*function, now);
     if (owner >= 0)
         return owner;
-    // Not bound: it leads to the object's own linkage table still, or to the
-    // program's.
+    // An unbound slot points to the linkage table of its own object or of the
+    // program.
     *is_bound = !(slot->kind == FLK_ELF_JUMP_SLOT &&
                   flk_elf_is_code(s->patcher->elf, now)) &&
                 !flk_providers_is_canonical(*function, now);
@@ -38,16 +117,47 @@ static bool is_release(flk_shape shape) {
            shape == FLK_SHAPE_REMAP;
 }
 
-static bool is_hooked(const setting *s, flk_function function) {
+// Releases are hooked in every object. An allocation that a provider makes
+// through its own slot may build the result of a traced caller's call.
+static bool is_to_be_hooked(const setting *s, flk_function function) {
+    FLK_ASSERT(function < FLK_FN_COUNT);
     if (!s->policy->is_hooked ||
         (function >= FLK_FN_MMAP && !s->policy->with_mappings))
         return false;
     flk_shape shape = flk_functions_info[function].shape;
-    // Releases are seen everywhere; what an allocator's own object takes
-    // from itself may be on behalf of somebody who is asked for.
     return s->policy->is_traced || is_release(shape) ||
            (s->is_provider &&
             (shape == FLK_SHAPE_ALLOCATE || shape == FLK_SHAPE_PLACE));
+}
+
+static bool is_of_malloc(const flk_elf_slot *slot, flk_function function) {
+    FLK_ASSERT(function < FLK_FN_COUNT);
+    return slot->kind != FLK_ELF_ABSOLUTE &&
+           (function == FLK_FN_MALLOC || function == FLK_FN_CALLOC ||
+            function == FLK_FN_REALLOC || function == FLK_FN_FREE);
+}
+
+// Initialised data belongs to the program, which may put another function
+// there. A slot of a linkage table is changed by tools only.
+static void count_other(const setting *s, const flk_elf_slot *slot,
+                        flk_function function) {
+    if (slot->kind == FLK_ELF_ABSOLUTE)
+        s->counts->changed_pointers++;
+    else
+        s->counts->others++;
+    s->counts->malloc_others += is_of_malloc(slot, function);
+}
+
+static uintptr_t value_of(const setting *s, const flk_elf_slot *slot,
+                          unsigned provider, flk_function function,
+                          bool is_hooked) {
+    FLK_ASSERT(provider < FLK_PROVIDERS_MAX);
+    if (is_hooked)
+        return flk_stubs_at(provider, function,
+                            s->policy->is_traced ? FLK_VIA_TRACED
+                                                 : FLK_VIA_UNTRACED);
+    uintptr_t before = flk_slots_unbound_value(slot->word);
+    return before ? before : flk_stub_table_original_of(provider, function);
 }
 
 static void set_slot(const flk_elf_slot *slot, void *context) {
@@ -57,56 +167,32 @@ static void set_slot(const flk_elf_slot *slot, void *context) {
         return;
     bool is_bound;
     int owner = owner_of(s, slot, &function, &is_bound);
-    uintptr_t own =
-        owner < 0 ? 0 : flk_stubs_original_of((unsigned)owner, function);
-    if (!own) {
-        s->counts->others++;
-        return;
+    bool is_hooked = is_to_be_hooked(s, function);
+    s->counts->malloc_slots += is_hooked && is_of_malloc(slot, function);
+    bool is_known =
+        owner >= 0 && flk_stub_table_original_of((unsigned)owner, function);
+    if (is_known && (is_hooked || is_bound)) {
+        if (!is_bound) {
+            flk_slots_unbound_note(slot->word, read_slot(slot->word));
+            s->counts->unbound++;
+        }
+        uintptr_t value =
+            value_of(s, slot, (unsigned)owner, function, is_hooked);
+        s->counts->hooked +=
+            flk_patch_word(s->patcher, slot->word, value) && is_hooked;
+    } else if (is_hooked && is_bound && read_slot(slot->word)) {
+        count_other(s, slot, function);  // 0: a weak symbol without definition
     }
-    bool hooked = is_hooked(s, function);
-    if (!hooked && !is_bound)
-        return;  // the loader binds it in its own time
-    if (!is_bound) {
-        flk_slots_unbound_note(slot->word, *slot->word);
-        s->counts->unbound++;
-    }
-    flk_via via = s->policy->is_traced ? FLK_VIA_TRACED : FLK_VIA_UNTRACED;
-    uintptr_t before = flk_slots_unbound_value(slot->word);
-    uintptr_t value = hooked   ? flk_stubs_at((unsigned)owner, function, via)
-                      : before ? before
-                               : own;
-    s->counts->hooked +=
-        flk_patch_word(s->patcher, slot->word, value) && hooked;
+    bool is_ours = is_known && slot->kind != FLK_ELF_ABSOLUTE &&
+                   !flk_slots_unbound_value(slot->word);
+    if (is_hooked)
+        watch(slot->word, is_ours, s->counts);
 }
 
 void flk_slots_set(flk_patcher *patcher, const flk_slots_policy *policy,
                    flk_slots_counts *counts) {
+    FLK_ASSERT(patcher->elf != NULL);
     setting s = {patcher, policy, counts, flk_providers_of(patcher->elf) >= 0};
     flk_elf_each_slot(patcher->elf, set_slot, &s);
 }
 #endif
-
-// --- a small table ------------------------------------------------------
-static struct {
-    uint32_t count;
-    struct {
-        const uintptr_t *word;
-        uintptr_t value;
-    } slots[FLK_UNBOUND_MAX];
-} unbound;
-
-uintptr_t flk_slots_unbound_value(const uintptr_t *word) {
-    for (uint32_t i = 0; i < unbound.count; i++)
-        if (unbound.slots[i].word == word)
-            return unbound.slots[i].value;
-    return 0;
-}
-
-void flk_slots_unbound_note(const uintptr_t *word, uintptr_t value) {
-    if (unbound.count == FLK_UNBOUND_MAX || flk_slots_unbound_value(word))
-        return;
-    unbound.slots[unbound.count].word = word;
-    unbound.slots[unbound.count++].value = value;
-}
-
-void flk_slots_unbound_clear(void) { unbound.count = 0; }

@@ -1,9 +1,11 @@
 // slots.h - which function each slot of an object is to hold.            SPDX-License-Identifier: MIT
-// Keeps:   nothing.
-// Cost:    O(relocations by name) an object; a store for each that changes.
+// Keeps:   what slots held that were unbound when they were patched; each slot that is to be hooked and the value it
+//          had after the last pass, so that a change by the loader or by another tool is noticed. Fixed tables.
+// Cost:    O(relocations by name) an object; a store for each slot that changes. have_changed: one load a slot.
 // Callers: under FLK_RANK_ATTACH, inside dl_iterate_phdr, after the exports of all providers were patched.
-// Fails:   a slot that holds somebody else's function is left alone and counted.
-// Invariant: a slot is written only if it holds a provider's own function, a stub, or is not bound yet.
+// Fails:   a slot that holds another tool's function is left alone and counted. A slot for which a table has no room
+//          is hooked all the same: it is counted as unwatched, or stays bound after detach.
+// Invariant: a slot is written only if it holds a provider's function or a stub, or is unbound.
 #ifndef FLK_SLOTS_H
 #define FLK_SLOTS_H
 
@@ -13,30 +15,43 @@
 
 #ifdef FLK_HAS_ELF
 typedef struct flk_slots_policy {
-    bool is_hooked;      // else every slot gets its own function back
+    bool is_hooked;      // false: every slot gets its own function back
     bool is_traced;      // allocations of the object are recorded
-    bool with_mappings;  // mmap and its kin too
+    bool with_mappings;  // mmap, munmap and mremap too
 } flk_slots_policy;
 
 typedef struct flk_slots_counts {
-    uint32_t hooked;   // hold a stub now
-    uint32_t unbound;  // were not bound before: a thread may just bind them
-    uint32_t others;   // hold somebody else's function
+    uint32_t hooked;         // hold a stub now
+    uint32_t unbound;        // were unbound: a thread may be binding them
+    uint32_t others;         // hold another tool's function
+    uint32_t malloc_slots;   // to be hooked, of malloc, calloc, realloc, free
+    uint32_t malloc_others;  // of these, hold another tool's function
+    uint32_t changed_pointers;  // initialised data the program has changed
+    uint32_t unwatched;         // no room in the table of watched slots
 } flk_slots_counts;
 
-// --- slots that were not bound yet when they were patched ----------------
-// What they held is kept in a fixed table, so that they are unbound again
-// afterwards. No room: the slot ends bound to its own function, as its first
-// call would have left it. Nothing is kept across the unloading of any
-// object: another one may lie there then.
-// The first one told counts.
+// --- slots that were unbound when they were patched ----------------------
+// They are unbound again after detach. Without room in the table a slot stays
+// bound to its own function, as after its first call. The table is cleared
+// when any object was unloaded, because another object may lie there.
+// The first value noted for a slot stays.
 void flk_slots_unbound_note(const uintptr_t *word, uintptr_t value);
-// What it held; 0: not known.
+// What it held; 0: not in the table.
 uintptr_t flk_slots_unbound_value(const uintptr_t *word);
 void flk_slots_unbound_clear(void);
 
+// --- slots that are watched ----------------------------------------------
+// Before each pass over all objects, and after any object was unloaded.
+void flk_slots_watch_clear(void);
+// Whether a slot changed after the last pass. No object may have been
+// unloaded since.
+bool flk_slots_have_changed(void);
+// How many slots held a stub after the last pass, were not unbound before it,
+// and hold something else now: another tool has changed them.
+uint32_t flk_slots_count_retaken(void);
+
 // --- all slots of an object ----------------------------------------------
-// Adds to `counts` and to the patcher's.
+// Adds to `counts` and to the patcher's counts.
 void flk_slots_set(flk_patcher *patcher, const flk_slots_policy *policy,
                    flk_slots_counts *counts);
 #endif

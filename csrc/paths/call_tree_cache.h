@@ -1,56 +1,57 @@
-// call_tree_cache.h - the native stacks met by a thread, as a tree that a live stack is led along.  SPDX-License-Identifier: MIT
-// Keeps:   a node for each frame, innermost first; stacks with the same frames so far share them. Nodes stand in a
-//          ring in the order they were made, so those of one stack are neighbours; the oldest are overwritten.
-// Cost:    2 to 3 ns a frame along a stack met before; 40 bytes a node.
-// Callers: the thread whose stacks they are.
-// Fails:   what was overwritten is not found.
-// Invariant: a node is reached only from the very node it was made below (its number is not given out again), and
-//            only by the return address that the live stack has there. Hence its rule is the right one.
+// call_tree_cache.h - the native stacks found in a thread, as a tree of frames. SPDX-License-Identifier: MIT
+// Keeps:   a node for each frame, innermost first. Stacks that begin with the same frames share nodes. Nodes are in a
+//          ring in the order of their creation, so the nodes of one stack are neighbours. The oldest are overwritten.
+// Cost:    2 to 3 ns a frame for a stack in the cache; 40 bytes a node.
+// Callers: the thread whose stacks are cached.
+// Fails:   a stack whose nodes were overwritten is not found.
+// Invariant: a node is reached only from the node below which it was created (numbers are not reused), and only by
+//            the return address that is on the live stack. So the rule of the node applies to the live stack.
 #ifndef FLK_CALL_TREE_CACHE_H
 #define FLK_CALL_TREE_CACHE_H
 
 #include "paths/unwind_step.h"
 
 #ifdef FLK_HAS_ELF
-// One caller found: by which rule, and where it returned to.
+// One step of a walk: the rule, and the return address that it found.
 typedef struct flk_call_tree_step {
     uintptr_t returns_to;
     flk_cfi_rule how;
 } flk_call_tree_step;
 
 typedef struct flk_call_tree_node {
-    uintptr_t address;  // returned to; of a root: where the walk begins
-    flk_cfi_rule how;   // to the caller; not at the end of a way
-    uint32_t number;    // rises, > 0
-    uint32_t parent;    // its number, smaller; 0: a root
-    uint32_t last;      // the number of the child met last
-    uint32_t path;      // at the end of a way; else FLK_PATH_NONE; of a
-    // root: the path of Python frames below it
+    uintptr_t address;  // return address; of a root: the first position
+    flk_cfi_rule how;   // the step to the caller; unused in the last node
+    uint32_t number;    // > 0; rises
+    uint32_t parent;    // the number of the parent, smaller; 0: a root
+    uint32_t last;      // the number of the child found last
+    // Of the last node of a stack: its path. Of a root: the path of Python
+    // frames that native frames extend. Else FLK_PATH_NONE.
+    uint32_t path;
 } flk_call_tree_node;
 
 enum { FLK_CALL_TREE_PLACES = 2 * FLK_NATIVE_NODES };
 
-// Zeroed at first.
+// Initially zeroed.
 typedef struct flk_call_tree_cache {
     uint32_t number;                        // of the last node
     uint32_t places[FLK_CALL_TREE_PLACES];  // numbers, by parent and address
     flk_call_tree_node nodes[FLK_NATIVE_NODES];  // by number
 } flk_call_tree_cache;
 
-// The path at the end of the way that the stack from here is; or
-// FLK_PATH_NONE.
-uint32_t flk_call_tree_cache_follow(flk_call_tree_cache *ways,
+// Follows the live stack from a position through the cache. Returns its path, or
+// FLK_PATH_NONE if the stack is not in the cache.
+uint32_t flk_call_tree_cache_follow(flk_call_tree_cache *cache,
                                     const flk_registers *from, uint32_t base);
-// `count` > 0 steps from here lead to the end of a way of this path.
-void flk_call_tree_cache_add(flk_call_tree_cache *ways,
+// Adds a stack: `count` (> 0) steps from a position, and its path.
+void flk_call_tree_cache_add(flk_call_tree_cache *cache,
                              const flk_registers *from, uint32_t base,
                              const flk_call_tree_step *steps, uint32_t count,
                              uint32_t path);
-// No numbers are left: zero it.
+// True if numbers run out. The owner must zero the cache then.
 static inline bool
-flk_call_tree_cache_are_full(const flk_call_tree_cache *ways) {
-    return ways->number > UINT32_MAX - FLK_NATIVE_NODES;
+flk_call_tree_cache_is_full(const flk_call_tree_cache *cache) {
+    return cache->number > UINT32_MAX - FLK_NATIVE_NODES;
 }
-bool flk_call_tree_cache_check(const flk_call_tree_cache *ways);
+bool flk_call_tree_cache_check(const flk_call_tree_cache *cache);
 #endif
 #endif

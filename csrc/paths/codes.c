@@ -1,10 +1,11 @@
-// codes.c - reads code objects, and hears of their death.                SPDX-License-Identifier: MIT
+// codes.c - reads code objects, watches their death. Contract: paths/codes.h. SPDX-License-Identifier: MIT
 #include <Python.h>
 
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/store.h"
 #include "paths/codes.h"
 #include "paths/pyframe.h"
@@ -12,24 +13,29 @@
 #if !defined(PYPY_VERSION)
 #include <frameobject.h>
 
+// Modules of the package whose paths begin with this, behind the folder of the
+// package, call C functions for the other modules.
+#define SEAM "_seam/core_"
 enum { PREFIX_MAX = PATH_MAX, CODE_UNIT_BYTES = 2 };
 
 static struct {
-    atomic_bool is_installed;  // release: `problem` and the rest are set
+    atomic_bool is_installed;  // release: everything else is set
     const char *problem;       // NULL: none
-    char prefix[PREFIX_MAX];   // constant once installed
-    // Texts that are not ASCII, one after the other; flk_sites' lock.
+    // The folder of the package, and SEAM in it. Constant once installed.
+    char prefix[PREFIX_MAX], seam_prefix[PREFIX_MAX + sizeof SEAM];
+    // Room for one text that is not ASCII; under the lock of flk_sites.
     char function[FLK_STORE_TEXT_MAX], filename[FLK_STORE_TEXT_MAX];
 #if PY_VERSION_HEX < 0x030C0000
-    destructor dealloc;  // the GIL
+    destructor dealloc;  // of PyCode_Type; under the GIL
 #endif
 } codes;
 
 // --- texts -------------------------------------------------------------
-// Surrogates are encoded like any other character: undecodable bytes of a
-// file name are lone ones.
+// Surrogates are encoded like any other character. Python represents the
+// undecodable bytes of a file name by lone surrogates.
 static size_t utf8_encode(Py_UCS4 c, char out[4]) {
     static const unsigned char lead[] = {0, 0, 0xC0, 0xE0, 0xF0};
+    FLK_ASSERT(c < 0x110000);
     size_t length = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
     if (length == 1) {
         out[0] = (char)c;
@@ -51,7 +57,8 @@ static bool is_readable_text(PyObject *text) {
 #endif
 }
 
-// The text itself if it is ASCII, else what fits of it in `buffer`.
+// The text in UTF-8: the text itself if it is ASCII, else as much as fits into
+// `buffer`.
 static const char *utf8_read(PyObject *text, char *buffer, size_t bytes) {
     FLK_ASSERT(bytes > 4);
     if (!is_readable_text(text))
@@ -69,6 +76,7 @@ static const char *utf8_read(PyObject *text, char *buffer, size_t bytes) {
 }
 
 static bool has_prefix(PyObject *text, const char *prefix) {
+    FLK_ASSERT(prefix != NULL);
     if (!is_readable_text(text) || !*prefix)
         return false;
     for (Py_ssize_t i = 0; *prefix; i++) {
@@ -86,6 +94,7 @@ static bool has_prefix(PyObject *text, const char *prefix) {
 // --- the reader --------------------------------------------------------
 static void read_names(const void *address, const char **function,
                        const char **filename) {
+    FLK_ASSERT(address && function && filename);
     const PyCodeObject *code = address;
 #if PY_VERSION_HEX >= 0x030B0000
     PyObject *name = code->co_qualname ? code->co_qualname : code->co_name;
@@ -97,9 +106,10 @@ static void read_names(const void *address, const char **function,
         utf8_read(code->co_filename, codes.filename, sizeof codes.filename);
 }
 
-// Both functions only decode the line table: PyCode_Addr2Line of 3.12 and
-// later does not, under a tracer.
+// Both functions only decode the line table. PyCode_Addr2Line of 3.12 and later
+// does more while a tracer is active, so it is not used there.
 static void read_line(const void *address, int32_t offset, flk_site_info *out) {
+    FLK_ASSERT(address && out);
     PyCodeObject *code = (PyCodeObject *)address;
 #if PY_VERSION_HEX >= 0x030B0000
     if (offset >= Py_SIZE(code) * CODE_UNIT_BYTES)
@@ -110,46 +120,53 @@ static void read_line(const void *address, int32_t offset, flk_site_info *out) {
         return;
     out->line = line;
     if (offset < 0)
-        return;  // not begun: the line of `def`, no columns
+        return;  // before the first instruction: the line of `def`, no column
     out->column = column;
 #else
     out->line = PyCode_Addr2Line(code, offset);
 #endif
 }
 
-static const flk_sites_reader reader = {read_names, read_line};
-
-bool flk_codes_is_own(const void *code) {
-    if (!flk_pyframe_hold())
-        return false;
-    bool is_own =
-        has_prefix(((const PyCodeObject *)code)->co_filename, codes.prefix);
-    flk_pyframe_release();
-    return is_own;
+// Offsets of two code objects with the same first line and the same line table
+// mean the same lines.
+static uint64_t lines_hash_of(const PyCodeObject *code) {
+    PyObject *table = code->co_linetable;
+    int32_t first_line = code->co_firstlineno;
+    uint64_t hash =
+        flk_hash_bytes(&first_line, sizeof first_line, FLK_HASH_START);
+    if (!table || !PyBytes_Check(table))
+        return hash;
+    return flk_hash_bytes(PyBytes_AS_STRING(table),
+                          (size_t)PyBytes_GET_SIZE(table), hash);
 }
 
-// Files of the package whose paths begin so call C functions for others.
-#define SEAM "_seam/core_"
-
-bool flk_codes_is_seam(const void *code) {
-    char prefix[PREFIX_MAX + sizeof SEAM];
-    size_t length = strlen(codes.prefix);
+static bool identify(const void *address, flk_code_identity *out) {
+    FLK_ASSERT(address && out);
     if (!flk_pyframe_hold())
         return false;
-    PyObject *file = ((const PyCodeObject *)code)->co_filename;
-    bool is_seam = has_prefix(file, codes.prefix);
-    if (is_seam) {
-        memcpy(prefix, codes.prefix, length);
-        memcpy(prefix + length, SEAM, sizeof SEAM);
-        is_seam = has_prefix(file, prefix);
-    }
+    const PyCodeObject *code = address;
+    read_names(address, &out->function, &out->filename);
+    out->lines_hash = lines_hash_of(code);
+    out->is_own = has_prefix(code->co_filename, codes.prefix);
+    flk_pyframe_release();
+    return true;
+}
+
+static const flk_sites_reader reader = {identify, read_names, read_line};
+
+bool flk_codes_is_seam(const void *code) {
+    FLK_ASSERT(code != NULL);
+    if (!flk_pyframe_hold())
+        return false;
+    bool is_seam = has_prefix(((const PyCodeObject *)code)->co_filename,
+                              codes.seam_prefix);
     flk_pyframe_release();
     return is_seam;
 }
 
 // --- death -------------------------------------------------------------
 #if PY_VERSION_HEX >= 0x030C0000
-// Before anything of the code object is given up, and no frame runs it.
+// Called before any part of the code object is released; no frame runs it.
 static int code_event(PyCodeEvent event, PyCodeObject *code) {
     int saved = errno;
     if (event == PY_CODE_EVENT_DESTROY)
@@ -160,10 +177,11 @@ static int code_event(PyCodeEvent event, PyCodeObject *code) {
 
 static bool watch(void) { return PyCode_AddWatcher(code_event) >= 0; }
 #else
-// A frame that is being cleared may still name its code (3.11) while that is
-// freed and the free is recorded: the address is retired afterwards. Nobody
-// can have got it by then, since the GIL is kept.
+// In 3.11 a frame that is being cleared may still refer to its code object while
+// that is freed and the free is recorded. So the address is retired after the
+// free. It cannot have been reused by then, because the GIL is held throughout.
 static void code_dealloc(PyObject *code) {
+    FLK_ASSERT(PyGILState_Check());
     int saved = errno;
     flk_sites_dying(code);
     codes.dealloc(code);
@@ -180,8 +198,9 @@ static bool watch(void) {
 }
 #endif
 
-// --- the walker tells the truth? ---------------------------------------
+// --- a check of the walker ---------------------------------------------
 static bool is_frame(PyFrameObject *frame, const flk_raw_frame *raw) {
+    FLK_ASSERT(frame && raw->code);
     PyCodeObject *code = PyFrame_GetCode(frame);
     bool is_same = raw->code == code;
 #if PY_VERSION_HEX >= 0x030B0000
@@ -191,8 +210,9 @@ static bool is_frame(PyFrameObject *frame, const flk_raw_frame *raw) {
     return is_same;
 }
 
-// Compares with the public functions, from this frame out.
+// Compares the frames of this thread with those of the public functions.
 static bool walker_agrees(void) {
+    FLK_ASSERT(PyGILState_Check());
     flk_raw_frame raw[16];
     size_t n = flk_pyframe_walk(raw, 16, NULL), i = 0;
     PyFrameObject *frame = PyEval_GetFrame();
@@ -213,7 +233,7 @@ static bool walker_agrees(void) {
 static void at_exit(void) {
     flk_pyframe_close();
     flk_sites_set_reader(NULL);
-    // An embedder may start Python again.
+    // A program that embeds Python may initialise it again.
     atomic_store(&codes.is_installed, false);
 }
 
@@ -224,18 +244,21 @@ void flk_codes_close(void) {
 }
 
 static const char *install(const char *own_prefix) {
+    FLK_ASSERT(PyGILState_Check());
     const char *mismatch = flk_pyframe_mismatch();
     if (mismatch)
         return mismatch;
-    if (strlen(own_prefix) < PREFIX_MAX)
+    if (strlen(own_prefix) < PREFIX_MAX) {
         strcpy(codes.prefix, own_prefix);
+        strcat(strcpy(codes.seam_prefix, own_prefix), SEAM);
+    }
     if (!watch()) {
         PyErr_Clear();
         return "no code watcher is left";
     }
     flk_sites_set_reader(&reader);
     flk_pyframe_open();
-    // Should its table be full, atexit has to do.
+    // If the table of Py_AtExit is full, the atexit module must suffice.
     (void)Py_AtExit(at_exit);
     if (flk_pyframe_is_open() && walker_agrees())
         return NULL;
@@ -243,9 +266,10 @@ static const char *install(const char *own_prefix) {
     return "frames of this interpreter are not laid out as expected";
 }
 
-// Asks for the GIL the first time only: a thread that holds it in another
-// interpreter than its first one would wait for itself (3.10, 3.11).
+// Takes the GIL for the first call only: in 3.10 and 3.11 a thread that holds
+// it in an interpreter other than its first one would wait for itself.
 const char *flk_codes_install(const char *own_prefix) {
+    FLK_ASSERT(own_prefix != NULL);
     if (atomic_load_explicit(&codes.is_installed, memory_order_acquire))
         return codes.problem;
     PyGILState_STATE gil = PyGILState_Ensure();
@@ -257,27 +281,27 @@ const char *flk_codes_install(const char *own_prefix) {
     return codes.problem;
 }
 
-// flk_sites keeps the code object from being freed while it is read; the GIL
-// keeps the interpreter from being torn down around it. Once all is closed
-// nothing is read any more, so that it is not asked for.
+// The lock of flk_sites keeps the code object from being freed while it is read.
+// The GIL keeps the interpreter from being finalised meanwhile. When the walker
+// is closed no code object is read, so the GIL is not needed.
 bool flk_codes_describe(uint32_t site, flk_site_info *out) {
+    FLK_ASSERT(out != NULL);
     if (!flk_pyframe_is_open() || PyGILState_Check())
         return flk_sites_describe(site, out);
     if (!Py_IsInitialized())
-        return false;  // it ends, and nobody has called flk_codes_close
+        return false;  // finalising, and flk_codes_close was not called
     PyGILState_STATE gil = PyGILState_Ensure();
     bool is_known = flk_sites_describe(site, out);
     PyGILState_Release(gil);
     return is_known;
 }
 
-#else  // PyPy: no code objects, only names
+#else  // PyPy: no code objects, only named codes
 const char *flk_codes_install(const char *own_prefix) {
     (void)own_prefix;
     return "PyPy has no frames to be read";
 }
 void flk_codes_close(void) {}
-bool flk_codes_is_own(const void *code) { return (void)code, false; }
 bool flk_codes_is_seam(const void *code) { return (void)code, false; }
 bool flk_codes_describe(uint32_t site, flk_site_info *out) {
     return flk_sites_describe(site, out);

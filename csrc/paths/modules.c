@@ -1,4 +1,4 @@
-// modules.c - a store of modules. Contract: paths/modules.h.               SPDX-License-Identifier: MIT
+// modules.c - an append-only store. Contract: paths/modules.h.             SPDX-License-Identifier: MIT
 #include "paths/modules.h"
 
 #ifdef FLK_HAS_ELF
@@ -13,19 +13,20 @@
 #include "paths/sites.h"
 #include "paths/thread.h"
 
-// Enough of a table of functions to tell two builds of a library apart: the
-// places of its first 512 functions, and how many there are.
+// This much of a table of functions distinguishes two builds of a library: the
+// number of functions and the addresses of the first 512.
 enum { FINGERPRINT_BYTES = 4096, PATH_BYTES = FLK_STORE_TEXT_MAX };
-// Code of no object is told from other such code by 2 GiB.
+// Code outside all objects is in one module for each 2 GiB of addresses.
 #define NOWHERE_MASK (~UINT64_C(0x7fffffff))
 
 static _Atomic(char *) chunks[FLK_MODULES_MAX / FLK_STORE_CHUNK];
 
 static struct {
-    flk_lock lock;  // guards all but what is constant or atomic
+    flk_lock lock;  // guards everything that is neither constant nor atomic
     flk_store entries;
     flk_store_texts texts;
-    char program[PATH_BYTES];  // set once, before the first event
+    char program[PATH_BYTES];   // set once, before the first event
+    char absolute[PATH_BYTES];  // room for a path
 } modules = {.lock = FLK_LOCK_INIT(FLK_RANK_MODULES),
              .entries = {sizeof(flk_module), FLK_MODULES_MAX, chunks, 0}};
 
@@ -35,39 +36,51 @@ const flk_module *flk_modules_get(uint32_t module) {
 
 uint32_t flk_modules_count(void) { return flk_store_count(&modules.entries); }
 
+static flk_thread *lock_modules(void) {
+    flk_thread *guard = flk_thread_guard();
+    flk_lock_take(&modules.lock);
+    return guard;
+}
+
+static void unlock_modules(flk_thread *guard) {
+    flk_lock_release(&modules.lock);
+    flk_thread_unguard(guard);
+}
+
 void flk_modules_start(void) {
     int saved = errno;
-    flk_thread_lock(&modules.lock);
+    flk_thread *guard = lock_modules();
     if (!modules.program[0]) {
         ssize_t length = readlink("/proc/self/exe", modules.program,
                                   sizeof modules.program - 1);
         modules.program[length > 0 ? length : 0] = '\0';
     }
-    flk_thread_unlock(&modules.lock);
+    unlock_modules(guard);
     errno = saved;
 }
 
-// --- what an object is -------------------------------------------------
-// FNV-1a (Fowler, Noll, Vo), which _symbols.py computes of the file.
+// --- properties of a loaded object --------------------------------------
+// FNV-1a; ffi_leak_tracker/_seam/symbols.py computes the same from the file.
 static uint64_t fingerprint_of(const flk_loaded *loaded) {
+    FLK_ASSERT(loaded->begin <= loaded->header || !loaded->header);
     uint64_t bytes =
         loaded->header ? flk_cfi_header_bytes(loaded->header, loaded->end) : 0;
     if (bytes > FINGERPRINT_BYTES)
         bytes = FINGERPRINT_BYTES;
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (uint64_t i = 0; i < bytes; i++)
-        hash = (hash ^ ((const uint8_t *)loaded->header)[i]) *
-               UINT64_C(0x100000001b3);
-    return bytes ? hash : 0;
+    return bytes ? flk_hash_bytes((const void *)loaded->header, bytes,
+                                  FLK_HASH_START)
+                 : 0;
 }
 
 static bool defines_one_of(const flk_elf *elf, const char *const *names) {
+    FLK_ASSERT(elf->symbols && names);
     while (*names && !flk_elf_defines(elf, *names))
         names++;
     return *names != NULL;
 }
 
 static uint32_t flags_of(const flk_loaded *loaded) {
+    FLK_ASSERT(loaded->begin < loaded->end);
     static const char *const edges[] = {
         "PyEval_EvalCode", "PyInit__cffi_backend", "pypy_execute_source", NULL};
     uintptr_t here = (uintptr_t)flk_modules_at;
@@ -79,12 +92,15 @@ static uint32_t flags_of(const flk_loaded *loaded) {
                : 0;
 }
 
-// As long as the object is there a relative path means something.
-static const char *path_of(const flk_loaded *loaded, char *room) {
+// A relative path is made absolute, because the working directory may change.
+// The caller holds the lock.
+static const char *path_of(const flk_loaded *loaded) {
+    FLK_ASSERT(loaded->path != NULL);
     if (!loaded->path[0])
         return modules.program;
     if (loaded->path[0] == '/' || !strchr(loaded->path, '/'))
         return loaded->path;
+    char *room = modules.absolute;
     int saved = errno;
     size_t length = getcwd(room, PATH_BYTES) ? strlen(room) : 0;
     errno = saved;
@@ -97,42 +113,50 @@ static const char *path_of(const flk_loaded *loaded, char *room) {
 }
 
 // --- entries -----------------------------------------------------------
-// The latest first: it is asked for most. There are as many modules as
-// libraries on a stack.
+// A module is known by its path and fingerprint, or else by its address.
+static bool is_same(const flk_module *one, const flk_module *other) {
+    bool is_known = one->fingerprint && one->path[0];
+    return one->fingerprint == other->fingerprint &&
+           (is_known || one->base == other->base) &&
+           strcmp(one->path, other->path) == 0;
+}
+
+// The newest modules are found first. There are as many modules as libraries
+// that were found on a stack.
 static uint32_t find(const flk_module *wanted) {
+    FLK_ASSERT(wanted->path != NULL);
     for (uint32_t i = flk_modules_count(); i > 0; i--) {
         const flk_module *one = flk_modules_get(i);
-        if (one->base == wanted->base &&
-            one->fingerprint == wanted->fingerprint &&
-            strcmp(one->path, wanted->path) == 0)
+        if (is_same(one, wanted))
             return i;
     }
     return 0;
 }
 
-static uint32_t find_or_add(flk_module *wanted) {
-    flk_thread_lock(&modules.lock);
+static uint32_t find_or_add(flk_module *wanted, const flk_loaded *loaded) {
+    FLK_ASSERT(!wanted->code);
+    flk_thread *guard = lock_modules();
+    wanted->path = loaded->end ? path_of(loaded) : "";
     uint32_t id = find(wanted);
     if (!id && (wanted->path = flk_store_text(&modules.texts, wanted->path)) &&
         (wanted->code = flk_sites_named("", wanted->path)))
         id = flk_store_append(&modules.entries, wanted);
-    flk_thread_unlock(&modules.lock);
+    unlock_modules(guard);
     return id;
 }
 
 uint32_t flk_modules_at(uintptr_t address, flk_loaded *loaded) {
-    char room[PATH_BYTES];
-    flk_module wanted = {.path = "", .base = address & NOWHERE_MASK};
-    *loaded = (flk_loaded){.path = ""};
+    FLK_ASSERT(loaded != NULL);
+    *loaded = (flk_loaded){.path = "", .base = address & NOWHERE_MASK};
+    flk_module wanted = {.base = loaded->base};
     if (flk_loaded_at(address, loaded))
-        wanted = (flk_module){.path = path_of(loaded, room),
-                              .fingerprint = fingerprint_of(loaded),
+        wanted = (flk_module){.fingerprint = fingerprint_of(loaded),
                               .base = loaded->base,
                               .flags = flags_of(loaded)};
-    return find_or_add(&wanted);
+    return find_or_add(&wanted, loaded);
 }
 
-// Modules were added in the order of their codes.
+// A binary search: modules are in the order of their codes.
 uint32_t flk_modules_of_code(uint32_t code) {
     uint32_t low = 0, high = flk_modules_count();
     while (low < high) {
@@ -146,14 +170,16 @@ uint32_t flk_modules_of_code(uint32_t code) {
     return one && one->code == code ? low + 1 : 0;
 }
 
-uint32_t flk_modules_site(uint32_t module, uintptr_t address) {
+uint32_t flk_modules_site(uint32_t module, uintptr_t base, uintptr_t address) {
     const flk_module *one = flk_modules_get(module);
+    FLK_ASSERT(!one || one->code != 0);
     return one ? flk_sites_intern(one->code,
-                                  (int32_t)(uint32_t)(address - one->base))
+                                  (int32_t)(uint32_t)(address - base))
                : 0;
 }
 
 bool flk_modules_describe(uint32_t site, flk_native_place *out) {
+    FLK_ASSERT(out != NULL);
     uint32_t id = flk_modules_of_code(flk_sites_code_of(site));
     const flk_module *one = flk_modules_get(id);
     if (!one)
@@ -167,7 +193,7 @@ bool flk_modules_describe(uint32_t site, flk_native_place *out) {
 // --- checks and the fork -----------------------------------------------
 bool flk_modules_check(void) {
     bool is_sound = true;
-    flk_thread_lock(&modules.lock);
+    flk_thread *guard = lock_modules();
     for (uint32_t i = 1; i <= flk_modules_count(); i++) {
         const flk_module *one = flk_modules_get(i);
         const flk_module *before = flk_modules_get(i - 1);
@@ -176,7 +202,7 @@ bool flk_modules_check(void) {
                     (!before || before->code < one->code) &&
                     flk_modules_of_code(one->code) == i;
     }
-    flk_thread_unlock(&modules.lock);
+    unlock_modules(guard);
     return is_sound;
 }
 

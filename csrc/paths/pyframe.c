@@ -1,43 +1,39 @@
-// pyframe.c - the door to the frames, and who is inside.                SPDX-License-Identifier: MIT
+// pyframe.c - walks the frame chain; opens and closes it. Contract: paths/pyframe.h. SPDX-License-Identifier: MIT
 #include "paths/pyframe_layout.h"
 
 #if defined(HAS_WALKER)
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
-#if defined(__linux__)
-#include <linux/membarrier.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
 
-// --- the door ----------------------------------------------------------
+// --- threads that are reading -------------------------------------------
 typedef struct slot {
-    // Set once, by the first thread state that comes here; relaxed: a thread
-    // looks for its own state only, which it wrote itself, or which a dead
-    // thread left behind at the same address.
+    // Set once, by the first thread state that uses the slot. Relaxed: a thread
+    // compares it with its own state only, which it stored itself, or which an
+    // ended thread with a state at the same address stored.
     _Alignas(64) _Atomic(const PyThreadState *) owner;
-    atomic_bool inside;  // the owner is reading; written by it alone
-    atomic_int guests;   // others that are reading
+    atomic_bool inside;  // the owner is reading; written only by the owner
+    atomic_int guests;   // other threads that are reading
 } slot;
 
 static struct {
-    // Frames of this interpreter may be read; NULL: of none. Relaxed in
-    // readers: see enter.
+    // The interpreter whose frames may be read, or NULL. Readers load it
+    // relaxed: see enter_at.
     _Atomic(const PyInterpreterState *) open;
     slot slots[FLK_PYFRAME_SLOTS];
 } door;
 
 static slot *slot_of(const PyThreadState *tstate) {
+    FLK_ASSERT(tstate != NULL);
     uint64_t key = (uint64_t)(uintptr_t)tstate;
     key *= UINT64_C(0x9E3779B97F4A7C15);
     return &door.slots[(key >> 32) % FLK_PYFRAME_SLOTS];
 }
 
+// True if the slot had no owner. Otherwise the thread becomes a guest.
 static FLK_NOINLINE bool become_owner(slot *s, const PyThreadState *tstate) {
-    const PyThreadState *nobody = NULL;
-    if (atomic_compare_exchange_strong(&s->owner, &nobody, tstate))
+    FLK_ASSERT(tstate != NULL);
+    const PyThreadState *none = NULL;
+    if (atomic_compare_exchange_strong(&s->owner, &none, tstate))
         return true;
     atomic_fetch_add(&s->guests, 1);
     return false;
@@ -47,11 +43,12 @@ static inline bool is_owner(const slot *s, const PyThreadState *tstate) {
     return atomic_load_explicit(&s->owner, memory_order_relaxed) == tstate;
 }
 
-// Who comes in says so first and looks whether it is open second. That the
-// processor keeps this order is not asked for here, where it costs 6 ns,
-// but in flk_pyframe_close, by a fence in all threads: afterwards each one
-// either has seen the door closed or is seen inside.
+// A reader first stores that it is inside, and then loads whether the door is
+// open. A fence that keeps this order would cost 6 ns here. Instead
+// flk_pyframe_close executes a fence in all threads: after it, each reader has
+// either loaded "closed" or is visible as being inside.
 static inline bool enter_at(slot *s, const PyThreadState *tstate) {
+    FLK_ASSERT(tstate != NULL);
     if (FLK_LIKELY(is_owner(s, tstate)) || become_owner(s, tstate))
         atomic_store_explicit(&s->inside, true, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst);
@@ -61,6 +58,7 @@ static inline bool enter_at(slot *s, const PyThreadState *tstate) {
 }
 
 static inline void leave_at(slot *s, const PyThreadState *tstate) {
+    FLK_ASSERT(atomic_load(&s->owner) != NULL);
     if (FLK_LIKELY(is_owner(s, tstate)))
         atomic_store_explicit(&s->inside, false, memory_order_release);
     else
@@ -70,43 +68,21 @@ static inline void leave_at(slot *s, const PyThreadState *tstate) {
 #define enter(tstate) enter_at(slot_of(tstate), tstate)
 #define leave(tstate) leave_at(slot_of(tstate), tstate)
 
-static void nap(void) {
-    int saved = errno;
-    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-    errno = saved;
-}
-
-// When it returns, every other thread has passed a full memory fence since.
-// Without the system call a thread's stores get out within microseconds.
-static void fence_all_threads(void) {
-    atomic_thread_fence(memory_order_seq_cst);
-#if defined(__linux__) && defined(SYS_membarrier)
-    int saved = errno;
-    bool is_done =
-        syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0) ==
-            0 &&
-        syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0) == 0;
-    errno = saved;
-    if (is_done)
-        return;
-#endif
-    nap();
-}
-
-// A reader never waits for anything, so this is short; but a debugger may
-// have stopped it, and the host must be able to end.
+// A reader never waits, so this is short. But a debugger may have stopped its
+// thread, and the process must be able to end: hence the limit.
 static void wait_until_empty(const slot *s, int *naps_left) {
+    FLK_ASSERT(*naps_left >= 0);
     while ((atomic_load(&s->inside) || atomic_load(&s->guests) > 0) &&
            *naps_left > 0) {
         --*naps_left;
-        nap();
+        flk_platform_pause();
     }
 }
 
 void flk_pyframe_close(void) {
     if (!atomic_exchange(&door.open, NULL))
         return;
-    fence_all_threads();
+    flk_platform_fence_threads();
     int naps_left = 1000;  // of 1 ms
     for (int i = 0; i < FLK_PYFRAME_SLOTS; i++)
         wait_until_empty(&door.slots[i], &naps_left);
@@ -127,11 +103,12 @@ void flk_pyframe_forked(void) {
 }
 
 // --- reading -----------------------------------------------------------
-// Not _PyThreadState_UncheckedGet(): without the GIL that is the state of
-// another thread (3.10, 3.11) or NULL (mechanisms.md).
+// _PyThreadState_UncheckedGet() would be wrong: without the GIL it returns the
+// state of another thread (3.10, 3.11) or NULL (3.12 and later).
 #define THIS_THREAD_STATE() PyGILState_GetThisThreadState()
 
 bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
+    FLK_ASSERT(reader != NULL);
     const PyThreadState *tstate =
         is_attached ? PyThreadState_Get() : THIS_THREAD_STATE();
     if (FLK_UNLIKELY(!tstate))
@@ -148,11 +125,13 @@ bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
 }
 
 void flk_pyframe_end(const flk_frame_reader *reader) {
+    FLK_ASSERT(reader->slot && reader->thread_state);
     leave_at(reader->slot, reader->thread_state);
 }
 
 size_t flk_pyframe_collect(const flk_frame_reader *reader, flk_frame_seen *seen,
                            size_t seen_max) {
+    FLK_ASSERT(seen && seen_max > 0);
     const frame_type *frame = reader->frame;
     size_t count = 0;
     for (; frame && count < seen_max; frame = NEXT_FRAME(frame))
@@ -164,15 +143,17 @@ size_t flk_pyframe_collect(const flk_frame_reader *reader, flk_frame_seen *seen,
 
 bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
                          size_t count) {
+    FLK_ASSERT(reader->frame && count > 0);
     const frame_type *frame = reader->frame;
     bool is_whole = seen[count - 1].mark == FLK_MARK_END;
     for (const flk_frame_seen *end = seen + count - is_whole; seen < end;
          seen++) {
         if (mark_of(frame) != seen->mark)
             return false;
-        // The processor goes on with the guess while the load that proves it
-        // is under way: the compiler must not take the one for the other. A
-        // guess is never NULL but at the end, so neither is what it proves.
+        // The processor continues with the guess while the load that confirms
+        // it is under way. The compiler must not replace the guess by the
+        // loaded value, although they are equal. A guess is NULL only at the
+        // end of the chain, and so is a confirmed one.
         const frame_type *guess = seen->next, *next = guess;
         FLK_OPAQUE(next);
         if (FLK_UNLIKELY(guess != NEXT_FRAME(frame))) {
@@ -188,6 +169,7 @@ bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
 
 size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
                         bool *is_lasting) {
+    FLK_ASSERT(frames && frames_max > 0);
     PyThreadState *tstate = THIS_THREAD_STATE();
     if (FLK_UNLIKELY(!tstate))
         return 0;
@@ -211,6 +193,7 @@ size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
 }
 
 bool flk_pyframe_context(const void **context, uint64_t *version) {
+    FLK_ASSERT(context && version);
     const PyThreadState *tstate = THIS_THREAD_STATE();
     if (!tstate)
         return false;
@@ -263,7 +246,7 @@ const char *flk_pyframe_mismatch(void) {
     return text;
 }
 
-#else  // no walker: no thread is ever inside
+#else  // no walker: no frames
 bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
     (void)reader, (void)is_attached;
     return false;

@@ -1,13 +1,14 @@
-// pyframe.h - the Python frames of this thread, raw, without the GIL.    SPDX-License-Identifier: MIT
-// Keeps:   a flag whether frames may be read, and who is reading: a slot of 64 bytes for each of the first
-//          FLK_PYFRAME_SLOTS thread states, so that no line is written by two threads; others share one.
-// Cost:    O(depth): some loads a frame; no reference count is touched, no lock taken. In a thread with a
-//          slot of its own no atomic instruction either: flk_pyframe_close pays with a fence in all threads.
-// Callers: any thread; the GIL may be released. CPython only; elsewhere flk_pyframe_walk returns 0.
-// Fails:   no thread state, not the interpreter it was opened in, before flk_pyframe_open, after
-//          flk_pyframe_close: 0 frames.
-// Source:  mechanisms.md (thread state, frame layouts); layouts from the headers of each version;
-//          asymmetric fence: membarrier(2), MEMBARRIER_CMD_PRIVATE_EXPEDITED.
+// pyframe.h - reads the Python frames of this thread without the GIL.    SPDX-License-Identifier: MIT
+// Keeps:   whether frames may be read (open), and which threads are reading: a slot of 64 bytes for each of the first
+//          FLK_PYFRAME_SLOTS thread states, so that no two threads write the same cache line. Further thread states
+//          share slots.
+// Cost:    O(depth), some loads a frame. No reference count is changed and no lock taken. A thread with its own slot
+//          executes no atomic instruction; flk_pyframe_close uses a fence in all threads instead.
+// Callers: any thread; the GIL may be released. CPython only; elsewhere there are no frames.
+// Fails:   0 frames in a thread without a thread state, in an interpreter for which frames were not opened, before
+//          flk_pyframe_open and after flk_pyframe_close.
+// Source:  layouts from the headers of each version; asymmetric fence: membarrier(2),
+//          MEMBARRIER_CMD_PRIVATE_EXPEDITED.
 #ifndef FLK_PYFRAME_H
 #define FLK_PYFRAME_H
 
@@ -17,74 +18,79 @@
 
 #define FLK_PYFRAME_SLOTS 256
 
-// One frame as read: the code object's address, not a reference, and the
-// byte offset of the instruction being run (what f_lasti says).
+// One frame: the address of its code object, without a reference, and the byte
+// offset of the executing instruction (f_lasti).
 typedef struct flk_raw_frame {
     const void *code;
     int32_t offset;
-    uint32_t place;  // in the chain, those left out counted: 0 = innermost
+    uint32_t place;  // in the chain, frames left out included; 0 = innermost
 } flk_raw_frame;
 
-// What tells a frame from any other place as long as no code object dies: its
-// instruction's address. A chain that ends has the mark FLK_MARK_END last.
+// The mark of a frame is the address of its executing instruction. As long as no
+// code object dies, equal marks mean the same place in the same code object.
+// The last mark of a whole chain is FLK_MARK_END.
 typedef uintptr_t flk_frame_mark;
 #define FLK_MARK_END ((flk_frame_mark)0)
-#define FLK_MARK_NONE ((flk_frame_mark)1)  // cannot be told from others
+#define FLK_MARK_NONE ((flk_frame_mark)1)  // the frame has no unique mark
 
-// A frame seen before, and where the next one was: where it is most often,
-// so that a processor need not wait for each frame to tell of the next.
+// A frame seen before, and the address of the next one at that time. It mostly
+// is the same again. Using it as a guess, the processor need not wait for the
+// load of each frame's link before it reads the next frame.
 typedef struct flk_frame_seen {
     flk_frame_mark mark;
     const void *next;
 } flk_frame_seen;
 
-// The chain of this thread, between begin (if true) and end: short, never
-// nested, no lock taken and nothing waited for in between.
+// Reads the chain of this thread between flk_pyframe_begin, if it returns true,
+// and flk_pyframe_end. In between the thread must not nest readers, take a lock
+// or wait.
 typedef struct flk_frame_reader {
     const void *thread_state;
     const void *frame;  // the innermost, or NULL
     void *slot;
 } flk_frame_reader;
-// Who is attached (holds the GIL) finds its thread state faster.
+// `is_attached`: the thread holds the GIL, so its thread state is found faster.
 bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached);
 void flk_pyframe_end(const flk_frame_reader *reader);
-// The first frames of the chain, shims included, at most `seen_max`.
+// Reads the innermost frames of the chain, shims included, at most `seen_max`.
 size_t flk_pyframe_collect(const flk_frame_reader *reader, flk_frame_seen *seen,
                            size_t seen_max);
-// Does the chain, which has a frame, begin with these marks, at least one and
-// no FLK_MARK_NONE? Their `next` is brought up to date; it is NULL in the last
-// frame of a chain only.
+// True if the chain begins with these marks. The chain must have a frame, and
+// there must be at least one mark and no FLK_MARK_NONE. Updates `next` of each
+// mark, which is NULL only for the last frame of a chain.
 bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
                          size_t count);
 
-// Fills at most `frames_max` frames of the calling thread, innermost first,
-// and returns how many. Shims and incomplete frames are left out, so the
-// result is what sys._getframe() and f_back tell. `is_lasting`, unless NULL:
-// will the same marks tell the same until a code object of `frames` dies? Not
-// so where a frame was left out whose code is not among them.
+// Fills in at most `frames_max` frames of the calling thread, innermost first,
+// and returns how many. Shims and incomplete frames are left out, so the result
+// equals that of sys._getframe() and f_back. `*is_lasting`, unless NULL, becomes
+// true if the same marks mean the same frames until a code object of `frames`
+// dies. It becomes false if a frame was left out whose code object can die.
 size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
                         bool *is_lasting);
-// The context object and version of the calling thread, for scopes; false
-// when there is no thread state.
+// The context object of the calling thread and its version, for scopes. False
+// if the thread has no thread state.
 bool flk_pyframe_context(const void **context, uint64_t *version);
 
-// Between hold (if true) and release, the code objects of this thread's
-// frames stay readable: flk_pyframe_close waits. Short, never nested, no
-// lock taken and nothing waited for in between.
+// Between flk_pyframe_hold, if it returns true, and flk_pyframe_release the code
+// objects of this thread's frames can be read: flk_pyframe_close waits. In
+// between the thread must not nest, take a lock or wait.
 bool flk_pyframe_hold(void);
 void flk_pyframe_release(void);
 
-// Frames of the interpreter of the calling thread, which holds the GIL, may
-// be read from now on. Whoever calls it has made sure that the death of a
-// code object is noticed, and that flk_pyframe_mismatch() is NULL.
+// Opens the frames of the interpreter of the calling thread, which holds the
+// GIL. The caller has made sure that the death of code objects is reported, and
+// that flk_pyframe_mismatch() is NULL.
 void flk_pyframe_open(void);
-// From now on no frame is read (interpreter shutdown, or a layout that is
-// not the expected one); waits for walkers inside, at most a second.
+// No frame is read from now on (at interpreter shutdown, or if the layout is not
+// the expected one). Waits for threads that are reading, at most a second.
 void flk_pyframe_close(void);
 bool flk_pyframe_is_open(void);
-// In the child of a fork: whoever was reading in another thread is gone.
+// In the child of a fork: the other threads, which may have been reading, do not
+// exist there.
 void flk_pyframe_forked(void);
-// Compiled for this interpreter? Otherwise a static text naming both.
+// NULL if this module was compiled for the running interpreter; otherwise a
+// static text that names both.
 const char *flk_pyframe_mismatch(void);
 
 #endif

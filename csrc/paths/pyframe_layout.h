@@ -1,7 +1,9 @@
-// pyframe_layout.h - where a frame of each CPython keeps its code and place. SPDX-License-Identifier: MIT
-// Keeps:   nothing. Python.h with the internal headers, hence first of all includes, and in paths/pyframe.c only.
-// Gives:   HAS_WALKER if this version is known; then frame_type, FIRST_FRAME, NEXT_FRAME and read_frame.
-// Cost:    inline; three loads a frame from 3.11 on: the frame, its code's first traceable instruction.
+// pyframe_layout.h - the layout of a frame in each version of CPython.   SPDX-License-Identifier: MIT
+// Keeps:   nothing. Includes Python.h with the internal headers, so it must come before all other includes, and is
+//          included by paths/pyframe.c only.
+// Gives:   HAS_WALKER if the layout of this version is known; then frame_type, FIRST_FRAME, NEXT_FRAME, read_frame and
+//          mark_of.
+// Cost:    inline; three loads a frame from 3.11 on.
 // Source:  Include/internal/pycore_frame.h (3.11-3.13), pycore_interpframe.h (3.14), frameobject.h (3.10).
 #ifndef FLK_PYFRAME_LAYOUT_H
 #define FLK_PYFRAME_LAYOUT_H
@@ -13,7 +15,7 @@
 #define HAS_WALKER 1
 #endif
 #if defined(HAS_WALKER) && PY_VERSION_HEX >= 0x030B0000
-#define Py_BUILD_CORE_MODULE 1  // frames are in the internal headers only
+#define Py_BUILD_CORE_MODULE 1  // only internal headers declare frames
 #endif
 #include <Python.h>
 
@@ -42,8 +44,9 @@ static inline bool read_frame(const frame_type *frame, flk_raw_frame *out) {
     return true;
 }
 
-// Code objects may share their instructions, so they are part of it: 16-byte
-// aligned, with 48 bits of address. Longer functions have no mark.
+// Code objects may share their instructions, so the mark holds the address of
+// the code object (aligned to 16 bytes, 48 bits) and the offset. A frame at an
+// offset that does not fit has no mark.
 static inline flk_frame_mark mark_of(const frame_type *frame) {
     uint32_t place = (uint32_t)(frame->f_lasti + 1);
     if (FLK_UNLIKELY(place >= 1u << 19))
@@ -70,8 +73,8 @@ typedef _PyInterpreterFrame frame_type;
 #endif
 #endif
 
-// A shim stands where C called the interpreter. What it runs is a trampoline
-// before its first traceable instruction (3.12), or no code object at all.
+// A shim is the frame of a call from C into the interpreter. It runs a trampoline
+// before its first traceable instruction (3.12), or has no code object (3.13).
 #if PY_VERSION_HEX < 0x030D0000
 #define IS_SHIM(frame) ((void)(frame), false)
 #elif PY_VERSION_HEX < 0x030E0000
@@ -80,7 +83,7 @@ typedef _PyInterpreterFrame frame_type;
 #define IS_SHIM(frame) ((frame)->owner >= FRAME_OWNED_BY_INTERPRETER)
 #endif
 
-// Runs no code object that can die.
+// True for a frame without a code object that can die.
 #if PY_VERSION_HEX < 0x030C0000
 #define IS_OF_C(frame) ((void)(frame), false)
 #elif PY_VERSION_HEX < 0x030D0000
@@ -90,9 +93,9 @@ typedef _PyInterpreterFrame frame_type;
 #endif
 
 #if PY_VERSION_HEX >= 0x030E0000 && defined(Py_GIL_DISABLED)
-// Each thread but the first runs a copy of its own. The array of copies may
-// be replaced by another thread; the old one is freed much later, but a
-// detached thread is not waited for: hence the second look.
+// Each thread except the first runs its own copy of the bytecode. Another thread
+// may replace the array of copies. The old array is freed later, but without
+// waiting for detached threads; hence the pointer is loaded a second time.
 static inline const char *code_start(const frame_type *frame,
                                      PyCodeObject *code) {
     if (frame->tlbc_index == 0)
@@ -115,8 +118,8 @@ static inline const char *code_start(const frame_type *frame,
 }
 #endif
 
-// False for what sys._getframe() passes over (_PyFrame_IsIncomplete): shims,
-// and frames before their first RESUME unless a generator owns them.
+// False for frames that sys._getframe() passes over (_PyFrame_IsIncomplete):
+// shims, and frames before their first RESUME unless a generator owns them.
 static inline bool read_frame(const frame_type *frame, flk_raw_frame *out) {
     if (IS_SHIM(frame))
         return false;
@@ -129,7 +132,7 @@ static inline bool read_frame(const frame_type *frame, flk_raw_frame *out) {
            frame->owner == FRAME_OWNED_BY_GENERATOR;
 }
 
-// Instructions are part of their code object, or of a thread's copy of it.
+// Instructions belong to one code object, or to a thread's copy of it.
 static inline flk_frame_mark mark_of(const frame_type *frame) {
     return (flk_frame_mark)(uintptr_t)INSTRUCTION(frame);
 }

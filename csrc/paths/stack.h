@@ -1,8 +1,11 @@
-// stack.h - the call path of this thread, as a path id.                  SPDX-License-Identifier: MIT
-// Keeps:   nothing: each thread's memo of paths stands in its flk_thread.
-// Cost:    a path seen lately: the walk, a hash and a compare of its raw frames; else two locks a frame.
-// Callers: any thread, inside the guard, GIL not needed.
-// Fails:   FLK_PATH_EMPTY when there are no frames; FLK_PATH_NONE when the tree or the sites are full (one drop).
+// stack.h - the call path of this thread, as a path number.              SPDX-License-Identifier: MIT
+// Keeps:   a counter. Remembered paths and buffers are in the flk_thread.
+// Cost:    a remembered path: the walk and a comparison of marks. Another one: two locks a frame.
+//          Stack: under 0.5 KiB for a remembered path; FLK_PYTHON_STACK_BYTES and FLK_NATIVE_STACK_BYTES for a new one.
+// Callers: any thread, inside its guard; the GIL is not needed.
+// Fails:   FLK_PATH_EMPTY if there are no frames. FLK_PATH_NONE if the tree or the sites are full, or without memory;
+//          the event is then dropped. On an alternate signal stack with too few bytes left, a path that is not
+//          remembered is cut: no native frames, or no frames at all. Such paths are counted.
 #ifndef FLK_STACK_H
 #define FLK_STACK_H
 
@@ -10,15 +13,21 @@
 
 #include "paths/thread.h"
 
-// At most `depth` frames that are not this package's own, innermost first.
+// The path of at most `depth` (> 0) frames, innermost first, without those of
+// this package.
 uint32_t flk_stack_walk(flk_thread *thread, uint32_t depth);
 static inline uint32_t flk_stack_capture(flk_thread *thread, uint32_t depth) {
-    return depth == 0 ? 0 : flk_stack_walk(thread, depth);
+    FLK_ASSERT(depth <= FLK_PATH_FRAMES_MAX);
+    return depth == 0 ? FLK_PATH_EMPTY : flk_stack_walk(thread, depth);
 }
 
-// The path with at most `depth` native frames above those of `base`, up to
-// the Python runtime; `base` itself without native frames.
+// Extends the path `base` by at most `depth` native frames, up to the Python
+// runtime. Returns `base` where native frames cannot be read.
 uint32_t flk_stack_add_native(flk_thread *thread, uint32_t base,
                               uint32_t depth);
+
+// Paths that were cut because a signal stack was almost full.
+uint64_t flk_stack_cut_count(void);
+void flk_stack_cut_clear(void);
 
 #endif

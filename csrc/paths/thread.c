@@ -1,4 +1,4 @@
-// thread.c - per-thread blocks. Contract: paths/thread.h.                  SPDX-License-Identifier: MIT
+// thread.c - the list of blocks. Contract: paths/thread.h.                 SPDX-License-Identifier: MIT
 #include "paths/thread.h"
 
 #include <stddef.h>
@@ -7,11 +7,13 @@
 #include "paths/unwind.h"
 
 static struct {
-    flk_lock lock;  // list, number, live_count
+    flk_lock lock;  // guards the list and `number`
     flk_lock totals_lock;
     flk_thread *first;
-    uint32_t number;  // the last one given out
-    uint32_t live_count;
+    uint32_t number;         // the last one assigned
+    atomic_uint live_count;  // relaxed: figures
+    atomic_ullong unnumbered_count;
+    uint32_t wait;  // the last call of flk_thread_wait_outside
     flk_totals totals;
 } threads = {
     .lock = FLK_LOCK_INIT(FLK_RANK_THREADS),
@@ -29,35 +31,54 @@ void flk_thread_list_unlock(void) { flk_thread_unlock(&threads.lock); }
 flk_thread *flk_thread_list_first(void) { return threads.first; }
 
 static void list_add(flk_thread *thread) {
+    FLK_ASSERT(thread->inside && !thread->next && !thread->previous);
     flk_lock_take(&threads.lock);
     if (threads.number < FLK_THREADS_MAX)
         thread->number = ++threads.number;
+    else
+        atomic_fetch_add(&threads.unnumbered_count, 1);
     thread->next = threads.first;
     if (threads.first)
         threads.first->previous = thread;
     threads.first = thread;
-    threads.live_count++;
+    atomic_fetch_add(&threads.live_count, 1);
     flk_lock_release(&threads.lock);
 }
 
+// The caller holds the lock, or is the only thread.
 static void list_remove(flk_thread *thread) {
+    FLK_ASSERT(atomic_load(&threads.live_count) > 0);
     if (thread->previous)
         thread->previous->next = thread->next;
     else
         threads.first = thread->next;
     if (thread->next)
         thread->next->previous = thread->previous;
-    threads.live_count--;
+    atomic_fetch_sub(&threads.live_count, 1);
+}
+
+static flk_thread *lock_list(void) {
+    flk_thread *guard = flk_thread_guard();
+    flk_lock_take(&threads.lock);
+    return guard;
+}
+
+static void unlock_list(flk_thread *guard) {
+    flk_lock_release(&threads.lock);
+    flk_thread_unguard(guard);
 }
 
 uint32_t flk_thread_list_live_count(void) {
-    flk_thread_list_lock();
-    uint32_t count = threads.live_count;
-    flk_thread_list_unlock();
-    return count;
+    return atomic_load_explicit(&threads.live_count, memory_order_relaxed);
+}
+
+uint64_t flk_thread_unnumbered_count(void) {
+    return atomic_load_explicit(&threads.unnumbered_count,
+                                memory_order_relaxed);
 }
 
 bool flk_thread_list_use_scope(uint32_t scope) {
+    FLK_ASSERT(scope != FLK_SCOPE_PROCESS);
     bool used = false;
     for (flk_thread *t = threads.first; t; t = t->next)
         used |= atomic_load(&t->scope_in_use) == scope;
@@ -66,11 +87,11 @@ bool flk_thread_list_use_scope(uint32_t scope) {
 
 uint64_t flk_thread_ident_of(uint32_t number) {
     uint64_t ident = 0;
-    flk_thread_list_lock();
+    flk_thread *guard = lock_list();
     for (flk_thread *t = threads.first; t && number; t = t->next)
         if (t->number == number)
             ident = t->ident;
-    flk_thread_list_unlock();
+    unlock_list(guard);
     return ident;
 }
 
@@ -83,26 +104,31 @@ flk_totals *flk_thread_totals_lock(void) {
 void flk_thread_totals_unlock(void) { flk_thread_unlock(&threads.totals_lock); }
 
 static void fold_cell(uint32_t number, flk_cell *cell, void *context) {
+    FLK_ASSERT(context && cell);
     flk_cell *into = flk_counters_at(context, number, false);
     if (into)
         flk_counters_cell_fold(into, cell);
-    else  // scopes and types have their totals before their first event
+    else  // a scope or type has a total before its first event
         FLK_ASSERT(atomic_load(&cell->alloc_count) == 0);
 }
 
+// With the guard held: it takes locks.
 static void parts_free(flk_thread *thread) {
+    FLK_ASSERT(thread);
     flk_counters_free(&thread->scopes);
     flk_counters_free(&thread->types);
     flk_unwind_free(thread->native);
 }
 
 static void block_free(flk_thread *thread) {
+    FLK_ASSERT(thread != flk_platform_thread_pointer());
     flk_platform_pages_unmap(thread, block_bytes());
 }
 
-// A thread ends: what it counted goes to the totals, its block goes back.
+// A thread ends: its counts are added to the totals, and its block is unmapped.
 static void thread_ends(void *pointer) {
     flk_thread *thread = pointer;
+    FLK_ASSERT(thread == flk_platform_thread_pointer());
     thread->inside++;
     flk_lock_take(&threads.lock);
     list_remove(thread);
@@ -117,6 +143,8 @@ static void thread_ends(void *pointer) {
 }
 
 void flk_thread_list_forget_others(void) {
+    FLK_ASSERT(flk_platform_thread_pointer() == NULL ||
+               atomic_load(&threads.live_count) > 0);
     flk_thread *self = flk_platform_thread_pointer();
     for (flk_thread *t = threads.first, *next; t; t = next) {
         next = t->next;
@@ -144,6 +172,7 @@ void flk_thread_init(void) {
 }
 
 FLK_NOINLINE flk_thread *flk_thread_begin(void) {
+    FLK_ASSERT(flk_platform_thread_pointer() == NULL);
     flk_thread *thread =
         flk_platform_pages_map(block_bytes(), flk_platform_page_bytes());
     if (!thread)
@@ -151,7 +180,7 @@ FLK_NOINLINE flk_thread *flk_thread_begin(void) {
     thread->ident = flk_platform_thread_ident();
     thread->cached_scope = thread->cached_type = UINT32_MAX;
     thread->last = &thread->near[0];
-    thread->inside = 1;  // setting the pointer may allocate
+    thread->inside = 1;  // pthread_setspecific may allocate
     flk_platform_thread_set_pointer(thread);
     list_add(thread);
     return thread;
@@ -162,8 +191,57 @@ bool flk_thread_is_inside(void) {
     return thread && thread->inside;
 }
 
-// --- the cells used last ---------------------------------------------
+// --- waiting until the guards were left ----------------------------------
+// Both run inside this thread's guard: a signal handler that allocates
+// meanwhile must not wait for the lock of the list.
+static uint32_t wait_begin(void) {
+    FLK_ASSERT(flk_thread_is_inside());
+    flk_lock_take(&threads.lock);
+    uint32_t wait = ++threads.wait;
+    flk_lock_release(&threads.lock);
+    return wait;
+}
+
+// Whether every other thread was seen outside since the wait began. What a
+// later wait has seen counts, too.
+static bool are_all_outside(const flk_thread *self, uint32_t wait) {
+    FLK_ASSERT(flk_thread_is_inside());
+    bool all = true;
+    flk_lock_take(&threads.lock);
+    for (flk_thread *t = threads.first; t; t = t->next) {
+        if (t == self || (int32_t)(t->outside_at - wait) >= 0)
+            continue;
+        if (__atomic_load_n(&t->inside, __ATOMIC_ACQUIRE) == 0)
+            t->outside_at = wait;
+        else
+            all = false;
+    }
+    flk_lock_release(&threads.lock);
+    return all;
+}
+
+void flk_thread_wait_outside(void) {
+    enum { LOOKS_MAX = 5000 };  // with pauses of 1 ms
+    FLK_ASSERT(!flk_thread_is_inside());
+    flk_thread *self = flk_thread_enter();
+    if (!self)
+        return;
+    uint32_t wait = wait_begin();
+    flk_platform_fence_threads();
+    bool is_over = are_all_outside(self, wait);
+    flk_thread_leave(self);
+    for (int i = 0; i < LOOKS_MAX && !is_over; i++) {
+        flk_platform_pause();
+        self = flk_thread_enter();
+        is_over = !self || are_all_outside(self, wait);
+        if (self)
+            flk_thread_leave(self);
+    }
+}
+
+// --- cells other than the last ones ----------------------------------
 flk_cell *flk_thread_scope_cell_other(flk_thread *thread, uint32_t scope) {
+    FLK_ASSERT(scope < FLK_SCOPES_MAX);
     flk_cell *cell = flk_counters_at(&thread->scopes, scope, true);
     if (cell) {
         thread->cached_scope = scope;
@@ -173,6 +251,7 @@ flk_cell *flk_thread_scope_cell_other(flk_thread *thread, uint32_t scope) {
 }
 
 flk_cell *flk_thread_type_cell_other(flk_thread *thread, uint32_t type) {
+    FLK_ASSERT(type <= FLK_TYPES_MAX);
     flk_cell *cell = flk_counters_at(&thread->types, type, true);
     if (cell) {
         thread->cached_type = type;

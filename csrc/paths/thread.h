@@ -1,9 +1,9 @@
-// thread.h - what the tracker keeps for each thread.                     SPDX-License-Identifier: MIT
-// Keeps:   a block of mapped pages a thread, in one list; what ended threads counted is added to `totals`.
-// Cost:    flk_thread_enter: one thread-local load once the block is there.
+// thread.h - the block of each thread: guard, counters, remembered paths.  SPDX-License-Identifier: MIT
+// Keeps:   a block of mapped pages for each thread, in one list. The counts of ended threads are added to `totals`.
+// Cost:    flk_thread_enter: one thread-local load, once the block exists.
 // Callers: any thread. Lock ranks: FLK_RANK_THREADS (the list), FLK_RANK_TOTALS.
-// Fails:   no page left: flk_thread_enter returns NULL, the caller counts a drop.
-// Invariant: a block is in the list from its first use to its thread's end; only its thread writes it.
+// Fails:   flk_thread_enter returns NULL without memory, and the caller counts a drop.
+// Invariant: a block is in the list from its first use to the end of its thread. Only its thread writes to it.
 #ifndef FLK_THREAD_H
 #define FLK_THREAD_H
 
@@ -18,81 +18,116 @@
 
 struct flk_native;
 
-// A call path this thread was seen in, by the marks it depends on.
+// A call path of this thread and the marks that identify it.
 typedef struct flk_memo {
-    uint64_t generation;  // of flk_sites: code addresses mean the same since
+    uint64_t generation;  // of flk_sites; valid while it is the same
     uint32_t path;
-    uint16_t depth;  // the frames asked for; 0 = empty
+    uint16_t depth;  // the number of frames requested; 0 = empty entry
     uint16_t seen_count;
     flk_frame_seen seen[FLK_PATH_MARKS_MAX];
 } flk_memo;
 
+// Buffers of a walk (paths/stack.c). They are here and not on the stack, which
+// may be a small signal stack; the guard keeps a signal handler from using
+// them at the same time.
+enum { FLK_WALK_FRAMES_MAX = FLK_PATH_FRAMES_MAX + FLK_PATH_OWN_FRAMES_MAX };
+typedef struct flk_walk_buffers {
+    flk_frame_seen seen[FLK_PATH_MARKS_MAX];
+    flk_raw_frame frames[FLK_WALK_FRAMES_MAX];
+    uint32_t sites[FLK_WALK_FRAMES_MAX];
+} flk_walk_buffers;
+
 typedef struct flk_thread {
-    uint32_t inside;   // the guard: the tracker is at work in this thread
-    bool is_noted;     // Python knows its name (python/allocator.c)
-    bool is_attached;  // C code that holds the GIL runs us (python/allocator.c)
-    uint32_t observing;  // a callback runs (tracker/observe.h)
-    uint32_t quiet;      // objects made now are our own (python/objects.c)
-    uint32_t number;     // 1.., 0 = past FLK_THREADS_MAX
-    uint64_t ident;      // threading.get_ident()
+    uint32_t inside;     // the guard: this thread is inside the tracker
+    bool is_noted;       // its name was passed to Python (python/allocator.c)
+    bool is_attached;    // this thread holds the GIL (python/allocator.c)
+    uint32_t observing;  // a callback of an observer runs (tracker/observe.h)
+    uint32_t quiet;  // objects created now are the package's (python/objects.c)
+    uint32_t number;  // from 1; 0 = unknown, beyond FLK_THREADS_MAX
+    uint64_t ident;   // threading.get_ident()
     flk_sequence_block sequence;
-    flk_cells scopes;                    // by scope id
-    flk_cells types;                     // by type id
+    flk_cells scopes;                    // by scope number
+    flk_cells types;                     // by type number
     uint32_t cached_scope, cached_type;  // the last cells used
     flk_cell *cached_scope_cell, *cached_type_cell;
-    // Two types whose releases were found to match: given << 16 | recorded.
+    // The last two types whose releases matched: given << 16 | recorded.
     uint32_t matched_types;
-    // The scope Python code set last, and the context it was set in.
+    // The scope that Python code set last, and the context it was set in.
     uint32_t context_scope, context_serial;
-    // The process scope an event of this thread is about to be recorded in,
-    // else 0: its number is not given out again meanwhile (a hazard pointer:
+    // The process scope in which an event of this thread is about to be
+    // recorded, else 0. Its number is not reused meanwhile (a hazard pointer:
     // Michael, 2004). Written by the owner, read by registry/account.c.
     atomic_uint scope_in_use;
     const void *context;
     uint64_t context_version;
-    struct flk_native *native;           // paths/unwind.h; NULL until asked for
+    struct flk_native *native;           // paths/unwind.h; NULL at first
     struct flk_thread *next, *previous;  // FLK_RANK_THREADS
-    uint32_t recalled_late;  // paths that the first table did not have
-    flk_memo *last;          // the one that matched last, or any
-    flk_memo
-        near[FLK_PATH_MEMO_WAYS];  // paths/stack.c: by their innermost calls
-    flk_memo whole[FLK_PATH_MEMO_WAYS];  // by all of their marks
+    uint32_t outside_at;     // the last wait that saw it outside; same lock
+    uint32_t recalled_late;  // paths found in `whole` only
+    flk_memo *last;          // the entry that matched last, or any
+    // Remembered paths (paths/stack.c), by their two innermost marks and by all
+    // of their marks.
+    flk_memo near[FLK_PATH_MEMO_ENTRIES];
+    flk_memo whole[FLK_PATH_MEMO_ENTRIES];
+    flk_walk_buffers walk;
 } flk_thread;
 
 void flk_thread_init(void);
-// The first event of a thread: its block, with the guard set; or NULL.
+// Makes the block of this thread and sets its guard; NULL without memory.
 flk_thread *flk_thread_begin(void);
 
-// This thread's block with the guard set; NULL if it is set already (the
-// tracker is re-entered) or no block can be had.
+// A plain store, which flk_thread_wait_outside() may read at the same time.
+static inline void flk_thread_set_inside(flk_thread *thread, uint32_t inside) {
+    __atomic_store_n(&thread->inside, inside, __ATOMIC_RELAXED);
+}
+
+// Sets the guard and returns the block of this thread. NULL if the guard is set
+// already (the tracker is re-entered), or if there is no memory for a block.
 static inline flk_thread *flk_thread_enter(void) {
     flk_thread *thread = flk_platform_thread_pointer();
     if (FLK_UNLIKELY(!thread))
         return flk_thread_begin();
     if (FLK_UNLIKELY(thread->inside))
         return NULL;
-    thread->inside = 1;
-    atomic_signal_fence(memory_order_seq_cst);  // against signal handlers
+    flk_thread_set_inside(thread, 1);
+    atomic_signal_fence(memory_order_seq_cst);  // a handler must see it
     return thread;
 }
 
 static inline void flk_thread_leave(flk_thread *thread) {
     FLK_ASSERT(thread->inside == 1);
+    FLK_ASSERT(thread == flk_platform_thread_pointer());
     atomic_signal_fence(memory_order_seq_cst);
-    thread->inside = 0;
+    flk_thread_set_inside(thread, 0);
 }
 
+// True if the guard of this thread is set.
 bool flk_thread_is_inside(void);
+// Returns when every other thread has been seen outside the guard since the
+// call began, or after some seconds: a debugger may have stopped a thread
+// inside. What this thread stored before the call is seen by every guard that
+// is entered later. Milliseconds beside busy threads. Not inside the guard.
+void flk_thread_wait_outside(void);
 
-// For what is no event, but takes locks that an event may take: the guard, or
-// what holds it already. A signal handler that allocates in between is not
-// recorded, so it does not wait for a lock of its own thread. NULL if no block
-// can be had: then no event of this thread can be recorded either.
+// For functions that take a lock outside of events. They set the guard, so that
+// a signal handler that allocates meanwhile does not wait for the lock. Returns
+// NULL if the guard was set before; the result is passed to flk_thread_unguard.
+static inline flk_thread *flk_thread_guard(void) { return flk_thread_enter(); }
+
+static inline void flk_thread_unguard(flk_thread *guard) {
+    if (guard)
+        flk_thread_leave(guard);
+}
+
+// For functions that take locks that an event may take, and are no events: sets
+// the guard, or keeps it set. A signal handler that allocates meanwhile is not
+// recorded, so it does not wait for a lock of its own thread. NULL if there is
+// no memory for a block: then no event of this thread can be recorded either.
 static inline flk_thread *flk_thread_hold(void) {
     flk_thread *thread = flk_platform_thread_pointer();
     if (FLK_UNLIKELY(!thread))
         return flk_thread_begin();
-    thread->inside++;
+    flk_thread_set_inside(thread, thread->inside + 1);
     atomic_signal_fence(memory_order_seq_cst);
     return thread;
 }
@@ -102,10 +137,10 @@ static inline void flk_thread_let_go(flk_thread *thread) {
         return;
     FLK_ASSERT(thread->inside > 0);
     atomic_signal_fence(memory_order_seq_cst);
-    thread->inside--;
+    flk_thread_set_inside(thread, thread->inside - 1);
 }
 
-// A lock taken with the guard held, and released with it.
+// Takes a lock with the guard held; unlock releases both.
 static inline void flk_thread_lock(flk_lock *lock) {
     flk_thread_hold();
     flk_lock_take(lock);
@@ -118,22 +153,24 @@ static inline void flk_thread_unlock(flk_lock *lock) {
         flk_thread_let_go(thread);
 }
 
+// The list of blocks. Lock and unlock set and clear the guard of the thread.
 void flk_thread_list_lock(void);
 void flk_thread_list_unlock(void);
-// Under the lock of the list. Does an event of any thread hold on to this
-// process scope?
+// Under the lock of the list: true if an event of any thread is about to be
+// recorded in this process scope.
 bool flk_thread_list_use_scope(uint32_t scope);
 flk_thread *flk_thread_list_first(void);
 
-// What ended threads counted; its cells exist for each scope and type that
-// flk_totals_ready was called for. Writers hold its lock.
+// The counts of ended threads. A scope or type has a cell here before its first
+// event is counted in any thread. Writers hold the lock.
 typedef struct flk_totals {
     flk_cells scopes, types;
 } flk_totals;
 flk_totals *flk_thread_totals_lock(void);
 void flk_thread_totals_unlock(void);
 
-// The cell of the thread, made on demand; NULL without memory.
+// The cell of this thread for a scope or type, made on demand; NULL without
+// memory.
 flk_cell *flk_thread_scope_cell_other(flk_thread *thread, uint32_t scope);
 flk_cell *flk_thread_type_cell_other(flk_thread *thread, uint32_t type);
 
@@ -152,9 +189,11 @@ static inline flk_cell *flk_thread_type_cell(flk_thread *thread,
 }
 
 uint32_t flk_thread_list_live_count(void);
-// The ident of a thread number while the thread lives; 0 afterwards.
+// Threads that have no number of their own because FLK_THREADS_MAX was reached.
+uint64_t flk_thread_unnumbered_count(void);
+// The threading.get_ident() of a thread number; 0 when the thread has ended.
 uint64_t flk_thread_ident_of(uint32_t number);
-// In the child of a fork: blocks of threads that are no more.
+// In the child of a fork: frees the blocks of all other threads.
 void flk_thread_list_forget_others(void);
 
 #endif

@@ -1,4 +1,4 @@
-// unwind.c - rules, steps and trails. Contract: paths/unwind.h.            SPDX-License-Identifier: MIT
+// unwind.c - rules of addresses, and the walk by them. Contract: paths/unwind.h. SPDX-License-Identifier: MIT
 #include "paths/unwind.h"
 
 #include <unwind.h>
@@ -11,13 +11,13 @@
 #include "paths/modules.h"
 
 typedef enum kind {
-    SHOWN,  // a frame of a path
-    OWN,    // of this module: left out
-    EDGE,   // of the Python runtime: the last one, left out
+    SHOWN,  // part of the path
+    OWN,    // a function of this module: left out
+    EDGE,   // a function of the Python runtime: left out, and the end
 } kind;
 
-// All that is known of an address. It is one inside of the instruction that
-// is being run, so that the end of a function is not the start of the next.
+// What is known of an address. The address lies inside the executing
+// instruction: a return address may be the beginning of the next function.
 typedef struct rule {
     uintptr_t address;  // 0 = empty
     flk_cfi_rule how;
@@ -27,11 +27,11 @@ typedef struct rule {
 } rule;
 
 struct flk_native {
-    uint64_t epoch;        // of the loader: what is kept was learned in it
-    uint32_t depth;        // and with so many frames
-    uint32_t trail_count;  // 0: what was walked is not to be remembered
-    flk_call_tree_step trail[FLK_NATIVE_STEPS_MAX];
-    flk_call_tree_cache ways;
+    uint64_t epoch;        // of the loader, in which all this was learned
+    uint32_t depth;        // of the paths in `cache`
+    uint32_t trail_count;  // 0: the last walk is not to be remembered
+    flk_call_tree_step trail[FLK_NATIVE_STEPS_MAX];  // of the last walk
+    flk_call_tree_cache cache;
     rule rules[FLK_NATIVE_RULES];
 };
 
@@ -57,24 +57,28 @@ void flk_unwind_start(void) {
     flk_unwind_gcc_warm_up();
 }
 
-// The pages read zero again.
+// Clears everything: the pages read zero afterwards.
 static FLK_NOINLINE void forget(flk_native *native, uint64_t epoch,
                                 uint32_t depth) {
+    FLK_ASSERT(depth > 0 && depth <= FLK_NATIVE_FRAMES_MAX);
     flk_platform_pages_forget(native, native_bytes());
     native->epoch = epoch;
     native->depth = depth;
 }
 
-// Something was loaded: maybe where something else was before.
+// Clears what was learned if an object was loaded since: it may be where another
+// object was before.
 static FLK_HOT void keep_up(flk_native *native, uint32_t depth) {
+    FLK_ASSERT(native->trail_count <= FLK_NATIVE_STEPS_MAX);
     uint64_t epoch = flk_loaded_epoch();
     if (FLK_UNLIKELY(native->epoch != epoch || native->depth != depth ||
-                     flk_call_tree_cache_are_full(&native->ways)))
+                     flk_call_tree_cache_is_full(&native->cache)))
         forget(native, epoch, depth);
 }
 
 // --- rules -------------------------------------------------------------
 static void learn_rule(rule *out, uintptr_t address) {
+    FLK_ASSERT(address != 0);
     flk_loaded loaded;
     uint32_t id = flk_modules_at(address, &loaded);
     const flk_module *module = flk_modules_get(id);
@@ -82,14 +86,15 @@ static void learn_rule(rule *out, uintptr_t address) {
     if (module && module->flags)
         out->kind = module->flags & FLK_MODULE_OWN ? OWN : EDGE;
     else
-        out->site = flk_modules_site(id, address);
+        out->site = flk_modules_site(id, loaded.base, address);
     out->is_understood =
         loaded.header && flk_cfi_find(loaded.header, loaded.begin, loaded.end,
                                       address, &out->how);
 }
 
-// One that could not be entered (no memory) is learned again next time.
+// A rule without a site, because memory was short, is learned again.
 static const rule *rule_at(flk_native *native, uintptr_t address) {
+    FLK_ASSERT(address != 0);
     size_t i = flk_hash_key(address) >> 32 & (FLK_NATIVE_RULES - 1);
     rule *found = &native->rules[i];
     if (FLK_UNLIKELY(found->address != address ||
@@ -101,15 +106,16 @@ static const rule *rule_at(flk_native *native, uintptr_t address) {
 // --- a walk by rules ---------------------------------------------------
 typedef struct walk {
     flk_native *native;
-    uintptr_t address, limit;  // inside the instruction; end of the stack
+    uintptr_t address, limit;  // inside the instruction; the stack's end
     flk_registers at;
     uint32_t *sites;
     size_t count, depth;
     bool has_no_memory;
 } walk;
 
-// Takes the frame there; true: it is the last one.
+// Adds a frame to the path. True if it is the last one.
 static bool take(walk *w, const rule *found) {
+    FLK_ASSERT(w->count < w->depth);
     if (found->kind == SHOWN) {
         w->has_no_memory |= found->site == 0;
         w->sites[w->count++] = found->site;
@@ -118,11 +124,13 @@ static bool take(walk *w, const rule *found) {
 }
 
 static void note(flk_native *n, const rule *found, uintptr_t returns_to) {
+    FLK_ASSERT(n->trail_count < FLK_NATIVE_STEPS_MAX);
     n->trail[n->trail_count++] = (flk_call_tree_step){returns_to, found->how};
 }
 
-// False: it ends where something is not understood.
+// False: a frame is not understood.
 static bool walk_by_rules(walk *w) {
+    FLK_ASSERT(w->native->trail_count == 0 && w->count == 0);
     for (;;) {
         const rule *found = rule_at(w->native, w->address);
         if (take(w, found) ||
@@ -144,14 +152,16 @@ static bool walk_by_rules(walk *w) {
 
 // --- a walk by libgcc --------------------------------------------------
 static bool take_address(uintptr_t address, void *context) {
+    FLK_ASSERT(context != NULL);
     walk *w = context;
     return !take(w, rule_at(w->native, address));
 }
 
-// The stack of a thread ends below what pthread_self() names; that of the
-// first thread, and those that programs make for themselves, at the latest
-// where addresses do.
+// The stack of a thread ends below the thread descriptor, whose address is
+// pthread_self(). For the stack of the first thread, and for stacks that a
+// program allocates itself, the end of the address space is the only limit.
 static uintptr_t limit_of(const flk_registers *at) {
+    FLK_ASSERT(at->sp != 0);
     uintptr_t self = (uintptr_t)flk_platform_thread_ident();
     return self > at->sp ? self : UINTPTR_MAX;
 }
@@ -170,6 +180,8 @@ size_t flk_unwind_walk(flk_native *native, const flk_wanted *wanted,
     if (!walk_by_rules(&w)) {
         native->trail_count = 0;
         w.count = 0;
+        if (flk_platform_stack_left() < FLK_LIBGCC_STACK_BYTES)
+            return FLK_UNWIND_NO_STACK;
         atomic_fetch_add_explicit(&gcc_count, 1, memory_order_relaxed);
         flk_unwind_gcc(take_address, &w);
     }
@@ -178,21 +190,25 @@ size_t flk_unwind_walk(flk_native *native, const flk_wanted *wanted,
 
 uint64_t flk_unwind_gcc_count(void) { return atomic_load(&gcc_count); }
 
-// --- stacks met --------------------------------------------------------
+// --- the cache of stacks -----------------------------------------------
 uint32_t flk_unwind_recall(flk_native *native, const flk_wanted *wanted) {
+    FLK_ASSERT(native && wanted->depth > 0);
     keep_up(native, wanted->depth);
-    return flk_call_tree_cache_follow(&native->ways, &wanted->at, wanted->base);
+    return flk_call_tree_cache_follow(&native->cache, &wanted->at,
+                                      wanted->base);
 }
 
 void flk_unwind_remember(flk_native *native, const flk_wanted *wanted,
                          uint32_t path) {
+    FLK_ASSERT(native->trail_count <= FLK_NATIVE_STEPS_MAX);
     if (native->trail_count > 0)
-        flk_call_tree_cache_add(&native->ways, &wanted->at, wanted->base,
+        flk_call_tree_cache_add(&native->cache, &wanted->at, wanted->base,
                                 native->trail, native->trail_count, path);
 }
 
 // --- check -------------------------------------------------------------
 static bool rule_is_sound(const flk_native *native, size_t i) {
+    FLK_ASSERT(i < FLK_NATIVE_RULES);
     const rule *one = &native->rules[i];
     return !one->address ||
            ((flk_hash_key(one->address) >> 32 & (FLK_NATIVE_RULES - 1)) == i &&
@@ -201,7 +217,7 @@ static bool rule_is_sound(const flk_native *native, size_t i) {
 
 bool flk_unwind_check(const flk_native *native) {
     bool is_sound = native->trail_count <= FLK_NATIVE_STEPS_MAX;
-    is_sound &= flk_call_tree_cache_check(&native->ways);
+    is_sound &= flk_call_tree_cache_check(&native->cache);
     for (size_t i = 0; i < FLK_NATIVE_RULES; i++)
         is_sound &= rule_is_sound(native, i);
     return is_sound;
@@ -225,16 +241,17 @@ static _Unwind_Reason_Code take_frame(struct _Unwind_Context *frame,
 }
 
 void flk_unwind_gcc(flk_unwind_visitor visit, void *context) {
+    FLK_ASSERT(visit != NULL);
     backtrace w = {visit, context};
     _Unwind_Backtrace(take_frame, &w);
 }
 
-static bool go_on(uintptr_t address, void *context) {
+static bool continue_walk(uintptr_t address, void *context) {
     (void)address, (void)context;
     return true;
 }
 
-void flk_unwind_gcc_warm_up(void) { flk_unwind_gcc(go_on, NULL); }
+void flk_unwind_gcc_warm_up(void) { flk_unwind_gcc(continue_walk, NULL); }
 #else
 void flk_unwind_start(void) {}
 void flk_unwind_free(flk_native *native) { (void)native; }

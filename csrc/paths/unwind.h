@@ -1,13 +1,14 @@
-// unwind.h - the native return addresses of this thread, up to the Python runtime.  SPDX-License-Identifier: MIT
-// Keeps:   for each thread: how the caller of each address met is found (a rule), and the stacks met (paths/call_tree_cache.h).
-//          All is forgotten when an object was loaded since.
-// Cost:    a stack met before 3 ns a frame; else 10 ns a frame and the tree of paths; an address not met before a
-//          microsecond and two locks.
-// Callers: any thread, inside the guard, no lock held. No loader's lock with glibc 2.35.
-// Fails:   what flk_cfi does not understand is unwound by libgcc, each time anew (100 ns a frame). No memory:
-//          FLK_UNWIND_NO_MEMORY, one drop.
-// Invariant: rules are applied to the live stack, never what was found by them earlier; the rule of an address depends
-//            on nothing but the object it lies in. Why no memo of places on the stack: csrc/README.md.
+// unwind.h - the native frames of this thread, up to the Python runtime. SPDX-License-Identifier: MIT
+// Keeps:   for each thread: the unwind rule of each address found on a stack, and a cache of the stacks found
+//          (paths/call_tree_cache.h). Both are cleared when an object was loaded since.
+// Cost:    a cached stack: 3 ns a frame. Another stack: 10 ns a frame and the tree of paths. An address without a
+//          rule: a microsecond and two locks. FLK_NATIVE_STACK_BYTES of stack for the latter two.
+// Callers: any thread, inside its guard, with no lock held. Takes no lock of the loader with glibc 2.35 or later.
+// Fails:   frames that flk_cfi does not understand are unwound by libgcc each time (100 ns a frame). Without memory:
+//          FLK_UNWIND_NO_MEMORY, and the event is dropped.
+// Invariant: rules are applied to the live stack each time; addresses read from an earlier stack are not reused. The
+//            rule of an address depends only on the object that contains it. Why stack slots are not remembered:
+//            csrc/README.md.
 #ifndef FLK_UNWIND_H
 #define FLK_UNWIND_H
 
@@ -18,26 +19,29 @@
 #include "base/config.h"
 #include "elf/cfi.h"
 
-typedef struct flk_native flk_native;      // what is kept for one thread
+typedef struct flk_native flk_native;      // the state of one thread
 void flk_unwind_free(flk_native *native);  // NULL is ignored
 #define FLK_UNWIND_NO_MEMORY SIZE_MAX
+// Only libgcc could unwind the stack, and too few bytes of it are left.
+#define FLK_UNWIND_NO_STACK (SIZE_MAX - 1)
 
-// Outside events: native frames are wanted from now on, or objects came.
+// Prepares for native frames, and again after objects were loaded. Outside
+// events.
 void flk_unwind_start(void);
 
 #ifdef FLK_HAS_ELF
-// Where this thread is: the address of the next instruction, and two
-// registers as they are there.
+// A position in the execution of a thread: the address of the next instruction,
+// and two registers there.
 typedef struct flk_registers {
     uintptr_t pc, sp, fp;
 } flk_registers;
 
-// Part of the function that calls it, whose frame is the innermost one and
-// must be there until the walk is done.
+// Inlined into its caller, whose frame is the innermost one of the walk. The
+// caller must not return before the walk ends.
 static FLK_HOT flk_registers flk_unwind_here(void) {
     flk_registers here;
 #if defined(__x86_64__)
-    // Named registers: else rbp could be one of them.
+    // Registers are named, because the compiler could choose rbp for one.
     __asm__ volatile("leaq 0(%%rip), %0\n\tmovq %%rsp, %1\n\tmovq %%rbp, %2"
                      : "=a"(here.pc), "=c"(here.sp), "=d"(here.fp));
 #else
@@ -49,36 +53,37 @@ static FLK_HOT flk_registers flk_unwind_here(void) {
     return here;
 }
 
-// What was found for this thread, above this path of Python frames.
+// A request: the position to begin at, the path to extend, and a limit.
 typedef struct flk_wanted {
     flk_registers at;
-    uint32_t base;   // a path
-    uint32_t depth;  // frames
+    uint32_t base;   // the path of Python frames
+    uint32_t depth;  // the largest number of native frames
 } flk_wanted;
 
-flk_native *flk_unwind_new(void);  // NULL: no memory
-// The path remembered for the stack that is there now; FLK_PATH_NONE.
+flk_native *flk_unwind_new(void);  // NULL without memory
+// The path in the cache for the present stack; FLK_PATH_NONE if there is none.
 uint32_t flk_unwind_recall(flk_native *native, const flk_wanted *wanted);
-// Fills the sites of at most `depth` frames, innermost first, those of this
-// module left out; returns how many. What is walked is kept until the next
-// call for flk_unwind_remember.
+// Fills in the sites of at most `depth` frames, innermost first, without those
+// of this module, and returns how many, or one of the values above. The steps of
+// the walk are kept for flk_unwind_remember until the next call.
 size_t flk_unwind_walk(flk_native *native, const flk_wanted *wanted,
                        uint32_t *sites);
+// Enters the path of the last walk into the cache.
 void flk_unwind_remember(flk_native *native, const flk_wanted *wanted,
                          uint32_t path);
-// How often libgcc had to be asked, by all threads.
+// How often libgcc was used, by all threads.
 uint64_t flk_unwind_gcc_count(void);
 bool flk_unwind_check(const flk_native *native);
 #endif
 
-// --- libgcc's unwinder, for what elf/cfi.h does not understand ------------
-// About 100 ns a frame; it may take the loader's lock (glibc before 2.35).
-// Any thread, no lock held. Source: Itanium C++ ABI, Exception Handling, 1.6.
-// Told each address inside the instruction that is being run, innermost
-// first, this function's caller among them; false: that is enough.
+// --- libgcc's unwinder, for frames that elf/cfi.h does not understand -----
+// About 100 ns a frame. With glibc before 2.35 it takes the loader's lock. Any
+// thread, with no lock held. Source: Itanium C++ ABI, Exception Handling, 1.6.
+// The visitor receives an address inside the executing instruction of each
+// frame, innermost first, beginning in flk_unwind_gcc; false ends the walk.
 typedef bool (*flk_unwind_visitor)(uintptr_t address, void *context);
 void flk_unwind_gcc(flk_unwind_visitor visit, void *context);
-// It may have to make something the first time.
+// The first use of libgcc's unwinder may allocate; this is one outside events.
 void flk_unwind_gcc_warm_up(void);
 
 #endif

@@ -1,6 +1,6 @@
 // allocator.c - the C half of ffi_leak_tracker.allocators.Allocator.     SPDX-License-Identifier: MIT
-// What is unusual (keywords, wrong arguments, no memory, misuse) goes to the Python methods _call, _free, _realloc,
-// _new and _told, which alone say what is wrong; so the two halves cannot differ in their errors.
+// Unusual calls (keywords, wrong arguments, no memory, misuse, a pointer with an owner) go to the Python methods
+// _call, _free, _realloc and _new. Only these raise errors, so both halves raise the same ones.
 #include "python/callables.h"
 
 #ifndef PYPY_VERSION
@@ -10,8 +10,11 @@
 #include "python/cdata.h"
 
 // --- types -------------------------------------------------------------
-static FLK_NOINLINE int type_learn(flk_allocator *self, flk_known_type *way,
+// Fills in a cache entry from what the Python method says about a type.
+static FLK_NOINLINE int type_learn(flk_allocator *self, flk_known_type *entry,
                                    PyObject *key, const char *method) {
+    FLK_ASSERT(PyGILState_Check());
+    FLK_ASSERT(entry->key != key);
     PyObject *item = PyObject_CallMethod((PyObject *)self, method, "(O)", key);
     if (!item)
         return -1;
@@ -20,32 +23,33 @@ static FLK_NOINLINE int type_learn(flk_allocator *self, flk_known_type *way,
     int type;
     int good = PyArg_ParseTuple(item, "Oni", &pointer_type, &bytes, &type);
     if (good) {
-        Py_XSETREF(way->key, Py_NewRef(key));
-        Py_XSETREF(way->pointer_type, Py_NewRef(pointer_type));
-        way->item_bytes = (size_t)bytes;
-        way->type = (uint16_t)type;
+        Py_XSETREF(entry->key, Py_NewRef(key));
+        Py_XSETREF(entry->pointer_type, Py_NewRef(pointer_type));
+        entry->item_bytes = (size_t)bytes;
+        entry->type = (uint16_t)type;
     }
     Py_DECREF(item);
     return good ? 0 : -1;
 }
 
-// A copy with a new reference to its pointer type.
-static FLK_HOT int type_of(flk_allocator *self, flk_known_type *ways,
+// Copies the meaning of a type argument, with a new reference to the pointer
+// type. -1 with an exception.
+static FLK_HOT int type_of(flk_allocator *self, flk_known_type *cache,
                            PyObject *key, const char *method,
                            flk_known_type *out) {
     int status = 0;
     FLK_LOCK_CACHE(self);
-    flk_known_type *way = &ways[flk_allocator_place(key)];
-    if (FLK_UNLIKELY(way->key != key))
-        status = type_learn(self, way, key, method);
-    *out = *way;
+    flk_known_type *entry = &cache[flk_allocator_index(key)];
+    if (FLK_UNLIKELY(entry->key != key))
+        status = type_learn(self, entry, key, method);
+    *out = *entry;
     Py_XINCREF(out->pointer_type);
     FLK_UNLOCK_CACHE();
     return status;
 }
 
 // --- memory ------------------------------------------------------------
-// A count that is a small number, or -1 for anything else.
+// The value of a small int; -1 for anything else.
 static Py_ssize_t count_of(PyObject *object) {
     if (!PyLong_CheckExact(object))
         return -1;
@@ -55,7 +59,9 @@ static Py_ssize_t count_of(PyObject *object) {
     return count;
 }
 
+// False: negative, or more than a size can hold.
 static bool total_of(size_t item_bytes, Py_ssize_t count, size_t *total) {
+    FLK_ASSERT(total);
     return count >= 0 &&
            !__builtin_mul_overflow(item_bytes, (size_t)count, total) &&
            *total <= PTRDIFF_MAX;
@@ -69,7 +75,7 @@ static PyObject *allocator_call(PyObject *object, PyObject *const *args,
     flk_known_type known;
     size_t total;
     if (FLK_UNLIKELY(keywords || given < 1 || given > 2))
-        return flk_callables_slowly(object, "_call", args, given, keywords);
+        return flk_callables_fall_back(object, "_call", args, given, keywords);
     if (FLK_UNLIKELY(type_of(self, self->types, args[0], "_item", &known) < 0))
         return NULL;
     Py_ssize_t count = given == 2 ? count_of(args[1]) : 1;
@@ -80,14 +86,15 @@ static PyObject *allocator_call(PyObject *object, PyObject *const *args,
     }
     PyObject *result =
         memory ? flk_cdata_new(memory, known.pointer_type)
-               : flk_callables_slowly(object, "_call", args, given, NULL);
+               : flk_callables_fall_back(object, "_call", args, given, NULL);
     Py_DECREF(known.pointer_type);
     return result;
 }
 
 // --- free and realloc --------------------------------------------------
-static int told(const flk_misuse *misuse, PyObject *pointer) {
-    PyObject *result = flk_callables_tell(misuse, pointer);
+static int report(const flk_misuse *misuse, PyObject *pointer) {
+    FLK_ASSERT(misuse->verdict != FLK_FREED);
+    PyObject *result = flk_callables_report(misuse, pointer);
     Py_XDECREF(result);
     return result ? 0 : -1;
 }
@@ -98,17 +105,18 @@ static PyObject *allocator_free(PyObject *object, PyObject *pointer) {
     flk_misuse misuse;
     if (FLK_UNLIKELY(!flk_cdata_pointer(pointer, &memory))) {
         PyErr_Clear();
-        return flk_callables_slowly(object, "_free", &pointer, 1, NULL);
+        return flk_callables_fall_back(object, "_free", &pointer, 1, NULL);
     }
     int verdict = flk_allocator_release(memory, self->any_type, &misuse);
     if (FLK_LIKELY(verdict >= FLK_FREED))
         Py_RETURN_NONE;
-    return flk_callables_tell(&misuse, pointer);
+    return flk_callables_report(&misuse, pointer);
 }
 
-// The type a pointer points to, known by the ctype of the pointer.
+// The type that a pointer points to.
 static int pointee_of(flk_allocator *self, PyObject *pointer,
                       flk_known_type *out) {
+    FLK_ASSERT(pointer && flk_callables.type_of);
     PyObject *ctype = PyObject_CallOneArg(flk_callables.type_of, pointer);
     if (!ctype)
         return -1;
@@ -119,6 +127,7 @@ static int pointee_of(flk_allocator *self, PyObject *pointer,
 
 static PyObject *allocator_realloc(PyObject *object, PyObject *const *args,
                                    Py_ssize_t given, PyObject *keywords) {
+    FLK_ASSERT(object && given >= 0);
     flk_allocator *self = (flk_allocator *)object;
     flk_known_type known;
     void *memory, *moved = NULL;
@@ -126,7 +135,8 @@ static PyObject *allocator_realloc(PyObject *object, PyObject *const *args,
     if (keywords || given != 2 || !flk_cdata_pointer(args[0], &memory) ||
         pointee_of(self, args[0], &known) < 0) {
         PyErr_Clear();
-        return flk_callables_slowly(object, "_realloc", args, given, keywords);
+        return flk_callables_fall_back(object, "_realloc", args, given,
+                                       keywords);
     }
     bool is_usual =
         total_of(known.item_bytes, count_of(args[1]), &total) && total > 0;
@@ -137,15 +147,15 @@ static PyObject *allocator_realloc(PyObject *object, PyObject *const *args,
         moved = flk_heap_reallocate(memory, total, &origin, &misuse);
         flk_allocator_detach(thread);
     }
-    // A verdict is told once; what failed left the block as it was, so the
-    // other half may try again and says what is wrong.
+    // The misuse is reported here. A failed call leaves the block unchanged,
+    // so the Python method may try again; it raises the error.
     bool is_misuse = misuse.verdict < 0 && misuse.verdict != FLK_NO_ROOM;
     PyObject *result = NULL;
-    if (is_misuse && told(&misuse, args[0]) < 0)
-        ;  // raised: what moved all the same is named in the error
+    if (is_misuse && report(&misuse, args[0]) < 0)
+        ;  // it raised; the error names the block
     else if (!moved &&
              (misuse.verdict == FLK_NO_ROOM || misuse.verdict == FLK_OVERRUN))
-        result = flk_callables_slowly(object, "_realloc", args, given, NULL);
+        result = flk_callables_fall_back(object, "_realloc", args, given, NULL);
     else
         result = flk_cdata_new(moved, known.pointer_type);
     Py_DECREF(known.pointer_type);
@@ -164,6 +174,7 @@ static PyObject *allocator_new_object(PyTypeObject *type, PyObject *args,
 }
 
 static PyObject *allocator_set_up(PyObject *object, PyObject *args) {
+    FLK_ASSERT(PyGILState_Check());
     flk_allocator *self = (flk_allocator *)object;
     int zeroed, tracking, any_type;
     if (!PyArg_ParseTuple(args, "ppi", &zeroed, &tracking, &any_type))
@@ -177,7 +188,7 @@ static PyObject *allocator_set_up(PyObject *object, PyObject *args) {
 static int allocator_traverse(PyObject *object, visitproc visit, void *arg) {
     flk_allocator *self = (flk_allocator *)object;
     Py_VISIT(Py_TYPE(object));
-    for (int i = 0; i < FLK_ALLOCATOR_PLACES; i++) {
+    for (int i = 0; i < FLK_ALLOCATOR_CACHED; i++) {
         Py_VISIT(self->types[i].key);
         Py_VISIT(self->types[i].pointer_type);
         Py_VISIT(self->pointees[i].key);
@@ -192,7 +203,7 @@ static int allocator_traverse(PyObject *object, visitproc visit, void *arg) {
 
 static int allocator_clear(PyObject *object) {
     flk_allocator *self = (flk_allocator *)object;
-    for (int i = 0; i < FLK_ALLOCATOR_PLACES; i++) {
+    for (int i = 0; i < FLK_ALLOCATOR_CACHED; i++) {
         Py_CLEAR(self->types[i].key);
         Py_CLEAR(self->types[i].pointer_type);
         Py_CLEAR(self->pointees[i].key);
@@ -221,10 +232,15 @@ PyDoc_STRVAR(
     "\n"
     "The pointer may be freed in any thread, and while tracking is off.\n"
     "\n"
-    "Raises: TypeError for what is no pointer; DoubleFreeError,\n"
-    "    InvalidFreeError, MismatchedFreeError, before anything is freed;\n"
-    "    CorruptionError if guard bytes were overwritten. See\n"
-    "    ``LeakTracker.enable(misuse=)``.");
+    "Raises: TypeError if it is not a pointer; DoubleFreeError,\n"
+    "    MismatchedFreeError, and InvalidFreeError (also for a cdata that "
+    "owns\n"
+    "    its memory), before anything is freed; CorruptionError if guard "
+    "bytes\n"
+    "    were overwritten. See ``LeakTracker.enable(misuse=)``. A pointer "
+    "into\n"
+    "    the memory of such a cdata (``ffi.addressof``, ``ffi.cast``) is not\n"
+    "    recognized: do not free it.");
 
 PyDoc_STRVAR(
     realloc_doc,
@@ -234,7 +250,7 @@ PyDoc_STRVAR(
     "\n"
     "The record keeps its sequence number and its call path. A NULL pointer\n"
     "gets a new block. A count of 0 frees the block and returns NULL. Added\n"
-    "memory is not zeroed. An alignment that was asked for is not kept.\n"
+    "memory is not zeroed. A requested alignment is not kept.\n"
     "\n"
     "Raises: as a call of the allocator, and as ``free``. The old block is "
     "then\n"
@@ -252,7 +268,8 @@ PyDoc_STRVAR(
     "memory before the initializer.\n"
     "\n"
     "Args:\n"
-    "    cdecl: a pointer or array type, as for ``ffi.new``.\n"
+    "    cdecl: a pointer or array type, as for ``ffi.new``. ``\"int *\"``\n"
+    "        makes one int, where a call of the allocator makes a pointer.\n"
     "    init: an initializer, as for ``ffi.new``.\n"
     "\n"
     ">>> from ffi_leak_tracker import calloc\n"
@@ -283,15 +300,15 @@ static PyType_Slot slots[] = {{Py_tp_new, allocator_new_object},
                               {Py_tp_members, members},
                               {0, NULL}};
 
-static PyType_Spec spec = {.name = "ffi_leak_tracker._core.fast.AllocatorBase",
-                           .basicsize = sizeof(flk_allocator),
-                           .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE |
-                                    Py_TPFLAGS_HAVE_VECTORCALL |
-                                    Py_TPFLAGS_HAVE_GC,
-                           .slots = slots};
+static PyType_Spec spec = {
+    .name = "ffi_leak_tracker._core.callables.AllocatorBase",
+    .basicsize = sizeof(flk_allocator),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE |
+             Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_HAVE_GC,
+    .slots = slots};
 
-// Before 3.12 a subclass written in Python is called through tp_call, with a
-// tuple, although it has the vectorcall offset: say that it may be used.
+// Before 3.12 a subclass written in Python does not inherit the vectorcall
+// flag, so each call makes a tuple of arguments. This sets the flag.
 static PyObject *call_directly(PyObject *module, PyObject *type) {
     (void)module;
 #if PY_VERSION_HEX < 0x030C0000
@@ -311,6 +328,7 @@ static int add_type(PyObject *module, const char *name, PyType_Spec *s) {
 }
 
 int flk_allocator_add(PyObject *module) {
+    FLK_ASSERT(module);
     return PyModule_AddFunctions(module, functions) < 0 ||
                    add_type(module, "AllocatorBase", &spec) < 0 ||
                    add_type(module, "Owner", &flk_allocator_owner_spec) < 0
@@ -318,11 +336,12 @@ int flk_allocator_add(PyObject *module) {
                : 0;
 }
 
-// --- .new: memory that a cdata owns -------------------------------------
-// ffi.new_allocator makes the cdata; the two functions it calls are here.
-// --- makers ------------------------------------------------------------
-static int maker_learn(flk_allocator *self, flk_known_maker *way,
+// --- new(): memory that a cdata owns ------------------------------------
+// cffi's ffi.new_allocator makes the cdata. It calls the functions alloc and
+// free of an Owner, below.
+static int maker_learn(flk_allocator *self, flk_known_maker *entry,
                        PyObject *key) {
+    FLK_ASSERT(entry->key != key);
     PyObject *made =
         PyObject_CallMethod((PyObject *)self, "_owned", "(O)", key);
     if (!made)
@@ -333,25 +352,26 @@ static int maker_learn(flk_allocator *self, flk_known_maker *way,
     int good = PyArg_ParseTuple(made, "OOOni", &maker, &ctype, &release, &bytes,
                                 &type);
     if (good) {
-        Py_XSETREF(way->key, Py_NewRef(key));
-        Py_XSETREF(way->maker, Py_NewRef(maker));
-        Py_XSETREF(way->ctype, Py_NewRef(ctype));
-        Py_XSETREF(way->release,
+        Py_XSETREF(entry->key, Py_NewRef(key));
+        Py_XSETREF(entry->maker, Py_NewRef(maker));
+        Py_XSETREF(entry->ctype, Py_NewRef(ctype));
+        Py_XSETREF(entry->release,
                    release == Py_None ? NULL : Py_NewRef(release));
-        way->item_bytes = (size_t)bytes;
-        way->type = (uint16_t)type;
+        entry->item_bytes = (size_t)bytes;
+        entry->type = (uint16_t)type;
     }
     Py_DECREF(made);
     return good ? 0 : -1;
 }
 
 static int maker_of(flk_allocator *self, PyObject *key, flk_known_maker *out) {
+    FLK_ASSERT(key && out);
     int status = 0;
     FLK_LOCK_CACHE(self);
-    flk_known_maker *way = &self->makers[flk_allocator_place(key)];
-    if (FLK_UNLIKELY(way->key != key))
-        status = maker_learn(self, way, key);
-    *out = *way;
+    flk_known_maker *entry = &self->makers[flk_allocator_index(key)];
+    if (FLK_UNLIKELY(entry->key != key))
+        status = maker_learn(self, entry, key);
+    *out = *entry;
     Py_XINCREF(out->maker);
     Py_XINCREF(out->ctype);
     Py_XINCREF(out->release);
@@ -366,10 +386,11 @@ static void maker_drop(flk_known_maker *known) {
 }
 
 // --- new(type, init) ---------------------------------------------------
-// What the maker would return for a plain item, a third of its calls less;
-// NULL without an exception if there is no memory: the maker says it.
+// Makes a plain item, as the maker would, with two thirds of its calls. NULL
+// without an exception: no memory; the maker raises the error then.
 static PyObject *own_item(const flk_allocator *self,
                           const flk_known_maker *known) {
+    FLK_ASSERT(known->release && known->ctype && known->item_bytes > 0);
     flk_origin origin = flk_allocator_origin(true, known->type);
     void *memory =
         flk_allocator_allocate(known->item_bytes, self->is_zeroed, &origin);
@@ -387,16 +408,18 @@ static PyObject *own_item(const flk_allocator *self,
 }
 
 static PyObject *make(const flk_known_maker *known, PyObject *init) {
+    FLK_ASSERT(known->maker && known->ctype);
     PyObject *given[2] = {known->ctype, init};
     return PyObject_Vectorcall(known->maker, given, init ? 2 : 1, NULL);
 }
 
 PyObject *flk_allocator_new(PyObject *object, PyObject *const *args,
                             Py_ssize_t count, PyObject *keywords) {
+    FLK_ASSERT(object && count >= 0);
     flk_allocator *self = (flk_allocator *)object;
     flk_known_maker known;
     if (FLK_UNLIKELY(keywords || count < 1 || count > 2))
-        return flk_callables_slowly(object, "_new", args, count, keywords);
+        return flk_callables_fall_back(object, "_new", args, count, keywords);
     if (FLK_UNLIKELY(maker_of(self, args[0], &known) < 0))
         return NULL;
     PyObject *init = count == 2 && args[1] != Py_None ? args[1] : NULL;
@@ -409,7 +432,7 @@ PyObject *flk_allocator_new(PyObject *object, PyObject *const *args,
     return result;
 }
 
-// --- the two functions, for one type -----------------------------------
+// --- Owner: the two functions for one type -----------------------------
 typedef struct owner {
     PyObject_HEAD uint16_t type;
     char is_zeroed;
@@ -427,6 +450,7 @@ static int owner_init(PyObject *object, PyObject *args, PyObject *kwargs) {
 }
 
 static PyObject *owner_alloc(PyObject *object, PyObject *size) {
+    FLK_ASSERT(PyGILState_Check());
     owner *self = (owner *)object;
     Py_ssize_t bytes = PyLong_AsSsize_t(size);
     if (bytes < 0)
@@ -438,6 +462,7 @@ static PyObject *owner_alloc(PyObject *object, PyObject *size) {
 }
 
 static PyObject *owner_free(PyObject *object, PyObject *pointer) {
+    FLK_ASSERT(PyGILState_Check());
     void *memory;
     flk_misuse misuse;
     if (!flk_cdata_pointer(pointer, &memory))
@@ -446,7 +471,7 @@ static PyObject *owner_free(PyObject *object, PyObject *pointer) {
         flk_allocator_release(memory, ((owner *)object)->type, &misuse);
     if (verdict == FLK_FREED || verdict == FLK_NOT_RECORDED)
         Py_RETURN_NONE;
-    return flk_callables_tell(&misuse, pointer);
+    return flk_callables_report(&misuse, pointer);
 }
 
 static PyMethodDef owner_methods[] = {{"alloc", owner_alloc, METH_O, NULL},
@@ -456,9 +481,9 @@ static PyMethodDef owner_methods[] = {{"alloc", owner_alloc, METH_O, NULL},
 static PyType_Slot owner_slots[] = {
     {Py_tp_init, owner_init}, {Py_tp_methods, owner_methods}, {0, NULL}};
 
-PyType_Spec flk_allocator_owner_spec = {.name =
-                                            "ffi_leak_tracker._core.fast.Owner",
-                                        .basicsize = sizeof(owner),
-                                        .flags = Py_TPFLAGS_DEFAULT,
-                                        .slots = owner_slots};
+PyType_Spec flk_allocator_owner_spec = {
+    .name = "ffi_leak_tracker._core.callables.Owner",
+    .basicsize = sizeof(owner),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = owner_slots};
 #endif

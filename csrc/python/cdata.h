@@ -1,11 +1,13 @@
-// cdata.h - cdata in and out, without a call where possible.         SPDX-License-Identifier: MIT
-// Keeps:   what a plain cdata looks like inside cffi, once a probe has shown it to look so; ctypes of pointers met.
-// Cost:    reading three compares, making one PyObject_Malloc; through cffi's own functions where the probe
-//          failed, and for cdata of other kinds.
-// Callers: the interpreter, with the GIL (or attached, where there is none).
-// Source:  CDataObject of cffi's _cffi_backend.c; cffi's own functions: _cffi_include.h.
-// Invariant: a ctype is among the pointers only if cffi's conversion to void * was seen to give the data of a
-//            plain cdata of it. Each holds a reference, so its address names nothing else.
+// cdata.h - makes and reads cdata, without cffi's functions where possible.  SPDX-License-Identifier: MIT
+// Keeps:   the type and the layout of a plain cdata, learned from a probe; ctypes of pointers that were read.
+// Cost:    reading takes three compares, making one PyObject_Malloc. cffi's functions are called where the probe found
+//          another layout, and for a pointer type that is read for the first time.
+// Callers: the interpreter, with the GIL, or attached in a free-threaded interpreter.
+// Source:  CDataObject in cffi's _cffi_backend.c; cffi's functions: _cffi_include.h.
+// Invariant: a plain cdata does not own its memory. Each cdata that does has another type (ffi.new, ffi.gc,
+//            ffi.new_handle, ffi.from_buffer), and flk_cdata_pointer refuses it.
+// Invariant: `pointers` holds a ctype only if cffi's conversion to void * gave the data of a plain cdata of that ctype.
+//            The reference keeps its address from being reused.
 #ifndef FLK_CDATA_H
 #define FLK_CDATA_H
 
@@ -20,25 +22,28 @@ typedef struct flk_cdata {
     PyObject *weak_references;
 } flk_cdata;
 
-enum { FLK_CDATA_POINTER_PLACES = 16 };
+enum { FLK_CDATA_POINTER_TYPES = 16 };  // entries of the cache
 
 typedef struct flk_cdata_layout {
-    PyTypeObject *type;  // of plain cdata; NULL: it does not look as above
-    _Atomic(PyObject *)
-        pointers[FLK_CDATA_POINTER_PLACES];  // relaxed: compared only
+    PyTypeObject *plain;  // the type of cdata that own nothing
+    PyTypeObject *type;   // the same; NULL if its layout is another
+    // Relaxed: entries are only compared.
+    _Atomic(PyObject *) pointers[FLK_CDATA_POINTER_TYPES];
 } flk_cdata_layout;
 extern flk_cdata_layout flk_cdata_known;
 
-// Compares what cffi makes with the layout above. Not an error if it differs.
+// Compares a cdata that cffi made with the layout above. Another layout is no
+// error. -1 with an exception: cffi could not make it.
 int flk_cdata_probe(PyObject *void_pointer);
 
-// Through cffi.
+// The two functions below through cffi.
 PyObject *flk_cdata_any(void *memory, PyObject *pointer_type);
 int flk_cdata_pointer_any(PyObject *object, void **memory);
 
-// A new cdata of this pointer type; NULL with an exception set.
+// A new plain cdata of this pointer type; NULL with an exception.
 static inline PyObject *flk_cdata_new(void *memory, PyObject *pointer_type) {
     PyTypeObject *type = flk_cdata_known.type;
+    FLK_ASSERT(pointer_type);
     if (FLK_UNLIKELY(!type))
         return flk_cdata_any(memory, pointer_type);
     flk_cdata *made = PyObject_Malloc(sizeof *made);
@@ -50,18 +55,20 @@ static inline PyObject *flk_cdata_new(void *memory, PyObject *pointer_type) {
     return flk_objects_init((PyObject *)made, type);
 }
 
-static inline size_t flk_cdata_pointer_place(const void *ctype) {
+static inline size_t flk_cdata_pointer_index(const void *ctype) {
     return ((uintptr_t)ctype >> 4 ^ (uintptr_t)ctype >> 9) %
-           FLK_CDATA_POINTER_PLACES;
+           FLK_CDATA_POINTER_TYPES;
 }
 
-// The address in a cdata; false with an exception set if it is no pointer.
+// The address in a plain cdata. False with an exception: the object is no
+// pointer, or owns its memory.
 static inline int flk_cdata_pointer(PyObject *object, void **memory) {
     const flk_cdata *cdata = (const flk_cdata *)(const void *)object;
+    FLK_ASSERT(object && memory);
     if (FLK_LIKELY(Py_TYPE(object) == flk_cdata_known.type) &&
         FLK_LIKELY(atomic_load_explicit(
                        &flk_cdata_known
-                            .pointers[flk_cdata_pointer_place(cdata->ctype)],
+                            .pointers[flk_cdata_pointer_index(cdata->ctype)],
                        memory_order_relaxed) == cdata->ctype)) {
         *memory = cdata->data;
         return true;

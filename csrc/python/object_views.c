@@ -1,5 +1,5 @@
-// object_views.c - trackers of objects, as view_functions for Python.            SPDX-License-Identifier: MIT
-// A tracker is its number and a class its place in it; ffi_leak_tracker/_core_objects.py says what they mean.
+// object_views.c - object trackers as functions for Python. Contract: python/objects.h.  SPDX-License-Identifier: MIT
+// Python names a tracker by its number, and a class by its index in the tracker (ffi_leak_tracker/_tracking/objects.py).
 #include "python/objects.h"
 
 #ifndef PYPY_VERSION
@@ -7,17 +7,19 @@
 #include "registry/object_table.h"
 
 // --- arguments ---------------------------------------------------------
-bool flk_object_views_parse(PyObject *args, int *tracker, int *place) {
-    if (!PyArg_ParseTuple(args, "ii", tracker, place))
+bool flk_object_views_parse(PyObject *args, int *tracker, int *index) {
+    FLK_ASSERT(tracker && index);
+    if (!PyArg_ParseTuple(args, "ii", tracker, index))
         return false;
-    if (*tracker >= 0 && *tracker < FLK_TRACKERS_MAX && *place >= 0 &&
-        *place <= FLK_CLASSES_MAX)
+    if (*tracker >= 0 && *tracker < FLK_TRACKERS_MAX && *index >= 0 &&
+        *index <= FLK_CLASSES_MAX)
         return true;
     PyErr_SetString(PyExc_ValueError, "no such tracker or class");
     return false;
 }
 
 static bool is_type(PyObject *object) {
+    FLK_ASSERT(object);
     if (PyType_Check(object))
         return true;
     PyErr_SetString(PyExc_TypeError, "not a class");
@@ -26,8 +28,10 @@ static bool is_type(PyObject *object) {
 
 // --- trackers ----------------------------------------------------------
 static PyObject *table_open(PyObject *self, PyObject *unused) {
+    FLK_ASSERT(PyGILState_Check());
     (void)self, (void)unused;
     int tracker = flk_object_table_open();
+    FLK_ASSERT(tracker < FLK_TRACKERS_MAX);
     if (tracker >= 0)
         flk_objects_run(tracker, false);
     return PyLong_FromLong(tracker);
@@ -63,40 +67,42 @@ static PyObject *table_add(PyObject *self, PyObject *args) {
 }
 
 static PyObject *table_remove(PyObject *self, PyObject *args) {
-    int tracker, place;
+    int tracker, index;
     (void)self;
-    if (!flk_object_views_parse(args, &tracker, &place))
+    if (!flk_object_views_parse(args, &tracker, &index))
         return NULL;
-    PyTypeObject *type = flk_classes_remove(tracker, place);
-    flk_object_table_forget(tracker, (uint16_t)place);
+    PyTypeObject *type = flk_classes_remove(tracker, index);
+    flk_object_table_forget(tracker, (uint16_t)index);
     Py_XDECREF(type);
     Py_RETURN_NONE;
 }
 
-static PyObject *table_tell(PyObject *self, PyObject *args) {
-    int tracker, place, on;
+static PyObject *table_queue_events(PyObject *self, PyObject *args) {
+    int tracker, index, on;
     (void)self;
-    if (!PyArg_ParseTuple(args, "iip", &tracker, &place, &on))
+    if (!PyArg_ParseTuple(args, "iip", &tracker, &index, &on))
         return NULL;
-    flk_object_table_tell(tracker, (uint16_t)place, on);
+    FLK_ASSERT(index >= 0 && index < FLK_CLASSES_MAX);
+    flk_object_table_tell(tracker, (uint16_t)index, on);
     Py_RETURN_NONE;
 }
 
-static PyObject *table_refuses(PyObject *self, PyObject *type) {
+static PyObject *table_refusal(PyObject *self, PyObject *type) {
     (void)self;
     if (!is_type(type))
         return NULL;
-    const char *reason = flk_tracer_refuses((PyTypeObject *)type);
+    const char *reason = flk_tracer_refuse((PyTypeObject *)type);
     return PyUnicode_FromString(reason ? reason : "");
 }
 
-// Brings the slots of a type up to date with what is asked for.
-static PyObject *table_settle(PyObject *self, PyObject *object) {
+// Watches a type if it is tracked, else stops watching it.
+static PyObject *table_update(PyObject *self, PyObject *object) {
+    FLK_ASSERT(PyGILState_Check());
     (void)self;
     if (!is_type(object))
         return NULL;
     PyTypeObject *type = (PyTypeObject *)object;
-    if (flk_classes_is_wanted(type))
+    if (flk_classes_is_tracked(type))
         return PyBool_FromLong(flk_tracer_watch(type));
     flk_tracer_unwatch(type);
     Py_RETURN_TRUE;
@@ -104,22 +110,22 @@ static PyObject *table_settle(PyObject *self, PyObject *object) {
 
 // --- reading -----------------------------------------------------------
 static PyObject *table_counts(PyObject *self, PyObject *args) {
-    int tracker, place;
+    int tracker, index;
     (void)self;
-    if (!flk_object_views_parse(args, &tracker, &place))
+    if (!flk_object_views_parse(args, &tracker, &index))
         return NULL;
     flk_object_counts counts =
-        flk_object_table_counts(tracker, (uint16_t)place);
+        flk_object_table_counts(tracker, (uint16_t)index);
     return Py_BuildValue("KK", (unsigned long long)counts.made,
                          (unsigned long long)counts.freed);
 }
 
 static PyObject *table_forget(PyObject *self, PyObject *args) {
-    int tracker, place;
+    int tracker, index;
     (void)self;
-    if (!flk_object_views_parse(args, &tracker, &place))
+    if (!flk_object_views_parse(args, &tracker, &index))
         return NULL;
-    flk_object_table_forget(tracker, (uint16_t)place);
+    flk_object_table_forget(tracker, (uint16_t)index);
     Py_RETURN_NONE;
 }
 
@@ -153,16 +159,17 @@ static PyObject *table_next_event(PyObject *self, PyObject *args) {
                          (unsigned long long)event.sequence);
 }
 
-// --- living objects as records, and as themselves -----------------------
+// --- living objects ----------------------------------------------------
 typedef struct copy {
     flk_object *objects;  // pages
     size_t count, capacity, bytes;
-    int place;   // FLK_CLASSES_MAX: of all classes
-    bool keeps;  // a reference to each
+    int index;   // of the class; FLK_CLASSES_MAX: all classes
+    bool keeps;  // whether it takes a reference to each object
 } copy;
 
-// A new reference, unless the object is on its way out.
+// Takes a reference. False: the object is being deleted.
 static bool keep_alive(PyObject *object) {
+    FLK_ASSERT(object);
 #if !defined(Py_GIL_DISABLED)
     if (Py_REFCNT(object) == 0)
         return false;
@@ -177,7 +184,8 @@ static bool keep_alive(PyObject *object) {
 
 static void collect(const flk_object *object, void *context) {
     copy *c = context;
-    if ((c->place != FLK_CLASSES_MAX && object->class_index != c->place) ||
+    FLK_ASSERT(c->count <= c->capacity);
+    if ((c->index != FLK_CLASSES_MAX && object->class_index != c->index) ||
         c->count == c->capacity)
         return;
     if (c->keeps && !keep_alive((PyObject *)(uintptr_t)object->address))
@@ -185,11 +193,14 @@ static void collect(const flk_object *object, void *context) {
     c->objects[c->count++] = *object;
 }
 
-static bool copy_take(copy *c, int tracker, int place, bool keeps) {
+// Copies the living objects of a class. Objects that are added meanwhile may
+// be left out. False with an exception: no memory.
+static bool copy_take(copy *c, int tracker, int index, bool keeps) {
+    FLK_ASSERT(tracker >= 0 && tracker < FLK_TRACKERS_MAX);
     flk_object_table_figures f;
     flk_object_table_read(tracker, &f);
     size_t page = flk_platform_page_bytes();
-    *c = (copy){.capacity = f.entries, .place = place, .keeps = keeps};
+    *c = (copy){.capacity = f.entries, .index = index, .keeps = keeps};
     c->bytes = (f.entries * sizeof *c->objects + page) & ~(page - 1);
     c->objects = flk_platform_pages_map(c->bytes, page);
     if (!c->objects) {
@@ -201,6 +212,7 @@ static bool copy_take(copy *c, int tracker, int place, bool keeps) {
 }
 
 static flk_block block_of(const flk_object *object) {
+    FLK_ASSERT(object->address);
     return (flk_block){.address = object->address,
                        .size_bytes = object->size_bytes,
                        .sequence = object->sequence,
@@ -211,11 +223,11 @@ static flk_block block_of(const flk_object *object) {
 }
 
 static PyObject *table_blocks(PyObject *self, PyObject *args) {
-    int tracker, place;
+    int tracker, index;
     copy c;
     (void)self;
-    if (!flk_object_views_parse(args, &tracker, &place) ||
-        !copy_take(&c, tracker, place, false))
+    if (!flk_object_views_parse(args, &tracker, &index) ||
+        !copy_take(&c, tracker, index, false))
         return NULL;
     PyObject *bytes = PyBytes_FromStringAndSize(
         NULL, (Py_ssize_t)(c.count * sizeof(flk_block)));
@@ -229,16 +241,17 @@ static PyObject *table_blocks(PyObject *self, PyObject *args) {
 }
 
 static PyObject *pair_of(const flk_object *object) {
+    FLK_ASSERT(object->address);
     return Py_BuildValue("KO", (unsigned long long)object->sequence,
                          (PyObject *)(uintptr_t)object->address);
 }
 
 static PyObject *table_living(PyObject *self, PyObject *args) {
-    int tracker, place;
+    int tracker, index;
     copy c;
     (void)self;
-    if (!flk_object_views_parse(args, &tracker, &place) ||
-        !copy_take(&c, tracker, place, true))
+    if (!flk_object_views_parse(args, &tracker, &index) ||
+        !copy_take(&c, tracker, index, true))
         return NULL;
     PyObject *list = PyList_New(0);
     for (size_t i = 0; i < c.count; i++) {
@@ -254,6 +267,7 @@ static PyObject *table_living(PyObject *self, PyObject *args) {
 
 // --- the interpreter ---------------------------------------------------
 static PyObject *table_begin(PyObject *self, PyObject *unused) {
+    FLK_ASSERT(PyGILState_Check());
     (void)self, (void)unused;
     if (!flk_tracer_begin())
         return NULL;
@@ -261,17 +275,19 @@ static PyObject *table_begin(PyObject *self, PyObject *unused) {
 }
 
 static PyObject *table_end(PyObject *self, PyObject *unused) {
+    FLK_ASSERT(PyGILState_Check());
     (void)self, (void)unused;
     flk_tracer_end();
     Py_RETURN_NONE;
 }
 
-static PyObject *table_is_whole(PyObject *self, PyObject *unused) {
+static PyObject *table_is_complete(PyObject *self, PyObject *unused) {
     (void)self, (void)unused;
-    return PyBool_FromLong(flk_tracer_is_whole());
+    return PyBool_FromLong(flk_tracer_is_complete());
 }
 
 static PyObject *table_learn(PyObject *self, PyObject *type) {
+    FLK_ASSERT(PyGILState_Check());
     (void)self;
     if (!is_type(type))
         return NULL;
@@ -280,6 +296,7 @@ static PyObject *table_learn(PyObject *self, PyObject *type) {
 }
 
 static PyObject *table_watch_classes(PyObject *self, PyObject *meta) {
+    FLK_ASSERT(PyGILState_Check());
     (void)self;
     if (!is_type(meta))
         return NULL;
@@ -287,8 +304,9 @@ static PyObject *table_watch_classes(PyObject *self, PyObject *meta) {
     Py_RETURN_NONE;
 }
 
-// What this thread makes until the matching -1 is not recorded.
+// +1: objects that this thread makes are not recorded until the matching -1.
 static PyObject *table_quiet(PyObject *self, PyObject *change) {
+    FLK_ASSERT(PyGILState_Check());
     (void)self;
     long by = PyLong_AsLong(change);
     if (by == -1 && PyErr_Occurred())
@@ -307,9 +325,9 @@ static PyMethodDef view_functions[] = {
     {"run", table_run, METH_VARARGS, NULL},
     {"add", table_add, METH_VARARGS, NULL},
     {"remove", table_remove, METH_VARARGS, NULL},
-    {"tell", table_tell, METH_VARARGS, NULL},
-    {"refuses", table_refuses, METH_O, NULL},
-    {"settle", table_settle, METH_O, NULL},
+    {"queue_events", table_queue_events, METH_VARARGS, NULL},
+    {"refusal", table_refusal, METH_O, NULL},
+    {"update", table_update, METH_O, NULL},
     {"counts", table_counts, METH_VARARGS, NULL},
     {"forget", table_forget, METH_VARARGS, NULL},
     {"figures", table_figures, METH_VARARGS, NULL},
@@ -319,13 +337,14 @@ static PyMethodDef view_functions[] = {
     {"living", table_living, METH_VARARGS, NULL},
     {"begin", table_begin, METH_NOARGS, NULL},
     {"end", table_end, METH_NOARGS, NULL},
-    {"is_whole", table_is_whole, METH_NOARGS, NULL},
+    {"is_complete", table_is_complete, METH_NOARGS, NULL},
     {"learn", table_learn, METH_O, NULL},
     {"watch_classes", table_watch_classes, METH_O, NULL},
     {"quiet", table_quiet, METH_O, NULL},
     {NULL, NULL, 0, NULL}};
 
 static int add_objects(PyObject *module) {
+    FLK_ASSERT(module);
     PyObject *objects = PyModule_New("ffi_leak_tracker._core.objects");
     if (!objects)
         return -1;
@@ -339,6 +358,7 @@ static int add_objects(PyObject *module) {
 }
 
 int flk_object_views_install(void *module) {
+    FLK_ASSERT(module);
     PyGILState_STATE gil = PyGILState_Ensure();
     int status = add_objects(module);
     if (status < 0)

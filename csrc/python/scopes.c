@@ -1,5 +1,6 @@
-// scopes.c - the C half of ffi_leak_tracker.scopes.Scope.             SPDX-License-Identifier: MIT
-// The plain half, for other interpreters, is ffi_leak_tracker/_plain_scope.py: the same scope_members, the same rules.
+// scopes.c - the base class of Scope in C.                               SPDX-License-Identifier: MIT
+// Its twin in Python, for other interpreters, is ffi_leak_tracker/_seam/plain_scope.py: the same members and rules.
+// Invariant: a scope that was entered counts once in the open scopes until it ends, also if it is never left.
 #include "python/callables.h"
 
 #ifndef PYPY_VERSION
@@ -14,9 +15,9 @@
 
 typedef struct scope {
     PyObject_HEAD PyObject *name;  // str or None
-    PyObject *parent;              // Scope or None: what it was opened in
-    PyObject *previous;            // what the variable held before
-    PyObject *own_filter;          // LeakFilter, or None for none
+    PyObject *parent;              // the Scope it was opened in, or None
+    PyObject *previous;            // the variable's value before, or None
+    PyObject *own_filter;          // LeakFilter or None
     uint32_t number;
     char is_entered, is_ended, is_isolated, is_process, verifies, collects;
     uint64_t opened_ns, ended_ns;
@@ -25,11 +26,13 @@ typedef struct scope {
 static PyTypeObject *scope_type;
 
 static bool is_scope(PyObject *object) {
+    FLK_ASSERT(object && scope_type);
     return PyObject_TypeCheck(object, scope_type);
 }
 
 // --- the current scope -------------------------------------------------
-// Borrowed, from a borrowed one: itself or its nearest ancestor still open.
+// The scope or its nearest ancestor that has not ended; NULL: none. Takes and
+// returns a borrowed reference.
 static scope *live(PyObject *object) {
     while (object && is_scope(object) && ((scope *)object)->is_ended)
         object = ((scope *)object)->parent;
@@ -37,6 +40,7 @@ static scope *live(PyObject *object) {
 }
 
 PyObject *flk_scopes_current(void) {
+    FLK_ASSERT(flk_callables.variable);
     PyObject *value = NULL;
     if (PyContextVar_Get(flk_callables.variable, NULL, &value) < 0 || !value)
         return NULL;
@@ -47,6 +51,7 @@ PyObject *flk_scopes_current(void) {
 }
 
 uint32_t flk_scopes_open(void) {
+    FLK_ASSERT(flk_callables.variable);
     PyObject *value = NULL;
     if (PyContextVar_Get(flk_callables.variable, NULL, &value) < 0) {
         PyErr_Clear();
@@ -75,6 +80,7 @@ static PyObject *scope_new(PyTypeObject *type, PyObject *args,
 }
 
 static int where_of(PyObject *where, char *is_process) {
+    FLK_ASSERT(is_process);
     if (!where)
         return 0;
     *is_process = PyUnicode_Check(where) &&
@@ -95,7 +101,7 @@ static int scope_init(PyObject *object, PyObject *args, PyObject *kwargs) {
     PyObject *name = Py_None, *where = NULL, *filter = Py_None;
     int isolated = 0, verifies = 0, collects = 1;
     if (PyTuple_GET_SIZE(args) == 0 && !kwargs)
-        return 0;  // all as tp_new left it
+        return 0;  // the values of tp_new
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O$OpOpp:Scope", names,
                                      &name, &where, &isolated, &filter,
                                      &verifies, &collects) ||
@@ -136,15 +142,17 @@ static int scope_clear(PyObject *object) {
     return 0;
 }
 
-static void end_uncounted(scope *self) {
+// Ends the scope, except that the context is unchanged.
+static void end_only(scope *self) {
+    FLK_ASSERT(self->is_entered && !self->is_ended);
     self->is_ended = 1;
     flk_scope_end(self->number);
     self->ended_ns = flk_platform_clock_coarse();
     flk_gate_scope(-1);
 }
 
-// The last reference is gone: the number may be used again once no live
-// block carries it. A scope that was never left ends here.
+// The number may be reused once no live block carries it. A scope that was
+// never left ends here.
 static void scope_dealloc(PyObject *object) {
     scope *self = (scope *)object;
     PyObject_GC_UnTrack(object);
@@ -152,7 +160,7 @@ static void scope_dealloc(PyObject *object) {
         if (!self->is_ended && !self->is_process)
             flk_context_count(-1);
         if (!self->is_ended)
-            end_uncounted(self);
+            end_only(self);
         bool is_own = !is_scope(self->parent) ||
                       ((scope *)self->parent)->number != self->number;
         if (is_own && self->number != FLK_SCOPE_PROCESS)
@@ -167,7 +175,10 @@ static void scope_dealloc(PyObject *object) {
 }
 
 // --- enter and exit ----------------------------------------------------
+// Enters the name of the scope under its number, or removes the name of an
+// earlier scope with that number.
 static int name_number(const scope *self) {
+    FLK_ASSERT(self->is_entered && flk_callables.names);
     if (self->name == Py_None && PyDict_GET_SIZE(flk_callables.names) == 0)
         return 0;
     PyObject *key = PyLong_FromUnsignedLong(self->number);
@@ -183,6 +194,7 @@ static int name_number(const scope *self) {
 }
 
 static int open_below(scope *self, PyObject *parent) {
+    FLK_ASSERT(!self->is_entered);
     uint32_t above =
         is_scope(parent) ? ((scope *)parent)->number : FLK_SCOPE_PROCESS;
     Py_SETREF(self->parent, Py_NewRef(parent));
@@ -194,17 +206,20 @@ static int open_below(scope *self, PyObject *parent) {
 }
 
 static int set_variable(PyObject *value) {
+    FLK_ASSERT(value && flk_callables.variable);
     PyObject *token = PyContextVar_Set(flk_callables.variable, value);
     Py_XDECREF(token);
     return token ? 0 : -1;
 }
 
 static int enter_context(scope *self) {
+    FLK_ASSERT(!self->is_entered && !self->is_process);
     PyObject *before = NULL;
     if (PyContextVar_Get(flk_callables.variable, NULL, &before) < 0)
         return -1;
-    // A scope that ended elsewhere is not put back: a chain of them would
-    // grow. Nor is one of the process, which is nobody's context.
+    // The end restores the previous scope only if it is open, since a chain
+    // of ended scopes would grow without limit. A process scope is never
+    // stored in the variable.
     scope *around = live(before);
     PyObject *back =
         around && !around->is_process ? (PyObject *)around : Py_None;
@@ -224,6 +239,7 @@ static int enter_context(scope *self) {
 }
 
 static PyObject *scope_enter(PyObject *object, PyObject *unused) {
+    FLK_ASSERT(is_scope(object));
     scope *self = (scope *)object;
     (void)unused;
     if (self->is_entered) {
@@ -237,8 +253,10 @@ static PyObject *scope_enter(PyObject *object, PyObject *unused) {
     return enter_context(self) < 0 ? NULL : Py_NewRef(object);
 }
 
-// In another task or thread the variable may hold another scope.
+// The variable is restored only if it holds this scope: another task or thread
+// may leave it.
 static int leave_context(scope *self) {
+    FLK_ASSERT(self->is_ended && !self->is_process);
     PyObject *now = NULL;
     if (PyContextVar_Get(flk_callables.variable, NULL, &now) < 0)
         return -1;
@@ -250,11 +268,12 @@ static int leave_context(scope *self) {
 }
 
 static PyObject *scope_end(PyObject *object, PyObject *unused) {
+    FLK_ASSERT(is_scope(object));
     scope *self = (scope *)object;
     (void)unused;
     if (self->is_ended || !self->is_entered)
         Py_RETURN_NONE;
-    end_uncounted(self);
+    end_only(self);
     if (self->is_process)
         return PyObject_CallMethod(object, "_leave_process", NULL);
     if (leave_context(self) < 0)
@@ -262,17 +281,34 @@ static PyObject *scope_end(PyObject *object, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
-// --- judging -----------------------------------------------------------
+// --- verification ------------------------------------------------------
+// Python checks more than the counts: blocks of an attachment that ended, and
+// names of libraries that match nothing.
+static atomic_bool judges_in_python;
+
+static PyObject *judge_in_python(PyObject *module, PyObject *is_needed) {
+    (void)module;
+    int needed = PyObject_IsTrue(is_needed);
+    if (needed < 0)
+        return NULL;
+    atomic_store(&judges_in_python, needed != 0);
+    Py_RETURN_NONE;
+}
+
+// True: no block is live, and no damage can exist, without a search.
 static bool is_clean(const scope *self) {
-    return !flk_guard_is_used() && flk_account_scope_is_empty(self->number);
+    FLK_ASSERT(self->is_entered);
+    return !flk_guard_is_used() && !atomic_load(&judges_in_python) &&
+           flk_gate_pauses() == 0 && flk_account_scope_is_empty(self->number);
 }
 
 static PyObject *scope_exit(PyObject *object, PyObject *const *args,
                             Py_ssize_t count) {
+    FLK_ASSERT(is_scope(object));
     scope *self = (scope *)object;
     PyObject *error = count > 1 ? args[1] : Py_None;
     PyObject *ended = scope_end(object, NULL);
-    if (!ended || !self->verifies || is_clean(self))
+    if (!ended || !self->verifies || !self->is_entered || is_clean(self))
         return ended;
     Py_DECREF(ended);
     return PyObject_CallMethod(object, "_judge", "(O)", error);
@@ -283,16 +319,18 @@ static PyObject *scope_verify(PyObject *object, PyObject *const *args,
     scope *self = (scope *)object;
     if (self->is_entered && count == 0 && !keywords && is_clean(self))
         Py_RETURN_NONE;
-    PyObject *slow = PyObject_GetAttrString(object, "_verify");
-    if (!slow)
+    PyObject *verify = PyObject_GetAttrString(object, "_verify");
+    if (!verify)
         return NULL;
-    PyObject *result = PyObject_Vectorcall(slow, args, (size_t)count, keywords);
-    Py_DECREF(slow);
+    PyObject *result =
+        PyObject_Vectorcall(verify, args, (size_t)count, keywords);
+    Py_DECREF(verify);
     return result;
 }
 
-// For _enter_process: opens below `parent` without a context.
+// For _enter_process: opens the scope below `parent`; the context stays.
 static PyObject *scope_open(PyObject *object, PyObject *parent) {
+    FLK_ASSERT(is_scope(object));
     if (open_below((scope *)object, parent) < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -300,6 +338,7 @@ static PyObject *scope_open(PyObject *object, PyObject *parent) {
 
 // --- members ----------------------------------------------------------------
 static PyObject *get_number(PyObject *object, void *unused) {
+    FLK_ASSERT(is_scope(object));
     scope *self = (scope *)object;
     (void)unused;
     if (self->is_entered)
@@ -327,7 +366,7 @@ static PyObject *get_where(PyObject *object, void *unused) {
 }
 
 static PyGetSetDef computed[] = {
-    {"number", get_number, NULL, "The core's number for it.", NULL},
+    {"number", get_number, NULL, "Its number in the core.", NULL},
     {"duration", get_duration, NULL,
      "Seconds from its start to its end, or to now; None before.", NULL},
     {"where", get_where, NULL, "\"context\" or \"process\".", NULL},
@@ -335,7 +374,7 @@ static PyGetSetDef computed[] = {
 
 PyDoc_STRVAR(scope_doc, "ScopeBase(name=None, *, where='context', isolated="
                         "False, filter=None, verify=False, gc=True)\n--\n\n"
-                        "Entering, leaving and the facts of a scope.");
+                        "Entering and leaving a scope, and its state.");
 
 PyDoc_STRVAR(
     verify_doc,
@@ -354,14 +393,15 @@ PyDoc_STRVAR(
 
 static PyMemberDef scope_members[] = {
     {"name", T_OBJECT, offsetof(scope, name), READONLY,
-     "The name that reports show, or None."},
+     "The name in reports, or None."},
     {"parent", T_OBJECT, offsetof(scope, parent), READONLY,
      "The scope it was opened in, or None."},
-    {"ended", T_BOOL, offsetof(scope, is_ended), READONLY, "Was it left?"},
+    {"ended", T_BOOL, offsetof(scope, is_ended), READONLY,
+     "Whether it was left."},
     {"entered", T_BOOL, offsetof(scope, is_entered), READONLY,
-     "Was it entered?"},
+     "Whether it was entered."},
     {"isolated", T_BOOL, offsetof(scope, is_isolated), READONLY,
-     "Are its blocks kept out of the reports of the scopes around it?"},
+     "Whether its blocks are hidden from the reports of its parents."},
     {"_own_filter", T_OBJECT, offsetof(scope, own_filter), READONLY, NULL},
     {"_verifies", T_BOOL, offsetof(scope, verifies), READONLY, NULL},
     {"_collects", T_BOOL, offsetof(scope, collects), READONLY, NULL},
@@ -384,12 +424,18 @@ static PyType_Slot scope_slots[] = {
     {Py_tp_getset, computed},         {0, NULL}};
 
 static PyType_Spec scope_spec = {
-    .name = "ffi_leak_tracker._core.fast.ScopeBase",
+    .name = "ffi_leak_tracker._core.callables.ScopeBase",
     .basicsize = sizeof(scope),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .slots = scope_slots};
 
+static PyMethodDef scope_functions[] = {
+    {"judge_in_python", judge_in_python, METH_O, NULL}, {NULL, NULL, 0, NULL}};
+
 int flk_scopes_add(PyObject *module) {
+    FLK_ASSERT(module);
+    if (PyModule_AddFunctions(module, scope_functions) < 0)
+        return -1;
     scope_type = (PyTypeObject *)PyType_FromSpec(&scope_spec);
     return scope_type ? PyModule_AddObjectRef(module, "ScopeBase",
                                               (PyObject *)scope_type)

@@ -1,6 +1,6 @@
-// tracer.c - where events come from. Contract: python/objects.h.    SPDX-License-Identifier: MIT
-// 3.13 on, one function is told of each object of the interpreter, right after its birth and before its death. One
-// that was there before is still told everything, and gets its place back.
+// tracer.c - the interpreter's reference tracer as a source of events. Contract: python/objects.h. SPDX-License-Identifier: MIT
+// From 3.13 on the interpreter calls one function right after the creation of each object and before its end. The
+// function here calls the one that was set before it, and restores it at the end.
 #include "python/objects.h"
 
 #ifndef PYPY_VERSION
@@ -11,61 +11,64 @@ void flk_tracer_unwatch(PyTypeObject *type) { flk_type_slots_unwatch(type); }
 
 #ifdef FLK_HAS_TRACER
 static struct {
-    bool is_ours;  // we were put there; with the GIL
+    bool is_set;  // with the GIL
     PyRefTracer before;
     void *before_data;
 } tracer;
 
-static int told(PyObject *object, PyRefTracerEvent event, void *data) {
+static int on_event(PyObject *object, PyRefTracerEvent event, void *data) {
     (void)data;
+    FLK_ASSERT(object && tracer.before != on_event);
     if (tracer.before)
         tracer.before(object, event, tracer.before_data);
     PyTypeObject *type = Py_TYPE(object);
-    // A type that comes may have the address of one that went.
+    // A new type may have the address of a deleted one.
     if (FLK_UNLIKELY(PyType_Check(object)))
         flk_classes_changed((PyTypeObject *)object);
-    bool wanted = flk_classes_is_wanted(type);
-    if (FLK_LIKELY(!wanted))
+    if (FLK_LIKELY(!flk_classes_is_tracked(type)))
         return 0;
     if (event == PyRefTracer_CREATE) {
         flk_type_slots_watch(type);
-        flk_objects_made(object);
+        flk_objects_created(object);
     } else if (event == PyRefTracer_DESTROY &&
-               !flk_type_slots_tell_the_end(type)) {
-        flk_objects_gone(object);
+               !flk_type_slots_report_end(type)) {
+        flk_objects_ended(object);
     }
     return 0;
 }
 
 bool flk_tracer_begin(void) {
+    FLK_ASSERT(PyGILState_Check());
     void *data;
     PyRefTracer now = PyRefTracer_GetTracer(&data);
-    if (now == told)
+    if (now == on_event)
         return true;
     tracer.before = now;
     tracer.before_data = data;
-    tracer.is_ours = PyRefTracer_SetTracer(told, NULL) == 0;
-    return tracer.is_ours;
+    tracer.is_set = PyRefTracer_SetTracer(on_event, NULL) == 0;
+    return tracer.is_set;
 }
 
-bool flk_tracer_is_whole(void) {
+bool flk_tracer_is_complete(void) {
+    FLK_ASSERT(PyGILState_Check());
     void *data;
-    return tracer.is_ours && PyRefTracer_GetTracer(&data) == told;
+    return tracer.is_set && PyRefTracer_GetTracer(&data) == on_event;
 }
 
 void flk_tracer_end(void) {
-    if (flk_tracer_is_whole() &&
+    FLK_ASSERT(PyGILState_Check());
+    if (flk_tracer_is_complete() &&
         PyRefTracer_SetTracer(tracer.before, tracer.before_data) < 0)
-        PyErr_Clear();  // it was valid when it stood there
-    tracer.is_ours = false;
+        PyErr_Clear();  // it was accepted before, so this does not happen
+    tracer.is_set = false;
 }
 
 bool flk_tracer_watch(PyTypeObject *type) { return (void)type, true; }
 
-const char *flk_tracer_refuses(PyTypeObject *type) {
+const char *flk_tracer_refuse(PyTypeObject *type) {
     if (type == &PyBaseObject_Type)
-        return "every class is a subclass of object: name the classes that "
-               "matter";
+        return "every class is a subclass of object: name the classes to "
+               "track";
     return flk_type_slots_refuse(type);
 }
 #else
@@ -73,9 +76,9 @@ PyObject *(*flk_objects_init)(PyObject *, PyTypeObject *) = PyObject_Init;
 
 bool flk_tracer_begin(void) { return true; }
 void flk_tracer_end(void) {}
-bool flk_tracer_is_whole(void) { return true; }
+bool flk_tracer_is_complete(void) { return true; }
 bool flk_tracer_watch(PyTypeObject *type) { return flk_type_slots_watch(type); }
-const char *flk_tracer_refuses(PyTypeObject *type) {
+const char *flk_tracer_refuse(PyTypeObject *type) {
     return flk_type_slots_refuse(type);
 }
 #endif

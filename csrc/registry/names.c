@@ -10,10 +10,10 @@
 #include "base/store.h"
 #include "paths/thread.h"
 
-// The three texts, cut to their limit.
+// The three texts of a triple, cut to their limit.
 typedef struct key {
     const char *type, *kind, *release;
-    char cut[3][FLK_TYPE_NAME_MAX];  // of those that are too long
+    char cut[3][FLK_TYPE_NAME_MAX];  // copies of texts that are too long
 } key;
 
 enum { ENTRIES_MAX = FLK_TYPES_MAX + 1 };
@@ -24,11 +24,11 @@ static uint64_t hash_of_release(uint32_t id);
 
 static _Atomic(char *) chunks[ENTRIES_MAX / FLK_STORE_CHUNK];
 static struct {
-    flk_lock lock;  // guards all but reads of the store
+    flk_lock lock;  // guards everything except reads of the store
     flk_store store;
     flk_store_texts texts;
-    flk_id_table index;     // of all entries
-    flk_id_table releases;  // of the first entry with each release
+    flk_id_table index;     // holds all entries
+    flk_id_table releases;  // holds the first entry with each release
     atomic_ullong merged;   // relaxed
 } names = {.lock = FLK_LOCK_INIT(FLK_RANK_NAMES),
            .store = {.entry_bytes = sizeof(flk_name),
@@ -38,10 +38,6 @@ static struct {
            .releases = {.hash_of = hash_of_release}};
 
 static const flk_name unknown = {"?", "?", "?", 0};
-
-static bool names_are_locked(void) {
-    return atomic_load(&names.lock.word) != 0;
-}
 
 uint32_t flk_names_count(void) { return flk_store_count(&names.store); }
 
@@ -55,13 +51,15 @@ uint64_t flk_names_merged(void) {
 }
 
 // --- keys --------------------------------------------------------------
+// The text itself if it is short enough; else a cut copy in `buffer`.
 static const char *cut(const char *text, char *buffer) {
+    FLK_ASSERT(buffer != NULL);
     FLK_ASSERT(text != NULL);
     if (memchr(text, '\0', FLK_TYPE_NAME_MAX))
         return text;
     size_t length = FLK_TYPE_NAME_MAX - 1;
     while (length > 0 && ((unsigned char)text[length] & 0xC0) == 0x80)
-        length--;  // not in the middle of a character
+        length--;  // never cut inside a UTF-8 character
     memcpy(buffer, text, length);
     buffer[length] = '\0';
     return buffer;
@@ -77,6 +75,7 @@ static void key_of(key *k, const char *type, const char *kind,
 
 static uint64_t hash_of(const char *type, const char *kind,
                         const char *release) {
+    FLK_ASSERT(type != NULL && kind != NULL && release != NULL);
     uint64_t hash = flk_hash_text(type, 0);
     hash = flk_hash_text(kind, hash);
     return flk_hash_mix(flk_hash_text(release, hash));
@@ -92,6 +91,7 @@ static uint64_t hash_of_release(uint32_t id) {
 }
 
 static bool matches(uint32_t id, const void *wanted) {
+    FLK_ASSERT(wanted != NULL);
     const flk_name *name = flk_names_at((uint16_t)id);
     const key *k = wanted;
     return strcmp(name->type, k->type) == 0 &&
@@ -100,12 +100,13 @@ static bool matches(uint32_t id, const void *wanted) {
 }
 
 static bool matches_release(uint32_t id, const void *release) {
+    FLK_ASSERT(release != NULL);
     return strcmp(flk_names_at((uint16_t)id)->release, release) == 0;
 }
 
 // --- intern ------------------------------------------------------------
 static uint16_t name_add(const key *k) {
-    FLK_ASSERT(names_are_locked() && strlen(k->type) < FLK_TYPE_NAME_MAX);
+    FLK_ASSERT(k != NULL && k->type != NULL);
     uint32_t id = flk_names_count() + 1;
     if (id > FLK_TYPES_MAX || !flk_id_table_reserve(&names.index) ||
         !flk_id_table_reserve(&names.releases))
@@ -127,24 +128,25 @@ static uint16_t name_add(const key *k) {
 }
 
 static uint16_t name_find(const key *k) {
-    FLK_ASSERT(names_are_locked());
+    FLK_ASSERT(k != NULL && k->type != NULL);
     uint64_t hash = hash_of(k->type, k->kind, k->release);
     return (uint16_t)flk_id_table_find(&names.index, hash, matches, k);
 }
 
 static uint16_t name_find_or_add(key *k) {
+    FLK_ASSERT(k != NULL);
     uint16_t id = name_find(k);
     if (id == 0 && flk_names_count() >= FLK_NAMES_DISTINCT) {
         atomic_fetch_add_explicit(&names.merged, 1, memory_order_relaxed);
         k->type = FLK_NAMES_OTHER;
         id = name_find(k);
     }
-    FLK_ASSERT(id <= flk_names_count());
     return id ? id : name_add(k);
 }
 
 uint16_t flk_names_intern(const char *type, const char *kind,
                           const char *release) {
+    FLK_ASSERT(type != NULL && kind != NULL && release != NULL);
     key k;
     key_of(&k, type, kind, release);
     flk_thread_lock(&names.lock);
@@ -155,6 +157,7 @@ uint16_t flk_names_intern(const char *type, const char *kind,
 
 // --- check -------------------------------------------------------------
 static bool name_is_sound(uint16_t id) {
+    FLK_ASSERT(id != 0);
     const flk_name *name = flk_names_at(id);
     const flk_name *first = flk_names_at((uint16_t)name->release_id);
     key k = {.type = name->type, .kind = name->kind, .release = name->release};

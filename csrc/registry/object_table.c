@@ -1,4 +1,4 @@
-// object_table.c - tables of objects. Contract: registry/object_table.h.     SPDX-License-Identifier: MIT
+// object_table.c - tables of objects. Contract: registry/object_table.h.                  SPDX-License-Identifier: MIT
 #include "registry/object_table.h"
 
 #include <string.h>
@@ -13,37 +13,36 @@ _Static_assert(sizeof(flk_object) == 32, "half a cache line");
 
 typedef struct tracker {
     bool is_open;
-    uint32_t capacity;  // places; a power of two, or 0
-    uint32_t count;     // places in use
+    uint32_t capacity, count;  // places (a power of two, or 0); places in use
     flk_object *objects;
     uint64_t dropped;
     flk_queue events;
-    bool is_observed[FLK_CLASSES_MAX];
+    bool notifies[FLK_CLASSES_MAX];
     flk_object_counts counts[FLK_CLASSES_MAX];
 } tracker;
 
 static struct {
     flk_lock lock;  // guards the rest
     tracker trackers[FLK_TRACKERS_MAX];
-    atomic_ullong waiting;  // events in all queues; read without the lock
-} tables = {.lock = FLK_LOCK_INIT(FLK_RANK_OBJECT_TABLE)};
+    atomic_ullong waiting;  // events in all queues; relaxed, since it is a hint
+} table = {.lock = FLK_LOCK_INIT(FLK_RANK_OBJECT_TABLE)};
 
-// The tracker, with the lock taken.
-static tracker *lock_tracker(int number) {
+// The tracker of the number, with the lock held.
+static tracker *locked(int number) {
     FLK_ASSERT(number >= 0 && number < FLK_TRACKERS_MAX);
-    flk_lock_take(&tables.lock);
-    return &tables.trackers[number];
+    flk_lock_take(&table.lock);
+    return &table.trackers[number];
 }
 
-static void unlock(void) { flk_lock_release(&tables.lock); }
+static void unlock(void) { flk_lock_release(&table.lock); }
 
 // --- the table ---------------------------------------------------------
 static uint32_t home_of(const tracker *t, uint64_t address) {
-    FLK_ASSERT(t->capacity > 0);
+    FLK_ASSERT((t->capacity & (t->capacity - 1)) == 0 && t->capacity > 0);
     return (uint32_t)(flk_hash_mix(address) & (t->capacity - 1));
 }
 
-// The place of the address, or the empty place where it belongs.
+// The place of the object at the address, or the empty place where it belongs.
 static uint32_t place_of(const tracker *t, uint64_t address) {
     FLK_ASSERT(address != 0 && t->count < t->capacity);
     uint32_t i = home_of(t, address);
@@ -53,20 +52,22 @@ static uint32_t place_of(const tracker *t, uint64_t address) {
 }
 
 static size_t bytes_for(uint32_t capacity) {
+    FLK_ASSERT(capacity > 0);
     size_t page = flk_platform_page_bytes();
     return (capacity * sizeof(flk_object) + page - 1) & ~(page - 1);
 }
 
 static void table_drop(tracker *t) {
+    FLK_ASSERT(t->objects != NULL || t->capacity == 0);
     if (t->objects)
         flk_platform_pages_unmap(t->objects, bytes_for(t->capacity));
     t->objects = NULL;
     t->capacity = t->count = 0;
 }
 
-// Without memory the table stays as it is.
+// False without memory; the table is then unchanged.
 static bool resize(tracker *t, uint32_t capacity) {
-    FLK_ASSERT(capacity > t->count && (capacity & (capacity - 1)) == 0);
+    FLK_ASSERT((capacity & (capacity - 1)) == 0 && t->count < capacity);
     tracker grown = {.capacity = capacity, .count = t->count};
     grown.objects =
         flk_platform_pages_map(bytes_for(capacity), flk_platform_page_bytes());
@@ -83,8 +84,10 @@ static bool resize(tracker *t, uint32_t capacity) {
     return true;
 }
 
-// One place stays empty, where each search ends.
+// Makes room for one more object. One place always stays empty, because a search
+// in a full table would not end.
 static bool has_room(tracker *t) {
+    FLK_ASSERT(t->count <= t->capacity);
     if (t->capacity == 0)
         return resize(t, CAPACITY_MIN);
     if (t->count < t->capacity / 4 * 3)
@@ -93,10 +96,11 @@ static bool has_room(tracker *t) {
     return grown || t->count + 1 < t->capacity;
 }
 
-// Empties a place. A later entry is moved back when its home position allows
-// it (backward-shift deletion).
+// Empties a place. A later entry moves back when its home position allows it
+// (backward-shift deletion).
 static void empty_place(tracker *t, uint32_t hole) {
-    FLK_ASSERT(hole < t->capacity && t->objects[hole].address != 0);
+    FLK_ASSERT(hole < t->capacity && t->count > 0);
+    FLK_ASSERT(t->objects[hole].address != 0);
     uint32_t mask = t->capacity - 1;
     for (uint32_t i = (hole + 1) & mask; t->objects[i].address;
          i = (i + 1) & mask) {
@@ -111,8 +115,9 @@ static void empty_place(tracker *t, uint32_t hole) {
 }
 
 static void shrink(tracker *t) {
+    FLK_ASSERT(t->count <= t->capacity);
     if (t->capacity > CAPACITY_MIN && t->count < t->capacity / 8)
-        resize(t, t->capacity / 2);  // or it stays as it is
+        resize(t, t->capacity / 2);  // without memory the table stays as it is
 }
 
 // --- events ------------------------------------------------------------
@@ -121,15 +126,13 @@ static bool push(tracker *t, const flk_object *object, uint16_t what) {
     flk_object_event event = {object->sequence, object->class_index, what};
     bool pushed = flk_queue_push(&t->events, &event);
     t->dropped += !pushed;
-    tables.waiting += pushed;
+    table.waiting += pushed;
     return pushed;
 }
 
 static void free_at(tracker *t, uint32_t place) {
+    FLK_ASSERT(place < t->capacity && t->objects[place].address != 0);
     flk_object object = t->objects[place];
-    FLK_ASSERT(object.address != 0 && t->count > 0);
-    FLK_ASSERT(t->counts[object.class_index].made >
-               t->counts[object.class_index].freed);
     t->counts[object.class_index].freed++;
     empty_place(t, place);
     if (object.is_told)
@@ -151,20 +154,22 @@ static bool add(tracker *t, const flk_object *object) {
     }
     t->objects[place] = *object;
     t->objects[place].is_told =
-        t->is_observed[object->class_index] && push(t, object, FLK_OBJECT_MADE);
+        t->notifies[object->class_index] && push(t, object, FLK_OBJECT_MADE);
     t->counts[object->class_index].made++;
     t->count++;
     return true;
 }
 
 bool flk_object_table_add(int number, const flk_object *object) {
-    bool added = add(lock_tracker(number), object);
+    FLK_ASSERT(object != NULL);
+    bool added = add(locked(number), object);
     unlock();
     return added;
 }
 
 bool flk_object_table_take(int number, uint64_t address) {
-    tracker *t = lock_tracker(number);
+    FLK_ASSERT(address != 0);
+    tracker *t = locked(number);
     uint32_t place = t->count ? place_of(t, address) : 0;
     bool found = t->count && t->objects[place].address;
     if (found) {
@@ -176,7 +181,8 @@ bool flk_object_table_take(int number, uint64_t address) {
 }
 
 bool flk_object_table_has(int number, uint64_t address) {
-    const tracker *t = lock_tracker(number);
+    FLK_ASSERT(address != 0);
+    const tracker *t = locked(number);
     bool found = t->count && t->objects[place_of(t, address)].address;
     unlock();
     return found;
@@ -184,30 +190,30 @@ bool flk_object_table_has(int number, uint64_t address) {
 
 void flk_object_table_tell(int number, uint16_t class_index, bool on) {
     FLK_ASSERT(class_index < FLK_CLASSES_MAX);
-    lock_tracker(number)->is_observed[class_index] = on;
+    locked(number)->notifies[class_index] = on;
     unlock();
 }
 
 bool flk_object_table_next_event(int number, flk_object_event *out) {
     FLK_ASSERT(out != NULL);
-    bool found = flk_queue_pop(&lock_tracker(number)->events, out);
-    tables.waiting -= found;
+    bool found = flk_queue_pop(&locked(number)->events, out);
+    table.waiting -= found;
     unlock();
     return found;
 }
 
 bool flk_object_table_waits(void) {
-    return atomic_load_explicit(&tables.waiting, memory_order_relaxed) > 0;
+    return atomic_load_explicit(&table.waiting, memory_order_relaxed) > 0;
 }
 
 // --- life --------------------------------------------------------------
 int flk_object_table_open(void) {
-    flk_lock_take(&tables.lock);
+    flk_lock_take(&table.lock);
     int number = 0;
-    while (number < FLK_TRACKERS_MAX && tables.trackers[number].is_open)
+    while (number < FLK_TRACKERS_MAX && table.trackers[number].is_open)
         number++;
     if (number < FLK_TRACKERS_MAX)
-        tables.trackers[number] =
+        table.trackers[number] =
             (tracker){.is_open = true,
                       .events = {.entry_bytes = sizeof(flk_object_event),
                                  .entries_max = FLK_OBJECT_EVENTS_MAX}};
@@ -216,24 +222,24 @@ int flk_object_table_open(void) {
 }
 
 void flk_object_table_close(int number) {
-    tracker *t = lock_tracker(number);
-    FLK_ASSERT(t->is_open);
+    tracker *t = locked(number);
     table_drop(t);
-    tables.waiting -= flk_queue_count(&t->events);
+    table.waiting -= flk_queue_count(&t->events);
     flk_queue_clear(&t->events);
     t->is_open = false;
     unlock();
 }
 
 static void forget_all(tracker *t) {
+    FLK_ASSERT(t->count <= t->capacity);
     table_drop(t);
     memset(t->counts, 0, sizeof t->counts);
 }
 
-// A removal may move a later entry into the place, so the place is looked at
-// again. Near the end of the table the later entry may come from its start,
-// where all entries of the class are gone already.
+// After a removal the same place is checked again, because a later entry may
+// have moved into it.
 static void forget_class(tracker *t, uint16_t class_index) {
+    FLK_ASSERT(class_index < FLK_CLASSES_MAX);
     for (uint32_t i = 0; i < t->capacity;) {
         bool goes =
             t->objects[i].address && t->objects[i].class_index == class_index;
@@ -247,7 +253,7 @@ static void forget_class(tracker *t, uint16_t class_index) {
 
 void flk_object_table_forget(int number, uint16_t class_index) {
     FLK_ASSERT(class_index <= FLK_CLASSES_MAX);
-    tracker *t = lock_tracker(number);
+    tracker *t = locked(number);
     if (class_index == FLK_CLASSES_MAX) {
         forget_all(t);
     } else {
@@ -260,7 +266,7 @@ void flk_object_table_forget(int number, uint16_t class_index) {
 // --- reading -----------------------------------------------------------
 flk_object_counts flk_object_table_counts(int number, uint16_t class_index) {
     FLK_ASSERT(class_index < FLK_CLASSES_MAX);
-    flk_object_counts counts = lock_tracker(number)->counts[class_index];
+    flk_object_counts counts = locked(number)->counts[class_index];
     unlock();
     return counts;
 }
@@ -268,7 +274,7 @@ flk_object_counts flk_object_table_counts(int number, uint16_t class_index) {
 void flk_object_table_visit(int number, flk_object_table_visitor visit,
                             void *context) {
     FLK_ASSERT(visit != NULL);
-    const tracker *t = lock_tracker(number);
+    const tracker *t = locked(number);
     for (uint32_t i = 0; i < t->capacity; i++)
         if (t->objects[i].address)
             visit(&t->objects[i], context);
@@ -277,7 +283,7 @@ void flk_object_table_visit(int number, flk_object_table_visitor visit,
 
 void flk_object_table_read(int number, flk_object_table_figures *out) {
     FLK_ASSERT(out != NULL);
-    const tracker *t = lock_tracker(number);
+    const tracker *t = locked(number);
     *out = (flk_object_table_figures){
         .entries = t->count,
         .capacity = t->capacity,
@@ -289,7 +295,8 @@ void flk_object_table_read(int number, flk_object_table_figures *out) {
 }
 
 // --- checking ----------------------------------------------------------
-static bool table_is_sound(const tracker *t) {
+static bool is_sound(const tracker *t) {
+    FLK_ASSERT(t->is_open);
     uint64_t found[FLK_CLASSES_MAX] = {0}, count = 0;
     for (uint32_t i = 0; i < t->capacity; i++) {
         const flk_object *object = &t->objects[i];
@@ -308,13 +315,13 @@ static bool table_is_sound(const tracker *t) {
 
 bool flk_object_table_check(void) {
     bool good = true;
-    flk_lock_take(&tables.lock);
+    flk_lock_take(&table.lock);
     for (int i = 0; i < FLK_TRACKERS_MAX; i++)
-        good = good && (!tables.trackers[i].is_open ||
-                        table_is_sound(&tables.trackers[i]));
+        good = good &&
+               (!table.trackers[i].is_open || is_sound(&table.trackers[i]));
     unlock();
     return good;
 }
 
-void flk_object_table_lock_all(void) { flk_lock_take(&tables.lock); }
-void flk_object_table_unlock_all(void) { flk_lock_release(&tables.lock); }
+void flk_object_table_lock_all(void) { flk_lock_take(&table.lock); }
+void flk_object_table_unlock_all(void) { flk_lock_release(&table.lock); }

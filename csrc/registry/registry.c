@@ -1,4 +1,4 @@
-// registry.c - insert, find, take, move, visit. Contract: registry/registry.h. SPDX-License-Identifier: MIT
+// registry.c - insert, find, take, move. Contract: registry/registry.h.       SPDX-License-Identifier: MIT
 #include "registry/registry.h"
 
 #include <string.h>
@@ -12,9 +12,11 @@ void flk_registry_init(void) {
 }
 
 // --- levels ------------------------------------------------------------
+// Locks the shard that has a record at the address. Searches the finest level
+// first.
 bool flk_registry_lock_record_of(flk_held *h, uint32_t levels, flk_layer layer,
                                  uint64_t address) {
-    FLK_ASSERT(levels >> FLK_LEVELS == 0);
+    FLK_ASSERT(h != NULL && levels < 1u << FLK_LEVELS);
     for (; levels; levels &= levels - 1) {
         flk_level level = (flk_level)__builtin_ctz(levels);
         if (flk_shard_may_hold(flk_spot_of(layer, level, address).hash) &&
@@ -37,10 +39,11 @@ void flk_registry_purge(uint32_t levels, flk_layer layer, uint64_t address,
 }
 
 // --- insert, find, take ------------------------------------------------
-// The level is not a constant here: short, not fast.
+// The level is not a constant here. The code is short rather than fast.
 static FLK_NOINLINE flk_status insert_any(flk_layer layer, uint64_t address,
                                           const flk_record *record,
                                           flk_insertion how) {
+    FLK_ASSERT(record != NULL && how.replaced != NULL);
     flk_level level = flk_level_of(address, record->size_bytes);
     *how.replaced = false;
     flk_registry_purge(flk_levels_of(address) & ~(1u << level), layer, address,
@@ -50,7 +53,7 @@ static FLK_NOINLINE flk_status insert_any(flk_layer layer, uint64_t address,
 
 flk_status flk_registry_insert(flk_layer layer, uint64_t address,
                                const flk_record *record, flk_insertion how) {
-    FLK_ASSERT(how.on_insert && how.on_remove && how.replaced);
+    FLK_ASSERT(record != NULL && layer <= FLK_LAYER_HANDLE);
     if (FLK_UNLIKELY(flk_level_of(address, record->size_bytes) !=
                      FLK_LEVEL_ALIGNED))
         return insert_any(layer, address, record, how);
@@ -58,7 +61,7 @@ flk_status flk_registry_insert(flk_layer layer, uint64_t address,
 }
 
 static FLK_HOT bool find_held(const flk_held *h, flk_record *out) {
-    FLK_ASSERT(out != NULL && !(h->record->flags & FLK_RECORD_MOVING));
+    FLK_ASSERT(h->record != NULL && out != NULL);
     flk_record_copy(out, h->record);
     flk_unlock_record(h);
     return true;
@@ -66,6 +69,7 @@ static FLK_HOT bool find_held(const flk_held *h, flk_record *out) {
 
 static FLK_NOINLINE bool find_other(flk_layer layer, uint64_t address,
                                     flk_record *out) {
+    FLK_ASSERT(out != NULL);
     uint32_t levels = flk_levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED);
     flk_held h;
     return flk_registry_lock_record_of(&h, levels, layer, address) &&
@@ -73,6 +77,7 @@ static FLK_NOINLINE bool find_other(flk_layer layer, uint64_t address,
 }
 
 bool flk_registry_find(flk_layer layer, uint64_t address, flk_record *out) {
+    FLK_ASSERT(out != NULL && layer <= FLK_LAYER_HANDLE);
     flk_held h;
     flk_thread *thread = flk_thread_hold();
     bool found = !(address & 15) && flk_lock_record_in(
@@ -87,6 +92,7 @@ FLK_NOINLINE flk_taken flk_registry_take_other(flk_layer layer,
                                                uint64_t address,
                                                flk_registry_judge judge,
                                                void *context, flk_record *out) {
+    FLK_ASSERT(judge != NULL && out != NULL);
     uint32_t levels = flk_levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED);
     flk_held h;
     return flk_registry_lock_record_of(&h, levels, layer, address)
@@ -97,14 +103,15 @@ FLK_NOINLINE flk_taken flk_registry_take_other(flk_layer layer,
 flk_taken flk_registry_take(flk_layer layer, uint64_t address,
                             flk_registry_judge judge, void *context,
                             flk_record *out) {
-    FLK_ASSERT(judge != NULL && out != NULL);
+    FLK_ASSERT(judge != NULL && layer <= FLK_LAYER_HANDLE);
     return flk_registry_take_hot(layer, address, judge, context, out);
 }
 
-// --- watching moves ----------------------------------------------------
+// --- counting moves ----------------------------------------------------
 static struct {
-    _Alignas(64) atomic_uint watchers;  // read by each move, rarely written
-    atomic_ullong moves;                // counted while there is a watcher
+    _Alignas(64) atomic_uint watchers;  // read by each move and rarely written
+    // Counted only while there are watchers; under shard locks.
+    atomic_ullong moves;
 } watch;
 
 uint64_t flk_registry_watch_begin(void) {
@@ -135,10 +142,11 @@ flk_taken flk_registry_move_begin(flk_layer layer, uint64_t address,
     return taken;
 }
 
-// The moving record with this sequence number; its shard is locked. Several
-// records of one address may move, so the address does not identify it.
+// The moving record with this sequence number; NULL if there is none. Needs the
+// shard locked.
 static flk_record *moving_find(const flk_spot *s, uint64_t sequence,
                                flk_region **region, uint32_t *slot) {
+    FLK_ASSERT(s != NULL && region != NULL && slot != NULL);
     *region = flk_shard_region(s);
     *slot = *region ? flk_region_next(*region, 0) : FLK_REGION_NO_SLOT;
     while (*slot != FLK_REGION_NO_SLOT) {
@@ -152,7 +160,7 @@ static flk_record *moving_find(const flk_spot *s, uint64_t sequence,
 
 void flk_registry_move_cancel(flk_layer layer, uint64_t address,
                               const flk_record *moving) {
-    FLK_ASSERT(moving->size_bytes <= FLK_SIZE_MAX);
+    FLK_ASSERT(moving != NULL);
     flk_spot s =
         flk_spot_of(layer, flk_level_of(address, moving->size_bytes), address);
     flk_region *region;
@@ -164,24 +172,27 @@ void flk_registry_move_cancel(flk_layer layer, uint64_t address,
     flk_lock_release(&s.shard->lock);
 }
 
-// In the order of the shards, as they are taken when all are.
+// Locks two shards, which may be the same one, in the order of their indices.
 static void lock_two(flk_shard *a, flk_shard *b) {
+    FLK_ASSERT(a != NULL && b != NULL);
     flk_lock_take(a < b ? &a->lock : &b->lock);
     if (a != b)
         flk_lock_take(a < b ? &b->lock : &a->lock);
 }
 
 static void unlock_two(flk_shard *a, flk_shard *b) {
+    FLK_ASSERT(a != NULL && b != NULL);
     flk_lock_release(&a->lock);
     if (a != b)
         flk_lock_release(&b->lock);
 }
 
-// With both shards locked: the record is removed, then inserted at its new
-// address.
+// Removes the moving record and inserts it at its new place. Needs both shards
+// locked.
 static flk_status move_locked(const flk_spot *from, const flk_spot *to,
                               flk_level to_level, uint64_t sequence,
                               uint64_t size_bytes, flk_insertion how) {
+    FLK_ASSERT(to_level < FLK_LEVELS);
     flk_region *region;
     uint32_t slot;
     flk_record *old = moving_find(from, sequence, &region, &slot);
@@ -193,7 +204,7 @@ static flk_status move_locked(const flk_spot *from, const flk_spot *to,
     flk_shard_remove(from->shard, region, slot);
     flk_record before = record;
     record.size_bytes = size_bytes & FLK_SIZE_MAX;
-    flk_status status = FLK_LIMIT;  // the size does not fit into a record
+    flk_status status = FLK_LIMIT;  // a size that no record can hold
     if (size_bytes <= FLK_SIZE_MAX)
         status = flk_insert_locked(to, to_level, &record, how);
     if (status != FLK_OK)
@@ -204,7 +215,8 @@ static flk_status move_locked(const flk_spot *from, const flk_spot *to,
 flk_status flk_registry_move(flk_layer layer, uint64_t old_address,
                              const flk_record *moving, uint64_t new_address,
                              uint64_t size_bytes, flk_insertion how) {
-    FLK_ASSERT(how.on_insert && how.on_remove && how.replaced);
+    FLK_ASSERT(moving != NULL && how.replaced != NULL);
+    FLK_ASSERT(how.on_insert != NULL && how.on_remove != NULL);
     flk_level from_level = flk_level_of(old_address, moving->size_bytes);
     flk_level to_level = flk_level_of(new_address, size_bytes);
     *how.replaced = false;
@@ -220,18 +232,20 @@ flk_status flk_registry_move(flk_layer layer, uint64_t old_address,
 }
 
 // --- which block contains this address ---------------------------------
-// How many regions before that of an address a block of the level can start,
-// and still contain the address.
+// For each level: the number of regions before the region of an address in which
+// a block that contains the address can start.
 static const uint8_t regions_back[FLK_LEVELS] = {1, 4, 1, 1, 1, 1};
 
-// The record of the region that contains the address and starts last.
+// Finds the record of the region that starts nearest below the address and
+// contains it. A nearer one in `out` is kept.
 static void containing_in(const flk_region *region, flk_layer layer,
                           uint64_t address, flk_entry *out, bool *found) {
+    FLK_ASSERT(out != NULL && found != NULL);
     for (uint32_t i = flk_region_next(region, 0); i != FLK_REGION_NO_SLOT;
          i = flk_region_next(region, i + 1)) {
         const flk_record *record = flk_region_record(region, i);
         uint64_t start = flk_region_address(region, i);
-        // Another block may be at the old place of one that moves.
+        // Another block may be at the address of a moving record now.
         if (start >= address || address - start >= record->size_bytes ||
             record->flags & FLK_RECORD_MOVING)
             continue;
@@ -244,7 +258,7 @@ static void containing_in(const flk_region *region, flk_layer layer,
 
 bool flk_registry_containing(flk_layer layer, uint64_t address,
                              flk_entry *out) {
-    FLK_ASSERT(out != NULL);
+    FLK_ASSERT(out != NULL && layer <= FLK_LAYER_HANDLE);
     bool found = false;
     uint32_t used =
         atomic_load_explicit(&flk_levels_used, memory_order_relaxed);
@@ -265,9 +279,11 @@ bool flk_registry_containing(flk_layer layer, uint64_t address,
 }
 
 // --- visits ------------------------------------------------------------
+// Visits all records of a shard, which is locked. Changes of a record are kept.
 static void visit_locked(flk_shard *sh, flk_registry_visitor visit,
                          void *context) {
-    FLK_ASSERT(visit != NULL && flk_shard_is_locked(sh));
+    FLK_ASSERT(visit != NULL);
+    FLK_ASSERT(sh->region_count <= sh->capacity);
     for (uint32_t i = 0; i < sh->capacity; i++) {
         const flk_region *region = &sh->regions[i];
         if (!region->key)
@@ -286,7 +302,7 @@ static void visit_locked(flk_shard *sh, flk_registry_visitor visit,
 
 void flk_registry_visit_shard(uint32_t shard_index, flk_registry_visitor visit,
                               void *context) {
-    FLK_ASSERT(shard_index < FLK_SHARDS);
+    FLK_ASSERT(shard_index < FLK_SHARDS && visit != NULL);
     flk_shard *sh = &flk_shards[shard_index];
     flk_thread_lock(&sh->lock);
     visit_locked(sh, visit, context);
@@ -294,6 +310,7 @@ void flk_registry_visit_shard(uint32_t shard_index, flk_registry_visitor visit,
 }
 
 void flk_registry_visit_held(flk_registry_visitor visit, void *context) {
+    FLK_ASSERT(visit != NULL);
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
         visit_locked(&flk_shards[i], visit, context);
 }
@@ -308,6 +325,7 @@ uint64_t flk_registry_shard_count(uint32_t shard_index) {
 }
 
 static bool shard_holds(const flk_shard *sh, flk_layer layer) {
+    FLK_ASSERT(sh->region_count <= sh->capacity);
     for (uint32_t i = 0; i < sh->capacity; i++) {
         const flk_region *region = &sh->regions[i];
         if (region->key && flk_region_layer(region) == (uint32_t)layer &&
@@ -318,6 +336,7 @@ static bool shard_holds(const flk_shard *sh, flk_layer layer) {
 }
 
 bool flk_registry_holds(flk_layer layer) {
+    FLK_ASSERT(layer != 0 && layer <= FLK_LAYER_HANDLE);
     bool holds = false;
     for (uint32_t i = 0; i < FLK_SHARDS && !holds; i++) {
         flk_shard *sh = &flk_shards[i];
@@ -330,7 +349,7 @@ bool flk_registry_holds(flk_layer layer) {
 
 // --- self-statistics and checks ----------------------------------------
 static void stats_add(const flk_shard *sh, flk_registry_stats *out) {
-    FLK_ASSERT(flk_shard_is_locked(sh));
+    FLK_ASSERT(sh->region_count <= sh->capacity);
     out->record_count += sh->record_count;
     out->region_count += sh->region_count;
     if (sh->longest_move > out->longest_move)

@@ -1,17 +1,17 @@
-// registry.h - which block is at this address, and which block contains it. SPDX-License-Identifier: MIT
-// Keeps:   a record for each live block, by (address, layer). Blocks are grouped by the region of their address, of
-//          4 KiB for small blocks (registry/region.h); regions are spread over shards by a hash (registry/shard.h).
-//          Larger blocks belong to coarser levels, so that a containing block is at most a few regions away. The
-//          address of a small block is not stored: region and granule tell it.
-// Cost:    insert, find, take: one probe and one shard lock, O(1). An insert moves at most FLK_SHARD_REGIONS_MAX entries
-//          of 16 bytes and 1,023 records, and maps at most two pieces of memory. A record has 24 bytes (32 from 1 KiB
-//          on), a slot 9 bits more. There are no tombstones, and memory is given back.
-// Callers: any thread, the GIL is not needed. Insert, take and move are parts of events: they are called inside the
-//          thread's guard. The others may be called anywhere, and hold the guard. Lock rank: FLK_RANK_SHARD.
-// Fails:   at a limit FLK_LIMIT, without a page FLK_NO_MEMORY; the table is unchanged then.
-// Invariant: for each (address, layer) at most one record is not marked moving. A shard keeps at most one empty region.
-//            Checked by flk_registry_check().
-// Source:  grouping by page after the PointerMap of heaptrack; measurements in csrc/README.md.
+// registry.h - the live block at an address, or around an address.       SPDX-License-Identifier: MIT
+// Keeps:   a record for each live block, keyed by (address, layer). Blocks are grouped by the region that contains
+//          their address (4 KiB for small aligned blocks). A region has slots; each slot has a bit, a granule number
+//          of one byte, and a record. Records have no order. Larger blocks are in coarser levels, so that a block
+//          that contains an address starts at most a few regions before it. The address of a small block is not
+//          stored, because region and granule determine it.
+// Cost:    insert, find and take are O(1): one probe and one shard lock. An insert moves at most FLK_SHARD_REGIONS_MAX
+//          entries of 16 bytes and 1,023 records, and maps at most two pieces of memory. A record needs 24 bytes (32
+//          for a block of 1 KiB or more), and a slot 9 bits. There are no tombstones. The tables shrink.
+// Callers: any thread, inside the guard. The GIL is not needed. Lock rank: FLK_RANK_SHARD.
+// Fails:   FLK_LIMIT at a limit, FLK_NO_MEMORY without memory; the table is unchanged.
+// Invariant: each (address, layer) has at most one record that is not marked moving. No bit is set beyond the slots
+//            of a chunk. A shard keeps at most one empty region. Checked by flk_registry_check().
+// Source:  the grouping by page follows heaptrack's PointerMap.
 #ifndef FLK_REGISTRY_H
 #define FLK_REGISTRY_H
 
@@ -19,18 +19,17 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "base/config.h"
 #include "base/platform.h"
 #include "base/values.h"
 #include "paths/thread.h"
 
 typedef enum flk_record_flag {
-    FLK_RECORD_MOVING = 1,     // a realloc is under way: only that may use it
-    FLK_RECORD_FORGOTTEN = 2,  // by a reset: in no report, not in the books
-    FLK_RECORD_POISONED = 4,   // held back, and filled with a pattern
+    FLK_RECORD_MOVING = 1,  // in a realloc, which alone may change the record
+    FLK_RECORD_FORGOTTEN = 2,  // by a reset: in no report and in no count
+    FLK_RECORD_POISONED = 4,   // in quarantine and filled with poison
     FLK_RECORD_FLAGS = 7,      // all of them
-    // The bits from here on, of a guarded block: the logarithm of its lead,
-    // the distance from its C memory to the block (tracker/guard.h).
+    // The bits from here on hold the logarithm of the lead of a guarded block.
+    // The lead is the distance from its C memory to the block (tracker/guard.h).
     FLK_RECORD_LEAD_SHIFT = 3,
 } flk_record_flag;
 
@@ -44,16 +43,16 @@ typedef struct flk_record {
     uint16_t thread;
 } flk_record;
 
-_Static_assert(sizeof(flk_record) == 24, "without the address");
+_Static_assert(sizeof(flk_record) == 24, "rank-implied address");
 
-// A record from its parts. Its three words are put together in registers;
-// compilers write the bit fields of an initializer byte by byte.
+// Makes a record from its parts, each within its limit. The three words are
+// combined in registers, because compilers write bit fields byte by byte.
 static inline flk_record flk_record_of(uint64_t size_bytes, uint32_t scope,
                                        uint64_t sequence, uint8_t flags,
                                        uint32_t path, uint16_t type,
                                        uint16_t thread) {
-    FLK_ASSERT(size_bytes <= FLK_SIZE_MAX && scope < FLK_SCOPES_MAX);
-    FLK_ASSERT(sequence >> 56 == 0);
+    FLK_ASSERT(size_bytes < UINT64_C(1) << 40 && scope < 1u << 24);
+    FLK_ASSERT(sequence < UINT64_C(1) << 56);
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     uint64_t words[3] = {size_bytes | (uint64_t)scope << 40,
                          sequence | (uint64_t)flags << 56,
@@ -66,17 +65,19 @@ static inline flk_record flk_record_of(uint64_t size_bytes, uint32_t scope,
 #endif
 }
 
-// The lead of a guarded block, a power of two from 2 to 2^31; 0: not guarded.
+// The lead of a guarded block, a power of two from 2 to 2^31; 0 if the block is
+// not guarded.
 static inline size_t flk_record_lead(const flk_record *record) {
+    FLK_ASSERT(record != NULL);
     if (FLK_LIKELY(record->flags <= FLK_RECORD_FLAGS))
         return 0;
     return (size_t)1 << (record->flags >> FLK_RECORD_LEAD_SHIFT);
 }
 
 static inline void flk_record_copy(flk_record *to, const flk_record *from) {
-    FLK_ASSERT(to != from);
-    // Word by word: a wider load of words that were just stored would wait for
-    // the stores, because they cannot be forwarded to it.
+    FLK_ASSERT(to != NULL && from != NULL);
+    // The copy is word by word. The words were often stored just before, and a
+    // wider load of them would wait for the stores (no store forwarding).
     uint64_t *out = (uint64_t *)(void *)to;
     const uint64_t *in = (const uint64_t *)(const void *)from;
     out[0] = in[0];
@@ -95,67 +96,72 @@ typedef struct flk_entry {
 
 void flk_registry_init(void);
 
-// Called with the shard locked, right after a record went in or before it goes
-// out. So code that holds all shards finds books and table in agreement.
+// Called with the shard locked, directly after a record is inserted or before it
+// is removed. So the counts (registry/account.h) and the table agree while all
+// shards are locked.
 typedef void (*flk_registry_event)(const flk_record *record, void *context);
 
-// How a record enters the table. By value: inlined, it is constants.
+// How a record is inserted. It is passed by value, so that its members are
+// constants after inlining.
 typedef struct flk_insertion {
-    flk_registry_event on_insert;  // of the new record
-    flk_registry_event on_remove;  // of one that was at the address before
-    void *context;                 // of both
-    bool *replaced;                // out: was there one before?
+    flk_registry_event on_insert;  // for the new record
+    flk_registry_event on_remove;  // for a record that is replaced
+    void *context;                 // for both
+    bool *replaced;                // out: true if a record was replaced
 } flk_insertion;
 
-// Puts a record in. A record that is at the address already goes out first:
-// its free was missed. `on_insert` is called exactly if the result is FLK_OK.
+// Inserts a record. A record that is already at the address is replaced, because
+// its free was missed. `on_insert` is called if and only if the result is FLK_OK.
 flk_status flk_registry_insert(flk_layer layer, uint64_t address,
                                const flk_record *record, flk_insertion how);
 
-// Copies the record at exactly this address. Records that move are ignored.
+// Copies the record at exactly this address; false if there is none. Moving
+// records are ignored.
 bool flk_registry_find(flk_layer layer, uint64_t address, flk_record *out);
 
-// Decides under the lock whether the record may go, and counts it if it may.
+// Decides under the lock whether the record may be removed. If so, it also counts
+// the free.
 typedef bool (*flk_registry_judge)(const flk_record *record, void *context);
 typedef enum flk_taken {
     FLK_ABSENT,  // no record at this address
-    FLK_TAKEN,   // removed; `out` is the record
-    FLK_KEPT,    // the judge returned false; `out` is a copy
+    FLK_TAKEN,   // removed; `out` holds it
+    FLK_KEPT,    // the judge returned false; `out` holds a copy
 } flk_taken;
+// Removes the record at the address if the judge allows it.
 flk_taken flk_registry_take(flk_layer layer, uint64_t address,
                             flk_registry_judge judge, void *context,
                             flk_record *out);
 
-// Before the C function of a realloc: marks the record as moving, because
-// another thread may be given its address while the C function runs.
+// Before a realloc: marks the record as moving. Another thread may then record a
+// new block at the address while the C function runs.
 flk_taken flk_registry_move_begin(flk_layer layer, uint64_t address,
                                   flk_registry_judge judge, void *context,
                                   flk_record *out);
-// After a C function that failed: the mark goes.
+// After a realloc that changed nothing: removes the mark.
 void flk_registry_move_cancel(flk_layer layer, uint64_t address,
                               const flk_record *moving);
-// After the C function: the block is at `new_address`, which may be the old
-// one, with another size. At no time is the record in the table and not in the
-// books, or the reverse. `how.on_insert` gets the record with its new size.
-// Without memory, or with a size above FLK_SIZE_MAX, the record is lost, and
-// goes through `how.on_remove`.
+// After a realloc: moves the record to `new_address`, which may be the old one,
+// and sets its new size. Counts and table agree at all times. `how.on_insert`
+// receives the record with its new size. Without memory, or with a size above
+// FLK_SIZE_MAX, the record is lost, and `how.on_remove` receives it.
 flk_status flk_registry_move(flk_layer layer, uint64_t old_address,
                              const flk_record *moving, uint64_t new_address,
                              uint64_t size_bytes, flk_insertion how);
 
-// The live block that contains `address` and starts before it. A block that
-// overlaps another one of its layer may not be found.
+// Finds the live block that contains `address` but does not start there; false
+// if there is none. A block that overlaps another one of its layer may be missed.
 bool flk_registry_containing(flk_layer layer, uint64_t address, flk_entry *out);
 
-// Visits the records of one shard, which is locked meanwhile.
+// Visits every record of one shard, with that shard locked.
 typedef void (*flk_registry_visitor)(flk_entry *entry, void *context);
 void flk_registry_visit_shard(uint32_t shard_index, flk_registry_visitor visit,
                               void *context);
 uint64_t flk_registry_shard_count(uint32_t shard_index);
-bool flk_registry_holds(flk_layer layer);  // any record? O(regions)
-// For a visit of all shards, one after the other, which misses a record or sees
-// it twice if it moves from one shard to another: true if any record moved
-// between begin and end.
+// True if the layer has a record. O(regions).
+bool flk_registry_holds(flk_layer layer);
+// Surround a visit of all shards, one by one. The visit can miss a record that
+// moves to another shard, or visit it twice. flk_registry_watch_end takes the
+// result of flk_registry_watch_begin and returns true if a record moved.
 uint64_t flk_registry_watch_begin(void);
 bool flk_registry_watch_end(uint64_t begun);
 
@@ -163,14 +169,14 @@ typedef struct flk_registry_stats {
     uint64_t record_count;
     uint64_t region_count;
     uint64_t record_capacity;  // slots of all chunks
-    uint64_t longest_move;     // most entries and records that an insert moved
+    uint64_t longest_move;     // most entries and records moved by one insert
 } flk_registry_stats;
 void flk_registry_read_stats(flk_registry_stats *out);
 
-bool flk_registry_check(void);  // every table and region is right; O(n)
+bool flk_registry_check(void);
 void flk_registry_lock_all(void);
 void flk_registry_unlock_all(void);
-// With all shards held: visits all records. Changes of the record are kept.
+// Visits every record. Needs all shards locked. Changes of `record` are kept.
 void flk_registry_visit_held(flk_registry_visitor visit, void *context);
 
 #endif

@@ -1,14 +1,15 @@
-// registry_hot.h - insert and take, compiled into their callers.             SPDX-License-Identifier: MIT
-// Keeps:   nothing. These are functions of registry/registry.h, with the same contracts. The functions that the caller
-//          passes become part of the code: calls through pointers would be a fifth of an event (csrc/README.md).
-// Callers: tracker/tracker_hot.h; other code uses registry/registry.c, which is made of this.
+// registry_hot.h - insert and take, inlined into their callers.         SPDX-License-Identifier: MIT
+// Keeps:   nothing. The functions have the contracts of registry/registry.h. The caller's events are inlined too,
+//          because calls through pointers cost a fifth of an event (csrc/README.md).
+// Callers: tracker/tracker.c; registry/registry.c for all other callers.
 #ifndef FLK_REGISTRY_HOT_H
 #define FLK_REGISTRY_HOT_H
 
+#include "base/platform.h"
 #include "registry/shard.h"
 
 // --- levels ------------------------------------------------------------
-// A bit for each level that may have a block at this address.
+// A bit for each level that may hold a block at this address.
 static inline uint32_t flk_levels_of(uint64_t address) {
     uint32_t impossible = 1u
                           << (address & 15 ? FLK_LEVEL_ALIGNED : FLK_LEVEL_ODD);
@@ -16,7 +17,7 @@ static inline uint32_t flk_levels_of(uint64_t address) {
            ~impossible;
 }
 
-// A record that was found; its shard is locked.
+// A record that was found, with its shard locked.
 typedef struct flk_held {
     flk_spot spot;
     flk_level level;
@@ -25,9 +26,11 @@ typedef struct flk_held {
     uint32_t slot;
 } flk_held;
 
+// Finds the record in one level and locks its shard. False, without the lock, if
+// there is none.
 static FLK_HOT bool flk_lock_record_in(flk_held *h, flk_layer layer,
                                        flk_level level, uint64_t address) {
-    FLK_ASSERT(level < FLK_LEVELS);
+    FLK_ASSERT(h != NULL && level < FLK_LEVELS);
     h->spot = flk_spot_of(layer, level, address);
     h->level = level;
     flk_lock_take(&h->spot.shard->lock);
@@ -39,14 +42,15 @@ static FLK_HOT bool flk_lock_record_in(flk_held *h, flk_layer layer,
 }
 
 static inline void flk_unlock_record(const flk_held *h) {
-    FLK_ASSERT(flk_shard_is_locked(h->spot.shard));
+    FLK_ASSERT(h->spot.shard != NULL);
     flk_lock_release(&h->spot.shard->lock);
 }
 
-// Looks in these levels, the finest first; if it is found its shard is locked.
+// Finds the record in any of the levels and locks its shard. False, without a
+// lock, if there is none.
 bool flk_registry_lock_record_of(flk_held *h, uint32_t levels, flk_layer layer,
                                  uint64_t address);
-// Removes the records at the address in these levels: their frees were missed.
+// Removes the records at this address in the levels: their frees were missed.
 void flk_registry_purge(uint32_t levels, flk_layer layer, uint64_t address,
                         flk_insertion how);
 
@@ -54,7 +58,7 @@ void flk_registry_purge(uint32_t levels, flk_layer layer, uint64_t address,
 static FLK_HOT flk_status flk_insert_locked(const flk_spot *s, flk_level level,
                                             const flk_record *record,
                                             flk_insertion how) {
-    FLK_ASSERT(!(record->flags & FLK_RECORD_MOVING));
+    FLK_ASSERT(record != NULL && level < FLK_LEVELS);
     flk_region *region;
     uint32_t slot;
     flk_record *place = flk_shard_find(s, level, &region, &slot);
@@ -76,7 +80,7 @@ static FLK_HOT flk_status flk_insert_at(flk_layer layer, flk_level level,
                                         uint64_t address,
                                         const flk_record *record,
                                         flk_insertion how) {
-    FLK_ASSERT(level == flk_level_of(address, record->size_bytes));
+    FLK_ASSERT(record != NULL && level < FLK_LEVELS);
     flk_spot s = flk_spot_of(layer, level, address);
     flk_lock_take(&s.shard->lock);
     flk_status status = flk_insert_locked(&s, level, record, how);
@@ -84,11 +88,13 @@ static FLK_HOT flk_status flk_insert_at(flk_layer layer, flk_level level,
     return status;
 }
 
-// The usual level; the others go through the general function.
+// Inserts at the usual level. Other levels take the general function.
 static FLK_HOT flk_status flk_registry_insert_hot(flk_layer layer,
                                                   uint64_t address,
                                                   const flk_record *record,
                                                   flk_insertion how) {
+    FLK_ASSERT(record != NULL && how.replaced != NULL);
+    FLK_ASSERT(how.on_insert != NULL && how.on_remove != NULL);
     uint32_t others = flk_levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED);
     if (FLK_UNLIKELY(flk_level_of(address, record->size_bytes) !=
                      FLK_LEVEL_ALIGNED))
@@ -103,7 +109,7 @@ static FLK_HOT flk_status flk_registry_insert_hot(flk_layer layer,
 static FLK_HOT flk_taken flk_take_held(const flk_held *h,
                                        flk_registry_judge judge, void *context,
                                        flk_record *out) {
-    FLK_ASSERT(judge != NULL && out != h->record);
+    FLK_ASSERT(h->record != NULL && judge != NULL && out != NULL);
     flk_record_copy(out, h->record);
     flk_taken taken = judge(out, context) ? FLK_TAKEN : FLK_KEPT;
     if (FLK_LIKELY(taken == FLK_TAKEN))
@@ -120,6 +126,7 @@ static FLK_HOT flk_taken flk_registry_take_hot(flk_layer layer,
                                                uint64_t address,
                                                flk_registry_judge judge,
                                                void *context, flk_record *out) {
+    FLK_ASSERT(judge != NULL && out != NULL);
     flk_held h;
     if (FLK_LIKELY(!(address & 15)) &&
         FLK_LIKELY(flk_lock_record_in(&h, layer, FLK_LEVEL_ALIGNED, address)))

@@ -7,10 +7,11 @@
 #include "paths/thread.h"
 
 typedef struct scope {
-    atomic_uint parent;      // relaxed: set before the number is handed out
-    uint32_t link;           // of the free list, or of the owner
+    atomic_uint parent;  // relaxed: set before the number is returned
+    // In a free number: the next free number. Else for the owner of the number.
+    uint32_t link;
     atomic_bool is_dropped;  // relaxed
-    // Rises by 2 when the scope begins, and is odd from its end on. Relaxed.
+    // Rises by 2 when the scope begins. Odd after the scope ended. Relaxed.
     atomic_uint serial;
 } scope;
 
@@ -19,7 +20,7 @@ enum { PAGE_SCOPES = 512, SCOPE_PAGES = FLK_SCOPES_MAX / PAGE_SCOPES };
 static struct {
     flk_lock lock;
     _Atomic(scope *) pages[SCOPE_PAGES];  // release: entries are complete
-    uint32_t fresh;       // numbers from here on were never taken
+    uint32_t fresh;       // this number and all above were never taken
     uint32_t free_first;  // of the free list, 0 = none
     uint32_t used_count;
 } scopes = {.lock = FLK_LOCK_INIT(FLK_RANK_SCOPES), .fresh = 1};
@@ -32,12 +33,12 @@ static scope *scope_at(uint32_t number) {
     return &page[number % PAGE_SCOPES];
 }
 
-static bool scopes_are_locked(void) {
-    return atomic_load(&scopes.lock.word) != 0;
-}
+static bool is_locked(void) { return atomic_load(&scopes.lock.word) != 0; }
 
 // --- numbers -----------------------------------------------------------
+// Makes the page of the number if there is none yet; false without memory.
 static bool page_ready(uint32_t number) {
+    FLK_ASSERT(number < FLK_SCOPES_MAX && is_locked());
     _Atomic(scope *) *page = &scopes.pages[number / PAGE_SCOPES];
     if (!atomic_load_explicit(page, memory_order_relaxed)) {
         scope *made = flk_arena_keep(PAGE_SCOPES * sizeof *made);
@@ -47,7 +48,7 @@ static bool page_ready(uint32_t number) {
 }
 
 uint32_t flk_scope_take_held(void) {
-    FLK_ASSERT(scopes_are_locked());
+    FLK_ASSERT(is_locked());
     uint32_t number = scopes.free_first;
     if (number) {
         scopes.free_first = scope_at(number)->link;
@@ -62,14 +63,15 @@ uint32_t flk_scope_take_held(void) {
 }
 
 void flk_scope_give_back_held(uint32_t number) {
-    FLK_ASSERT(scopes_are_locked() && scopes.used_count > 0);
+    FLK_ASSERT(is_locked() && scopes.used_count > 0);
     scope_at(number)->link = scopes.free_first;
     scopes.free_first = number;
     scopes.used_count--;
 }
 
 void flk_scope_begin_held(uint32_t number, uint32_t parent) {
-    FLK_ASSERT(scopes_are_locked() && number != parent);
+    FLK_ASSERT(parent == FLK_SCOPE_NONE || parent < FLK_SCOPES_MAX);
+    FLK_ASSERT(is_locked() && number != parent);
     scope *begun = scope_at(number);
     atomic_store_explicit(&begun->is_dropped, false, memory_order_relaxed);
     atomic_store_explicit(&begun->parent, parent, memory_order_relaxed);
@@ -78,13 +80,13 @@ void flk_scope_begin_held(uint32_t number, uint32_t parent) {
 }
 
 void flk_scope_set_dropped_held(uint32_t number) {
-    FLK_ASSERT(scopes_are_locked() && !flk_scope_is_dropped(number));
+    FLK_ASSERT(is_locked() && !flk_scope_is_dropped(number));
     atomic_store_explicit(&scope_at(number)->is_dropped, true,
                           memory_order_relaxed);
 }
 
 uint32_t *flk_scope_link_held(uint32_t number) {
-    FLK_ASSERT(scopes_are_locked());
+    FLK_ASSERT(is_locked());
     return &scope_at(number)->link;
 }
 
@@ -95,6 +97,7 @@ uint32_t flk_scope_above(uint32_t number) {
 }
 
 bool flk_scope_is_within(uint32_t number, uint32_t view) {
+    FLK_ASSERT(number == FLK_SCOPE_NONE || number < FLK_SCOPES_MAX);
     while (number != view && number != FLK_SCOPE_NONE)
         number = flk_scope_parent(number);
     return number == view;
@@ -107,6 +110,7 @@ bool flk_scope_is_dropped(uint32_t number) {
 }
 
 bool flk_scope_is_unseen(uint32_t number) {
+    FLK_ASSERT(number < FLK_SCOPES_MAX);
     uint32_t above;
     while ((above = flk_scope_parent(number)) != FLK_SCOPE_NONE)
         number = above;
@@ -130,10 +134,12 @@ void flk_scope_end(uint32_t number) {
 }
 
 static bool is_open(uint32_t number) {
+    FLK_ASSERT(number < FLK_SCOPES_MAX);
     return number == FLK_SCOPE_PROCESS || !(serial_of(number) & 1);
 }
 
 uint32_t flk_scope_open_ancestor(uint32_t number, uint32_t serial) {
+    FLK_ASSERT(number == FLK_SCOPE_NONE || number < FLK_SCOPES_MAX);
     if (number == FLK_SCOPE_NONE || flk_scope_serial(number) != serial)
         return FLK_SCOPE_NONE;
     while (number != FLK_SCOPE_NONE && !is_open(number))
@@ -150,7 +156,7 @@ uint32_t flk_scope_count(void) {
 }
 
 void flk_scope_each_held(void (*visit)(uint32_t, void *), void *context) {
-    FLK_ASSERT(scopes_are_locked() && visit != NULL);
+    FLK_ASSERT(is_locked() && visit != NULL);
     for (uint32_t number = 0; number < scopes.fresh; number++)
         visit(number, context);
 }

@@ -1,12 +1,12 @@
 // scope.h - scopes as a tree of small numbers.                               SPDX-License-Identifier: MIT
 // Keeps:   parent and state of each scope. Number 0 is the process, which has no parent and never ends.
 // Cost:    a parent is one load, without a lock; the other functions are O(depth) or O(1).
-// Callers: any thread. Functions that end with _held need the lock (flk_scope_lock_all), rank FLK_RANK_SCOPES; the
-//          state of a number is read without it by any code that has the number. registry/account.h opens and drops
-//          scopes: only the counts say when a number is free again.
+// Callers: any thread. A function whose name ends with _held needs the lock (flk_scope_lock_all), rank
+//          FLK_RANK_SCOPES. Code that has a number reads its state without the lock. registry/account.h opens and
+//          drops scopes, because the counts decide when a number is free again.
 // Fails:   flk_scope_take_held returns FLK_SCOPE_NONE at the limit (FLK_SCOPES_MAX) or without memory.
-// Invariant: a scope is dropped after the scopes that were opened below it, and a number is given back after it was
-//            dropped and when no live block carries it. So a parent outlives its scope.
+// Invariant: a scope is dropped after the scopes that were opened below it. A number is given back after its scope was
+//            dropped and no live block carries it. So a parent outlives its scope.
 #ifndef FLK_SCOPE_H
 #define FLK_SCOPE_H
 
@@ -16,45 +16,48 @@
 #include "base/values.h"
 
 // --- numbers ------------------------------------------------------------
-// A number that is not in use.
+// Takes a number that is not in use.
 uint32_t flk_scope_take_held(void);
 void flk_scope_give_back_held(uint32_t scope);
-// The scope of a taken number begins. `parent` is FLK_SCOPE_NONE for one that
-// is isolated: what happens in it is not part of any other view.
+// Begins the scope of a taken number. `parent` is FLK_SCOPE_NONE for an isolated
+// scope: its events are not part of any other view.
 void flk_scope_begin_held(uint32_t scope, uint32_t parent);
-// Its object is gone: no code can name the number any more.
+// Drops the scope: its Python object is gone, and no code refers to the number.
 void flk_scope_set_dropped_held(uint32_t scope);
-// A word for lists of numbers, free for use between taking and giving back.
+// A word for lists of numbers. The owner of a number may use it from taking the
+// number until giving it back.
 uint32_t *flk_scope_link_held(uint32_t scope);
 
 // --- the tree -----------------------------------------------------------
-// The scope where the events of a scope count next; not of the process.
+// The parent: the next scope in which an event of `scope` is counted. `scope` is
+// not the process.
 uint32_t flk_scope_above(uint32_t scope);
+// The parent; FLK_SCOPE_NONE for the process and for an isolated scope.
 static inline uint32_t flk_scope_parent(uint32_t scope) {
     return scope == FLK_SCOPE_PROCESS ? FLK_SCOPE_NONE : flk_scope_above(scope);
 }
-// Is `scope` part of the view of `view`: the same, or below it and not
-// isolated?
+// True if `scope` is part of the view of `view`: it is `view` itself, or it is
+// below `view` and no scope between them is isolated.
 bool flk_scope_is_within(uint32_t scope, uint32_t view);
 bool flk_scope_is_dropped(uint32_t scope);
-// Is the scope in no view any more: isolated from the process, and the object
-// that could show it gone?
+// True if the scope is in no view any more: it is isolated from the process, and
+// the outermost scope above it is dropped.
 bool flk_scope_is_unseen(uint32_t scope);
 
 // --- which scope is current ---------------------------------------------
-// The scope was left. Code that still has its number gets its nearest ancestor
-// that was not left, from flk_scope_open_ancestor.
+// Ends a scope. Code that still has its number gets the nearest ancestor that did
+// not end, from flk_scope_open_ancestor.
 void flk_scope_end(uint32_t scope);
-// Distinguishes the scopes that have the same number one after the other.
+// Distinguishes scopes that have the same number at different times.
 uint32_t flk_scope_serial(uint32_t scope);
-// The scope, or its nearest ancestor that is open. FLK_SCOPE_NONE if there is
-// none, or if the number has another serial by now.
+// The scope if it is open, else its nearest open ancestor. FLK_SCOPE_NONE if no
+// ancestor is open, or if the number has another serial now.
 uint32_t flk_scope_open_ancestor(uint32_t scope, uint32_t serial);
 
 // --- all of them --------------------------------------------------------
-// Numbers in use, without the process.
+// The number of scopes in use, without the process.
 uint32_t flk_scope_count(void);
-// Calls for each number that was ever taken, 0 included.
+// Calls `visit` for each number that was ever taken, and for 0.
 void flk_scope_each_held(void (*visit)(uint32_t scope, void *context),
                          void *context);
 void flk_scope_lock_all(void);

@@ -9,12 +9,12 @@ flk_shard flk_shards[FLK_SHARDS];
 atomic_uint flk_levels_used;
 _Atomic uint8_t flk_region_hints[1 << FLK_HINT_BITS];
 
-// The shard's lock is held: no other thread changes this count.
+// Changes the hint of a region by +1 or -1. A full count stays full.
 static void hint(uint64_t key, int change) {
+    FLK_ASSERT(key != 0 && (change == 1 || change == -1));
     _Atomic uint8_t *count =
         &flk_region_hints[flk_hash_key(key) >> (64 - FLK_HINT_BITS)];
     uint8_t now = atomic_load_explicit(count, memory_order_relaxed);
-    FLK_ASSERT(change > 0 || now > 0);
     if (now != FLK_HINT_FULL)
         atomic_store_explicit(count, (uint8_t)(now + change),
                               memory_order_relaxed);
@@ -42,11 +42,9 @@ static flk_status table_resize(flk_shard *sh, uint32_t capacity) {
     return FLK_OK;
 }
 
-// Empties a place. A later entry is moved back when its home position allows
-// it, so no tombstone is needed (backward-shift deletion; Knuth, The Art of
-// Computer Programming 3, 6.4, algorithm R).
+// Closes the gap at `gap`, so that no tombstone is needed (Knuth 6.4, algorithm R).
 static void place_clear(flk_shard *sh, uint32_t gap) {
-    FLK_ASSERT(gap < sh->capacity && sh->regions[gap].key != 0);
+    FLK_ASSERT(gap < sh->capacity);
     uint32_t i = gap;
     for (;;) {
         i = i + 1 == sh->capacity ? 0 : i + 1;
@@ -65,6 +63,7 @@ static void place_clear(flk_shard *sh, uint32_t gap) {
 }
 
 static void region_drop(flk_shard *sh, uint64_t key) {
+    FLK_ASSERT(key != 0 && sh->region_count > 0);
     uint32_t place = flk_shard_place(sh, key, flk_hash_key(key));
     flk_region *region = &sh->regions[place];
     FLK_ASSERT(region->key == key && flk_region_count(region) == 0);
@@ -73,25 +72,29 @@ static void region_drop(flk_shard *sh, uint64_t key) {
     hint(key, -1);
     sh->region_count--;
     if (sh->capacity > 16 && sh->region_count * 4 < sh->capacity)
-        table_resize(sh, sh->region_count * 2 + 4);  // or nothing changes
+        table_resize(sh, sh->region_count * 2 +
+                             4);  // without memory the table stays as it is
 }
 
-// The region is empty and stays; the one that was empty before is dropped.
+// Keeps this empty region and drops the empty region kept before. A shard keeps
+// one empty region, so that a loop of malloc and free does not make and drop
+// its region each time.
 static void region_keep_empty(flk_shard *sh, uint64_t key) {
-    uint64_t before = sh->empty_key;
     FLK_ASSERT(key != 0);
+    uint64_t before = sh->empty_key;
     sh->empty_key = key;
     if (before && before != key)
         region_drop(sh, before);
 }
 
 void flk_shard_thin_region(flk_shard *sh, flk_region *region) {
-    FLK_ASSERT(flk_shard_is_locked(sh) && region->key != 0);
+    FLK_ASSERT(region >= sh->regions && region < sh->regions + sh->capacity);
     if (flk_region_thin(region) == 0)
         region_keep_empty(sh, region->key);
 }
 
 static flk_status table_make_room(flk_shard *sh, uint64_t *moved) {
+    FLK_ASSERT(sh->region_count <= sh->capacity && moved != NULL);
     if ((sh->region_count + 1) * 8 <= sh->capacity * 7)
         return FLK_OK;
     uint32_t capacity = sh->capacity + (sh->capacity / 4 | 4);
@@ -102,11 +105,11 @@ static flk_status table_make_room(flk_shard *sh, uint64_t *moved) {
     return table_resize(sh, capacity);
 }
 
-// A new region for the spot, without records.
+// Adds an empty region for the spot. NULL with the reason in `status`.
 static flk_region *region_new(const flk_spot *s, uint64_t *moved,
                               flk_status *status) {
+    FLK_ASSERT(s->key != 0 && status != NULL);
     flk_shard *sh = s->shard;
-    FLK_ASSERT(flk_shard_region(s) == NULL);
     *status = table_make_room(sh, moved);
     if (*status != FLK_OK)
         return NULL;
@@ -123,9 +126,9 @@ static flk_region *region_new(const flk_spot *s, uint64_t *moved,
 
 flk_record *flk_shard_add_growing(flk_spot s, flk_level level,
                                   flk_region *region, flk_status *status) {
+    FLK_ASSERT(status != NULL && level < FLK_LEVELS);
+    FLK_ASSERT(!region || region->key == s.key);
     uint64_t moved = 0;
-    FLK_ASSERT(flk_shard_is_locked(s.shard));
-    FLK_ASSERT(!region || flk_region_count(region) == region->chunk->capacity);
     if (!region && !(region = region_new(&s, &moved, status)))
         return NULL;
     uint32_t slot = flk_region_capacity(region);
@@ -143,6 +146,7 @@ flk_record *flk_shard_add_growing(flk_spot s, flk_level level,
 
 // --- check -------------------------------------------------------------
 static bool hints_check(const flk_shard *sh) {
+    FLK_ASSERT(sh >= flk_shards && sh < flk_shards + FLK_SHARDS);
     enum { PER_SHARD = (1 << FLK_HINT_BITS) / FLK_SHARDS };
     uint32_t counts[PER_SHARD] = {0};
     for (uint32_t i = 0; i < sh->capacity; i++)
@@ -158,8 +162,9 @@ static bool hints_check(const flk_shard *sh) {
     return true;
 }
 
-// No empty place is between the home position of a region and its place.
+// True if there is no empty place between a region's home and its place.
 static bool place_check(const flk_shard *sh, uint32_t place) {
+    FLK_ASSERT(place < sh->capacity);
     uint64_t key = sh->regions[place].key;
     uint64_t hash = flk_hash_key(key);
     return &flk_shards[hash >> 54] == sh &&
@@ -167,7 +172,7 @@ static bool place_check(const flk_shard *sh, uint32_t place) {
 }
 
 bool flk_shard_check(flk_shard *sh) {
-    FLK_ASSERT(flk_shard_is_locked(sh));
+    FLK_ASSERT(sh >= flk_shards && sh < flk_shards + FLK_SHARDS);
     bool good = sh->region_count * 8 <= sh->capacity * 7;
     uint32_t region_count = 0;
     uint64_t record_count = 0;

@@ -4,8 +4,13 @@
 #include "base/platform.h"
 #include "registry/scope.h"
 
+// A scope is counted here before its context is visible to other code, and
+// until the scope ends. Therefore a thread that reads 0 has no context scope.
 atomic_int flk_contexts_open;
-static atomic_ullong unknown_contexts;  // relaxed: for reports only
+
+static struct {
+    atomic_ullong unknown;  // relaxed, reports only
+} contexts;
 
 void flk_context_set(uint32_t scope) {
     FLK_ASSERT(scope == FLK_SCOPE_NONE || scope < FLK_SCOPES_MAX);
@@ -21,16 +26,14 @@ void flk_context_set(uint32_t scope) {
 }
 
 void flk_context_count(int change) {
-    int before = atomic_fetch_add_explicit(&flk_contexts_open, change,
-                                           memory_order_relaxed);
-    FLK_ASSERT(before + change >= 0);
-    (void)before;
+    FLK_ASSERT(change >= -1 && change <= 1);
+    atomic_fetch_add_explicit(&flk_contexts_open, change, memory_order_relaxed);
 }
 
 uint32_t flk_context_scope(const flk_thread *thread) {
+    FLK_ASSERT(thread != NULL);
     const void *context;
     uint64_t version;
-    FLK_ASSERT(thread == flk_platform_thread_pointer());
     if (!flk_context_is_open() || !flk_pyframe_context(&context, &version) ||
         !context)
         return FLK_SCOPE_NONE;
@@ -39,14 +42,14 @@ uint32_t flk_context_scope(const flk_thread *thread) {
                                                  thread->context_serial);
         return scope == FLK_SCOPE_PROCESS ? FLK_SCOPE_NONE : scope;
     }
-    atomic_fetch_add_explicit(&unknown_contexts, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&contexts.unknown, 1, memory_order_relaxed);
     return FLK_SCOPE_NONE;
 }
 
 uint64_t flk_context_unknown(void) {
-    return atomic_load_explicit(&unknown_contexts, memory_order_relaxed);
+    return atomic_load_explicit(&contexts.unknown, memory_order_relaxed);
 }
 
 void flk_context_clear(void) {
-    atomic_store_explicit(&unknown_contexts, 0, memory_order_relaxed);
+    atomic_store_explicit(&contexts.unknown, 0, memory_order_relaxed);
 }

@@ -1,11 +1,12 @@
-// context.h - the scope of C code that runs below Python code.               SPDX-License-Identifier: MIT
-// Keeps:   in each flk_thread the scope that was set last, and the context (contextvars) it was set in. Here: how many
-//          context scopes are open.
+// context.h - the scope of C code that runs below Python code.           SPDX-License-Identifier: MIT
+// Keeps:   in each flk_thread, the scope set last and the context in which it was set. The number of open context
+//          scopes is process-wide.
 // Cost:    two loads of the thread state.
-// Callers: any thread, the GIL is not needed. flk_context_scope is called by the thread itself, as a part of an event.
-// Fails:   never. Where the scope is not certain, the result is FLK_SCOPE_NONE, which stands for the process scope, and
-//          one more in flk_context_unknown().
-// Invariant: a scope is named only if the thread's context is the one that the scope was set in, and is unchanged since.
+// Callers: any thread, GIL not needed.
+// Invariant: a scope is returned only if the current context of the thread is the one in which the scope was set, and
+//            that context has not changed since. Otherwise FLK_SCOPE_NONE is returned, and the allocation is counted
+//            in the process scope. If context scopes are open and the thread has a context, flk_context_unknown()
+//            counts that case.
 #ifndef FLK_CONTEXT_H
 #define FLK_CONTEXT_H
 
@@ -15,22 +16,18 @@
 
 #include "paths/thread.h"
 
-// The present context of this thread has this scope; FLK_SCOPE_NONE: none.
+// Sets the scope of this thread's current context. FLK_SCOPE_NONE clears it.
 void flk_context_set(uint32_t scope);
-
-// A context scope opens (+1) or ends (-1). It is counted before code other
-// than that which opens it can see it, and as long as it is open: a thread
-// that finds 0 has no context scope.
+// Counts a context scope that was opened (+1) or ended (-1). 0 changes nothing.
 void flk_context_count(int change);
-extern atomic_int flk_contexts_open;  // relaxed, for the reason above
+// Relaxed. The order is explained in context.c.
+extern atomic_int flk_contexts_open;
 static inline bool flk_context_is_open(void) {
     return atomic_load_explicit(&flk_contexts_open, memory_order_relaxed) != 0;
 }
-
-// The scope of an allocation that C code of this thread makes.
+// Returns the scope for an allocation made by C code of this thread, or
+// FLK_SCOPE_NONE.
 uint32_t flk_context_scope(const flk_thread *thread);
-
-// Allocations whose scope was not certain.
 uint64_t flk_context_unknown(void);
 void flk_context_clear(void);
 

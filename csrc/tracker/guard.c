@@ -12,7 +12,7 @@ typedef struct head {
 
 _Static_assert(sizeof(head) == FLK_GUARD_HEAD_BYTES, "two words");
 
-static atomic_bool is_used;  // relaxed: set before the block is handed out
+static atomic_bool is_used;  // relaxed; set before the block is returned
 
 static void note_use(void) {
     if (!atomic_load_explicit(&is_used, memory_order_relaxed))
@@ -33,25 +33,28 @@ size_t flk_guard_lead(size_t guard_bytes, size_t alignment) {
 }
 
 static head *head_of(const void *block, size_t lead) {
+    FLK_ASSERT(block != NULL);
     FLK_ASSERT(lead >= FLK_GUARD_LEAD_MIN);
     return (head *)(void *)((char *)(uintptr_t)block - lead);
 }
 
 static bool is_whole(const head *h, size_t lead) {
-    FLK_ASSERT(lead >= FLK_GUARD_LEAD_MIN && (lead & (lead - 1)) == 0);
+    FLK_ASSERT(h != NULL && lead >= FLK_GUARD_LEAD_MIN);
     return h->check == ~h->guard_bytes &&
            h->guard_bytes <= lead - FLK_GUARD_HEAD_BYTES;
 }
 
 size_t flk_guard_bytes(const void *block, size_t lead) {
+    FLK_ASSERT(block != NULL);
     const head *h = head_of(block, lead);
     return is_whole(h, lead) ? h->guard_bytes : 0;
 }
 
 void *flk_guard_begin(void *memory, size_t lead, size_t size_bytes,
                       size_t guard_bytes) {
+    FLK_ASSERT(memory != NULL);
+    FLK_ASSERT(lead >= FLK_GUARD_LEAD_MIN && (lead & (lead - 1)) == 0);
     FLK_ASSERT(lead >= guard_bytes + FLK_GUARD_HEAD_BYTES);
-    FLK_ASSERT(memory != NULL && guard_bytes % 16 == 0);
     char *block = (char *)memory + lead;
     note_use();
     *head_of(block, lead) = (head){guard_bytes, ~(uint64_t)guard_bytes};
@@ -61,6 +64,7 @@ void *flk_guard_begin(void *memory, size_t lead, size_t size_bytes,
 }
 
 void flk_guard_mend(void *block, size_t size_bytes, size_t lead) {
+    FLK_ASSERT(block != NULL);
     flk_guard_begin((char *)block - lead, lead, size_bytes,
                     flk_guard_bytes(block, lead));
 }
@@ -75,6 +79,7 @@ static void damage_at(int64_t offset, int32_t *damage) {
 
 static bool bytes_are(const unsigned char *bytes, size_t count,
                       unsigned char value, size_t *where) {
+    FLK_ASSERT(bytes != NULL && where != NULL);
     for (*where = 0; *where < count; ++*where)
         if (bytes[*where] != value)
             return false;
@@ -83,6 +88,7 @@ static bool bytes_are(const unsigned char *bytes, size_t count,
 
 bool flk_guard_check(const void *block, size_t size_bytes, size_t lead,
                      int32_t *damage) {
+    FLK_ASSERT(block != NULL && damage != NULL);
     const unsigned char *start = block;
     size_t where, guard_bytes = flk_guard_bytes(block, lead);
     if (!is_whole(head_of(block, lead), lead)) {
@@ -109,6 +115,7 @@ void flk_guard_poison_fill(void *block, size_t size_bytes) {
 
 bool flk_guard_poison_check(const void *block, size_t size_bytes,
                             int32_t *damage) {
+    FLK_ASSERT(damage != NULL);
     size_t where;
     FLK_ASSERT(block != NULL);
     if (bytes_are(block, size_bytes, POISON_BYTE, &where))

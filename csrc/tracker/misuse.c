@@ -7,10 +7,10 @@
 enum { RING_ENTRIES = 64, KINDS = 8 };
 
 static struct {
-    flk_lock lock;         // guards first, next and ring
-    uint32_t first, next;  // running numbers
+    flk_lock lock;  // guards ring, next and first
+    uint32_t first, next;
     flk_misuse ring[RING_ENTRIES];
-    atomic_ullong counts[KINDS];  // relaxed, by -verdict
+    atomic_ullong counts[KINDS];  // relaxed; indexed by -verdict
 } misuses = {.lock = FLK_LOCK_INIT(FLK_RANK_RECENT)};
 
 static atomic_ullong *count_of(int verdict) {
@@ -19,7 +19,7 @@ static atomic_ullong *count_of(int verdict) {
 }
 
 void flk_misuse_count(int verdict) {
-    FLK_ASSERT(verdict != FLK_NO_ROOM);
+    FLK_ASSERT(verdict > -KINDS);
     if (verdict < 0)
         atomic_fetch_add_explicit(count_of(verdict), 1, memory_order_relaxed);
 }
@@ -34,12 +34,12 @@ void flk_misuse_clear(void) {
 }
 
 void flk_misuse_push(const flk_misuse *misuse) {
-    FLK_ASSERT(misuse->verdict < 0);
+    FLK_ASSERT(misuse != NULL && misuse->verdict < 0);
     flk_thread_lock(&misuses.lock);
+    FLK_ASSERT(misuses.next - misuses.first <= RING_ENTRIES);
     if (misuses.next - misuses.first == RING_ENTRIES)
         misuses.first++;
     misuses.ring[misuses.next++ % RING_ENTRIES] = *misuse;
-    FLK_ASSERT(misuses.next - misuses.first <= RING_ENTRIES);
     flk_thread_unlock(&misuses.lock);
 }
 

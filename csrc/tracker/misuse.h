@@ -1,9 +1,6 @@
-// misuse.h - counts misuse, and queues what no caller was told.              SPDX-License-Identifier: MIT
-// Keeps:   a counter for each verdict below 0, and a ring of the last 64 cases that were found where no error can be
-//          raised (in C code, or by a check of all blocks).
-// Cost:    O(1), and only for misuse. Callers: any thread. Lock rank: FLK_RANK_RECENT.
-// Fails:   never. In a full ring the oldest case is replaced; the counters are exact.
-// Invariant: next - first <= 64.
+// misuse.h - counts misuse and queues misuse without a caller to report to. SPDX-License-Identifier: MIT
+// Keeps:   a counter for each kind, and a ring of the last 64 unreported misuses.
+// Cost:    O(1), in the case of misuse only. Callers: any thread, inside the guard. Lock rank: FLK_RANK_RECENT.
 #ifndef FLK_MISUSE_H
 #define FLK_MISUSE_H
 
@@ -11,11 +8,14 @@
 
 #include "base/values.h"
 
-void flk_misuse_count(int verdict);  // nothing for verdicts that are no misuse
+// Counts a misuse. Verdicts that are not misuse are ignored.
+void flk_misuse_count(int verdict);
 uint64_t flk_misuse_counted(int verdict);
-void flk_misuse_clear(void);  // the counters
+void flk_misuse_clear(void);
+// Adds a misuse to the ring. If the ring is full, the oldest one is overwritten.
 void flk_misuse_push(const flk_misuse *misuse);
-bool flk_misuse_pop(flk_misuse *out);  // the oldest; false: the ring is empty
+// Takes the oldest misuse. Returns false if there is none.
+bool flk_misuse_pop(flk_misuse *out);
 void flk_misuse_lock_all(void);
 void flk_misuse_unlock_all(void);
 

@@ -9,13 +9,13 @@
 #include "tracker/quarantine.h"
 
 static struct {
-    flk_lock lock;  // guards all but what is atomic
+    flk_lock lock;  // guards all fields that are not atomic
     flk_queue queue;
     uint64_t lost;
     uint64_t deliverer;  // ident of the thread that delivers, or 0
     uint32_t type_count;
     uint8_t types[FLK_TYPES_MAX + 1];
-    // Set once, before anything is observed; NULL where there is no Python.
+    // Set once, before any type is observed. NULL in a process without Python.
     _Atomic(void (*)(const flk_observed *)) now;
     _Atomic(void (*)(void)) soon;
 } observe = {.lock = FLK_LOCK_INIT(FLK_RANK_OBSERVE),
@@ -49,13 +49,14 @@ static bool is_in_callback(void) {
     return thread && thread->observing;
 }
 
-// With the lock held.
+// Called with the lock held.
 static bool is_observed(uint16_t type) {
-    FLK_ASSERT(atomic_load(&observe.lock.word) != 0);
+    FLK_ASSERT(observe.type_count <= FLK_TYPES_MAX + 1);
     return type >= observe.type_count || observe.types[type];
 }
 
 static bool is_silent(const flk_record *record) {
+    FLK_ASSERT(record != NULL);
     return record->flags & FLK_RECORD_FORGOTTEN || !flk_observe_is_on() ||
            is_in_callback();
 }
@@ -66,7 +67,7 @@ static void call_soon(void) {
         soon();
 }
 
-// The thread, if it may run Python code now.
+// Returns the current thread if it may run Python code now, else NULL.
 static flk_thread *attached_thread(void) {
     flk_thread *thread = flk_platform_thread_pointer();
     return thread && thread->is_attached && atomic_load(&observe.now) ? thread
@@ -74,18 +75,19 @@ static flk_thread *attached_thread(void) {
 }
 
 static void call_now(flk_thread *thread, const flk_observed *event) {
-    FLK_ASSERT(thread->is_attached && !thread->inside);
+    FLK_ASSERT(thread != NULL && thread->is_attached);
+    FLK_ASSERT(!flk_thread_is_inside());
     void (*now)(const flk_observed *) = atomic_load(&observe.now);
-    thread->is_attached = false;  // its calls set and clear it themselves
+    thread->is_attached = false;  // the calls of the callback set and clear it
     now(event);
     thread->is_attached = true;
 }
 
-// Delivers an event at once if it cannot overtake another one of its block;
-// else queues it. Returns whether events wait now.
+// Delivers an event at once if it cannot overtake another event of its block.
+// Otherwise queues it. Returns true if events wait now.
 static bool deliver_or_push(flk_thread *thread, const flk_observed *event) {
+    FLK_ASSERT(event != NULL);
     flk_thread_lock(&observe.lock);
-    FLK_ASSERT(event->block.address != 0);
     bool wanted = is_observed(event->block.type);
     bool at_once = wanted && thread && !observe.deliverer &&
                    flk_queue_count(&observe.queue) == 0;
@@ -98,9 +100,13 @@ static bool deliver_or_push(flk_thread *thread, const flk_observed *event) {
     return found;
 }
 
-static void tell(int what, flk_layer layer, uint64_t address,
-                 const flk_record *record, flk_thread *thread) {
-    FLK_ASSERT(!flk_thread_is_inside());
+static void report(int what, flk_layer layer, uint64_t address,
+                   const flk_record *record, flk_thread *thread) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
+    FLK_ASSERT(record != NULL);
+    // Python code may run only outside the guard. An event may be queued inside
+    // the guard too.
+    FLK_ASSERT(!thread || !flk_thread_is_inside());
     if (is_silent(record))
         return;
     flk_observed event = {flk_quarantine_block_of(layer, address, record), what,
@@ -113,20 +119,24 @@ static void tell(int what, flk_layer layer, uint64_t address,
 }
 
 void flk_observe_made(flk_layer layer, uint64_t address) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
+    FLK_ASSERT(address != 0);
     flk_record record;
     if (flk_registry_find(layer, address, &record))
-        tell(FLK_OBSERVED_MADE, layer, address, &record, attached_thread());
+        report(FLK_OBSERVED_MADE, layer, address, &record, attached_thread());
 }
 
 void flk_observe_freed(flk_layer layer, uint64_t address,
                        const flk_record *record) {
-    tell(FLK_OBSERVED_FREED, layer, address, record, attached_thread());
+    FLK_ASSERT(record != NULL);
+    report(FLK_OBSERVED_FREED, layer, address, record, attached_thread());
 }
 
 void flk_observe_later(int what, flk_layer layer, uint64_t address,
                        const flk_record *record) {
+    FLK_ASSERT(record != NULL);
     FLK_ASSERT(what == FLK_OBSERVED_MADE || what == FLK_OBSERVED_FREED);
-    tell(what, layer, address, record, NULL);
+    report(what, layer, address, record, NULL);
 }
 
 // --- delivery ----------------------------------------------------------
@@ -148,7 +158,7 @@ bool flk_observe_next(flk_observed *out) {
     return found;
 }
 
-void flk_observe_end(void) {
+bool flk_observe_end(void) {
     flk_thread_lock(&observe.lock);
     FLK_ASSERT(observe.deliverer == flk_platform_thread_ident());
     observe.deliverer = 0;
@@ -156,6 +166,7 @@ void flk_observe_end(void) {
     flk_thread_unlock(&observe.lock);
     if (found)
         call_soon();
+    return found;
 }
 
 uint64_t flk_observe_lost(void) {
@@ -167,14 +178,13 @@ uint64_t flk_observe_lost(void) {
 
 void flk_observe_set_tellers(void (*now)(const flk_observed *event),
                              void (*soon)(void)) {
-    FLK_ASSERT(!now == !soon);
     atomic_store(&observe.now, now);
     atomic_store(&observe.soon, soon);
 }
 
 // --- fork --------------------------------------------------------------
-// A delivery of another thread does not go on in the child; one of this thread
-// does, and finds nothing more.
+// A delivery by another thread does not continue in the child. A delivery by
+// this thread continues and finds no more events.
 void flk_observe_clear(void) {
     flk_thread_lock(&observe.lock);
     flk_queue_clear(&observe.queue);

@@ -1,4 +1,4 @@
-// path_counts.c - sparse counts by path. Contract: tracker/path_counts.h.    SPDX-License-Identifier: MIT
+// path_counts.c - sparse counts by path. Contracts: tracker/path_counts.h, api/api.h.  SPDX-License-Identifier: MIT
 #include "tracker/path_counts.h"
 
 #include "base/config.h"
@@ -13,14 +13,15 @@ typedef struct counts {
 
 _Static_assert(PIECE * sizeof(counts) % 65536 == 0, "whole pages");
 
-atomic_int flk_path_counts_requests;
-// Each is set once and stays, since an event may be about to add to it.
+atomic_int flk_path_counts_asked;
+// Each entry is set once and never cleared, since a hook may be about to add.
 static _Atomic(counts *) pieces[PIECES];
 
 static counts *piece_made(_Atomic(counts *) *place) {
+    FLK_ASSERT(place != NULL);
     counts *made = flk_platform_pages_map(PIECE * sizeof(counts),
                                           flk_platform_page_bytes());
-    counts *there = NULL;  // or that of a thread that was faster
+    counts *there = NULL;
     if (!made || atomic_compare_exchange_strong(place, &there, made))
         return made;
     flk_platform_pages_unmap(made, PIECE * sizeof(counts));
@@ -28,8 +29,8 @@ static counts *piece_made(_Atomic(counts *) *place) {
 }
 
 FLK_NOINLINE void flk_path_counts_add_slow(uint32_t path, uint64_t size_bytes) {
+    FLK_ASSERT(path != FLK_PATH_NONE);
     counts *piece = NULL;
-    FLK_ASSERT(flk_thread_is_inside());
     if (path / PIECE < PIECES) {
         _Atomic(counts *) *place = &pieces[path / PIECE];
         piece = atomic_load_explicit(place, memory_order_acquire);
@@ -45,15 +46,16 @@ FLK_NOINLINE void flk_path_counts_add_slow(uint32_t path, uint64_t size_bytes) {
     atomic_fetch_add_explicit(&c->bytes, size_bytes, memory_order_relaxed);
 }
 
-// --- requests and reading ----------------------------------------------
+// --- for Python --------------------------------------------------------
 void flk_path_counts_request(int change) {
-    int before = atomic_fetch_add(&flk_path_counts_requests, change);
-    FLK_ASSERT(before + change >= 0);
-    (void)before;
+    FLK_ASSERT(change == 1 || change == -1);
+    atomic_fetch_add(&flk_path_counts_asked, change);
 }
 
 static size_t read_piece(counts *piece, uint32_t first, flk_path_counts *out,
                          size_t max) {
+    FLK_ASSERT(piece != NULL && first % PIECE == 0);
+    FLK_ASSERT(out != NULL || max == 0);
     size_t found = 0;
     for (uint32_t i = 0; i < PIECE; i++) {
         uint64_t blocks =
@@ -72,9 +74,10 @@ static size_t read_piece(counts *piece, uint32_t first, flk_path_counts *out,
 }
 
 size_t flk_path_counts_read(flk_path_counts *out, size_t max) {
-    size_t found = 0;
-    uint32_t used = flk_callpath_count() / PIECE + 1;  // numbers are in order
     FLK_ASSERT(out != NULL || max == 0);
+    size_t found = 0;
+    // Path ids are assigned in ascending order.
+    uint32_t used = flk_callpath_count() / PIECE + 1;
     for (uint32_t i = 0; i < PIECES && i <= used; i++) {
         counts *piece = atomic_load_explicit(&pieces[i], memory_order_acquire);
         if (piece)

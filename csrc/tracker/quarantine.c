@@ -12,6 +12,7 @@
 flk_block flk_quarantine_block_of(flk_layer layer, uint64_t address,
                                   const flk_record *record) {
     FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
+    FLK_ASSERT(record != NULL);
     return (flk_block){.address = address,
                        .size_bytes = record->size_bytes,
                        .sequence = record->sequence,
@@ -30,7 +31,7 @@ uint32_t flk_quarantine_path(uint32_t path) {
 void flk_quarantine_misuse_fill(flk_misuse *out, int verdict, uint64_t address,
                                 const flk_record *record, uint32_t free_path,
                                 uint32_t here_path) {
-    FLK_ASSERT(verdict < 0);
+    FLK_ASSERT(verdict < 0 && record != NULL);
     flk_misuse_count(verdict);
     if (!out)
         return;
@@ -43,8 +44,8 @@ void flk_quarantine_misuse_fill(flk_misuse *out, int verdict, uint64_t address,
 
 // --- into and out of the quarantine ------------------------------------
 static bool is_damaged(const flk_free *freed, flk_misuse *found) {
+    FLK_ASSERT(freed != NULL && found != NULL);
     int32_t damage;
-    FLK_ASSERT(freed->memory != NULL && found != NULL);
     const void *block = (const void *)(uintptr_t)freed->address;
     if (!(freed->record.flags & FLK_RECORD_POISONED) ||
         flk_guard_poison_check(block, freed->record.size_bytes, &damage))
@@ -55,11 +56,11 @@ static bool is_damaged(const flk_free *freed, flk_misuse *found) {
     return true;
 }
 
-// Checks whether a poisoned block was written to, and gives it to the C free.
+// Releases a poisoned block, and reports it if it was written to after its free.
 static FLK_NOINLINE int let_poisoned_go(const flk_free *freed, flk_misuse *out,
                                         int verdict) {
+    FLK_ASSERT(freed->record.flags & FLK_RECORD_POISONED);
     flk_misuse found;
-    FLK_ASSERT(!flk_thread_is_inside());
     bool damaged = is_damaged(freed, &found);
     free(freed->memory);
     if (!damaged)
@@ -73,6 +74,7 @@ static FLK_NOINLINE int let_poisoned_go(const flk_free *freed, flk_misuse *out,
 }
 
 static FLK_HOT int let_go(const flk_free *freed, flk_misuse *out, int verdict) {
+    FLK_ASSERT(freed != NULL && freed->memory != NULL);
     if (FLK_UNLIKELY(freed->record.flags & FLK_RECORD_POISONED))
         return let_poisoned_go(freed, out, verdict);
     free(freed->memory);
@@ -80,7 +82,8 @@ static FLK_HOT int let_go(const flk_free *freed, flk_misuse *out, int verdict) {
 }
 
 static uint32_t path_of(const flk_release_step *step, flk_thread *thread) {
-    FLK_ASSERT(thread->inside);
+    FLK_ASSERT(step != NULL);
+    FLK_ASSERT(thread != NULL && thread->inside > 0);
     if (step->path != FLK_PATH_WALK)
         return step->path;
     uint32_t path = flk_stack_capture(thread, flk_tracker_free_depth());
@@ -89,9 +92,10 @@ static uint32_t path_of(const flk_release_step *step, flk_thread *thread) {
 
 void flk_quarantine_take(const flk_record *record, flk_thread *thread,
                          void *context) {
+    FLK_ASSERT(record != NULL && context != NULL);
+    FLK_ASSERT(thread != NULL && thread->inside > 0);
     flk_release_step *step = context;
     size_t lead = flk_record_lead(record);
-    FLK_ASSERT(thread->inside && step->verdict == FLK_FREED);
     bool holds = flk_recent_read_limits().blocks_max > 0;
     flk_free freed;
     freed.address = (uintptr_t)step->address;
@@ -110,7 +114,7 @@ void flk_quarantine_take(const flk_record *record, flk_thread *thread,
 }
 
 int flk_quarantine_finish(flk_release_step *step) {
-    FLK_ASSERT(!flk_thread_is_inside());
+    FLK_ASSERT(step != NULL);
     FLK_ASSERT(step->leaving_count <= FLK_QUARANTINE_LEAVING_MAX);
     for (uint32_t i = 0; i < step->leaving_count; i++)
         step->verdict = let_go(&step->leaving[i], step->out, step->verdict);
@@ -120,7 +124,6 @@ int flk_quarantine_finish(flk_release_step *step) {
 void flk_quarantine_drain(void) {
     flk_free leaving[FLK_QUARANTINE_LEAVING_MAX];
     uint32_t count;
-    FLK_ASSERT(!flk_thread_is_inside());
     while ((count = flk_recent_drain(leaving, FLK_QUARANTINE_LEAVING_MAX)) > 0)
         for (uint32_t i = 0; i < count; i++)
             let_go(&leaving[i], NULL, FLK_FREED);
@@ -129,8 +132,8 @@ void flk_quarantine_drain(void) {
 // --- guards ------------------------------------------------------------
 int flk_quarantine_check_guard(const void *address, const flk_record *record,
                                uint32_t path, flk_misuse *out) {
+    FLK_ASSERT(address != NULL && record != NULL);
     int32_t damage;
-    FLK_ASSERT(flk_record_lead(record) > 0);
     if (flk_guard_check(address, record->size_bytes, flk_record_lead(record),
                         &damage))
         return FLK_FREED;
@@ -141,12 +144,12 @@ int flk_quarantine_check_guard(const void *address, const flk_record *record,
     return FLK_OVERRUN;
 }
 
-// --- all of them -------------------------------------------------------
-// The damage of a guard is reported once: the guard is written anew.
+// --- checking all blocks -----------------------------------------------
+// The damage of a block is reported once, since its guards are restored.
 static void check_live(flk_entry *entry, void *context) {
+    FLK_ASSERT(entry != NULL && context != NULL);
     void *block = (void *)(uintptr_t)entry->address;
     size_t lead = flk_record_lead(&entry->record);
-    FLK_ASSERT(flk_thread_is_inside());
     if (!lead || entry->record.flags & FLK_RECORD_MOVING)
         return;
     flk_misuse found;
@@ -157,19 +160,19 @@ static void check_live(flk_entry *entry, void *context) {
     }
 }
 
-// As many as one call reports; the next call finds the others.
 typedef struct damage_list {
     uint32_t count;
     flk_misuse found[FLK_RECENT_STRIPES];
 } damage_list;
 
-// The lock of the stripe is held, which has the rank of the queue's lock: the
-// damage is queued later.
+// Called with the lock of a stripe held. The lock of the misuse queue has the
+// same rank, so the damage is queued later.
 static void check_held(const flk_free *freed, void *context) {
+    FLK_ASSERT(freed != NULL && context != NULL);
     damage_list *list = context;
     if (list->count < FLK_RECENT_STRIPES &&
         is_damaged(freed, &list->found[list->count])) {
-        // Reported once: poisoned anew.
+        // The block is poisoned again, so that the damage is reported once.
         flk_guard_poison_fill((void *)(uintptr_t)freed->address,
                               freed->record.size_bytes);
         list->count++;
@@ -178,7 +181,6 @@ static void check_held(const flk_free *freed, void *context) {
 
 uint32_t flk_quarantine_check_all(void) {
     uint32_t count = 0;
-    FLK_ASSERT(!flk_thread_is_inside());
     if (!flk_guard_is_used())
         return 0;
     for (uint32_t i = 0; i < FLK_SHARDS; i++)

@@ -1,4 +1,4 @@
-// recent.c - rings of freed blocks. Contract: tracker/recent.h.              SPDX-License-Identifier: MIT
+// recent.c - rings of recent frees. Contract: tracker/recent.h.              SPDX-License-Identifier: MIT
 #include "tracker/recent.h"
 
 #include <string.h>
@@ -7,29 +7,31 @@
 #include "base/config.h"
 #include "base/hash.h"
 
-// Frees have running numbers. The entries are found by address through chains:
-// heads[bucket] is the newest number of the bucket plus 1 (0: none), the link of
-// an entry is the next older one. A number that is no longer held ends a chain,
-// so that entries are never unlinked.
+// The entries, and an index by address. heads[bucket] is the newest number of the
+// bucket plus 1, or 0 if there is none. The link of an entry is the next older
+// number of the bucket plus 1. A number that has been overwritten in the ring
+// ends its chain, so entries are never unlinked.
 typedef struct ring {
     flk_free entries[FLK_RECENT_ENTRIES];
-    // Also read without the lock. Relaxed: a thread that learned of a free from
-    // another thread sees the head that the free wrote, or a later one.
+    // Also read without the lock. Relaxed: if a thread has learned from another
+    // thread that an address was freed, their synchronisation orders the load
+    // after the store.
     atomic_ullong heads[FLK_RECENT_ENTRIES];
 } ring;
 
 typedef struct stripe {
-    _Alignas(64) flk_lock lock;  // guards all of it
-    uint64_t next;               // number of the next free
-    uint64_t held;               // number of the oldest held one
+    _Alignas(64) flk_lock lock;  // guards all fields
+    uint64_t next;               // the next free goes to next % ENTRIES
+    uint64_t held;  // number of the first held entry; next - held are held
     uint64_t held_bytes;
     _Atomic(ring *) ring;  // made on first use
 } stripe;
 
 static struct {
     stripe stripes[FLK_RECENT_STRIPES];
-    atomic_uint used;  // a bit for each stripe with a ring; release
-    // Relaxed: a changed limit takes effect with the next free.
+    // A bit for each stripe with a ring. Stored with release order.
+    atomic_uint used;
+    // Relaxed. A changed limit takes effect with the next free.
     atomic_uint blocks_max;
     atomic_ullong bytes_max;
 } recent = {
@@ -57,9 +59,9 @@ flk_recent_limits flk_recent_read_limits(void) {
         atomic_load_explicit(&recent.bytes_max, memory_order_relaxed)};
 }
 
-// --- one stripe, locked ------------------------------------------------
+// --- one stripe, with its lock held ------------------------------------
 static flk_free *entry_at(const stripe *st, uint64_t number) {
-    FLK_ASSERT(number >= st->held || st->next - number <= FLK_RECENT_ENTRIES);
+    FLK_ASSERT(st != NULL && atomic_load(&st->ring) != NULL);
     ring *own = atomic_load_explicit(&st->ring, memory_order_acquire);
     return &own->entries[number % FLK_RECENT_ENTRIES];
 }
@@ -70,10 +72,13 @@ static uint64_t held_count(const stripe *st) {
 }
 
 static ring *ring_of(const stripe *st) {
+    FLK_ASSERT(st != NULL);
     return atomic_load_explicit(&st->ring, memory_order_acquire);
 }
 
 static bool entries_ready(stripe *st) {
+    FLK_ASSERT(st >= recent.stripes);
+    FLK_ASSERT(st < recent.stripes + FLK_RECENT_STRIPES);
     if (FLK_LIKELY(ring_of(st) != NULL))
         return true;
     ring *made = flk_arena_keep(sizeof(ring));
@@ -90,12 +95,12 @@ static uint32_t bucket_of(uint64_t address) {
 }
 
 static FLK_HOT void enter(stripe *st, const flk_free *freed) {
+    FLK_ASSERT(freed != NULL && ring_of(st) != NULL);
     ring *own = ring_of(st);
-    FLK_ASSERT(held_count(st) < FLK_RECENT_ENTRIES && freed->memory != NULL);
     uint64_t number = st->next++;
     atomic_ullong *head = &own->heads[bucket_of(freed->address)];
     flk_free *entry = &own->entries[number % FLK_RECENT_ENTRIES];
-    // Field by field, for the reason in flk_record_copy.
+    // Copied field by field, for the reason given at flk_record_copy.
     entry->address = freed->address;
     entry->memory = freed->memory;
     flk_record_copy(&entry->record, &freed->record);
@@ -104,54 +109,61 @@ static FLK_HOT void enter(stripe *st, const flk_free *freed) {
     atomic_store_explicit(head, number + 1, memory_order_relaxed);
 }
 
-// The entry of this address whose block is held; NULL if there is none.
+// Returns the entry of this address whose block is held, or NULL.
 static const flk_free *held_of(const stripe *st, uint64_t address) {
+    FLK_ASSERT(ring_of(st) != NULL);
     uint64_t number = atomic_load_explicit(
         &ring_of(st)->heads[bucket_of(address)], memory_order_relaxed);
     while (number && st->next - (number - 1) <= held_count(st)) {
         const flk_free *entry = entry_at(st, number - 1);
-        if (entry->address == address)
+        if (entry->address == address && entry->memory)
             return entry;
         number = entry->link;
     }
     return NULL;
 }
 
-// Without the lock: was no address of the bucket ever freed?
+// Called without the lock. Returns true if the bucket is empty.
 static bool is_surely_absent(const stripe *st, uint32_t bucket) {
+    FLK_ASSERT(bucket < FLK_RECENT_ENTRIES);
     return !atomic_load_explicit(&ring_of(st)->heads[bucket],
                                  memory_order_relaxed);
 }
 
+// Returns a bit for each stripe that has a ring.
 static uint32_t stripes_used(void) {
     return atomic_load_explicit(&recent.used, memory_order_acquire);
 }
 
-// The oldest held block comes out.
+// Takes out the oldest held block. Its entry stays in the ring.
 static FLK_HOT void release_oldest(stripe *st, flk_free *out, uint32_t *count) {
     FLK_ASSERT(held_count(st) > 0);
+    FLK_ASSERT(out != NULL && count != NULL);
     flk_free *oldest = entry_at(st, st->held++);
-    FLK_ASSERT(oldest->memory && st->held_bytes >= oldest->record.size_bytes);
+    if (!oldest->memory)
+        return;
     st->held_bytes -= oldest->record.size_bytes;
     flk_free *leaves = &out[(*count)++];
     if (FLK_UNLIKELY(oldest->record.flags & FLK_RECORD_POISONED))
-        *leaves = *oldest;  // it is checked before its memory goes
+        *leaves = *oldest;  // is checked before its memory is freed
     leaves->memory = oldest->memory;
     leaves->record.flags = oldest->record.flags;
     oldest->memory = NULL;
 }
 
 static bool is_over(const stripe *st, flk_recent_limits limits) {
+    FLK_ASSERT(limits.blocks_max <= FLK_RECENT_ENTRIES);
     return held_count(st) > limits.blocks_max ||
            st->held_bytes > limits.bytes_max;
 }
 
 uint32_t flk_recent_add(uint32_t thread_number, const flk_free *freed,
                         flk_free *out, uint32_t out_max) {
+    FLK_ASSERT(freed != NULL && out != NULL);
     stripe *st = &recent.stripes[thread_number % FLK_RECENT_STRIPES];
     flk_recent_limits limits = flk_recent_read_limits();
     uint32_t count = 0;
-    FLK_ASSERT(out_max >= 2 && flk_thread_is_inside());
+    FLK_ASSERT(out_max >= 2);
     flk_lock_take(&st->lock);
     if (FLK_UNLIKELY(!entries_ready(st))) {
         out[count++] = *freed;
@@ -206,7 +218,8 @@ void flk_recent_visit_held(void (*visit)(const flk_free *, void *),
         stripe *st = &recent.stripes[i];
         flk_thread_lock(&st->lock);
         for (uint64_t n = st->held; n != st->next; n++)
-            visit(entry_at(st, n), context);
+            if (entry_at(st, n)->memory)
+                visit(entry_at(st, n), context);
         flk_thread_unlock(&st->lock);
     }
 }
@@ -233,15 +246,14 @@ uint64_t flk_recent_held_bytes(void) {
 
 static bool stripe_check(const stripe *st) {
     uint64_t bytes = 0;
-    bool all_held = true, older_released = true;
-    for (uint64_t n = st->held; n != st->next; n++) {
-        bytes += entry_at(st, n)->record.size_bytes;
-        all_held &= entry_at(st, n)->memory != NULL;
-    }
+    for (uint64_t n = st->held; n != st->next; n++)
+        if (entry_at(st, n)->memory)
+            bytes += entry_at(st, n)->record.size_bytes;
+    bool older_released = true;
     for (uint64_t n = st->next;
          ring_of(st) && n != st->held + FLK_RECENT_ENTRIES; n++)
         older_released &= entry_at(st, n)->memory == NULL;
-    return bytes == st->held_bytes && all_held && older_released &&
+    return bytes == st->held_bytes && older_released &&
            held_count(st) <= FLK_RECENT_ENTRIES;
 }
 

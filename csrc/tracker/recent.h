@@ -1,12 +1,13 @@
-// recent.h - freed blocks that are held back from the C free.                SPDX-License-Identifier: MIT
-// Keeps:   FLK_RECENT_STRIPES rings of FLK_RECENT_ENTRIES frees. The newest frees of each ring are held: their memory is
-//          not yet given to the C free, so no other code can own their addresses.
-// Cost:    add O(1) and one lock of a stripe (a few threads have one each). Find: one bucket of each ring in use; it is
-//          needed only for addresses that are not live.
-// Callers: flk_recent_add: the thread of a free, inside its guard. The others: any thread. Lock rank: FLK_RANK_RECENT.
-// Fails:   no page left: the block is not held, and comes out at once.
-// Invariant: the held frees of a ring are its newest, at most `blocks_max` with at most `bytes_max` bytes. An entry has
-//            its memory exactly while it is held. Checked by flk_recent_check().
+// recent.h - the most recent frees, and the blocks held in the quarantine. SPDX-License-Identifier: MIT
+// Keeps:   FLK_RECENT_STRIPES rings of FLK_RECENT_ENTRIES frees. The newest entries of each ring are held: their
+//          memory is not yet passed to the C free, so their addresses cannot be allocated again.
+// Cost:    add: O(1), with the lock of one stripe. Up to FLK_RECENT_STRIPES threads have a stripe each. find:
+//          O(entries), called only for addresses that are not live.
+// Callers: any thread; flk_recent_add inside the guard. Lock rank: FLK_RANK_RECENT.
+// Fails:   without a free page no block is held. The block is passed to the C free at once.
+// Invariant: held entries are the newest of their ring. An add releases blocks, at most `out_max`, until at most
+//            `blocks_max` blocks and `bytes_max` bytes are held.
+//            A single block larger than `bytes_max` is not held. Checked by flk_recent_check().
 #ifndef FLK_RECENT_H
 #define FLK_RECENT_H
 
@@ -16,35 +17,38 @@
 #include "registry/registry.h"
 
 typedef struct flk_free {
-    uint64_t address;    // of the block
-    void *memory;        // for the C free; NULL once it was given there
+    uint64_t address;    // as returned to the program
+    void *memory;        // passed to the C free; NULL after that
     flk_record record;   // of the block
-    uint32_t free_path;  // where it was freed
-    uint64_t link;       // of the ring (tracker/recent.c)
+    uint32_t free_path;  // path of the free
+    uint64_t link;       // used by tracker/recent.c
 } flk_free;
 
 _Static_assert(sizeof(flk_free) <= 64, "one cache line");
 
 typedef struct flk_recent_limits {
-    uint32_t blocks_max;  // of a stripe; 0: hold none
-    uint64_t bytes_max;   // of a stripe
+    uint32_t blocks_max;  // for each stripe; 0 = no block is held
+    uint64_t bytes_max;   // for each stripe
 } flk_recent_limits;
 
-// New limits. Blocks beyond them come out with the next adds, or by a drain.
+// Sets the limits. Blocks that exceed them are released by later adds or a drain.
 void flk_recent_configure(flk_recent_limits limits);
 flk_recent_limits flk_recent_read_limits(void);
 
-// Enters a free. Blocks that are not held any more, maybe this one, come out
-// into `out`, at most `out_max`; the caller releases their memory without a
-// lock. Returns how many. Of a block that is not poisoned only `memory` and the
-// flags of the record are valid.
+// Enters a free. Blocks that need not be held any longer are copied to `out`, at
+// most `out_max` of them; the new block may be one of them. `out_max` is at least
+// 2. Returns their number. The caller frees their memory without holding a lock.
+// For a block that was not poisoned, only `memory` and the flags of the record
+// are filled in.
 uint32_t flk_recent_add(uint32_t thread_number, const flk_free *freed,
                         flk_free *out, uint32_t out_max);
-// The free of this address whose block is still held; there is one at most.
+// Finds the free of this address whose block is still held. There is at most
+// one.
 bool flk_recent_find(uint64_t address, flk_free *out);
-// Takes out held blocks, at most `out_max`; returns how many, 0 if none is.
+// Takes out at most `out_max` held blocks. Returns their number, 0 if none is
+// held.
 uint32_t flk_recent_drain(flk_free *out, uint32_t out_max);
-// Visits the held blocks; one stripe is locked at a time.
+// Visits the held blocks. One stripe at a time is locked.
 void flk_recent_visit_held(void (*visit)(const flk_free *, void *),
                            void *context);
 

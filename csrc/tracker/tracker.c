@@ -1,12 +1,16 @@
-// tracker.c - events, fork, reset, checks. Contract: tracker/tracker.h.      SPDX-License-Identifier: MIT
+// tracker.c - records events. Contract: tracker/tracker.h.                   SPDX-License-Identifier: MIT
 #include "tracker/tracker_hot.h"
+
+#include <errno.h>
 
 #include "base/arena.h"
 #include "base/config.h"
+#include "elf/loaded.h"
 #include "paths/callpath.h"
 #include "paths/modules.h"
 #include "paths/pyframe.h"
 #include "paths/sites.h"
+#include "paths/stack.h"
 #include "registry/account.h"
 #include "registry/names.h"
 #include "registry/object_table.h"
@@ -17,20 +21,22 @@
 #include "tracker/recent.h"
 #include "tracker/tracker.h"
 
-// --- settings ----------------------------------------------------------
 flk_settings flk_tracker_settings = {.stack_depth = FLK_STACK_DEPTH_DEFAULT,
                                      .is_usual_alloc = true};
 flk_tracker_counts flk_tracker_counted;
 
 static bool is_usual(bool *is_usual_free) {
+    FLK_ASSERT(is_usual_free != NULL);
     bool observed = atomic_load(&flk_tracker_settings.observed);
-    *is_usual_free =
-        !observed && atomic_load(&flk_tracker_settings.ever_enabled);
+    *is_usual_free = !observed &&
+                     !atomic_load(&flk_tracker_settings.has_handles) &&
+                     atomic_load(&flk_tracker_settings.ever_enabled);
     return !observed && !atomic_load(&flk_tracker_settings.guard_bytes);
 }
 
-// Two threads may settle at once. Each reads the settings again after it stored
-// the result, so the last result that is stored is of the last settings.
+// Two threads may call this at once. Each repeats until the settings did not
+// change while it stored. Therefore the last values stored are derived from the
+// last settings.
 void flk_tracker_settle(void) {
     bool is_alloc, is_free, is_alloc_now, is_free_now;
     do {
@@ -65,8 +71,9 @@ bool flk_tracker_is_shown(const flk_record *record, bool all) {
 
 // --- under the shard lock ----------------------------------------------
 static void count_resize(const flk_record *record, void *context) {
+    FLK_ASSERT(record != NULL && context != NULL);
+    FLK_ASSERT(((const flk_event *)context)->before != NULL);
     flk_event *e = context;
-    FLK_ASSERT(e->before->sequence == record->sequence);
     if (flk_tracker_is_in_books(record))
         flk_account_resize(e->thread, record->scope, record->type,
                            e->before->size_bytes, record->size_bytes);
@@ -74,6 +81,7 @@ static void count_resize(const flk_record *record, void *context) {
 
 bool flk_tracker_releases_match(flk_thread *thread, uint16_t given,
                                 uint16_t recorded) {
+    FLK_ASSERT(thread != NULL);
     FLK_ASSERT(given != 0 && recorded != 0);
     if (flk_names_at(given)->release_id != flk_names_at(recorded)->release_id)
         return false;
@@ -82,12 +90,12 @@ bool flk_tracker_releases_match(flk_thread *thread, uint16_t given,
 }
 
 // --- events ------------------------------------------------------------
-// The present process scope, held until flk_tracker_release_scope: its number is
-// not given back meanwhile. The number is published first and read again then;
-// both are sequentially consistent, as are flk_set_process_scope and
-// flk_account_drop_scope.
+// Returns the current process scope and holds it until release_scope, so that
+// its number cannot be reused. The scope is first published in scope_in_use and
+// then read again. Both accesses are sequentially consistent, as those of
+// flk_set_process_scope and flk_account_drop_scope are.
 uint32_t flk_tracker_hold_process_scope(flk_thread *thread) {
-    FLK_ASSERT(thread->inside);
+    FLK_ASSERT(thread != NULL && thread->inside > 0);
     uint32_t scope = atomic_load(&flk_tracker_settings.process_scope);
     for (;;) {
         atomic_store(&thread->scope_in_use, scope);
@@ -101,21 +109,27 @@ uint32_t flk_tracker_hold_process_scope(flk_thread *thread) {
 bool flk_tracker_on_alloc(flk_layer layer, uint64_t address,
                           uint64_t size_bytes, uint8_t flags,
                           const flk_origin *origin) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
+    FLK_ASSERT(origin != NULL);
     return flk_tracker_alloc_hot(layer, address, size_bytes, flags, origin);
 }
 
 flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address, uint16_t type,
                               flk_record *out) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
+    FLK_ASSERT(out != NULL);
     return flk_tracker_free_hot(layer, address, type, out, NULL, NULL);
 }
 
 static bool judge_untrack(const flk_record *record, void *context) {
+    FLK_ASSERT(record != NULL);
     return flk_record_lead(record) == 0 &&
            flk_tracker_judge_free(record, context);
 }
 
 flk_taken flk_tracker_untrack(flk_layer layer, uint64_t address,
                               flk_record *out) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
     FLK_ASSERT(out != NULL);
     flk_thread *thread = flk_thread_enter();
     if (!thread) {
@@ -148,6 +162,7 @@ uint32_t flk_tracker_free_depth(void) {
 // --- moves -------------------------------------------------------------
 flk_taken flk_tracker_move_begin(flk_layer layer, uint64_t address,
                                  uint16_t type, flk_record *out) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
     FLK_ASSERT(out != NULL);
     flk_thread *thread = flk_thread_enter();
     if (!thread)
@@ -161,6 +176,7 @@ flk_taken flk_tracker_move_begin(flk_layer layer, uint64_t address,
 
 void flk_tracker_move_cancel(flk_layer layer, uint64_t address,
                              const flk_record *moving) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
     FLK_ASSERT(moving != NULL);
     flk_thread *thread = flk_thread_hold();
     flk_registry_move_cancel(layer, address, moving);
@@ -170,7 +186,10 @@ void flk_tracker_move_cancel(flk_layer layer, uint64_t address,
 bool flk_tracker_move_end(flk_layer layer, uint64_t old_address,
                           const flk_record *moving, uint64_t new_address,
                           uint64_t size_bytes) {
-    // Begin entered and left the guard; nothing holds it since.
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
+    FLK_ASSERT(moving != NULL);
+    // move_begin set the guard and cleared it again. No code between begin and
+    // end keeps the guard set.
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         flk_platform_fatal("a move ends inside the guard", __FILE__, __LINE__);
@@ -184,16 +203,18 @@ bool flk_tracker_move_end(flk_layer layer, uint64_t old_address,
         flk_tracker_count(&flk_tracker_counted.missed_frees);
     if (status != FLK_OK)
         flk_tracker_count(&flk_tracker_counted.dropped);
-    flk_tracker_wake_if_set();  // it may have moved to a shard searched before
+    // The block may have left a shard that was not yet searched.
+    flk_tracker_wake_if_asked();
     return status == FLK_OK;
 }
 
-// --- init and fork -----------------------------------------------------
+// --- functions that need all shards at once -----------------------------
+// All locks are taken in the order of their ranks.
 static flk_lock tracker_lock = FLK_LOCK_INIT(FLK_RANK_TRACKER);
 
-// All locks of the tracker, by rising rank. The guard of the thread is held
-// with them, until they are released in the parent and in the child.
+// --- init and fork -----------------------------------------------------
 static void lock_all(void) {
+    flk_loaded_lock_all();
     flk_gate_lock_all();
     flk_thread_lock(&tracker_lock);
     flk_scope_lock_all();
@@ -209,11 +230,9 @@ static void lock_all(void) {
     flk_modules_lock_all();
     flk_sites_lock_all();
     flk_arena_lock_all();
-    FLK_ASSERT(flk_thread_is_inside());
 }
 
 static void unlock_all(void) {
-    FLK_ASSERT(flk_thread_is_inside());
     flk_arena_unlock_all();
     flk_sites_unlock_all();
     flk_modules_unlock_all();
@@ -229,9 +248,11 @@ static void unlock_all(void) {
     flk_scope_unlock_all();
     flk_thread_unlock(&tracker_lock);
     flk_gate_unlock_all();
+    flk_loaded_unlock_all();
 }
 
-// The books of the child are empty: its reports show what it did itself.
+// The counters of the child start at zero. Its reports contain only its own
+// events.
 static void after_fork_in_child(void) {
     unlock_all();
     flk_thread *thread = flk_thread_hold();
@@ -243,6 +264,7 @@ static void after_fork_in_child(void) {
     atomic_store(&flk_tracker_counted.missed_frees, 0);
     atomic_store(&flk_tracker_counted.unknown_frees, 0);
     atomic_store(&flk_tracker_counted.scopes_dropped, 0);
+    flk_stack_cut_clear();
     flk_misuse untold;
     while (flk_misuse_pop(&untold))  // the parent reports it
         ;
@@ -269,28 +291,30 @@ bool flk_tracker_init(void) {
 }
 
 // --- reset -------------------------------------------------------------
-// The view of the process has also the blocks that no other view can show.
+// The view of the process also includes blocks that are in no other view any
+// more.
 static bool is_in_view(const flk_record *record, uint32_t view) {
+    FLK_ASSERT(record != NULL);
+    FLK_ASSERT(view < FLK_SCOPES_MAX);
     uint32_t scope = (uint32_t)record->scope;
-    FLK_ASSERT(scope < FLK_SCOPES_MAX);
     return flk_tracker_is_shown(record, false) &&
            (flk_scope_is_within(scope, view) ||
             (view == FLK_SCOPE_PROCESS && flk_scope_is_unseen(scope)));
 }
 
-static void leave_books(flk_record *record) {
-    FLK_ASSERT(flk_tracker_is_in_books(record));
+static void count_as_freed(flk_record *record) {
+    FLK_ASSERT(!(record->flags & FLK_RECORD_FORGOTTEN));
     flk_account_forget(record->thread, (uint32_t)record->scope, record->type,
                        record->size_bytes);
     record->flags |= FLK_RECORD_FORGOTTEN;
 }
 
 static void forget(flk_entry *entry, void *view) {
+    FLK_ASSERT(entry != NULL && view != NULL);
     if (is_in_view(&entry->record, *(const uint32_t *)view))
-        leave_books(&entry->record);
+        count_as_freed(&entry->record);
 }
 
-// No event of any thread goes on meanwhile.
 static void hold_events(void) {
     flk_thread_lock(&tracker_lock);
     flk_scope_lock_all();
@@ -313,6 +337,7 @@ void flk_tracker_reset(uint32_t view) {
 }
 
 static void forget_silently(flk_entry *entry, void *unused) {
+    FLK_ASSERT(entry != NULL);
     (void)unused;
     entry->record.flags |= FLK_RECORD_FORGOTTEN;
 }
@@ -325,11 +350,12 @@ void flk_tracker_begin_anew(void) {
 }
 
 // --- scopes ------------------------------------------------------------
-// A block of a dropped scope moves to the nearest scope above that has an object
-// still. That changes no view. If there is none the block is in no view.
+// Moves a block of a dropped scope to the nearest ancestor that still has an
+// object. No view changes by this. Without such an ancestor the block is in no
+// view, and it is forgotten.
 static void relabel(flk_entry *entry, void *unused) {
+    FLK_ASSERT(entry != NULL && entry->record.scope < FLK_SCOPES_MAX);
     flk_record *record = &entry->record;
-    FLK_ASSERT(record->scope < FLK_SCOPES_MAX);
     uint32_t scope = (uint32_t)record->scope;
     (void)unused;
     while (flk_scope_is_dropped(scope) &&
@@ -340,7 +366,7 @@ static void relabel(flk_entry *entry, void *unused) {
         return;
     }
     if (flk_tracker_is_shown(record, false))
-        leave_books(record);
+        count_as_freed(record);
     record->flags |= FLK_RECORD_FORGOTTEN;
     record->scope = FLK_SCOPE_PROCESS;
 }
@@ -354,8 +380,8 @@ static bool recycle_scopes(void) {
 }
 
 uint32_t flk_tracker_open_scope(uint32_t parent, bool isolated) {
-    bool made;
     FLK_ASSERT(parent < FLK_SCOPES_MAX);
+    bool made;
     uint32_t scope = flk_account_open_scope(parent, isolated, &made);
     if (!made && flk_account_lingering_count() > 0 && recycle_scopes())
         scope = flk_account_open_scope(parent, isolated, &made);
@@ -364,8 +390,8 @@ uint32_t flk_tracker_open_scope(uint32_t parent, bool isolated) {
     return scope;
 }
 
-// --- peaks -------------------------------------------------------------
-// The owner of a cell writes it under a shard lock, so all shards are held.
+// Cells are written by their owner under a shard lock. Therefore all shards are
+// locked here.
 void flk_tracker_reset_peak(uint32_t scope) {
     FLK_ASSERT(scope < FLK_SCOPES_MAX);
     flk_thread_list_lock();
@@ -382,19 +408,21 @@ typedef struct drop {
     flk_entry entries[64];  // of one shard, to be removed
 } drop;
 
-// Also of records that move; they are removed after their move ended.
+// A record that is moving is forgotten here too. It is not removed before its
+// move ends.
 static void forget_dropped(flk_entry *entry, void *context) {
+    FLK_ASSERT(entry != NULL && context != NULL);
     const drop *d = context;
     flk_record *record = &entry->record;
-    FLK_ASSERT(record->type != 0);
     if (!d->is_dropped(record->type))
         return;
     if (flk_tracker_is_shown(record, false))
-        leave_books(record);
+        count_as_freed(record);
     record->flags |= FLK_RECORD_FORGOTTEN;
 }
 
 static void note_dropped(flk_entry *entry, void *context) {
+    FLK_ASSERT(entry != NULL && context != NULL);
     drop *d = context;
     if (d->count < sizeof d->entries / sizeof *d->entries &&
         d->is_dropped(entry->record.type) &&
@@ -404,14 +432,15 @@ static void note_dropped(flk_entry *entry, void *context) {
 }
 
 static bool is_same(const flk_record *record, void *context) {
+    FLK_ASSERT(record != NULL && context != NULL);
     return record->sequence == ((const flk_entry *)context)->record.sequence;
 }
 
-// Between the visit and the take a block may be freed, and its address be
-// allocated again: the sequence number tells.
+// The shard is unlocked between visit and take. A block may be freed and its
+// address allocated again meanwhile, so is_same compares sequence numbers.
 static uint64_t take_out(drop *d, uint32_t shard) {
+    FLK_ASSERT(d != NULL && shard < FLK_SHARDS);
     uint64_t dropped = 0;
-    FLK_ASSERT(shard < FLK_SHARDS);
     do {
         d->count = 0;
         flk_registry_visit_shard(shard, note_dropped, d);
@@ -426,9 +455,9 @@ static uint64_t take_out(drop *d, uint32_t shard) {
 }
 
 uint64_t flk_tracker_drop(bool (*is_dropped)(uint16_t type)) {
+    FLK_ASSERT(is_dropped != NULL);
     drop d = {.is_dropped = is_dropped};
     uint64_t dropped = 0;
-    FLK_ASSERT(is_dropped != NULL);
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         return 0;
@@ -450,7 +479,7 @@ typedef struct tally {
     uint64_t count, bytes;
 } tally;
 
-// The records of each type, and of each scope with the scopes below it.
+// Sums over the records, for each type and for each scope with its descendants.
 typedef struct tallies {
     tally types[FLK_TYPES_MAX + 1];
     tally scopes[FLK_SCOPES_MAX];
@@ -458,15 +487,15 @@ typedef struct tallies {
 } tallies;
 
 static void tally_add(tally *t, uint64_t size_bytes) {
-    FLK_ASSERT(size_bytes <= FLK_SIZE_MAX);
+    FLK_ASSERT(t != NULL);
     t->count++;
     t->bytes += size_bytes;
 }
 
 static void add_up(flk_entry *entry, void *context) {
+    FLK_ASSERT(entry != NULL && context != NULL);
     tallies *t = context;
     const flk_record *record = &entry->record;
-    FLK_ASSERT(record->type != 0 && record->scope < FLK_SCOPES_MAX);
     if (!flk_tracker_is_shown(record, false))
         return;
     tally_add(&t->types[record->type], record->size_bytes);
@@ -476,19 +505,21 @@ static void add_up(flk_entry *entry, void *context) {
 }
 
 static bool is_same_sum(const tally *t, const flk_sum *sum) {
+    FLK_ASSERT(t != NULL && sum != NULL);
     return sum->alloc_count - sum->free_count == t->count &&
            sum->alloc_bytes - sum->free_bytes == t->bytes;
 }
 
 static void compare_scope(uint32_t scope, void *context) {
+    FLK_ASSERT(scope < FLK_SCOPES_MAX && context != NULL);
     tallies *t = context;
-    FLK_ASSERT(scope < FLK_SCOPES_MAX);
     flk_sum sum;
     flk_account_scope(scope, &sum);
     t->agree &= is_same_sum(&t->scopes[scope], &sum);
 }
 
 static void compare(tallies *t) {
+    FLK_ASSERT(t != NULL);
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
         flk_registry_visit_shard(i, add_up, t);
     for (uint32_t type = 1; type <= flk_names_count(); type++) {
@@ -501,11 +532,13 @@ static void compare(tallies *t) {
     flk_scope_unlock_all();
 }
 
-// There are no events meanwhile, so the books may be read after the registry.
-static bool books_agree(void) {
+// No events may occur during the call, since the counters are read after the
+// registry.
+static bool counters_agree(void) {
     size_t page = flk_platform_page_bytes();
     size_t bytes = (sizeof(tallies) + page - 1) & ~(page - 1);
-    tallies *t = flk_platform_pages_map(bytes, page);  // only used pages count
+    // Pages use memory only when touched.
+    tallies *t = flk_platform_pages_map(bytes, page);
     if (!t)
         return false;
     t->agree = true;
@@ -516,7 +549,7 @@ static bool books_agree(void) {
 }
 
 static bool all_sound(void) {
-    return books_agree() && flk_registry_check() && flk_callpath_check() &&
+    return counters_agree() && flk_registry_check() && flk_callpath_check() &&
            flk_modules_check() && flk_sites_check() && flk_names_check() &&
            flk_recent_check() && flk_object_table_check() && flk_arena_check();
 }

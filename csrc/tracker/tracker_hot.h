@@ -1,6 +1,6 @@
-// tracker_hot.h - events, compiled into their callers.                       SPDX-License-Identifier: MIT
-// Keeps:   nothing. flk_tracker_alloc_hot and flk_tracker_free_hot are flk_tracker_on_alloc and flk_tracker_on_free of
-//          tracker/tracker.h with the same contracts; the function that a free passes becomes part of the code.
+// tracker_hot.h - the events as inline functions.                         SPDX-License-Identifier: MIT
+// Keeps:   no state. The functions act as flk_tracker_on_alloc and flk_tracker_on_free and are compiled into their
+//          callers. A free also takes a callback, which is inlined too.
 // Callers: tracker/tracker.c, tracker/heap.c, hooks/report_hot.h.
 #ifndef FLK_TRACKER_HOT_H
 #define FLK_TRACKER_HOT_H
@@ -14,27 +14,28 @@
 #include "tracker/path_counts.h"
 #include "tracker/tracker.h"
 
-// Runs with the shard locked, right before the record is removed, so that no
-// thread finds the block neither recorded nor freed. It may take locks of
-// higher ranks, and must not call the tracker.
+// Called with the shard locked, right before the record is removed. Therefore
+// every other thread finds the block either recorded or freed. The callback may
+// take locks of higher ranks. It must not call the tracker.
 typedef void (*flk_tracker_taken)(const flk_record *record, flk_thread *thread,
                                   void *context);
 
 typedef struct flk_event {
     flk_thread *thread;
-    const flk_record *before;    // a move: the record with its old size
-    uint16_t type;               // a free: the way of release, 0 = any
-    flk_usual_cells usual;       // an allocation: flk_account_usual
-    flk_tracker_taken on_taken;  // a free, or NULL
+    const flk_record *before;    // for a move: the record with its old size
+    uint16_t type;               // for a free: how it is released; 0 = any way
+    flk_usual_cells usual;       // for an allocation: of flk_account_usual
+    flk_tracker_taken on_taken;  // for a free; may be NULL
     void *context;
 } flk_event;
 
 static inline bool flk_tracker_is_inherited(const flk_record *record) {
+    FLK_ASSERT(record != NULL);
     return record->sequence < FLK_SETTING(inherited_below);
 }
 
-// Forgotten records are not in the books, and inherited ones are counted by the
-// parent of the fork only.
+// Returns true if the record is counted. Forgotten records are not counted.
+// Records inherited over a fork are counted by the parent only.
 static inline bool flk_tracker_is_in_books(const flk_record *record) {
     return !(record->flags & FLK_RECORD_FORGOTTEN) &&
            !flk_tracker_is_inherited(record);
@@ -42,7 +43,7 @@ static inline bool flk_tracker_is_in_books(const flk_record *record) {
 
 static FLK_HOT void flk_tracker_count_free(const flk_record *record,
                                            void *context) {
-    FLK_ASSERT(((flk_event *)context)->thread == flk_platform_thread_pointer());
+    FLK_ASSERT(record != NULL && context != NULL);
     if (FLK_LIKELY(flk_tracker_is_in_books(record)))
         flk_account_free(((flk_event *)context)->thread, record->scope,
                          record->type, record->size_bytes);
@@ -50,8 +51,8 @@ static FLK_HOT void flk_tracker_count_free(const flk_record *record,
 
 static FLK_HOT void flk_tracker_count_alloc(const flk_record *record,
                                             void *context) {
+    FLK_ASSERT(record != NULL && context != NULL);
     const flk_event *e = context;
-    FLK_ASSERT(flk_tracker_is_in_books(record));
     flk_account_alloc(e->thread, record->scope, record->type,
                       record->size_bytes, e->usual);
 }
@@ -59,31 +60,32 @@ static FLK_HOT void flk_tracker_count_alloc(const flk_record *record,
 // --- allocation --------------------------------------------------------
 uint32_t flk_tracker_hold_process_scope(flk_thread *thread);
 void flk_tracker_wake(void);
-// After an insert. Code that looks for records sets `wakes` first and takes the
-// shard's lock then; so it finds the record, or this event finds `wakes`.
-static FLK_HOT void flk_tracker_wake_if_set(void) {
+// Called after an insert. A thread that searches for records sets `wakes` before
+// it takes the lock of the shard. Therefore either that thread finds the record,
+// or this function finds `wakes` set.
+static FLK_HOT void flk_tracker_wake_if_asked(void) {
     if (FLK_UNLIKELY(FLK_SETTING(wakes) != NULL))
         flk_tracker_wake();
 }
 
 static FLK_HOT uint32_t flk_tracker_scope(flk_thread *thread,
                                           const flk_origin *origin) {
-    FLK_ASSERT(origin->scope != FLK_SCOPE_NOWHERE);
+    FLK_ASSERT(thread != NULL && origin != NULL);
     if (origin->scope != FLK_SCOPE_NONE)
-        return origin->scope;  // its object exists: the context refers to it
+        return origin->scope;  // held by an object or the thread's context
     if (FLK_LIKELY(FLK_SETTING(process_scope) == FLK_SCOPE_PROCESS))
-        return FLK_SCOPE_PROCESS;  // its number is not reused
+        return FLK_SCOPE_PROCESS;  // its number is never reused
     return flk_tracker_hold_process_scope(thread);
 }
 
 static FLK_HOT void flk_tracker_release_scope(flk_thread *thread) {
-    FLK_ASSERT(thread->inside);
+    FLK_ASSERT(thread != NULL);
     atomic_store_explicit(&thread->scope_in_use, 0, memory_order_release);
 }
 
 static FLK_HOT uint32_t flk_tracker_path_of(flk_thread *thread,
                                             const flk_origin *origin) {
-    FLK_ASSERT(thread->inside);
+    FLK_ASSERT(thread != NULL && thread->inside > 0);
     bool is_walked = origin->path - FLK_PATH_WALK_NATIVE <=
                      FLK_PATH_WALK - FLK_PATH_WALK_NATIVE;
     if (!is_walked)
@@ -98,6 +100,7 @@ static FLK_HOT uint32_t flk_tracker_path_of(flk_thread *thread,
 
 static inline bool flk_tracker_is_ready(flk_thread *thread, uint32_t scope,
                                         uint32_t type) {
+    FLK_ASSERT(thread != NULL);
     return type != 0 && flk_account_ready_any(thread, scope, type);
 }
 
@@ -105,8 +108,8 @@ static FLK_HOT bool flk_tracker_record(flk_thread *thread, flk_layer layer,
                                        uint64_t address, uint64_t size_bytes,
                                        uint8_t flags,
                                        const flk_origin *origin) {
+    FLK_ASSERT(thread != NULL && thread->inside > 0);
     FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
-    FLK_ASSERT(!(flags & FLK_RECORD_FLAGS));
     uint32_t scope = flk_tracker_scope(thread, origin);
     uint32_t path = flk_tracker_path_of(thread, origin);
     flk_usual_cells usual = flk_account_usual(thread, scope, origin->type);
@@ -125,7 +128,7 @@ static FLK_HOT bool flk_tracker_record(flk_thread *thread, flk_layer layer,
                         &replaced});
     if (FLK_UNLIKELY(replaced))
         flk_tracker_count(&flk_tracker_counted.missed_frees);
-    flk_tracker_wake_if_set();
+    flk_tracker_wake_if_asked();
     if (FLK_LIKELY(status == FLK_OK))
         flk_path_counts_add(path, size_bytes);
     return status == FLK_OK;
@@ -134,6 +137,8 @@ static FLK_HOT bool flk_tracker_record(flk_thread *thread, flk_layer layer,
 static FLK_HOT bool flk_tracker_alloc_hot(flk_layer layer, uint64_t address,
                                           uint64_t size_bytes, uint8_t flags,
                                           const flk_origin *origin) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
+    FLK_ASSERT(origin != NULL);
     flk_thread *thread = flk_thread_enter();
     bool recorded = false;
     if (FLK_LIKELY(thread != NULL)) {
@@ -148,14 +153,14 @@ static FLK_HOT bool flk_tracker_alloc_hot(flk_layer layer, uint64_t address,
 }
 
 // --- release -----------------------------------------------------------
-// Are both types released in the same way?
+// Returns true if both types are released by the same function.
 bool flk_tracker_releases_match(flk_thread *thread, uint16_t given,
                                 uint16_t recorded);
 
 static FLK_HOT bool flk_tracker_may_release(const flk_record *record,
                                             void *context) {
+    FLK_ASSERT(record != NULL && context != NULL);
     const flk_event *e = context;
-    FLK_ASSERT(record->type != 0);
     uint32_t types = (uint32_t)e->type << 16 | record->type;
     return FLK_LIKELY(types == e->thread->matched_types) || e->type == 0 ||
            e->type == record->type ||
@@ -164,6 +169,7 @@ static FLK_HOT bool flk_tracker_may_release(const flk_record *record,
 
 static FLK_HOT bool flk_tracker_judge_free(const flk_record *record,
                                            void *context) {
+    FLK_ASSERT(record != NULL && context != NULL);
     if (!flk_tracker_may_release(record, context))
         return false;
     flk_event *e = context;
@@ -177,6 +183,7 @@ static FLK_HOT flk_taken flk_tracker_free_hot(flk_layer layer, uint64_t address,
                                               uint16_t type, flk_record *out,
                                               flk_tracker_taken on_taken,
                                               void *context) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
     FLK_ASSERT(out != NULL);
     flk_thread *thread = flk_thread_enter();
     if (FLK_UNLIKELY(!thread)) {

@@ -1,1 +1,4 @@
-"""Text, records, decorators and settings; knows nothing of blocks."""
+"""Text, ELF files, records, decorators and settings.
+
+The lowest room. It knows nothing of blocks; every room may use it.
+"""

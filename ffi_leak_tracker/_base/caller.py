@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
-from ffi_leak_tracker._base.format import format_path
+from ffi_leak_tracker._base.format import (
+    format_path,
+    printable,
+)
 
 _ROOM = os.path.dirname(os.path.abspath(__file__))
 #: The folder of the package, with a separator at its end. A frame whose file
@@ -20,4 +23,5 @@ def caller() -> str | None:
         if frame.f_back is None:
             return None
         frame = frame.f_back
-    return f"{format_path(frame.f_code.co_filename)}:{frame.f_lineno}"
+    place = printable(format_path(frame.f_code.co_filename))
+    return f"{place}:{frame.f_lineno}"

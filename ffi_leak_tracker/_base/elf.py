@@ -8,10 +8,13 @@ from __future__ import annotations
 import sys
 from struct import Struct, error
 
+from ffi_leak_tracker._base.files import regular_content
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+SIZE_MAX = 1 << 32  # bytes of a file that is read
 _HEADER = Struct("=16sHHIQQQIHHHHHH")
 _SECTION = Struct("=IIQQQQIIQQ")
 _SEGMENT = Struct("=IIQQQQQQ")
@@ -50,8 +53,7 @@ class ElfFile:
     @classmethod
     def read(cls, path: str) -> ElfFile:
         """Return the file at a path; raises one of ``UNREADABLE``."""
-        with open(path, "rb") as file:
-            return cls(file.read())
+        return cls(regular_content(path, SIZE_MAX))
 
     def _rows(
         self, layout: Struct, start: int, size: int, count: int

@@ -105,18 +105,6 @@ def plural(count: int, word: str, many: str | None = None) -> str:
     return f"{count:,} {word if count == 1 else many or word + 's'}"
 
 
-def indent(text: str, width: int) -> str:
-    r"""Return text with each line indented by width, empty lines excepted.
-
-    >>> indent("a\n\nb", 2)
-    '  a\n\n  b'
-    """
-    space = " " * width
-    return "\n".join(
-        space + line if line else line for line in text.split("\n")
-    )
-
-
 def shorten(text: str, width: int) -> str:
     """Return text of at most width columns; its end may become dots.
 
@@ -164,4 +152,4 @@ def quoted(words: object) -> str:
     '"A", "B"'
     """
     texts = sorted(map(str, words))  # type: ignore[call-overload]
-    return ", ".join(f'"{text}"' for text in texts)
+    return ", ".join(f'"{printable(text)}"' for text in texts)

@@ -32,7 +32,7 @@ REQUIRED: Any = object()
 
 
 class _Field:
-    """What a class body says of one field."""
+    """The declaration of one field."""
 
     __slots__ = ("convert", "default", "doc", "init")
 
@@ -111,10 +111,12 @@ class _RecordType(type):
         if given:
             body.setdefault("_fields", tuple(given))
             if "__init__" not in body:
-                types = body.get("__annotations__", {})
                 init = body["__init__"] = _make_init(given)
                 init.__qualname__ = f"{name}.__init__"
-                init.__annotations__ = {key: types.get(key) for key in given}
+                types = body.get("__annotations__", {})
+                init.__annotations__ = {
+                    key: one for key, one in types.items() if key in given
+                }
         return super().__new__(meta, name, bases, body)
 
 

@@ -8,6 +8,9 @@
 - ``on``: tracking is on from import; a report is written at exit.
 - ``attach``: as ``on``, and allocations of all native libraries are recorded.
 
+``1``, ``true`` and ``yes`` mean ``on``; ``0``, ``false`` and ``no`` mean
+``off``.
+
 ``FFI_LEAK_TRACKER_DEPTH`` is the number of frames for ``on`` and ``attach``,
 16 by default. ``FFI_LEAK_TRACKER_REPORT`` is the path of the report, written
 as JSON if it ends in ``.json``; by default the report goes to standard error.
@@ -15,14 +18,21 @@ as JSON if it ends in ``.json``; by default the report goes to standard error.
 
 from __future__ import annotations
 
-import os
 import warnings
 
+from ffi_leak_tracker._base.environment import variable
+
 MODES = ("", "off", "release", "on", "attach")
+#: Other words for modes, as other programs have them.
+_SYNONYMS = {
+    **dict.fromkeys(("1", "true", "yes"), "on"),
+    **dict.fromkeys(("0", "false", "no"), "off"),
+}
 
 
 def _read_mode() -> str:
-    mode = os.environ.get("FFI_LEAK_TRACKER", "").strip().lower()
+    mode = (variable("FFI_LEAK_TRACKER") or "").strip().lower()
+    mode = _SYNONYMS.get(mode, mode)
     if mode in MODES:
         return mode
     warnings.warn(
@@ -34,7 +44,9 @@ def _read_mode() -> str:
 
 
 def _read_depth() -> int:
-    text = os.environ.get("FFI_LEAK_TRACKER_DEPTH", "16")
+    text = variable("FFI_LEAK_TRACKER_DEPTH")
+    if text is None:
+        return 16
     try:
         depth = int(text)
         if depth < 0:
@@ -52,7 +64,7 @@ def _read_depth() -> int:
 
 mode = _read_mode()
 depth = _read_depth()
-report = os.environ.get("FFI_LEAK_TRACKER_REPORT")
+report = variable("FFI_LEAK_TRACKER_REPORT")
 is_release = mode in {"off", "release"} or not __debug__
 
 

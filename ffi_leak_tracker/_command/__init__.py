@@ -1,1 +1,4 @@
-"""The command line: one subcommand a file."""
+"""The command line: one subcommand a file.
+
+It may print; the other rooms may not.
+"""

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ffi_leak_tracker import __version__
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._command.demo_command import Demo
 from ffi_leak_tracker._command.diff_command import Diff
 from ffi_leak_tracker._command.run_command import Run
@@ -16,16 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-__all__ = ["main"]
-
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and end with status 2."""
+        """Print the error and end with status 2."""
         self.exit(
-            UNUSABLE, f"{self.prog}: {message} (see {self.prog} --help)\n"
+            UNUSABLE,
+            f"{self.prog}: {printable(message)} (see {self.prog} --help)\n",
         )
 
 
@@ -57,7 +57,11 @@ def _parser() -> Parser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Obey the command line and return the exit status."""
+    """Run the command line and return the exit status.
+
+    Args:
+        arguments: the arguments; None for ``sys.argv[1:]``.
+    """
     options, unknown = _parser().parse_known_args(arguments)
     if unknown:
         options.parser.error(f"unknown arguments: {' '.join(unknown)}")
@@ -65,5 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.command(options))
     except CommandError as error:
         name = options.command.name
-        print(f"ffi-leak-tracker {name}: {error}", file=sys.stderr)
+        text = printable(f"ffi-leak-tracker {name}: {error}")
+        print(text, file=sys.stderr)
         return UNUSABLE

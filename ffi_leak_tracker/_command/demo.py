@@ -1,8 +1,8 @@
-"""A program with one leak: zlib through cffi, one deflateEnd forgotten.
+"""A program with one leak: it uses zlib through cffi, without one deflateEnd.
 
 `ffi-leak-tracker demo` runs it under the name demo.py. It is an example as
-well: zlib takes its memory from functions that the caller names, so ours see
-every block.
+well: zlib calls the allocator functions that the caller passes to it. Here
+these are functions of ffi_leak_tracker, which record every block.
 """
 
 from __future__ import annotations

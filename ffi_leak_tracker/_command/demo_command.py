@@ -10,6 +10,7 @@ from ffi_leak_tracker._command.run_output import (
     CLEAN,
     CommandError,
     check_tracking,
+    ignore_closed_pipe,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Demo:
     epilog = ""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add none."""
+        """Add no arguments."""
 
     def __call__(self, options: argparse.Namespace) -> int:
         """Run the demo and print the report."""
@@ -44,23 +45,25 @@ class Demo:
                 demo["main"]()
             except OSError as error:
                 raise CommandError(str(error)) from None
-        scope.emit(sys.stdout)
-        print(f"\n{demo['ADVICE']}\nIts source: {demo['__source__']}")
+        with ignore_closed_pipe():
+            scope.emit(sys.stdout)
+            print(f"\n{demo['ADVICE']}\nIts source: {demo['__source__']}")
+            sys.stdout.flush()
         return CLEAN
 
 
 def load_demo() -> dict[str, Any]:
-    """Return the demo's names, its code compiled as ``demo.py``.
+    """Run the code of the demo under the name demo.py; return its names.
 
-    Frames of this package are in no report, but the demo's must be.
+    Reports leave out frames of files of this package. Those of the demo must
+    be in the report, so it needs another file name.
     """
-    import linecache
+    from ffi_leak_tracker._base import source as sources
 
     path = os.path.join(os.path.dirname(__file__), "demo.py")
     with open(path, encoding="utf-8") as file:
         source = file.read()
-    lines = source.splitlines(keepends=True)
-    linecache.cache["demo.py"] = (len(source), None, lines, "demo.py")
+    sources.remember("demo.py", source)
     names: dict[str, Any] = {"__name__": "demo", "__source__": path}
     exec(compile(source, "demo.py", "exec", dont_inherit=True), names)
     return names

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
-from ffi_leak_tracker._command.run_output import CommandError, add_top, add_tree
+from ffi_leak_tracker._command.run_output import (
+    CommandError,
+    add_top,
+    add_tree,
+    ignore_closed_pipe,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -32,7 +36,7 @@ exit status:
 """
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the options and the files."""
+        """Add the options and the files."""
         add = parser.add_argument
         add("old", metavar="old.json", help="the earlier report")
         add("new", metavar="new.json", help="the later report")
@@ -46,6 +50,12 @@ exit status:
         add_top(parser)
         add_tree(parser)
         add(
+            "--source",
+            action="store_true",
+            help="show the lines of .py files that the reports name; for "
+            "reports that you trust",
+        )
+        add(
             "--fail-on-growth",
             action="store_true",
             help="end with status 1 if anything appeared or grew",
@@ -57,9 +67,19 @@ exit status:
             raise CommandError("--tree needs --by path, which is the default")
         old, new = _load(options.old), _load(options.new)
         diff = new.compare_to(old, group_by=options.by)
+        if options.source:
+            _allow_source(diff)
         _print(diff, options)
         grown = diff.appeared or diff.grew
         return 1 if options.fail_on_growth and grown else 0
+
+
+def _allow_source(diff: SnapshotDiff) -> None:
+    """Let the lines of the files that the reports name be shown."""
+    from ffi_leak_tracker._base.source import allow
+
+    for one in diff:
+        allow([frame.filename for frame in one.frames])
 
 
 def _load(path: str) -> Snapshot:
@@ -75,14 +95,13 @@ def _load(path: str) -> Snapshot:
 
 
 def _print(diff: SnapshotDiff, options: argparse.Namespace) -> None:
-    from ffi_leak_tracker._records.emit_console import wants_color, write_text
+    from ffi_leak_tracker._records.emit_console import wants_color
+    from ffi_leak_tracker._records.report_stream import write_stream
 
     color = wants_color(sys.stdout)
     top = {} if options.top is None else {"limit": options.top}
     parts = [diff.to_text(color=color, **top)]
     if options.tree and len(diff):
         parts.append(diff.call_tree().to_text(color=color, **top))
-    try:
-        write_text(sys.stdout, "\n".join(parts))
-    except BrokenPipeError:  # as of a pager; nor is there room for a flush
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with ignore_closed_pipe():
+        write_stream(sys.stdout, "\n".join(parts))

@@ -1,4 +1,4 @@
-"""Reports of forked children, each in files of its own."""
+"""Reports of forked children, in separate files."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class Children:
-    """Makes each forked child report at its end what it made and left.
+    """Makes each forked child report its live blocks at its end.
 
-    A child ends by returning, or by ``os._exit``, as those of
-    ``multiprocessing`` do. Its files are named by its process number:
-    ``leaks.json`` becomes ``leaks.4711.json``.
+    A child ends by returning from the program, or by ``os._exit`` as the
+    children of ``multiprocessing`` do. Its process number is added to file
+    names: ``leaks.json`` becomes ``leaks.4711.json``.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Children:
         self._filter = filter
         self._paths = json, text
         self._console = console
-        self._reported = True  # not a child
+        self._reported = True  # the parent reports elsewhere
         self._exit = os._exit
         os._exit = self._report_and_exit
         os.register_at_fork(after_in_child=self._begin)
@@ -52,7 +52,7 @@ class Children:
             self._exit(status)
 
     def report(self) -> None:
-        """Write the files of this child, once; what goes wrong is said."""
+        """Write the files of this child once; print errors."""
         from ffi_leak_tracker._records.emit_json import JsonEmitter
         from ffi_leak_tracker._records.exceptions import ReportWriteError
 

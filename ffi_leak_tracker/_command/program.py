@@ -1,8 +1,8 @@
-"""Run a script, module or text as ``__main__``, as the interpreter would.
+"""Runs a script, module or text as ``__main__``, as the interpreter would.
 
-Nothing of the interpreter's end is left out, only brought forward: threads
-are joined, exit handlers called, ``__main__`` goes. What native memory is
-live then outlived the program.
+The steps of the end of the interpreter are carried out before the report:
+threads are joined, exit handlers are called, and ``__main__`` is deleted.
+Blocks that are live then are leaks.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from importlib import machinery
 from typing import TYPE_CHECKING
 
 from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
+from ffi_leak_tracker._base.source import allow_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,15 +34,15 @@ INTERRUPTED = 130
 
 
 class ProgramError(Exception):
-    """There is nothing to run; the message says why, in one line."""
+    """The program cannot be run; the message is one line."""
 
 
 class Program:
-    """What to run, and how its ``__main__`` looks.
+    """A program to run as ``__main__``.
 
     Args:
-        name: a path, a module's name or the program's text.
-        arguments: what follows it on the command line.
+        name: a path, the name of a module, or the text of the program.
+        arguments: the arguments of the program.
     """
 
     def __init__(self, name: str, arguments: list[str]) -> None:
@@ -49,10 +50,10 @@ class Program:
         self.arguments = arguments
 
     def check(self) -> None:
-        """Raise ProgramError if it is known now that it cannot run."""
+        """Raise ProgramError if the program cannot be run."""
 
     def path(self) -> str:
-        """Return what the interpreter puts first in ``sys.path``."""
+        """Return the first entry of ``sys.path`` for this program."""
         return ""
 
     def argv0(self) -> str:
@@ -60,11 +61,11 @@ class Program:
         return self.name
 
     def find(self) -> Found:
-        """Return the code and the names ``__main__`` starts with."""
+        """Return the code, and the initial names of ``__main__``."""
         raise NotImplementedError
 
     def run(self) -> int:
-        """Run it until its end and return its exit status."""
+        """Run the program to its end and return its exit status."""
         sys.argv[:] = [self.argv0(), *self.arguments]
         if not _is_path_safe():
             sys.path[:1] = [self.path()]
@@ -76,10 +77,11 @@ class Program:
             _guarded(atexit._run_exitfuncs)
             sys.modules["__main__"] = before
             gc.collect()
-            gc.collect()  # finalizers of PyPy run after the collection
+            gc.collect()  # PyPy runs finalizers after the first collection
 
     def _execute(self) -> None:
         code, names = self.find()
+        allow_program(code.co_filename)  # it is no longer loaded at the end
         module = _new_main()
         module.__dict__.update(names)
         sys.modules["__main__"] = module
@@ -87,7 +89,7 @@ class Program:
 
 
 class Text(Program):
-    """``-c``: the text itself."""
+    """``-c``: program text."""
 
     def argv0(self) -> str:
         """Return ``-c``, as the interpreter does."""
@@ -100,10 +102,10 @@ class Text(Program):
 
 
 class Module(Program):
-    """``-m``: a module found in ``sys.path``, or a package's ``__main__``."""
+    """``-m``: a module, or the ``__main__`` of a package."""
 
     def argv0(self) -> str:
-        """Return ``-m``, which stands while the module is looked for."""
+        """Return ``-m``; the interpreter sets it while it finds the module."""
         return "-m"
 
     def path(self) -> str:
@@ -111,7 +113,7 @@ class Module(Program):
         return os.getcwd()
 
     def find(self) -> Found:
-        """Return the module's code; its packages are imported now."""
+        """Return the code of the module; this imports its packages."""
         find = runpy._get_module_details  # type: ignore[attr-defined]
         _, spec, code = find(self.name, ProgramError)
         sys.argv[0] = spec.origin
@@ -137,13 +139,13 @@ class Script(Program):
         return pkgutil.get_importer(self.name) is not None
 
     def path(self) -> str:
-        """Return the directory of the script, links resolved."""
+        """Return the directory of the script without symbolic links."""
         if self._is_container():
             return os.path.abspath(self.name)
         return os.path.dirname(os.path.realpath(self.name))
 
     def find(self) -> Found:
-        """Return the script's code, compiled or read."""
+        """Return the code of the script, compiled or from a .pyc file."""
         if self._is_container():
             find = runpy._get_main_module_details  # type: ignore[attr-defined]
             _, spec, code = find(ProgramError)
@@ -188,13 +190,13 @@ def _names_of_spec(spec: Any) -> dict[str, Any]:
 
 
 def _is_path_safe() -> bool:
-    """Return whether nothing may be put into ``sys.path``."""
+    """Return whether ``sys.path`` must not be changed."""
     return bool(getattr(sys.flags, "safe_path", False) or sys.flags.isolated)
 
 
 # --- the end of a program -----------------------------------------------
 def _status_of(execute: Callable[[], None]) -> int:
-    """Return the exit status that the interpreter would give."""
+    """Return the exit status of the interpreter for this program."""
     try:
         execute()
     except ProgramError:
@@ -208,7 +210,7 @@ def _status_of(execute: Callable[[], None]) -> int:
 
 
 def _status_of_code(code: object) -> int:
-    """Return what ``sys.exit(code)`` means, as the parent sees it."""
+    """Return the exit status of ``sys.exit(code)``."""
     if code is None:
         return 0
     if isinstance(code, int):
@@ -218,7 +220,7 @@ def _status_of_code(code: object) -> int:
 
 
 def _show(error: BaseException) -> None:
-    """Print the traceback through ``sys.excepthook``, our frames left out."""
+    """Call ``sys.excepthook`` without the frames of this package."""
     error = error.with_traceback(_below(error.__traceback__))
     try:
         sys.excepthook(type(error), error, error.__traceback__)
@@ -230,18 +232,18 @@ def _show(error: BaseException) -> None:
 
 
 def _below(frames: TracebackType | None) -> TracebackType | None:
-    """Return the traceback from the first frame that is not ours."""
-    while frames and _is_ours(frames.tb_frame.f_code.co_filename):
+    """Return the traceback from the first frame of the program on."""
+    while frames and _is_own(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
     return frames
 
 
-def _is_ours(filename: str) -> bool:
+def _is_own(filename: str) -> bool:
     return filename.startswith(PACKAGE_FOLDER) or filename in _RUNPY
 
 
 def _guarded(step: Callable[[], object]) -> None:
-    """Take a step of the interpreter's end; what goes wrong is shown."""
+    """Call a function and print its error, if it raises."""
     try:
         step()
     except BaseException as error:

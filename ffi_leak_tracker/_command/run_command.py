@@ -35,8 +35,8 @@ class Run:
     epilog = """\
 exit status:
   the program's own if that is not 0 (130 when interrupted); else 1 if it
-  leaked or misused native memory, 0 if not; 2 if there was nothing to run or
-  a report could not be written.
+  leaked or misused native memory, 0 if not; 2 if there was nothing to run, a
+  report could not be written, or no library was loaded that --library names.
 
 no report: after os._exit, os.exec*, a signal that kills the process, and in
 forked children without --follow-fork. Programs that it starts are not
@@ -44,7 +44,7 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
 """
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the options and the program."""
+        """Add the options and the program."""
         parser.usage = (
             "%(prog)s [options] (script.py | -m module | -c code) ..."
         )
@@ -180,14 +180,14 @@ def _start(options: argparse.Namespace) -> Scope:
             "under python -O or FFI_LEAK_TRACKER=release",
             file=sys.stderr,
         )
-    atexit.unregister(at_import.report)  # one report is enough
+    atexit.unregister(at_import.report)  # the report of run replaces it
     scope = LeakTracker.scope(where="process")
     scope.__enter__()
     return scope
 
 
 def _attach(options: argparse.Namespace) -> None:
-    """Record what libraries allocate; not ended, so that all is reported."""
+    """Attach to libraries until the end of the process."""
     from ffi_leak_tracker._records.exceptions import AttachError
     from ffi_leak_tracker._tracking.tracker import LeakTracker
 
@@ -202,7 +202,7 @@ def _attach(options: argparse.Namespace) -> None:
 
 
 def _program(options: argparse.Namespace) -> Program:
-    """Return what the command line asks to run."""
+    """Return the program that the command line names."""
     from ffi_leak_tracker._command.program import Module, Script, Text
 
     words = options.program
@@ -218,7 +218,7 @@ def _program(options: argparse.Namespace) -> Program:
 
 
 def _depth(text: str) -> int:
-    """Return a number of frames; an error of argparse if it is none."""
+    """Return a number of frames, or raise ArgumentTypeError."""
     if text.isascii() and text.isdigit() and int(text) <= DEPTH_MAX:
         return int(text)
     raise argparse.ArgumentTypeError(
@@ -227,7 +227,7 @@ def _depth(text: str) -> int:
 
 
 def _signal(text: str) -> int:
-    """Return the number of a signal named so; an error of argparse if none."""
+    """Return the number of a signal, or raise ArgumentTypeError."""
     import signal
 
     name = text.upper()

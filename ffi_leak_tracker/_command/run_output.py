@@ -1,15 +1,18 @@
-"""What ``run`` reports, where to, and when."""
+"""The reports of ``run``: their targets and their times."""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
+
+from ffi_leak_tracker._base.format import printable
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
     from typing import TextIO
 
     from ffi_leak_tracker._command.follow import Children
@@ -21,12 +24,12 @@ if TYPE_CHECKING:
 
 CLEAN = 0
 LEAKED = 1
-UNUSABLE = 2  # bad arguments, nothing to run, a report that is not written
+UNUSABLE = 2  # bad arguments, nothing to run, or a report not written
 MISUSES_SHOWN = 10
 
 
 def add_top(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--top``."""
+    """Add the option ``--top``."""
     parser.add_argument(
         "--top",
         metavar="N",
@@ -37,14 +40,14 @@ def add_top(parser: argparse.ArgumentParser) -> None:
 
 
 def add_tree(parser: argparse.ArgumentParser) -> None:
-    """Declare ``--tree``."""
+    """Add the option ``--tree``."""
     parser.add_argument(
         "--tree", action="store_true", help="show the tree of call paths, too"
     )
 
 
 def _count(text: str) -> int:
-    """Return a number from 1 on; an error of argparse if it is none."""
+    """Return a number of 1 or more, or raise ArgumentTypeError."""
     import argparse
 
     if text.isascii() and text.isdigit() and int(text) > 0:
@@ -52,8 +55,25 @@ def _count(text: str) -> int:
     raise argparse.ArgumentTypeError(f"expected 1 or more, not {text!r}")
 
 
+@contextmanager
+def ignore_closed_pipe() -> Iterator[None]:
+    """End quietly what prints to a pager that was left.
+
+    Raises: CommandError for all else that keeps it from being printed.
+    """
+    from ffi_leak_tracker._records.exceptions import ReportWriteError
+
+    try:
+        yield
+    except (ReportWriteError, BrokenPipeError) as error:
+        if error.errno != errno.EPIPE:
+            raise CommandError(str(error)) from None
+        # The interpreter flushes at its end, and cannot either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class CommandError(Exception):
-    """The command cannot do its work; the message is one line."""
+    """The command cannot run; the message is one line."""
 
 
 def check_tracking() -> None:
@@ -65,7 +85,10 @@ def check_tracking() -> None:
 
 
 class Output:
-    """Where ``run`` reports to; checked before the program runs."""
+    """The targets of the reports of ``run``.
+
+    Raises: CommandError if a file cannot be written.
+    """
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.json = _writable(options.json)
@@ -77,7 +100,7 @@ class Output:
         self.stream: TextIO | None = sys.stderr
 
     def follow(self, scope: Scope) -> Children:
-        """Make forked children report, in files numbered by process."""
+        """Make forked children report, in files named by process number."""
         from ffi_leak_tracker._command.follow import Children
 
         if not self.json and not self.text:
@@ -88,7 +111,7 @@ class Output:
         return Children(scope, hidden, self.json, self.text, self.console)
 
     def console(self, target: str | TextIO | None) -> ConsoleEmitter:
-        """Return what writes reports as text in the way that was asked for."""
+        """Return an emitter for text reports with the chosen options."""
         from ffi_leak_tracker._records.emit_console import ConsoleEmitter
 
         if self.top is None:
@@ -96,7 +119,7 @@ class Output:
         return ConsoleEmitter(target, limit=self.top, tree=self.tree)
 
     def dump_on(self, number: int, scope: Scope) -> None:
-        """Report the living program at each signal, in numbered files."""
+        """Report the running program at each signal, in numbered files."""
         from ffi_leak_tracker._records.emitters import as_emitter
         from ffi_leak_tracker._tracking import signal_dump
 
@@ -117,7 +140,8 @@ class Output:
             ) from None
 
     def report(self, scope: Scope) -> int:
-        """Report the blocks of the scope; return the verdict as status."""
+        """Report the blocks of the scope; return the exit status."""
+        from ffi_leak_tracker._tracking import watched
         from ffi_leak_tracker._tracking.tracker import LeakTracker
 
         self._settle_streams()
@@ -126,17 +150,20 @@ class Output:
         misuses = LeakTracker.misuses()
         for error in misuses[:MISUSES_SHOWN]:
             self._say(f"\n{error}")
-        if self.types:
-            self._add_types(self.text if written else None)
-        if not written:
+        if self.types and not (self.text and written):
+            self._say(self._types().rstrip())
+        unmet = watched.unmet()
+        if unmet and self.text:  # otherwise the report has said so
+            self._say(f"ffi-leak-tracker run: {watched.unmet_text(unmet)}")
+        if not written or unmet:
             return UNUSABLE
         failed = len(found) or len(misuses)
         return LEAKED if failed and self.fails else CLEAN
 
     def _settle_streams(self) -> None:
-        """Flush what the program printed; replace the stream it closed."""
+        """Flush standard output; reopen standard error if it is closed."""
         with suppress(OSError, ValueError, AttributeError):
-            sys.stdout.flush()  # the interpreter tells of trouble at its end
+            sys.stdout.flush()  # the interpreter reports errors at its end
         if self.stream is None or self.stream.closed:
             self.stream = None
             with suppress(OSError):
@@ -146,8 +173,10 @@ class Output:
         from ffi_leak_tracker._records.emit_json import JsonEmitter
         from ffi_leak_tracker._records.exceptions import ReportWriteError
 
-        target = self.text or self.stream or os.devnull
-        emitters: list[LeaksEmitter] = [self.console(target)]
+        console = self.console(self.text or self.stream or os.devnull)
+        if self.types:
+            console._footer = self._types()
+        emitters: list[LeaksEmitter] = [console]
         if self.json:
             emitters.append(JsonEmitter(self.json))
         written = True
@@ -159,51 +188,41 @@ class Output:
                 written = False
         if self.text and not written:
             self.console(self.stream).emit(found)
-        elif self.text and len(found):
-            self._say(f"ffi-leak-tracker run: LEAKED, see {self.text}")
+        elif self.text and found.verdict != "clean":
+            word = "LEAKED" if len(found) else "no allocations were recorded"
+            path = printable(self.text)
+            self._say(f"ffi-leak-tracker run: {word}, see {path}")
         return written
 
-    def _add_types(self, path: str | None) -> None:
-        """Put the table of C types below the report: a file, or the stream."""
+    def _types(self) -> str:
+        """Return an empty line and the table of C types."""
         from ffi_leak_tracker._command.type_table import type_table
         from ffi_leak_tracker._tracking.tracker import LeakTracker
 
-        table = "\n" + type_table(LeakTracker.types().values())
-        if path is None:
-            self._say(table.rstrip())
-            return
-        try:
-            with open(path, "a", encoding="utf-8") as file:
-                file.write(table)
-        except OSError as error:
-            self._say(f"ffi-leak-tracker run: {error}\n{table.rstrip()}")
+        return "\n" + type_table(LeakTracker.types().values())
 
     def _say(self, line: str) -> None:
         if self.stream is not None:
-            print(line, file=self.stream)
+            with suppress(OSError, ValueError):  # the stream is closed
+                print(line, file=self.stream)
 
 
 def _owned() -> LeakFilter:
-    """Return a filter for memory that live Python objects will release."""
+    """Return a filter that ignores memory of live Python objects."""
     from ffi_leak_tracker._records.filters import OwnedFilter
 
     return OwnedFilter()
 
 
 def _writable(path: str | None) -> str | None:
-    """Return the path made absolute, if a report can be written to it."""
+    """Return the absolute path; raise CommandError if it is not writable."""
     if path is None:
         return None
-    target = os.path.realpath(path)
+    from ffi_leak_tracker._records.report_file import check_target
+
     try:
-        if os.path.isdir(target):
-            raise IsADirectoryError(21, "it is a directory")
-        if not os.path.exists(target) or os.path.isfile(target):
-            tempfile.TemporaryFile(dir=os.path.dirname(target)).close()
-        elif not os.access(target, os.W_OK):
-            raise PermissionError(13, "permission denied")
-    except OSError as error:
-        raise CommandError(
-            f"cannot write to {path}: {error.strerror}"
-        ) from None
+        check_target(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CommandError(f"cannot write to {path}: {reason}") from None
     return os.path.abspath(path)

@@ -1,4 +1,4 @@
-"""The figures of C types as a table for people to read."""
+"""The counts of C types as a table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HEAD = ("live", "live bytes", "total", "total bytes", "peak", "peak bytes")
 def type_table(types: Iterable[TypeStats]) -> str:
     """Return a line for each type, most live bytes first.
 
-    Peaks that are upper bounds have a ``<`` before them.
+    A ``<`` marks peaks that are upper bounds.
     """
     ranked = sorted(types, key=_rank)
     rows = [("C type", *_HEAD), *map(_row, ranked)]

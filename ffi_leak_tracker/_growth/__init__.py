@@ -1,1 +1,1 @@
-"""What grows from call to call, or from sample to sample."""
+"""Growth from call to call, or from sample to sample."""

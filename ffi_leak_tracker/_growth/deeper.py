@@ -1,7 +1,7 @@
-"""Record deeper call paths for a while, whoever asks, and then no more.
+"""Records deeper call paths for some time.
 
-How much of a call path is recorded is one number for the process, so those
-who want more share it: the most that any wants, never less than it was.
+The process has one stack depth. With several requests the largest one counts,
+and the depth is never lower than before the first request.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ from _thread import RLock
 from ffi_leak_tracker._seam import core_api as core
 
 _lock = RLock()
-_wanted: list[Deeper] = []
-_before = 0, 0  # frames of Python and native ones when the first began
-_set = 0, 0  # what we made of them
+_requests: list[Deeper] = []
+_before = 0, 0  # depths before the first request: Python, native
+_set = 0, 0  # depths that were set last
 
 
 class Deeper:
-    """Deeper paths from now until ``end()``; once is enough.
+    """A request for deeper call paths, from now until ``end()``.
 
     Args:
-        frames: Python frames.
-        native: native ones, of what hooks see.
+        frames: number of Python frames.
+        native: number of native frames of hooked allocations.
     """
 
     def __init__(self, frames: int, native: int) -> None:
         self.depths = frames, native
         with _lock:
-            _wanted.append(self)
-            _apply(is_first=len(_wanted) == 1)
+            _requests.append(self)
+            _apply(is_first=len(_requests) == 1)
 
     def end(self) -> None:
-        """Record as before, unless others want more or set another depth."""
+        """End the request. A second call does nothing."""
         with _lock:
-            if self in _wanted:
-                _wanted.remove(self)
+            if self in _requests:
+                _requests.remove(self)
                 _apply(is_first=False)
 
 
@@ -43,9 +43,9 @@ def _apply(is_first: bool) -> None:
     now = core.stack_depth(), core.native_depth()
     if is_first:
         _before = now
-    wanted = [_before, *[one.depths for one in _wanted]]
+    wanted = [_before, *[one.depths for one in _requests]]
     target = max(one[0] for one in wanted), max(one[1] for one in wanted)
-    # What somebody else has set meanwhile is his.
+    # A depth that the user has set meanwhile is not changed.
     if is_first or now[0] == _set[0]:
         core.set_stack_depth(target[0])
     if (is_first or now[1] == _set[1]) and target[1] != now[1]:
@@ -54,8 +54,8 @@ def _apply(is_first: bool) -> None:
 
 
 def forked() -> None:
-    """In the child of a fork: the lock is nobody's, and no one wants more."""
+    """End all requests in a forked child, with a new lock."""
     global _lock  # noqa: PLW0603
     _lock = RLock()
-    for one in list(_wanted):
+    for one in list(_requests):
         one.end()

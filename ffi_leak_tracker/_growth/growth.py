@@ -1,4 +1,4 @@
-"""Which call paths leave more behind, the more often a function is called."""
+"""``find_growth``: the call paths that leave blocks with each call."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._records.filters import FilterLike
 
-__all__ = ["GrowthReport", "PathGrowth", "find_growth", "find_growth_async"]
-
 
 def find_growth(
     function: Callable[..., object],
@@ -36,38 +34,42 @@ def find_growth(
     filter: FilterLike = None,
     **kwargs: Any,
 ) -> GrowthReport:
-    """Call a function many times; say which call paths leak with the calls.
+    """Call a function many times; find the call paths that leak.
 
-    Tracking is on meanwhile, or use ``LeakTracker.attach`` around it to see
-    what libraries allocate. As the tracker is exact, the call that made each
-    surviving block is known; leaks are told from caches and rings by when
-    the survivors were made and how old others became that died.
+    Tracking is on during the calls. To see the allocations of native
+    libraries, use ``LeakTracker.attach`` around it. The call that allocated
+    each live block is known. Leaks are distinguished from caches and rings by
+    the times at which the live blocks were allocated, and by the ages of the
+    freed ones.
 
     Args:
-        function: called with the arguments and keyword arguments that are
-            not options; ``functools.partial`` hides those of equal names.
-        warmup: calls before those that count; None: 10, fewer of slow ones.
-        rounds: calls that count; None: 1,024 if nothing grows, until it is
-            clear otherwise: 4,096 at least, 16,384 at most, for a leak.
-        seconds: without ``rounds``, calls end after about so long (but not
-            before 20), or when they left 64 MiB behind.
-        confidence: wanted for a leak, below 1. m regular leaks without a
-            gap: (m + 1) / (m + 2); irregular ones: one less the p-value of
-            "the second half of the calls leaks half as often as the first".
+        function: called with the other positional arguments, and with the
+            keyword arguments that are not options. For a function with a
+            keyword of the same name as an option, use ``functools.partial``.
+        warmup: number of calls that are not judged; None: 10, or fewer if
+            they are slow.
+        rounds: number of calls that are judged. None: 1,024 if nothing grows;
+            otherwise until it is clear, for a leak 4,096 to 16,384.
+        seconds: without ``rounds``, the calls end after about this time (but
+            not before 20 calls), or when they have left 64 MiB.
+        confidence: needed to report a leak, between 0 and 1. For m leaks at
+            regular intervals it is (m + 1) / (m + 2); for irregular ones 1
+            minus the p-value of "the second half of the calls leaks half as
+            often as the first half".
         gc: collect garbage before the first call and before judging.
-        current_thread_only: ignore blocks of other threads.
+        current_thread_only: ignore the blocks of other threads.
         filter: blocks to leave out, besides ``LeakTracker.global_filter``.
 
-    Returns: a report that is true if there are leaks; ``assert_none()``
-        raises for them. A cache that is not full after all these calls, or
-        a ring that is larger, looks like a leak.
+    Returns: a ``GrowthReport``, which is true if there are leaks;
+        ``assert_none()`` raises for them. A cache that is not full after all
+        calls, or a ring that is larger, looks like a leak.
 
-    Raises: TypeError for a coroutine function (``find_growth_async`` takes
-        it) and what is no function; ValueError for options out of range.
-        What the function raises passes through.
+    Raises: TypeError if function is a coroutine function (use
+        ``find_growth_async``) or not callable; ValueError for options out of
+        range. Errors of the function are not caught.
 
-    Cost: a microsecond a call; about 32 snapshots for each doubling of the
-        calls, O(live blocks) each.
+    Cost: one microsecond for each call, and about 32 snapshots of O(live
+        blocks) for each doubling of the calls.
 
     >>> from ffi_leak_tracker import find_growth, diagnostic_calloc
     >>> growth = find_growth(diagnostic_calloc, "int32_t", 4, rounds=100)
@@ -113,8 +115,8 @@ async def find_growth_async(
 ) -> GrowthReport:
     """Do as ``find_growth`` for a coroutine function, one call at a time.
 
-    Blocks that other tasks make meanwhile count, unless ``filter`` leaves
-    them out.
+    The options are those of ``find_growth``. Blocks that other tasks allocate
+    meanwhile count, unless ``filter`` leaves them out.
     """
     options = Options(
         warmup, rounds, seconds, confidence, gc, current_thread_only
@@ -147,7 +149,7 @@ def _run(function: object, options: Options, filter: FilterLike) -> Run:
 
 def _refuse(result: Any) -> None:
     if hasattr(result, "close"):
-        result.close()  # or Python warns that nobody awaited it
+        result.close()  # otherwise Python warns that it was not awaited
     raise TypeError(
         "the function returned something to await: await "
         "find_growth_async(...) instead"
@@ -184,7 +186,7 @@ def _rank(one: PathGrowth) -> tuple[bool, bool, float, int]:
 
 
 def _notes(run: Run) -> list[str]:
-    notes = view.truths(core.self_figures())
+    notes = view.limits_of(core.self_figures())
     if run.cut:
         notes.append(f"not more calls: {run.cut}")
     if not run.is_on:
@@ -240,7 +242,7 @@ def _path(run: Run, found: Found) -> PathGrowth:
 
 
 def _common(paths: list[tuple[Frame, ...]]) -> tuple[Frame, ...]:
-    """Return the innermost frames that all paths have in common."""
+    """Return the innermost frames that all paths share."""
     longest = paths[0]
     for path in {id(path): path for path in paths}.values():
         same = 0

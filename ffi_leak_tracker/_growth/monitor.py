@@ -1,4 +1,4 @@
-"""GrowthMonitor: tells a service which C type or call path keeps growing."""
+"""``GrowthMonitor``: finds C types or call paths that keep growing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import weakref
 from functools import partial
 from time import monotonic
 
+from ffi_leak_tracker._base.decorate import check_callback
 from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._growth import deeper
 from ffi_leak_tracker._growth.deeper import Deeper
-from ffi_leak_tracker._growth.suspect import Ratchet, Ratchets, Suspect
+from ffi_leak_tracker._growth.suspect import Ratchets, Suspect
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam.blocks import BlockList
@@ -27,48 +28,44 @@ if TYPE_CHECKING:
 
     Key: TypeAlias = tuple[str, tuple[Frame, ...]]
 
-__all__ = ["GrowthMonitor", "Ratchet", "Suspect"]
-
 _monitors: weakref.WeakSet[GrowthMonitor] = weakref.WeakSet()
 
 
 class GrowthMonitor:
-    """Samples live counts now and then; tells what keeps growing.
+    """Samples live counts at intervals; reports types or paths that grow.
 
-    A type (or call path) has increased when it holds *more* than the
-    threshold above the most it held at its last increase; what is below adds
-    up. After ``increases`` of these it is a suspect, and again at each one
-    more. The first sample is what the others are compared with. Tracking
-    must be on (``LeakTracker.enable()`` or ``attach()``), or there is nothing
-    to see.
+    A type (or call path) has increased when its live count is more than the
+    threshold above the maximum at its last increase, so slow growth adds up.
+    After ``increases`` increases it is a suspect, and again at each further
+    increase. The first sample sets the initial maxima. Tracking must be on,
+    by ``LeakTracker.enable()`` or ``attach()``.
 
-    Suspects are traced: from the sample that found them to the next one,
-    blocks are recorded with ``trace_depth`` frames. That holds for the
-    process, since there is one depth for all; so a service may run with
-    ``stack_depth=0`` or 1 and yet learn the full call paths of what grows.
+    Suspects are traced: until the next sample, blocks are recorded with
+    ``trace_depth`` frames. This holds for the whole process, which has one
+    stack depth. So a service can run with ``stack_depth=0`` or 1 and still
+    get the full call paths of growing types.
 
     Args:
-        on_growth: called with a tuple of suspects, outside of any lock, in
-            the thread that samples. What it raises is an error of the logger
-            ``ffi_leak_tracker`` and stops nothing. None: a warning of that
-            logger.
-        blocks: the threshold in blocks; None for none.
-        bytes: the threshold in bytes; an increase of either counts.
-        increases: how many make a suspect.
-        interval: seconds from one sample to the next (not a pause between).
-        by: "type" or "path" (type and call path, of as many frames as are
-            recorded when the monitor is made).
+        on_growth: called with a tuple of suspects in the thread that samples,
+            without a lock. Its errors are logged to ``ffi_leak_tracker``, and
+            the monitor continues. None: log a warning to that logger.
+        blocks: threshold in blocks; None for no threshold.
+        bytes: threshold in bytes; None for no threshold. An increase of
+            either counts.
+        increases: number of increases that make a suspect.
+        interval: seconds from the start of one sample to the next.
+        by: "type", or "path" for type and call path. Paths are compared by as
+            many frames as are recorded when the monitor is made.
         gc: collect garbage before each sample.
-        trace_depth: Python frames to record while tracing; None: no tracing.
-        trace_native: native frames besides, of what hooks see.
+        trace_depth: number of Python frames while tracing; None: do not trace.
+        trace_native: number of native frames of hooked blocks while tracing.
 
-    Raises: ValueError for options that make no sense.
+    Raises: TypeError, ValueError for invalid options.
 
-    Cost of a sample: by type O(types x threads), whatever the number of
-        blocks; by path a snapshot, O(live blocks).
+    Cost of a sample: O(types x threads) by type; a snapshot of O(live blocks)
+        by path.
 
-    Source: the ratchet of ``Memory::Profiler::Sampler`` (Ruby), whose step
-        from counting to call paths no longer happens.
+    Source: the ratchet of ``Memory::Profiler::Sampler`` (Ruby).
 
     >>> from ffi_leak_tracker import LeakTracker, diagnostic_calloc
     >>> LeakTracker.enable()
@@ -100,6 +97,8 @@ snapshot=None),)
         trace_depth: int | None = core.STACK_DEPTH_MAX,
         trace_native: int = 0,
     ) -> None:
+        if on_growth is not None:
+            check_callback("on_growth", on_growth)
         if blocks is None and bytes is None:
             raise ValueError("blocks or bytes must be a threshold, not None")
         check_range("blocks", blocks, core.SIZE_MAX)
@@ -130,16 +129,16 @@ snapshot=None),)
         self._figures: dict[Key, tuple[int, int]] = {}
         self._is_begun = False
         self._keys: dict[tuple[int, int], Key] = {}  # by the core's numbers
-        self._depth = core.stack_depth()  # of paths that are compared
+        self._depth = core.stack_depth()  # frames that are compared
         self._trace: Deeper | None = None
         self._traced: dict[Key, Suspect] = {}
         self._mark = 0
 
     # --- one sample -----------------------------------------------------
     def sample(self) -> tuple[Suspect, ...]:
-        """Compare once; return the suspects, traced ones first.
+        """Take a sample; return the suspects, those with a snapshot first.
 
-        From any thread; ``on_growth`` is called if there are some.
+        ``on_growth`` is called if there are suspects. Any thread may call it.
         """
         if self._gc:
             import gc
@@ -168,7 +167,8 @@ snapshot=None),)
     def _by_path(self) -> dict[Key, tuple[int, int]]:
         core.hooks_refresh()
         found = BlockList.take(core.PROCESS)
-        sizes: dict[tuple[int, int], list[int]] = {}  # hashed fast
+        # By the numbers of the core, since these hash faster than paths.
+        sizes: dict[tuple[int, int], list[int]] = {}
         for position, row in enumerate(found.rows()):
             numbers = row[core_blocks.ROW_PATH], row[core_blocks.ROW_TYPE]
             if numbers not in self._keys:
@@ -182,7 +182,7 @@ snapshot=None),)
         return figures
 
     def _key(self, block: Allocation) -> Key:
-        """What it is compared by, however many frames are recorded."""
+        """Return the key by which a block is compared."""
         if self.by == "type":
             return block.type, ()
         return block.type, block.frames[: self._depth]
@@ -204,7 +204,7 @@ snapshot=None),)
         return self._suspects(grew)
 
     def _suspects(self, keys: Iterable[Key]) -> tuple[Suspect, ...]:
-        """Those that increased often enough, most bytes first."""
+        """Return the keys with enough increases as suspects, by bytes."""
         found = []
         for key in keys:
             increases = self._ratchets[key].increases
@@ -215,7 +215,7 @@ snapshot=None),)
 
     @property
     def suspects(self) -> tuple[Suspect, ...]:
-        """All suspects so far, as they were at the last sample."""
+        """All suspects so far, with the counts of the last sample."""
         with self._lock:
             return self._suspects(self._ratchets)
 
@@ -230,7 +230,11 @@ snapshot=None),)
     def _end_trace(
         self, figures: dict[Key, tuple[int, int]]
     ) -> tuple[Suspect, ...]:
-        """End it, and tell what was made meanwhile."""
+        """End tracing; return the suspects with the blocks allocated since.
+
+        Suspects that hold less than before are left out: they were freed, at
+        least in part.
+        """
         if self._trace is None:
             return ()
         self._trace.end()
@@ -239,11 +243,12 @@ snapshot=None),)
         return tuple(
             Suspect(
                 *key,
-                *figures.get(key, (0, 0)),
+                *figures[key],
                 one.increases,
                 made.keep(partial(self._is, key)),
             )
             for key, one in self._traced.items()
+            if _is_held(one, *figures.get(key, (0, 0)))
         )
 
     def _is(self, key: Key, block: Allocation) -> bool:
@@ -252,22 +257,27 @@ snapshot=None),)
     # --- the thread -----------------------------------------------------
     @property
     def running(self) -> bool:
-        """Is the thread sampling?"""
+        """Whether the thread is sampling."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> GrowthMonitor:
-        """Sample now, and once each interval in a daemon thread.
+        """Sample now, and then once each interval in a daemon thread.
 
-        Nothing happens if it runs already. After ``stop`` it goes on with
-        the maxima it had. In the child of a fork it goes on by itself, with
-        what the child records. Returns the monitor.
+        Nothing happens if it runs already. After ``stop`` it continues with
+        the same maxima. In a forked child it runs as well, with new maxima.
+
+        Returns: the monitor.
         """
         with self._lock:
             if self.running:
                 return self
             self._stopping = threading.Event()
             self._start_thread()
-        self.sample()
+        try:
+            self.sample()
+        except BaseException:  # no memory, or a callback's KeyboardInterrupt
+            self.stop()
+            raise
         return self
 
     def _start_thread(self) -> None:
@@ -284,14 +294,15 @@ snapshot=None),)
         while not stopping.wait(max(0.0, due - monotonic())):
             try:
                 self.sample()
-            except BaseException:  # no memory, or a callback's SystemExit
+            except BaseException:  # MemoryError, or SystemExit of a callback
                 _log_error("a sample failed; the monitor goes on")
             due = _next(due, self.interval, monotonic())
 
     def stop(self) -> None:
-        """End the thread and wait for it; end tracing. Once is enough.
+        """End tracing and the thread, and wait for the thread.
 
-        In ``on_growth`` it does not wait.
+        It does not wait if ``on_growth`` calls it. A second call does
+        nothing.
         """
         thread, self._thread = self._thread, None
         self._stopping.set()
@@ -303,7 +314,7 @@ snapshot=None),)
                 self._trace = None
 
     def reset(self) -> None:
-        """Forget all maxima: the next sample is the first."""
+        """Remove all maxima; the next sample sets them again."""
         with self._lock:
             self._ratchets.clear()
             self._is_begun = False
@@ -320,7 +331,7 @@ snapshot=None),)
         self.stop()
 
     def _forked(self) -> None:
-        """In the child: the thread is gone, the lock may be anybody's."""
+        """Start again in a forked child, with a new lock and thread."""
         self._begin_anew()
         if self._thread is not None:
             self._start_thread()
@@ -331,7 +342,7 @@ snapshot=None),)
 
 
 def _next(due: float, interval: float, now: float) -> float:
-    """Return when the next sample is due; those that are too late fall out.
+    """Return the time of the next sample; missed samples are skipped.
 
     >>> _next(60, 60, 60.5), _next(60, 60, 185)
     (120.0, 240)
@@ -340,8 +351,13 @@ def _next(due: float, interval: float, now: float) -> float:
     return due + interval * (1 + late // interval)
 
 
+def _is_held(one: Suspect, blocks: int, size: int) -> bool:
+    """Return whether a suspect holds as much as when it was found, or more."""
+    return blocks >= one.blocks or size >= one.bytes
+
+
 class _Everything(view.View):
-    """The whole process, whatever scope is open."""
+    """The whole process; open scopes do not matter."""
 
     @property
     def number(self) -> int:
@@ -356,7 +372,7 @@ def _log(suspects: tuple[Suspect, ...]) -> None:
 
 
 def _log_error(text: str) -> None:
-    """Tell of an error that nobody can catch."""
+    """Log the current exception, which no caller can catch."""
     import logging
 
     logging.getLogger("ffi_leak_tracker").exception("%s", text)

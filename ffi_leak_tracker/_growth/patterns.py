@@ -1,7 +1,7 @@
-"""What the survivors of many calls look like: a leak, a cache, a ring...
+"""Classifies the blocks that many calls left: leak, cache, ring and so on.
 
-``judge`` decides by the tests of ``_growth_stats``; the meaning of each
-pattern stands in ``Pattern``.
+``judge`` decides by the statistics of stats.py. The patterns are explained in
+the docstring of ``PathGrowth``.
 """
 
 from __future__ import annotations
@@ -26,43 +26,45 @@ SAWTOOTH = "sawtooth"
 CHURN = "kept and freed"
 RARE = "too few to tell"
 
-#: Patterns that go on for ever.
+#: Patterns that grow without limit.
 LEAKS = (STEADY, PERIODIC, SPORADIC, GROWING, DRIFT)
-#: Patterns that stop.
+#: Patterns that stop growing.
 CACHES = (ONCE, FILLING)
-#: Patterns that stay within limits.
+#: Patterns of a limited size.
 LIMITED = (BOUNDED, SAWTOOTH, CHURN)
 
-#: Equal parts of the calls at whose ends levels are compared.
+#: Number of equal parts of the calls; levels are compared at their ends.
 PARTS = 32
-#: With less there is nothing to call regular.
+#: Fewer events are not classified as regular.
 EVENTS_MIN = 3
-#: Levels that swing by no more than this part of the highest are constant.
+#: Levels that vary by at most this fraction of the highest are constant.
 SWING = 0.1
-#: What outlived all that died must come from this part of the calls at least.
+#: Blocks older than all freed ones must cover this fraction of the calls.
 WINDOW_MIN = 0.25
-#: What slows down on the whole is doubted only from this confidence on.
+#: Growth that slows down is reported from this confidence on.
 LIKELY = 0.5
-#: The chance below which a rest since the last event is taken for the end.
+#: A pause since the last event that is less likely than this is its end.
 ENDED = 0.01
-#: Student's t that is no accident; see ``_growth_stats.drift``.
+#: Minimum of Student's t; see ``stats.drift``.
 DRIFT_MIN = 4.0
 
 
 class Evidence:
-    """What is known of one call path after ``calls`` calls.
+    """The observations of one call path.
 
     Args:
-        events: the calls that left a block which is live, rising; negative
-            ones belong to the warm-up.
-        oldest_death: how many calls the oldest of the blocks that are gone
-            had lived when last seen; None if none ever went.
-        levels: live blocks made by the calls, after each of 32 equal parts
-            of the calls, from 0 on: 33 numbers.
-        bytes: of these blocks, likewise.
-        resized: bytes that blocks gained since first seen, likewise.
-        doublings: these after so many calls, twice as many, and so on.
-        is_emptied: each time the level fell, all older blocks were gone.
+        calls: number of calls after the warm-up.
+        events: the calls that left a block which is live, in rising order;
+            negative ones belong to the warm-up.
+        oldest_death: the highest age of a freed block, in calls, when it was
+            last seen; None if no block was freed.
+        levels: number of live blocks of the calls, at the start and after
+            each of 32 equal parts of the calls: 33 numbers.
+        bytes: bytes of these blocks, at the same times.
+        resized: bytes that realloc added to blocks, at the same times.
+        doublings: the same after n calls, 2n calls, 4n calls, and so on.
+        is_emptied: whether all older blocks were freed whenever the level
+            fell.
     """
 
     __slots__ = (
@@ -98,10 +100,14 @@ class Evidence:
 
 
 class Verdict:
-    """The pattern, how sure it is (0 to 1), and the calls between events.
+    """The pattern of one call path.
 
-    ``window`` are the calls, first and end, that the rate is taken from;
-    ``is_settled`` is False if more calls might change the verdict.
+    Args:
+        name: the pattern.
+        confidence: that it is a leak, 0 to 1.
+        k: calls from one event to the next.
+        window: the range of calls from which the rate is computed.
+        is_settled: False if more calls might change the verdict.
     """
 
     __slots__ = ("confidence", "is_settled", "k", "name", "window")
@@ -122,7 +128,7 @@ class Verdict:
 
     @property
     def is_leak(self) -> bool:
-        """Does it go on for ever?"""
+        """Whether it grows without limit."""
         return self.name in LEAKS
 
 
@@ -149,21 +155,22 @@ def judge(evidence: Evidence, wanted: float) -> Verdict:
 def _leak(
     evidence: Evidence, events: list[int], wanted: float
 ) -> Verdict | None:
-    """Judge those that outlived all that ever died.
+    """Judge the blocks that are older than all freed blocks were.
 
-    Rings, sawteeth and whatever is freed after a while have none, or only
-    such as are still to die: too few old ones.
+    There are none of these in rings, sawteeth and queues, or only blocks that
+    will be freed soon: then there are too few old ones.
     """
     start, stop = 0, evidence.calls
     forever = evidence.oldest_death is None
     if evidence.oldest_death is not None:
-        spacing = -(-evidence.calls // PARTS)  # they died up to that later
+        # A block may have been freed up to one sample after it was last seen.
+        spacing = -(-evidence.calls // PARTS)
         stop -= evidence.oldest_death + spacing
         if stop < WINDOW_MIN * evidence.calls:
             return None
         events = events[: bisect_left(events, stop)]
     elif len(events) > EVENTS_MIN and stats.is_rising(events, start, stop):
-        # It began late. The first tells when; the others are the evidence.
+        # The leak began late: count from its first event on.
         start, events = events[0] + 1, events[1:]
     if len(events) < EVENTS_MIN:
         return None
@@ -176,7 +183,10 @@ def _leak(
 
 
 def _tail(events: list[int], stop: int, wanted: float) -> Verdict | None:
-    """Judge the second half alone: a cache was filled before, and yet."""
+    """Judge the second half of the calls by itself.
+
+    A cache may have been filled in the first half, in addition to a leak.
+    """
     middle = stop // 2
     late = events[bisect_left(events, middle) :]
     if len(late) < EVENTS_MIN or stats.is_slowing(late, middle, stop):
@@ -204,7 +214,7 @@ def _named(
 
 
 def _resizing(evidence: Evidence, wanted: float) -> Verdict | None:
-    """Judge blocks that realloc makes larger, by parts of the calls."""
+    """Judge blocks that realloc enlarges, by equal parts of the calls."""
     levels = evidence.resized
     if len(levels) != PARTS + 1 or levels[-1] <= levels[0]:
         return None
@@ -226,21 +236,21 @@ def _drift(evidence: Evidence) -> Verdict | None:
 
 
 def _rising(levels: Sequence[int], name: str) -> Verdict | None:
-    """Judge a level that also falls: by its changes in each half."""
+    """Judge a level that also falls, by its changes."""
     if len(levels) != PARTS + 1:
         return None
     if stats.drift(levels) < DRIFT_MIN:
         return None
-    # A ring that was filled meanwhile: the last eighth stands still.
+    # If a ring was filled meanwhile, the last eighth does not rise.
     latest = (levels[-1] - levels[-1 - PARTS // 8]) * 8
     if 2 * latest < levels[-1] - levels[0]:
         return None
     return Verdict(name, 1 - stats.ALPHA)
 
 
-# --- the rest -------------------------------------------------------------
+# --- other patterns -----------------------------------------------------
 def _limited(evidence: Evidence) -> str:
-    """Name what is freed again: by the last quarter of its levels."""
+    """Name the pattern of freed blocks, by the last quarter of the levels."""
     quarter = evidence.levels[-1 - PARTS // 4 :]
     high, low = max(quarter, default=0), min(quarter, default=0)
     if high - low <= max(1, SWING * high):
@@ -249,7 +259,7 @@ def _limited(evidence: Evidence) -> str:
 
 
 def _ending(evidence: Evidence, events: list[int]) -> Verdict:
-    """Name what nothing died of, and what does not go on."""
+    """Name the pattern of blocks that were never freed and do not leak."""
     calls = evidence.calls
     if len(events) >= EVENTS_MIN:
         return Verdict(FILLING, is_settled=events[-1] < calls // 2)

@@ -1,4 +1,4 @@
-"""What many calls of a function left behind: the result of find_growth."""
+"""The result of ``find_growth``."""
 
 from __future__ import annotations
 
@@ -16,49 +16,56 @@ if TYPE_CHECKING:
 
 
 class PathGrowth(Record):
-    """What many calls left behind on one call path, and how it goes on.
+    """The blocks that many calls left on one call path.
 
-    ``pattern`` is one of these. Leaks: "every call", "every k-th call",
-    "some calls" (at random), "growing blocks" (as many, but larger), "more
-    kept than freed". Caches: "once", "filling" (ever slower, or stopped).
-    Bounded: "bounded" (a ring, an LRU cache), "sawtooth" (emptied from time
-    to time), "kept and freed" (at random). "too few to tell" is undecided.
+    ``pattern`` is one of these:
+
+    - Leaks: "every call", "every k-th call", "some calls" (at random),
+      "growing blocks" (not more, but larger blocks), "more kept than freed".
+    - Caches: "once", "filling" (it slows down, or has stopped).
+    - Bounded: "bounded" (a ring or an LRU cache), "sawtooth" (emptied from
+      time to time), "kept and freed" (at random).
+    - Undecided: "too few to tell".
     """
 
     __module__ = "ffi_leak_tracker.growth"
 
-    pattern: str = field("How it grows, or that it does not.")
-    confidence: float = field("That it goes on, 0 to 1; see ``find_growth``.")
+    pattern: str = field("The pattern of growth; see above.")
+    confidence: float = field(
+        "That the growth continues, 0 to 1; see ``find_growth``."
+    )
     k: float | None = field(
         "Calls from one leak to the next: exact if periodic, else a mean."
     )
-    blocks_per_call: float = field("Blocks left by a call.")
-    bytes_per_call: float = field("Bytes left by a call.")
-    blocks: int = field("Blocks that the calls left, live.")
-    bytes: int = field("Bytes of these, and what others gained.")
-    events: int = field("Calls that left some of them.")
-    first_call: int | None = field(
-        "The first of these, from 1; below in the warm-up."
+    blocks_per_call: float = field("Blocks that a call leaves.")
+    bytes_per_call: float = field("Bytes that a call leaves.")
+    blocks: int = field("Live blocks that the calls left.")
+    bytes: int = field(
+        "Bytes of these, and bytes that realloc added to others."
     )
-    last_call: int | None = field("The last of these.")
+    events: int = field("Number of calls that left some of them.")
+    first_call: int | None = field(
+        "The first of these calls, from 1; lower in the warm-up."
+    )
+    last_call: int | None = field("The last of these calls.")
     type: str = field("Name of the C type.")
-    kind: str = field("How the blocks were made.")
+    kind: str = field("How the blocks were allocated.")
     release: str = field("What must release them.")
-    frames: tuple[Frame, ...] = field("Innermost first.")
+    frames: tuple[Frame, ...] = field("Python frames, innermost first.")
     native_frames: tuple[NativeFrame, ...] = field(
-        "Of the C code, innermost first."
+        "C frames inside of these, innermost first."
     )
 
     @property
     def is_leak(self) -> bool:
-        """Does it go on for ever?"""
+        """Whether it grows without limit."""
         return self.pattern in patterns.LEAKS
 
 
 class GrowthReport(Record):
-    """What ``find_growth`` found; true if there are leaks.
+    """The result of ``find_growth``. It is true if there are leaks.
 
-    ``str()`` of it is the report for people.
+    ``str()`` of it is the report as text.
     """
 
     __module__ = "ffi_leak_tracker.growth"
@@ -66,13 +73,13 @@ class GrowthReport(Record):
     paths: tuple[PathGrowth, ...] = field(
         "All paths with survivors: leaks first, by bytes a call.", convert=tuple
     )
-    calls: int = field("Calls that were judged.")
-    warmup: int = field("Calls before these.")
-    seconds: float = field("Time that the calls took.")
-    allocations: int = field("Blocks allocated in the process meanwhile.")
+    calls: int = field("Number of calls after the warm-up.")
+    warmup: int = field("Number of calls of the warm-up.")
+    seconds: float = field("Duration of the calls.")
+    allocations: int = field("Blocks that the process allocated meanwhile.")
     notes: tuple[str, ...] = field("Limits of what was seen.", convert=tuple)
     snapshot: Snapshot = field(
-        "The live blocks of the leaks; of the undecided if none."
+        "The live blocks of leaks; without leaks, of undecided paths."
     )
 
     def _of(self, names: tuple[str, ...]) -> tuple[PathGrowth, ...]:
@@ -80,30 +87,30 @@ class GrowthReport(Record):
 
     @property
     def leaks(self) -> tuple[PathGrowth, ...]:
-        """Paths that grow with the calls, most bytes a call first."""
+        """Paths that grow with the calls, most bytes for each call first."""
         return self._of(patterns.LEAKS)
 
     @property
     def caches(self) -> tuple[PathGrowth, ...]:
-        """Paths that were filled once, or ever more slowly."""
+        """Paths that grew once, or whose growth slows down or stopped."""
         return self._of(patterns.CACHES)
 
     @property
     def bounded(self) -> tuple[PathGrowth, ...]:
-        """Paths whose blocks are freed again: rings, pools, batches."""
+        """Paths whose blocks are freed later: rings, pools, batches."""
         return self._of(patterns.LIMITED)
 
     @property
     def undecided(self) -> tuple[PathGrowth, ...]:
-        """Paths that left too little to tell; more ``rounds`` may."""
+        """Paths with too few events to decide; more ``rounds`` may decide."""
         return self._of((patterns.RARE,))
 
     @property
     def detection_limit(self) -> float:
-        """The chance per call of a leak that would have shown in 95 %.
+        """The probability of a leak in one call that 95 % of runs detect.
 
-        A rarer one may have left nothing in so many calls. One in each k-th
-        call was seen for certain if k <= ``calls``.
+        A rarer leak may have left no block in so many calls. A leak in each
+        k-th call is always detected if k <= ``calls``.
         """
         return detection_limit(self.calls)
 
@@ -111,12 +118,13 @@ class GrowthReport(Record):
         return bool(self.leaks)
 
     def assert_none(self, *, strict: bool = False) -> None:
-        """Do nothing if there are no leaks.
+        """Raise GrowthFoundError if there are leaks.
 
         Args:
-            strict: undecided paths are no less bad.
+            strict: raise for undecided paths as well.
 
-        Raises: GrowthFoundError (a LeaksFoundError and an AssertionError).
+        Raises: GrowthFoundError, which is a LeaksFoundError and an
+            AssertionError.
         """
         __tracebackhide__ = True
         if self.leaks or (strict and self.undecided):
@@ -129,12 +137,12 @@ class GrowthReport(Record):
         limit: int | None = 20,
         frames: int | None = 8,
     ) -> str:
-        """Return the report as text.
+        """Return the report as text; it ends with a newline.
 
         Args:
-            color: with colours for a terminal.
-            limit: paths shown that grow; None for all.
-            frames: frames shown of each; None for all.
+            color: add escape sequences for colours.
+            limit: number of growing paths to show; None for all.
+            frames: number of frames to show of each path; None for all.
         """
         from ffi_leak_tracker._growth.report import render
 
@@ -149,7 +157,7 @@ class GrowthReport(Record):
         return f"<GrowthReport: {found} in {self.calls:,} calls>"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON has it, without the single blocks."""
+        """Return the report as JSON has it, without the snapshot."""
         data = super().to_dict()
         del data["snapshot"]
         data["detection_limit"] = self.detection_limit
@@ -157,10 +165,10 @@ class GrowthReport(Record):
 
 
 class GrowthFoundError(LeaksFoundError):
-    """Calls of a function leave native blocks behind, again and again.
+    """Calls of a function leave more and more native blocks.
 
     Args:
-        growth: what ``find_growth`` returned; not without leaks.
+        growth: the result of ``find_growth``; its snapshot is not empty.
     """
 
     __module__ = "ffi_leak_tracker.exceptions"

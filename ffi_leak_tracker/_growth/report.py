@@ -1,4 +1,4 @@
-"""Lay out what find_growth found as plain text, in the manner of _report."""
+"""The report of ``find_growth`` as plain text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ffi_leak_tracker._growth.records import GrowthReport, PathGrowth
 
-REST_MAX = 5  # paths that do not grow, in a line each
+REST_MAX = 5  # paths without growth to show, one a line
 
 
 def render(
@@ -31,7 +31,7 @@ def render(
     limit: int | None = 20,
     frames: int | None = 8,
 ) -> str:
-    """Return the report: verdict, what grows, what does not, notes."""
+    """Return the report: verdict, growing paths, other paths, notes."""
     paint = _Paint(color)
     parts = [[_verdict(growth, paint)]]
     grown = growth.leaks + growth.undecided
@@ -62,7 +62,7 @@ def _verdict(growth: GrowthReport, paint: _Paint) -> str:
 
 
 def format_rate(size: float) -> str:
-    """Return bytes a call, below 10 with decimals.
+    """Return bytes as text, with decimals below 10.
 
     >>> format_rate(64.0), format_rate(1.28)
     ('64 B', '1.28 B')
@@ -95,14 +95,14 @@ def _history(one: PathGrowth) -> str:
 
 
 def _sure(one: PathGrowth) -> str:
-    """Return a confidence rounded down, so that 100 % is never said."""
+    """Return a confidence in percent, rounded down; at most 99.9 %."""
     return (
         f"{int(one.confidence * 1000) / 10 if one.confidence < 1 else 99.9:g} %"
     )
 
 
 def _pattern(one: PathGrowth) -> str:
-    """Return how it grows, in words."""
+    """Return the pattern as words."""
     if one.pattern == patterns.PERIODIC and one.k is not None:
         return f"every {one.k:,.0f}{_ordinal(int(one.k))} call leaves some"
     if one.pattern == patterns.SPORADIC and one.k is not None:
@@ -143,7 +143,7 @@ def _site(one: PathGrowth) -> str:
 
 def _notes(growth: GrowthReport) -> list[str]:
     notes = list(map(printable, growth.notes))
-    if not growth.allocations:  # nor could anything have been
+    if not growth.allocations:  # nothing could have been found
         return notes
     found = (
         f"would have been seen: a leak in each {growth.calls:,}th call, or at "

@@ -1,7 +1,8 @@
-"""How often a function is called to tell whether it leaks, and the verdicts.
+"""A run of ``find_growth``: the number of calls, and the verdicts.
 
-``Run.segments`` says which calls are due; whoever makes them (a loop, or a
-loop that awaits) enters a mark in ``edges`` before each.
+``Run.segments`` yields which calls to make. The caller makes them, in a plain
+loop or in one that awaits, and stores a sequence number in ``edges`` at the
+start of each call.
 """
 
 from __future__ import annotations
@@ -25,37 +26,37 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._growth.watch import Key
     from ffi_leak_tracker._records.allocation import Allocation
 
-WARMUP = 10  # calls, as psleak has
-WARMUP_PART = 0.1  # of the time there is
-CALLS_FIRST = 64  # then twice as many, until it is clear
-CALLS_FEW = 20  # are made however long they take: a confidence of 0.95
-CALLS_CLEAN = 1024  # when nothing grows
-CALLS_LEAK = 4096  # before it is called a leak: caches of 1,000 are common
+WARMUP = 10  # calls
+WARMUP_PART = 0.1  # fraction of ``seconds``
+CALLS_FIRST = 64  # then twice as many, until the verdicts are clear
+CALLS_FEW = 20  # at least, however long they take; confidence 0.95
+CALLS_CLEAN = 1024  # at least, if nothing grows
+CALLS_LEAK = 4096  # at least, for a leak: caches of 1,000 are common
 CALLS_MAX = 16384
-LEFT_BYTES = 64 << 20  # what the calls may leave behind
-LEFT_BYTES_EVER = 1 << 30  # also before CALLS_FEW
+LEFT_BYTES = 64 << 20  # the calls end when they left so many
+LEFT_BYTES_EVER = 1 << 30  # even before CALLS_FEW
 
 
 class Found:
-    """The survivors of one call path, and what is thought of them."""
+    """The live blocks that calls left on one path, and the verdict."""
 
     __slots__ = ("blocks", "calls", "evidence", "keys", "verdict")
 
     def __init__(self) -> None:
         self.keys: set[Key] = set()
         self.blocks: list[Allocation] = []
-        self.calls: list[int | None] = []  # None: not made by a call
+        self.calls: list[int | None] = []  # None: not allocated by a call
         self.evidence = Evidence(0, ())
         self.verdict = Verdict(patterns.ONCE)
 
     def judge(self, watch: Watch, confidence: float) -> None:
-        """Make up a verdict."""
+        """Set ``evidence`` and ``verdict``."""
         events = {call for call in self.calls if call is not None}
         self.evidence = watch.evidence(self.keys, events)
         self.verdict = patterns.judge(self.evidence, confidence)
 
     def rates(self, warm: int) -> tuple[float, float]:
-        """Blocks and bytes that a call leaves; 0 for what does not grow."""
+        """Return blocks and bytes that a call leaves; 0 without growth."""
         verdict, evidence = self.verdict, self.evidence
         if verdict.name == patterns.DRIFT:
             return _slope(evidence, evidence.levels), _slope(
@@ -79,7 +80,7 @@ class Found:
 
 
 def _slope(evidence: Evidence, levels: Sequence[int]) -> float:
-    """Growth a call, as the second half has it."""
+    """Return the growth for each call, in the second half of the calls."""
     half = evidence.calls - evidence.calls // 2
     return (levels[-1] - levels[PARTS // 2]) / half
 
@@ -113,7 +114,7 @@ class Run:
 
     Args:
         options: how many calls to make, and what to judge.
-        ignore: is true for blocks to leave out; None for none.
+        ignore: returns true for blocks to leave out; None for none.
     """
 
     def __init__(
@@ -124,8 +125,8 @@ class Run:
         self._options, self._ignore = options, ignore
         self.watch = Watch(options.current_thread_only)
         self.edges = self.watch.edges
-        self.seconds = 0.0  # that the calls took
-        self.cut: str | None = None  # why not more, though it is not clear
+        self.seconds = 0.0  # duration of the calls
+        self.cut: str | None = None  # reason for an end before it was clear
 
     def __enter__(self) -> Run:
         core.gate_scope(+1)
@@ -144,24 +145,24 @@ class Run:
 
     @property
     def allocations(self) -> int:
-        """Blocks allocated in the process meanwhile."""
+        """Blocks that the process allocated during the run."""
         now = core.scope_figures(core.PROCESS)
         return now.allocations - self._before
 
     @property
     def unseen(self) -> int:
-        """Blocks allocated besides these, in isolated scopes."""
+        """Blocks that were allocated in isolated scopes during the run."""
         in_all = _allocations_in_all() - self._before_in_all
         return max(0, in_all - self.allocations)
 
     @property
     def is_on(self) -> bool:
-        """Was tracking on at the start, and is it now?"""
+        """Whether tracking was on at the start and is on now."""
         return bool(self._was_on and core.is_enabled())
 
     # --- how many calls -------------------------------------------------
     def segments(self) -> Iterator[range]:
-        """Which marks of calls to make next, each time; then it is over."""
+        """Yield the indices in ``edges`` of the next calls, until the end."""
         yield from self._warm_up()
         if self._options.gc:
             _collect()
@@ -209,7 +210,7 @@ class Run:
         self.watch.close()
 
     def _bound(self) -> str | None:
-        """Why there are to be no more calls, or None."""
+        """Return the reason to make no more calls, or None."""
         if self._options.rounds is not None:
             return None
         if self.watch.left_bytes > LEFT_BYTES_EVER:
@@ -234,14 +235,14 @@ class Run:
 
     # --- verdicts -------------------------------------------------------
     def judge(self) -> list[Found]:
-        """Judge each call path that calls left blocks of, or enlarged."""
+        """Return a verdict for each call path with live or enlarged blocks."""
         found = self._by_path()
         for one in found:
             one.judge(self.watch, self._options.confidence)
         return self._joined(found)
 
     def _by_path(self) -> list[Found]:
-        """Gather survivors as a report shows them, like ``group``."""
+        """Group live blocks by call path, type, kind and release."""
         paths: dict[object, Found] = {}
         known: dict[Key, Found] = {}
         for key, block, call in self.watch.survivors():
@@ -258,9 +259,9 @@ class Run:
         return list(paths.values())
 
     def _joined(self, found: list[Found]) -> list[Found]:
-        """Join paths that are nothing each, but a leak of one line together.
+        """Join paths that are a leak of one line only when taken together.
 
-        A leak that is reached by many ways leaves too little on each.
+        A leak that is reached by many call paths leaves few blocks on each.
         """
         lines: dict[object, list[Found]] = {}
         kept: list[Found] = []
@@ -294,4 +295,4 @@ def _collect() -> None:
 
     gc.collect()
     if sys.implementation.name == "pypy":
-        gc.collect()  # finalizers run after the first
+        gc.collect()  # finalizers run after the first collection

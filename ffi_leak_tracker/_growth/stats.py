@@ -1,8 +1,8 @@
-"""The tests behind ``find_growth``: when were the blocks made that survive?
+"""The statistics of ``find_growth``: the times at which calls left blocks.
 
-The tracker is exact, so the calls that left something behind are known one
-by one (the *events*). Whether they go on like this is a question about the
-times of events, not about totals: nothing here fits a line.
+An *event* is a call that left a block which is still live. The tracker is
+exact, so all events are known. Tests on the times of events decide whether
+there will be more of them; no line is fitted to totals.
 """
 
 from __future__ import annotations
@@ -14,20 +14,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: An honest leak is taken for something else once in so many judgements,
-#: by each test of its regularity.
+#: The probability that one test of regularity rejects a regular leak.
 ALPHA = 0.001
-#: Under the hypothesis that growth dies out, the second half of the calls
-#: has at most half the events of the first: a third of all.
+#: If growth dies out, the second half of the calls has at most half as many
+#: events as the first half: a third of all events.
 DYING_SHARE = 1 / 3
-#: A cache of ever rarer keys grows like the square root of the calls (Heaps'
-#: law, 1978, with the exponent 1/2): of the events of two doublings of the
-#: calls the later one has this share; a leak has 2/3.
+#: A cache with ever rarer keys grows with the square root of the calls (Heaps'
+#: law, 1978, with the exponent 1/2). Of the events in two successive doublings
+#: of the calls, the later doubling has this share; with a leak it has 2/3.
 ROOT_SHARE = 2**0.5 / (1 + 2**0.5)
 
 
 def binomial_tail(n: int, least: int, chance: float) -> float:
-    """Return the chance of at least so many successes in n trials, exactly.
+    """Return the exact probability of at least so many successes in n trials.
 
     >>> round(binomial_tail(10, 5, 0.5), 4)
     0.623
@@ -36,15 +35,16 @@ def binomial_tail(n: int, least: int, chance: float) -> float:
 
 
 def _binomial(n: int, k: int, chance: float) -> float:
-    ways = lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
-    return exp(ways + k * log(chance) + (n - k) * log(1 - chance))
+    choices = lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+    return exp(choices + k * log(chance) + (n - k) * log(1 - chance))
 
 
 def trend(events: Sequence[int], start: int, stop: int) -> float:
-    """Return how far the events lie from even, in standard deviations.
+    """Return how far the events are from even, in standard deviations.
 
-    About a normal variable if each call in [start, stop) is as likely to
-    leave something; negative where they become fewer, positive where more.
+    It is about normally distributed if each call in [start, stop) is equally
+    likely to leave a block; negative if events become fewer, positive if they
+    become more.
     Source: the Laplace test; Cox and Lewis, The Statistical Analysis of
     Series of Events, 1966, chapter 3.
 
@@ -57,21 +57,21 @@ def trend(events: Sequence[int], start: int, stop: int) -> float:
 
 
 def below(deviation: float) -> float:
-    """Return the chance of a normal variable to be less than that."""
+    """Return the probability that a normal variable is less than this."""
     return erfc(-deviation / sqrt(2)) / 2
 
 
 def rest(events: Sequence[int], start: int, stop: int) -> float:
-    """Return the chance that the last of even events comes so early.
+    """Return the probability that the last of even events is this early.
 
-    Of m independent places all lie in the part x with the chance x ** m.
+    m independent events all lie in the fraction x with probability x ** m.
     """
     part = (events[-1] + 1 - start) / (stop - start)
     return float(part ** len(events))
 
 
 def is_slowing(events: Sequence[int], start: int, stop: int) -> bool:
-    """Do the events become fewer, or have they ended?"""
+    """Return whether the events become fewer, or have ended."""
     return (
         below(trend(events, start, stop)) < ALPHA
         or rest(events, start, stop) < ALPHA
@@ -79,13 +79,13 @@ def is_slowing(events: Sequence[int], start: int, stop: int) -> bool:
 
 
 def is_rising(events: Sequence[int], start: int, stop: int) -> bool:
-    """Are there too few old ones for even events?"""
+    """Return whether there are fewer early events than even ones have."""
     mirrored = [start + stop - 1 - one for one in reversed(events)]
     return is_slowing(mirrored, start, stop)
 
 
 def period(events: Sequence[int], start: int, stop: int) -> int | None:
-    """Return k if each k-th call is an event, none missing at the ends.
+    """Return k if each k-th call is an event, also at the ends; else None.
 
     >>> period([49, 99, 149], 0, 170), period([0, 2, 3], 0, 4)
     (50, None)
@@ -99,12 +99,12 @@ def period(events: Sequence[int], start: int, stop: int) -> int | None:
 
 
 def confidence(events: Sequence[int], start: int, stop: int) -> float:
-    """Return how sure it is that there will be more events.
+    """Return the confidence that there will be more events, 0 to 1.
 
-    Regular ones: m of m came that were due, so the next comes with
-    probability (m + 1) / (m + 2) (Laplace's rule of succession, 1774).
-    Others: one less the p-value of "the second half has at most half the
-    rate of the first"; given their sum two counts are binomial
+    Periodic events: m of m expected events occurred, so the next one occurs
+    with probability (m + 1) / (m + 2) (Laplace's rule of succession, 1774).
+    Other events: 1 minus the p-value of "the second half has at most half the
+    rate of the first half". Given their sum, two counts are binomial
     (Przyborowski and Wilenski, Biometrika 31, 1940).
     """
     if period(events, start, stop) is not None:
@@ -113,25 +113,28 @@ def confidence(events: Sequence[int], start: int, stop: int) -> float:
 
 
 def tail_confidence(events: Sequence[int], stop: int) -> float:
-    """Return how sure growth goes on though it was faster at first.
+    """Return the confidence that growth continues though it has slowed down.
 
-    One less the p-value of "it slows down like a root", see ``ROOT_SHARE``.
+    It is 1 minus the p-value of "it grows with the square root of the calls";
+    see ``ROOT_SHARE``.
     """
     recent = [one for one in events if one >= stop // 4]
     return _more_late(recent, stop // 2, ROOT_SHARE)
 
 
 def doubling_confidence(levels: Sequence[int]) -> float:
-    """Return how sure it is that a level goes on to rise with the calls.
+    """Return the confidence that a level continues to rise with the calls.
+
+    It is for blocks that realloc doubles, which grow rarely but by more each
+    time. In each doubling of the calls, linear growth gains twice as much as
+    in the one before, and logarithmic growth equally much. The limit between
+    the two is the square root of 2. All of n gains exceed it by chance with
+    probability 1 / 2 ** n (sign test; Arbuthnot, 1710).
 
     Args:
-        levels: after so many calls, twice as many, and so on.
+        levels: the levels after n calls, 2n calls, 4n calls, and so on.
 
-    For blocks that realloc doubles: they grow seldom, but each time by more.
-    Linear growth gains twice as much in each doubling of the calls,
-    logarithmic growth as much as before; midway is the square root of 2. That
-    n of n gains exceed this by chance has the probability 1 / 2 ** n (the sign
-    test; Arbuthnot, 1710). 0 if one does not.
+    Returns: 0 if one gain is below the limit, or with fewer than 2 gains.
 
     >>> doubling_confidence([1, 2, 4, 8, 16]), doubling_confidence([1, 2, 3])
     (0.875, 0.0)
@@ -153,8 +156,8 @@ def _more_late(events: Sequence[int], middle: int, share: float) -> float:
 def drift(levels: Sequence[int]) -> float:
     """Return Student's t of the changes between levels.
 
-    Above 4 the level rises, though it may fall at times: with 30 changes a
-    walk without drift does so once in 5,000 (Student, 1908).
+    Above 4 the level rises in the long run. With 30 changes, a random walk
+    without drift exceeds 4 once in 5,000 cases (Student, 1908).
     """
     changes = [after - before for before, after in pairwise(levels)]
     n = len(changes)
@@ -166,10 +169,10 @@ def drift(levels: Sequence[int]) -> float:
 
 
 def detection_limit(calls: int) -> float:
-    """Return the chance of a leak per call that 95 % of runs would show.
+    """Return the probability of a leak in one call that 95 % of runs detect.
 
-    A leak of that chance leaves nothing in ``calls`` calls one time in 20
-    (Clopper and Pearson, 1934; about 3 / calls, the rule of three).
+    A leak of this probability leaves no block in ``calls`` calls in one of 20
+    runs (Clopper and Pearson, 1934; about 3 / calls, the rule of three).
 
     >>> round(detection_limit(1000), 5)
     0.00299

@@ -1,8 +1,12 @@
-"""What is sampled for growth: ratchets, and what they make suspect."""
+"""Ratchets that detect growth between samples, and suspects."""
 
 from __future__ import annotations
 
-from ffi_leak_tracker._base.format import format_bytes, plural
+from ffi_leak_tracker._base.format import (
+    format_bytes,
+    plural,
+    printable,
+)
 from ffi_leak_tracker._base.record import Record, field
 from ffi_leak_tracker._records.report import frame_lines, render
 
@@ -13,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Ratchet:
-    """The most that was seen of something, in steps above a threshold.
+    """The maximum of a size, raised in steps above a threshold.
 
     >>> ratchet = Ratchet(1000, 100)
     >>> [ratchet.sample(size) for size in (1100, 1101, 50, 2101, 2102)]
@@ -40,10 +44,10 @@ class Ratchet:
         self.samples = 0
 
     def sample(self, size: int) -> bool:
-        """Is it *more* than ``threshold`` above the maximum?
+        """Return whether the size is more than threshold above the maximum.
 
-        If so it becomes the maximum, and there is one increase more; if not
-        the maximum stays, so that slow growth adds up.
+        If so, it becomes the maximum, and ``increases`` rises by 1. Otherwise
+        the maximum does not change, so that slow growth adds up.
         """
         self.samples += 1
         self.size = size
@@ -55,42 +59,46 @@ class Ratchet:
 
 
 class Suspect(Record):
-    """A C type, or a call path, that has grown again and again.
+    """A C type, or a call path, that has grown repeatedly.
 
-    ``snapshot`` is None at first. With the next sample the same suspect
-    comes once more, traced: then it holds the live blocks that were made in
-    between, with their full call paths.
+    ``snapshot`` is None at first. The next sample returns the suspect again;
+    its snapshot then has the live blocks that were allocated in between, with
+    full call paths.
     """
 
     __module__ = "ffi_leak_tracker.monitor"
 
     type: str = field("Name of the C type.")
     frames: tuple[Frame, ...] = field(
-        "The call path, innermost first; empty by type.", convert=tuple
+        "The call path, innermost first; empty for a type.", convert=tuple
     )
     blocks: int = field("Live blocks.")
     bytes: int = field("Live bytes.")
-    increases: int = field("How often it grew by the threshold.")
-    snapshot: Snapshot | None = field("What was traced, or None.", default=None)
+    increases: int = field("How often it grew by more than the threshold.")
+    snapshot: Snapshot | None = field(
+        "Blocks with full call paths, or None.", default=None
+    )
 
     @property
     def is_traced(self) -> bool:
-        """Does it know the full call paths?"""
+        """Whether it has a snapshot with full call paths."""
         return self.snapshot is not None
 
     def __str__(self) -> str:
         size = f"{plural(self.blocks, 'block')}, {format_bytes(self.bytes)}"
         times = plural(self.increases, "time")
-        lines = [f"{self.type} grew {times}: {size} live"]
+        lines = [f"{printable(self.type)} grew {times}: {size} live"]
         if self.frames:
             lines += frame_lines(self.frames)
-        if self.snapshot is not None:
+        if self.snapshot:
             lines.append(render(self.snapshot).rstrip())
+        elif self.snapshot is not None:
+            lines.append("nothing of it was allocated since the last sample")
         return "\n".join(lines)
 
 
 class Ratchets:
-    """The blocks and the bytes of one type or call path."""
+    """The ratchets for blocks and bytes of one type or call path."""
 
     __slots__ = ("blocks", "bytes", "increases")
 
@@ -100,6 +108,7 @@ class Ratchets:
         self.increases = 0
 
     def sample(self, blocks: int, bytes: int) -> bool:
+        """Return whether blocks or bytes increased."""
         grew = [
             ratchet.sample(size)
             for ratchet, size in ((self.blocks, blocks), (self.bytes, bytes))
@@ -109,6 +118,7 @@ class Ratchets:
         return any(grew)
 
     def begin(self, blocks: int, bytes: int) -> None:
+        """Set the maxima at the first sample."""
         for ratchet, size in ((self.blocks, blocks), (self.bytes, bytes)):
             if ratchet is not None:
                 ratchet.size = ratchet.maximum = size

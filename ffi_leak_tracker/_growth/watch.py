@@ -1,7 +1,7 @@
-"""What the calls of a function leave behind, sampled between the calls.
+"""Watches the blocks that calls of a function leave, between the calls.
 
-Each call begins with a mark in the sequence numbers, so a block tells by its
-own number which call made it.
+The sequence number at the start of each call is kept. So the sequence number
+of a block shows which call allocated it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     # Blocks and bytes that calls left, bytes gained by realloc.
     Counts: TypeAlias = tuple[Counter[Key], Counter[Key], Counter[Key]]
 
-WATCHED_MAX = 50_000  # blocks of others that are watched for realloc
-DOUBLINGS_FROM = 16  # calls: what realloc gained is compared from here on
-OUTSIDE = -1  # between calls: our own bookkeeping, other threads
+WATCHED_MAX = 50_000  # older blocks that are watched for realloc
+DOUBLINGS_FROM = 16  # calls; the first level of ``Evidence.doublings``
+OUTSIDE = -1  # stands for the time between calls
 
 PATH, TYPE, SIZE = (
     core_blocks.ROW_PATH,
@@ -42,53 +42,53 @@ BLOCKS, BYTES, GAINED = range(3)  # of Counts
 
 
 class Watch:
-    """The blocks of the process, and which call made them.
+    """The blocks of the process, and the calls that allocated them.
 
     Args:
         own_thread: ignore what other threads allocate.
     """
 
     def __init__(self, own_thread: bool) -> None:
-        # Marks: calls begin or end there. No objects, and room made between
-        # calls, so that a call is not blamed for our bookkeeping.
+        # Sequence numbers at which calls begin or end. An array that grows
+        # only between calls, so that no call seems to allocate for it.
         self.edges = array("Q", [core.mark()])
-        # The call that begins at each, from 0.
+        # The call that begins at each of these, from 0.
         self._owners = array("q", [OUTSIDE])
         self._own_thread = own_thread
         self.made = 0  # calls
-        self.warm = 0  # of these in the warm-up
+        self.warm = 0  # calls of the warm-up
         self.left_bytes = 0
         live = core.scope_figures(core.PROCESS).live_blocks
         self.is_watched = live <= WATCHED_MAX
         self._since = 0 if self.is_watched else core.mark()
         self._found = BlockList(b"", 0.0)
         self._live: dict[int, Row] = {}
-        self._first_sizes: dict[int, int] = {}  # of blocks that may count
+        self._first_sizes: dict[int, int] = {}  # by sequence number
         self._counts: Counts = Counter(), Counter(), Counter()
-        self._levels: list[tuple[int, Counts]] = []  # after so many calls
+        self._levels: list[tuple[int, Counts]] = []  # (calls, counts)
         self._deaths: dict[Key, int] = {}
         self._not_emptied: set[Key] = set()
 
     # --- calls ----------------------------------------------------------
     @property
     def calls(self) -> int:
-        """Calls after the warm-up."""
+        """Number of calls after the warm-up."""
         return self.made - self.warm
 
     @property
     def begun(self) -> int:
-        """Calls that were begun, the warm-up among them."""
+        """Number of calls that began, including the warm-up."""
         return self.made + sum(map(bool, self.edges[len(self._owners) :]))
 
     def open(self, count: int) -> range:
-        """Return where the marks of the next calls are to be entered."""
+        """Return the indices in ``edges`` for the starts of the next calls."""
         first = len(self.edges)
         self.edges.extend(array("Q", bytes(8 * count)))
         return range(first, first + count)
 
     def close(self) -> None:
-        """Those calls are over; nothing of what follows is theirs."""
-        self.edges.append(core.mark())  # first of all
+        """Note the end of these calls."""
+        self.edges.append(core.mark())  # before anything else
         count = len(self.edges) - len(self._owners) - 1
         self._owners.extend(array("q", range(self.made, self.made + count)))
         self.made += count
@@ -96,7 +96,7 @@ class Watch:
         assert len(self.edges) == len(self._owners)
 
     def _call_of(self, sequence: int) -> int | None:
-        """The call that made a block; None if it was none."""
+        """Return the call that allocated a block; None if no call did."""
         at = bisect_right(self.edges, sequence) - 1
         if at < 0 or self._owners[at] == OUTSIDE:
             return None
@@ -104,15 +104,15 @@ class Watch:
 
     # --- samples --------------------------------------------------------
     def has_left(self) -> bool:
-        """Were blocks of the calls live at the last sample?"""
+        """Return whether blocks of the calls were live at the last sample."""
         return any(self._counts[BLOCKS].values())
 
     def sample(self, *, is_collected: bool = False) -> None:
-        """Look at what is live now.
+        """Compare the live blocks with those of the last sample.
 
         Args:
-            is_collected: garbage was collected since the last sample: what
-                that freed was gone before.
+            is_collected: garbage was collected since the last sample. Blocks
+                that it freed do not count as deaths.
         """
         core.hooks_refresh()
         self._found = BlockList.take(core.PROCESS, self._since)
@@ -138,7 +138,7 @@ class Watch:
         self._live = now
 
     def _note(self, old: Row | None, row: Row) -> None:
-        """Enter a block that is new, or that was resized."""
+        """Count a block that is new, or that was resized."""
         key, number = (row[PATH], row[TYPE]), row[SEQUENCE]
         blocks, total, gained = self._counts
         is_made = self._call_of(number) is not None
@@ -152,7 +152,7 @@ class Watch:
             total[key] += change * is_made
 
     def _forget(self, row: Row) -> None:
-        """Take a block out that is gone."""
+        """Remove a block that was freed from the counts."""
         key, number = (row[PATH], row[TYPE]), row[SEQUENCE]
         blocks, total, gained = self._counts
         if number not in self._first_sizes:
@@ -163,7 +163,7 @@ class Watch:
             total[key] -= row[SIZE]
 
     def _note_deaths(self, gone: list[Row], now: dict[int, Row]) -> None:
-        """Note how old they were, and whether others outlived a fall."""
+        """Note the ages of freed blocks, and which levels did not empty."""
         then, before = self._levels[-1]
         for row in gone:
             call = self._call_of(row[SEQUENCE])
@@ -181,11 +181,12 @@ class Watch:
                 if number in now and self._call_of(number) is not None
             }
 
-    # --- what was seen --------------------------------------------------
+    # --- observations ---------------------------------------------------
     def survivors(self) -> Iterator[tuple[Key, Allocation, int | None]]:
-        """Blocks of the last sample that a call made or that gained bytes.
+        """Yield blocks that a call allocated, or that realloc enlarged.
 
-        Each with its key and the call that made it; oldest first.
+        They are those of the last sample, oldest first: the key, the block,
+        and the call that allocated it or None.
         """
         gained = self._counts[GAINED]
         for position, row in enumerate(self._found.rows()):
@@ -196,10 +197,10 @@ class Watch:
                 yield key, self._found[position], call
 
     def evidence(self, keys: set[Key], events: set[int]) -> Evidence:
-        """All that is known of blocks with these keys.
+        """Return the observations of blocks with these keys.
 
         Args:
-            events: the calls that left survivors, counted from the first.
+            events: the calls that left live blocks, from 0, with the warm-up.
         """
         deaths = [self._deaths[key] for key in keys if key in self._deaths]
         return Evidence(
@@ -214,18 +215,18 @@ class Watch:
         )
 
     def _sum(self, keys: set[Key], calls: int, what: int) -> int:
-        """One figure after so many calls, or before as it was sampled."""
+        """Return one sum at the last sample up to so many calls."""
         at = bisect_right(self._levels, calls, key=_calls_of) - 1
         counts = self._levels[at][1][what]
         return sum(counts[key] for key in keys)
 
     def _grid(self, keys: set[Key], what: int) -> list[int]:
-        """It at the start and after each of 32 equal parts."""
+        """Return the sums at the start and after each of 32 equal parts."""
         ends = [part * self.calls // PARTS for part in range(PARTS + 1)]
         return [self._sum(keys, end, what) for end in ends]
 
     def _doublings(self, keys: set[Key]) -> list[int]:
-        """Bytes gained by realloc when the calls had doubled, and now."""
+        """Return the bytes that realloc added, for each doubling of calls."""
         ends = [self.calls]
         while ends[-1] >= 2 * DOUBLINGS_FROM:
             ends.append(ends[-1] // 2)

@@ -1,1 +1,4 @@
-"""Windows that measure: counts, peaks, leaks since a baseline, profiles."""
+"""Measurements: counts, peaks, leaks since a baseline, profiles.
+
+A measurement is a scope; it adds no counters to the core.
+"""

@@ -1,4 +1,4 @@
-"""Which blocks were allocated since a baseline, and still live?"""
+"""``LeakDetector``: the blocks since a baseline that are still live."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from ffi_leak_tracker._base.caller import caller
 from ffi_leak_tracker._measuring.window import Window
 from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._records.stats import AllocationStats
-from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import misuse as misuses
+from ffi_leak_tracker._tracking import detached, unseen
 from ffi_leak_tracker._tracking.view import Checkpoint
 
 TYPE_CHECKING = False
@@ -18,22 +18,20 @@ if TYPE_CHECKING:
 
     Detector = TypeVar("Detector", bound="LeakDetector")
 
-__all__ = ["LeakDetector"]
-
 
 class LeakDetector(Window):
-    """Which blocks were allocated since a baseline and still live.
+    """Finds the blocks that were allocated since a baseline and are live.
 
-    The baseline is the start of the window, or the last ``rebase()``. What
-    it says is of now, during the window and after it: a block that is freed
-    later is no leak then. All members agree: ``has_leaks``, that
-    ``net_allocations`` is not 0, and that ``assert_no_leaks()`` raises.
+    The baseline is the start of the window, or the last ``rebase()``. All
+    members look at the current blocks, also after the end of the window: a
+    block that was freed meanwhile is not a leak.
 
-    Args: as for ``Window``, and
-        filter: blocks that are no leaks, besides those that the scopes around
-            it and LeakTracker.global_filter leave out.
-        gc: collect garbage (at most twice) where live blocks are owned by
-            Python objects, which may be garbage; False judges at once.
+    Args:
+        name, where, isolated: as for ``LeakTracker.scope``.
+        filter: blocks that are not leaks, besides those of the filters of
+            outer scopes and of ``LeakTracker.global_filter``.
+        gc: collect garbage if live blocks are owned by Python objects, at
+            most twice. False: do not collect.
 
     >>> from ffi_leak_tracker import LeakDetector, diagnostic_calloc
     >>> with LeakDetector() as detector:
@@ -57,7 +55,7 @@ class LeakDetector(Window):
     ) -> None:
         super().__init__(name, where=where, isolated=isolated, filter=filter)
         self._collects = gc
-        self._baseline = Checkpoint(0)
+        self._baseline: Checkpoint | None = None
         self._before = AllocationStats()
 
     def __enter__(self: Detector) -> Detector:
@@ -67,58 +65,70 @@ class LeakDetector(Window):
 
     @property
     def baseline(self) -> Checkpoint:
-        """What it counts from; also for ``LeakTracker.since``."""
+        """The moment of the baseline; also for ``LeakTracker.since``.
+
+        Raises: RuntimeError before the window was entered.
+        """
+        if self._baseline is None:
+            raise RuntimeError(
+                "this detector has no baseline yet: it takes it when it is "
+                "entered, in a with statement"
+            )
         return self._baseline
 
     def rebase(self) -> None:
-        """Count from now on: what lives now (caches, say) is no leak.
+        """Set the baseline to now: blocks that are live now are not leaks.
 
-        Raises: RuntimeError before the window was entered.
+        Raises: RuntimeError before the window is entered.
         """
         self._before = self._scope.stats
         self._baseline = self._scope.checkpoint()
 
     def leaks(self) -> Snapshot:
         """Return the leaked blocks, oldest first; O(live blocks)."""
-        if core.scope_is_clean(self._scope.number):
+        return self._scope._leaks_since(self.baseline, None, self._collects)
+
+    def _found(self) -> Snapshot:
+        """Return the leaked blocks; without notes if the window is clean."""
+        if detached.is_clean(self._scope.number):
             return Snapshot()
-        return self._scope._leaks_since(self._baseline, None, self._collects)
+        return self.leaks()
 
     @property
     def has_leaks(self) -> bool:
-        """Is a block leaked? O(threads) if nothing lives."""
-        return len(self.leaks()) > 0
+        """Whether a block is leaked. Cost: O(threads) if nothing is live."""
+        return len(self._found()) > 0
 
     @property
     def net_allocations(self) -> int:
         """Number of leaked blocks; never negative."""
-        return len(self.leaks())
+        return len(self._found())
 
     @property
     def net_bytes(self) -> int:
         """Bytes of the leaked blocks, as large as they are now."""
-        return self.leaks().total_bytes
+        return self._found().total_bytes
 
     @property
     def delta(self) -> AllocationStats:
-        """What was allocated and freed since the baseline; O(threads).
+        """Counts of the blocks of this window since the baseline.
 
-        Unfiltered. Of the blocks allocated in this window; with a baseline
-        from within it, more may be freed than allocated.
+        Filters do not apply. After a ``rebase()`` more blocks may be freed
+        than allocated. Cost: O(threads).
         """
         return self._scope.stats - self._before
 
     def assert_no_leaks(self) -> None:
-        """Do nothing if no block is leaked.
+        """Raise LeaksFoundError if a block is leaked.
 
-        Raises: LeaksFoundError at the line of the caller, which begins the
-            message, with the report of the leaked blocks; CorruptionError as
-            ``LeakTracker.verify_no_leaks``.
+        Raises: LeaksFoundError, whose message names the line of the caller;
+            CorruptionError as ``LeakTracker.verify_no_leaks``.
         """
         __tracebackhide__ = True
         misuses.check_damage()
-        found = self.leaks()
+        found = self._found()
         if len(found):
             from ffi_leak_tracker._records.exceptions import LeaksFoundError
 
             raise LeaksFoundError(found, place=caller())
+        unseen.warn_of_silence()

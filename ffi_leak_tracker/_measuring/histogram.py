@@ -1,4 +1,4 @@
-"""How many values lie where: buckets of equal width, with true bounds."""
+"""Histograms of whole numbers: buckets of equal width."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ WIDTH = 40  # columns of the longest bar
 
 
 class Bucket(Record):
-    """The values from ``lower`` to below ``upper``; the last has that, too."""
+    """The values from ``lower`` to ``upper``.
+
+    ``upper`` itself belongs to the last bucket only.
+    """
 
     __module__ = "ffi_leak_tracker.profiler"
 
@@ -26,10 +29,7 @@ class Bucket(Record):
 
 
 class Histogram(Record):
-    """Buckets without gaps, in order; ``str()`` draws it in plain ASCII.
-
-    The counts add up to the number of values, the percents to 100.
-    """
+    """Buckets without gaps, in order; ``str()`` is a drawing in ASCII."""
 
     __module__ = "ffi_leak_tracker.profiler"
 
@@ -53,7 +53,7 @@ class Histogram(Record):
             )
             for one in self.buckets
         ]
-        if rows:  # the last one is closed
+        if rows:  # the upper bound of the last bucket belongs to it
             rows[-1] = (rows[-1][0][:-1] + "]", *rows[-1][1:])
         wide = max([len(bounds) for bounds, _, _ in rows], default=0)
         deep = max([len(count) for _, count, _ in rows], default=0)
@@ -66,13 +66,13 @@ class Histogram(Record):
 
 
 def _bar(count: int, most: int) -> str:
-    return "#" * -(-WIDTH * count // most)  # one at least, but for 0
+    return "#" * -(-WIDTH * count // most)  # rounded up
 
 
 def histogram_of(values: Sequence[int], buckets: int, figure: str) -> Histogram:
-    """Return how many of the values lie in each of at most so many buckets.
+    """Return the histogram of values in at most so many buckets.
 
-    Raises: TypeError, ValueError unless there is a bucket.
+    Raises: TypeError, ValueError if buckets is not an int of 1 or more.
     """
     check_positive("buckets", buckets)
     if not values:
@@ -92,18 +92,18 @@ def histogram_of(values: Sequence[int], buckets: int, figure: str) -> Histogram:
 
 
 def _lowers(least: int, most: int, buckets: int) -> list[int]:
-    """Return where each bucket begins: at whole numbers, since values are.
+    """Return the lower bound of each bucket.
 
-    Between two of these lies what lies between the fractions that they are
-    rounded up from, so the buckets are as equal as whole numbers allow.
+    The bounds are exact fractions, rounded up. Since all values are whole
+    numbers, rounding moves no value to another bucket.
     """
     span = most - least
-    number = min(buckets, span + 1)  # each value has one of its own, then
+    number = min(buckets, span + 1)  # at most one bucket for each value
     return [least + -(-span * i // number) for i in range(number)]
 
 
 def check_positive(name: str, value: object) -> None:
-    """Raise TypeError or ValueError unless it is an int of 1 or more."""
+    """Raise TypeError or ValueError unless value is an int of 1 or more."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
     if value < 1:

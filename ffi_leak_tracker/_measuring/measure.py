@@ -1,23 +1,13 @@
-"""Measure what some code allocates: how much, at most, and what it leaks.
-
-Every window below is a scope and no more: it counts the blocks that are
-allocated in it, and the frees of these, in whatever thread or task they are
-freed. A free of an older block counts where that was allocated, so no figure
-is ever negative. Windows nest, the outer one counts the inner one's blocks.
-
-Tracking is on while a window is open, and afterwards as it was before. Who
-says ``LeakTracker.disable()`` in a window is obeyed; inside
-``LeakTracker.pause()``, or with ``FFI_LEAK_TRACKER=off``, nothing is counted
-either.
-
-Windows see what our allocators allocate and, between ``LeakTracker.attach()``
-and ``detach()``, what native code allocates by itself (see ``uncertain``); of
-that, with ``sample_bytes=``, only the samples.
-"""
+"""``Measurement`` and its kinds: counts and peaks of a window."""
 
 from __future__ import annotations
 
-from ffi_leak_tracker._base.decorate import decorated, is_coroutine_function
+from ffi_leak_tracker._base.bare import refuse_bare
+from ffi_leak_tracker._base.decorate import (
+    check_callback,
+    decorated,
+    is_coroutine_function,
+)
 from ffi_leak_tracker._measuring.window import Window
 from ffi_leak_tracker._records.stats import AllocationStats
 from ffi_leak_tracker._seam import core_api as core
@@ -33,19 +23,18 @@ if TYPE_CHECKING:
     Arguments = ParamSpec("Arguments")
     Result = TypeVar("Result")
 
-__all__ = [
-    "AllocationTracker",
-    "Measurement",
-    "PeakMemoryTracker",
-]
-
 
 class Measurement(Window):
-    """What was allocated in a window; made by ``AllocationTracker.measure()``.
+    """Counts the allocations of a window.
 
-    Args: as for ``Window``, and
+    ``AllocationTracker.measure()`` makes one. It is a context manager for
+    ``with`` and ``async with``, and with ``each`` a decorator.
+
+    Args:
+        name, where, isolated: as for ``LeakTracker.scope``.
         each: called with the ``AllocationStats`` at the end of the window,
-            also when an exception ends it, which is never masked.
+            even if an exception ends it. An error of ``each`` does not
+            replace that exception.
     """
 
     __module__ = "ffi_leak_tracker.measure"
@@ -59,17 +48,21 @@ class Measurement(Window):
         each: Callable[[AllocationStats], object] | None = None,
     ) -> None:
         super().__init__(name, where=where, isolated=isolated)
+        if each is not None:
+            check_callback("each", each)
         self._each = each
         self._final: AllocationStats | None = None
-        self._unknown = 0  # the core's count at the start; in the end: ours
+        #: The counter of the core at the start; after the end, the difference.
+        self._unknown = 0
 
     @property
     def stats(self) -> AllocationStats:
-        """What was allocated so far, in the end: until the end; O(threads).
+        """The counts up to now; after the end, those at the end.
 
-        Frees after the end of the window change it no more (but ``scope``).
+        Later frees change ``scope.stats``, but not these counts.
 
-        Raises: RuntimeError before the window was entered.
+        Raises: RuntimeError before the window is entered.
+        Cost: O(threads).
         """
         return self._scope.stats if self._final is None else self._final
 
@@ -80,7 +73,7 @@ class Measurement(Window):
         bytes: int | None = None,
         peak: int | None = None,
     ) -> None:
-        """Do nothing if ``stats`` keeps within a budget.
+        """Raise BudgetError if ``stats`` exceeds a budget.
 
         Limits and errors are those of ``AllocationStats.assert_max``.
         """
@@ -89,12 +82,11 @@ class Measurement(Window):
 
     @property
     def uncertain(self) -> int:
-        """Blocks that may belong here, but are not in ``stats``.
+        """Number of blocks that may belong here, but are not in ``stats``.
 
-        Of native code that ran meanwhile, in any thread, where it was not
-        certain which context scope was the current one: after an ``await``
-        during which other tasks ran, for instance. 0 unless attached, and
-        with ``where="process"``, which has them all in ``stats``.
+        These are hooked blocks for which the current context scope was not
+        certain, for example after an ``await`` during which other tasks ran.
+        It is 0 if no library is attached, and with ``where="process"``.
         """
         if self._scope.where == "process":
             return 0
@@ -114,7 +106,7 @@ class Measurement(Window):
             return
         try:
             self._each(self._final)
-        except Exception as problem:  # it must not mask the user's
+        except Exception as problem:  # it must not replace the user's error
             if error is None:
                 raise
             text = f"{type(problem).__name__}: {problem}"
@@ -130,9 +122,9 @@ class Measurement(Window):
         )
 
     def __call__(self, function: Function) -> Function:
-        """Decorate: each call is measured and told to ``each``.
+        """Decorate a function; ``each`` gets the counts of each call.
 
-        A call inside a call (recursion) is measured in both.
+        A recursive call is measured by itself and in the outer call.
 
         Raises: TypeError for a generator function, and without ``each``.
         """
@@ -142,13 +134,13 @@ class Measurement(Window):
     def _check_decorates(self) -> None:
         if self._each is None:
             raise TypeError(
-                "a measurement that decorates needs somebody to tell: "
+                "a measurement that decorates needs a callback: "
                 "measure(each=list_of_stats.append)"
             )
 
 
 class AllocationTracker:
-    """Measures code: ``AllocationTracker.measure``.
+    """Measures the allocations of a call, a block or a function.
 
     >>> from ffi_leak_tracker import AllocationTracker, diagnostic_calloc
     >>> def make():
@@ -204,22 +196,27 @@ class AllocationTracker:
 
     @staticmethod
     def measure(*call: Any, **options: Any) -> Any:
-        """Measure a call, or make what measures a block or a function.
+        """Measure a call now, or return a ``Measurement``.
 
         Args:
-            call: a function and its arguments, keywords as well: it is
-                called at once. Of a coroutine function, await what is
-                returned. No function: arguments are those of ``Measurement``.
+            call: a function with its arguments; it is called at once.
+                Without a function, the arguments are those of
+                ``Measurement``.
 
-        Returns: ``(result, stats)`` of a call; else a ``Measurement``, for
-            ``with`` and ``async with`` and, with ``each=``, a decorator.
+        Returns: ``(result, stats)`` of a call (for a coroutine function, a
+            coroutine that returns them); else a ``Measurement`` for ``with``,
+            ``async with`` or, with ``each=``, as a decorator.
 
-        Raises: whatever the function raises. To have figures of one that
-            may raise: ``with``, ``each=``, or ``measure().run(function)``.
+        Raises: the errors of the function. For the counts of a function that
+            raises, use ``with``, ``each=`` or ``measure().run(function)``.
         """
         __tracebackhide__ = True
         if not call or isinstance(call[0], str):
             return Measurement(*call, **options)
+        refuse_bare(
+            call[0],
+            "write @AllocationTracker.measure(each=list_of_stats.append)",
+        )
         measurement = Measurement()
         result = measurement.run(*call, **options)
         if is_coroutine_function(call[0]):
@@ -234,10 +231,10 @@ async def _awaited(
 
 
 class PeakMemoryTracker(Measurement):
-    """The most memory that was live at once in a window.
+    """Measures the most memory that is live at once in a window.
 
-    Kept by the core at each allocation, not sampled: no peak is missed.
-    Exact while one thread allocates and frees, else an upper bound.
+    The core updates the peak at each allocation; it is not sampled. It is
+    exact while one thread allocates and frees, and an upper bound otherwise.
 
     >>> from ffi_leak_tracker import PeakMemoryTracker, diagnostic_calloc
     >>> with PeakMemoryTracker() as tracker:
@@ -261,43 +258,43 @@ class PeakMemoryTracker(Measurement):
 
     @property
     def peak_bytes(self) -> int:
-        """Most bytes live at once since the start or the last reset."""
+        """Most bytes that were live at once since the start or ``reset()``."""
         return self.stats.peak_bytes
 
     @property
     def peak_blocks(self) -> int:
-        """Most blocks live at once since the start or the last reset."""
+        """Most blocks that were live at once since the start or ``reset()``."""
         return self.stats.peak_blocks
 
     @property
     def peak_exact(self) -> bool:
-        """Are the peaks exact? False: upper bounds."""
+        """Whether the peaks are exact; otherwise they are upper bounds."""
         return self.stats.peak_exact
 
     @property
     def current(self) -> AllocationStats:
-        """The figures now, as ``stats``: see ``live_bytes`` of it."""
+        """The current counts, as ``stats``."""
         return self.stats
 
     def sample(self) -> AllocationStats:
-        """Keep the figures of now and return them; O(threads).
+        """Append the current counts to ``samples`` and return them.
 
-        For a course over time: the peaks do not depend on it.
+        Peaks do not depend on samples. Cost: O(threads).
         """
         self._samples.append(self.stats)
         return self._samples[-1]
 
     @property
     def samples(self) -> tuple[AllocationStats, ...]:
-        """What ``sample()`` kept, oldest first."""
+        """The counts that ``sample()`` took, oldest first."""
         return tuple(self._samples)
 
     def reset(self) -> None:
-        """Start anew from what is live now: peaks are that, samples none.
+        """Set the peaks to the current live counts, and remove the samples.
 
-        Windows around and inside keep their peaks.
+        The peaks of outer and inner windows do not change.
 
-        Raises: RuntimeError unless the window is open.
+        Raises: RuntimeError if the window is not open.
         """
         if self._scope.ended:
             raise RuntimeError(
@@ -307,5 +304,5 @@ class PeakMemoryTracker(Measurement):
         self._scope.reset_peak()
         self._samples.clear()
 
-    #: Call a function in this window and return its result, as ``run``.
+    #: Calls a function inside of this window; the same as ``run``.
     track = Window.run

@@ -1,10 +1,10 @@
-"""Profile what the runs of some code allocate: mean, percentiles, histogram."""
+"""``AllocationProfiler``: the allocations of many runs of some code."""
 
 from __future__ import annotations
 
+from ffi_leak_tracker._base.bare import decorates
 from ffi_leak_tracker._base.record import Record, field
 from ffi_leak_tracker._measuring.histogram import (
-    Bucket,
     Histogram,
     check_positive,
     histogram_of,
@@ -21,13 +21,11 @@ if TYPE_CHECKING:
     Arguments = ParamSpec("Arguments")
     Result = TypeVar("Result")
 
-__all__ = ["AllocationProfiler", "Bucket", "Histogram", "ProfiledRun"]
-
 FIGURES = (*AllocationStats._fields[:6], "live_blocks", "live_bytes")
 
 
 class ProfiledRun(Record):
-    """One run: what it allocated, and what ended it."""
+    """The counts of one run, and the error that ended it."""
 
     __module__ = "ffi_leak_tracker.profiler"
 
@@ -41,15 +39,16 @@ class ProfiledRun(Record):
 
 
 class AllocationProfiler:
-    """What each of many runs allocates, and figures over all of them.
+    """Measures many runs, and computes figures over all of them.
 
-    A figure is one of ``AllocationStats``: "bytes_allocated" (the default),
+    The name of a figure is one of "bytes_allocated" (the default),
     "allocations", "frees", "bytes_freed", "peak_blocks", "peak_bytes",
-    "live_blocks" or "live_bytes" (at the end of the run). Every run counts,
-    those that raised, too.
+    "live_blocks" and "live_bytes"; the last two are those at the end of the
+    run. Runs that raised are included. Runs in several tasks or threads may
+    overlap.
 
-    Args: as for ``Measurement``; a run sees its own task or thread, so runs
-        may go on at the same time.
+    Args:
+        name, where, isolated: as for ``LeakTracker.scope``.
 
     >>> from ffi_leak_tracker import AllocationProfiler, diagnostic_calloc
     >>> profiler = AllocationProfiler()
@@ -78,7 +77,8 @@ class AllocationProfiler:
         self._options = {"where": where, "isolated": isolated}
         self._name = name
         self._runs: list[ProfiledRun] = []
-        Measurement(name, where=where, isolated=isolated)  # checks them
+        # Raises for invalid options.
+        Measurement(name, where=where, isolated=isolated)
 
     @property
     def name(self) -> str | None:
@@ -100,30 +100,35 @@ class AllocationProfiler:
         ) -> Result: ...
 
     def profile(self, /, *call: Any, **keywords: Any) -> Any:  # type: ignore[misc]
-        """Profile a call, or make what profiles a block or a function.
+        """Profile a call now, or return a ``Measurement``.
 
         Args:
-            call: a function and its arguments; it is called at once, and its
-                result returned (of a coroutine function, to be awaited).
-                None: a ``Measurement`` is returned for one ``with`` or
-                ``async with``, or to decorate: then each call is a run.
+            call: a function with its arguments; it is called at once, and its
+                result is returned (for a coroutine function, a coroutine to
+                await). Without a function, a ``Measurement`` is returned: for
+                one ``with`` or ``async with``, or as a decorator that makes
+                each call a run.
 
-        An exception is counted, recorded by its type, and goes on.
+        The type of an exception is recorded, and the exception is raised.
         """
         __tracebackhide__ = True
         if not call and keywords:
             raise TypeError("profile() takes keywords only with a function")
         run = _Run(self)
-        return run.run(*call, **keywords) if call else run
+        if not call:
+            return run
+        if decorates(call[0]):  # @profiler.profile, without parentheses
+            return run(call[0])
+        return run.run(*call, **keywords)
 
     @property
     def runs(self) -> tuple[ProfiledRun, ...]:
-        """The runs so far, in the order in which they ended."""
+        """The runs, in the order of their ends."""
         return tuple(self._runs)
 
     @property
     def count(self) -> int:
-        """Number of runs, those that raised included."""
+        """Number of runs, including those that raised."""
         return len(self._runs)
 
     @property
@@ -132,14 +137,14 @@ class AllocationProfiler:
         return sum([run.error is not None for run in self._runs])
 
     def reset(self) -> None:
-        """Forget the runs that have ended."""
+        """Remove the runs that have ended."""
         self._runs.clear()
 
     # --- figures --------------------------------------------------------
     def values(self, of: str = "bytes_allocated") -> tuple[int, ...]:
         """Return a figure of each run, in the order of ``runs``.
 
-        Raises: ValueError for a name that is no figure.
+        Raises: ValueError for an unknown figure.
         """
         if of not in FIGURES:
             raise ValueError(
@@ -167,7 +172,7 @@ class AllocationProfiler:
         return mean(self._some(of))
 
     def median(self, of: str = "bytes_allocated") -> float:
-        """Return the middle value; of an even number, the middle of two.
+        """Return the median over all runs.
 
         Raises: statistics.StatisticsError (a ValueError) without runs.
         """
@@ -176,10 +181,10 @@ class AllocationProfiler:
         return median(self._some(of))
 
     def percentile(self, percent: float, of: str = "bytes_allocated") -> int:
-        """Return the least value that so many percent do not exceed.
+        """Return the smallest value that so many percent do not exceed.
 
-        That of a run (nearest rank, nothing in between): 0 is the minimum,
-        100 the maximum.
+        It is the value of a run (nearest rank, without interpolation): 0
+        percent is the minimum, 100 percent the maximum.
 
         Raises: TypeError, ValueError unless ``percent`` is a number from 0
             to 100; statistics.StatisticsError without runs.
@@ -194,7 +199,7 @@ class AllocationProfiler:
         if not 0 <= percent <= 100:
             raise ValueError(f"percent must be 0 to 100, but is {percent}")
         values = sorted(self._some(of))
-        # As it was written: 0.07 of 10,000 is 7, and no float above it.
+        # Exact decimal: 0.07 percent of 10,000 is 7, not a float above 7.
         rank = ceil(Fraction(str(percent)) * len(values) / 100)
         return values[max(rank, 1) - 1]
 
@@ -205,10 +210,10 @@ class AllocationProfiler:
         *,
         method: str = "inclusive",
     ) -> list[float]:
-        """Return the n - 1 cuts into n equally likely parts, interpolated.
+        """Return the n - 1 values that divide the runs into n equal parts.
 
-        As ``statistics.quantiles``, here of one run as well (all cuts are
-        it). "inclusive" stays within what was measured, "exclusive" does not.
+        As ``statistics.quantiles``, and for one run as well. With "inclusive"
+        the values stay within the measured range.
 
         Raises: TypeError, ValueError for an n below 1 or another method;
             statistics.StatisticsError without runs.
@@ -228,13 +233,13 @@ class AllocationProfiler:
     def histogram(
         self, buckets: int = 10, of: str = "bytes_allocated"
     ) -> Histogram:
-        """Return how many runs lie where, in buckets of equal width.
+        """Return the number of runs in buckets of equal width.
 
-        From the least to the largest value, both included. Bounds are whole
-        numbers: there are fewer buckets where there are fewer of these, one
-        if all values are equal, none without runs.
+        The buckets cover the values from the smallest to the largest. Their
+        bounds are whole numbers, so there may be fewer buckets than asked
+        for: one if all values are equal, none without runs.
 
-        Raises: TypeError, ValueError unless there is a bucket.
+        Raises: TypeError, ValueError if buckets is not an int of 1 or more.
         """
         return histogram_of(self.values(of), buckets, of)
 
@@ -250,9 +255,9 @@ class AllocationProfiler:
     def from_dict(cls, data: object) -> AllocationProfiler:
         """Return a profiler with the runs that ``to_dict`` described.
 
-        It can go on profiling; ``where`` and ``isolated`` are as at first.
+        It can profile more runs; ``where`` and ``isolated`` are the defaults.
 
-        Raises: RecordFormatError naming the field at fault.
+        Raises: RecordFormatError with the name of a bad field.
         """
         reader = Reader(data)
         made = cls(reader.optional(reader.text, "name"))
@@ -265,7 +270,7 @@ class AllocationProfiler:
 
 
 class _Run(Measurement):
-    """A window whose figures go to a profiler."""
+    """A measurement whose figures are added to a profiler."""
 
     def __init__(self, profiler: AllocationProfiler) -> None:
         super().__init__(profiler.name, **profiler._options)  # type: ignore[arg-type]
@@ -280,4 +285,4 @@ class _Run(Measurement):
         return _Run(self._profiler)
 
     def _check_decorates(self) -> None:
-        """Somebody is told: the profiler."""
+        """Accept; the profiler gets the figures."""

@@ -1,7 +1,8 @@
-"""A window of time in which something about allocations is found out."""
+"""The base class of measurements."""
 
 from __future__ import annotations
 
+from ffi_leak_tracker._base.bare import refuse_bare
 from ffi_leak_tracker._base.decorate import call_in
 from ffi_leak_tracker._tracking.scopes import Scope
 
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class Window:
-    """A scope that is entered once, sync or async, or runs a function.
+    """A scope that is entered once, by ``with``, ``async with`` or ``run``.
 
     Args:
-        name: shown in reports; None for none.
-        where: "context" follows contextvars, so that measurements in several
-            tasks and threads do not mix; "process" has whatever no context
-            scope has, in all threads.
-        isolated: its blocks are not in the windows and scopes around it.
+        name: name in reports; None for no name.
+        where: "context" follows contextvars, so measurements in several tasks
+            and threads do not mix. "process" has the blocks of all threads
+            and tasks that are in no context scope.
+        isolated: leave its blocks out of the outer scopes.
         filter: blocks to leave out of the reports of its scope.
     """
 
@@ -42,7 +43,7 @@ class Window:
 
     @property
     def scope(self) -> Scope:
-        """The scope that it is: ``.scope.snapshot()`` shows what lives."""
+        """Its scope; ``scope.snapshot()`` has the live blocks."""
         return self._scope
 
     def __enter__(self: Self) -> Self:
@@ -73,7 +74,7 @@ class Window:
         self.__exit__(kind, error, traceback)
 
     def _finish(self, error: BaseException | None) -> None:
-        """Do what is to be done once, when the window has ended."""
+        """Take the final figures; called once, after the end."""
 
     def run(
         self,
@@ -82,14 +83,15 @@ class Window:
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
     ) -> Result:
-        """Call a function in this window and return its result.
+        """Call a function inside of this window and return its result.
 
-        What a coroutine function returns is to be awaited, here as well. The
-        figures are there afterwards, also if the function raised.
+        For a coroutine function, the result is a coroutine to await. The
+        figures can be read afterwards, even if the function raised.
 
         Raises: TypeError for a generator function.
         """
         __tracebackhide__ = True
+        refuse_bare(function, "call it where it is to run")
         return call_in(self, function, *args, **kwargs)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:

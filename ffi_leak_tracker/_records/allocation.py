@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from ffi_leak_tracker._base.format import format_address, format_bytes
+from ffi_leak_tracker._base.format import (
+    format_address,
+    format_bytes,
+    printable,
+)
 from ffi_leak_tracker._base.record import Record, field
+from ffi_leak_tracker._base.source import line_of
 from ffi_leak_tracker._records.decode import Reader, parse
 
 TYPE_CHECKING = False
@@ -29,15 +34,13 @@ class Frame(Record):
 
     @property
     def source_line(self) -> str | None:
-        """The line of source, stripped; None if it cannot be read."""
+        """The line of source, stripped; None if it cannot be read.
+
+        Only files of code that was loaded in this process are read.
+        """
         if self.lineno is None:
             return None
-        from linecache import getline
-
-        try:
-            return getline(self.filename, self.lineno).strip() or None
-        except ValueError:  # a null character in the file name
-            return None
+        return line_of(self.filename, self.lineno)
 
     @property
     def location(self) -> str:
@@ -48,7 +51,7 @@ class Frame(Record):
 
     def __str__(self) -> str:
         line = "" if self.lineno is None else f", line {self.lineno}"
-        return f'File "{self.filename}"{line}, in {self.function}'
+        return printable(f'File "{self.filename}"{line}, in {self.function}')
 
     @classmethod
     def from_dict(cls, data: object) -> Frame:
@@ -96,7 +99,8 @@ class NativeFrame(Record):
         return f"{self.filename}:{self.lineno}"
 
     def __str__(self) -> str:
-        return f"{self.module} {self.function or '??'} at {self.location}"
+        function = self.function or "??"
+        return printable(f"{self.module} {function} at {self.location}")
 
     @classmethod
     def from_dict(cls, data: object) -> NativeFrame:
@@ -136,7 +140,7 @@ class Allocation(Record):
         age: seconds from the allocation to the snapshot.
         sequence: a number that is unique and rises within a thread.
         thread: name of the allocating thread.
-        scope: name of the scope it was allocated in; None outside of scopes.
+        scope: name of the scope it was allocated in; None without a name.
 
     >>> block = Allocation(0xABCD, 64, "struct point", "calloc", "free")
     >>> print(block)
@@ -169,7 +173,7 @@ class Allocation(Record):
     age: float = field("Seconds from allocation to snapshot.")
     sequence: int = field("Unique number; rises within a thread.")
     thread: str = field("Name of the allocating thread.")
-    scope: str | None = field("Name of its scope; None outside of scopes.")
+    scope: str | None = field("Name of its scope; None without one.")
 
     def __init__(
         self,
@@ -320,7 +324,8 @@ class Allocation(Record):
         site = self.site
         where = f" at {site.location} in {site.function}" if site else ""
         size = format_bytes(self._size)
-        return f"{self.address_text} {self._type}, {size}, {self._kind}{where}"
+        what = f"{self._type}, {size}, {self._kind}"
+        return printable(f"{self.address_text} {what}{where}")
 
 
 def iso_text(moment: datetime) -> str:

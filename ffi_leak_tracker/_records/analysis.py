@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ffi_leak_tracker._base.format import format_bytes, plural
+from ffi_leak_tracker._base.format import (
+    format_bytes,
+    plural,
+    printable,
+)
 from ffi_leak_tracker._base.record import Record, field, reader
 from ffi_leak_tracker._records.allocation import Frame, NativeFrame
 from ffi_leak_tracker._records.calltree import (
@@ -27,8 +31,6 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.calltree import AnyFrame
     from ffi_leak_tracker._records.decode import JsonText
     from ffi_leak_tracker._records.diff import Change
-
-__all__ = ["CallTree", "Hotspot", "Node"]
 
 
 class Hotspot(Record):
@@ -113,7 +115,7 @@ class Node:
     def __repr__(self) -> str:
         frame = self.frame
         name = f"{frame.location} in {frame.function}" if frame else "root"
-        name = f"{self.merged} merged" if self.merged else name
+        name = f"{self.merged} merged" if self.merged else printable(name)
         size = format_bytes(self.bytes)
         return f"<Node {name}: {plural(self.blocks, 'block')}, {size}>"
 

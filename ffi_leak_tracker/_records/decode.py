@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._records.exceptions import RecordFormatError
 
 TYPE_CHECKING = False
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
     JsonText: TypeAlias = "str | bytes"
+
+#: Integers of reports fit into 64 bits, with or without a sign.
+INTEGER_MAX = (1 << 64) - 1
+DIGITS = 25
+TOO_LARGE = 1 << 300  # in the place of an integer of more digits
+#: Seconds and times are below: 30 million years.
+NUMBER_MAX = 1e15
 
 _NAMES = {dict: "an object", list: "an array", type(None): "null"}
 
@@ -25,9 +33,19 @@ def parse(text: str | bytes) -> Any:
     import json
 
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_integer_of)
     except (ValueError, RecursionError) as error:
         raise RecordFormatError(f"not valid JSON: {error}") from error
+
+
+def _integer_of(text: str) -> int:
+    """Return an integer of JSON; too large is all above ``DIGITS``.
+
+    To read more digits takes time that grows with their square.
+    """
+    if len(text) <= DIGITS:
+        return int(text)
+    return -TOO_LARGE if text.startswith("-") else TOO_LARGE
 
 
 def fault(path: str, expected: str, found: object) -> RecordFormatError:
@@ -45,7 +63,8 @@ def _show(value: object) -> str:
         return _NAMES[type(value)]
     if isinstance(value, int) and value.bit_length() > 200:
         return "a very large integer"
-    text = f'"{value}"' if isinstance(value, str) else repr(value)
+    text = f'"{value[:60]}"' if isinstance(value, str) else repr(value)
+    text = printable(text)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -75,24 +94,28 @@ class Reader:
         return None if self._data.get(name) is None else read(name)
 
     def integer(self, name: str) -> int:
-        """Return an integer; 1.0 and true are rejected."""
+        """Return an integer of 64 bits; 1.0 and true are rejected."""
         value = self.value(name)
         if type(value) is not int:
             raise fault(self.path(name), "an integer", value)
+        if not -INTEGER_MAX <= value <= INTEGER_MAX:
+            raise fault(self.path(name), "an integer of 64 bits", value)
         return value
 
     def natural(self, name: str) -> int:
-        """Return an integer of 0 or more."""
+        """Return an integer of 64 bits that is 0 or more."""
         value = self.value(name)
         if type(value) is not int or value < 0:
             raise fault(self.path(name), "an integer >= 0", value)
-        return value
+        return self.integer(name)
 
     def number(self, name: str) -> float:
         """Return a finite number, as a float."""
         value = self.value(name)
         if type(value) not in (int, float) or not _finite(value):
             raise fault(self.path(name), "a finite number", value)
+        if abs(value) > NUMBER_MAX:
+            raise fault(self.path(name), f"at most {NUMBER_MAX:g}", value)
         return float(value)
 
     def boolean(self, name: str) -> bool:
@@ -161,4 +184,10 @@ def _epoch(text: str) -> float:
     if moment.tzinfo is None:
         raise ValueError(text)
     start = datetime(1970, 1, 1, tzinfo=timezone.utc)
+    try:
+        moment = moment.astimezone(timezone.utc)
+    except OverflowError:  # a year of four digits, but not in UTC
+        raise ValueError(text) from None
+    if moment.year == 9999:  # a float may round the end of it to a later year
+        raise ValueError(text)
     return (moment - start).total_seconds()

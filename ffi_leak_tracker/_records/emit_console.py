@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import sys
 
+from ffi_leak_tracker._base.environment import variable
+from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._records.report import render
+from ffi_leak_tracker._records.report_file import write_report
+from ffi_leak_tracker._records.report_stream import (
+    check_stream_or_path,
+    write_stream,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal, TextIO
 
     from ffi_leak_tracker._records.snapshot import Snapshot
-
-__all__ = ["ConsoleEmitter", "render"]
 
 LIMIT = 20  # places in a report
 TREE_LIMIT = 5  # branches of each node of a call tree
@@ -34,7 +39,8 @@ class ConsoleEmitter:
         tree: show the call tree as well. ``limit`` is then the number of
             branches at each node too; the default there is 5.
 
-    Raises: ValueError for another ``color``.
+    Raises: ValueError for another ``color`` and a negative number; TypeError
+        for what is no number, or no stream.
     """
 
     __module__ = "ffi_leak_tracker.emitters.console"
@@ -51,17 +57,23 @@ class ConsoleEmitter:
     ) -> None:
         if color not in ("auto", True, False):
             raise ValueError(f'color: expected "auto" or a bool, not {color!r}')
+        if stream is not None:
+            check_stream_or_path("stream", stream)
+        check_range("limit", limit, sys.maxsize)
+        check_range("frames", frames, sys.maxsize)
         self._stream = stream
         self._color = color
         self._limit = limit
         self._frames = frames
         self._source = source
         self._tree = tree
+        self._footer = ""  # what a file holds below the report
 
     def emit(self, snapshot: Snapshot) -> None:
         """Write the report of a snapshot.
 
-        Raises: ReportWriteError if a path cannot be written.
+        Raises: ReportWriteError if the path or the stream cannot be written
+            to; an existing file is then unchanged.
         """
         stream = sys.stdout if self._stream is None else self._stream
         if stream is None:
@@ -69,14 +81,13 @@ class ConsoleEmitter:
         if isinstance(stream, (str, os.PathLike)):
             self._write_file(stream, snapshot)
             return
-        write_text(stream, self._render(snapshot, self._colored(stream)))
+        write_stream(stream, self._render(snapshot, self._colored(stream)))
 
     def _write_file(
         self, path: str | os.PathLike[str], snapshot: Snapshot
     ) -> None:
-        from ffi_leak_tracker._records.report_file import write_report
-
-        write_report(path, self._render(snapshot, self._color is True))
+        text = self._render(snapshot, self._color is True)
+        write_report(path, text + self._footer)
 
     def _render(self, snapshot: Snapshot, color: bool) -> str:
         text = render(
@@ -106,27 +117,14 @@ def wants_color(stream: TextIO) -> bool:
     NO_COLOR switches colours off, FORCE_COLOR switches them on. Otherwise
     terminals get colours unless TERM is "dumb".
     """
-    if os.environ.get("NO_COLOR"):
+    if variable("NO_COLOR"):
         return False
-    if os.environ.get("FORCE_COLOR"):
+    if variable("FORCE_COLOR"):
         return True
-    if os.environ.get("TERM") == "dumb":
+    if variable("TERM") == "dumb":
         return False
     isatty = getattr(stream, "isatty", None)
-    return isatty is not None and bool(isatty())
-
-
-def write_text(stream: TextIO, text: str) -> None:
-    """Write text and flush; what the stream cannot encode is escaped."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    stream.write(_encodable(text, encoding))
-    if hasattr(stream, "flush"):
-        stream.flush()
-
-
-def _encodable(text: str, encoding: str) -> str:
-    """Return text with escapes for characters that the encoding lacks."""
     try:
-        return text.encode(encoding, "backslashreplace").decode(encoding)
-    except LookupError:
-        return text.encode("ascii", "backslashreplace").decode("ascii")
+        return isatty is not None and bool(isatty())
+    except (OSError, ValueError):  # it is closed; writing to it says so
+        return False

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from datetime import datetime, timezone
 
+from ffi_leak_tracker._base.format import printable
+from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._records.allocation import iso_text
 from ffi_leak_tracker._records.decode import Reader, fault, parse
 from ffi_leak_tracker._records.exceptions import (
@@ -13,16 +16,19 @@ from ffi_leak_tracker._records.exceptions import (
     ReportFormatError,
 )
 from ffi_leak_tracker._records.report_file import write_report
+from ffi_leak_tracker._records.report_stream import (
+    check_stream_or_path,
+    write_stream,
+)
 from ffi_leak_tracker._records.snapshot import Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TextIO
 
-__all__ = ["SCHEMA", "VERSION", "JsonEmitter", "dumps", "load", "loads"]
-
 SCHEMA = "ffi-leak-tracker"
 VERSION = 1
+SIZE_MAX = 1 << 31  # bytes of a report
 
 
 class JsonEmitter:
@@ -41,20 +47,22 @@ class JsonEmitter:
         target: str | os.PathLike[str] | TextIO,
         indent: int | None = 2,
     ) -> None:
+        check_stream_or_path("target", target)
+        check_range("indent", indent, 1000)
         self._target = target
         self._indent = indent
 
     def emit(self, snapshot: Snapshot) -> None:
         """Write the document of a snapshot.
 
-        Raises: ReportWriteError if a path cannot be written; an existing
-            file is then unchanged.
+        Raises: ReportWriteError if the path or the stream cannot be written
+            to; an existing file is then unchanged.
         """
         text = dumps(snapshot, self._indent)
         if isinstance(self._target, (str, os.PathLike)):
             write_report(self._target, text)
         else:
-            self._target.write(text)
+            write_stream(self._target, text)
 
 
 def dumps(snapshot: Snapshot, indent: int | None = 2) -> str:
@@ -70,6 +78,7 @@ def _document(snapshot: Snapshot) -> dict[str, Any]:
     """Return the whole document as plain data."""
     groups = snapshot.groups()
     counts = {
+        "verdict": snapshot.verdict,
         "count": snapshot.count,
         "total_bytes": snapshot.total_bytes,
         "places": len(groups),
@@ -102,14 +111,32 @@ def loads(text: str | bytes) -> Snapshot:
 def load(path: str | os.PathLike[str]) -> Snapshot:
     """Return the snapshot of a file that ``JsonEmitter`` wrote.
 
+    A pipe is read to its end. Devices, and more than 2 GiB, are refused.
+
     Raises: OSError if the file cannot be read, ReportFormatError as ``loads``.
     """
-    with open(path, "rb") as file:
-        data = file.read()
     try:
-        return loads(data)
+        return loads(_content(path))
     except ReportFormatError as error:
-        raise ReportFormatError(f"{os.fspath(path)}: {error}") from error
+        where = printable(os.fsdecode(path))
+        raise ReportFormatError(f"{where}: {error}") from error
+
+
+def _content(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a file or a pipe.
+
+    Raises: OSError; RecordFormatError for what no report can be.
+    """
+    with open(path, "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise ReportFormatError("expected a file, found a device")
+        data = file.read(SIZE_MAX + 1)
+    if len(data) > SIZE_MAX:
+        raise ReportFormatError(
+            f"expected at most {SIZE_MAX:,} bytes, found more"
+        )
+    return data
 
 
 def _read(document: Reader) -> Snapshot:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from ffi_leak_tracker._base.format import format_bytes, plural
+from ffi_leak_tracker._base.format import (
+    format_bytes,
+    plural,
+    printable,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,23 +17,24 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.group import Group
     from ffi_leak_tracker._records.snapshot import Snapshot
 
-__all__ = ["LoggingEmitter"]
-
 
 class LoggingEmitter:
     """Logs each report; the values are attributes of the log records.
 
-    The summary has ``leak_count``, ``leak_total_bytes``, ``leak_places``,
-    ``leak_notes``, ``leak_filter``, ``leak_hidden``, ``leak_duration`` and
-    ``leak_scope``. The record of a place has ``leak_count``,
-    ``leak_total_bytes``, ``leak_type``, ``leak_kind``, ``leak_release``,
+    The summary has ``leak_verdict``, ``leak_count``, ``leak_total_bytes``,
+    ``leak_places``, ``leak_notes``, ``leak_filter``, ``leak_hidden``,
+    ``leak_duration`` and ``leak_scope``. The record of a place has
+    ``leak_count``, ``leak_total_bytes``, ``leak_type``, ``leak_kind``,
+    ``leak_release``,
     ``leak_filename``, ``leak_lineno``, ``leak_function``, ``leak_threads`` and
     ``leak_scopes``.
 
     Args:
         logger: a logger or its name; None for ``ffi_leak_tracker``.
-        level: level of records about leaks.
+        level: level of records about leaks, a number or a name.
         clean_level: level of the record if there are no leaks.
+
+    Raises: TypeError, ValueError for what is no logger or no level.
     """
 
     __module__ = "ffi_leak_tracker.emitters.logging"
@@ -37,14 +42,18 @@ class LoggingEmitter:
     def __init__(
         self,
         logger: logging.Logger | str | None = None,
-        level: int = logging.WARNING,
-        clean_level: int = logging.DEBUG,
+        level: int | str = logging.WARNING,
+        clean_level: int | str = logging.DEBUG,
     ) -> None:
         if logger is None or isinstance(logger, str):
             logger = logging.getLogger(logger or "ffi_leak_tracker")
+        if not hasattr(logger, "isEnabledFor"):
+            raise TypeError(
+                f"logger must be a logger, its name or None, not {logger!r}"
+            )
         self._logger = logger
-        self._level = level
-        self._clean_level = clean_level
+        self._level = _level_of("level", level)
+        self._clean_level = _level_of("clean_level", clean_level)
 
     def emit(self, snapshot: Snapshot) -> None:
         """Log a snapshot; nothing is computed if the level is off."""
@@ -58,21 +67,44 @@ class LoggingEmitter:
             self._logger.log(level, "%s", _place(one), extra=_facts(one))
 
 
+def _level_of(name: str, level: object) -> int:
+    """Return the number of a level.
+
+    Raises: TypeError, ValueError for what is none.
+    """
+    if isinstance(level, str):
+        number: object = logging.getLevelName(level.strip().upper())
+        if isinstance(number, int):
+            return number
+        raise ValueError(
+            f"{name}: logging has no level {level!r}; use one such as 'WARNING'"
+        )
+    if isinstance(level, bool) or not isinstance(level, int):
+        raise TypeError(
+            f"{name} must be a number or the name of a level, not "
+            f"{type(level).__name__}"
+        )
+    return level
+
+
 def _summary(snapshot: Snapshot) -> str:
     """Return the verdict and the notes as one line."""
     words = "no native memory leaks"
+    if snapshot.verdict == "nothing recorded":
+        words = "no allocations were recorded"
     if len(snapshot):
         blocks = plural(snapshot.count, "native block")
         size = format_bytes(snapshot.total_bytes)
         places = plural(len(snapshot.groups()), "place")
         words = f"{blocks} leaked ({size}) from {places}"
-    return "; note: ".join([words, *snapshot.notes])
+    return printable("; note: ".join([words, *snapshot.notes]))
 
 
 def _summary_facts(snapshot: Snapshot) -> dict[str, Any]:
     """Return the attributes of the summary."""
     filter = snapshot.filter
     return {
+        "leak_verdict": snapshot.verdict,
         "leak_count": snapshot.count,
         "leak_total_bytes": snapshot.total_bytes,
         "leak_places": len(snapshot.groups()),
@@ -90,9 +122,10 @@ def _place(one: Group) -> str:
     size = format_bytes(one.total_bytes)
     what = f"{blocks} of {one.type} ({size}, {one.kind})"
     if not one.frames:
-        return f"{what} leaked, call path not recorded"
+        return printable(f"{what} leaked, call path not recorded")
     site = one.frames[0]
-    return f"{what} leaked at {site.location} in {site.function}"
+    place = f"{site.location} in {site.function}"
+    return printable(f"{what} leaked at {place}")
 
 
 def _facts(one: Group) -> dict[str, Any]:

@@ -6,24 +6,16 @@ The modules are imported when their class is first used.
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
+
+from ffi_leak_tracker._base.decorate import check_callback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TextIO, TypeAlias
 
-    from ffi_leak_tracker._records.emit_console import ConsoleEmitter
-    from ffi_leak_tracker._records.emit_json import JsonEmitter
-    from ffi_leak_tracker._records.emit_logging import LoggingEmitter
     from ffi_leak_tracker._records.snapshot import Snapshot
-
-__all__ = [
-    "ConsoleEmitter",
-    "JsonEmitter",
-    "LeaksEmitter",
-    "LoggingEmitter",
-    "as_emitter",
-]
 
 EmitterLike: TypeAlias = (
     "LeaksEmitter | Callable[[Snapshot], object] | str | "
@@ -35,6 +27,7 @@ _MODULES = {
     "JsonEmitter": "emit_json",
     "LoggingEmitter": "emit_logging",
 }
+_loaded: dict[str, Any] = {}  # classes whose modules were imported
 
 
 class LeaksEmitter(Protocol):
@@ -76,8 +69,10 @@ def as_emitter(target: EmitterLike = None) -> LeaksEmitter:
         return _load(name)(target)  # type: ignore[no-any-return]
     if not isinstance(target, type):
         if hasattr(target, "emit"):
+            check_callback("the method emit", target.emit)
             return target
         if callable(target):
+            check_callback("an emitter", target)
             return _CallableEmitter(target)
     raise TypeError(
         "expected an emitter, a callable, a path or a text stream, "
@@ -86,10 +81,11 @@ def as_emitter(target: EmitterLike = None) -> LeaksEmitter:
 
 
 def _load(name: str) -> Any:
-    """Import the module of an emitter class and return the class."""
-    from importlib import import_module
-
-    return getattr(import_module(f"{__package__}.{_MODULES[name]}"), name)
+    """Return an emitter class; its module is imported when first used."""
+    if name not in _loaded:
+        module = import_module(f"{__package__}.{_MODULES[name]}")
+        _loaded[name] = getattr(module, name)
+    return _loaded[name]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from ffi_leak_tracker._base.format import format_address, format_bytes, plural
+from ffi_leak_tracker._base.format import (
+    format_address,
+    format_bytes,
+    plural,
+    printable,
+)
 from ffi_leak_tracker._records.report import frame_lines, render
 
 TYPE_CHECKING = False
@@ -13,22 +18,6 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.allocation import Allocation, Frame
     from ffi_leak_tracker._records.snapshot import Snapshot
     from ffi_leak_tracker._records.stats import AllocationStats
-
-__all__ = [
-    "BudgetError",
-    "CorruptionError",
-    "DoubleFreeError",
-    "InvalidFreeError",
-    "LeakTrackerError",
-    "LeakTrackerException",
-    "LeaksFoundError",
-    "MismatchedFreeError",
-    "MisuseError",
-    "MisuseWarning",
-    "RecordFormatError",
-    "ReportFormatError",
-    "ReportWriteError",
-]
 
 
 class LeakTrackerError(Exception):
@@ -81,7 +70,7 @@ class LeaksFoundError(LeakTrackerError, AssertionError):
         filter: the filter that was applied; None for that of the snapshot.
         place: ``file:line`` of the check, with which the message begins.
 
-    Raises: ValueError if there are no leaks.
+    Raises: ValueError if there are no leaks, TypeError for what is no snapshot.
     """
 
     __module__ = "ffi_leak_tracker.exceptions"
@@ -89,6 +78,11 @@ class LeaksFoundError(LeakTrackerError, AssertionError):
     def __init__(
         self, leaks: Snapshot, filter: Any = None, place: str | None = None
     ) -> None:
+        if not hasattr(leaks, "groups"):  # Snapshot cannot be imported here
+            raise TypeError(
+                "LeaksFoundError takes a Snapshot, not "
+                f"{type(leaks).__name__}: make one by Snapshot(blocks)"
+            )
         if not len(leaks):
             raise ValueError(
                 "no leaks, no error: raise LeaksFoundError only for a "
@@ -115,7 +109,7 @@ class LeaksFoundError(LeakTrackerError, AssertionError):
         blocks = plural(self.count, "native block")
         size = format_bytes(self.total_bytes)
         places = plural(len(self.leaks.groups()), "place")
-        at = f"{self.place}: " if self.place else ""
+        at = f"{printable(self.place)}: " if self.place else ""
         return f"{at}{blocks} leaked ({size}) from {places}"
 
     def __str__(self) -> str:
@@ -188,7 +182,7 @@ class BudgetError(LeakTrackerError, AssertionError):
     @property
     def summary(self) -> str:
         """The first line of the message."""
-        at = f"{self.place}: " if self.place else ""
+        at = f"{printable(self.place)}: " if self.place else ""
         return f"{at}over budget: {'; '.join(map(_excess, self.exceeded))}"
 
     def __str__(self) -> str:
@@ -311,7 +305,8 @@ def _misuse_text(error: MisuseError) -> str:
     """Return the message: the misuse, the call paths, and what to do."""
     block = error.allocation
     first = error.verdict.format(address=format_address(error.address))
-    lines = [first if error.detail is None else f"{first}: {error.detail}"]
+    detail = "" if error.detail is None else f": {error.detail}"
+    lines = [printable(first + detail)]
     if block is not None:
         lines.append(f"  the block: {_block_text(block, error.address)}")
     lines += _path_lines("this free at", error.frames)
@@ -321,17 +316,23 @@ def _misuse_text(error: MisuseError) -> str:
     advice = error.advice
     if isinstance(error, MismatchedFreeError) and block is not None:
         made = block.type if block.kind == "hook" else block.kind
-        advice = f"release it by {block.release}, as {made} needs"
+        advice = printable(f"release it by {block.release}, as {made} needs")
+        if block.release == "custom":  # track() got no release
+            advice = "release it by the function that closes what it is"
     lines.append(f"  what to do: {advice}")
     return "\n".join(lines)
 
 
 def _block_text(block: Allocation, address: int) -> str:
     """Return a block as words, with the offset of the address in it."""
-    text = f"{block.type}, {format_bytes(block.size)}, by {block.kind}"
+    kind = f"{block.type}, {format_bytes(block.size)}, by {block.kind}"
+    text = printable(kind)
     offset = address - block.address
     if offset:
-        text += f" at {block.address_text}; the address is {offset:+,} bytes in"
+        where = (
+            f"{plural(abs(offset), 'byte')} {'in' if offset > 0 else 'before'}"
+        )
+        text += f" at {block.address_text}; the address is {where}"
     return text
 
 

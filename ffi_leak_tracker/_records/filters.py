@@ -1,13 +1,13 @@
 """Filters: which allocations a report leaves out.
 
-A combination of filters is simplified when it is made (see filter_algebra).
-So two equal combinations compare equal and have the same hash and text.
+Combinations of filters are equal, with the same hash and text, if they join
+the same filters in the same way; order and repetition do not matter.
 """
 
 from __future__ import annotations
 
-from ffi_leak_tracker._base.format import format_address, quoted
-from ffi_leak_tracker._records.filter_algebra import ALL, ANY, ATOM, simplify
+from ffi_leak_tracker._base.format import format_address, printable, quoted
+from ffi_leak_tracker._records import filter_arguments as arguments
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._records.allocation import Allocation
 
-
-__all__ = ["FilterLike", "LeakFilter"]
 
 FilterLike: TypeAlias = "LeakFilter | Callable[[Allocation], bool] | None"
 
@@ -51,12 +49,12 @@ class LeakFilter:
     def __and__(self, other: object) -> LeakFilter:
         if not callable(other):
             return NotImplemented
-        return _conjunction([self, LeakFilter.of(other)])
+        return _conjunction(self, LeakFilter.of(other))
 
     def __or__(self, other: object) -> LeakFilter:
         if not callable(other):
             return NotImplemented
-        return _disjunction([self, LeakFilter.of(other)])
+        return _disjunction(self, LeakFilter.of(other))
 
     __rand__ = __and__
     __ror__ = __or__
@@ -65,10 +63,10 @@ class LeakFilter:
         return _negation(self)
 
     def __str__(self) -> str:
-        return type(self).__qualname__
+        return printable(type(self).__qualname__)
 
     def __repr__(self) -> str:
-        return f"<LeakFilter {self}>"
+        return printable(f"<LeakFilter {self}>")
 
     @classmethod
     def of(cls, filter: object) -> LeakFilter:
@@ -88,6 +86,7 @@ class LeakFilter:
                 "expected a LeakFilter, a callable that takes an Allocation, "
                 f"or None, not {filter!r}"
             )
+        arguments.check_predicate(filter, None)
         return _PredicateFilter(filter)
 
     @classmethod
@@ -101,24 +100,32 @@ class LeakFilter:
         return _IgnoreAll()
 
     @classmethod
-    def ignore_addresses(cls, addresses: Iterable[int]) -> LeakFilter:
-        """Return a filter that ignores blocks at these addresses."""
-        return _member("address", addresses)
+    def ignore_addresses(cls, addresses: Iterable[Any]) -> LeakFilter:
+        """Return a filter that ignores blocks at these addresses.
+
+        Args:
+            addresses: numbers, or cdata pointers to the start of a block.
+        """
+        return _member("address", addresses, arguments.address)
 
     @classmethod
-    def ignore_types(cls, types: Iterable[str]) -> LeakFilter:
-        """Return a filter that ignores blocks of these C types, by name."""
-        return _member("type", types)
+    def ignore_types(cls, types: Iterable[Any]) -> LeakFilter:
+        """Return a filter that ignores blocks of these C types.
+
+        Args:
+            types: names of C types as reports show them, or ctype objects.
+        """
+        return _member("type", types, arguments.type_name)
 
     @classmethod
     def ignore_kinds(cls, kinds: Iterable[str]) -> LeakFilter:
         """Return a filter that ignores kinds, as ``calloc`` or ``hook``."""
-        return _member("kind", kinds)
+        return _member("kind", kinds, arguments.text)
 
     @classmethod
     def ignore_threads(cls, threads: Iterable[str]) -> LeakFilter:
         """Return a filter that ignores allocating threads, by name."""
-        return _member("thread", threads)
+        return _member("thread", threads, arguments.text)
 
     @classmethod
     def ignore_scopes(cls, scopes: Iterable[str | None]) -> LeakFilter:
@@ -126,7 +133,7 @@ class LeakFilter:
 
         None stands for blocks outside of scopes and in scopes without a name.
         """
-        return _member("scope", scopes)
+        return _member("scope", scopes, arguments.text_or_none)
 
     @classmethod
     def ignore_stack_contains(
@@ -151,7 +158,8 @@ class LeakFilter:
 
         None is no bound.
 
-        Raises: ValueError without a bound, or if min is above max.
+        Raises: ValueError without a bound, or for bounds between which no
+            value lies; TypeError for a bound that is no number.
         """
         return _RangeFilter("size", min, max)
 
@@ -163,7 +171,8 @@ class LeakFilter:
 
         None is no bound.
 
-        Raises: ValueError without a bound, or if min is above max.
+        Raises: ValueError without a bound, or for bounds between which no
+            value lies; TypeError for a bound that is no number.
         """
         return _RangeFilter("age", min, max)
 
@@ -179,8 +188,7 @@ class LeakFilter:
             predicate: takes an ``Allocation``.
             name: its text in reports; None for the name of the callable.
         """
-        if not callable(predicate):
-            raise TypeError(f"expected a callable, not {predicate!r}")
+        arguments.check_predicate(predicate, name)
         return _PredicateFilter(predicate, name)
 
 
@@ -244,14 +252,11 @@ class _MemberFilter(_KeyedFilter):
         return f"{name} is in: {quoted(values)}"
 
 
-def _member(name: str, values: Iterable[object]) -> LeakFilter:
+def _member(
+    name: str, values: Iterable[object], value_of: Callable[[object], object]
+) -> LeakFilter:
     """Return a filter on the values of a field; a single text is an error."""
-    if isinstance(values, (str, bytes)):
-        raise TypeError(
-            f"expected several values for {name}, not the text {values!r}; "
-            "put it in a list"
-        )
-    chosen = frozenset(values)
+    chosen = frozenset(map(value_of, arguments.several(name, values)))
     return _MemberFilter(name, chosen) if chosen else _IgnoreNone()
 
 
@@ -277,8 +282,8 @@ class _StackFilter(_KeyedFilter):
     def __str__(self) -> str:
         (pattern,) = self._key
         if isinstance(pattern, str):
-            return f'stack contains "{pattern}"'
-        return f"stack matches /{pattern.pattern}/"
+            return printable(f'stack contains "{pattern}"')
+        return printable(f"stack matches /{pattern.pattern}/")
 
 
 class _RangeFilter(_KeyedFilter):
@@ -289,10 +294,7 @@ class _RangeFilter(_KeyedFilter):
     def __init__(
         self, name: str, low: float | None, high: float | None
     ) -> None:
-        if low is None and high is None:
-            raise ValueError(f"{name}: give min, max or both")
-        if low is not None and high is not None and low > high:
-            raise ValueError(f"{name}: min {low} is above max {high}")
+        arguments.check_range(name, low, high)
         super().__init__(name, low, high)
 
     def ignore(self, allocation: Allocation) -> bool:
@@ -326,7 +328,7 @@ class _PredicateFilter(_KeyedFilter):
         return bool(self._key[0](allocation))
 
     def __str__(self) -> str:
-        return f"predicate {self._key[1]}"
+        return printable(f"predicate {self._key[1]}")
 
 
 class _NotFilter(_KeyedFilter):
@@ -341,28 +343,78 @@ class _NotFilter(_KeyedFilter):
         return f"NOT ({self._key[0]})"
 
 
-class _JoinedFilter(_KeyedFilter):
-    """A set of operands; made by ``&`` and ``|``."""
+class _JoinedFilter(LeakFilter):
+    """Several operands; made by ``&`` and ``|``.
 
-    __slots__ = ("_ordered",)
+    Joining is O(1): operands that are joins of the same class are unfolded
+    when the filter is first used, without recursion.
+    """
+
+    __slots__ = ("_is_flat", "_parts")
     word = ""
 
-    def __init__(self, operands: frozenset[LeakFilter]) -> None:
-        super().__init__(operands)
-        self._ordered = sorted(operands, key=str)
+    def __init_subclass__(cls) -> None:
+        cls.__module__ = LeakFilter.__module__  # the name in pickles
+
+    def __init__(self, *parts: LeakFilter) -> None:
+        self._parts = parts
+        self._is_flat = False
 
     @property
-    def operands(self) -> frozenset[LeakFilter]:
-        """The joined filters: at least two, none of them of this class."""
-        found: frozenset[LeakFilter] = self._key[0]
-        return found
+    def operands(self) -> tuple[LeakFilter, ...]:
+        """The joined filters: each once, none of them of this class."""
+        if not self._is_flat:
+            self._parts = _unfolded(self)
+            self._is_flat = True
+        return self._parts
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return frozenset(self.operands) == frozenset(other.operands)
+
+    def __hash__(self) -> int:
+        return hash((type(self), frozenset(self.operands)))
 
     def __str__(self) -> str:
         texts = [
             f"({one})" if isinstance(one, _JoinedFilter) else str(one)
-            for one in self._ordered
+            for one in self.operands
         ]
-        return f" {self.word} ".join(texts)
+        return f" {self.word} ".join(sorted(texts, key=_without_parenthesis))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.operands
+
+    def __setstate__(self, state: Any) -> None:
+        """Read a pickle of version 0.1, which had a set of operands."""
+        self.__init__(*state[1]["_key"][0])  # type: ignore[misc]
+
+
+def _without_parenthesis(text: str) -> str:
+    return text.removeprefix("(")
+
+
+def _unfolded(joined: _JoinedFilter) -> tuple[LeakFilter, ...]:
+    """Return the operands of a join and of the joins of its class in it."""
+    found: dict[object, LeakFilter] = {}
+    waiting: list[LeakFilter] = [joined]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, type(joined)):
+            waiting += reversed(one._parts)
+        else:
+            found.setdefault(_identity(one), one)
+    return tuple(found.values())
+
+
+def _identity(one: LeakFilter) -> object:
+    """Return the filter, or its id if it cannot be hashed."""
+    try:
+        hash(one)
+    except TypeError:
+        return id(one)
+    return one
 
 
 class _AndFilter(_JoinedFilter):
@@ -372,7 +424,7 @@ class _AndFilter(_JoinedFilter):
     word = "AND"
 
     def ignore(self, allocation: Allocation) -> bool:
-        return all(f.ignore(allocation) for f in self._ordered)
+        return all(f.ignore(allocation) for f in self.operands)
 
 
 class _OrFilter(_JoinedFilter):
@@ -382,11 +434,11 @@ class _OrFilter(_JoinedFilter):
     word = "OR"
 
     def ignore(self, allocation: Allocation) -> bool:
-        return any(f.ignore(allocation) for f in self._ordered)
+        return any(f.ignore(allocation) for f in self.operands)
 
 
 def _negation(one: LeakFilter) -> LeakFilter:
-    """Return the complement. NOT is moved inside of AND and OR."""
+    """Return the complement."""
     if isinstance(one, _IgnoreNone):
         return _IgnoreAll()
     if isinstance(one, _IgnoreAll):
@@ -394,35 +446,36 @@ def _negation(one: LeakFilter) -> LeakFilter:
     if isinstance(one, _NotFilter):
         inner: LeakFilter = one._key[0]
         return inner
-    if isinstance(one, _JoinedFilter):
-        dual = _OrFilter if isinstance(one, _AndFilter) else _AndFilter
-        return dual(frozenset(map(_negation, one.operands)))
     return _NotFilter(one)
 
 
-def _conjunction(operands: Iterable[LeakFilter]) -> LeakFilter:
-    """Return the simplified filter ``a AND b AND ...``."""
-    needed = [one for one in operands if not isinstance(one, _IgnoreAll)]
-    if any(isinstance(one, _IgnoreNone) for one in needed):
-        return _IgnoreNone()
-    kept = simplify(needed, _parts, _negation)
-    if kept is None:
-        return _IgnoreNone()
-    if not kept:
-        return _IgnoreAll()
-    return next(iter(kept)) if len(kept) == 1 else _AndFilter(kept)
+def _conjunction(one: LeakFilter, other: LeakFilter) -> LeakFilter:
+    """Return the filter ``one AND other``, or one of them if that is equal."""
+    if isinstance(one, _IgnoreAll) or isinstance(other, _IgnoreNone):
+        return other
+    if isinstance(other, _IgnoreAll) or isinstance(one, _IgnoreNone):
+        return one
+    return one if _is_same(one, other, _AndFilter) else _AndFilter(one, other)
 
 
-def _disjunction(operands: Iterable[LeakFilter]) -> LeakFilter:
-    """Return the simplified filter ``a OR b OR ...``."""
-    return _negation(_conjunction([_negation(one) for one in operands]))
+def _disjunction(one: LeakFilter, other: LeakFilter) -> LeakFilter:
+    """Return the filter ``one OR other``, or one of them if that is equal."""
+    if isinstance(one, _IgnoreNone) or isinstance(other, _IgnoreAll):
+        return other
+    if isinstance(other, _IgnoreNone) or isinstance(one, _IgnoreAll):
+        return one
+    return one if _is_same(one, other, _OrFilter) else _OrFilter(one, other)
 
 
-def _parts(one: LeakFilter) -> tuple[str, frozenset[LeakFilter]]:
-    """Return the form and the operands of a filter, for ``simplify``."""
-    if isinstance(one, _JoinedFilter):
-        return ALL if isinstance(one, _AndFilter) else ANY, one.operands
-    return ATOM, frozenset()
+def _is_same(
+    one: LeakFilter, other: LeakFilter, join: type[_JoinedFilter]
+) -> bool:
+    """Return whether two operands are equal; two joins are not compared.
+
+    A join with a join of its class is equal to it anyway, and comparing would
+    cost O(operands).
+    """
+    return not isinstance(one, join) and one == other
 
 
 # --- filters of whole groups -------------------------------------------------

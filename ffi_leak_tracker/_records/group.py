@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ffi_leak_tracker._base.format import format_bytes, plural
+from ffi_leak_tracker._base.format import (
+    format_bytes,
+    plural,
+    printable,
+)
 from ffi_leak_tracker._base.record import Record, field
 
 TYPE_CHECKING = False
@@ -105,7 +109,7 @@ class Group(Record):
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """Names of the scopes, sorted; empty if no block was in a named scope."""
+        """Names of the scopes, sorted; empty without a named scope."""
         return _sorted(self._names("scope"))
 
     def _names(self, field: str) -> set[str | None]:
@@ -139,7 +143,7 @@ class Group(Record):
     def __repr__(self) -> str:
         blocks = plural(self.count, "block")
         size = format_bytes(self.total_bytes)
-        return f"<Group of {blocks}, {size}, {self.type}>"
+        return f"<Group of {blocks}, {size}, {printable(self.type)}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Group, (self.allocations,)

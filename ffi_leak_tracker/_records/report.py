@@ -42,6 +42,13 @@ _COLORS = {
 }
 
 
+_VERDICTS = {
+    "leaked": ("LEAKED", "leak"),
+    "clean": ("No native memory leaks.", "clean"),
+    "nothing recorded": ("No allocations were recorded.", "size"),
+}
+
+
 class _Paint:
     """Adds escape sequences for colours to text, or returns it unchanged."""
 
@@ -89,11 +96,10 @@ def render(
 
 def _verdict(snapshot: Snapshot, places: int, paint: _Paint) -> list[str]:
     """Return the first line; two lines if it is too long for one."""
-    word, style = "LEAKED", "leak"
+    word, style = _VERDICTS[snapshot.verdict]
+    rest = ""
     if snapshot.count:
         rest = f"  {_amount(snapshot)}, from {plural(places, 'place')}"
-    else:
-        word, rest, style = "No native memory leaks.", "", "clean"
     facts = ", ".join(_facts(snapshot))
     gap = WIDTH - len(word) - len(rest) - len(facts)
     left = paint(style, word) + rest

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from ffi_leak_tracker._base.format import format_bytes, plural
 from ffi_leak_tracker._base.record import reader
-from ffi_leak_tracker._records.allocation import Allocation, Frame, NativeFrame
+from ffi_leak_tracker._records.allocation import Allocation
 from ffi_leak_tracker._records.decode import Reader
 from ffi_leak_tracker._records.group import Group, group
-from ffi_leak_tracker._records.stats import AllocationStats, TypeStats
+from ffi_leak_tracker._records.stats import AllocationStats
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,18 +24,6 @@ else:
     def overload(function: Any) -> Any:
         """Replace typing.overload, whose import costs time."""
         return function
-
-
-__all__ = [
-    "Allocation",
-    "AllocationStats",
-    "Frame",
-    "Group",
-    "NativeFrame",
-    "Snapshot",
-    "TypeStats",
-    "group",
-]
 
 
 class Snapshot(Sequence[Allocation]):
@@ -143,6 +131,20 @@ class Snapshot(Sequence[Allocation]):
         return self._total
 
     @property
+    def verdict(self) -> str:
+        """``leaked``, ``clean``, or ``nothing recorded``.
+
+        The last one is no all-clear: no allocation was recorded at all. The
+        notes say why, and what to do about it.
+        """
+        if len(self):
+            return "leaked"
+        stats = self._stats
+        if stats is not None and not stats.allocations and not self._hidden:
+            return "nothing recorded"
+        return "clean"
+
+    @property
     def largest(self) -> Allocation | None:
         """The largest block, the oldest of several; None if there is none."""
         largest_at = getattr(self._allocations, "largest_at", None)
@@ -206,10 +208,16 @@ class Snapshot(Sequence[Allocation]):
             old: the earlier snapshot.
             group_by: "path", "type" or "line", as for ``totals``.
 
-        Raises: ValueError for another ``group_by``.
+        Raises: ValueError for another ``group_by``; TypeError if ``old`` is no
+            snapshot.
         """
         from ffi_leak_tracker._records.diff import SnapshotDiff
 
+        if not isinstance(old, Snapshot):
+            raise TypeError(
+                f"compare_to takes a Snapshot, not {type(old).__name__}: make "
+                "one by Snapshot(blocks)"
+            )
         pair = self.totals(group_by), old.totals(group_by)
         return SnapshotDiff.of(*pair, group_by)
 
@@ -323,7 +331,7 @@ class Snapshot(Sequence[Allocation]):
 
 
 def _kept(allocations: Iterable[Allocation]) -> Sequence[Allocation]:
-    """Return a sequence of the allocations that nobody else can change."""
+    """Return a sequence of the allocations that other code cannot change."""
     if isinstance(allocations, Snapshot):
         return allocations._allocations
     if isinstance(allocations, list) or not hasattr(allocations, "__getitem__"):

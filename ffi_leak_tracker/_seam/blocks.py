@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from sys import byteorder
 
 from ffi_leak_tracker._records.allocation import Allocation
 from ffi_leak_tracker._records.group import Group
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 _SIZE = core_blocks.BLOCK.size
 # Offsets of fields in ``flk_block``, in units of their own width.
-_QUADS, _SIZE_QUAD = _SIZE // 8, 1
+_QUADS, _SIZE_QUAD, _SEQUENCE_QUAD = _SIZE // 8, 1, 2
 _WORDS, _SCOPE_WORD, _THREAD_WORD = _SIZE // 4, 7, 8
 _HALVES, _TYPE_HALF = _SIZE // 2, 18
 
@@ -102,6 +103,65 @@ class BlockList(Sequence[Allocation]):
         pairs = zip(self._sizes(), self._types(), strict=True)
         return [size for size, number in pairs if number in wanted]
 
+    # --- parts ----------------------------------------------------------
+    def _part(self, positions: Sequence[int]) -> BlockList:
+        rows = [self._raw[i * _SIZE : (i + 1) * _SIZE] for i in positions]
+        return BlockList(b"".join(rows), self.taken_at)
+
+    def of_kind(self, kind: str) -> BlockList:
+        """Return the blocks of a kind."""
+        wanted = _types_with(1, kind)
+        types = enumerate(self._types())
+        return self._part([i for i, number in types if number in wanted])
+
+    def has_kind(self, kind: str) -> bool:
+        """Return whether a block is of a kind."""
+        return not _types_with(1, kind).isdisjoint(self._types())
+
+    def scopes(self) -> dict[int, int]:
+        """Return the number of blocks of each scope."""
+        counts: dict[int, int] = {}
+        for scope in memoryview(self._raw).cast("I")[_SCOPE_WORD::_WORDS]:
+            counts[scope] = counts.get(scope, 0) + 1
+        return counts
+
+    def of_scopes(self, scopes: set[int], since: int = 0) -> BlockList:
+        """Return the blocks of some scopes from a sequence number on."""
+        words = memoryview(self._raw).cast("I")[_SCOPE_WORD::_WORDS]
+        quads = memoryview(self._raw).cast("Q")[_SEQUENCE_QUAD::_QUADS]
+        both = enumerate(zip(words, quads, strict=True))
+        return self._part(
+            [i for i, (s, q) in both if s in scopes and q >= since]
+        )
+
+    def types(self) -> dict[str, tuple[int, int]]:
+        """Return the number and the bytes of the blocks of each C type."""
+        sums: dict[str, tuple[int, int]] = {}
+        for size, number in zip(self._sizes(), self._types(), strict=True):
+            name = core.type_of(number)[0]
+            blocks, total = sums.get(name, (0, 0))
+            sums[name] = blocks + 1, total + size
+        return sums
+
+    def with_scopes(self, numbers: dict[int, int]) -> BlockList:
+        """Return the blocks with other numbers for all of their scopes."""
+        raw = bytearray(self._raw)
+        words = memoryview(raw).cast("I")
+        for i in range(_SCOPE_WORD, len(words), _WORDS):
+            words[i] = numbers[words[i]]
+        return BlockList(bytes(raw), self.taken_at)
+
+    def merged(self, others: BlockList) -> BlockList:
+        """Return these blocks and others, by their sequence numbers."""
+        rows = [
+            (raw[i + 8 * _SEQUENCE_QUAD : i + 8 * (_SEQUENCE_QUAD + 1)], raw, i)
+            for raw in (self._raw, others._raw)
+            for i in range(0, len(raw), _SIZE)
+        ]
+        rows.sort(key=lambda row: int.from_bytes(row[0], byteorder))
+        parts = [raw[i : i + _SIZE] for _, raw, i in rows]
+        return BlockList(b"".join(parts), self.taken_at)
+
     def names_of(self, positions: Sequence[int], field: str) -> set[str | None]:
         """Return the names of the threads, or scopes, of some blocks."""
         word, name = _NAMED[field]
@@ -136,8 +196,7 @@ class BlockList(Sequence[Allocation]):
         positions = sorted([i for some in kept for i in some])
         if len(positions) == len(self):
             return self
-        rows = [self._raw[i * _SIZE : (i + 1) * _SIZE] for i in positions]
-        return BlockList(b"".join(rows), self.taken_at)
+        return self._part(positions)
 
     def _group(self, parts: list[_Part]) -> _LazyGroup:
         """Return one group of all parts; their paths have equal frames."""

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._seam.ctypes_of_cffi import CData
 
-__all__ = ["CFunctions"]
-
 
 def _address_of(name: str) -> Callable[[], CData]:
     return lambda: ffi.addressof(lib, name)

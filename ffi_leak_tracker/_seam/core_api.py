@@ -10,11 +10,12 @@ import atexit
 import os
 import sys
 from _thread import _local as thread_local  # threading takes 7 ms to load
+from importlib import _bootstrap
 from struct import Struct
 
-import _cffi_backend
-
 from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
+from ffi_leak_tracker._base.environment import variable
+from ffi_leak_tracker._base.source import allow
 from ffi_leak_tracker._records.allocation import Frame
 from ffi_leak_tracker._records.stats import (
     AllocationStats,
@@ -22,15 +23,39 @@ from ffi_leak_tracker._records.stats import (
     set_capture,
 )
 
-try:
-    from ffi_leak_tracker._core import ffi, lib
-except ImportError as error:
-    raise ImportError(
+_REFUSALS = {
+    "subinterpreter": (
+        "ffi_leak_tracker works in the main interpreter only, and this is a "
+        "subinterpreter: import it in the main interpreter, where its hooks "
+        "record the C code of all interpreters"
+    ),
+    "finalized": (
+        "ffi_leak_tracker cannot be imported after Py_Finalize() and a second "
+        "Py_Initialize(): an interpreter that is gone has used it in this "
+        "process; start a new process"
+    ),
+}
+
+
+def _missing(error: ImportError) -> ImportError:
+    """Return the error for a compiled module that cannot be imported."""
+    if "subinterpreter" in str(error):
+        return ImportError(f"{_REFUSALS['subinterpreter']}. {error}")
+    return ImportError(
         "the compiled core of ffi_leak_tracker is missing for this "
         f"interpreter ({sys.implementation.cache_tag}): install the package "
         "with this interpreter (python -m pip install ffi-leak-tracker, or "
         f"-e . in a checkout). The cause: {error}"
-    ) from error
+    )
+
+
+try:
+    import _cffi_backend
+
+    from ffi_leak_tracker import _core
+    from ffi_leak_tracker._core import ffi, lib
+except ImportError as error:
+    raise _missing(error) from error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +78,25 @@ SIZE_MAX = 2 ** (8 * ffi.sizeof("size_t") - 1) - 1
 NULL = ffi.NULL
 
 
+def _module() -> CData:
+    """Return the address of the compiled module."""
+    return ffi.cast("void *", id(_core))
+
+
+def _claim() -> None:
+    """Refuse any interpreter but the first main one.
+
+    The core has one state for the process. A second interpreter would replace
+    the state of the first, so this comes before anything is changed.
+    """
+    if lib.flk_callables_add_claim(_module()):
+        refusal = _core.claim()
+        if refusal is not None:
+            raise ImportError(_REFUSALS[refusal])
+
+
 def _start() -> str | None:
+    _claim()
     mismatch = lib.flk_pyframe_mismatch()
     if mismatch:
         raise ImportError(
@@ -70,6 +113,23 @@ def _start() -> str | None:
     return text(problem) if problem else None
 
 
+def _finish_imports() -> None:
+    """Before a fork: wait for modules that other threads are importing.
+
+    The child could never import such a module: its lock would stay locked.
+    """
+    for name in list(_import_locks):
+        if name.startswith("ffi_leak_tracker."):
+            _wait_for_import(name)
+
+
+# What the import statement itself uses; without a public name.
+_import_locks: dict[str, Any] = getattr(_bootstrap, "_module_locks", {})
+_wait_for_import = getattr(_bootstrap, "_lock_unlock_module", len)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_finish_imports)
+
+
 def text(value: CData) -> str:
     raw: bytes = ffi.string(value)
     return raw.decode("utf-8", "surrogatepass")
@@ -80,29 +140,23 @@ frames_problem = _start()
 walks_frames = bool(lib.flk_pyframe_is_open())
 
 
-def _fast() -> Any:
+def _callables() -> Any:
     """Return the C callables of allocators and scopes; None without them.
 
     PyPy has none. ``FFI_LEAK_TRACKER_FAST=0`` switches them off.
     """
-    if os.environ.get("FFI_LEAK_TRACKER_FAST") == "0":
+    if variable("FFI_LEAK_TRACKER_FAST") == "0":
         return None
-    from ffi_leak_tracker import _core
-
     lib.flk_bind_cffi()
-    module = ffi.cast("void *", id(_core))
-    return _core.fast if lib.flk_callables_install(module) else None
+    return _core.callables if lib.flk_callables_install(_module()) else None
 
 
-fast = _fast()
+callables = _callables()
 
 
 def objects_functions() -> Any:
     """Return the C functions for Python objects; None on PyPy."""
-    from ffi_leak_tracker import _core
-
-    module = ffi.cast("void *", id(_core))
-    return _core.objects if lib.flk_object_views_install(module) else None
+    return _core.objects if lib.flk_object_views_install(_module()) else None
 
 
 backend_typeof = _cffi_backend.typeof
@@ -111,7 +165,8 @@ backend_gc = _cffi_backend.gcp  # ffi.gc
 # --- C functions that need no conversion --------------------------------
 enable = lib.flk_gate_set
 gate_scope = lib.flk_gate_scope
-gate_pause = lib.flk_gate_for_pause
+gate_pause = lib.flk_gate_pause
+pauses = lib.flk_gate_pauses
 forbid = lib.flk_gate_forbid
 hooks_refresh = lib.flk_attach_refresh
 is_enabled = lib.flk_tracker_is_enabled
@@ -121,6 +176,8 @@ scope_new = lib.flk_scope_new
 scope_left = lib.flk_scope_end
 scope_gone = lib.flk_scope_gone
 scope_is_clean = lib.flk_account_scope_is_empty
+scope_is_within = lib.flk_scope_is_within
+scope_serial = lib.flk_scope_serial
 scope_unknown = lib.flk_context_unknown
 set_process_scope = lib.flk_set_process_scope
 set_thread_scope = lib.flk_set_thread_scope
@@ -131,6 +188,32 @@ clear_counts = lib.flk_clear_counts
 drain_quarantine = lib.flk_quarantine_drain
 check_damage = lib.flk_quarantine_check_all
 STACK_DEPTH_MAX = lib.flk_stack_depth_max()
+
+
+_reasons_for_python: set[str] = set()
+
+
+def judge_in_python(reason: str, is_needed: bool) -> None:
+    """Let Python judge scopes at their end, as long as a reason is needed."""
+    if is_needed:
+        _reasons_for_python.add(reason)
+    else:
+        _reasons_for_python.discard(reason)
+    if callables is not None:
+        callables.judge_in_python(bool(_reasons_for_python))
+
+
+def scope_chain(number: int) -> list[tuple[int, int]]:
+    """Return a scope and those around it, each with its serial number."""
+    chain = []
+    while number != CURRENT_SCOPE:
+        chain.append((number, scope_serial(number)))
+        number = (
+            CURRENT_SCOPE
+            if number == PROCESS
+            else (lib.flk_scope_above(number))
+        )
+    return chain
 
 
 # --- configuration ------------------------------------------------------
@@ -296,8 +379,13 @@ def hide_callers() -> None:
     The command line calls this, so that reports do not show its frames.
     """
     global _hidden  # noqa: PLW0603
+    _hidden = frames_here()
+
+
+def frames_here() -> tuple[Frame, ...]:
+    """Return the Python frames of the current caller, innermost first."""
     path = lib.flk_tracker_path() if walks_frames else path_here()
-    _hidden = path_frames(path)
+    return path_frames(path)
 
 
 def _above_hidden(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
@@ -314,9 +402,11 @@ def _frame(site: int) -> Frame:
         place = ffi.new("flk_site_info *")
         if not lib.flk_codes_describe(site, place):
             return _UNKNOWN
+        filename = text(place.filename)
+        allow([filename])
         made = Frame(
             text(place.function),
-            text(place.filename),
+            filename,
             place.line if place.line > 0 else None,
             place.column if place.column >= 0 else None,
         )
@@ -441,8 +531,10 @@ def thread_name(number: int) -> str:
     known = _thread_names.get(number)
     if known is not None:
         return known
-    import threading
-
+    try:
+        import threading
+    except ImportError:  # the interpreter is shutting down
+        return f"thread {number}"
     ident = lib.flk_thread_ident_of(number)
     for thread in threading.enumerate():
         if thread.ident == ident:
@@ -457,6 +549,32 @@ def _own_name(number: int) -> str:
     if threading is not None:
         return str(threading.current_thread().name)
     return "MainThread" if number == 1 else f"thread {number}"
+
+
+def note_ending_threads() -> None:
+    """Let each thread of ``threading`` note its name when it ends.
+
+    For threads that only hooks see. ``note_thread`` is for the others. Before
+    Python 3.11, threads that run already do not note their names.
+    """
+    import threading
+
+    method = "_delete" if sys.version_info >= (3, 11) else "_bootstrap_inner"
+    original = getattr(threading.Thread, method, None)
+    if original is None or hasattr(original, "notes_name"):
+        return
+
+    def run_and_note(thread: threading.Thread) -> None:
+        try:
+            original(thread)
+        finally:
+            number = lib.flk_thread_number_if_any()
+            # Green threads share one thread of the system, not this one.
+            if number and lib.flk_thread_ident_of(number) == thread.ident:
+                _thread_names[number] = thread.name
+
+    run_and_note.notes_name = True  # type: ignore[attr-defined]
+    setattr(threading.Thread, method, run_and_note)
 
 
 _noted = thread_local()

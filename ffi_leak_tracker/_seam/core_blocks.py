@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._seam.core_api import CData
 
 #: Delivers waiting events to observers; set while there are any.
-tell_observers: Callable[[], None] | None = None
+tell_observers: Callable[[], object] | None = None
 
 # --- copies of live blocks ----------------------------------------------
 BLOCK = Struct("=QQQIIIHBB")
@@ -200,6 +200,11 @@ def resize(
     if out.verdict == NO_ROOM:
         return moved, None, True
     return moved, None if out.verdict in _GOOD else Misuse(out), False
+
+
+def count_invalid_free() -> None:
+    """Count an invalid free that the core did not see."""
+    lib.flk_misuse_count(INTERIOR_FREE)
 
 
 def next_misuse() -> Misuse | None:

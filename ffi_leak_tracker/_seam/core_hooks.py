@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 
-from ffi_leak_tracker._seam.core_api import ffi, lib, thread_name
+from ffi_leak_tracker._seam.core_api import (
+    ffi,
+    lib,
+    note_ending_threads,
+    thread_name,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-detach = lib.flk_attach_end
+detach = lib.flk_hooks_detach
 drop = lib.flk_attach_drop
 sample = lib.flk_hooks_sample
 
@@ -22,7 +27,15 @@ def attach(rules: Sequence[str], mappings: bool) -> str | None:
     done = lib.flk_hooks_attach(
         ffi.new("const char *const[]", kept), len(kept), mappings, reason, 200
     )
-    return None if done == 0 else ffi.string(reason).decode()
+    if done != 0:
+        return ffi.string(reason).decode()
+    note_ending_threads()
+    return None
+
+
+def has_met(pattern: str) -> bool:
+    """Return whether a pattern matched a loaded object since the attach."""
+    return bool(lib.flk_attach_has_met(os.fsencode(pattern)))
 
 
 # --- threads ------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
 from operator import itemgetter
 
@@ -24,38 +26,104 @@ ALL_CLASSES: int = 256  # FLK_CLASSES_MAX
 MADE = 1  # FLK_OBJECT_MADE, FLK_OBSERVED_MADE
 
 # --- delivery of events -------------------------------------------------
-_deliverers: list[Callable[[], None]] = []
-_tellers: list[Callable[[int, Allocation], None]] = []
+#: Events of one kind that one delivery passes to callbacks. The others wait
+#: for the next delivery, so that the program goes on in between.
+EVENTS_AT_ONCE = 1000
+_deliverers: list[Callable[[], bool]] = []
+_observers: list[Callable[[int, Allocation], None]] = []
 
 
-def _deliver_all() -> None:
-    for deliver in _deliverers:
-        deliver()
+_forks = 0  # threads that are forking now
 
 
-def on_delivery(deliver: Callable[[], None]) -> None:
+def _deliver_all() -> bool:
+    """Deliver waiting events; return whether events still wait.
+
+    Nothing is delivered during a fork: in the child, a lock may be held by a
+    thread that is gone.
+    """
+    if _forks:
+        return False
+    # A list, so that all of them deliver.
+    waiting = [deliver() for deliver in _deliverers]
+    return any(waiting)
+
+
+def on_delivery(deliver: Callable[[], bool]) -> None:
     """Register a function that delivers waiting events.
 
-    It is called when events wait and Python code may run.
+    It is called when events wait and Python code may run. It passes at most
+    ``EVENTS_AT_ONCE`` of them to callbacks, and returns whether events still
+    wait.
     """
     _deliverers.append(deliver)
 
 
 def _tell(raw: bytes) -> None:
-    """Deliver an event of an allocator that runs in this thread."""
-    event = ffi.from_buffer("flk_observed *", raw)
+    """Deliver an event of an allocator that runs in this thread.
+
+    It is called only while no older event of a native block waits.
+    """
     _deliver_all()
-    for tell in _tellers:
+    event = ffi.from_buffer("flk_observed *", raw)
+    for tell in _observers:
         tell(int(event.what), one_block(event.block))
 
 
 def on_event(tell: Callable[[int, Allocation], None]) -> None:
     """Register a function that is called with an event and its block."""
-    _tellers.append(tell)
+    _observers.append(tell)
 
 
+def schedule() -> None:
+    """Deliver soon, in the main thread; without effect on PyPy."""
+    if table is not None:
+        table.schedule()
+
+
+# --- fork ---------------------------------------------------------------
+# The child delivers waiting events of its Python objects. Events of native
+# blocks are dropped there (flk_observe_clear), since the parent delivers them.
+_renewers: list[Callable[[], None]] = []
+
+
+def on_fork(renew: Callable[[], None]) -> None:
+    """Register a function that renews locks in the child of a fork.
+
+    No event is delivered before all of them have run.
+    """
+    _renewers.append(renew)
+
+
+def _before_fork() -> None:
+    global _forks  # noqa: PLW0603
+    _forks += 1
+
+
+def _after_fork_in_parent() -> None:
+    global _forks  # noqa: PLW0603
+    _forks -= 1
+    schedule()
+
+
+def _after_fork_in_child() -> None:
+    global _forks  # noqa: PLW0603
+    for renew in _renewers:
+        renew()
+    _forks = 0
+    if table is not None:
+        table.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
 if table is not None:
     table.set_deliver(_deliver_all, _tell)
+    atexit.register(table.close_delivery)
 
 
 def call(callback: Callable[..., Any], *arguments: Any) -> Any:
@@ -101,6 +169,20 @@ def observe(wanted: Callable[[str], bool] | None) -> None:
     names = [core.text(lib.flk_names_at(number).type) for number in numbers]
     flags = bytes([wanted(name) for name in names])
     lib.flk_observe_types(b"\0" + flags, len(flags) + 1)
+
+
+_lost_before = 0
+
+
+def newly_lost() -> int:
+    """Return how many events were lost since the last call.
+
+    Events are lost while the queue is full or memory lacks.
+    """
+    global _lost_before
+    lost = int(lib.flk_observe_lost())
+    new, _lost_before = lost - _lost_before, lost
+    return max(0, new)
 
 
 def next_observed() -> tuple[int, Allocation] | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+
 import _cffi_backend
 
 from ffi_leak_tracker._seam import core_api as core
@@ -38,11 +41,14 @@ class Item:
 def _size_of(ctype: CType) -> int:
     if ctype.kind == "void":
         return 1  # as sizeof(void) in GNU C
-    if ctype.kind == "function":
-        raise TypeError(f"{ctype.cname!r} is a function, not a type of memory")
     try:
         return int(core.ffi.sizeof(ctype))
     except (ValueError, TypeError, core.ffi.error) as error:
+        if ctype.kind == "array":
+            raise TypeError(
+                f"the size of {ctype.cname!r} is not known: pass the type of "
+                f"one item and a count ({ctype.item.cname!r}, count)"
+            ) from error
         raise TypeError(
             f"the size of {ctype.cname!r} is not known (it is opaque or of "
             "unknown length): allocate bytes ('char') of the size you need, "
@@ -104,7 +110,7 @@ class TypeCache:
     def new_allocator(
         self, allocate: Callable[[int], CData], free: Callable[[CData], None]
     ) -> Any:
-        """Return ``ffi.new_allocator`` of the two functions, without clearing."""
+        """Return a ``new`` that uses two functions and does not clear."""
         return core.ffi.new_allocator(
             allocate, free, should_clear_after_alloc=False
         )
@@ -112,7 +118,7 @@ class TypeCache:
     def plain_maker(
         self, cdecl: str | CType, zeroed: bool
     ) -> tuple[Any, CType]:
-        """Return ``ffi.new``, which clears memory if ``zeroed``, and the ctype."""
+        """Return a ``new``, which clears memory if zeroed, and the ctype."""
         ctype, _ = self.owned(cdecl)
         return (core.ffi.new if zeroed else _unzeroed), ctype
 
@@ -133,6 +139,47 @@ def is_plain_item(ctype: CType) -> bool:
     )
 
 
+# --- owners -------------------------------------------------------------
+#: The type of cdata that do not own their memory. PyPy has one type for all.
+_PLAIN: type | None = (
+    type(core.NULL) if sys.implementation.name == "cpython" else None
+)
+_DROP = "drop the last reference to it, or call ffi.release()"
+#: By the word of its repr: what owns the memory of a cdata, and what to do.
+_OWNERS = {
+    "owning": ("the cdata itself, as ffi.new() made it", _DROP),
+    "handle": ("cffi, as a handle of ffi.new_handle()", _DROP),
+    "calling": ("cffi, as a callback of ffi.callback()", _DROP),
+    "buffer": ("the object that was passed to ffi.from_buffer()", _DROP),
+    "finalizer": (
+        "a finalizer, of ffi.gc() or of new() of an allocator",
+        "call ffi.release(), or remove the finalizer of ffi.gc() first: "
+        "ffi.gc(pointer, None)",
+    ),
+}
+
+
+def owner_of(pointer: CData) -> tuple[str, str] | None:
+    """Return what owns the memory of a cdata, and how to free it.
+
+    None if it does not own its memory. A plain pointer into the memory of
+    another cdata (``ffi.addressof``, ``ffi.cast``) does not own it.
+    """
+    if type(pointer) is _PLAIN:
+        return None
+    shown = repr(pointer).removeprefix(
+        f"<cdata '{core.ffi.typeof(pointer).cname}' "
+    )
+    word = shown.partition(" ")[0]
+    if word not in _OWNERS:
+        # A finalizer is not shown, but referred to, beside the plain cdata.
+        has_finalizer = len(gc.get_referents(pointer)) > 1
+        if _PLAIN is None or not has_finalizer:
+            return None
+        word = "finalizer"
+    return _OWNERS[word]
+
+
 _unzeroed = core.ffi.new_allocator(should_clear_after_alloc=False)
 
 
@@ -143,6 +190,11 @@ def _no_type(type: object) -> TypeError:
 
 
 def _unknown(name: str, bound: AnyFFI | None, error: Exception) -> TypeError:
+    if "is a function type" in str(error):
+        return TypeError(
+            f"{name!r} is a function, not a type of memory: use a pointer to "
+            f"it. cffi says: {error}"
+        )
     if bound is None:
         return TypeError(
             f"{name!r} is not a standard C type: pass the ctype object "

@@ -26,8 +26,8 @@ def _report(raw: bytes, pointer: object) -> None:
 
 def set_up() -> None:
     """Give the C callables the Python objects that they use."""
-    if core.fast is not None:
-        core.fast.set_up(
+    if core.callables is not None:
+        core.callables.set_up(
             variable,
             core.scope_names,
             _report,

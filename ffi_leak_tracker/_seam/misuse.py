@@ -7,6 +7,7 @@ import sys
 # As threading does it: the module collections takes 3 ms to load.
 from _collections import deque  # type: ignore[import-not-found]
 
+from ffi_leak_tracker._base.format import plural
 from ffi_leak_tracker._records import exceptions
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
@@ -36,20 +37,25 @@ def set_policy(name: str) -> None:
     Raises: ValueError for another policy.
     """
     global policy  # noqa: PLW0603
+    check_policy(name)
+    policy = name
+
+
+def check_policy(name: object) -> None:
+    """Raise ValueError unless it is a policy."""
     if name not in POLICIES:
         raise ValueError(
             f"misuse must be 'raise', 'warn' or 'count', not {name!r}"
         )
-    policy = name
 
 
 def _detail(misuse: core_blocks.Misuse) -> str | None:
     block = misuse.block
     if misuse.verdict == core_blocks.OVERRUN:
         where = (
-            f"{-misuse.damage} bytes before its start"
+            f"{plural(-misuse.damage, 'byte')} before its start"
             if misuse.damage < 0
-            else f"{misuse.damage - block.size} bytes behind its end"
+            else f"{plural(misuse.damage - block.size, 'byte')} behind its end"
         )
         return f"guard bytes were written to, {where}"
     if misuse.verdict == core_blocks.WRITE_AFTER_FREE:
@@ -76,6 +82,23 @@ def report(misuse: core_blocks.Misuse, address: int | None = None) -> None:
     if policy == "count":
         return
     error = error_of(misuse, address)
+    if policy == "raise":
+        raise error
+    _warn(error)
+
+
+def report_owned(address: int, owner: str, advice: str) -> None:
+    """Raise, warn or count a free of memory that a cdata owns."""
+    __tracebackhide__ = True
+    core_blocks.count_invalid_free()
+    if policy == "count":
+        return
+    error = exceptions.InvalidFreeError(
+        address,
+        frames=core.frames_here(),
+        detail=f"its memory belongs to {owner}; nothing was freed",
+    )
+    error.advice = advice
     if policy == "raise":
         raise error
     _warn(error)

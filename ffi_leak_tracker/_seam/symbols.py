@@ -10,6 +10,7 @@ import os
 from bisect import bisect_right
 
 from ffi_leak_tracker._base.elf import UNREADABLE, ElfFile
+from ffi_leak_tracker._base.environment import is_privileged
 from ffi_leak_tracker._records.allocation import NativeFrame
 
 TYPE_CHECKING = False
@@ -86,6 +87,8 @@ def set_lines(on: bool) -> None:
 def _tool() -> tuple[str, ...] | None:
     from shutil import which
 
+    if is_privileged():  # PATH is its caller's
+        return None
     for name, *arguments in _TOOLS:
         path = which(name)
         if path:

@@ -1,1 +1,5 @@
-"""The pytest plugin."""
+"""The pytest plugin.
+
+Only ``plugin`` is imported by pytest; the other modules are loaded when a test
+is checked.
+"""

@@ -1,7 +1,7 @@
-"""The hooks of the pytest plugin: a scope for each test, judged at its end.
+"""The hooks of the pytest plugin: a scope for each test, checked at its end.
 
-What they promise stands in ``pytest_plugin``; loaded only when a test is to
-be checked.
+The behaviour is documented in ffi_leak_tracker.pytest_plugin. This module is
+imported only if a test is checked.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.stats import AllocationStats
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._testing.verdict import FIGURES, Watch
+from ffi_leak_tracker._tracking import watched
 from ffi_leak_tracker._tracking.scopes import Scope, current_scope
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ BUDGET = "leak_budget"
 
 
 class Checker:
-    """The hooks; registered only when a test is to be checked."""
+    """The hooks of a test run; registered only if a test is checked."""
 
     def __init__(self, checks_all: bool, depth: int | None) -> None:
         self._checks_all = checks_all
@@ -47,7 +48,7 @@ class Checker:
             core.set_stack_depth(depth)
 
     def pytest_unconfigure(self) -> None:
-        """Leave the process as it was."""
+        """Close the last scope and restore the stack depth."""
         self._close()
         core.set_stack_depth(self._depth_before)
 
@@ -59,13 +60,14 @@ class Checker:
     # --- which tests, and their scopes ----------------------------------
     def _takes(self, item: pytest.Item) -> bool:
         return self._checks_all and not (
-            "no_leak_check" in item.keywords  # quick, but names count as well
+            # Fast, but keywords contain names of tests as well.
+            "no_leak_check" in item.keywords
             and item.get_closest_marker("no_leak_check")
         )
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Open the scope of the test before its first fixture."""
+        """Open the scope of a test before its first fixture."""
         self._close()
         takes, limits = self._takes(item), _limits(item)
         if not takes and limits is None:
@@ -83,19 +85,19 @@ class Checker:
         return self._watch
 
     def scope_of_fixture(self, item: pytest.Item) -> Scope:
-        """Open a scope; it is judged if the test has none of its own."""
+        """Open a scope; it is checked if the test has no scope yet."""
         watch = self._watched(item)
         scope = _open_scope(item.name, _filter(item))
         if watch.scope is None:
             watch.scope = scope
         return scope
 
-    # --- what belongs to fixtures of a wider scope -----------------------
+    # --- fixtures of a wider scope ----------------------------------------
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
         self, fixturedef: pytest.FixtureDef[Any]
     ) -> Generator[None, object, object]:
-        """Keep blocks of a fixture that outlives the test out of its scope."""
+        """Keep the blocks of wider fixtures out of the scope of the test."""
         if fixturedef.scope == "function":
             return (yield)
         self._begin_guard(fixturedef)
@@ -103,13 +105,13 @@ class Checker:
             return (yield)
         finally:
             self._end_guard(fixturedef)
-            # Last in, first out: it runs before the fixture's own teardown.
+            # Finalizers run in reverse order: this one before the teardown.
             fixturedef.addfinalizer(partial(self._begin_guard, fixturedef))
 
     def pytest_fixture_post_finalizer(
         self, fixturedef: pytest.FixtureDef[Any]
     ) -> None:
-        """End what the finalizer above began."""
+        """Close the scope that the finalizer above opened."""
         self._end_guard(fixturedef)
 
     def _begin_guard(self, fixturedef: pytest.FixtureDef[Any]) -> None:
@@ -126,11 +128,11 @@ class Checker:
     def pytest_runtest_protocol(
         self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> bool | None:
-        """Run the test as pytest does, but tell its outcome in the end.
+        """Run a test as pytest does, but report its outcome at the end.
 
-        So that a leak, known after the teardown, is a failure of the test.
+        So a leak, which is found after the teardown, can fail the test.
         """
-        if not self._takes(item) and not is_asked_for(item):
+        if not self._takes(item) and not is_marked(item):
             return None
         ihook = item.ihook
         for other in self._others(ihook):
@@ -143,7 +145,10 @@ class Checker:
         return True
 
     def _others(self, ihook: Any) -> list[Protocol]:
-        """Return what other plugins run tests with; this would hide it."""
+        """Return the hooks of other plugins that run tests.
+
+        They would not be called after this hook.
+        """
         impls = ihook.pytest_runtest_protocol.get_hookimpls()
         if impls != self._impls:
             self._impls, self._protocols = impls, _protocols_below(self, impls)
@@ -170,7 +175,7 @@ class Checker:
     def pytest_runtest_makereport(
         self, item: pytest.Item
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Collect the reports; judge here where others run the test."""
+        """Collect the reports; check here if another plugin runs the test."""
         report = yield
         deferred, watch = self._running is item, self._watch
         if deferred and report.outcome == "failed":
@@ -185,10 +190,13 @@ class Checker:
         self._close()
         watch.judge()
 
-    # --- telling ----------------------------------------------------------
+    # --- reporting --------------------------------------------------------
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note what was told, and count; with xdist in the controller."""
+        """Note that a report was logged, and its figures.
+
+        With pytest-xdist this runs in the controller process as well.
+        """
         watch = self._watch
         if watch is not None and report is watch.reports.get("call"):
             watch.logged = True
@@ -197,7 +205,7 @@ class Checker:
             self._figures[report.nodeid] = figures
 
     def pytest_report_header(self) -> str | None:
-        """Admit it when the environment keeps tests from being checked."""
+        """Say so if the environment disables the check of tests."""
         if settings.mode == "off":
             return "leaks: FFI_LEAK_TRACKER=off, so nothing is tracked"
         if settings.is_release:
@@ -207,16 +215,32 @@ class Checker:
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter
     ) -> None:
-        """Tell how many tests leak what; nothing if none, but with -v."""
+        """Print the number of leaking tests; with -v also if there is none.
+
+        Print also if no test recorded anything, and the libraries that were
+        named in an attach and never loaded.
+        """
         if not self._checks_all:
             return
-        leaking = [one for one in self._figures.values() if one[0]]
-        tests = plural(len(self._figures), "test")
+        figures = list(self._figures.values())
+        leaking = [one for one in figures if one[0]]
+        tests = plural(len(figures), "test")
         if leaking:
             line = f"native leaks: {_totals(leaking, tests)}"
             terminalreporter.write_line(line, red=True)
+        elif figures and not any(one[2] for one in figures):
+            line = (
+                f"native leaks: no allocations were recorded in {tests}; "
+                "LeakTracker.attach() in pytest_configure records what "
+                "libraries allocate by themselves"
+            )
+            terminalreporter.write_line(line, yellow=True)
         elif terminalreporter.config.option.verbose > 0:
             terminalreporter.write_line(f"native leaks: none in {tests}")
+        names = watched.unmet()
+        if names:
+            line = f"native leaks: {watched.unmet_text(names)}"
+            terminalreporter.write_line(line, red=True)
 
 
 # --- parts --------------------------------------------------------------
@@ -227,8 +251,8 @@ def _totals(leaking: list[list[int]], tests: str) -> str:
     return f"{len(leaking):,} of {tests} {verb} {blocks}, {size}"
 
 
-def is_asked_for(item: pytest.Item) -> bool:
-    """Does a test have the fixture or a budget?"""
+def is_marked(item: pytest.Item) -> bool:
+    """Return whether a test has the fixture or a budget."""
     names = getattr(item, "fixturenames", ())
     return FIXTURE in names or _has_budget(item)
 
@@ -238,7 +262,7 @@ def _has_budget(item: pytest.Item) -> bool:
 
 
 def _limits(item: pytest.Item) -> dict[str, int | None] | None:
-    """Return the limits of a test, of each the closest marker's; or None."""
+    """Return the limits of a test, or None; the closest marker counts."""
     if not _has_budget(item):
         return None
     found: dict[str, int | None] = {}
@@ -247,7 +271,7 @@ def _limits(item: pytest.Item) -> dict[str, int | None] | None:
             if mark.args:
                 raise TypeError("limits are given by name: blocks=, bytes=")
             found = {**mark.kwargs, **found}
-        BudgetError.of(AllocationStats(), found)  # are they limits?
+        BudgetError.of(AllocationStats(), found)  # raises for invalid ones
     except (TypeError, ValueError) as error:
         pytest.fail(f"@pytest.mark.{BUDGET}: {error}", pytrace=False)
     return found
@@ -256,16 +280,20 @@ def _limits(item: pytest.Item) -> dict[str, int | None] | None:
 def _open_scope(
     name: str, filter: LeakFilter | None = None, isolated: bool = False
 ) -> Scope:
-    """Open one of the kind that is open, so that the blocks go to it."""
+    """Open a scope of the same kind as the innermost open scope.
+
+    The blocks would otherwise go to that scope.
+    """
     around = current_scope()
     where = "process" if around is None else around.where
     scope = Scope(name, where=where, filter=filter, isolated=isolated)
+    scope._tells_unseen = False  # the summary does, for all tests
     scope.__enter__()
     return scope
 
 
 def _filter(item: pytest.Item) -> LeakFilter | None:
-    """Return what the markers of a test leave out; None for nothing."""
+    """Return the filter of the markers of a test, or None."""
     if "leak_filter" not in item.keywords:
         return None
     whole: LeakFilter | None = None
@@ -301,7 +329,10 @@ def _call_hook(
 
 
 def _announce_stop(session: pytest.Session, report: pytest.TestReport) -> None:
-    """Say early that -x ends the run, so that all is torn down with this."""
+    """Announce the end of the run by -x before the teardown.
+
+    pytest then tears down all fixtures with this test.
+    """
     limit, failed = session.config.getoption("maxfail"), session.testsfailed + 1
     if limit and failed >= limit:
         session.shouldfail = f"stopping after {failed} failures"

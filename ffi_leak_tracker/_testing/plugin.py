@@ -1,49 +1,9 @@
-"""The pytest plugin: tests that leak native blocks fail.
-
-- ``leak_tracker``, a fixture: an open ``Scope``, checked after the test.
-- ``--leaks`` (ini ``leaks = true``): every test is checked, its fixtures
-  included. ``--no-leaks`` overrules the ini, ``--leaks-depth N`` (ini
-  ``leaks_depth``) sets how many Python frames each block keeps.
-- ``@pytest.mark.no_leak_check(reason=...)`` exempts tests from ``--leaks``;
-  ``@pytest.mark.leak_filter(LeakFilter..., ...)`` leaves blocks out of both.
-  pytest takes a lone named function for the test to mark, so a predicate is
-  passed as ``leak_filter(filter=predicate)``.
-- ``@pytest.mark.leak_budget(blocks=, bytes=, peak=)`` limits what the test
-  and its fixtures allocate, freed or not (``AllocationStats.assert_max``),
-  whether leaks are checked or not. Of several markers the closest counts, for
-  each limit; None lifts one.
-
-What belongs to a test: under ``--leaks`` what is allocated from before the
-setup of its first fixture to after the teardown of its last; with the fixture
-alone, what is allocated while that is set up, so that fixtures it depends on
-or comes after are outside. All threads and tasks count. (Only where a fixture
-of a wider scope keeps a context scope open does the window follow the context
-too, since the blocks go there.) What is allocated while a fixture of a wider
-scope is set up or torn down belongs to that fixture, never to the test.
-
-When it is judged: after everything of the test is torn down and pytest has
-let go of its arguments, so that it does not matter who frees a block, nor in
-which order the fixtures were named.
-
-What a leak does: what a LeaksFoundError at the end of the test would, and a
-BudgetError alike. A passed test is failed (not in error), an xfail that would
-have passed is xfailed (if its ``raises`` allows), strict or not. A test that
-failed or errored keeps its outcome and gets a section more; of leaks, blocks
-owned by Python objects are left out there, because the traceback keeps those
-alive. Skipped and xfailed tests are not judged.
-
-A plugin that runs tests itself (pytest-rerunfailures, pytest-forked) goes on
-doing so. If it has told the outcome of the test before the teardown, a leak
-is an error at teardown.
-
-Cost: off, one look at the names of the collected tests' fixtures; neither the
-hooks nor the compiled core are loaded. On, a scope, a look at its counter and
-some hook calls a test: below 0.2 ms.
-"""
+"""The options, markers and fixture of the pytest plugin."""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from os.path import basename
 
 import pytest
 
@@ -53,8 +13,6 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._testing.checker import Checker
     from ffi_leak_tracker._tracking.scopes import Scope
-
-__all__ = ["leak_tracker"]
 
 _FIXTURE = "leak_tracker"
 _BUDGET = "leak_budget"
@@ -73,41 +31,101 @@ _CHECKER: pytest.StashKey[Checker] = pytest.StashKey()
 def pytest_addoption(
     parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager
 ) -> None:
-    """Add the options; make a second registration harmless."""
+    """Add the options; register a second name of the plugin as well."""
     for name in _NAMES:
         if not pluginmanager.has_plugin(name):
             pluginmanager.register(_Alias(), name)
-    group = parser.getgroup("leaks", "native memory leaks (ffi_leak_tracker)")
+    parser.addini("leaks", "As --leaks.", type="bool", default=False)
+    parser.addini("leaks_depth", "As --leaks-depth.", default="")
+    if _is_late(pluginmanager):
+        _add_options(parser, pluginmanager)
+
+
+def _is_late(pluginmanager: pytest.PytestPluginManager) -> bool:
+    """Return whether a conftest.py loads the plugin: all others are loaded."""
+    plugins = [plugin for _, plugin in pluginmanager.list_name_plugin()]
+    files = [str(getattr(one, "__file__", "")) for one in plugins]
+    return any(basename(file) == "conftest.py" for file in files)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser
+) -> None:
+    """Add the options, after all other plugins have added theirs."""
+    _add_options(parser, early_config.pluginmanager)
+
+
+def _add_options(
+    parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager
+) -> None:
+    """Add each option under two names; under one if the other is taken."""
+    taken = _names_taken(parser)
+    names = [("--leaks", "--ffi-leaks"), ("--no-leaks", "--no-ffi-leaks")]
+    names.append(("--leaks-depth", "--ffi-leaks-depth"))
+    lost = {short: own for short, own in names if short in taken}
+    on, off, depth = [
+        (own,) if short in taken else (short, own) for short, own in names
+    ]
+    group = parser.getgroup("ffi-leaks", "native memory leaks")
     group.addoption(
-        "--leaks",
+        *on,
         action="store_true",
         dest="ffi_leaks",
         default=None,
         help="Fail tests that leak native blocks.",
     )
     group.addoption(
-        "--no-leaks",
+        *off,
         action="store_false",
         dest="ffi_leaks",
         help="Do not, whatever the ini option leaks says.",
     )
     group.addoption(
-        "--leaks-depth",
+        *depth,
         metavar="N",
         dest="ffi_leaks_depth",
         default=None,
         help="Python frames kept for each block, 0 to 64 (16 if not given).",
     )
-    parser.addini("leaks", "As --leaks.", type="bool", default=False)
-    parser.addini("leaks_depth", "As --leaks-depth.", default="")
+    if lost:
+        pluginmanager.register(_Note(lost), "ffi_leak_tracker_note")
+
+
+def _names_taken(parser: pytest.Parser) -> set[str]:
+    """Return the names of all options so far.
+
+    pytest refuses a name that is taken only when it is too late, or only
+    within one group.
+    """
+    groups = [*getattr(parser, "_groups", ()), parser._anonymous]
+    options = [option for group in groups for option in group.options]
+    return {name for option in options for name in option.names()}
+
+
+class _Note:
+    """Says under which names options are to be had."""
+
+    def __init__(self, lost: dict[str, str]) -> None:
+        self._lost = lost
+
+    def pytest_report_header(self) -> str:
+        """Return one line."""
+        pairs = [
+            f"{own} in place of {name}" for name, own in self._lost.items()
+        ]
+        return f"leaks: another plugin has taken names: {', '.join(pairs)}"
 
 
 class _Alias:
-    """Holds the other name of the plugin, which is loaded already."""
+    """Stands for the plugin under its other name.
+
+    pytest would otherwise load it twice, with ``-p ffi_leak_tracker``.
+    """
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers; with --leaks also the hooks that check."""
+    """Register the markers, and with --leaks the hooks that check."""
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
     if _checks_all(config):
@@ -115,7 +133,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Register the hooks that check if a test uses the fixture or a budget."""
+    """Register the hooks if a test uses the fixture or a budget."""
     if _CHECKER in session.config.stash:
         return
     for item in session.items:
@@ -127,12 +145,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _checks_all(config: pytest.Config) -> bool:
-    given = config.getoption("ffi_leaks")
+    given = config.getoption("ffi_leaks", None)
     return bool(config.getini("leaks") if given is None else given)
 
 
 def _depth(config: pytest.Config) -> int | None:
-    text = config.getoption("ffi_leaks_depth") or config.getini("leaks_depth")
+    given = config.getoption("ffi_leaks_depth", None)
+    text = given or config.getini("leaks_depth")
     if not text:
         return None
     with suppress(ValueError):
@@ -146,12 +165,12 @@ def _depth(config: pytest.Config) -> int | None:
 # --- the fixture --------------------------------------------------------
 @pytest.fixture
 def leak_tracker(request: pytest.FixtureRequest) -> Iterator[Scope]:
-    """Give an open ``Scope``: what is left in it fails the test.
+    """An open ``Scope``; blocks that stay live in it fail the test.
 
-    Judged after all fixtures of the test are torn down. All threads and
-    tasks count; scopes inside it nest. ``leak_tracker.stats`` and
-    ``leak_tracker.snapshot()`` show the blocks so far,
-    ``leak_tracker.reset()`` forgets them.
+    It is checked after all fixtures of the test are torn down. Blocks of all
+    threads and tasks count. ``leak_tracker.stats`` and
+    ``leak_tracker.snapshot()`` show the blocks so far;
+    ``leak_tracker.reset()`` removes their records.
     """
     scope = checker_of(request.config).scope_of_fixture(request.node)
     try:
@@ -161,7 +180,7 @@ def leak_tracker(request: pytest.FixtureRequest) -> Iterator[Scope]:
 
 
 def checker_of(config: pytest.Config) -> Checker:
-    """Return the hooks of a run, registered when first asked for.
+    """Return the hooks of a test run; the first call registers them.
 
     Raises: pytest.UsageError if the compiled core is missing.
     """

@@ -1,4 +1,4 @@
-"""What a leak does to the reports of a pytest test that is over."""
+"""Changes the reports of a test that leaks or exceeds a budget."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import _pytest
 from _pytest._code import code
 from _pytest.skipping import xfailed_key
 
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._records.allocation import Allocation
 from ffi_leak_tracker._records.exceptions import (
     BudgetError,
@@ -19,7 +20,7 @@ from ffi_leak_tracker._records.exceptions import (
 )
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.snapshot import Snapshot
-from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._tracking import detached
 
 if TYPE_CHECKING:
     from typing import Any
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.allocation import Frame
     from ffi_leak_tracker._tracking.scopes import Scope
 
-#: Attribute of a report: blocks and bytes that the test leaked.
+#: Attribute of a report: blocks and bytes that the test leaked, and blocks
+#: that it allocated.
 FIGURES = "native_leaks"
-#: Where the call path is no longer the user's: functions of pytest, unittest.
+#: Functions of pytest and unittest that call the code of a test.
 _RUNNERS = {
     "_callCleanup",
     "_callSetUp",
@@ -51,19 +53,19 @@ _HOMES = (
 
 
 class Watch:
-    """What is known of the test that runs: its scope and its reports."""
+    """The test that runs, its scope and its reports."""
 
     __slots__ = ("budget", "item", "logged", "reports", "scope")
 
     def __init__(self, item: pytest.Item) -> None:
         self.item = item
-        self.logged = False  # the report of the call was told
+        self.logged = False  # the report of the call was logged
         self.reports: dict[str, pytest.TestReport] = {}
-        self.scope: Scope | None = None  # what is left in it is a leak
+        self.scope: Scope | None = None  # its live blocks are leaks
         self.budget: tuple[Scope, dict[str, int | None]] | None = None
 
     def _outcome(self) -> str:
-        """Return what came of it; a strict xpass still counts as passed."""
+        """Return the outcome of the test; a strict xpass counts as passed."""
         worst = "passed"
         for report in self.reports.values():
             if report.outcome == "failed" and not _is_xpass(report):
@@ -73,14 +75,14 @@ class Watch:
         return worst
 
     def close(self) -> None:
-        """End the scopes; once is enough."""
+        """End the scopes. A second call does nothing."""
         if self.scope is not None:
             self.scope.__exit__(None, None, None)
         if self.budget is not None:
             self.budget[0].__exit__(None, None, None)
 
     def judge(self) -> None:
-        """Look for leaks and what is over budget; tell it in the reports."""
+        """Add leaks and an exceeded budget to the reports."""
         for look in (self._leaks, self._excess):
             outcome = self._outcome()
             error = None if outcome == "skipped" else look(outcome == "failed")
@@ -92,13 +94,13 @@ class Watch:
     def _leaks(self, failed: bool) -> Exception | None:
         if self.scope is None:
             return None
-        figures = [0, 0]
+        figures = [0, 0, self.scope.stats.allocations]
         self.reports["teardown"].__dict__[FIGURES] = figures
-        if not core.scope_is_clean(self.scope.number):
+        if not detached.is_clean(self.scope.number):
             _let_go(self.item)
         error = _error_of(self.scope, failed)
         if isinstance(error, LeaksFoundError):
-            figures[:] = error.count, error.total_bytes
+            figures[:2] = error.count, error.total_bytes
         return error
 
     def _excess(self, failed: bool) -> Exception | None:
@@ -108,18 +110,18 @@ class Watch:
         return BudgetError.of(scope.stats, limits)
 
     def _add_section(self, error: Exception) -> None:
-        """Show what a test that failed did besides, beside its failure."""
+        """Add a section to the report of a test that failed."""
         what = "budget" if isinstance(error, BudgetError) else "leaks"
-        title = f"Native memory {what} of {self.item.name}"
+        title = f"Native memory {what} of {printable(self.item.name)}"
         report = next(one for one in self.reports.values() if one.failed)
         if self.logged and report.when != "teardown":
-            # Of what comes later pytest shows what names the teardown.
+            # pytest then shows only sections whose title has "teardown".
             report = self.reports["teardown"]
             title += " (seen at teardown)"
         report.sections.append((title, _text(error)))
 
     def _fail(self, error: Exception) -> None:
-        """Turn a test that passed into one that failed, as xfail allows."""
+        """Make a test that passed fail, or xfail if that is expected."""
         late = self.logged or "call" not in self.reports
         report = self.reports["teardown" if late else "call"]
         expected = _expected(self.item, error)
@@ -139,10 +141,10 @@ def _is_xpass(report: pytest.TestReport) -> bool:
 
 
 def _let_go(item: pytest.Item) -> None:
-    """Drop what pytest keeps of a test that is over.
+    """Drop the objects that pytest keeps of a finished test.
 
-    Arguments, and the instance of its class: memory owned by these is no
-    leak of the test. pytest makes them anew should the test run again.
+    These are its arguments and the instance of its class. Memory that they own
+    is not a leak. pytest creates them again if the test runs again.
     """
     funcargs = getattr(item, "funcargs", None)
     if funcargs:
@@ -153,9 +155,9 @@ def _let_go(item: pytest.Item) -> None:
 
 
 def _error_of(scope: Scope, failed: bool) -> Exception | None:
-    """Return what is wrong with the blocks of a test that is over.
+    """Return the error for the live blocks of a finished test, or None.
 
-    An error of a filter that the user wrote, as well.
+    It may be an error that a filter of the user raised.
     """
     held: LeakFilter | None = None
     if failed:
@@ -173,7 +175,7 @@ def _error_of(scope: Scope, failed: bool) -> Exception | None:
 
 
 def _without_runner(leaks: Snapshot) -> Snapshot:
-    """Return the same blocks, their call paths without the frames of pytest."""
+    """Return the blocks without the frames of pytest in their call paths."""
     known: dict[tuple[Frame, ...], tuple[Frame, ...]] = {}
     return Snapshot(
         [_shortened(block, known) for block in leaks],
@@ -210,7 +212,7 @@ def _shortened(
 
 
 def _own_frames(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
-    """Return the frames up to the one that calls the user's code."""
+    """Return the frames inside of the one that calls the test."""
     for i, one in enumerate(frames):
         function = one.function.rpartition(".")[2]
         if function in _RUNNERS and one.filename.startswith(_HOMES):
@@ -224,11 +226,12 @@ def _text(error: Exception) -> str:
         return str(error).rstrip()
     trace = format_exception(type(error), error, error.__traceback__)
     first = f"the leak check failed: {type(error).__name__}: {error}"
+    first = "\n".join(map(printable, first.split("\n")))
     return f"{first}\n\n{''.join(trace).rstrip()}"
 
 
 def _expected(item: pytest.Item, error: Exception) -> str | None:
-    """Return why a test may fail like this; None if it must not."""
+    """Return the reason of an xfail mark that fits an error, or None."""
     xfail: Any = item.stash.get(xfailed_key, None)
     if not xfail or item.config.getoption("runxfail"):
         return None
@@ -241,7 +244,7 @@ def _expected(item: pytest.Item, error: Exception) -> str | None:
 
 
 def _longrepr(item: pytest.Item, error: Exception) -> Any:
-    """Return what pytest shows of a failure; it survives pytest-xdist."""
+    """Return the failure as pytest shows it; pytest-xdist can transfer it."""
     text = _text(error)
     path, lineno = _place(item, error)
     message = text.partition("\n")[0]
@@ -252,12 +255,12 @@ def _longrepr(item: pytest.Item, error: Exception) -> Any:
 
 
 def _place(item: pytest.Item, error: Exception) -> tuple[str, int]:
-    """Where the test made the largest leak, else where the test stands."""
+    """Return the line of the largest leak in the test, else of the test."""
     leaks: Snapshot | None = getattr(error, "leaks", None)
     frames = leaks.groups()[0].frames if leaks is not None else ()
     own = [one for one in frames if one.filename == str(item.path)]
     for one in (*own, *frames):
         if one.lineno is not None:
-            return one.filename, one.lineno
+            return printable(one.filename), one.lineno
     path, lineno, _ = item.reportinfo()
     return str(path), (lineno or 0) + 1

@@ -1,1 +1,1 @@
-"""Switches, scopes, allocators and hooks: what is recorded, and when."""
+"""What is recorded, and when: the tracker, scopes, allocators, hooks."""

@@ -1,15 +1,11 @@
-"""The allocators: C memory as typed cdata, recorded while tracking is on.
-
-``calloc`` and ``malloc`` are plain; ``diagnostic_*`` record while tracking is
-on; ``adaptive_*`` do so in debug and are the very same objects as the plain
-ones under ``python -O`` or ``FFI_LEAK_TRACKER=release``.
-"""
+"""Allocators: C memory as typed cdata, recorded while tracking is on."""
 
 from __future__ import annotations
 
 from operator import index
 
 from ffi_leak_tracker._base import settings
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam import ctypes_of_cffi as cffi_types
@@ -23,26 +19,17 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._seam.ctypes_of_cffi import AnyFFI, CData, CType
 
-__all__ = [
-    "Allocator",
-    "adaptive_calloc",
-    "adaptive_malloc",
-    "calloc",
-    "diagnostic_calloc",
-    "diagnostic_malloc",
-    "malloc",
-]
-
 
 class _PlainBase:
-    """The half of Allocator that is C where C callables are to be had."""
+    """The base class of ``Allocator`` where there are no C callables."""
 
     __slots__ = ()
 
     def _set_up(self, zeroed: bool, tracks: bool, any_type: int) -> None:
-        """Nothing: only the C half wants to be told."""
+        """Do nothing; the base class in C takes these values."""
 
     def __call__(self, *args: Any, **options: Any) -> CData:
+        """Return a pointer to ``count`` items of a type."""
         return self._call(*args, **options)  # type: ignore[attr-defined]
 
     def free(self, pointer: CData) -> None:
@@ -79,21 +66,33 @@ class _PlainBase:
         not clear the memory before the initializer.
 
         Args:
-            cdecl: a pointer or array type, as for ``ffi.new``.
+            cdecl: a pointer or array type, as for ``ffi.new``. ``"int *"``
+                makes one int, where a call of the allocator makes a pointer.
             init: an initializer, as for ``ffi.new``.
         """
         return self._new(*args, **options)  # type: ignore[attr-defined]
 
 
-_Base: Any = _PlainBase if core.fast is None else core.fast.AllocatorBase
+_Base: Any = (
+    _PlainBase if core.callables is None else core.callables.AllocatorBase
+)
 
 
 class Allocator(_Base):  # type: ignore[misc]
-    """Allocates typed C memory that lives until ``free``.
+    """Allocates typed C memory, which is live until ``free``.
 
-    Call it with a type and a count: ``alloc("int32_t", 4)``. A type is the C
-    name of a standard type (or of a type of the bound ``ffi``, see ``bind``)
-    or a ctype object of any ``ffi``.
+    Call it with a type and a count: ``alloc("int32_t", 4)``. A type is the
+    name of a standard C type, the name of a type of the bound ``ffi`` (see
+    ``bind``), or a ctype object of any ``ffi``.
+
+    The type of a call is that of one item: ``alloc("int *", 4)`` allocates
+    four pointers. ``new`` takes the type of the result, as ``ffi.new`` does:
+    for an item type T, ``alloc.new("T *")`` and ``alloc("T")`` allocate the
+    same bytes, and so do ``alloc.new("T[]", n)`` and ``alloc("T", n)``.
+
+    The allocators of this module pickle by their names. One that is bound to
+    an ``ffi`` does not pickle, since the ``ffi`` does not: call ``bind`` again
+    in the process that unpickles.
 
     >>> from ffi_leak_tracker import calloc
     >>> numbers = calloc("int32_t", 4)
@@ -127,10 +126,10 @@ class Allocator(_Base):  # type: ignore[misc]
 
     @property
     def tracks(self) -> bool:
-        """Does it record what it allocates while tracking is on?"""
+        """Whether it records its blocks while tracking is on."""
         return self._owner is not None
 
-    if TYPE_CHECKING:  # the base class calls the methods of these types
+    if TYPE_CHECKING:  # the base class calls _call, _free, _realloc, _new
 
         def __call__(
             self,
@@ -145,23 +144,23 @@ class Allocator(_Base):  # type: ignore[misc]
 
     # --- allocate -------------------------------------------------------
     def _item(self, type: str | CType) -> tuple[CType, int, int]:
-        """For the C half: pointer type, bytes and number of an item type."""
+        """Return pointer type, bytes and type number; the C base calls it."""
         item = self._types.item(type)
         return item.pointer, item.size, item.recorded
 
     def _pointee(self, pointer_type: CType) -> tuple[CType, int, int]:
-        """The same for the type that a pointer type points to."""
+        """Return the same for the target of a pointer type."""
         item = self._types.pointee(pointer_type)
         return item.pointer, item.size, item.recorded
 
     def _maker(self, cdecl: str | CType) -> tuple[Any, CType]:
-        """Return what makes memory owned by cdata, and its type."""
+        """Return a function that makes owning cdata, and the ctype."""
         if self._owner is None:
             return self._types.plain_maker(cdecl, self._zeroed)
         return self._owner.maker(cdecl)
 
     def _owned(self, cdecl: str | CType) -> tuple[Any, CType, Any, int, int]:
-        """For the C half: also finalizer, bytes, type of what it can make."""
+        """Return also the finalizer, bytes and type number; for the C base."""
         if self._owner is None:
             return (*self._maker(cdecl), None, 0, 0)
         return self._owner.owned(cdecl)
@@ -176,14 +175,14 @@ class Allocator(_Base):  # type: ignore[misc]
         """Return a pointer to ``count`` items of a type.
 
         Args:
-            type: the type of one item.
-            count: 0 gets a block of its own, of 0 bytes.
-            alignment: of the block in bytes, a power of two; None for that
-                of malloc (16).
+            type: the type of one item; "int *" is a pointer, not an int.
+            count: number of items; 0 gives a block of 0 bytes.
+            alignment: alignment of the block in bytes, a power of two; None
+                for that of malloc, 16 bytes.
 
-        Raises: TypeError and ValueError for a type or number that makes no
-            sense; OverflowError when the size does not fit; MemoryError when
-            there is no memory. Nothing is recorded then.
+        Raises: TypeError, ValueError for an invalid type or number;
+            OverflowError if the size is too large; MemoryError if there is no
+            memory. Nothing is recorded then.
         """
         item = self._types.item(type)
         size = _total(item.size, count)
@@ -201,33 +200,37 @@ class Allocator(_Base):  # type: ignore[misc]
     def _free(self, pointer: CData) -> None:
         """Free a pointer that an allocator returned; NULL is ignored.
 
-        Recorded or not, from any thread, whether tracking is on or not.
+        The block may be recorded or not, and may come from any thread.
+        Tracking may be off.
 
-        Raises: TypeError for what is no pointer; DoubleFreeError,
-            InvalidFreeError, MismatchedFreeError, before anything is freed;
-            CorruptionError (guard, poison). See LeakTracker.enable(misuse=).
+        Raises: TypeError for values that are not pointers; DoubleFreeError,
+            InvalidFreeError, MismatchedFreeError, without freeing anything;
+            CorruptionError if guard bytes were written to. The option
+            ``misuse`` of ``LeakTracker.enable`` can change errors to warnings.
         """
         __tracebackhide__ = True
-        misuse = core_blocks.release(
-            _pointer(pointer, "free"), self._types.any_type
-        )
+        if _is_owned(_pointer(pointer, "free")):
+            return
+        misuse = core_blocks.release(pointer, self._types.any_type)
         if misuse is not None:
             misuses.report(misuse, core_blocks.address_of(pointer))
 
     def _realloc(self, pointer: CData, count: int) -> CData:
         """Return the block with room for ``count`` items of its type.
 
-        The record keeps its sequence number and call path. A NULL pointer
-        gets a new block; count 0 frees and returns NULL. What is added is
-        not zeroed; an alignment that was asked for is not kept.
+        The record keeps its sequence number and call path. For NULL a new
+        block is allocated; count 0 frees the block and returns NULL. Added
+        memory is not zeroed. The alignment of the block is not kept.
 
-        Raises: as ``__call__`` and ``free``; then the old block is as it was.
+        Raises: as ``__call__`` and ``free``; the old block is then unchanged.
         """
         __tracebackhide__ = True
         item = self._types.pointee(
             core.ffi.typeof(_pointer(pointer, "realloc"))
         )
         size = _total(item.size, count)
+        if _is_owned(pointer):
+            return item.cast(core.NULL)
         number = item.recorded
         scope = current_number() if self.tracks else core.NOWHERE
         moved, misuse, no_room = core_blocks.resize(
@@ -235,7 +238,8 @@ class Allocator(_Base):  # type: ignore[misc]
         )
         if misuse is not None:
             misuses.report(misuse, core_blocks.address_of(pointer))
-            if misuse.verdict == core_blocks.OVERRUN:  # told, and whole again
+            # The report of an overrun restored the guard bytes: try again.
+            if misuse.verdict == core_blocks.OVERRUN:
                 moved, misuse, no_room = core_blocks.resize(
                     pointer, size, number, scope
                 )
@@ -244,11 +248,11 @@ class Allocator(_Base):  # type: ignore[misc]
         return item.cast(moved)
 
     def _new(self, cdecl: str | CType, init: Any = None) -> CData:
-        """Return memory owned by the cdata, as ``ffi.new`` does.
+        """Return memory that the cdata owns, as ``ffi.new`` does.
 
-        Freed when the cdata is collected, at the end of a ``with`` on it, or
-        by ``ffi.release``; its record goes then. ``malloc.new`` does not
-        clear the memory before the initializer.
+        The memory is freed when the cdata is deleted, at the end of a
+        ``with`` statement, or by ``ffi.release``. ``malloc.new`` does not
+        clear the memory.
 
         Args:
             cdecl: a pointer or array type, as for ``ffi.new``.
@@ -263,7 +267,7 @@ class Allocator(_Base):  # type: ignore[misc]
         return maker(ctype) if init is None else maker(ctype, init)
 
     def bind(self, ffi: AnyFFI) -> Allocator:
-        """Return the same allocator for the types that ``ffi`` declares.
+        """Return an allocator that knows the types which ``ffi`` declares.
 
         >>> import cffi
         >>> from ffi_leak_tracker import calloc
@@ -274,6 +278,11 @@ class Allocator(_Base):  # type: ignore[misc]
         0
         >>> calloc.free(point)
         """
+        if isinstance(ffi, type) or not hasattr(ffi, "typeof"):
+            raise TypeError(
+                "bind() takes an ffi (cffi.FFI(), or that of a compiled "
+                f"module), not {ffi!r}"
+            )
         return Allocator(self._zeroed, self.tracks, ffi)
 
     # --- for C ----------------------------------------------------------
@@ -299,10 +308,29 @@ class Allocator(_Base):  # type: ignore[misc]
 
     @property
     def c_functions(self) -> CFunctions:
-        """All C functions, for libraries that take allocators."""
+        """All C functions, for C libraries that take allocator functions."""
         if self._functions is None:
             self._functions = CFunctions(self.tracks)
         return self._functions
+
+    # --- copies ---------------------------------------------------------
+    def __copy__(self) -> Allocator:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Allocator:
+        return self
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        if self._bound is not None:
+            raise TypeError(
+                "an allocator that is bound to an ffi does not pickle, since "
+                "the ffi does not: pickle the plain one, and call "
+                "allocator.bind(ffi) in the process that unpickles"
+            )
+        for name in _PICKLED:
+            if globals().get(name) is self:
+                return name
+        return Allocator, (self._zeroed, self.tracks)
 
     def __repr__(self) -> str:
         how = "tracking" if self.tracks else "plain"
@@ -311,7 +339,7 @@ class Allocator(_Base):  # type: ignore[misc]
 
 
 class _Owner:
-    """Makes cdata that own recorded memory: ``ffi.new`` through us."""
+    """Makes cdata that own recorded memory."""
 
     __slots__ = ("_alloc", "_makers")
 
@@ -320,7 +348,7 @@ class _Owner:
         self._makers: dict[int, Any] = {}
 
     def maker(self, cdecl: str | CType) -> tuple[Any, CType]:
-        """What ``ffi.new_allocator`` made for a type, and the ctype."""
+        """Return the ``new`` of a type, and the ctype."""
         ctype, name = self._alloc._types.owned(cdecl)
         number = core.type_id(name, "new", "gc")
         maker = self._makers.get(number)
@@ -331,18 +359,21 @@ class _Owner:
         return maker, ctype
 
     def owned(self, cdecl: str | CType) -> tuple[Any, CType, Any, int, int]:
-        """The maker, the ctype, and what one plain item needs (or None)."""
+        """Return the maker, the ctype, the finalizer, bytes and type number.
+
+        The finalizer is None unless the type is one plain item.
+        """
         maker, ctype = self.maker(cdecl)
         number = core.type_id(self._alloc._types.owned(cdecl)[1], "new", "gc")
         if not cffi_types.is_plain_item(ctype):
             return maker, ctype, None, 0, number
-        release = core.fast.Owner(number, self._alloc._zeroed).free
+        release = core.callables.Owner(number, self._alloc._zeroed).free
         return maker, ctype, release, core.ffi.sizeof(ctype.item), number
 
     def _functions(self, number: int) -> tuple[Any, Any]:
         zeroed = self._alloc._zeroed
-        if core.fast is not None:
-            owner = core.fast.Owner(number, zeroed)
+        if core.callables is not None:
+            owner = core.callables.Owner(number, zeroed)
             return owner.alloc, owner.free
 
         def allocate(size: int) -> CData:
@@ -358,7 +389,7 @@ class _Owner:
 
 # --- arguments ----------------------------------------------------------
 def _here(tracks: bool) -> tuple[int, int]:
-    """Scope and path of an allocation made now."""
+    """Return scope and path of an allocation that happens now."""
     if not tracks or not core.is_enabled():
         return core.NOWHERE, 0
     core.note_thread()
@@ -401,13 +432,34 @@ def _pointer(pointer: Any, verb: str) -> CData:
     return pointer
 
 
+def _is_owned(pointer: CData) -> bool:
+    """Report a pointer whose cdata owns its memory; return if it does.
+
+    Memory of ``new`` that is recorded is left to the core, which reports a
+    mismatched release.
+    """
+    __tracebackhide__ = True
+    owner = cffi_types.owner_of(pointer)
+    if owner is None or not pointer:
+        return False
+    address = core_blocks.address_of(pointer)
+    block = core_blocks.find(address, core.HEAP)
+    if block is not None and block.release != "free":
+        return False
+    misuses.report_owned(address, *owner)
+    return True
+
+
 def _no_memory(kind: str, size: int, name: str) -> str:
-    return f"{kind} could not get {size} bytes for {name}"
+    return f"{kind} could not get {size} bytes for {printable(name)}"
 
 
-if core.fast is not None:
-    core.fast.call_directly(Allocator)
+if core.callables is not None:
+    core.callables.call_directly(Allocator)
 
+#: The names that allocators pickle by; an adaptive one by that of the
+#: allocator it is in this process.
+_PICKLED = ("calloc", "malloc", "diagnostic_calloc", "diagnostic_malloc")
 calloc = Allocator(zeroed=True, tracks=False)
 malloc = Allocator(zeroed=False, tracks=False)
 diagnostic_calloc = Allocator(zeroed=True, tracks=True)

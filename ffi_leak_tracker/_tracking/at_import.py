@@ -1,4 +1,4 @@
-"""What the environment asks for at import: off, or on with a report."""
+"""Applies the environment variable ``FFI_LEAK_TRACKER`` at import."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ffi_leak_tracker._base import settings
 
 
 def apply() -> None:
-    """Obey ``FFI_LEAK_TRACKER``; see ``_settings``."""
+    """Switch tracking off, or on with a report at exit; see settings."""
     if settings.mode == "off":
         from ffi_leak_tracker._seam import core_api as core
 
@@ -23,7 +23,7 @@ def apply() -> None:
 
 
 def _attach() -> None:
-    """Attach to all libraries; where that cannot be had, say so and go on."""
+    """Attach to all libraries; warn if that is not possible."""
     import warnings
 
     from ffi_leak_tracker._records.exceptions import AttachError
@@ -38,16 +38,23 @@ def _attach() -> None:
 
 
 def report() -> None:
-    """Write the report at exit: to a file, or the standard error."""
+    """Write the report at exit: to a file, or to standard error."""
     import gc
     import sys
+    from contextlib import suppress
 
     from ffi_leak_tracker._records.exceptions import ReportWriteError
     from ffi_leak_tracker._tracking.tracker import LeakTracker
 
     gc.collect()
-    try:
-        LeakTracker.emit(settings.report or sys.stderr)
-    except ReportWriteError as error:
-        sys.stderr.write(f"ffi_leak_tracker: {error}\n")
-        LeakTracker.emit(sys.stderr)
+    stderr = sys.stderr  # None if it was closed before the start
+    with suppress(ReportWriteError, OSError, ValueError):
+        if settings.report:
+            try:
+                LeakTracker.emit(settings.report)
+                return
+            except ReportWriteError as error:
+                if stderr is not None:
+                    stderr.write(f"ffi_leak_tracker: {error}\n")
+        if stderr is not None:
+            LeakTracker.emit(stderr)

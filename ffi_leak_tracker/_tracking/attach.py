@@ -1,4 +1,4 @@
-"""Attaching: what libraries allocate behind Python's back, while running."""
+"""Attachments: which native libraries are recorded."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import os
 from _thread import RLock
 
 from ffi_leak_tracker._base import settings
+from ffi_leak_tracker._base.format import printable
+from ffi_leak_tracker._base.warn import warn
 from ffi_leak_tracker._records.exceptions import AttachError
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_hooks as hooks
-from ffi_leak_tracker._tracking import sampling
-from ffi_leak_tracker._tracking.libraries import patterns_of, python_patterns
+from ffi_leak_tracker._tracking import detached, sampling, watched
+from ffi_leak_tracker._tracking.libraries import (
+    named,
+    patterns_of,
+    python_patterns,
+)
 from ffi_leak_tracker._tracking.view import View
 
 TYPE_CHECKING = False
@@ -25,22 +31,47 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._tracking.sampling import Estimate
 
 _lock = RLock()
-#: The attachments that are on, oldest first.
+#: The active attachments, oldest first.
 _active: list[Attachment] = []
 
 
-def _forked() -> None:
-    """In the child of a fork: whoever held the lock is gone."""
+#: Seconds that a fork waits for another thread to attach or detach.
+_FORK_SECONDS = 5
+_held_for_fork: list[bool] = []
+
+
+def _before_fork() -> None:
+    """Wait until no other thread is in the middle of a change.
+
+    So the child finds `_active` and the core agreeing with each other.
+    """
+    _held_for_fork.append(_lock.acquire(timeout=_FORK_SECONDS))
+
+
+def _after_fork_in_parent() -> None:
+    if _held_for_fork and _held_for_fork.pop():
+        _lock.release()
+
+
+def _after_fork_in_child() -> None:
+    """Replace the lock: a thread that does not exist here may hold it."""
     global _lock  # noqa: PLW0603
+    _held_for_fork.clear()
     _lock = RLock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
 
 
 class _Process(View):
-    """The whole process, whatever scope is open."""
+    """The whole process; open scopes do not matter."""
+
+    _shows_detached = False
 
     @property
     def number(self) -> int:
@@ -48,11 +79,12 @@ class _Process(View):
 
 
 class Attachment:
-    """What ``LeakTracker.attach`` returns; ``detach()`` or ``with`` ends it.
+    """The result of ``LeakTracker.attach``; ``detach()`` or ``with`` ends it.
 
-    Attachments stack: what any of them asks for is recorded. When the last
-    one ends, every function pointer that is still ours is put back, and the
-    blocks that were recorded are forgotten, since nobody would see their end.
+    A library is recorded if one active attachment selects it. When the last
+    attachment ends, the function pointers are restored. The hooked blocks that
+    are live then stay in reports, with a note, until ``reset()`` or the next
+    attach, since their frees are not seen any more.
     """
 
     __module__ = "ffi_leak_tracker"
@@ -66,9 +98,18 @@ class Attachment:
         sample_bytes: int | None = None,
     ) -> None:
         self.is_all = libraries is None
-        self.include = [] if libraries is None else patterns_of(libraries)
+        #: The libraries that were named, to be looked for.
+        self.names = [
+            watched.Name(*one)
+            for one in (named(libraries) if libraries is not None else ())
+        ]
+        self.include = list(
+            dict.fromkeys([p for one in self.names for p in one.patterns])
+        )
         if not (self.is_all or self.include):
-            raise ValueError("no library is named; None would mean all")
+            raise ValueError(
+                "no library is named: name one, or pass None for all"
+            )
         self.exclude = patterns_of(exclude)
         if self.is_all and not include_python:
             self.exclude += python_patterns()
@@ -78,28 +119,54 @@ class Attachment:
 
     @property
     def attached(self) -> bool:
-        """Is it on?"""
+        """Whether it is active."""
         return self in _active
 
     def estimate(self) -> Estimate:
-        """Return how much native code holds, guessed where it is sampled.
+        """Return the estimated number and bytes of live hooked blocks.
 
-        Of the whole process; without ``sample_bytes`` it is no guess.
+        It is for the whole process. Without ``sample_bytes`` it is exact.
         """
         sizes = [one.size for one in recorded()]
         return sampling.Estimate.of(sizes, self.sample_bytes)
 
     def detach(self) -> Snapshot:
-        """End it; return the blocks that hooks recorded and that still live.
+        """End the attachment; return the hooked blocks that are still live.
 
-        Once is enough. Of the whole process, whatever scope is open.
+        The blocks are those of the whole process. A second call changes
+        nothing. Libraries that were named and never loaded are warned of
+        (RuntimeWarning).
+
+        Raises: the error of a global filter that fails; the attachment has
+            ended nevertheless.
         """
         with _lock:
-            found = recorded()
-            if self in _active:
-                _active.remove(self)
-                _apply()
+            try:
+                found = recorded()
+            finally:
+                was_on = self._end()
+        if was_on:
+            self._warn_of_unmet()
         return found
+
+    def _end(self) -> bool:
+        """End it; return whether it was on."""
+        with _lock:
+            if self not in _active:
+                return False
+            core.hooks_refresh()
+            self._unmet()
+            _active.remove(self)
+            _apply()
+        return True
+
+    def _unmet(self) -> list[str]:
+        return [one.text for one in self.names if not one.look()]
+
+    def _warn_of_unmet(self) -> None:
+        texts = [one.text for one in self.names if not one.is_met]
+        if texts:
+            warn(f"attach: {watched.unmet_text(texts)}")
 
     def __enter__(self) -> Attachment:
         return self
@@ -110,15 +177,16 @@ class Attachment:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.detach()
+        if self._end() and error is None:
+            self._warn_of_unmet()
 
     def __repr__(self) -> str:
-        what = "all" if self.is_all else ", ".join(self.include)
+        what = "all" if self.is_all else printable(", ".join(self.include))
         return f"<Attachment to {what}, {'on' if self.attached else 'off'}>"
 
 
 def attach(attachment: Attachment) -> Attachment:
-    """Begin; see ``LeakTracker.attach``."""
+    """Activate an attachment; see ``LeakTracker.attach``."""
     if settings.mode == "off":
         return attachment
     with _lock:
@@ -132,21 +200,51 @@ def attach(attachment: Attachment) -> Attachment:
             _apply()
         except BaseException:
             _active.remove(attachment)
+            _sample(_active[0].sample_bytes if _active else 0)
+            _set_native()
             raise
+    _warn_of_others()
     return attachment
 
 
+def _warn_of_others() -> None:
+    """Warn if another tool holds half of malloc's function pointers."""
+    figures = core.self_figures()
+    others = figures["hooks_malloc_slots_others"]
+    every = figures["hooks_malloc_slots"]
+    if 2 * others < every or not others:
+        return
+    from warnings import warn
+
+    warn(
+        f"another tool holds {others} of {every} function pointers of malloc, "
+        "calloc, realloc and free: calls through these are not recorded until "
+        "that tool ends; then the next scope or snapshot hooks them. Call "
+        "LeakTracker.attach() after the other tool has ended.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
 def detach_all() -> Snapshot:
-    """End all; see ``LeakTracker.detach``."""
+    """End all attachments; see ``LeakTracker.detach``."""
     with _lock:
-        found = recorded()
-        _active.clear()
-        _apply()
+        were_on = list(_active)
+        try:
+            found = recorded()
+        finally:
+            core.hooks_refresh()
+            for one in were_on:
+                one._unmet()
+            _active.clear()
+            _apply()
+    for one in were_on:
+        one._warn_of_unmet()
     return found
 
 
 def _set_native() -> None:
-    depth = max(one.native[0] for one in _active)
+    depth = max([one.native[0] for one in _active], default=0)
     core.set_native_depth(depth, lines=any(one.native[1] for one in _active))
 
 
@@ -156,7 +254,7 @@ def _sample(mean_bytes: int) -> None:
 
 
 def recorded() -> Snapshot:
-    """Return the live blocks that hooks recorded, of the whole process."""
+    """Return the live hooked blocks of the whole process."""
     return _Process().snapshot(
         filter=LeakFilter.ignore_if(_is_ours, "made by our allocators")
     )
@@ -167,23 +265,43 @@ def _is_ours(block: Allocation) -> bool:
 
 
 def _apply() -> None:
-    """Attach to what the active ones ask for in all; none: put all back."""
+    """Attach to the selected libraries; detach if none is active."""
     if not _active:
-        hooks.detach()
-        hooks.drop()
-        _sample(0)
-        core.set_native_depth(0)
+        _put_back()
         return
     _set_native()
     _sample(_active[0].sample_bytes)
     mappings = any(one.mappings for one in _active)
     reason = hooks.attach(_rules(), mappings)
     if reason is not None:
-        raise AttachError(f"cannot attach: {reason}")
+        raise AttachError(printable(f"cannot attach: {reason}"))
+    if not watched.is_attached:
+        detached.forget()
+    names = [name for one in _active for name in one.names]
+    texts = [name.text for name in names]
+    if any(one.is_all for one in _active):
+        texts = ["all libraries"]
+    watched.watch(texts, names)
+
+
+def _put_back() -> None:
+    """Detach, and keep what lives for reports."""
+    hooks.detach()
+    try:
+        if watched.is_attached:
+            detached.keep()
+    finally:
+        watched.ended()
+        hooks.drop()
+        _sample(0)
+        core.set_native_depth(0)
 
 
 def _rules() -> list[str]:
-    """What each active one asks for, as hooks/selection.h has it."""
+    """Return the rules of the core for all active attachments.
+
+    "|" begins an attachment, "+NAME" includes and "-NAME" excludes objects.
+    """
     return [
         rule
         for one in _active

@@ -1,6 +1,11 @@
-"""The part of LeakTracker that is about hooks; loads little."""
+"""The methods of ``LeakTracker`` for hooks and signals.
+
+The modules that do the work are imported when a method is called.
+"""
 
 from __future__ import annotations
+
+from time import monotonic
 
 from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._seam import core_api as core
@@ -18,7 +23,14 @@ if TYPE_CHECKING:
 
 
 class Attaching(View):
-    """Attach and detach; reports on a signal."""
+    """Attaches to native libraries, and reports on a signal."""
+
+    _enabled_at: float | None = None
+
+    def _note_start(self) -> None:
+        """Remember when tracking was first switched on."""
+        if self._enabled_at is None:
+            self._enabled_at = monotonic()
 
     def attach(
         self,
@@ -32,41 +44,46 @@ class Attaching(View):
         native_lines: bool = False,
         sample_bytes: int | None = None,
     ) -> Attachment:
-        """Record what native code allocates by itself, from now on.
+        """Record the allocations of native libraries from now on.
 
-        The running process is changed, nothing else: the function pointers
-        of loaded libraries lead to us until ``detach()``. Frees are seen
-        whoever makes them, allocations where asked for. Works with scopes:
-        a block belongs to the scope of the thread when that is certain.
+        Function pointers in the loaded libraries of this process are replaced
+        until ``detach()``. Nothing is replaced on disk. Allocations are
+        recorded in the selected libraries, frees in all of them. A block
+        belongs to the scope of its thread if that scope is certain.
+        Allocators and ``track`` record as well, as after ``enable()``.
+        ``disable()`` and ``pause()`` stop all of it.
 
         Args:
-            libraries: what to record: modules (with what they are linked
-                to), packages, the ``lib`` of a cffi module, what
-                ``ctypes.CDLL`` returned, paths, or patterns with ``*`` and
-                ``?`` for a path or its last part. None: everything but the
-                interpreter, cffi, the C library's own and our own.
-            exclude: what not to record, named as above.
-            include_python: with None, also what the interpreter and cffi
-                allocate.
-            mappings: ``mmap``, ``munmap``, ``mremap`` as well.
+            libraries: the libraries to record. Each is a module (with the
+                libraries that it is linked to), a package, the ``lib`` of a
+                cffi module, the result of ``ctypes.CDLL``, a path, or a
+                pattern with ``*`` and ``?`` for a path or its last part.
+                None: all libraries except for the interpreter, cffi, the C
+                library and this package.
+            exclude: libraries not to record, in the same forms.
+            include_python: if ``libraries`` is None, also record the
+                interpreter and cffi.
+            mappings: also record ``mmap``, ``munmap`` and ``mremap``.
             stack_depth: as for ``enable``.
-            native_depth: native frames recorded above the Python ones, 0 to
-                64: which C function allocated. Of all attachments the most.
-            native_lines: name their files and lines, too, when a report is
-                made, where llvm-symbolizer or addr2line is installed; slow.
-            sample_bytes: record only a block for each so many bytes on
-                average, larger ones likelier; for production. Every report
-                says so, and what it estimates from them. None: all blocks.
+            native_depth: number of native frames to record, 0 to 64. They
+                show which C function allocated. Of several attachments, the
+                largest number counts.
+            native_lines: look up the source lines of native frames when a
+                report is made. This needs llvm-symbolizer or addr2line, and
+                is slow.
+            sample_bytes: record one block for about this many bytes; large
+                blocks are more likely to be recorded. For production. Reports
+                then contain estimates. None: record all blocks.
 
-        Returns: what ends it, by ``detach()`` or as a context manager.
-            Attachments stack.
+        Returns: an ``Attachment``. It ends by ``detach()`` or at the end of a
+            ``with`` statement. Several may be active at once.
 
-        Raises: AttachError where hooks cannot be had (not Linux, a static C
-            library, under AddressSanitizer or ThreadSanitizer); TypeError,
-            ValueError for libraries that are none.
+        Raises: AttachError if hooks cannot be installed (not on Linux, with a
+            static C library, under AddressSanitizer or ThreadSanitizer);
+            TypeError, ValueError for invalid libraries.
 
-        Cost: some milliseconds; then an event for each malloc and free of
-            what is recorded, a lookup for each other free.
+        Cost: some milliseconds. Then each recorded malloc and free costs one
+            event, and each other free costs one lookup.
         """
         from ffi_leak_tracker._tracking import attach
 
@@ -77,43 +94,49 @@ class Attaching(View):
         wanted.native = native_depth, native_lines
         check_range("stack_depth", stack_depth, core.STACK_DEPTH_MAX)
         check_range("sample_bytes", sample_bytes, core.SIZE_MAX)
+        depth = core.stack_depth()
         if stack_depth is not None:
             core.set_stack_depth(stack_depth)
-        return attach.attach(wanted)
+        try:
+            attached = attach.attach(wanted)
+        except BaseException:
+            core.set_stack_depth(depth)
+            raise
+        if attached.attached:
+            self._note_start()
+        return attached
 
-    #: The same, to be read as ``with LeakTracker.attached(...)``.
+    #: The same, for ``with LeakTracker.attached(...)``.
     attached = attach
 
     def detach(self) -> Snapshot:
-        """End all attachments; return what hooks recorded and still lives."""
+        """End all attachments; return the hooked blocks that are still live."""
         from ffi_leak_tracker._tracking import attach
 
         return attach.detach_all()
 
     def dump_on_signal(
-        self, signal: int | None = None, target: EmitterLike = None
+        self, signal: int | str | None = None, target: EmitterLike = None
     ) -> SignalDump:
-        """Report the living process whenever it gets a signal.
+        """Write a report each time the process receives a signal.
 
-        Safe at any moment: the report is made by a thread, not inside the
-        handler, and what handled the signal before still does. In a forked
-        child it goes on for the child.
+        A thread makes the report, not the signal handler, so it is safe at
+        any moment. The previous handler of the signal is still called. A
+        forked child continues with reports of its own.
 
         Args:
-            signal: the signal; None for ``SIGUSR2``.
+            signal: the number of the signal, or its name ("SIGUSR1" or
+                "USR1"); None for ``SIGUSR2``.
             target: as for ``emit``; None for the standard error. A path gets
                 a number before its suffix: ``leaks.1.json``.
 
-        Returns: what ends it, by ``stop()`` or as a context manager.
+        Returns: a ``SignalDump``. It ends by ``stop()`` or at the end of a
+            ``with`` statement.
 
-        Raises: ValueError for a signal that makes reports already; OSError
-            for one that cannot be caught.
+        Raises: ValueError for a signal that makes reports already, and for
+            an unknown name; OSError for one that cannot be caught.
         """
-        from signal import SIGUSR2
-
         from ffi_leak_tracker._tracking import signal_dump
 
-        number = SIGUSR2 if signal is None else int(signal)
-        return signal_dump.begin(
-            number, signal_dump.emitting(self.emit, target)
-        )
+        which = "SIGUSR2" if signal is None else signal
+        return signal_dump.begin(which, signal_dump.emitting(self.emit, target))

@@ -1,4 +1,4 @@
-"""Which loaded objects a user means: patterns for the core."""
+"""Patterns of the loaded objects that a user names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    #: A module, the ``lib`` of a cffi module, what ctypes loaded, a path or a
+    #: A module, the ``lib`` of a cffi module, a ctypes library, a path or a
     #: pattern.
     Library = Any
 
@@ -31,28 +31,45 @@ _RUNTIME = (
 )
 
 
-def patterns_of(libraries: Iterable[Library]) -> list[str]:
-    """Return the patterns of all objects that these libraries are.
+def named(libraries: Iterable[Library]) -> list[tuple[str, list[str]]]:
+    """Return a text for each library, and its patterns.
 
-    An extension module stands for itself and for the libraries it was linked
-    with, those of the C runtime not counted: a cffi module's allocations are
-    made by the library it wraps. A package stands for all those in it.
+    An extension module stands for itself and for the libraries it is linked
+    to, except for those of the C runtime: the allocations of a cffi module are
+    made by the library that it wraps. A package stands for the extension
+    modules in it.
 
-    Raises: TypeError for what is no library, ValueError for one that has no
-        file of machine code (a built-in module, one in Python).
+    Raises: TypeError for values that are not libraries; ValueError for a
+        module without machine code (built-in, or written in Python).
     """
     if isinstance(libraries, (str, bytes, os.PathLike)):
         raise TypeError(f"a list of libraries is expected: [{libraries!r}]")
     if not hasattr(libraries, "__iter__"):
         raise TypeError(f"a list of libraries is expected, not {libraries!r}")
-    found: list[str] = []
+    found = []
     for library in libraries:
-        found += _patterns_of_one(library)
+        patterns = _patterns_of_one(library)
+        found.append((_text_of(library, patterns), patterns))
+    return found
+
+
+def patterns_of(libraries: Iterable[Library]) -> list[str]:
+    """Return the patterns of all objects that these libraries are."""
+    found = [pattern for _, some in named(libraries) for pattern in some]
     return list(dict.fromkeys(found))
 
 
+def _text_of(library: Library, patterns: list[str]) -> str:
+    """Return what reports call a library."""
+    if isinstance(library, (str, os.PathLike)):
+        return os.fsdecode(os.fspath(library))
+    if isinstance(library, type(os)):
+        return library.__name__
+    return os.path.basename(patterns[0])  # its repr has an address
+
+
 def python_patterns() -> list[str]:
-    """Return the patterns of the interpreter's own objects."""
+    """Return the patterns of the objects of the interpreter and cffi."""
     try:
         program = os.readlink("/proc/self/exe")
     except OSError:
@@ -66,9 +83,12 @@ def _patterns_of_one(library: Library) -> list[str]:
         if not text:
             raise ValueError("a library's name must not be empty")
         return _patterns_of_path(text) if "/" in text else [text]
-    if hasattr(library, "__path__"):
+    if _is_of_cffi(library):
+        path = _file_of_lib(library)
+    elif hasattr(library, "__path__"):
         return _patterns_of_package(library)
-    path = getattr(library, "__file__", None) or _file_of_lib(library)
+    else:
+        path = getattr(library, "__file__", None) or _file_of_lib(library)
     if path is None:
         raise ValueError(
             f"{library!r} has no file: pass the path of the shared library, "
@@ -79,21 +99,31 @@ def _patterns_of_one(library: Library) -> list[str]:
             f"{library!r} is written in Python: pass the extension module, "
             "or the library that it uses"
         )
-    if "/" not in path:  # ffi.dlopen("z") has looked for its file
+    if "/" not in path:  # from ffi.dlopen("z"), which searched for the file
         return [path] if "." in path else [path, f"lib{path}.so*"]
     return [*_patterns_of_path(path), *needed_by(path)]
 
 
-def _patterns_of_path(path: str) -> list[str]:
-    """Return the path, where it leads, and the name the loader knows it by.
+def _is_of_cffi(library: Library) -> bool:
+    """Return whether a library is the ``lib`` of a cffi module.
 
-    The loader may have found the same file through other links.
+    Its attributes are functions of C. cffi looks for an unknown one under a
+    lock, which in a forked child may belong to a thread that is not there.
+    """
+    kind = type(library).__name__
+    return kind == "Lib" or kind.startswith("FFILibrary")
+
+
+def _patterns_of_path(path: str) -> list[str]:
+    """Return the path, the path without links, and the name in the file.
+
+    The loader may have opened the same file by another path.
     """
     return [os.path.realpath(path), path, *_strings_of(path, SONAME)]
 
 
 def _patterns_of_package(package: Any) -> list[str]:
-    """Return what lies in its folders, and what that was linked with."""
+    """Return the folders of a package, and what its modules are linked to."""
     found = [
         os.path.join(where, "*")
         for folder in package.__path__
@@ -107,11 +137,11 @@ def _patterns_of_package(package: Any) -> list[str]:
 
 
 def _file_of_lib(library: Any) -> str | None:
-    """Return the file of a ``lib`` of cffi, which only a text of it names.
+    """Return the file of a ``lib`` of cffi, or of a library of ctypes.
 
-    Of a compiled module the repr, ``<Lib object for '_foo'>``, where the name
-    is a module's or a file's; of ``ffi.dlopen`` the type's name,
-    ``FFILibrary_libfoo.so``. ctypes keeps it.
+    cffi has no attribute for it. The repr of the lib of a compiled module is
+    ``<Lib object for '_foo'>``, with the name of a module or a file. The type
+    of a lib from ``ffi.dlopen`` is named ``FFILibrary_libfoo.so``.
     """
     kind = type(library).__name__
     if kind.startswith("FFILibrary"):
@@ -132,11 +162,11 @@ def _file_of_lib(library: Any) -> str | None:
     )
 
 
-# --- what an object was linked with -------------------------------------
+# --- what an object is linked to ----------------------------------------
 def needed_by(path: str) -> list[str]:
     """Return the names of the libraries that a shared object needs.
 
-    Those of the C runtime are left out. [] for what is no ELF file.
+    Those of the C runtime are left out. Empty if the file is not ELF.
     """
     from fnmatch import fnmatchcase
 
@@ -148,7 +178,7 @@ def needed_by(path: str) -> list[str]:
 
 
 def _strings_of(path: str, tag: int) -> list[str]:
-    """Return the strings of a tag; [] for what is no readable ELF file."""
+    """Return the strings of a tag; empty if the file is not ELF."""
     try:
         return list(ElfFile.read(path).dynamic_strings(tag))
     except UNREADABLE:

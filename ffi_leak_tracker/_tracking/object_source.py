@@ -1,10 +1,12 @@
-"""What trackers of objects want of the interpreter, and whether they get it."""
+"""The events of the interpreter that object trackers need."""
 
 from __future__ import annotations
 
 import atexit
 import weakref
+from _thread import RLock
 
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._seam import core_objects as seam
 
 TYPE_CHECKING = False
@@ -14,11 +16,31 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._tracking.object_view import ObjectView
 
 table = seam.table
-trackers: weakref.WeakSet[ObjectView] = weakref.WeakSet()
+#: Held to change what the interpreter reports. Fork: the child gets a new one.
+lock = RLock()
+#: The open trackers by number. Never iterated over, only copied, since other
+#: threads open and close trackers meanwhile.
+_open: dict[int, weakref.ref[ObjectView]] = {}
 
 
-class Quietly:
-    """What this thread makes in a ``with`` is our own, and not recorded."""
+def add(number: int, tracker: ObjectView) -> None:
+    """Enter an open tracker; it is not kept alive."""
+    _open[number] = weakref.ref(tracker)
+
+
+def remove(number: int) -> None:
+    """Take out a tracker that is about to be closed."""
+    _open.pop(number, None)
+
+
+def open_trackers() -> list[ObjectView]:
+    """Return the open trackers."""
+    found = [reference() for reference in list(_open.values())]
+    return [tracker for tracker in found if tracker is not None]
+
+
+class Untracked:
+    """Objects that this thread creates in a ``with`` are not recorded."""
 
     __slots__ = ()
 
@@ -29,22 +51,24 @@ class Quietly:
         table.quiet(-1)
 
 
-quietly = Quietly()
+untracked = Untracked()
 
 
 # --- classes and the interpreter ----------------------------------------
 def check_class(cls: object) -> None:
+    """Raise TypeError if a class cannot be tracked."""
     if not isinstance(cls, type):
         raise TypeError(
             f"a tracked class must be a class, not {type(cls).__name__}"
         )
-    reason = table.refuses(cls)
+    reason = table.refusal(cls)
     if reason:
-        raise TypeError(f"{cls.__qualname__} cannot be tracked: {reason}")
+        name = printable(cls.__qualname__)
+        raise TypeError(f"{name} cannot be tracked: {reason}")
 
 
 def tree(cls: type) -> Iterator[type]:
-    """Yield a class and all its subclasses, some maybe twice."""
+    """Yield a class and its subclasses; some may be yielded twice."""
     yield cls
     one: type
     for one in type.__subclasses__(cls):
@@ -53,47 +77,64 @@ def tree(cls: type) -> Iterator[type]:
 
 def watch_classes() -> None:
     """See to it that subclasses that are made later are noticed."""
-    for meta in set(tree(type)):
-        table.watch_classes(meta)
+    with lock:
+        for meta in set(tree(type)):
+            table.watch_classes(meta)
 
 
 def settle(cls: type) -> bool:
     """Bring what a class and its subclasses hold up to date."""
-    settled = [table.settle(one) for one in set(tree(cls))]  # all of them
+    with lock:
+        settled = [table.update(one) for one in set(tree(cls))]  # all of them
     return all(settled)
 
 
 def needs_source(tracker: ObjectView) -> bool:
+    """Return whether a tracker records objects, or has recorded some."""
     return tracker._running or tracker.self_stats["entries"] > 0
 
 
 def settle_source() -> None:
-    """Stop listening when nobody needs it."""
-    if not any(map(needs_source, list(trackers))):
-        table.end()
+    """Stop the events of the interpreter if no tracker needs them."""
+    with lock:
+        if not any(map(needs_source, open_trackers())):
+            table.end()
 
 
 def note_interruption() -> None:
-    """Did somebody take our place? Then some deaths were not seen."""
-    needing = [one for one in list(trackers) if needs_source(one)]
-    if needing and not table.is_whole():
+    """Mark trackers that may have missed deletions.
+
+    Deletions are missed if another tool replaced the reference tracer.
+    """
+    needing = [one for one in open_trackers() if needs_source(one)]
+    if needing and not table.is_complete():
         for one in needing:
             one._interrupted = True
 
 
-def flush_all() -> None:
-    if table.waits():
-        for tracker in list(trackers):
-            tracker.flush()
+def deliver_all() -> bool:
+    """Call callbacks of some events; return whether events still wait."""
+    if not table.waits():
+        return False
+    limit = seam.EVENTS_AT_ONCE
+    # A list, so that all of them deliver.
+    waiting = [tracker._deliver(limit) for tracker in open_trackers()]
+    return any(waiting)
 
 
 def close_all() -> None:
-    """At exit: the interpreter ends all objects, which is nobody's news."""
-    for tracker in list(trackers):
+    """Close all trackers at exit, before the interpreter deletes objects."""
+    for tracker in open_trackers():
         tracker.close()
 
 
+def _after_fork_in_child() -> None:
+    global lock  # noqa: PLW0603
+    lock = RLock()
+
+
 if table is not None:
-    table.learn(Quietly)
-    seam.on_delivery(flush_all)
+    table.learn(Untracked)
+    seam.on_delivery(deliver_all)
     atexit.register(close_all)
+    seam.on_fork(_after_fork_in_child)

@@ -1,4 +1,4 @@
-"""What an ObjectTracker can say of the objects it has recorded."""
+"""The reading half of ``ObjectTracker``."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from ffi_leak_tracker._base.record import Record, field
 from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._seam import core_objects as seam
 from ffi_leak_tracker._tracking import object_source as source
-from ffi_leak_tracker._tracking.object_source import quietly, table
+from ffi_leak_tracker._tracking.object_source import table, untracked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["ObjectCounts", "ObjectView"]
-
-#: Data of an object whose on_create runs, and of one that ended meanwhile.
+#: Data of an object while its on_create runs, and if it was deleted then.
 MAKING, ENDED = object(), object()
 
 
 class ObjectCounts(Record):
-    """Objects made and gone since tracking of their class began.
+    """Counts of created and deleted objects of tracked classes.
 
     >>> ObjectCounts(5, 3).retained_count
     2
@@ -29,12 +27,12 @@ class ObjectCounts(Record):
 
     __module__ = "ffi_leak_tracker.objects"
 
-    new_count: int = field("Objects made.", default=0)
-    free_count: int = field("Objects among these that are gone.", default=0)
+    new_count: int = field("Objects created.", default=0)
+    free_count: int = field("Of these, objects that were deleted.", default=0)
 
     @property
     def retained_count(self) -> int:
-        """Objects that live."""
+        """Objects that are alive."""
         return self.new_count - self.free_count
 
     def __add__(self, other: ObjectCounts) -> ObjectCounts:
@@ -45,35 +43,37 @@ class ObjectCounts(Record):
 
 
 class ObjectView:
-    """The reading half of ObjectTracker."""
+    """Counts, objects and snapshots of an ObjectTracker."""
 
-    _number: int  # of the table; negative: closed
+    _number: int  # in the table; negative if closed
     _running: bool
-    _interrupted: bool  # somebody took our place in the interpreter
+    _interrupted: bool  # another tool replaced our reference tracer
     _places: dict[type, int]
     _data: dict[int, Any]  # by sequence number
 
     def flush(self) -> None:
-        """Tell callbacks what waits."""
+        """Call the callbacks of waiting events."""
+        raise NotImplementedError
+
+    def _deliver(self, limit: float) -> bool:
+        """Call callbacks of some events; return whether events still wait."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Forget everything."""
+        """Remove all records."""
         raise NotImplementedError
 
     # --- counts ---------------------------------------------------------
     def __getitem__(self, cls: type) -> ObjectCounts:
-        """Return the counts of a tracked class, its subclasses included.
+        """Return the counts of a tracked class and its subclasses.
 
-        O(1), whatever the number of objects; O(classes) where a subclass of
-        it is tracked by itself as well.
-
-        Raises: KeyError for a class that is not tracked.
+        Raises: KeyError if the class is not tracked.
+        Cost: O(1), or O(classes) if a subclass is tracked by itself too.
         """
-        with quietly:
+        with untracked:
             if cls not in self._places:
                 raise KeyError(cls)
-            parts = [one for one in self._places if issubclass(one, cls)]
+            parts = [one for one in list(self._places) if issubclass(one, cls)]
             return self._sum(parts)
 
     def _sum(self, classes: list[type]) -> ObjectCounts:
@@ -85,38 +85,40 @@ class ObjectView:
 
     @property
     def counts(self) -> ObjectCounts:
-        """Return the counts of all tracked classes together."""
-        with quietly:
+        """The sums of the counts of all tracked classes."""
+        with untracked:
             return self._sum(list(self._places))
 
     @property
     def new_count(self) -> int:
-        """Objects made since tracking began."""
+        """Objects created since tracking began."""
         return self.counts.new_count
 
     @property
     def free_count(self) -> int:
-        """Of those, objects that are gone."""
+        """Of these, objects that were deleted."""
         return self.counts.free_count
 
     @property
     def retained_count(self) -> int:
-        """Objects that live."""
+        """Objects that are alive."""
         return self.counts.retained_count
 
     # --- objects --------------------------------------------------------
     def each_object(self, cls: type | None = None) -> Iterator[tuple[Any, Any]]:
-        """Yield (object, data) of each that lives, oldest first.
+        """Yield (object, data) for each live object, oldest first.
 
-        Of a tracked class and its subclasses; None for all. The objects are
-        collected at the call, and kept alive until the iterator is done.
+        The objects are collected at the call. The iterator keeps them alive.
 
-        Raises: KeyError for a class that is not tracked; RuntimeError when
-            another tool took the place of the tracker in the interpreter
-            (``tracemalloc.start()``, 3.13 on), so that some that are gone
-            may not be known to be, or on free-threaded Python 3.13.
+        Args:
+            cls: a tracked class, with its subclasses; None for all classes.
+
+        Raises: KeyError if the class is not tracked; RuntimeError on
+            free-threaded Python 3.13, and if another tool replaced the
+            reference tracer (as ``tracemalloc.start()`` does on Python 3.13
+            and later), since deletions may then have been missed.
         """
-        with quietly:
+        with untracked:
             self._check_living()
             self.flush()
             found: list[tuple[int, Any]] = []
@@ -134,7 +136,8 @@ class ObjectView:
             return list(self._places.values())
         if cls not in self._places:
             raise KeyError(cls)
-        return [n for one, n in self._places.items() if issubclass(one, cls)]
+        places = list(self._places.items())
+        return [n for one, n in places if issubclass(one, cls)]
 
     def _check_living(self) -> None:
         source.note_interruption()
@@ -152,18 +155,21 @@ class ObjectView:
             )
 
     def snapshot(self, cls: type | None = None) -> Snapshot:
-        """Return the living objects as records, oldest first.
+        """Return the live objects as records, oldest first.
 
         Each is an ``Allocation`` with the name of its class as ``type``,
         "object" as ``kind``, and the call path of its creation. ``size`` is
-        the ``__basicsize__`` of its class: not its items, nor what it
-        refers to.
+        the ``__basicsize__`` of its class; it does not include items or
+        other objects.
 
-        Raises: KeyError for a class that is not tracked.
+        Args:
+            cls: a tracked class, with its subclasses; None for all classes.
+
+        Raises: KeyError if the class is not tracked.
 
         Cost: O(n log n).
         """
-        with quietly:
+        with untracked:
             source.note_interruption()
             places = [seam.ALL_CLASSES] if cls is None else self._places_of(cls)
             if self._number < 0:
@@ -182,15 +188,15 @@ class ObjectView:
 
     @property
     def self_stats(self) -> dict[str, int]:
-        """What the tracker itself holds.
+        """Counters of the tracker itself, by name.
 
-        ``entries`` and ``capacity`` of its table, ``bytes`` of it and the
-        queue, ``dropped`` events, and events ``waiting`` for callbacks.
+        ``entries`` and ``capacity`` of its table, ``bytes`` of the table and
+        the queue, ``dropped`` events, and events ``waiting`` for callbacks.
         """
         names = "entries", "capacity", "bytes", "dropped", "waiting"
         if self._number < 0:
             return dict.fromkeys(names, 0)
-        with quietly:
+        with untracked:
             figures = table.figures(self._number, 0)
             return dict(zip(names, figures, strict=True))
 

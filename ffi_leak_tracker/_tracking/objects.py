@@ -1,16 +1,16 @@
-"""ObjectTracker: which Python objects of chosen classes live, made where."""
+"""``ObjectTracker``: the live objects of classes, and their call paths."""
 
 from __future__ import annotations
 
 from _thread import RLock, get_ident
 
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._seam import core_objects as seam
 from ffi_leak_tracker._tracking import object_source as source
-from ffi_leak_tracker._tracking.object_source import quietly, table
+from ffi_leak_tracker._tracking.object_source import table, untracked
 from ffi_leak_tracker._tracking.object_view import (
     ENDED,
     MAKING,
-    ObjectCounts,
     ObjectView,
 )
 
@@ -23,22 +23,21 @@ if TYPE_CHECKING:
     OnCreate = Callable[[type], Any]
     OnFree = Callable[[type, Any], Any]
 
-__all__ = ["ObjectCounts", "ObjectTracker"]
-
-# Of an object against its data; never held for long. Entered again where a
-# pending call tells of another tracker meanwhile.
+#: Held while an object and its data are looked at together, and for the number
+#: of a tracker; never during a callback. Entered again where a pending call
+#: delivers events of another tracker. Fork: the child gets a new one.
 _ends = RLock()
 _NO_CALLBACKS = None, None, None
 
 
 class ObjectTracker(ObjectView):
-    """Tracks the objects of classes from their creation to their end.
+    """Tracks objects of classes from their creation to their deletion.
 
-    A class stands for its subclasses as well; an object counts for the
-    nearest of the tracked classes. Nothing is recorded before ``start()``;
-    after ``stop()`` nothing more is, but what was recorded still leaves when
-    it ends. Objects from before ``start()`` are never counted. Several
-    trackers may run at once. A context manager: starts, and stops.
+    A class includes its subclasses. An object counts for the nearest tracked
+    class. Objects are recorded between ``start()`` and ``stop()``; deletions
+    of recorded objects are seen after ``stop()`` as well. Objects from before
+    ``start()`` are not counted. Several trackers may run at once. As a context
+    manager, a tracker starts and stops.
 
     >>> from ffi_leak_tracker import ObjectTracker
     >>> class Session: pass
@@ -52,24 +51,23 @@ class ObjectTracker(ObjectView):
     >>> tracker.close()
 
     Args:
-        classes: as for ``track()``.
-        on_create: as for ``track()``, of all these classes.
-        on_free: the same.
+        classes: classes to track, as for ``track()``.
+        on_create: as for ``track()``, for all of these classes.
+        on_free: as for ``track()``, for all of these classes.
 
-    Raises: TypeError for a class that cannot be tracked in this interpreter,
-        saying why and what to do; RuntimeError on PyPy, and for more than 16
-        trackers.
+    Raises: TypeError for a class that cannot be tracked, with the reason and
+        a remedy; RuntimeError on PyPy, and for more than 16 trackers.
 
-    Which classes: from Python 3.13 on all but ``object`` (before 3.13.3 not
-    int, float, str, bytes, tuple themselves). Before 3.13 classes of Python
-    code, and types of C extensions, cffi's cdata (``ffi.CData``) among
-    them; not those of the interpreter. ``__class__`` of an object cannot be
-    assigned while one of the two classes is tracked and the other is not.
+    Classes: Python 3.13 and later can track all classes except ``object``;
+    before 3.13.3 not int, float, str, bytes and tuple. Older versions can
+    track classes of Python code and types of C extensions, as ``ffi.CData``,
+    but not types of the interpreter. ``__class__`` of an object cannot be
+    assigned if only one of the two classes is tracked.
 
-    Cost: a tracked object costs its call path and a table entry of 32 bytes
-    (43 to 85 with the free places of the table); counts are O(1). From 3.13
-    on each object of the process costs a call while a tracker runs:
-    ``benchmarks/bench_objects.py``.
+    Cost: a tracked object costs its call path and a table entry of 32 bytes,
+    43 to 85 bytes with the free entries of the table. Counts are O(1). On
+    Python 3.13 and later each new object of the process costs a call while a
+    tracker runs; ``benchmarks/bench_objects.py`` measures it.
     """
 
     __module__ = "ffi_leak_tracker.objects"
@@ -83,8 +81,8 @@ class ObjectTracker(ObjectView):
         self._number = -1
         if table is None:
             raise RuntimeError(
-                "Python objects cannot be tracked on PyPy, which tells nobody "
-                "of their creation: run this on CPython"
+                "Python objects cannot be tracked on PyPy, which has no event "
+                "for their creation: run this on CPython"
             )
         self._places: dict[type, int] = {}
         self._callbacks: dict[int, tuple[type, Any, Any]] = {}
@@ -97,7 +95,7 @@ class ObjectTracker(ObjectView):
                 "16 object trackers are open, which is the most there can "
                 "be: close() one that is no longer used"
             )
-        source.trackers.add(self)
+        source.add(self._number, self)
         try:
             for one in classes:
                 self.track(one, on_create=on_create, on_free=on_free)
@@ -116,24 +114,24 @@ class ObjectTracker(ObjectView):
         """Track a class from now on, or replace its callbacks.
 
         Args:
-            cls: a class; its subclasses are meant too.
+            cls: a class; its subclasses are included.
             on_create: ``on_create(cls)`` is called for each new object, with
-                the tracked class; what it returns is kept as the data of
-                the object. None: the data is None.
-            on_free: ``on_free(cls, data)`` is called after the end of each
-                object whose creation was told of.
+                the tracked class. Its result is kept as the data of the
+                object. None: the data is None.
+            on_free: ``on_free(cls, data)`` is called after the deletion of
+                each object whose creation was delivered.
 
-        Callbacks run soon after the event, in order, in the main thread
-        between two lines of Python code, or when the tracker is asked
-        something (``flush()``): inside of the creation of an object no
-        Python code may run. What callbacks create is not tracked; what they
-        raise goes to ``sys.unraisablehook``.
+        Python code cannot run inside of the creation of an object. So events
+        are queued and delivered in order: in the main thread between two
+        bytecode instructions, by ``flush()``, and by the other methods of the
+        tracker. Objects that callbacks create are not tracked. Exceptions of
+        callbacks go to ``sys.unraisablehook``.
 
-        Raises: TypeError for what is no class or cannot be tracked;
+        Raises: TypeError if cls is not a class or cannot be tracked;
             RuntimeError for more than 256 classes.
         """
         self._check_open()
-        with quietly:
+        with untracked:
             source.check_class(cls)
             place = self._places.get(cls)
             if place is None:
@@ -147,8 +145,9 @@ class ObjectTracker(ObjectView):
         place: int = table.add(self._number, cls)
         if place < 0 or not source.settle(cls):
             self._remove(place)
+            name = printable(cls.__qualname__)
             raise RuntimeError(
-                f"{cls.__qualname__} is a class too many: at most 256 are "
+                f"{name} is a class too many: at most 256 are "
                 "tracked, 64 of them implemented in C; untrack() some"
             )
         return place
@@ -164,25 +163,27 @@ class ObjectTracker(ObjectView):
         on_create: OnCreate | None,
         on_free: OnFree | None,
     ) -> None:
-        wants = on_create is not None or on_free is not None
-        if wants != (place in self._callbacks):
-            table.tell(self._number, place, wants)
+        has_any = on_create is not None or on_free is not None
+        if has_any != (place in self._callbacks):
+            table.queue_events(self._number, place, has_any)
         self._callbacks.pop(place, None)
-        if wants:
+        if has_any:
             self._callbacks[place] = cls, on_create, on_free
 
     def untrack(self, cls: type) -> None:
-        """Forget a class, its objects and its counts; tell what waits first.
+        """Stop tracking a class; remove its objects and its counts.
 
-        A class that is not tracked is no error.
+        Waiting events are delivered first. Nothing happens if the class is
+        not tracked.
         """
-        with quietly:
+        with untracked:
             place = self._places.get(cls)
             if place is None:
                 return
             self.flush()
             self._drop_data(place)
-            del self._places[cls]
+            if self._places.pop(cls, None) is None:
+                return  # another thread did it
             self._set_callbacks(place, cls, None, None)
             self._remove(place)
             source.settle(cls)
@@ -195,7 +196,7 @@ class ObjectTracker(ObjectView):
 
     @property
     def classes(self) -> tuple[type, ...]:
-        """The tracked classes, in the order they were given."""
+        """The tracked classes, in the order of ``track()``."""
         return tuple(self._places)
 
     def __contains__(self, cls: object) -> bool:
@@ -204,15 +205,15 @@ class ObjectTracker(ObjectView):
     # --- on and off -----------------------------------------------------
     @property
     def running(self) -> bool:
-        """Are new objects recorded?"""
+        """Whether new objects are recorded."""
         return self._running
 
     def start(self) -> bool:
-        """Record new objects from now on; False if it did so already."""
+        """Record new objects from now on; return False if it was running."""
         self._check_open()
         if self._running:
             return False
-        with quietly:
+        with untracked, source.lock:
             source.note_interruption()
             table.begin()
             self._running = True
@@ -220,26 +221,27 @@ class ObjectTracker(ObjectView):
         return True
 
     def stop(self) -> bool:
-        """Record no new objects; False if none were recorded anyway.
+        """Record no more new objects; return False if it was not running.
 
-        What waits is told. Objects that were recorded still leave when they
-        end, and callbacks are told.
+        Waiting events are delivered. Deletions of recorded objects are still
+        counted, and their callbacks called.
         """
         if not self._running:
             return False
         table.run(self._number, 0)
-        with quietly:
+        with untracked:
             self._running = False
             self.flush()
             source.settle_source()
         return True
 
     def clear(self) -> None:
-        """Forget all objects, their data, and the counts; tell what waits.
+        """Remove all objects, their data and the counts.
 
-        Classes, callbacks and ``running`` stay.
+        Waiting events are delivered first. Classes, callbacks and ``running``
+        do not change.
         """
-        with quietly:
+        with untracked:
             self.flush()
             if self._number >= 0:
                 table.forget(self._number, seam.ALL_CLASSES)
@@ -248,15 +250,19 @@ class ObjectTracker(ObjectView):
             source.settle_source()
 
     def close(self) -> None:
-        """Stop, untrack all classes, forget everything; once is enough."""
+        """Stop, untrack all classes and remove all records. May be repeated."""
         if self._number < 0:
             return
         self.stop()
         for cls in self.classes:
             self.untrack(cls)
-        table.close(self._number, 0)
-        self._number = -1
-        with quietly:
+        with _ends:
+            number, self._number = self._number, -1
+        if number < 0:
+            return  # another thread did it
+        source.remove(number)
+        table.close(number, 0)
+        with untracked:
             self._data.clear()
             source.settle_source()
 
@@ -283,25 +289,36 @@ class ObjectTracker(ObjectView):
 
     # --- callbacks ------------------------------------------------------
     def flush(self) -> None:
-        """Tell callbacks what waits to be told, oldest first."""
+        """Call the callbacks of waiting events, oldest first.
+
+        Events of other threads that arrive meanwhile are left for later.
+        """
+        self._deliver(float("inf"))
+
+    def _deliver(self, limit: float) -> bool:
         thread = get_ident()
         if self._number < 0 or thread in self._telling:
-            return
+            return False
         self._telling.add(thread)
         try:
-            with quietly:
-                while (event := self._next_event()) is not None:
+            with untracked:
+                count = min(limit, self.self_stats["waiting"])
+                while count > 0 and (event := self._next_event()) is not None:
                     self._tell(*event)
+                    count -= 1
+            return self.self_stats["waiting"] > 0
         finally:
             self._telling.discard(thread)
 
     def _next_event(self) -> tuple[int, int, int] | None:
-        """Take what waits: (what, place of the class, sequence).
+        """Take the oldest event: (what, place of the class, sequence).
 
-        That data is being made is written down before another thread can
-        take the end of the same object.
+        The data of a created object is set to MAKING under the lock, before
+        another thread can take the deletion of the same object.
         """
         with _ends:
+            if self._number < 0:
+                return None
             event = seam.next_event(self._number)
             if event is not None and event[0] == seam.MADE:
                 _, on_create, _ = self._callbacks.get(event[1], _NO_CALLBACKS)
@@ -331,7 +348,7 @@ class ObjectTracker(ObjectView):
     def _tell_freed(self, place: int, sequence: int) -> None:
         with _ends:
             data = self._data.pop(sequence, None)
-            if data is MAKING:  # in another thread, which goes on here
+            if data is MAKING:  # the thread that makes it calls on_free
                 self._data[sequence] = ENDED
                 return
         cls, _, on_free = self._callbacks.get(place, _NO_CALLBACKS)
@@ -341,9 +358,21 @@ class ObjectTracker(ObjectView):
     def __repr__(self) -> str:
         if self._number < 0:
             return "<ObjectTracker closed>"
-        names = ", ".join(cls.__qualname__ for cls in self._places)
+        names = ", ".join(printable(cls.__qualname__) for cls in self._places)
         state = "running" if self._running else "stopped"
         return (
             f"<ObjectTracker of {names or 'nothing'}, {state}, "
             f"{self.retained_count} live>"
         )
+
+
+def _after_fork_in_child() -> None:
+    """Renew the lock; only the forking thread may be telling."""
+    global _ends  # noqa: PLW0603
+    _ends = RLock()
+    for tracker in source.open_trackers():
+        if isinstance(tracker, ObjectTracker):
+            tracker._telling &= {get_ident()}
+
+
+seam.on_fork(_after_fork_in_child)

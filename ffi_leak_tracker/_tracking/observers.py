@@ -1,9 +1,10 @@
-"""Callbacks on native blocks: who is told of which, and when."""
+"""Callbacks for allocations and frees of native blocks."""
 
 from __future__ import annotations
 
 from _thread import RLock  # threading takes 7 ms to load
 
+from ffi_leak_tracker._base.format import plural, printable
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam import core_objects as objects
@@ -16,16 +17,17 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._records.allocation import Allocation
 
-__all__ = ["Observer"]
-
-_lock = RLock()  # of changes; whoever reads takes the tuple as it is
+#: Held to replace ``_observers``; readers take the tuple without it. Fork: the
+#: child gets a new one.
+_lock = RLock()
 _observers: tuple[Observer, ...] = ()
+_has_warned = False  # of lost events, since ``_observers`` changed
 
 
 class Observer:
-    """Is told of the blocks of a type, until ``close()``.
+    """Calls back for blocks of a type, until ``close()``.
 
-    Made by ``LeakTracker.observe``; a context manager.
+    Made by ``LeakTracker.observe``. It is a context manager.
     """
 
     __module__ = "ffi_leak_tracker"
@@ -54,28 +56,33 @@ class Observer:
 
     @property
     def type(self) -> str | None:
-        """The C type it is told of; None for all."""
+        """The C type of the blocks; None for all types."""
         return self._type
 
     @property
     def active(self) -> bool:
-        """Is it told of anything still?"""
+        """Whether it still calls back."""
         return self in _observers
 
     def close(self) -> None:
-        """Tell what waits, and no more from now on; once is enough."""
-        deliver()
+        """Deliver the waiting events, then stop. May be called twice.
+
+        While another thread delivers, that thread alone goes on. Events that
+        wait then may not reach this observer.
+        """
+        _deliver_waiting(None)
+        _say_losses()
         with _lock:
             _set(tuple([one for one in _observers if one is not self]))
 
-    def wants(self, type: str) -> bool:
-        """Is it told of blocks of this type?"""
+    def observes(self, type: str) -> bool:
+        """Return whether it observes blocks of this type."""
         return self._type is None or self._type == type
 
     def tell(self, what: int, block: Allocation) -> None:
-        """Call back if it wants to know."""
+        """Call the callback for an event, if there is one."""
         callback = self._allocated if what == objects.MADE else self._freed
-        if callback is not None and self.wants(block.type):
+        if callback is not None and self.observes(block.type):
             objects.call(callback, block)
 
     def __enter__(self) -> Observer:
@@ -91,7 +98,8 @@ class Observer:
 
     def __repr__(self) -> str:
         state = "active" if self.active else "closed"
-        return f"<Observer of {self._type or 'all types'}, {state}>"
+        types = printable(self._type or "all types")
+        return f"<Observer of {types}, {state}>"
 
 
 def _name_of(type: Any) -> str | None:
@@ -106,33 +114,66 @@ def _name_of(type: Any) -> str | None:
 
 
 def _set(observers: tuple[Observer, ...]) -> None:
-    global _observers  # noqa: PLW0603
+    global _observers, _has_warned  # noqa: PLW0603
     _observers = observers
+    _has_warned = False
     if not observers:
         core_blocks.tell_observers = None
         objects.observe(None)
         return
-    objects.observe(_is_wanted)
+    objects.observe(_is_observed)
     core_blocks.tell_observers = deliver
 
 
-def _is_wanted(type: str) -> bool:
-    return any(one.wants(type) for one in _observers)
+def _is_observed(type: str) -> bool:
+    return any(one.observes(type) for one in _observers)
 
 
-def deliver() -> None:
-    """Tell what waits now, oldest first; what comes meanwhile later."""
+def deliver() -> bool:
+    """Deliver the waiting events, oldest first.
+
+    At most as many events as waited at the call, and at most
+    ``EVENTS_AT_ONCE``. Return whether events still wait; they are delivered
+    soon. While another thread delivers, nothing is done and False returned.
+    """
+    still_wait = _deliver_waiting(objects.EVENTS_AT_ONCE)
+    _say_losses()
+    return still_wait
+
+
+def _deliver_waiting(limit: int | None) -> bool:
     count = objects.begin_delivery()
     if count == 0:  # nothing waits, or a delivery is under way
-        return
+        return False
     try:
-        for _ in range(count):
+        for _ in range(count if limit is None else min(count, limit)):
             event = objects.next_observed()
             if event is None:
                 break
             _tell(*event)
     finally:
-        objects.end_delivery()
+        still_wait = bool(objects.end_delivery())
+    return still_wait
+
+
+def _say_losses() -> None:
+    """Warn of lost events, once until the observers change."""
+    global _has_warned  # noqa: PLW0603
+    lost = objects.newly_lost()
+    if lost and not _has_warned:
+        import warnings
+
+        _has_warned = True
+
+        objects.call(
+            warnings.warn,
+            f"{plural(lost, 'event')} of native blocks did not reach the "
+            "observers: the callbacks are slower than the allocations, so the "
+            "queue was full. Observe fewer types, or do less in callbacks; "
+            "LeakTracker.self_stats['observed_lost'] counts all of them",
+            RuntimeWarning,
+            2,
+        )
 
 
 def _tell(what: int, block: Allocation) -> None:
@@ -144,5 +185,13 @@ def _tell(what: int, block: Allocation) -> None:
         objects.inside_observer(-1)
 
 
+def _after_fork_in_child() -> None:
+    """Renew the lock, and what a thread of the parent may have half done."""
+    global _lock  # noqa: PLW0603
+    _lock = RLock()
+    _set(_observers)
+
+
 objects.on_delivery(deliver)
 objects.on_event(_tell)
+objects.on_fork(_after_fork_in_child)

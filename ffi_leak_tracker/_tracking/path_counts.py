@@ -1,4 +1,4 @@
-"""How much was allocated by each call path, whether freed or not."""
+"""Cumulative counts of allocations by call path."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class PathCounts:
-    """Counts of what is recorded as long as it is open, by call path.
+    """Counts recorded allocations by call path while it is open.
 
-    Made by ``LeakTracker.count_paths()``. Others may be open meanwhile. In
-    the child of a fork it goes on from what the parent had counted.
+    Made by ``LeakTracker.count_paths()``. Several may be open at once. In a
+    forked child it continues with the counts of the parent.
     """
 
     __module__ = "ffi_leak_tracker"
@@ -28,11 +28,11 @@ class PathCounts:
 
     @property
     def is_open(self) -> bool:
-        """Does it still count?"""
+        """Whether it still counts."""
         return self._final is None
 
     def close(self) -> None:
-        """Count no more; what was counted stays readable. Idempotent."""
+        """Stop counting; the counts stay readable. May be called twice."""
         if self._final is None:
             self._final = core.path_counts()
             core.count_paths(-1)
@@ -40,8 +40,8 @@ class PathCounts:
     def totals(self) -> tuple[Total, ...]:
         """Return blocks and bytes of each call path, most bytes first.
 
-        Sizes are those that were asked for first: what ``realloc`` adds later
-        is not counted. Cost: O(all call paths).
+        Bytes are those of the first allocation; what ``realloc`` adds is not
+        counted. Cost: O(all call paths).
         """
         now = core.path_counts() if self._final is None else self._final
         sums: dict[tuple[object, object], list[int]] = {}
@@ -63,8 +63,8 @@ class PathCounts:
     def call_tree(self, *, outermost_first: bool = False) -> CallTree:
         """Return the call paths as a tree of cumulative counts.
 
-        As ``Snapshot.call_tree()``, which has the live ones. Blocks and bytes
-        are of all that was allocated, freed or not.
+        Blocks and bytes include those that were freed since. For live counts
+        there is ``Snapshot.call_tree()``.
 
         Args:
             outermost_first: begin with the outermost callers; else with the

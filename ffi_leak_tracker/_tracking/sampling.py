@@ -1,4 +1,4 @@
-"""What samples of blocks say of all of them."""
+"""Estimates of all blocks from the sampled ones."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._seam.blocks import BlockList
 
-#: Bytes for each recorded block, on average; 0: all blocks are recorded.
+#: Mean number of bytes for each recorded block; 0: all are recorded.
 mean_bytes = 0
 
 
 class Estimate(Record):
-    """How many blocks and bytes there are, guessed without bias.
+    """An unbiased estimate of the number and bytes of all blocks.
 
-    A block of s bytes is recorded with the probability p = 1 - exp(-s /
-    mean), so each recorded one stands for 1 / p (Horvitz and Thompson,
-    1952). The errors are standard errors: two times out of three the truth
-    is not farther away.
+    A block of s bytes is recorded with the probability p = 1 - exp(-s / mean),
+    so each recorded block stands for 1 / p blocks (Horvitz and Thompson,
+    1952). The errors are standard errors: the true value is within one of them
+    with a probability of about two thirds.
 
     >>> Estimate.of([100, 100], 100).blocks
     3.16...
@@ -36,7 +36,12 @@ class Estimate(Record):
 
     @classmethod
     def of(cls, sizes: Iterable[int], mean: int) -> Estimate:
-        """Return what recorded blocks of these sizes stand for."""
+        """Return the estimate for recorded blocks of these sizes.
+
+        Args:
+            mean: the mean number of bytes for each recorded block; 0 if all
+                blocks are recorded.
+        """
         from math import expm1, sqrt
 
         blocks = total = blocks_variance = bytes_variance = 0.0
@@ -49,14 +54,19 @@ class Estimate(Record):
         return cls(blocks, total, sqrt(blocks_variance), sqrt(bytes_variance))
 
 
-def notes_on(found: BlockList) -> list[str]:
-    """Return what a report of these blocks must say of sampling."""
-    if not mean_bytes:
+def notes_on(found: BlockList, mean: int) -> list[str]:
+    """Return what a report of these blocks must say of sampling.
+
+    Args:
+        mean: bytes for each recorded block, on average, when they were
+            recorded.
+    """
+    if not mean:
         return []
-    guess = Estimate.of(found.sizes_of("hook"), mean_bytes)
+    guess = Estimate.of(found.sizes_of("hook"), mean)
     return [
         f"sampled: of what hooks see, a block for each "
-        f"{format_bytes(mean_bytes)} is recorded; estimated in all "
+        f"{format_bytes(mean)} is recorded; estimated in all "
         f"{plural(round(guess.blocks), 'block')} (+- "
         f"{round(guess.blocks_error)}), {format_bytes(round(guess.bytes))} "
         f"(+- {format_bytes(round(guess.bytes_error))})"

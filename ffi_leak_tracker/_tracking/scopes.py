@@ -1,4 +1,4 @@
-"""Scopes: what was allocated in this window, and what outlived it."""
+"""``Scope``: the blocks that are allocated within a window of time."""
 
 from __future__ import annotations
 
@@ -21,23 +21,21 @@ if TYPE_CHECKING:
 
     Function = TypeVar("Function", bound=Callable[..., Any])
 
-__all__ = ["Scope"]
-
 current.set_up()
-if core.fast is not None:
-    _base: Any = core.fast
+if core.callables is not None:
+    _base: Any = core.callables
 else:
     from ffi_leak_tracker._seam import plain_scope as _base
 
 current_number = _base.current_number
-"""The number of the scope that an allocation made here belongs to."""
+"""Return the number of the scope of an allocation that happens now."""
 
 _process_scopes: list[Scope] = []
 _lock = RLock()
 
 
 def _forked() -> None:
-    """In the child of a fork: whoever held the lock is gone."""
+    """Replace the lock in a forked child: its owner may not exist there."""
     global _lock  # noqa: PLW0603
     _lock = RLock()
 
@@ -47,35 +45,40 @@ if hasattr(os, "register_at_fork"):
 
 
 def current_scope() -> Scope | None:
-    """The innermost open scope of this context, else of the process."""
+    """Return the innermost open scope of this context, else of the process.
+
+    None if no scope is open.
+    """
     return _base.current_scope()  # type: ignore[no-any-return]
 
 
 class Scope(_base.ScopeBase, View):  # type: ignore[misc]
-    """A window in which allocations are watched; made by LeakTracker.scope().
+    """The blocks that are allocated while it is open.
 
-    A context manager, sync and async, and a decorator for functions and
-    coroutine functions (each call gets a scope of its own). Tracking is on
-    while a scope is open. After its end it stays readable: blocks that were
-    made in it and freed later leave its view as well.
+    ``LeakTracker.scope()`` makes one. It is a context manager (for ``with``
+    and ``async with``) and a decorator for functions and coroutine functions;
+    each call then has its own scope. Tracking is on while a scope is open.
+    A scope can be read after its end; blocks that are freed later are no
+    longer live in it.
 
     Args:
-        name: shown in reports; None for none.
-        where: "context" follows contextvars: the task sees the scope it was
-            created in, a thread only if its context was copied; "process":
-            whatever has no context scope, in all threads.
-        isolated: its blocks are not in the views of the scopes around it.
-        filter: blocks to leave out of its reports, besides those that the
-            scopes around it and LeakTracker.global_filter leave out.
-        verify: raise LeaksFoundError at the end if blocks are left. An
-            exception that passes through is never masked: it gets a note.
-        gc: may collect garbage to tell a leak from memory that its owner
-            would release (at most twice, only if there is such memory).
+        name: name in reports; None for no name.
+        where: "context" follows contextvars: a task is in the scope in which
+            it was created, a thread only if its context was copied.
+            "process" has the blocks of all threads and tasks that are in no
+            context scope.
+        isolated: leave its blocks out of the outer scopes.
+        filter: blocks to leave out of its reports, besides those of the
+            filters of outer scopes and of ``LeakTracker.global_filter``.
+        verify: raise LeaksFoundError at its end if blocks are live. If an
+            exception leaves the scope, the leaks are added to it as a note.
+        gc: for ``verify``: collect garbage if live blocks are owned by Python
+            objects, at most twice.
 
-    Raises: ValueError for an unknown ``where``; RuntimeError when it is
-        entered twice.
+    Raises: ValueError for another ``where``; RuntimeError if it is entered
+        twice.
 
-    Cost: entering and leaving are O(threads) and scan nothing.
+    Cost: entering and leaving are O(threads) and do not scan blocks.
     """
 
     __module__ = "ffi_leak_tracker.scopes"
@@ -89,10 +92,14 @@ class Scope(_base.ScopeBase, View):  # type: ignore[misc]
     @property
     def filter(self) -> LeakFilter:
         """Its own filter and those of the scopes around it, joined by or."""
-        own: LeakFilter = self._own_filter or LeakFilter.ignore_none()
-        return own if self.parent is None else own | self.parent.filter
+        joined = LeakFilter.ignore_none()
+        scope: Scope | None = self
+        while scope is not None:  # a loop: scopes nest deeper than calls may
+            joined |= LeakFilter.of(scope._own_filter)
+            scope = scope.parent
+        return joined
 
-    if TYPE_CHECKING:  # the base is C, or says as much as C does
+    if TYPE_CHECKING:  # the base class defines it, in C or in Python
 
         def __enter__(self) -> Scope: ...
 
@@ -117,7 +124,7 @@ class Scope(_base.ScopeBase, View):  # type: ignore[misc]
             return
         try:
             self._add_leaks_to(error)
-        except Exception as failure:  # it must not mask the user's
+        except Exception as failure:  # it must not replace the user's error
             problem = f"{type(failure).__name__}: {failure}"
             add_note(error, f"this scope could not be judged: {problem}")
 
@@ -151,10 +158,10 @@ class Scope(_base.ScopeBase, View):  # type: ignore[misc]
         )
 
     def __call__(self, function: Function) -> Function:
-        """Decorate: each call of the function runs in a scope like this.
+        """Decorate a function; each call runs in a new scope like this one.
 
-        Raises: TypeError for a generator function, whose body would run
-            after the scope: open a scope in the body.
+        Raises: TypeError for a generator function, since its body would run
+            after the scope. Open a scope in the body instead.
         """
         return decorated(function, self._another, "a scope")
 
@@ -177,7 +184,7 @@ def _tell_process_scope() -> None:
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """BaseException.add_note, also before Python 3.11."""
+    """Call BaseException.add_note, or do the same before Python 3.11."""
     if hasattr(error, "add_note"):
         error.add_note(note)
     else:

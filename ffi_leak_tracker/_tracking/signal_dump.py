@@ -1,13 +1,14 @@
-"""A report of the living process, whenever a signal comes."""
+"""Reports of the running process at each signal."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-import threading
+from contextlib import suppress
 
-from ffi_leak_tracker._records.exceptions import ReportWriteError
+from ffi_leak_tracker._base.unpatched import unpatched
+from ffi_leak_tracker._records.report_file import is_special
 from ffi_leak_tracker._seam import core_hooks as hooks
 
 TYPE_CHECKING = False
@@ -17,55 +18,78 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._records.emitters import EmitterLike
 
-#: The dumps that are on, by signal.
+#: The dumps that are on, by signal. Fork: they go on in the child, with a pipe
+#: and a thread of their own.
 _active: dict[int, SignalDump] = {}
 
 
 def numbered(path: str, number: int | str) -> str:
     """Return the path with a number before its suffix.
 
+    A pipe or a device keeps its name, as there is one of it.
+
     >>> numbered("out/leaks.json", 2)
     'out/leaks.2.json'
     """
+    if is_special(path):
+        return path
     stem, suffix = os.path.splitext(path)
     return f"{stem}.{number}{suffix}"
 
 
 class SignalDump:
-    """What ``LeakTracker.dump_on_signal`` returns; ``stop()`` ends it.
+    """The result of ``LeakTracker.dump_on_signal``; ``stop()`` ends it.
 
     The signal's handler writes a byte to a pipe and nothing else; a thread
-    of this object makes the reports, one after the other.
+    of this object makes the reports, one after the other. It is a thread of
+    the system also where gevent or eventlet replaced threads.
     """
 
     def __init__(self, number: int, dump: Callable[[int], None]) -> None:
         self.signal = number
         self._dump = dump
         self._count = 0
+        self._descriptor = -1
         self._start()
 
     def _start(self) -> None:
-        descriptor = hooks.signal_begin(self.signal)
+        self._descriptor = hooks.signal_begin(self.signal)
         _active[self.signal] = self
-        threading.Thread(
-            target=self._serve,
-            args=(descriptor,),
-            name=f"leak report on signal {self.signal}",
-            daemon=True,
-        ).start()
+        start_thread = unpatched("_thread", "start_new_thread")
+        try:
+            start_thread(self._serve, (self._descriptor,))
+        except RuntimeError:
+            self.stop()
+            os.close(self._descriptor)
+            raise
+
+    def _restart(self) -> None:
+        """In the child of a fork: the thread and the pipe are the parent's."""
+        inherited = self._descriptor
+        try:
+            self._start()
+        finally:
+            os.close(inherited)
 
     def _serve(self, descriptor: int) -> None:
         # stop() closes the other end.
-        while os.read(descriptor, 1):
-            self._count += 1
-            try:
-                self._dump(self._count)
-            except (ReportWriteError, OSError, ValueError) as error:
-                _say(f"ffi_leak_tracker: no report on a signal: {error}")
-        os.close(descriptor)
+        read = unpatched("os", "read")
+        try:
+            while read(descriptor, 1):
+                self._count += 1
+                self._report()
+        finally:
+            os.close(descriptor)
+
+    def _report(self) -> None:
+        try:
+            self._dump(self._count)
+        except BaseException as error:  # the next signal gets a report
+            kind = type(error).__name__
+            _say(f"ffi_leak_tracker: no report on a signal: {kind}: {error}")
 
     def stop(self) -> None:
-        """Let what handled the signal before handle it again."""
+        """Restore the previous handler of the signal."""
         if _active.get(self.signal) is self:
             del _active[self.signal]
             hooks.signal_end(self.signal)
@@ -82,12 +106,36 @@ class SignalDump:
         self.stop()
 
 
-def begin(number: int, dump: Callable[[int], None]) -> SignalDump:
+def number_of(which: int | str) -> int:
+    """Return the number of a signal.
+
+    >>> number_of("USR1") == number_of("SIGUSR1") == signal.SIGUSR1
+    True
+
+    Raises: ValueError for a name that no signal has.
+    """
+    if not isinstance(which, str):
+        return int(which)
+    name = which.upper().removeprefix("SIG")
+    try:
+        return int(signal.Signals[f"SIG{name}"])
+    except KeyError:
+        names = ", ".join(sorted(one.name for one in signal.Signals))
+        raise ValueError(
+            f"no signal is named {which!r}: use one of {names}"
+        ) from None
+
+
+def begin(which: int | str, dump: Callable[[int], None]) -> SignalDump:
     """Start; ``dump`` is called with 1, 2, ... in a thread.
 
-    Raises: ValueError for a signal that makes a report already, OSError for
-        one that cannot be caught.
+    Args:
+        which: the number or the name of the signal.
+
+    Raises: ValueError for a signal that makes a report already, and for an
+        unknown name; OSError for one that cannot be caught.
     """
+    number = number_of(which)
     if number in _active:
         raise ValueError(
             f"{signal.Signals(number).name} makes a report already: stop() "
@@ -99,7 +147,7 @@ def begin(number: int, dump: Callable[[int], None]) -> SignalDump:
 def emitting(
     emit: Callable[[EmitterLike], None], target: EmitterLike
 ) -> Callable[[int], None]:
-    """Return what emits to a target, paths numbered."""
+    """Return a function that emits to a target; paths get its number."""
 
     def dump(count: int) -> None:
         to = target
@@ -111,17 +159,18 @@ def emitting(
 
 
 def _after_fork_in_child() -> None:
-    """The thread is gone, and the pipe is the parent's."""
+    """Start again in a forked child, which has neither thread nor pipe."""
     for dump in list(_active.values()):
         try:
-            dump._start()
+            dump._restart()
         except OSError as error:
             _say(f"ffi_leak_tracker: no reports on a signal: {error}")
 
 
 def _say(text: str) -> None:
     if sys.stderr is not None:
-        sys.stderr.write(text + "\n")
+        with suppress(OSError, ValueError):  # closed, or a broken pipe
+            sys.stderr.write(text + "\n")
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,4 +1,4 @@
-"""What each thread allocated and freed."""
+"""Counts of allocations and frees by thread."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 class ThreadStats(Record):
-    """What a thread did, in blocks and bytes, since tracking began.
+    """Allocations and frees of one thread since tracking began.
 
-    A block counts as allocated in the thread that allocated it and as freed
-    in the one that freed it, so ``live_blocks`` may be negative: the thread
-    frees what others made. Over all threads the sums are those of
-    ``LeakTracker.stats``, blocks in isolated scopes included.
+    A block is counted as allocated in one thread, and as freed in the thread
+    that frees it. ``live_blocks`` is negative if a thread frees more blocks of
+    others than it keeps. The sums over all threads are those of
+    ``LeakTracker.stats`` plus blocks in isolated scopes.
     """
 
     __module__ = "ffi_leak_tracker"
@@ -30,17 +30,17 @@ class ThreadStats(Record):
 
     @property
     def live_blocks(self) -> int:
-        """Blocks allocated less blocks freed, by this thread."""
+        """Blocks that this thread allocated minus blocks that it freed."""
         return self.allocations - self.frees
 
     @property
     def live_bytes(self) -> int:
-        """Bytes allocated less bytes freed, by this thread."""
+        """Bytes that this thread allocated minus bytes that it freed."""
         return self.bytes_allocated - self.bytes_freed
 
 
 def read() -> tuple[ThreadStats, ...]:
-    """Return what each thread did, the busiest first."""
+    """Return the counts of each thread, most allocations first."""
     found = [one for one in _each() if one.allocations or one.frees]
     return tuple(sorted(found, key=lambda one: -one.allocations))
 

@@ -1,24 +1,24 @@
-"""LeakTracker: the one tracker of the process."""
+"""``LeakTracker``: the tracker of the process."""
 
 from __future__ import annotations
 
 import time
 
 from ffi_leak_tracker._base import settings
-from ffi_leak_tracker._base.decorate import is_coroutine_function
+from ffi_leak_tracker._base.bare import refuse_bare
+from ffi_leak_tracker._base.decorate import call_in
 from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam import misuse as misuses
-from ffi_leak_tracker._tracking import view
+from ffi_leak_tracker._tracking import arguments, detached, view, watched
 from ffi_leak_tracker._tracking.attaching import Attaching
+from ffi_leak_tracker._tracking.pausing import Pause
 from ffi_leak_tracker._tracking.scopes import Scope, current_scope
-from ffi_leak_tracker._tracking.view import Checkpoint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
-    from types import TracebackType
+    from collections.abc import Callable, Mapping
     from typing import Any, TypeAlias, TypeVar
 
     from ffi_leak_tracker._records.allocation import Allocation
@@ -33,39 +33,12 @@ if TYPE_CHECKING:
     Pointer = TypeVar("Pointer")
     Result = TypeVar("Result")
 
-__all__ = ["Checkpoint", "LeakTracker", "LeakTrackerType"]
-
-
-class Pause:
-    """Ends the pause at the end of a ``with``, or by ``resume``."""
-
-    def __init__(self) -> None:
-        core.gate_pause(+1)
-        self._active = True
-
-    def resume(self) -> None:
-        """End the pause; once is enough."""
-        if self._active:
-            self._active = False
-            core.gate_pause(-1)
-
-    def __enter__(self) -> Pause:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.resume()
-
 
 class LeakTrackerType(Attaching):
-    """The type of ``LeakTracker``, the one tracker of the process.
+    """The type of ``LeakTracker``, the tracker of the process.
 
-    Inside a scope its reports show that scope, outside the whole process,
-    blocks of ended scopes included.
+    Inside of a scope its methods show the blocks of that scope. Outside of
+    scopes they show the whole process, with the blocks of ended scopes.
 
     >>> from ffi_leak_tracker import LeakTracker, diagnostic_calloc
     >>> LeakTracker.enable()
@@ -81,9 +54,6 @@ class LeakTrackerType(Attaching):
 
     __module__ = "ffi_leak_tracker.tracker"
 
-    def __init__(self) -> None:
-        self._enabled_at: float | None = None
-
     # --- on and off -----------------------------------------------------
     def enable(
         self,
@@ -94,27 +64,26 @@ class LeakTrackerType(Attaching):
         poison: bool | None = None,
         guard: int | None = None,
     ) -> None:
-        """Record what is allocated from now on; idempotent.
+        """Record allocations from now on. It may be called again.
 
-        Args: None leaves each as it is.
-            stack_depth: Python frames recorded for each block, 0 (none) to
-                64; 16 at first.
-            misuse: what a proven misuse does: "raise" (at first), "warn" or
-                "count". Only calls made from Python can be raised in.
-            quarantine: how many freed blocks are held back from the C free
-                (64 at first, at most 1 MiB; 0 to 1024), so that a second free
-                of one is proven. For each of 16 groups of threads.
-            poison: fill freed blocks and check them when they leave the
-                quarantine; off at first.
-            guard: guard bytes before and behind each block (rounded up to
-                16), checked on free, realloc and verify; 0 at first. Blocks
-                that are live keep the guard they have.
+        Args: None keeps the current value.
+            stack_depth: number of Python frames to record for each block, 0
+                to 64; 16 by default.
+            misuse: action for a proven misuse: "raise" (default), "warn" or
+                "count". An error can be raised only in a call from Python.
+            quarantine: number of freed blocks to keep from the C ``free``, 0
+                to 1024; 64 by default, at most 1 MiB. A second free of such a
+                block is proven. Each of 16 groups of threads has its own.
+            poison: fill freed blocks, and check them when they leave the
+                quarantine; False by default.
+            guard: number of guard bytes before and after each block, rounded
+                up to 16; they are checked on free, realloc and verify. 0 by
+                default. Live blocks keep the guard bytes that they have.
 
-        Raises: ValueError for a number out of range.
+        Raises: TypeError, ValueError for invalid values.
         """
         self._configure(stack_depth, misuse, quarantine, poison, guard)
-        if self._enabled_at is None:
-            self._enabled_at = time.monotonic()
+        self._note_start()
         core.enable(True)
 
     def _configure(
@@ -128,10 +97,13 @@ class LeakTrackerType(Attaching):
         check_range("stack_depth", stack_depth, core.STACK_DEPTH_MAX)
         check_range("quarantine", quarantine, 1024)
         check_range("guard", guard, 4096)
+        arguments.check_bool("poison", poison)
         if misuse is not None:
-            misuses.set_policy(misuse)
+            misuses.check_policy(misuse)
         if guard is not None:
             core.configure_guard(guard)
+        if misuse is not None:
+            misuses.set_policy(misuse)
         if stack_depth is not None:
             core.set_stack_depth(stack_depth)
         blocks, total, poisons, _ = core.configuration()
@@ -143,38 +115,46 @@ class LeakTrackerType(Attaching):
             )
 
     def enable_in_debug(self, **options: Any) -> None:
-        """Do as ``enable``, but nothing under ``python -O``."""
+        """Call ``enable``, except under ``python -O``."""
         if not settings.is_release:
             self.enable(**options)
 
     def disable(self) -> None:
-        """Record nothing from now on; frees of what is recorded still count.
+        """Record no allocations from now on, inside of scopes as well.
 
-        Inside a scope as well, until the next ``enable``.
+        This holds inside a scope and while attached, too, until the next
+        ``enable``, outermost scope or ``attach``. Frees of recorded blocks
+        are still recorded.
         """
         core.enable(False)
 
     def pause(self) -> Pause:
-        """Record nothing until ``resume()`` or the end of a ``with`` on it.
+        """Record no allocations until ``resume()`` or the end of a ``with``.
 
-        Frees of what is recorded still count. Pauses nest.
+        Keep the result: a pause ends when nothing refers to it. Frees of
+        recorded blocks are still recorded. Pauses nest.
+
+        Returns: a ``Pause``, which has ``resume()`` and is a context manager.
         """
         return Pause()
 
     @property
     def enabled(self) -> bool:
-        """Is anything recorded now? By ``enable`` or because of a scope."""
+        """Whether allocations are recorded now.
+
+        ``enable``, an open scope and ``attach`` switch it on.
+        """
         return bool(core.is_enabled())
 
     @property
     def stack_depth(self) -> int:
-        """Python frames recorded for each block."""
+        """Number of Python frames that are recorded for each block."""
         return int(core.stack_depth())
 
     # --- the view -------------------------------------------------------
     @property
     def number(self) -> int:
-        """The core's number of the scope that is shown."""
+        """The number of the current scope in the core."""
         scope = current_scope()
         return core.PROCESS if scope is None else scope.number
 
@@ -195,25 +175,26 @@ class LeakTrackerType(Attaching):
         return time.monotonic() - self._enabled_at
 
     def reset(self) -> None:
-        """Forget the live blocks of the view; their memory is not touched.
+        """Remove the records of the live blocks; their memory is unchanged.
 
-        In all counts they are freed from now on: no count falls, in no scope
-        and no measurement that is open, of other threads neither. Outside any
-        scope also the counters of what went wrong are zero again. Filters,
-        peaks and ``enabled`` stay.
+        They count as freed from now on. So no count falls, in no scope and in
+        no open measurement, those of other threads included. Outside of
+        scopes, the counters of misuse and of missing records are set to 0 as
+        well. Filters, peaks and ``enabled`` do not change.
 
-        Cost: O(n), with all other threads' allocations waiting.
+        Cost: O(n); allocations in other threads wait meanwhile.
         """
         super().reset()
         if self.number == core.PROCESS:
             misuses.collect_unreported()
             misuses.unreported.clear()
+            watched.forget()
             core.clear_counts()
             if self._enabled_at is not None:
                 self._enabled_at = time.monotonic()
 
     # --- scopes ---------------------------------------------------------
-    #: Make a scope to enter: ``LeakTracker.scope(name, where=...)``.
+    #: ``LeakTracker.scope(name, where=...)`` makes a scope to enter.
     scope = Scope
 
     def run_scoped(
@@ -223,21 +204,28 @@ class LeakTrackerType(Attaching):
         filter: FilterLike = None,
         isolated: bool = True,
     ) -> Result:
-        """Call the function in a scope of its own and return its result.
+        """Call a function in a new scope and return its result.
 
-        The scope verifies nothing: call ``LeakTracker.verify_no_leaks()`` in
-        the function. Of a coroutine function an awaitable is returned.
+        The scope does not check for leaks; the function may call
+        ``LeakTracker.verify_no_leaks()``. For a coroutine function, the
+        result is a coroutine to await.
+
+        Args:
+            function: takes no arguments.
+            filter, isolated: as for ``scope``; isolated by default.
         """
+        __tracebackhide__ = True
+        refuse_bare(function, "use @LeakTracker.scope(isolated=True)")
         scope = self.scope(filter=filter, isolated=isolated)
-        if is_coroutine_function(function):
-            return _await_in(scope, function)  # type: ignore[return-value, arg-type]
-        with scope:
-            return function()
+        return call_in(scope, function)  # type: ignore[no-any-return]
 
     # --- filters --------------------------------------------------------
     @property
     def global_filter(self) -> LeakFilter:
-        """What every report leaves out; decides when the report is made."""
+        """The blocks that every report leaves out.
+
+        It is applied when a report is made, not when a block is recorded.
+        """
         return view.global_filter()
 
     @global_filter.setter
@@ -245,61 +233,66 @@ class LeakTrackerType(Attaching):
         view.set_global_filter(filter)
 
     def add_global_filter(self, filter: FilterLike) -> None:
-        """Leave out more: the global filter or this one."""
+        """Leave out more blocks: the global filter becomes ``old | filter``."""
         from ffi_leak_tracker._records.filters import LeakFilter
 
         self.global_filter = self.global_filter | LeakFilter.of(filter)
 
     def clear_global_filter(self) -> None:
-        """Leave nothing out."""
+        """Remove the global filter."""
         view.set_global_filter(None)
 
-    # --- blocks of others -----------------------------------------------
+    # --- blocks that were allocated elsewhere -----------------------------
     def track(
         self,
         pointer: Pointer,
         size: int | None = None,
         *,
-        type: str | None = None,
+        type: Any = None,
         kind: str = "handle",
         release: str = "custom",
         layer: str = "handle",
     ) -> Pointer:
-        """Record a block that others allocated; return the pointer.
+        """Record a block that was allocated elsewhere; return the pointer.
+
+        Nothing is recorded while tracking is off.
 
         Args:
-            pointer: a cdata pointer, or an address (int).
-            size: bytes; None for the size of the pointer's type, 0 where
+            pointer: a cdata pointer, or an address as an int.
+            size: bytes; None for the size of the type of the pointer, or 0 if
                 that is opaque.
-            type: C type to show; None for that of the pointer.
-            kind: how it was made, for reports.
-            release: what must release it. "free" together with
-                ``layer="heap"`` lets ``calloc.free`` release it.
-            layer: "handle" (an object, whatever memory is under it), "heap"
-                (memory of malloc) or "mapping" (of mmap).
+            type: name of the C type; None for the type of the pointer.
+            kind: how it was allocated, for reports.
+            release: what must release it. With "free" and ``layer="heap"``,
+                ``calloc.free`` can release it.
+            layer: "handle" for an object of a library, "heap" for memory of
+                malloc, "mapping" for memory of mmap.
 
-        Raises: TypeError, ValueError for arguments that make no sense. While
-            tracking is off nothing is recorded.
+        Raises: TypeError, ValueError for invalid arguments.
         """
         address = core_blocks.address_of(pointer)
         number = _layer(layer)
         name, known_size = _type_and_size(pointer)
+        name = arguments.type_name(type, name)
+        arguments.word("kind", kind, "handle")
+        arguments.word("release", release, "image_close")
         total = known_size if size is None else size
         check_range("size", total, core.SIZE_MAX)
         if address and self.enabled:
             from ffi_leak_tracker._tracking.scopes import current_number
 
             core.note_thread()
-            kind_of = core.type_id(type or name, kind, release)
+            kind_of = core.type_id(name, kind, release)
             core_blocks.track(address, total, number, kind_of, current_number())
         return pointer
 
     def untrack(self, pointer: Pointer) -> Pointer:
-        """Forget the record at a pointer, which somebody else now owns.
+        """Remove the record of a block that is now owned elsewhere.
 
-        Looks for a handle first, then heap memory, then a mapping. Returns
-        the pointer; one that is not recorded is no error (it may be from
-        before tracking).
+        The first record of a handle, heap memory or a mapping is removed. It
+        is no error if the pointer is not recorded.
+
+        Returns: the pointer.
         """
         address = core_blocks.address_of(pointer)
         for layer in (core.HANDLE, core.HEAP, core.MAPPING):
@@ -308,7 +301,10 @@ class LeakTrackerType(Attaching):
         return pointer
 
     def find(self, pointer: Any) -> Allocation | None:
-        """Return the live block that starts at, or else contains, it."""
+        """Return the live block at an address, else the one that contains it.
+
+        None if there is none.
+        """
         address = core_blocks.address_of(pointer)
         for look in (core_blocks.find, core_blocks.find_containing):
             for layer in (core.HANDLE, core.HEAP, core.MAPPING):
@@ -325,34 +321,37 @@ class LeakTrackerType(Attaching):
         allocated: Callback | None = None,
         freed: Callback | None = None,
     ) -> Observer:
-        """Call back for each block of a type that is recorded or goes.
-
-        Both get the ``Allocation``; its ``sequence`` tells which ``freed``
-        belongs to which ``allocated``. A ``realloc`` is told as a block that
-        goes and one that comes. Blocks that are not recorded (tracking is
-        off) are not told of; a free of a recorded one always is.
+        """Call back for each allocation and free of a recorded block.
 
         Args:
-            type: C type as reports show it, or a ctype object; None for all.
-            allocated: called after the block was recorded, before the
-                allocator returns it.
-            freed: called when its record has gone.
+            type: name of the C type as in reports, or a ctype object; None
+                for all types.
+            allocated: called with the ``Allocation``, after the block was
+                recorded and before the allocator returns it.
+            freed: called with the ``Allocation``, after its record was
+                removed. Its ``sequence`` equals that of the allocation.
 
-        Events of allocators, ``track`` and ``untrack`` are told in the
-        thread they happen in, before the call returns (on PyPy, and with
-        ``FFI_LEAK_TRACKER_FAST=0``, maybe by another thread that is calling
-        back at that moment). What C code does
-        (``c_malloc`` and its kin, ``attach``) is queued, and told in the main
-        thread when Python code next runs there, or with the next event of
-        the former kind. Nothing is locked during a callback. What a callback
-        itself allocates and frees is recorded, but not told of. What it
-        raises goes to ``sys.unraisablehook``.
+        A ``realloc`` is a free and an allocation. Allocations are delivered
+        while tracking is on; frees of recorded blocks always are.
 
-        Raises: TypeError for anything but a type, or without a callback.
+        Events of allocators, ``track`` and ``untrack`` are delivered in their
+        own thread, before the call returns. (On PyPy and with
+        ``FFI_LEAK_TRACKER_FAST=0``, another thread that calls back at that
+        moment may deliver them.) Events of C code, from ``c_malloc`` and
+        ``attach``, are queued. They are delivered in the main thread when it
+        next runs Python code, or with the next event of the first group.
+        No lock is held during a callback. Allocations and frees in a callback
+        are recorded, but have no events. Exceptions of callbacks go to
+        ``sys.unraisablehook``.
 
-        Cost: nothing while nobody observes; else ten to twenty microseconds
-            for each event that is told (``benchmarks/bench_objects.py``), and
-            a third of a tracked pair for a pair that is not.
+        Returns: an ``Observer``. It ends by ``close()`` or at the end of a
+            ``with`` statement.
+
+        Raises: TypeError for an invalid type, or without a callback.
+
+        Cost: nothing without observers. Otherwise 10 to 20 microseconds for
+            each delivered event (``benchmarks/bench_objects.py``), and a third
+            of a tracked allocation and free for a pair that is not delivered.
 
         >>> from ffi_leak_tracker import LeakTracker, diagnostic_calloc
         >>> LeakTracker.enable()
@@ -373,14 +372,16 @@ class LeakTrackerType(Attaching):
         return Observer(type, allocated, freed)
 
     def count_paths(self) -> PathCounts:
-        """Count what is allocated by each call path, freed or not.
+        """Count all allocations of the process by call path, freed or not.
 
-        From now on until ``close()`` of what it returns, or the end of a
-        ``with`` on it; only what is recorded counts, so ``enable`` tracking,
-        open a scope or attach as well. Of the whole process.
+        Only recorded allocations are counted: ``enable`` tracking, open a
+        scope or ``attach`` as well.
 
-        Cost: while one is open two atomic additions for each allocation, on
-            lines that threads share; else one load.
+        Returns: a ``PathCounts``. It ends by ``close()`` or at the end of a
+            ``with`` statement.
+
+        Cost: two atomic additions for each allocation while one is open; one
+            load otherwise.
 
         >>> from ffi_leak_tracker import LeakTracker, diagnostic_calloc
         >>> with LeakTracker.scope(), LeakTracker.count_paths() as counted:
@@ -397,19 +398,18 @@ class LeakTrackerType(Attaching):
 
     # --- the tracker itself ---------------------------------------------
     def types(self) -> Mapping[str, TypeStats]:
-        """Return live, total and peak figures by name of C type.
+        """Return the counts of each C type, by its name.
 
-        Of the whole process since tracking began, unfiltered. Peaks are
-        upper bounds where ``peak_exact`` is False; see ``TypeStats``.
-        Cost: O(types x threads), whatever the number of blocks.
+        They are for the whole process since tracking began, without filters.
+        Peaks are upper bounds if ``peak_exact`` is False; see ``TypeStats``.
+        Cost: O(types x threads). The number of blocks does not matter.
         """
-        return core.type_figures()
+        return detached.type_figures()
 
     def threads(self) -> tuple[ThreadStats, ...]:
-        """Return what each thread allocated and freed, the busiest first.
+        """Return the counts of each thread, most allocations first.
 
-        Of the whole process; ended threads count together. Cost: O(threads
-        x types).
+        All ended threads are one entry. Cost: O(threads x types).
         """
         from ffi_leak_tracker._tracking import threads
 
@@ -417,41 +417,37 @@ class LeakTrackerType(Attaching):
 
     @property
     def self_stats(self) -> dict[str, int]:
-        """What the tracker holds and could not record; see ``flk_self``.
+        """Counters of the tracker itself, by name.
 
-        Among them ``entries``, ``capacity``, ``bytes`` (memory of the tracker),
-        ``dropped``, ``missed_frees``, ``unknown_frees``.
+        Among them are ``entries``, ``capacity`` and ``bytes`` of its tables,
+        ``dropped`` (allocations without a record), ``missed_frees`` and
+        ``unknown_frees``.
         """
         return core.self_figures()
 
     def misuses(self) -> tuple[MisuseError, ...]:
-        """Return misuse that no Python call was told of, oldest first.
+        """Return the last 1000 misuses that raised no error, oldest first.
 
-        From C code (``c_free``) and from checks of guard bytes and poison;
-        the last 1000.
+        They come from C code, as ``c_free``, and from checks of guard bytes
+        and of freed blocks.
         """
         misuses.collect_unreported()
         return tuple(misuses.unreported)
 
     def drain_quarantine(self) -> None:
-        """Give the memory of held-back blocks to the C free now."""
+        """Free the memory of all blocks in the quarantine now."""
         core.drain_quarantine()
 
     def __repr__(self) -> str:
         state = "on" if self.enabled else "off"
-        live = core.scope_figures(core.PROCESS).live_blocks
+        if core.pauses():
+            state = "paused"
+        live = detached.figures(core.PROCESS).live_blocks
         return f"<LeakTracker {state}, {live} live>"
 
 
-async def _await_in(
-    scope: Scope, function: Callable[[], Awaitable[Result]]
-) -> Result:
-    async with scope:
-        return await function()
-
-
 def _layer(name: str) -> int:
-    if name not in core.LAYERS:
+    if not isinstance(name, str) or name not in core.LAYERS:
         raise ValueError(
             f"layer must be one of {', '.join(core.LAYERS)}, not {name!r}"
         )
@@ -459,7 +455,7 @@ def _layer(name: str) -> int:
 
 
 def _type_and_size(pointer: Any) -> tuple[str, int]:
-    """C type and size of what a pointer points to; void, 0 for an int."""
+    """Return C type and size of the target of a pointer; void, 0 for an int."""
     if isinstance(pointer, int):
         return "void", 0
     ctype = core.ffi.typeof(pointer)

@@ -1,18 +1,25 @@
-"""What LeakTracker and each Scope can say of the blocks in their view."""
+"""The reading half of ``LeakTracker`` and ``Scope``."""
 
 from __future__ import annotations
 
+import atexit
+import sys
+
 from ffi_leak_tracker._base.format import plural
+from ffi_leak_tracker._records.allocation import Allocation
+from ffi_leak_tracker._records.exceptions import ReportWriteError
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import misuse as misuses
 from ffi_leak_tracker._seam.blocks import BlockList
-from ffi_leak_tracker._tracking import sampling
+from ffi_leak_tracker._tracking import detached, sampling, unseen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ffi_leak_tracker._records.emitters import EmitterLike
+    from collections.abc import Callable
+
+    from ffi_leak_tracker._records.emitters import EmitterLike, LeaksEmitter
     from ffi_leak_tracker._records.filters import FilterLike
     from ffi_leak_tracker._records.stats import AllocationStats
 
@@ -20,7 +27,7 @@ _global_filter = LeakFilter.ignore_none()
 
 
 class Checkpoint(int):
-    """A moment: the first sequence number that comes after it."""
+    """A moment, as the first sequence number after it."""
 
     __module__ = "ffi_leak_tracker.tracker"
 
@@ -31,24 +38,29 @@ class Checkpoint(int):
 
 
 class View:
-    """The reading half of LeakTracker and Scope."""
+    """The blocks of a scope, and of the scopes inside of it."""
 
     name: str | None = None
     _keeps_inherited = False
+    #: Whether it also shows what lived when the last attachment ended.
+    _shows_detached = True
+    #: Whether reports and checks tell of what only others may show; off where
+    #: a test runner does so itself.
+    _tells_unseen = True
 
     @property
     def number(self) -> int:
-        """The core's number of the scope that this view shows."""
+        """The number of the scope in the core."""
         raise NotImplementedError
 
     @property
     def filter(self) -> LeakFilter:
-        """What its reports leave out, besides the global filter."""
+        """The blocks that reports leave out, besides the global filter."""
         return LeakFilter.ignore_none()
 
     @property
     def duration(self) -> float | None:
-        """Seconds tracked; None if never."""
+        """Seconds of tracking; None if tracking never began."""
         return None
 
     def _whole_filter(self, extra: FilterLike) -> LeakFilter:
@@ -57,17 +69,18 @@ class View:
     # --- figures --------------------------------------------------------
     @property
     def stats(self) -> AllocationStats:
-        """Allocations, frees, live and peak, in blocks and bytes; O(threads).
+        """Counts of allocations, frees, live blocks and peaks.
 
-        Unfiltered. Peaks are exact while one thread feeds the view, else
-        upper bounds (``peak_exact`` is False).
+        Filters do not apply. Peaks are exact while one thread allocates;
+        with several threads they are upper bounds, and ``peak_exact`` is
+        False. Cost: O(threads).
         """
-        return core.scope_figures(self.number)
+        return detached.figures(self.number)
 
     @property
     def has_leaks(self) -> bool:
-        """Is a block of the view live? O(threads); O(n) with a filter."""
-        if core.scope_is_clean(self.number):
+        """Whether a block is live. Cost: O(threads), O(n) with a filter."""
+        if detached.is_clean(self.number):
             return False
         everything = LeakFilter.ignore_none()
         return self._whole_filter(None) == everything or bool(self.snapshot())
@@ -76,27 +89,40 @@ class View:
     def snapshot(
         self, *, filter: FilterLike = None, include_inherited: bool = False
     ) -> Snapshot:
-        """Return the live blocks of the view, oldest first, immutable.
+        """Return a copy of the live blocks, oldest first.
 
         Args:
-            filter: leave out more than the view's filters do.
-            include_inherited: in a forked child, also the blocks from before
-                the fork.
+            filter: blocks to leave out, besides those of other filters.
+            include_inherited: in a forked child, include the blocks from
+                before the fork.
 
-        Cost: O(n log n); other threads go on. Frames are resolved later,
-            when a report or a filter asks for them.
+        Raises: MemoryError if there is no memory for the copy.
+        Cost: O(n log n). Other threads go on meanwhile. Frames are resolved
+            when they are first read.
         """
         return self._taken(0, filter, include_inherited)
 
     def _taken(
         self, since: int, filter: FilterLike, inherited: bool
     ) -> Snapshot:
-        core.hooks_refresh()  # what was loaded since
-        found = BlockList.take(self.number, since, inherited)
+        core.hooks_refresh()  # hook libraries that were loaded since
+        number = self.number
+        found = BlockList.take(number, since, inherited)
+        kept = None
+        if self._shows_detached:
+            kept = detached.blocks_in(number, since)
+        if kept is not None:
+            found = found.merged(kept)
+        stats = self.stats
+        notes = [
+            *self._notes(stats.allocations, since),
+            *detached.notes_on(kept),
+            *sampling.notes_on(found, sampling.mean_bytes),
+        ]
         everything = Snapshot(
             found,
-            self.stats,
-            [*self._notes(), *sampling.notes_on(found)],
+            stats,
+            notes,
             found.taken_at,
             self.duration,
             self.name,
@@ -106,17 +132,23 @@ class View:
             return everything
         return everything.without(whole)
 
-    def _notes(self) -> list[str]:
-        return truths(core.self_figures())
+    def _notes(self, allocations: int, since: int) -> list[str]:
+        figures = core.self_figures()
+        found = [*limits_of(figures), *unseen.notes(allocations, figures)]
+        if self._tells_unseen:
+            live = core.scope_figures(core.PROCESS).live_blocks
+            if figures["entries"] > live:
+                found += unseen.isolated_notes(self.number, since)
+        return found
 
     def checkpoint(self) -> Checkpoint:
-        """Return a mark for ``since``; O(1)."""
+        """Return the current moment, for ``since``. Cost: O(1)."""
         return Checkpoint(core.mark())
 
     def since(self, mark: Checkpoint, *, filter: FilterLike = None) -> Snapshot:
-        """Return the live blocks of the view that were made after the mark.
+        """Return the live blocks that were allocated after a checkpoint.
 
-        Raises: TypeError for anything but what ``checkpoint`` returned.
+        Raises: TypeError if mark is not from ``checkpoint``.
         """
         if not isinstance(mark, Checkpoint):
             raise TypeError(
@@ -126,68 +158,80 @@ class View:
         return self._taken(int(mark), filter, False)
 
     def reset(self) -> None:
-        """Forget the live blocks of the view; their memory is not touched.
+        """Remove the records of the live blocks; their memory is unchanged.
 
-        They are in no report any more, and a later free of them is silent.
-        In all counts they are freed from now on. So no count falls, and a
-        difference of two readings (``AllocationStats.capture``, a
-        measurement that is open) is right. Peaks stay.
+        Later frees of these blocks are not counted as misuse. The blocks
+        count as freed from now on. So no count falls, and the difference of
+        two readings (``AllocationStats.capture``, an open measurement) is
+        right. Peaks do not change.
 
-        Cost: O(n), with all other threads' allocations waiting.
+        Cost: O(n); allocations in other threads wait meanwhile.
         """
+        detached.forget(self.number)
         core.reset(self.number)
 
     def reset_peak(self) -> None:
-        """Let the peaks of ``stats`` start anew from what is live now.
+        """Set the peaks of ``stats`` to the current live counts.
 
-        Scopes around and inside have peaks of their own, which stay.
-        Cost: O(threads), with all other threads' allocations waiting.
+        The peaks of outer and inner scopes do not change.
+        Cost: O(threads); allocations in other threads wait meanwhile.
         """
         core.reset_peak(self.number)
 
     # --- judging --------------------------------------------------------
     def leaks(self, *, filter: FilterLike = None, gc: bool = True) -> Snapshot:
-        """Return the blocks that ``verify_no_leaks`` would complain about."""
+        """Return the blocks for which ``verify_no_leaks`` would raise.
+
+        The arguments are those of ``verify_no_leaks``. Cost: O(n log n).
+        """
         return self._leaks_since(0, filter, gc)
 
     def _leaks_since(self, mark: int, filter: FilterLike, gc: bool) -> Snapshot:
         found = self._taken(mark, filter, False)
         for _ in range(2 if gc else 0):
-            if not _has_owned(found):
+            if not _may_be_owned(found):
                 break
             import gc as collector
 
-            collector.collect()
+            if collector.collect() == 0:
+                break  # nothing was garbage
             found = self._taken(mark, filter, False)
         return found
 
     def verify_no_leaks(
         self, *, filter: FilterLike = None, gc: bool = True
     ) -> None:
-        """Do nothing if no block of the view is live.
+        """Raise LeaksFoundError if a block is live.
 
         Args:
-            filter: blocks to leave out, besides the view's filters.
-            gc: collect garbage (at most twice) if live blocks are owned by
-                Python objects; False judges at once.
+            filter: blocks to leave out, besides those of other filters.
+            gc: collect garbage if live blocks are owned by Python objects, or
+                may be (``ffi.gc`` of a hooked block), at most twice. False: do
+                not collect.
 
-        Raises: LeaksFoundError with the blocks; CorruptionError if guard
-            bytes or freed blocks were written to (``guard=``, ``poison=``).
+        Warns (RuntimeWarning) if more blocks can be live than were recorded,
+        as in a pause.
+
+        Raises: LeaksFoundError with the live blocks; CorruptionError if guard
+            bytes or freed blocks were written to (``guard=`` and ``poison=``
+            of ``LeakTracker.enable``).
+        Cost: O(threads) if nothing is live, else that of ``snapshot``.
         """
         __tracebackhide__ = True
         misuses.check_damage()
-        if core.scope_is_clean(self.number):
-            return
-        found = self.leaks(filter=filter, gc=gc)
-        if len(found):
-            from ffi_leak_tracker._records.exceptions import LeaksFoundError
+        if not detached.is_clean(self.number):
+            found = self.leaks(filter=filter, gc=gc)
+            if len(found):
+                from ffi_leak_tracker._records.exceptions import LeaksFoundError
 
-            raise LeaksFoundError(found)
+                raise LeaksFoundError(found)
+        if self._tells_unseen:
+            unseen.warn_of_silence()
 
     def verify_no_leaks_in_debug(
         self, *, filter: FilterLike = None, gc: bool = True
     ) -> None:
-        """Do as ``verify_no_leaks``, but nothing under ``python -O``."""
+        """Call ``verify_no_leaks``, except under ``python -O``."""
         __tracebackhide__ = True
         from ffi_leak_tracker._base import settings
 
@@ -201,9 +245,10 @@ class View:
         bytes: int | None = None,
         peak: int | None = None,
     ) -> None:
-        """Do nothing if ``stats`` keeps within a budget; O(threads).
+        """Raise BudgetError if ``stats`` exceeds a budget.
 
         Limits and errors are those of ``AllocationStats.assert_max``.
+        Cost: O(threads).
         """
         __tracebackhide__ = True
         self.stats.assert_max(blocks=blocks, bytes=bytes, peak=peak)
@@ -211,59 +256,143 @@ class View:
     def emit(
         self, emitter: EmitterLike = None, *, filter: FilterLike = None
     ) -> None:
-        """Report the live blocks of the view; nothing is cleared.
+        """Report the live blocks; no record is removed.
 
         Args:
-            emitter: an emitter, a callable, a path (``.json`` or text), a
-                stream; None for the console.
+            emitter: an emitter, a callable, a path (JSON if it ends in
+                ``.json``, else text) or a stream; None for standard output.
+            filter: blocks to leave out, besides those of other filters.
 
-        Raises: ReportWriteError if the report cannot be written.
+        Raises: ReportWriteError if the report cannot be written. In a
+            finalizer that runs while the interpreter shuts down, only text
+            can be.
         """
-        from ffi_leak_tracker._records.emitters import as_emitter
+        try:
+            make = _as_emitter or _load_emitters()
+            make(emitter).emit(self.snapshot(filter=filter))
+        except ImportError as error:
+            if sys.meta_path is not None:
+                raise
+            raise ReportWriteError(
+                "no report: the interpreter is shutting down, and modules "
+                "cannot be imported any more; emit a report as text, or call "
+                "emit() in an atexit function"
+            ) from error
 
-        as_emitter(emitter).emit(self.snapshot(filter=filter))
+
+# --- emitters -----------------------------------------------------------
+_as_emitter: Callable[[EmitterLike], LeaksEmitter] | None = None
 
 
-def _has_owned(found: Snapshot) -> bool:
-    """Is a block owned by Python? Makes no records where none were made."""
+def _load_emitters() -> Callable[[EmitterLike], LeaksEmitter]:
+    """Import ``as_emitter`` and keep it."""
+    global _as_emitter  # noqa: PLW0603
+    from ffi_leak_tracker._records.emitters import as_emitter
+
+    _as_emitter = as_emitter
+    return as_emitter
+
+
+def _keep_emitters() -> None:
+    """At exit: load what a report needs, for ``emit()`` in a late finalizer.
+
+    Only if something was recorded, since this takes some milliseconds.
+    """
+    if core.scope_figures(core.PROCESS).allocations:
+        from io import StringIO
+
+        block = Allocation(0, 0, "void", "exit", "free")
+        _load_emitters()(StringIO()).emit(Snapshot([block]))
+
+
+atexit.register(_keep_emitters)
+
+
+def _may_be_owned(found: Snapshot) -> bool:
+    """Return whether Python objects may own a block; makes no records.
+
+    Hooks do not see whether ``ffi.gc`` owns what a library allocated.
+    """
     blocks = found._allocations
     if isinstance(blocks, BlockList):
-        return blocks.has_release("gc")
-    return any(one.release == "gc" for one in blocks)
+        return blocks.has_release("gc") or blocks.has_kind("hook")
+    return any(one.release == "gc" or one.kind == "hook" for one in blocks)
 
 
 def global_filter() -> LeakFilter:
-    """The filter of every view."""
+    """Return the filter of all reports."""
     return _global_filter
 
 
 def set_global_filter(filter: FilterLike) -> None:
-    """Replace it; None for none."""
+    """Replace the filter of all reports; None for none."""
     global _global_filter  # noqa: PLW0603
     _global_filter = LeakFilter.of(filter)
 
 
-_TRUTHS = (
+_LIMITS = (
+    (
+        "pauses",
+        "pause",
+        "in force: nothing is recorded until the last one ends",
+    ),
     ("dropped", "record", "dropped: the tracker ran out of memory or limits"),
     ("missed_frees", "free", "missed: an address came back while recorded"),
     ("scopes_dropped", "scope", "merged into its parent: too many scopes"),
     ("types_merged", "type", "shown under one name: too many types"),
     ("scope_unknown", "block", "given to the process scope: scope not certain"),
+    ("paths_cut", "call path", "cut: made in a handler with a small stack"),
+    ("threads_unnumbered", "thread", "not told apart: more than 65,535 ran"),
     ("double_frees", "double free", "found"),
     ("interior_frees", "free", "of an address inside a block"),
     ("mismatched_frees", "free", "by the wrong release"),
     ("damages", "block", "written to outside its bounds or after its free"),
     ("hooks_failed_words", "function pointer", "not to be hooked"),
+    (
+        "hooks_others_slots",
+        "function pointer",
+        "held by another tool: calls through them are not recorded",
+    ),
+    (
+        "hooks_retaken_slots",
+        "hooked pointer",
+        "changed by another tool meanwhile: frees may have been missed",
+    ),
+    (
+        "hooks_unsettled_slots",
+        "function pointer",
+        "changing while hooks were installed: calls may have been missed",
+    ),
+    (
+        "hooks_unwatched_slots",
+        "hooked pointer",
+        "not watched for changes by other tools: too many",
+    ),
+    (
+        "hooks_providers_left_out",
+        "allocator",
+        "not hooked: more than 4 loaded libraries define malloc",
+    ),
+    (
+        "hooks_objects_left_out",
+        "loaded object",
+        "past the limit: calls of looked-up functions are slower to record",
+    ),
+    (
+        "hooks_returned_lost",
+        "result",
+        "of the C library perhaps not recorded: it allocated too many blocks",
+    ),
     ("hooks_reentered", "event", "of a signal handler inside the tracker"),
     ("hooks_lost_in_fork", "event", "during a fork not recorded"),
 )
 
 
-def truths(figures: dict[str, int]) -> list[str]:
-    """What a report must admit, from the tracker's own figures."""
+def limits_of(figures: dict[str, int]) -> list[str]:
+    """Return the notes of a report, from the counters of the tracker."""
     found = [
         f"{plural(figures[key], what)} {text}"
-        for key, what, text in _TRUTHS
+        for key, what, text in _LIMITS
         if figures[key]
     ]
     if core.frames_problem and core.walks_frames:

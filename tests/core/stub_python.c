@@ -111,7 +111,16 @@ static void read_line(const void *address, int32_t offset, flk_site_info *out) {
     out->line = ((const stub_code *)address)->first_line + offset;
 }
 
-static const flk_sites_reader reader = {read_names, read_line};
+static bool identify(const void *address, flk_code_identity *out) {
+    const stub_code *code = address;
+    read_names(address, &out->function, &out->filename);
+    out->lines_hash = (uint64_t)code->first_line;
+    out->is_own =
+        *prefix && strncmp(code->filename, prefix, strlen(prefix)) == 0;
+    return true;
+}
+
+static const flk_sites_reader reader = {identify, read_names, read_line};
 
 const char *flk_codes_install(const char *own_prefix) {
     strncpy(prefix, own_prefix, sizeof prefix - 1);
@@ -120,11 +129,6 @@ const char *flk_codes_install(const char *own_prefix) {
 }
 
 void flk_codes_close(void) { flk_sites_freeze_all(); }
-
-bool flk_codes_is_own(const void *code) {
-    const char *filename = ((const stub_code *)code)->filename;
-    return *prefix && strncmp(filename, prefix, strlen(prefix)) == 0;
-}
 
 bool flk_codes_describe(uint32_t site, flk_site_info *out) {
     return flk_sites_describe(site, out);

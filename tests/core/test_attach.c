@@ -125,7 +125,7 @@ static void test_aligned_blocks_and_their_errors(void) {
     flk_attach_end();
 }
 
-static void test_libc_returns_on_behalf(void) {
+static void test_results_of_libc_are_recorded(void) {
     attach_to("liba.so");
     uintptr_t p = CALL(a, "copied")("hello"), q = CALL(a, "printed")(3);
     uintptr_t r = CALL(a, "real")();
@@ -153,6 +153,60 @@ static void test_private_blocks_of_libc_are_silent(void) {
     CHECK(scope_figures(0).allocations == before + 1);
     CHECK(live_in(0) == live);
     flk_attach_end();
+}
+
+// --- functions of libc that do not return --------------------------------
+static const char leaving[] =
+    "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n"
+    "#include <dirent.h>\n#include <setjmp.h>\n#include <dlfcn.h>\n"
+    "static jmp_buf back; static void *kept;\n"
+    "static int leave(const struct dirent *d) { longjmp(back, 1); }\n"
+    "void scan(void) { struct dirent **list;\n"
+    "  if (setjmp(back) == 0) scandir(\"/\", &list, leave, 0); }\n"
+    "static ssize_t no_text(void *c, char *to, size_t n) { longjmp(back, 1); "
+    "}\n"
+    "void read_line(void) { char *line = 0; size_t n = 0;\n"
+    "  cookie_io_functions_t io = {.read = no_text};\n"
+    "  if (setjmp(back) == 0) getline(&line, &n, fopencookie(0, \"r\", io)); "
+    "}\n"
+    "static int copy(const struct dirent *d)\n"
+    "{ if (!kept) kept = strdup(\"a text\"); return 0; }\n"
+    "void *scan_and_copy(void) { struct dirent **list = 0;\n"
+    "  scandir(\"/\", &list, copy, 0); free(list); return kept; }\n"
+    "char *copied(const char *s) { char *p = strdup(s); return p ? p : 0; }\n"
+    "void *by_look_up(size_t n) { void *(*f)(size_t) =\n"
+    "  (void *(*)(size_t))dlsym(RTLD_DEFAULT, \"malloc\"); void *p = f(n);\n"
+    "  return p ? p : 0; }\n"
+    "void *opened_stream(void) { return fopen(\"/dev/null\", \"r\"); }\n"
+    "void give(void *p) { free(p); }\n";
+
+static void check_nothing_is_blind(void *lib) {
+    uintptr_t p = CALL(lib, "copied")("hello");
+    uintptr_t q = CALL(lib, "by_look_up")(33);
+    CHECK(size_at(p) == 6 && size_at(q) == 33);
+    CHECK_TEXT("malloc", type_at(q));
+    CALL(lib, "give")(p);
+    CALL(lib, "give")(q);
+    CHECK(!is_live(p) && !is_live(q));
+    uint64_t live = live_in(0);
+    fclose((FILE *)CALL(lib, "opened_stream")());
+    CHECK(live_in(0) == live);
+}
+
+static void test_functions_of_libc_left_by_longjmp(void) {
+    void *lib = opened(library("leaving", leaving, "-O1"), RTLD_NOW);
+    attach_to("libleaving.so");
+    CALL(lib, "scan")();
+    check_nothing_is_blind(lib);
+    CALL(lib, "read_line")();
+    check_nothing_is_blind(lib);
+    uintptr_t p = CALL(lib, "scan_and_copy")();
+    CHECK(size_at(p) == 7);
+    CHECK_TEXT("strdup", type_at(p));
+    CALL(lib, "give")(p);
+    flk_attach_end();
+    flk_attach_drop();
+    dlclose(lib);
 }
 
 static void test_pause_honours_frees_only(void) {
@@ -199,7 +253,7 @@ static void test_detached_hooks_pass_on(void) {
     CHECK(dlsym(RTLD_DEFAULT, "malloc") != (void *)kept);
 }
 
-static void test_choice_may_change_while_attached(void) {
+static void test_selection_may_change_while_attached(void) {
     attach_to("liba.so");
     uintptr_t p = CALL(a, "take")(24);
     attach_to("libb.so");
@@ -312,7 +366,7 @@ static void test_libxml2_is_balanced(void) {
     flk_attach_end();
 }
 
-static void test_reasons_are_told(void) {
+static void test_reasons_are_given(void) {
     static char long_one[70000];
     memset(long_one, 'x', sizeof long_one - 1);
     const char *pattern = long_one;
@@ -355,17 +409,18 @@ int main(void) {
     RUN(test_pointers_in_data_are_patched);
     RUN(test_realloc_keeps_identity);
     RUN(test_aligned_blocks_and_their_errors);
-    RUN(test_libc_returns_on_behalf);
+    RUN(test_results_of_libc_are_recorded);
     RUN(test_private_blocks_of_libc_are_silent);
+    RUN(test_functions_of_libc_left_by_longjmp);
     RUN(test_pause_honours_frees_only);
     RUN(test_records_are_dropped_after_the_end);
     RUN(test_detached_hooks_pass_on);
-    RUN(test_choice_may_change_while_attached);
+    RUN(test_selection_may_change_while_attached);
     RUN(test_whole_process_is_all_but_libc);
     RUN(test_looked_up_functions_are_hooked);
     RUN(test_mappings_on_request);
     RUN(test_libxml2_is_balanced);
-    RUN(test_reasons_are_told);
+    RUN(test_reasons_are_given);
     RUN(test_everything_is_sound);
     return DONE();
 }

@@ -13,7 +13,7 @@ static const char source[] =
     "void delete_sized(void *p) { ::operator delete(p, (std::size_t)40); }\n"
     "void *many() { return new char[50]; }\n"
     "void delete_many(void *p) { delete[] (char *)p; }\n"
-    "void *quiet() { return new (std::nothrow) char[60]; }\n"
+    "void *without_throw() { return new (std::nothrow) char[60]; }\n"
     "void *aligned() { return new wide; }\n"
     "void delete_aligned(void *p) { delete (wide *)p; }\n"
     "void *plain() { return std::malloc(70); }\n"
@@ -46,7 +46,7 @@ static void test_each_new_has_its_delete(void) {
     check_pair("one", 40, "operator new", "delete_one");
     check_pair("one", 40, "operator new", "delete_sized");
     check_pair("many", 50, "operator new[]", "delete_many");
-    check_pair("quiet", 60, "operator new[]", "delete_many");
+    check_pair("without_throw", 60, "operator new[]", "delete_many");
     check_pair("aligned", 192, "operator new", "delete_aligned");
     check_pair("plain", 70, "malloc", "give");
     flk_attach_end();
@@ -62,7 +62,7 @@ static void check_mismatch(const char *make, const char *release) {
 
 static void test_wrong_release_is_counted_and_done(void) {
     if (is_slow_tool())
-        return;  // valgrind would tell as well
+        return;  // valgrind reports the mismatch itself
     attach_to("libcxx.so");
     check_mismatch("one", "give");
     check_mismatch("one", "delete_many");
@@ -83,8 +83,9 @@ static void test_exceptions_pass_through_hooks(void) {
     flk_attach_end();
 }
 
-// Asked for themselves, the operators' own malloc calls are not told twice.
-static void test_chosen_provider_is_told_once(void) {
+// If the C++ library is traced, too, malloc below operator new is not reported
+// a second time.
+static void test_traced_provider_is_reported_once(void) {
     const char *rules[] = {"+libcxx.so", "+libstdc++*"};
     char reason[100];
     flk_attach_options options = {.rules = rules, .rule_count = 2};
@@ -115,7 +116,7 @@ int main(void) {
     RUN(test_each_new_has_its_delete);
     RUN(test_wrong_release_is_counted_and_done);
     RUN(test_exceptions_pass_through_hooks);
-    RUN(test_chosen_provider_is_told_once);
+    RUN(test_traced_provider_is_reported_once);
     RUN(test_whole_process);
     RUN(test_everything_is_sound);
     return DONE();

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <sys/time.h>
 
+#include "elf/loaded.h"
 #include "libraries.h"
 
 #if !IS_SANITIZED
@@ -16,6 +17,9 @@ static const char source[] =
     "    else { free(kept[k]); kept[k] = i % 3 ? malloc(i % 500 + 1)\n"
     "      : (void *)strdup(\"text\"); } }\n"
     "  for (int k = 0; k < 32; k++) free(kept[k]); }\n";
+
+static const char releasing[] =
+    "#include <stdlib.h>\nvoid release(void *p) { free(p); }\n";
 
 static int seconds = 1;
 static atomic_bool is_over;
@@ -67,6 +71,103 @@ static void test_attach_and_end_beside_two_threads(void) {
     CALL(churning, "give")(p);
     CHECK(live_in(0) == 0 && self_figures().dropped == dropped);
     flk_attach_end();
+}
+
+// --- sessions that follow each other at once ------------------------------
+enum { CHURNERS = 3 };
+static pthread_barrier_t at_rest;
+static atomic_bool is_rest, is_end;
+
+// Frees through another library, which is patched long after this one.
+static const char parted[] =
+    "#include <stdlib.h>\n#include <string.h>\n"
+    "void (*release)(void *);\n"
+    "void churn(unsigned n) { void *kept[32] = {0};\n"
+    "  for (unsigned i = 0; i < n; i++) { unsigned k = i * 7 % 32;\n"
+    "    if (i % 5 == 0) kept[k] = realloc(kept[k], i % 300 + 1);\n"
+    "    else { release(kept[k]); kept[k] = i % 3 ? malloc(i % 500 + 1)\n"
+    "      : (void *)strdup(\"text\"); } }\n"
+    "  for (int k = 0; k < 32; k++) release(kept[k]); }\n";
+
+static void *churn_until_rest(void *run) {
+    for (;;) {
+        pthread_barrier_wait(&at_rest);
+        if (atomic_load(&is_end))
+            return NULL;
+        while (!atomic_load(&is_rest))
+            ((void (*)(unsigned))run)(50);
+        pthread_barrier_wait(&at_rest);
+    }
+}
+
+// At rest the threads have freed all that they had allocated.
+static void check_next_session(void) {
+    uint64_t missed = self_figures().missed_frees;
+    atomic_store(&is_rest, false);
+    pthread_barrier_wait(&at_rest);
+    flk_attach_end();
+    flk_attach_drop();
+    CHECK(live_in(0) == 0);
+    attach_to("libparted.so");
+    atomic_store(&is_rest, true);
+    pthread_barrier_wait(&at_rest);
+    CHECK(live_in(0) == 0 && self_figures().missed_frees == missed);
+}
+
+static void open_parted(void **run) {
+    void *lib = opened(library("parted", parted, "-O2"), RTLD_NOW);
+    for (int i = 0; i < 10; i++) {
+        char name[20];
+        snprintf(name, sizeof name, "between%d", i);
+        opened(library(name, source, ""), RTLD_NOW);
+    }
+    void *last = opened(library("last", releasing, "-O2"), RTLD_NOW);
+    *(void **)function_of(lib, "release") = function_of(last, "release");
+    *run = function_of(lib, "churn");
+}
+
+static void test_sessions_do_not_mix(void) {
+    pthread_t threads[CHURNERS];
+    void *run;
+    open_parted(&run);
+    pthread_barrier_init(&at_rest, NULL, CHURNERS + 1);
+    for (int i = 0; i < CHURNERS; i++)
+        pthread_create(&threads[i], NULL, churn_until_rest, run);
+    attach_to("libparted.so");
+    flk_attach_drop();
+    uint64_t until =
+        flk_platform_clock_coarse() + (uint64_t)seconds * 2000000000;
+    while (flk_platform_clock_coarse() < until)
+        check_next_session();
+    atomic_store(&is_end, true);
+    pthread_barrier_wait(&at_rest);
+    for (int i = 0; i < CHURNERS; i++)
+        pthread_join(threads[i], NULL);
+    flk_attach_end();
+    CHECK(flk_tracker_check());
+}
+
+static atomic_bool is_recording, has_recorded;
+
+static void *record_slowly(void *unused) {
+    flk_thread *thread = flk_thread_enter();
+    CHECK(thread != NULL);
+    atomic_store(&is_recording, true);
+    usleep(50000);
+    atomic_store(&has_recorded, true);
+    flk_thread_leave(thread);
+    return unused;
+}
+
+static void test_end_waits_for_threads_that_record(void) {
+    pthread_t thread;
+    attach_to("libchurn.so");
+    pthread_create(&thread, NULL, record_slowly, NULL);
+    while (!atomic_load(&is_recording))
+        sched_yield();
+    flk_attach_end();
+    CHECK(atomic_load(&has_recorded));
+    pthread_join(thread, NULL);
 }
 
 static void pause_and_resume(int round) {
@@ -137,7 +238,66 @@ static void test_fork_between_attaches(void) {
     flk_tracker_reset(0);
 }
 
-// --- several at it ------------------------------------------------------
+// --- forks beside a thread that attaches ----------------------------------
+static void *attach_and_rest(void *unused) {
+    while (!atomic_load(&is_over)) {
+        attach_to("libchurn.so");
+        flk_attach_refresh();
+        flk_attach_end();
+        flk_attach_drop();
+        usleep(100);
+    }
+    return unused;
+}
+
+static bool child_attaches(void) {
+    attach_to("libchurn.so");
+    uintptr_t p = CALL(churning, "take")(78);
+    bool good = size_at(p) == 78;
+    flk_attach_refresh();
+    CALL(churning, "give")(p);
+    good = good && !is_live(p);
+    flk_attach_end();
+    flk_attach_drop();
+    return good && flk_tracker_check();
+}
+
+static void test_fork_beside_a_thread_that_attaches(void) {
+    pthread_t thread;
+    atomic_store(&is_over, false);
+    pthread_create(&thread, NULL, attach_and_rest, NULL);
+    for (int i = 0; i < 200; i++) {
+        usleep(i * 37 % 500);
+        CHECK(child_says(child_attaches));
+    }
+    atomic_store(&is_over, true);
+    pthread_join(thread, NULL);
+    flk_attach_drop();
+}
+
+static void *start_often(void *unused) {
+    while (!atomic_load(&is_over))
+        flk_loaded_start();
+    return unused;
+}
+
+static bool child_starts(void) {
+    flk_loaded_start();
+    return true;
+}
+
+// glibc does not reset the lock of dl_iterate_phdr in a child.
+static void test_fork_beside_questions_to_the_loader(void) {
+    pthread_t thread;
+    atomic_store(&is_over, false);
+    pthread_create(&thread, NULL, start_often, NULL);
+    for (int i = 0; i < 300; i++)
+        CHECK(child_says(child_starts));
+    atomic_store(&is_over, true);
+    pthread_join(thread, NULL);
+}
+
+// --- several threads attach ------------------------------------------------------
 static void *attach_often(void *pattern) {
     while (!atomic_load(&is_over)) {
         attach_to(pattern);
@@ -213,8 +373,8 @@ static void *call_first(void *unused) {
     return unused;
 }
 
-// A thread calls for the first time while we patch: whoever comes last, the
-// slot leads to the hook after the next refresh.
+// A thread binds a slot by its first call while attach patches the slot. In
+// whatever order they store, the slot leads to the hook after a refresh.
 static void test_race_with_lazy_binding(void) {
     char path[400], name[20];
     strcpy(path, library("lazy", source, "-Wl,-z,lazy"));
@@ -355,9 +515,13 @@ int main(int count, char **arguments) {
     churning = opened(library("churn", source, "-O2"), RTLD_NOW);
     RUN(test_race_with_lazy_binding);
     RUN(test_attach_and_end_beside_two_threads);
+    RUN(test_sessions_do_not_mix);
+    RUN(test_end_waits_for_threads_that_record);
     RUN(test_pause_beside_two_threads);
     RUN(test_fork_while_attached);
     RUN(test_fork_between_attaches);
+    RUN(test_fork_beside_a_thread_that_attaches);
+    RUN(test_fork_beside_questions_to_the_loader);
     RUN(test_two_threads_attach);
     RUN(test_hooks_run_to_the_end_of_a_thread);
     RUN(test_libraries_come_and_go_meanwhile);

@@ -1,10 +1,10 @@
-// test_gate.c - on by the user's switch, or because a scope is open.         SPDX-License-Identifier: MIT
+// test_gate.c - on by the user's word, a scope or an attachment.             SPDX-License-Identifier: MIT
 #include "support.h"
 #include "tracker/gate.h"
 
 static bool is_on(void) { return flk_tracker_is_enabled(); }
 
-static void test_switch_counts_without_scopes(void) {
+static void test_word_counts_without_scopes(void) {
     flk_gate_set(true);
     CHECK(is_on());
     flk_gate_set(false);
@@ -34,7 +34,7 @@ static void test_off_in_a_scope_holds_until_the_next_outermost(void) {
     flk_gate_scope(-1);
 }
 
-static void test_switch_set_in_a_scope_stays(void) {
+static void test_word_given_in_a_scope_stays(void) {
     flk_gate_scope(+1);
     flk_gate_set(true);
     flk_gate_scope(-1);
@@ -53,6 +53,62 @@ static void test_pauses_nest(void) {
     flk_gate_set(false);
 }
 
+static void test_attachment_turns_on_and_back(void) {
+    flk_gate_attach(true);
+    CHECK(is_on());
+    flk_gate_scope(+1);
+    flk_gate_scope(-1);
+    CHECK(is_on());
+    flk_gate_attach(false);
+    CHECK(!is_on());
+}
+
+static void test_off_while_attached_holds_after_a_scope(void) {
+    flk_gate_attach(true);
+    flk_gate_set(false);
+    CHECK(!is_on());
+    flk_gate_scope(+1);
+    CHECK(is_on());
+    flk_gate_scope(-1);
+    CHECK(!is_on());
+    flk_gate_attach(true);
+    CHECK(is_on());
+    flk_gate_set(false);
+    flk_gate_set(true);
+    flk_gate_attach(false);
+    CHECK(is_on());
+    flk_gate_set(false);
+}
+
+static int followed;
+static bool followed_on;
+static void follow(void) {
+    followed++;
+    followed_on = is_on();
+    flk_gate_scopes();  // the lock is free
+}
+
+static void test_the_follower_sees_each_change(void) {
+    flk_gate_follow(follow);
+    flk_gate_set(true);
+    CHECK(followed == 1 && followed_on);
+    flk_gate_set(true);
+    flk_gate_scope(+1);
+    flk_gate_scope(-1);
+    flk_gate_attach(true);
+    CHECK(followed == 1);
+    flk_gate_pause(+1);
+    CHECK(followed == 2 && !followed_on);
+    flk_gate_pause(-1);
+    flk_gate_attach(false);
+    flk_gate_set(false);
+    CHECK(followed == 4 && !followed_on);
+    flk_gate_scope(+1);
+    flk_gate_scope(-1);
+    CHECK(followed == 6);
+    flk_gate_follow(NULL);
+}
+
 // --- pauses and forks --------------------------------------------------
 static void *pause_once(void *unused) {
     flk_gate_pause(+1);
@@ -62,14 +118,14 @@ static void *pause_once(void *unused) {
 static bool child_is_on(void) {
     if (!is_on() || flk_gate_pauses() != 0)
         return false;
-    flk_gate_pause(-1);  // of the thread that does not exist here
+    flk_gate_pause(-1);  // the object of the thread that is gone
     flk_gate_pause(+1);
     bool pauses = !is_on();
     flk_gate_pause(-1);
     return pauses && is_on();
 }
 
-// No code in the child could end the pause, so tracking would stay off.
+// It would be off for ever: nothing in the child can end the pause.
 static void test_pause_of_another_thread_ends_with_it_in_a_child(void) {
     flk_gate_set(true);
     in_thread(pause_once, NULL);
@@ -117,11 +173,14 @@ static void test_forbidden_is_for_ever(void) {
 int main(void) {
     start();
     flk_gate_set(false);
-    RUN(test_switch_counts_without_scopes);
+    RUN(test_word_counts_without_scopes);
     RUN(test_scope_turns_on_and_back);
     RUN(test_off_in_a_scope_holds_until_the_next_outermost);
-    RUN(test_switch_set_in_a_scope_stays);
+    RUN(test_word_given_in_a_scope_stays);
     RUN(test_pauses_nest);
+    RUN(test_attachment_turns_on_and_back);
+    RUN(test_off_while_attached_holds_after_a_scope);
+    RUN(test_the_follower_sees_each_change);
     RUN(test_pause_of_another_thread_ends_with_it_in_a_child);
     RUN(test_pause_of_the_forking_thread_goes_on_in_a_child);
     RUN(test_end_without_a_pause_is_ignored);

@@ -4,7 +4,7 @@
 
 #include "support.h"
 
-// More than a C library can allocate; adding to it does not overflow.
+// More than any C library gives, without overflow.
 #define NO_SUCH_SIZE ((size_t)1 << 62)
 
 static uint16_t type_free, type_delete;
@@ -31,7 +31,7 @@ static flk_block found(const void *block) {
     return out;
 }
 
-// Sets the quarantine, poison and guard; gives held blocks to the C free.
+// Defaults again, and nothing held.
 static void configure(uint32_t blocks, int poison, uint32_t guard) {
     flk_quarantine_drain();
     flk_configure(blocks, 1 << 20, poison);
@@ -120,8 +120,8 @@ static void test_realloc_after_free_is_proven(void) {
     CHECK(!resize(block, 0) && misuse.verdict == FLK_DOUBLE_FREE);
 }
 
-// The block was given to the C free, so the C library may have given its
-// address to code that is not tracked.
+// Freed by us, but given to the C free since: the C library may have handed
+// the address out to code that is not tracked.
 static void test_free_of_reused_address_is_no_double_free(void) {
     configure(0, 0, 0);
     void *block = allocate(5000);
@@ -161,8 +161,45 @@ static void test_same_release_of_another_kind_is_right(void) {
     CHECK(flk_heap_free(block, malloced, 0, &misuse) == FLK_FREED);
 }
 
+// --- handles ---------------------------------------------------------------
+static void track_handle(void *at, uint16_t type) {
+    CHECK(flk_track((uintptr_t)at, 3, FLK_LAYER_HANDLE, type, 0, 0));
+}
+
+static bool is_handle(void *at) {
+    return flk_find((uintptr_t)at, FLK_LAYER_HANDLE, NULL);
+}
+
+static void test_handle_of_another_release_forbids_free(void) {
+    uint16_t closed = flk_type_intern("image", "handle", "image_close");
+    void *blocks[] = {allocate(10), malloc(10)};  // recorded, and not
+    for (int i = 0; i < 2; i++) {
+        void *block = blocks[i];
+        track_handle(block, closed);
+        CHECK(release(block) == FLK_MISMATCHED_FREE);
+        CHECK(misuse.block.type == closed && misuse.block.size_bytes == 3);
+        CHECK(misuse.block.layer == FLK_LAYER_HANDLE);
+        CHECK(!resize(block, 9) && misuse.verdict == FLK_MISMATCHED_FREE);
+        CHECK(flk_heap_free(block, type_free, 0, NULL) == FLK_MISMATCHED_FREE);
+        CHECK(is_handle(block));
+        CHECK(flk_untrack((uintptr_t)block, FLK_LAYER_HANDLE, NULL));
+        CHECK(release(block) == (i ? FLK_NOT_RECORDED : FLK_FREED));
+    }
+    CHECK(self_figures().mismatched_frees == 6);
+}
+
+static void test_handle_of_the_same_release_goes_with_its_memory(void) {
+    uint16_t freed = flk_type_intern("image", "handle", "free");
+    void *block = allocate(10), *other = malloc(10);
+    track_handle(block, freed);
+    track_handle(other, freed);
+    CHECK(release(block) == FLK_FREED && !is_handle(block));
+    CHECK(release(other) == FLK_NOT_RECORDED && !is_handle(other));
+    CHECK(live_in(0) == 0 && self_figures().mismatched_frees == 0);
+}
+
 static void test_unknown_block_is_freed(void) {
-    // Large: its address is not that of a block that was freed before.
+    // Large: not where a block of ours lay lately.
     CHECK(release(malloc(40 << 20)) == FLK_NOT_RECORDED);
     CHECK(self_figures().unknown_frees == 1);
 }
@@ -256,7 +293,7 @@ static void test_guarded_block_is_whole(void) {
     configure(64, 0, 0);
 }
 
-// A block with an alignment above 16 had no guard once.
+// Alignment costs no guard: it was silently left out above 16.
 static void test_aligned_blocks_are_guarded(void) {
     configure(64, 0, 16);
     for (size_t alignment = 8; alignment <= 65536; alignment *= 2) {
@@ -273,7 +310,7 @@ static void test_aligned_blocks_are_guarded(void) {
     configure(64, 0, 0);
 }
 
-// The guard belongs to the block; the setting is for later blocks.
+// The guard is the block's own, whatever the setting is later.
 static void test_guard_may_change_while_guarded_blocks_live(void) {
     static const uint32_t guards[] = {16, 0, 48, 4096, 17};
     char *blocks[5];
@@ -294,7 +331,7 @@ static void test_guard_may_change_while_guarded_blocks_live(void) {
     configure(64, 0, 0);
 }
 
-// Without the record a free does not find the start of the memory.
+// Its free would not find the start of the memory without the record.
 static void test_guarded_block_is_not_untracked(void) {
     configure(64, 0, 32);
     void *block = allocate(100);
@@ -310,11 +347,11 @@ static void test_guard_of_unrecordable_block_is_dropped(void) {
     configure(64, 0, 16);
     void *block = flk_allocate(50, 0, 0, 0, 0, 0);  // no type: not recorded
     CHECK(block && self_figures().dropped == 1);
-    free(block);  // what malloc returned
+    free(block);  // so it is what the C function gave
     configure(64, 0, 0);
 }
 
-// Takes all chunks of this size that the core has, without mapping pages.
+// Takes what is left of the core's memory in chunks of this size.
 static int exhaust(void **kept, size_t bytes) {
     int count = 0;
     flk_thread *thread = flk_thread_hold();
@@ -327,7 +364,7 @@ static int exhaust(void **kept, size_t bytes) {
     return count;
 }
 
-// The record is lost for want of memory: the block must be a plain one then.
+// Its record cannot follow it (no memory): it must be a plain block then.
 static void test_guarded_block_that_loses_its_record(void) {
     static void *kept[100000];
     configure(64, 0, 16);
@@ -402,40 +439,43 @@ int main(void) {
     type_free = type_of("int");
     type_delete = flk_type_intern("int", "new", "delete");
     mallopt(M_MMAP_THRESHOLD, 1 << 20);
-    void (*tests[])(void) = {test_block_is_recorded,
-                             test_zeroed_and_aligned,
-                             test_size_zero_is_a_block,
-                             test_no_memory_records_nothing,
-                             test_disabled_records_nothing,
-                             test_free_while_disabled_removes,
-                             test_free_of_null_is_nothing,
-                             test_double_free_is_proven,
-                             test_realloc_after_free_is_proven,
-                             test_free_of_reused_address_is_no_double_free,
-                             test_interior_free_names_its_block,
-                             test_wrong_release_keeps_the_block,
-                             test_same_release_of_another_kind_is_right,
-                             test_unknown_block_is_freed,
-                             test_realloc_keeps_identity,
-                             test_realloc_in_place_changes_size,
-                             test_failed_realloc_leaves_the_record,
-                             test_realloc_of_null_allocates,
-                             test_realloc_to_zero_frees,
-                             test_realloc_of_unrecorded_records,
-                             test_overrun_is_found_on_free,
-                             test_overrun_is_found_on_realloc,
-                             test_guarded_block_is_whole,
-                             test_aligned_blocks_are_guarded,
-                             test_guard_may_change_while_guarded_blocks_live,
-                             test_guarded_block_is_not_untracked,
-                             test_guard_of_unrecordable_block_is_dropped,
-                             test_guarded_block_that_loses_its_record,
-                             test_write_after_free_is_found,
-                             test_callbacks_record,
-                             test_callbacks_know_their_type,
-                             test_callback_misuse_is_queued,
-                             test_callback_sizes_do_not_overflow,
-                             test_everything_is_sound};
+    void (*tests[])(void) = {
+        test_block_is_recorded,
+        test_zeroed_and_aligned,
+        test_size_zero_is_a_block,
+        test_no_memory_records_nothing,
+        test_disabled_records_nothing,
+        test_free_while_disabled_removes,
+        test_free_of_null_is_nothing,
+        test_double_free_is_proven,
+        test_realloc_after_free_is_proven,
+        test_free_of_reused_address_is_no_double_free,
+        test_interior_free_names_its_block,
+        test_wrong_release_keeps_the_block,
+        test_same_release_of_another_kind_is_right,
+        test_handle_of_another_release_forbids_free,
+        test_handle_of_the_same_release_goes_with_its_memory,
+        test_unknown_block_is_freed,
+        test_realloc_keeps_identity,
+        test_realloc_in_place_changes_size,
+        test_failed_realloc_leaves_the_record,
+        test_realloc_of_null_allocates,
+        test_realloc_to_zero_frees,
+        test_realloc_of_unrecorded_records,
+        test_overrun_is_found_on_free,
+        test_overrun_is_found_on_realloc,
+        test_guarded_block_is_whole,
+        test_aligned_blocks_are_guarded,
+        test_guard_may_change_while_guarded_blocks_live,
+        test_guarded_block_is_not_untracked,
+        test_guard_of_unrecordable_block_is_dropped,
+        test_guarded_block_that_loses_its_record,
+        test_write_after_free_is_found,
+        test_callbacks_record,
+        test_callbacks_know_their_type,
+        test_callback_misuse_is_queued,
+        test_callback_sizes_do_not_overflow,
+        test_everything_is_sound};
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
         flk_clear_counts();
         RUN(tests[i]);

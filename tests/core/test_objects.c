@@ -1,4 +1,4 @@
-// test_objects.c - patterns, callers and protections: what attach asks of objects.  SPDX-License-Identifier: MIT
+// test_objects.c - patterns, callers and protections: questions of attach about objects.  SPDX-License-Identifier: MIT
 #include "base/config.h"
 #include "elf/maps.h"
 #include "hooks/callers.h"
@@ -7,7 +7,8 @@
 #include "support.h"
 
 #ifdef FLK_HAS_ELF
-static bool chosen(const char *include, const char *exclude, const char *path) {
+static bool selected(const char *include, const char *exclude,
+                     const char *path) {
     char plus[100], minus[100];
     const char *rules[2];
     size_t count = 0;
@@ -22,22 +23,22 @@ static bool chosen(const char *include, const char *exclude, const char *path) {
 }
 
 static void test_patterns(void) {
-    CHECK(chosen("libfoo.so", NULL, "/usr/lib/libfoo.so"));
-    CHECK(chosen("/usr/*/libfoo.so", NULL, "/usr/lib/libfoo.so"));
-    CHECK(!chosen("libfoo.so", NULL, "/usr/lib/libfoo.so.1"));
-    CHECK(chosen("libfoo.so*", NULL, "/usr/lib/libfoo.so.1"));
-    CHECK(chosen("lib?oo*1", NULL, "libfoo.so.1.1"));
-    CHECK(!chosen("lib?oo*2", NULL, "libfoo.so.1.1"));
-    CHECK(chosen("*", NULL, "") && !chosen("?", NULL, ""));
-    CHECK(chosen("*a*b*c", NULL, "xxaxxbxbxxc"));
+    CHECK(selected("libfoo.so", NULL, "/usr/lib/libfoo.so"));
+    CHECK(selected("/usr/*/libfoo.so", NULL, "/usr/lib/libfoo.so"));
+    CHECK(!selected("libfoo.so", NULL, "/usr/lib/libfoo.so.1"));
+    CHECK(selected("libfoo.so*", NULL, "/usr/lib/libfoo.so.1"));
+    CHECK(selected("lib?oo*1", NULL, "libfoo.so.1.1"));
+    CHECK(!selected("lib?oo*2", NULL, "libfoo.so.1.1"));
+    CHECK(selected("*", NULL, "") && !selected("?", NULL, ""));
+    CHECK(selected("*a*b*c", NULL, "xxaxxbxbxxc"));
 }
 
 static void test_nothing_included_is_everything(void) {
-    CHECK(chosen(NULL, NULL, "/x"));
-    CHECK(!chosen(NULL, "libpython*", "/usr/lib/libpython3.11.so"));
-    CHECK(!chosen("lib*", "libpython*", "libpython3.11.so"));
+    CHECK(selected(NULL, NULL, "/x"));
+    CHECK(!selected(NULL, "libpython*", "/usr/lib/libpython3.11.so"));
+    CHECK(!selected("lib*", "libpython*", "libpython3.11.so"));
     CHECK(!flk_selection_names("libpython3.11.so"));
-    CHECK(chosen(NULL, NULL, "/x") && !flk_selection_names("/x"));
+    CHECK(selected(NULL, NULL, "/x") && !flk_selection_names("/x"));
 }
 
 static void test_many_patterns_keep_their_order(void) {
@@ -48,8 +49,21 @@ static void test_many_patterns_keep_their_order(void) {
     CHECK(flk_selection_names("/x/ccc"));
 }
 
-// Nobody's exclude hides what another one wishes for.
-static void test_wishes_add_up(void) {
+static void test_met_patterns_are_remembered(void) {
+    const char *rules[] = {"|", "+a*", "-ab", "|", "+", "+?c", "+a*d"};
+    CHECK(flk_selection_set(rules, 7));
+    CHECK(!flk_selection_has_met("a*") && !flk_selection_has_met("ab"));
+    flk_selection_meet("/x/ab");
+    CHECK(flk_selection_has_met("a*") && !flk_selection_has_met("ab"));
+    CHECK(!flk_selection_has_met("?c") && !flk_selection_has_met("a*d"));
+    flk_selection_meet("/x/bc");
+    CHECK(flk_selection_has_met("?c") && !flk_selection_has_met(""));
+    CHECK(!flk_selection_has_met("other"));
+    CHECK(flk_selection_set(rules, 7) && !flk_selection_has_met("a*"));
+}
+
+// An exclude of one request hides nothing that another request includes.
+static void test_requests_add_up(void) {
     const char *narrow[] = {"|", "+a*", "-ab", "|", "+ab*", "-abc"};
     CHECK(flk_selection_set(narrow, 6));
     CHECK(flk_selection_has("a") && flk_selection_has("ab"));
@@ -86,7 +100,27 @@ static void test_too_many_ranges_are_unknown(void) {
         flk_callers_add(0x10000 + i * 0x1000, 0x10800 + i * 0x1000, true);
     flk_callers_end();
     CHECK(flk_callers_count() == FLK_OBJECTS_MAX);
+    CHECK(flk_callers_left_out() == 5);
     CHECK(flk_callers_find(0x10000) == FLK_CALLER_TRACED);
+}
+
+static atomic_int notices;
+static void notice(void) { atomic_fetch_add(&notices, 1); }
+static flk_caller find_late(uintptr_t address) {
+    return address == 0x9000 ? FLK_CALLER_TRACED : FLK_CALLER_UNKNOWN;
+}
+
+static void test_late_objects_are_found_by_a_callback(void) {
+    flk_callers_begin();
+    flk_callers_add(0x5000, 0x6000, true);
+    flk_callers_end();
+    flk_callers_set_late_objects(notice, find_late);
+    CHECK(flk_callers_find(0x9000) == FLK_CALLER_TRACED);
+    CHECK(flk_callers_listed(0x9000) == FLK_CALLER_UNKNOWN);
+    CHECK(flk_callers_find(0x5000) == FLK_CALLER_TRACED);
+    CHECK(atomic_load(&notices) == 2);
+    flk_callers_set_late_objects(NULL, NULL);
+    CHECK(flk_callers_find(0x9000) == FLK_CALLER_UNKNOWN);
 }
 
 // Two tables in turn; each reader sees one or the other.
@@ -117,13 +151,13 @@ static void test_readers_see_whole_tables(void) {
     pthread_join(thread, NULL);
 }
 
-static void test_protections_are_told(void) {
+static void test_protections_are_read(void) {
     static int data;
     flk_maps_range range;
     CHECK(flk_maps_find((uintptr_t)&data, &range));
     CHECK(range.may == (FLK_PAGE_READ | FLK_PAGE_WRITE));
     CHECK(range.begin <= (uintptr_t)&data && (uintptr_t)&data < range.end);
-    CHECK(flk_maps_find((uintptr_t)test_protections_are_told, &range));
+    CHECK(flk_maps_find((uintptr_t)test_protections_are_read, &range));
     CHECK(range.may == (FLK_PAGE_READ | FLK_PAGE_EXECUTE));
     CHECK(!flk_maps_find(1, &range));
     size_t page = flk_platform_page_bytes();
@@ -157,11 +191,13 @@ int main(void) {
     RUN(test_patterns);
     RUN(test_nothing_included_is_everything);
     RUN(test_many_patterns_keep_their_order);
-    RUN(test_wishes_add_up);
+    RUN(test_met_patterns_are_remembered);
+    RUN(test_requests_add_up);
     RUN(test_ranges_are_found);
     RUN(test_too_many_ranges_are_unknown);
+    RUN(test_late_objects_are_found_by_a_callback);
     RUN(test_readers_see_whole_tables);
-    RUN(test_protections_are_told);
+    RUN(test_protections_are_read);
     RUN(test_unbound_slots_are_kept);
     RUN(test_everything_is_sound);
     return DONE();

@@ -2,6 +2,7 @@
 #include "elf/loaded.h"
 #include "hooks/providers.h"
 #include "hooks/slots.h"
+#include "hooks/stub_table.h"
 #include "libraries.h"
 
 #if defined(FLK_HAS_ELF) && !IS_SANITIZED
@@ -141,27 +142,115 @@ static void test_sealed_pointers_are_patched(void) {
     dlclose(now);
 }
 
-static void *by_somebody_else(size_t size) {
+static void *of_another_tool(size_t size) {
     (void)size;
     return NULL;
 }
 
-static void test_changes_of_others_are_left_alone(void) {
+static void test_pointers_that_the_program_changed_are_left_alone(void) {
     void *now = opened(library("now", source, ""), RTLD_NOW);
     void **pointer = function_of(now, "pointer");
     void *before = *pointer;
-    *pointer = (void *)by_somebody_else;
+    *pointer = (void *)of_another_tool;
     attach_to(NULL);
-    CHECK(*pointer == (void *)by_somebody_else);
-    CHECK(attach_figures().others_slots >= 1);
+    CHECK(*pointer == (void *)of_another_tool);
+    CHECK(attach_figures().changed_pointers >= 1);
+    CHECK(attach_figures().others_slots == 0);
     CHECK(CALL(now, "by_pointer")(8) == 0);
     *pointer = before;
     attach_to(NULL);
     CHECK(*pointer != before);
-    *pointer = (void *)by_somebody_else;
+    *pointer = (void *)of_another_tool;
+    flk_attach_refresh();
+    CHECK(attach_figures().retaken_slots == 0);
     flk_attach_end();
-    CHECK(*pointer == (void *)by_somebody_else);
+    CHECK(*pointer == (void *)of_another_tool);
     dlclose(now);
+}
+
+// --- another tool that patches slots -------------------------------------
+static uintptr_t *malloc_slot;
+
+static void find_malloc_slot(const flk_elf_slot *slot, void *unused) {
+    (void)unused;
+    if (strcmp(slot->name, "malloc") == 0 && slot->kind != FLK_ELF_ABSOLUTE)
+        malloc_slot = slot->word;
+}
+
+static int find_slot_of(struct dl_phdr_info *info, size_t size, void *name) {
+    (void)size;
+    flk_elf elf;
+    if (strstr(info->dlpi_name, name) &&
+        flk_elf_open(&elf, info->dlpi_addr, info->dlpi_phdr, info->dlpi_phnum))
+        flk_elf_each_slot(&elf, find_malloc_slot, NULL);
+    return 0;
+}
+
+// A library whose slot of malloc can be written to.
+static void *open_victim(void) {
+    void *victim =
+        opened(library("victim", source, "-Wl,-z,norelro,-z,now"), RTLD_NOW);
+    malloc_slot = NULL;
+    dl_iterate_phdr(find_slot_of, "libvictim.so");
+    CHECK(malloc_slot != NULL);
+    return victim;
+}
+
+static void check_victim_is_recorded(void *victim) {
+    uintptr_t p = CALL(victim, "take")(50);
+    CHECK(size_at(p) == 50);
+    CALL(victim, "give")(p);
+    CHECK(!is_live(p));
+}
+
+static void test_slots_given_back_are_hooked(void) {
+    void *victim = open_victim();
+    uintptr_t before = *malloc_slot;
+    *malloc_slot = (uintptr_t)of_another_tool;
+    attach_to("libvictim.so");
+    flk_attach_figures f = attach_figures();
+    CHECK(*malloc_slot == (uintptr_t)of_another_tool);
+    CHECK(f.others_slots == 1 && f.malloc_slots_others == 1);
+    CHECK(f.malloc_slots > 1 && f.retaken_slots == 0);
+    *malloc_slot = before;
+    flk_attach_refresh();  // the loader has loaded nothing since
+    CHECK(attach_figures().others_slots == 0);
+    check_victim_is_recorded(victim);
+    flk_attach_end();
+    CHECK(*malloc_slot == before);
+    dlclose(victim);
+}
+
+static void test_slots_taken_by_another_tool_are_counted(void) {
+    void *victim = open_victim();
+    attach_to("libvictim.so");
+    uintptr_t stub = *malloc_slot;
+    *malloc_slot = (uintptr_t)of_another_tool;
+    flk_attach_refresh();
+    CHECK(*malloc_slot == (uintptr_t)of_another_tool);
+    CHECK(attach_figures().others_slots == 1);
+    CHECK(attach_figures().retaken_slots == 1);
+    *malloc_slot = (uintptr_t)malloc;  // with what the tool has found
+    flk_attach_refresh();
+    CHECK(*malloc_slot == stub && attach_figures().others_slots == 0);
+    check_victim_is_recorded(victim);
+    CHECK(attach_figures().retaken_slots == 1);
+    flk_attach_end();
+    attach_to("libvictim.so");
+    CHECK(attach_figures().retaken_slots == 0);
+    flk_attach_end();
+    dlclose(victim);
+}
+
+static void test_an_undisturbed_process_counts_none(void) {
+    attach_to(NULL);
+    flk_attach_refresh();
+    flk_attach_figures f = attach_figures();
+    CHECK(f.others_slots == 0 && f.malloc_slots_others == 0);
+    CHECK(f.retaken_slots == 0 && f.unwatched_slots == 0);
+    CHECK(f.unsettled_slots == 0 && f.providers_left_out == 0);
+    CHECK(f.objects_left_out == 0 && f.malloc_slots > 2);
+    flk_attach_end();
 }
 
 // --- coming and going ---------------------------------------------------
@@ -196,7 +285,7 @@ static void test_frees_of_a_later_library_need_no_refresh(void) {
     dlclose(early);
 }
 
-// By its return address, where the C library can tell without a lock.
+// By its return address, where the C library has _dl_find_object.
 static void test_later_library_is_seen_before_a_refresh(void) {
     static const char text[] =
         "#include <stdlib.h>\nvoid *early;\n"
@@ -210,11 +299,11 @@ static void test_later_library_is_seen_before_a_refresh(void) {
         return;
     char path[400];
     strcpy(path, library("other", text, "-Wl,-z,now"));
-    const char *asked_for = library("late_object", text, "-Wl,-z,now");
+    const char *traced = library("late_object", text, "-Wl,-z,now");
     attach_to("liblate_object.so");
     void *other = opened(path, RTLD_NOW);
     CHECK(!is_live(CALL(other, "first")()));
-    void *late_object = opened(asked_for, RTLD_NOW);
+    void *late_object = opened(traced, RTLD_NOW);
     uintptr_t p = CALL(late_object, "take")(74);
     CHECK(size_at(CALL(late_object, "first")()) == 73 && size_at(p) == 74);
     flk_attach_refresh();
@@ -229,8 +318,8 @@ static void test_later_library_is_seen_before_a_refresh(void) {
     dlclose(other);
 }
 
-// A call at the end of a function jumps, so its return address lies in who
-// called the library: told by slot, from the second call on.
+// The return address of a tail call lies in the caller of the library. From
+// the second call on the slot decides.
 static void test_calls_at_the_end_of_a_later_library(void) {
     static const char text[] = "#include <stdlib.h>\n"
                                "void *take(size_t n) { return malloc(n); }\n"
@@ -275,11 +364,10 @@ static void test_unloaded_and_loaded_again(void) {
 
 static void test_refresh_does_nothing_without_news(void) {
     attach_to(NULL);
+    flk_attach_refresh();  // a slot may just have been bound
     uint64_t passes = attach_figures().passes;
-    if (attach_figures().unbound_slots == 0) {
-        flk_attach_refresh();
-        CHECK(attach_figures().passes == passes);
-    }
+    flk_attach_refresh();
+    CHECK(attach_figures().passes == passes);
     flk_attach_end();
     flk_attach_refresh();
     flk_attach_end();
@@ -348,12 +436,26 @@ static void test_too_many_allocators_are_refused(void) {
     open_copies(handles, "own", own_malloc);
     CHECK(flk_attach_begin(&options, reason, sizeof reason) == -1);
     CHECK(strstr(reason, "define malloc") && !attach_figures().attached);
+    CHECK(attach_figures().providers_left_out >= 2);
     close_copies(handles);
     attach_to(NULL);
     flk_attach_end();
 }
 
-// Those there is no room for are seen by their calls of malloc.
+static void test_too_many_allocators_later_are_counted(void) {
+    void *handles[COPIES];
+    attach_to(NULL);
+    CHECK(attach_figures().providers_left_out == 0);
+    open_copies(handles, "own", own_malloc);
+    flk_attach_refresh();
+    CHECK(attach_figures().providers_left_out >= 2);
+    close_copies(handles);
+    flk_attach_refresh();
+    CHECK(attach_figures().providers_left_out == 0);
+    flk_attach_end();
+}
+
+// Operators for which there is no room are seen by their calls of malloc.
 static void test_many_own_operators_are_no_harm(void) {
     void *handles[COPIES];
     open_copies(handles, "new", own_new);
@@ -378,7 +480,10 @@ int main(void) {
     RUN(test_protections_are_as_before);
     RUN(test_unbound_slots_are_hooked_and_unbound_again);
     RUN(test_sealed_pointers_are_patched);
-    RUN(test_changes_of_others_are_left_alone);
+    RUN(test_pointers_that_the_program_changed_are_left_alone);
+    RUN(test_slots_given_back_are_hooked);
+    RUN(test_slots_taken_by_another_tool_are_counted);
+    RUN(test_an_undisturbed_process_counts_none);
     RUN(test_library_loaded_after_attach);
     RUN(test_frees_of_a_later_library_need_no_refresh);
     RUN(test_later_library_is_seen_before_a_refresh);
@@ -387,6 +492,7 @@ int main(void) {
     RUN(test_refresh_does_nothing_without_news);
     RUN(test_cycles_leak_nothing);
     RUN(test_too_many_allocators_are_refused);
+    RUN(test_too_many_allocators_later_are_counted);
     RUN(test_many_own_operators_are_no_harm);
     RUN(test_everything_is_sound);
     return DONE();

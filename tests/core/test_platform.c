@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "signal_stack.h"
 #include "support.h"
 
 // --- locks -------------------------------------------------------------
@@ -163,6 +164,19 @@ static void test_clocks_do_not_fall(void) {
 static void die(void) { flk_platform_fatal("a reason", "file.c", 12); }
 static void test_fatal_aborts(void) { CHECK(signal_of(die) == SIGABRT); }
 
+// --- stacks ------------------------------------------------------------
+static size_t left;
+static void note_left(void) { left = flk_platform_stack_left(); }
+
+static void test_rest_of_a_signal_stack_is_known(void) {
+    CHECK(flk_platform_stack_left() == SIZE_MAX);
+    on_signal_stack(32768, note_left);
+    CHECK(left <= 32768 && left > 32768 - 1024);
+    on_signal_stack(8192, note_left);
+    CHECK(left <= 8192 && left > 8192 - 1024);
+    CHECK(flk_platform_stack_left() == SIZE_MAX);
+}
+
 int main(void) {
     RUN(test_ranks_may_rise);
 #ifdef FLK_DEBUG
@@ -176,6 +190,7 @@ int main(void) {
     RUN(test_errno_is_kept);
     RUN(test_failed_unmap_is_survived);
     RUN(test_clocks_do_not_fall);
+    RUN(test_rest_of_a_signal_stack_is_known);
     RUN(test_fatal_aborts);
     return DONE();
 }

@@ -1,4 +1,4 @@
-// test_scope.c - scopes: views, ends, and numbers that are reused.           SPDX-License-Identifier: MIT
+// test_scope.c - scopes: views, ends, numbers given out again.               SPDX-License-Identifier: MIT
 #include "base/config.h"
 #include "registry/scope.h"
 #include "support.h"
@@ -143,8 +143,8 @@ static void test_process_never_ends(void) {
 }
 
 // --- numbers given out again while blocks are freed --------------------
-// The last block of a lingering scope is freed while another thread opens scopes
-// below another parent: the free counts in the parent that counted the block.
+// The last block of a lingering scope is freed while another thread opens
+// scopes elsewhere: the parent that was counted at first is counted now.
 static uint64_t _Atomic handed;
 static atomic_bool is_over;
 
@@ -193,8 +193,8 @@ static void test_past_the_limit_the_parent_counts(void) {
     CHECK(flk_scope_new(0, 0) == numbers[count]);
 }
 
-// At the limit the numbers of scopes that only live blocks hold are reused: each
-// later scope would get the number of its parent otherwise.
+// Scopes that only their live blocks hold make room at the limit: else each
+// later scope would be taken for its parent, for ever.
 static void test_lingering_scopes_make_room_at_the_limit(void) {
     uint32_t outer = flk_scope_new(0, 0), apart = flk_scope_new(0, 1);
     uint64_t dropped = self_figures().scopes_dropped, first = next_address;

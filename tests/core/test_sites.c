@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/arena.h"
 #include "base/config.h"
 #include "base/platform.h"
 #include "base/store.h"
@@ -35,11 +36,16 @@ static void fake_line(const void *address, int32_t offset, flk_site_info *out) {
     out->column = 4;
 }
 
-static const flk_sites_reader reader = {fake_names, fake_line};
-
-static bool starts_with_own(const void *address) {
-    return strncmp(((const fake_code *)address)->filename, "own/", 4) == 0;
+static bool fake_identify(const void *address, flk_code_identity *out) {
+    const fake_code *code = address;
+    CHECK(!code->is_freed);
+    *out = (flk_code_identity){code->function, code->filename,
+                               (uint64_t)code->first_line,
+                               strncmp(code->filename, "own/", 4) == 0};
+    return true;
 }
+
+static const flk_sites_reader reader = {fake_identify, fake_names, fake_line};
 
 static flk_site_info described(uint32_t site) {
     flk_site_info info;
@@ -55,10 +61,10 @@ static void kill_code(fake_code *code) {
 // --- ids ---------------------------------------------------------------
 static void test_same_address_same_code(void) {
     fake_code a = {"f", "a.py", 1, false}, b = {"g", "a.py", 9, false};
-    uint32_t code = flk_sites_code(&a, NULL);
+    uint32_t code = flk_sites_code(&a);
     CHECK(code > 0);
-    CHECK(flk_sites_code(&a, NULL) == code);
-    CHECK(flk_sites_code(&b, NULL) == code + 1);
+    CHECK(flk_sites_code(&a) == code);
+    CHECK(flk_sites_code(&b) == code + 1);
     CHECK(flk_sites_code_count() == code + 1);
     kill_code(&a), kill_code(&b);
     CHECK(flk_sites_check());
@@ -66,8 +72,8 @@ static void test_same_address_same_code(void) {
 
 static void test_same_place_same_site(void) {
     fake_code a = {"f", "a.py", 1, false}, b = {"g", "a.py", 9, false};
-    uint32_t first = flk_sites_code(&a, NULL);
-    uint32_t second = flk_sites_code(&b, NULL);
+    uint32_t first = flk_sites_code(&a);
+    uint32_t second = flk_sites_code(&b);
     uint32_t site = flk_sites_intern(first, 2);
     CHECK(site > 0);
     CHECK(flk_sites_intern(first, 2) == site);
@@ -91,14 +97,14 @@ static void test_unknown_ids_have_an_answer(void) {
     CHECK(!flk_sites_code_is_own(0));
 }
 
-static void test_own_is_asked_once(void) {
+static void test_own_is_read_once(void) {
     fake_code own = {"f", "own/a.py", 1, false};
     fake_code other = {"f", "a.py", 1, false};
-    uint32_t code = flk_sites_code(&own, starts_with_own);
+    uint32_t code = flk_sites_code(&own);
     CHECK(flk_sites_code_is_own(code));
-    CHECK(!flk_sites_code_is_own(flk_sites_code(&other, starts_with_own)));
+    CHECK(!flk_sites_code_is_own(flk_sites_code(&other)));
     own.filename = "a.py";
-    CHECK(flk_sites_code_is_own(flk_sites_code(&own, starts_with_own)));
+    CHECK(flk_sites_code_is_own(flk_sites_code(&own)));
     kill_code(&own), kill_code(&other);
     CHECK(flk_sites_code_is_own(code));
 }
@@ -106,7 +112,7 @@ static void test_own_is_asked_once(void) {
 // --- texts -------------------------------------------------------------
 static void test_live_code_is_read_lazily_once(void) {
     fake_code a = {"f", "a.py", 10, false};
-    uint32_t site = flk_sites_intern(flk_sites_code(&a, NULL), 2);
+    uint32_t site = flk_sites_intern(flk_sites_code(&a), 2);
     names_read = lines_read = 0;
     flk_site_info info = described(site);
     CHECK_TEXT("f", info.function);
@@ -120,7 +126,7 @@ static void test_live_code_is_read_lazily_once(void) {
 static void test_dead_code_keeps_texts_and_lines(void) {
     char function[] = "f", filename[] = "a.py";
     fake_code a = {function, filename, 10, false};
-    uint32_t code = flk_sites_code(&a, NULL);
+    uint32_t code = flk_sites_code(&a);
     uint32_t first = flk_sites_intern(code, 2);
     uint32_t second = flk_sites_intern(code, 4);
     kill_code(&a);
@@ -134,12 +140,12 @@ static void test_dead_code_keeps_texts_and_lines(void) {
 static void test_reused_address_is_another_code(void) {
     fake_code a = {"old", "old.py", 10, false};
     uint64_t generation = flk_sites_generation();
-    uint32_t old_code = flk_sites_code(&a, NULL);
+    uint32_t old_code = flk_sites_code(&a);
     uint32_t old_site = flk_sites_intern(old_code, 2);
     kill_code(&a);
     CHECK(flk_sites_generation() > generation);
     a = (fake_code){"new", "new.py", 20, false};
-    uint32_t new_code = flk_sites_code(&a, NULL);
+    uint32_t new_code = flk_sites_code(&a);
     uint32_t new_site = flk_sites_intern(new_code, 2);
     CHECK(new_code != old_code && new_site != old_site);
     CHECK_TEXT("old", described(old_site).function);
@@ -158,16 +164,16 @@ static void test_unknown_death_changes_nothing(void) {
 }
 
 static void test_dying_code_keeps_its_address(void) {
-    fake_code a = {"f", "a.py", 10, false};
-    uint32_t code = flk_sites_code(&a, NULL);
+    fake_code a = {"dying", "a.py", 10, false};
+    uint32_t code = flk_sites_code(&a);
     uint32_t site = flk_sites_intern(code, 2);
     uint64_t generation = flk_sites_generation();
     flk_sites_dying(&a);
     a.is_freed = true;  // from here any read fails
-    CHECK(flk_sites_code(&a, NULL) == code);
+    CHECK(flk_sites_code(&a) == code);
     CHECK(flk_sites_generation() == generation);
     uint32_t late = flk_sites_intern(code, 4);
-    CHECK_TEXT("f", described(late).function);
+    CHECK_TEXT("dying", described(late).function);
     CHECK(described(late).line == -1 && described(site).line == 12);
     flk_sites_retire(&a);
     CHECK(flk_sites_generation() == generation + 1);
@@ -176,9 +182,9 @@ static void test_dying_code_keeps_its_address(void) {
 
 static void test_frozen_texts_outlive_the_reader(void) {
     fake_code a = {"f", "a.py", 10, false}, b = {"g", "b.py", 1, false};
-    uint32_t site = flk_sites_intern(flk_sites_code(&a, NULL), 2);
+    uint32_t site = flk_sites_intern(flk_sites_code(&a), 2);
     flk_sites_freeze_all();
-    uint32_t late = flk_sites_intern(flk_sites_code(&b, NULL), 2);
+    uint32_t late = flk_sites_intern(flk_sites_code(&b), 2);
     flk_sites_set_reader(NULL);
     a.is_freed = b.is_freed = true;
     CHECK_TEXT("f", described(site).function);
@@ -217,6 +223,75 @@ static void test_equal_file_names_are_shared(void) {
           described(flk_sites_intern(second, 1)).filename);
 }
 
+// --- code objects that come back ---------------------------------------
+static void test_equal_code_gets_the_retired_id(void) {
+    fake_code a = {"again", "again.py", 10, false}, b = a;
+    uint32_t code = flk_sites_code(&a), site = flk_sites_intern(code, 2);
+    kill_code(&a);
+    CHECK(flk_sites_code(&b) == code && flk_sites_intern(code, 2) == site);
+    uint32_t other = flk_sites_intern(code, 3);
+    CHECK(described(site).line == 12 && described(other).line == 13);
+    CHECK_TEXT("again", described(other).function);
+    kill_code(&b);
+    CHECK(described(site).line == 12 && described(other).line == 13);
+    CHECK(flk_sites_check());
+}
+
+static void test_codes_that_differ_keep_their_own_ids(void) {
+    fake_code first = {"differ", "differ.py", 10, false};
+    fake_code others[] = {{"differ", "differ.py", 11, false},
+                          {"differ", "other.py", 10, false},
+                          {"diffe", "rdiffer.py", 10, false}};
+    uint32_t code = flk_sites_code(&first), site = flk_sites_intern(code, 2);
+    kill_code(&first);
+    for (int i = 0; i < 3; i++) {
+        uint32_t other = flk_sites_code(&others[i]);
+        CHECK(other != code && flk_sites_intern(other, 2) != site);
+        kill_code(&others[i]);
+    }
+    CHECK(described(site).line == 12);
+    CHECK_TEXT("differ.py", described(site).filename);
+}
+
+static void test_equal_codes_alive_at_once_have_two_ids(void) {
+    fake_code a = {"twin", "twin.py", 10, false}, b = a;
+    for (int round = 0; round < 3; round++) {
+        uint32_t before = flk_sites_code_count();
+        a.is_freed = b.is_freed = false;
+        CHECK(flk_sites_code(&a) != flk_sites_code(&b));
+        CHECK(flk_sites_code_count() == before + (round == 0 ? 2 : 0));
+        kill_code(&a), kill_code(&b);
+    }
+    CHECK(flk_sites_check());
+}
+
+// A code object that could not be read at first sight may be any.
+static void test_unread_code_is_not_reused(void) {
+    fake_code a = {"unread", "unread.py", 10, false}, b = a;
+    flk_sites_set_reader(NULL);
+    uint32_t code = flk_sites_code(&a);
+    flk_sites_set_reader(&reader);
+    kill_code(&a);
+    CHECK(flk_sites_code(&b) != code);
+    kill_code(&b);
+    CHECK(flk_sites_check());
+}
+
+static void test_memory_does_not_grow_with_equal_lives(void) {
+    fake_code lives[64];
+    uint32_t codes = 0;
+    uint64_t bytes = 0;
+    for (int i = 0; i < 200000; i++) {
+        fake_code *code = &lives[i % 64];
+        *code = (fake_code){"lives", "lives.py", 1 + i % 7, false};
+        flk_sites_intern(flk_sites_code(code), i % 3);
+        kill_code(code);
+        if (i == 1000)
+            codes = flk_sites_code_count(), bytes = flk_arena_bytes();
+    }
+    CHECK(flk_sites_code_count() == codes && flk_arena_bytes() == bytes);
+}
+
 // --- many --------------------------------------------------------------
 enum { MANY = 5000, STEPS = 60000 };
 static fake_code many[MANY];
@@ -238,7 +313,7 @@ static void test_random_lives_against_a_model(void) {
         }
         if (!known[i])
             many[i] = (fake_code){"f", "m.py", step, false};
-        uint32_t code = flk_sites_code(&many[i], NULL);
+        uint32_t code = flk_sites_code(&many[i]);
         CHECK(known[i] ? code == known[i] : code == flk_sites_code_count());
         known[i] = code;
         sites[n] = flk_sites_intern(code, (int32_t)(random >> 50) % 8);
@@ -261,7 +336,7 @@ static void *live_and_die(void *argument) {
     for (int round = 0; round < ROUNDS; round++) {
         fake_code *code = &many[base + round % 100];
         *code = (fake_code){"f", "t.py", round, false};
-        uint32_t id = flk_sites_code(code, NULL);
+        uint32_t id = flk_sites_code(code);
         uint32_t site = flk_sites_intern(id, 3);
         flk_site_info info;
         CHECK(flk_sites_describe(1 + (uint32_t)round % site, &info));
@@ -289,7 +364,7 @@ static bool lives_with_failure(uint64_t nth) {
     flk_platform_pages_fail_at(nth);
     for (int i = 0; i < 3000; i++) {
         many[i] = (fake_code){"f", "oom.py", i, false};
-        uint32_t code = flk_sites_code(&many[i], NULL);
+        uint32_t code = flk_sites_code(&many[i]);
         uint32_t site = flk_sites_intern(code, i % 5);
         flk_site_info info;
         CHECK(code || !site);
@@ -320,7 +395,7 @@ static void test_no_memory_at_death_leaves_texts_empty(void) {
     for (int i = 0; i < 2000 && !was_empty; i++) {
         text[0] = (char)('a' + i % 26), text[1] = (char)('a' + i / 26);
         fake_code a = {text, "a.py", 10, false};
-        uint32_t site = flk_sites_intern(flk_sites_code(&a, NULL), 1);
+        uint32_t site = flk_sites_intern(flk_sites_code(&a), 1);
         flk_platform_pages_fail_at(1);
         kill_code(&a);
         flk_platform_pages_fail_at(0);
@@ -337,7 +412,7 @@ int main(void) {
     RUN(test_same_address_same_code);
     RUN(test_same_place_same_site);
     RUN(test_unknown_ids_have_an_answer);
-    RUN(test_own_is_asked_once);
+    RUN(test_own_is_read_once);
     RUN(test_live_code_is_read_lazily_once);
     RUN(test_dead_code_keeps_texts_and_lines);
     RUN(test_reused_address_is_another_code);
@@ -347,6 +422,11 @@ int main(void) {
     RUN(test_named_code_takes_offsets_as_lines);
     RUN(test_long_text_is_cut_between_characters);
     RUN(test_equal_file_names_are_shared);
+    RUN(test_equal_code_gets_the_retired_id);
+    RUN(test_codes_that_differ_keep_their_own_ids);
+    RUN(test_equal_codes_alive_at_once_have_two_ids);
+    RUN(test_unread_code_is_not_reused);
+    RUN(test_memory_does_not_grow_with_equal_lives);
     RUN(test_random_lives_against_a_model);
     RUN(test_threads_meet);
     RUN(test_no_memory_at_death_leaves_texts_empty);

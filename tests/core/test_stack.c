@@ -1,6 +1,8 @@
 // test_stack.c - from raw frames to a path.                                  SPDX-License-Identifier: MIT
 #include "base/config.h"
 #include "paths/sites.h"
+#include "paths/stack.h"
+#include "signal_stack.h"
 #include "support.h"
 
 static const stub_code outer = {"main", "a.py", 10}, inner = {"f", "b.py", 20},
@@ -194,6 +196,55 @@ static void test_path_without_memory_drops(void) {
     stub_set_frames(NULL, 0, 0);
 }
 
+// --- small signal stacks -----------------------------------------------
+static uint32_t path_there;
+static void note_path(void) { path_there = flk_tracker_path(); }
+
+static void test_new_path_on_a_small_signal_stack_is_cut(void) {
+    static const stub_code seen = {"seen", "s.py", 1}, new = {"new", "n.py", 1};
+    const stub_code *codes[] = {&seen, &outer}, *others[] = {&new, &outer};
+    uint32_t path = path_of(2, codes, 3);
+    uint64_t cut = flk_stack_cut_count();
+    on_signal_stack(FLK_PYTHON_STACK_BYTES, note_path);
+    CHECK(path_there == path && flk_stack_cut_count() == cut);
+    stub_set_frames(others, 2, 3);
+    on_signal_stack(FLK_PYTHON_STACK_BYTES, note_path);
+    CHECK(path_there == FLK_PATH_EMPTY && flk_stack_cut_count() == cut + 1);
+    on_signal_stack(16384, note_path);
+    CHECK(path_there == path_of(2, others, 3));
+    CHECK(path_there != FLK_PATH_EMPTY && flk_stack_cut_count() == cut + 1);
+    check_path(2, others, 3);
+}
+
+// --- limits ------------------------------------------------------------
+// Past the limit of code objects an allocation is dropped and counted. What is
+// known stays right, and an equal code object that comes back is recorded.
+static bool codes_run_out(void) {
+    static stub_code known = {"known", "k.py", 1}, late = {"late", "l.py", 1};
+    static stub_code again, unknown = {"unknown", "u.py", 1};
+    const stub_code *codes[] = {&known}, *others[] = {&unknown};
+    uint32_t path = path_of(1, codes, 5), site = 0;
+    again = late;
+    flk_sites_intern(flk_sites_code(&late), 0);
+    flk_sites_retire(&late);
+    while (flk_sites_named("f", "f.py"))
+        continue;
+    bool is_right = flk_sites_code_count() == FLK_CODES_MAX &&
+                    path_of(1, codes, 5) == path && flk_sites_code(&again) &&
+                    flk_sites_code_count() == FLK_CODES_MAX;
+    uint64_t before = self_figures().dropped;
+    stub_set_frames(others, 1, 5);
+    is_right &= !flk_track(0x1000, 8, FLK_LAYER_HANDLE, 1, 0, FLK_PATH_WALK);
+    is_right &= self_figures().dropped == before + 1;
+    flk_site_info place;
+    return is_right && flk_callpath_sites(path, &site, 1) == 1 &&
+           flk_codes_describe(site, &place) && place.line == 6;
+}
+
+static void test_past_the_limit_of_codes_events_are_dropped(void) {
+    CHECK(few_or_many(0, 0, 1) == 0 || child_says(codes_run_out));
+}
+
 int main(void) {
     start();
     type_of("int");
@@ -211,6 +262,9 @@ int main(void) {
     RUN(test_dead_code_is_not_remembered);
     RUN(test_allocation_has_its_path);
     RUN(test_path_without_memory_drops);
+    if (!IS_SANITIZED)  // whose frames are larger
+        RUN(test_new_path_on_a_small_signal_stack_is_cut);
+    RUN(test_past_the_limit_of_codes_events_are_dropped);
     RUN(test_everything_is_sound);
     flk_quarantine_drain();
     return DONE();

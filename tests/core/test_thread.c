@@ -192,6 +192,29 @@ static void test_threads_end_while_others_read(void) {
     flk_tracker_reset(0);
 }
 
+// --- more threads than numbers -----------------------------------------
+static void *take_number(void *unused) {
+    (void)unused;
+    return (void *)(uintptr_t)my_number();
+}
+
+static bool numbers_run_out(void) {
+    CHECK(flk_thread_unnumbered_count() == 0);
+    for (int i = 0; i < FLK_THREADS_MAX; i++)
+        in_thread(take_number, NULL);
+    flk_block block;
+    in_thread(track_some, (void *)0x70000);
+    return in_thread(take_number, NULL) == NULL &&
+           flk_find(0x70050, FLK_LAYER_HANDLE, &block) && block.thread == 0 &&
+           flk_thread_ident_of(0) == 0 && flk_tracker_check() &&
+           self_figures().threads_unnumbered >= 2;
+}
+
+// Blocks of later threads are of an unknown thread, not of another one.
+static void test_threads_without_a_number_are_counted(void) {
+    CHECK(few_or_many(0, 0, 1) == 0 || child_says(numbers_run_out));
+}
+
 int main(void) {
     start();
     RUN(test_guard_stops_reentry);
@@ -207,6 +230,7 @@ int main(void) {
     RUN(test_locks_of_events_want_the_guard);
 #endif
     RUN(test_threads_end_while_others_read);
+    RUN(test_threads_without_a_number_are_counted);
     RUN(test_everything_is_sound);
     return DONE();
 }

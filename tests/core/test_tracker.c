@@ -15,9 +15,9 @@ static uint64_t unknown_frees(void) { return self_figures().unknown_frees; }
 
 // --- before the first enable -------------------------------------------
 static void *allocate_and_free(void *unused) {
-    void *block = flk_allocate(8, 0, 0, 1, 0, 0);
+    void *block = flk_allocate(8, 0, 0, 0, 0, 0);
     CHECK(!flk_tracker_is_enabled() && release(block) == FLK_NOT_RECORDED);
-    CHECK(release(block = flk_resize(malloc(1), 9, 1, 0, 0, &misuse)) ==
+    CHECK(release(block = flk_resize(malloc(1), 9, 0, 0, 0, &misuse)) ==
           FLK_NOT_RECORDED);
     CHECK(flk_platform_thread_pointer() == NULL);
     return unused;
@@ -32,7 +32,7 @@ static void test_never_enabled_is_plain(void) {
 static void test_inside_the_guard_nothing_is_recorded(void) {
     uint64_t dropped = self_figures().dropped;
     flk_thread *thread = flk_thread_enter();
-    CHECK(!flk_track(0x1000, 8, FLK_LAYER_HANDLE, 1, 0, 0));
+    CHECK(!flk_track(0x1000, 8, FLK_LAYER_HANDLE, 0, 0, 0));
     CHECK(!flk_untrack(0x1000, FLK_LAYER_HANDLE, NULL));
     flk_thread_leave(thread);
     CHECK(self_figures().dropped == dropped + 2);
@@ -60,7 +60,7 @@ static void test_address_reuse_is_a_missed_free(void) {
     CHECK(flk_untrack(0x1000, FLK_LAYER_HANDLE, NULL) && live_in(0) == 0);
 }
 
-// The layer is a part of the key: another number would be another key.
+// No other number than a layer's may reach the table: it is part of a key.
 static void test_unknown_layers_are_refused(void) {
     flk_block block;
     CHECK(flk_track(0x100001, 8, FLK_LAYER_HEAP, type_of("int"), 0, 0));
@@ -179,7 +179,7 @@ static void test_reset_lets_no_count_fall(void) {
 
 static bool is_any_type(uint16_t type) { return type != 0; }
 
-// Blocks whose frees will not be seen are forgotten in the same way.
+// What hooks recorded and nobody sees freed is forgotten in the same way.
 static void test_drop_lets_no_count_fall(void) {
     track(0x1000, 10);
     flk_figures before = scope_figures(0),
@@ -246,7 +246,7 @@ static void test_child_resizes_what_it_inherited(void) {
     CHECK(release(parents) == FLK_FREED);
 }
 
-// The parent reports its own misuse.
+// What the parent did wrong it reports itself.
 static bool child_has_no_misuse(void) {
     flk_self self = self_figures();
     return self.double_frees == 0 && self.dropped == 0 &&

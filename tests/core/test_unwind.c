@@ -1,5 +1,6 @@
 // test_unwind.c - native stacks are those that backtrace() tells, remembered ones too.  SPDX-License-Identifier: MIT
 #include <execinfo.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 
 #include "libraries.h"
@@ -363,11 +364,20 @@ static void test_it_stops_at_the_python_runtime(void) {
 }
 
 // --- objects that come and go ------------------------------------------
+static flk_loaded loaded_there;
+static uint32_t module_there, site_there;
+
+// Called by a library, whose module it notes.
+static FLK_NOINLINE int probe_module(void) {
+    uintptr_t caller = (uintptr_t)__builtin_return_address(0) - 1;
+    module_there = flk_modules_at(caller, &loaded_there);
+    site_there = flk_modules_site(module_there, loaded_there.base, caller);
+    return 1;
+}
+
 static uint32_t module_met(void *handle) {
-    limited.count = 1;
-    CALL(handle, "in")(probe_limited);
-    flk_loaded loaded;
-    return flk_modules_at(limited.addresses[0], &loaded);
+    CALL(handle, "in")(probe_module);
+    return module_there;
 }
 
 static void test_what_is_loaded_there_later_is_another(void) {
@@ -390,9 +400,30 @@ static void test_what_is_loaded_there_later_is_another(void) {
     CHECK_TEXT(second, flk_modules_get(two)->path);
     dlclose(handle);
     handle = opened(first, RTLD_NOW);
-    if (flk_modules_get(two)->base == flk_modules_get(one)->base)
-        CHECK(module_met(handle) == one);
+    CHECK(module_met(handle) == one);
     dlclose(handle);
+}
+
+// A plugin that is loaded again and again, wherever there is room, is one.
+static void test_loaded_elsewhere_it_is_the_same_module(void) {
+    const char *path = library("moved",
+                               "int in(int (*p)(void)) { int r = p();"
+                               " __asm__ volatile(\"\"); return r; }\n",
+                               "-O1");
+    uint32_t one = 0, site = 0;
+    void *taken[3];
+    for (int i = 0; i < 3; i++) {
+        void *handle = opened(path, RTLD_NOW);
+        module_met(handle);
+        CHECK(i == 0 || (module_there == one && site_there == site));
+        CHECK(i == 0 || (void *)loaded_there.base != taken[i - 1]);
+        one = module_there, site = site_there;
+        dlclose(handle);
+        taken[i] = mmap((void *)loaded_there.base, 4096, PROT_NONE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    }
+    for (int i = 0; i < 3; i++)
+        munmap(taken[i], 4096);
 }
 
 // The same file name with another build in it.
@@ -470,6 +501,7 @@ int main(void) {
     RUN(test_only_so_many_frames_are_taken);
     RUN(test_it_stops_at_the_python_runtime);
     RUN(test_what_is_loaded_there_later_is_another);
+    RUN(test_loaded_elsewhere_it_is_the_same_module);
     RUN(test_another_build_is_another_module);
     RUN(test_rules_of_what_was_there_are_forgotten);
     RUN(test_the_words_are_found_again);

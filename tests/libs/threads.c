@@ -1,4 +1,4 @@
-// threads.c - takes and gives in threads that Python knows nothing of.
+// threads.c - allocates and frees in threads that are not Python's.
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>

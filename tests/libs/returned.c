@@ -1,4 +1,4 @@
-// lent.c - functions of the C library whose result is the caller's.
+// returned.c - functions of the C library whose result the caller must free.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,0 +1,150 @@
+// stub_table.c - entries, state, session. Contract: hooks/stub_table.h.      SPDX-License-Identifier: MIT
+#include "hooks/stub_table.h"
+
+#ifdef FLK_HAS_ELF
+#include "registry/account.h"
+#include "registry/names.h"
+#include "tracker/tracker.h"
+
+flk_stub_table flk_stub_table_now;
+
+enum { STUBS_OF_FUNCTION = FLK_STUB(0, 0, 1) };
+#define ENTRY(stub, field) (&flk_stub_table_now.entries[stub].field)
+
+// --- types and originals -------------------------------------------------
+static void set_type(flk_function function, uint16_t type) {
+    FLK_ASSERT(function < FLK_FN_COUNT);
+    uint32_t first = FLK_STUB(0, 0, function);
+    for (uint32_t i = 0; i < STUBS_OF_FUNCTION; i++) {
+        atomic_store(ENTRY(first + i, type), type);
+        atomic_store(ENTRY(first + i, sizes),
+                     (uint8_t)flk_functions_info[function].sizes);
+    }
+}
+
+bool flk_stub_table_init(void) {
+    flk_thread *thread = flk_thread_enter();
+    if (!thread)
+        return false;
+    bool done = true;
+    for (int i = 0; i < FLK_FN_COUNT; i++) {
+        const flk_function_info *info = &flk_functions_info[i];
+        uint16_t type =
+            flk_names_intern(info->text, FLK_HOOK_KIND, info->release);
+        done &= type != 0 && flk_account_prepare_type(type);
+        set_type((flk_function)i, type);
+    }
+    flk_thread_leave(thread);
+    return done;
+}
+
+void flk_stub_table_set_original(unsigned provider, flk_function function,
+                                 uintptr_t address) {
+    FLK_ASSERT(provider < FLK_PROVIDERS_MAX && function < FLK_FN_COUNT);
+    for (unsigned via = 0; via < FLK_VIA_COUNT; via++)
+        atomic_store(ENTRY(FLK_STUB(provider, via, function), original),
+                     address);
+    int frees = 0;
+    for (unsigned d = 0; d < FLK_PROVIDERS_MAX; d++)
+        frees += flk_stub_table_original_of(d, FLK_FN_FREE) != 0;
+    atomic_store(&flk_stub_table_now.has_one_free, frees <= 1);
+}
+
+uintptr_t flk_stub_table_original_of(unsigned provider, flk_function function) {
+    FLK_ASSERT(provider < FLK_PROVIDERS_MAX && function < FLK_FN_COUNT);
+    return FLK_STUB_GET(FLK_STUB(provider, 0, function), original);
+}
+
+FLK_NOINLINE uintptr_t flk_stub_table_wait(uint32_t stub) {
+    enum { LOOKS_MAX = 100000000 };  // some 0.1 s; stores take nanoseconds
+    uintptr_t original = 0;
+    for (uint32_t i = 0; i < LOOKS_MAX && !original; i++)
+        original =
+            atomic_load_explicit(ENTRY(stub, original), memory_order_acquire);
+    if (!original)
+        flk_platform_fatal("a hook without an original", __FILE__, __LINE__);
+    return original;
+}
+
+void flk_stub_table_trace_provider(unsigned provider, bool is_traced) {
+    FLK_ASSERT(provider < FLK_PROVIDERS_MAX);
+    for (uint32_t i = 0; i < FLK_STUB(0, 0, FLK_FN_COUNT); i++)
+        if ((i & 3) == provider)
+            atomic_store(ENTRY(i, is_traced), is_traced);
+}
+
+uint16_t flk_stub_table_type_of(flk_function function) {
+    FLK_ASSERT(function < FLK_FN_COUNT);
+    return FLK_STUB_GET(FLK_STUB(0, 0, function), type);
+}
+
+uint64_t flk_stub_table_size_other(flk_sizes sizes, uintptr_t a, uintptr_t b,
+                                   uintptr_t c) {
+    FLK_ASSERT(sizes != FLK_SIZES_FIRST);
+    switch (sizes) {
+    case FLK_SIZES_SECOND:
+        return b;
+    case FLK_SIZES_THIRD:
+        return c;
+    case FLK_SIZES_PRODUCT:
+        return a * b;
+    case FLK_SIZES_PRODUCT_AFTER:
+        return b * c;
+    default:
+        break;
+    }
+    return 0;
+}
+
+// --- state and session ---------------------------------------------------
+void flk_stub_table_set_state(flk_hooks_state state) {
+    FLK_ASSERT(state <= FLK_HOOKS_ON);
+    atomic_store(&flk_stub_table_now.state, state);
+    flk_tracker_wakes(NULL);
+}
+
+flk_hooks_state flk_stub_table_read_state(void) {
+    return atomic_load(&flk_stub_table_now.state);
+}
+
+void flk_stub_table_next_session(void) {
+    FLK_ASSERT(flk_stub_table_read_state() != FLK_HOOKS_ON);
+    atomic_fetch_add(&flk_stub_table_now.session, 1);
+}
+
+static bool change_state(int from, int to) {
+    return atomic_compare_exchange_strong(&flk_stub_table_now.state, &from, to);
+}
+
+// Runs in the thread that has just recorded a block.
+static void wake(void) {
+    if (!change_state(FLK_HOOKS_NEARLY_IDLE, FLK_HOOKS_PAUSED))
+        change_state(FLK_HOOKS_IDLE, FLK_HOOKS_PAUSED);
+}
+
+// The search locks shards. A signal handler of this thread may allocate
+// meanwhile: inside the guard its event is counted and does not wait for the
+// shard.
+static bool is_registry_empty(void) {
+    flk_thread *thread = flk_thread_enter();
+    if (!thread)
+        return false;
+    bool is_empty = !flk_registry_holds(FLK_LAYER_HEAP) &&
+                    !flk_registry_holds(FLK_LAYER_MAPPING);
+    flk_thread_leave(thread);
+    return is_empty;
+}
+
+// A hook that began before the pause may still record a block in a shard that
+// was searched already. It then calls wake() before any code can release the
+// block.
+void flk_stub_table_idle_if_empty(void) {
+    FLK_ASSERT(flk_stub_table_read_state() == FLK_HOOKS_PAUSED);
+    flk_tracker_wakes(wake);
+    atomic_store(&flk_stub_table_now.state, FLK_HOOKS_NEARLY_IDLE);
+    if (is_registry_empty() &&
+        change_state(FLK_HOOKS_NEARLY_IDLE, FLK_HOOKS_IDLE))
+        return;
+    flk_stub_table_set_state(FLK_HOOKS_PAUSED);
+}
+#endif
