@@ -287,11 +287,10 @@ static bool is_free(uint32_t number) {
 }
 
 // Needs the list of threads held.
-static void give_back(uint32_t number) {
+static void clear_scope(uint32_t number) {
     FLK_ASSERT(number != FLK_SCOPE_PROCESS && number < FLK_SCOPES_MAX);
     each_cell(scopes_of, number, clear_cell, NULL, flk_thread_totals_lock());
     flk_thread_totals_unlock();
-    flk_scope_give_back_held(number);
 }
 
 static void give_back_or_linger(uint32_t number) {
@@ -301,8 +300,9 @@ static void give_back_or_linger(uint32_t number) {
         return;
     }
     flk_thread_list_lock();
-    give_back(number);
+    clear_scope(number);
     flk_thread_list_unlock();
+    flk_scope_give_back_held(number);
 }
 
 // Checks one lingering scope a call, so that a loop that opens scopes pays O(1)
@@ -350,11 +350,12 @@ uint32_t flk_account_recycle_held(void) {
     uint32_t left = lingering.count, recycled = 0;
     for (; left > 0; left--) {
         uint32_t number = first_out();
+        clear_scope(number);
         if (flk_thread_list_use_scope(number)) {
-            linger(number);
+            linger(number);  // an event is about to be recorded in it
             continue;
         }
-        give_back(number);
+        flk_scope_give_back_held(number);
         recycled++;
     }
     return recycled;

@@ -1,4 +1,6 @@
 // test_scope.c - scopes: views, ends, numbers given out again.               SPDX-License-Identifier: MIT
+#include <sched.h>
+
 #include "base/config.h"
 #include "registry/scope.h"
 #include "support.h"
@@ -193,12 +195,41 @@ static void test_past_the_limit_the_parent_counts(void) {
     CHECK(flk_scope_new(0, 0) == numbers[count]);
 }
 
-// Scopes that only their live blocks hold make room at the limit: else each
-// later scope would be taken for its parent, for ever.
-static void test_lingering_scopes_make_room_at_the_limit(void) {
-    uint32_t outer = flk_scope_new(0, 0), apart = flk_scope_new(0, 1);
-    uint64_t dropped = self_figures().scopes_dropped, first = next_address;
-    uint16_t type = type_of("kept");
+// An event of another thread that is about to be recorded in a scope.
+static atomic_uint used_scope;
+static pthread_t user;
+
+static void *use_scope(void *unused) {
+    flk_thread *thread = flk_thread_enter();
+    atomic_store(&thread->scope_in_use, atomic_load(&used_scope));
+    atomic_store(&handed, 1);
+    while (atomic_load(&used_scope))
+        sched_yield();
+    atomic_store(&thread->scope_in_use, 0);
+    flk_thread_leave(thread);
+    return unused;
+}
+
+static uint32_t lingering_scope_in_use(uint32_t parent, uint16_t type) {
+    uint32_t scope = flk_scope_new(parent, 0);
+    flk_track(next_address += 64, 1, FLK_LAYER_HANDLE, type, scope, 0);
+    flk_scope_gone(scope);
+    atomic_store(&used_scope, scope);
+    pthread_create(&user, NULL, use_scope, NULL);
+    while (!atomic_load(&handed))
+        sched_yield();
+    return scope;
+}
+
+static void end_use(void) {
+    atomic_store(&handed, 0);
+    atomic_store(&used_scope, 0);
+    pthread_join(user, NULL);
+}
+
+// Opens scopes, each with a block, beyond the limit; returns how many.
+static uint32_t linger_past_the_limit(uint32_t outer, uint32_t apart,
+                                      uint16_t type) {
     uint32_t used = (uint32_t)self_figures().scopes, count = 0;
     for (uint32_t i = used; i < FLK_SCOPES_MAX + 100; i++, count++) {
         uint32_t scope = flk_scope_new(i % 2 ? outer : apart, i % 8 == 7);
@@ -206,14 +237,25 @@ static void test_lingering_scopes_make_room_at_the_limit(void) {
         flk_track(next_address += 64, 1, FLK_LAYER_HANDLE, type, scope, 0);
         flk_scope_gone(scope);
     }
+    return count;
+}
+
+// At the limit the numbers of scopes that only live blocks hold are reused: each
+// later scope would get the number of its parent otherwise.
+static void test_lingering_scopes_make_room_at_the_limit(void) {
+    uint32_t outer = flk_scope_new(0, 0), apart = flk_scope_new(0, 1);
+    uint64_t dropped = self_figures().scopes_dropped, first = next_address;
+    uint16_t type = type_of("kept");
+    uint32_t in_use = lingering_scope_in_use(outer, type);
+    uint32_t count = linger_past_the_limit(outer, apart, type);
     CHECK(self_figures().scopes_dropped == dropped);
     CHECK(self_figures().lingering_scopes < FLK_SCOPES_MAX / 2);
     CHECK(live_in(outer) + live_in(apart) < count && flk_tracker_check());
+    CHECK(live_in(in_use) == 0);  // its block is in the scope above now
+    end_use();
     CHECK(live_in(outer) > count / 4 && shown_in(outer) == live_in(outer));
-    while (next_address > first) {
+    for (; next_address > first; next_address -= 64)
         flk_untrack(next_address, FLK_LAYER_HANDLE, NULL);
-        next_address -= 64;
-    }
     CHECK(live_in(outer) == 0 && live_in(apart) == 0 && live_of(type) == 0);
     flk_scope_gone(outer);
     flk_scope_gone(apart);
