@@ -67,7 +67,7 @@ typedef struct operation {
     uint64_t address, size;
 } operation;
 
-// Few addresses, near each other at every scale, so that they meet.
+// Few addresses, near each other at each scale, so that blocks overlap.
 static operation decode(const uint8_t *bytes) {
     static const uint8_t scales[8] = {0, 4, 4, 8, 12, 18, 26, 34};
     operation op = {.what = bytes[0] & 15,
@@ -116,8 +116,8 @@ static void take(const operation *op) {
         model_remove(b);
 }
 
-// Blocks may overlap here, where the nearest one may be missed: what is told
-// must be true, and without overlap it must be told.
+// Blocks may overlap here, and the nearest one may not be found then: a block
+// that is found contains the address, and without overlap it is found.
 static void containing(const operation *op) {
     uint64_t address = op->address + op->size / 2;
     flk_entry entry;
@@ -176,7 +176,7 @@ static void end_move(const operation *op) {
 
 static void cancel_move(void) {
     block *b = moving_block();
-    // Only when nobody else is there: the C function failed in place.
+    // Only without another block there: the C function failed in place.
     if (!b || model_find(b->layer, b->address))
         return;
     flk_record record = {.size_bytes = b->size, .sequence = b->sequence};

@@ -1,11 +1,11 @@
 // test_faults.c - each mapping of pages of a scenario fails once, the 1st, the 2nd, ... SPDX-License-Identifier: MIT
 // Each scenario runs in a child for each number, from an untouched tracker on, until one run asks for fewer
-// mappings. Whatever fails: the host's calls succeed, what is lost is counted, everything stays sound.
+// mappings. Whichever mapping fails, the calls succeed, lost events are counted, and all structures are sound.
 #include "base/config.h"
 #include "support.h"
 
 static flk_misuse misuse;
-static uint64_t refused;  // events the tracker said it did not record
+static uint64_t refused;  // events that were reported as not recorded
 
 static void track_counted(uint64_t address, uint64_t size, uint16_t type,
                           uint32_t scope, uint32_t path) {
@@ -61,7 +61,7 @@ static void many_scopes(void) {
     }
     for (uint64_t i = 300; i-- > 0;) {
         flk_untrack((i + 1) << 8, FLK_LAYER_HANDLE, NULL);
-        // What is the parent's number was not made.
+        // The parent's number: this scope could not be made.
         if (scopes[i] != (i % 4 ? scopes[i - 1] : 0))
             flk_scope_gone(scopes[i]);
     }
@@ -75,7 +75,7 @@ static void growing_registry(void) {
         flk_untrack(i * 272, FLK_LAYER_HANDLE, NULL);
 }
 
-// Across levels, and with guards, which only records know of.
+// Across levels, and with guards, whose lead is in the record.
 static void moving_blocks(void) {
     uint16_t type = intern("int");
     for (uint32_t guard = 0; guard <= 16; guard += 16) {
@@ -89,7 +89,7 @@ static void moving_blocks(void) {
         CHECK(flk_heap_free(block, type, 0, &misuse) >= 0);
         flk_quarantine_drain();
     }
-    refused = 0;  // some were recorded again: not told apart here
+    refused = 0;  // some were recorded again: they are not counted here
 }
 
 static void *thread_allocates(void *type) {
@@ -105,7 +105,7 @@ static void other_threads(void) {
     uint64_t before = refused;
     for (int i = 0; i < 5; i++)
         in_thread(thread_allocates, (void *)(uintptr_t)type);
-    // A free of what was not recorded is dropped too if there is no block.
+    // A free is dropped too if there is no block for the thread.
     if (refused > before)
         refused = 0;
     for (uint64_t i = 1; i <= 100; i++)

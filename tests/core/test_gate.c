@@ -4,7 +4,7 @@
 
 static bool is_on(void) { return flk_tracker_is_enabled(); }
 
-static void test_word_counts_without_scopes(void) {
+static void test_switch_counts_without_scopes(void) {
     flk_gate_set(true);
     CHECK(is_on());
     flk_gate_set(false);
@@ -34,7 +34,7 @@ static void test_off_in_a_scope_holds_until_the_next_outermost(void) {
     flk_gate_scope(-1);
 }
 
-static void test_word_given_in_a_scope_stays(void) {
+static void test_switch_set_in_a_scope_stays(void) {
     flk_gate_scope(+1);
     flk_gate_set(true);
     flk_gate_scope(-1);
@@ -118,14 +118,14 @@ static void *pause_once(void *unused) {
 static bool child_is_on(void) {
     if (!is_on() || flk_gate_pauses() != 0)
         return false;
-    flk_gate_pause(-1);  // the object of the thread that is gone
+    flk_gate_pause(-1);  // of the thread that does not exist here
     flk_gate_pause(+1);
     bool pauses = !is_on();
     flk_gate_pause(-1);
     return pauses && is_on();
 }
 
-// It would be off for ever: nothing in the child can end the pause.
+// No code in the child could end the pause, so tracking would stay off.
 static void test_pause_of_another_thread_ends_with_it_in_a_child(void) {
     flk_gate_set(true);
     in_thread(pause_once, NULL);
@@ -173,10 +173,10 @@ static void test_forbidden_is_for_ever(void) {
 int main(void) {
     start();
     flk_gate_set(false);
-    RUN(test_word_counts_without_scopes);
+    RUN(test_switch_counts_without_scopes);
     RUN(test_scope_turns_on_and_back);
     RUN(test_off_in_a_scope_holds_until_the_next_outermost);
-    RUN(test_word_given_in_a_scope_stays);
+    RUN(test_switch_set_in_a_scope_stays);
     RUN(test_pauses_nest);
     RUN(test_attachment_turns_on_and_back);
     RUN(test_off_while_attached_holds_after_a_scope);

@@ -4,7 +4,7 @@
 
 #include "support.h"
 
-// More than any C library gives, without overflow.
+// More than a C library can allocate; adding to it does not overflow.
 #define NO_SUCH_SIZE ((size_t)1 << 62)
 
 static uint16_t type_free, type_delete;
@@ -31,7 +31,7 @@ static flk_block found(const void *block) {
     return out;
 }
 
-// Defaults again, and nothing held.
+// Sets the quarantine, poison and guard; gives held blocks to the C free.
 static void configure(uint32_t blocks, int poison, uint32_t guard) {
     flk_quarantine_drain();
     flk_configure(blocks, 1 << 20, poison);
@@ -120,8 +120,8 @@ static void test_realloc_after_free_is_proven(void) {
     CHECK(!resize(block, 0) && misuse.verdict == FLK_DOUBLE_FREE);
 }
 
-// Freed by us, but given to the C free since: the C library may have handed
-// the address out to code that is not tracked.
+// The block was given to the C free, so the C library may have given its
+// address to code that is not tracked.
 static void test_free_of_reused_address_is_no_double_free(void) {
     configure(0, 0, 0);
     void *block = allocate(5000);
@@ -199,7 +199,7 @@ static void test_handle_of_the_same_release_goes_with_its_memory(void) {
 }
 
 static void test_unknown_block_is_freed(void) {
-    // Large: not where a block of ours lay lately.
+    // Large: its address is not that of a block that was freed before.
     CHECK(release(malloc(40 << 20)) == FLK_NOT_RECORDED);
     CHECK(self_figures().unknown_frees == 1);
 }
@@ -293,7 +293,7 @@ static void test_guarded_block_is_whole(void) {
     configure(64, 0, 0);
 }
 
-// Alignment costs no guard: it was silently left out above 16.
+// A block with an alignment above 16 had no guard once.
 static void test_aligned_blocks_are_guarded(void) {
     configure(64, 0, 16);
     for (size_t alignment = 8; alignment <= 65536; alignment *= 2) {
@@ -310,7 +310,7 @@ static void test_aligned_blocks_are_guarded(void) {
     configure(64, 0, 0);
 }
 
-// The guard is the block's own, whatever the setting is later.
+// The guard belongs to the block; the setting is for later blocks.
 static void test_guard_may_change_while_guarded_blocks_live(void) {
     static const uint32_t guards[] = {16, 0, 48, 4096, 17};
     char *blocks[5];
@@ -331,7 +331,7 @@ static void test_guard_may_change_while_guarded_blocks_live(void) {
     configure(64, 0, 0);
 }
 
-// Its free would not find the start of the memory without the record.
+// Without the record a free does not find the start of the memory.
 static void test_guarded_block_is_not_untracked(void) {
     configure(64, 0, 32);
     void *block = allocate(100);
@@ -347,11 +347,11 @@ static void test_guard_of_unrecordable_block_is_dropped(void) {
     configure(64, 0, 16);
     void *block = flk_allocate(50, 0, 0, 0, 0, 0);  // no type: not recorded
     CHECK(block && self_figures().dropped == 1);
-    free(block);  // so it is what the C function gave
+    free(block);  // what malloc returned
     configure(64, 0, 0);
 }
 
-// Takes what is left of the core's memory in chunks of this size.
+// Takes all chunks of this size that the core has, without mapping pages.
 static int exhaust(void **kept, size_t bytes) {
     int count = 0;
     flk_thread *thread = flk_thread_hold();
@@ -364,7 +364,7 @@ static int exhaust(void **kept, size_t bytes) {
     return count;
 }
 
-// Its record cannot follow it (no memory): it must be a plain block then.
+// The record is lost for want of memory: the block must be a plain one then.
 static void test_guarded_block_that_loses_its_record(void) {
     static void *kept[100000];
     configure(64, 0, 16);

@@ -47,7 +47,7 @@ static void test_long_texts_are_cut(void) {
     CHECK(flk_names_intern(text, "k", "r") != id);
 }
 
-// A half character made every later report fail: UTF-8 is decoded there.
+// A text that ends within a character cannot be decoded: reports failed.
 static void test_long_texts_are_cut_between_characters(void) {
     static const char *const characters[] = {"\xC3\xA9", "\xE2\x82\xAC",
                                              "\xF0\x9F\x99\x82"};
@@ -103,7 +103,7 @@ static void test_threads_get_one_id(void) {
     CHECK(memcmp(ids[0], ids[2], sizeof ids[0]) == 0);
 }
 
-// Blocks of too many types are recorded all the same, and released right.
+// Blocks of further types are recorded, with the right kind and release.
 static void test_limit_is_met_without_harm(void) {
     uint32_t number = 100000;
     while (flk_names_count() < FLK_NAMES_DISTINCT)
@@ -122,7 +122,7 @@ static void test_limit_is_met_without_harm(void) {
     CHECK(flk_names_intern("int", "calloc", "free") == 1);
 }
 
-// Even kinds and releases may be too many: then there is no number.
+// Too many kinds and releases: there is no number left.
 static void test_last_limit_gives_no_id(void) {
     char kind[20];
     for (uint32_t i = 0; flk_names_count() < FLK_TYPES_MAX; i++) {

@@ -1,4 +1,4 @@
-// test_living.c - tables of objects: exact counts, and no growth by churn.    SPDX-License-Identifier: MIT
+// test_object_table.c - exact counts, and no growth by additions and removals. SPDX-License-Identifier: MIT
 #include "registry/object_table.h"
 #include "support.h"
 
@@ -103,7 +103,7 @@ static void test_forgets_a_class(void) {
 static void test_tells_in_order(void) {
     int t = flk_object_table_open();
     flk_object_event e;
-    CHECK(add(t, 16, 0));  // nobody wants to be told yet
+    CHECK(add(t, 16, 0));  // its class is not observed yet
     flk_object_table_tell(t, 0, true);
     CHECK(add(t, 32, 0) && add(t, 48, 1));
     CHECK(flk_object_table_take(t, 16) && flk_object_table_take(t, 32));
@@ -115,7 +115,7 @@ static void test_tells_in_order(void) {
     flk_object_table_close(t);
 }
 
-// Each mapping fails once: the counts are those of what was recorded.
+// Each mapping fails once: the counts are those of the recorded objects.
 static void test_failed_mappings_lose_nothing(void) {
     for (uint64_t nth = 1; nth < 12; nth++) {
         int t = flk_object_table_open();

@@ -1,4 +1,4 @@
-// test_observe.c - which events are kept for observers, and that none are for nobody.  SPDX-License-Identifier: MIT
+// test_observe.c - which events are delivered, in which order, and silence without observers. SPDX-License-Identifier: MIT
 #include "registry/names.h"
 #include "support.h"
 #include "tracker/heap.h"
@@ -20,7 +20,7 @@ static void begin(void) {
 static void end(void) {
     flk_observe_types(NULL, 0);
     flk_observe_clear();
-    flk_quarantine_drain();  // LSan does not see what is held there
+    flk_quarantine_drain();  // LSan does not find the blocks held there
 }
 
 static void *allocate(uint16_t type, size_t size_bytes) {
@@ -138,7 +138,7 @@ static void test_tells_where_python_may_run(void) {
     CHECK(told_now == 0 && told_soon == 1);
     CHECK(next_is(FLK_OBSERVED_MADE, block, 10));
     flk_thread *thread = flk_platform_thread_pointer();
-    thread->is_attached = true;  // as the fast callables do
+    thread->is_attached = true;  // as the callables of python/ do
     release(block);
     CHECK(told_now == FLK_OBSERVED_FREED && told_soon == 1);
     CHECK(thread->is_attached && nothing_waits());
@@ -147,7 +147,7 @@ static void test_tells_where_python_may_run(void) {
     end();
 }
 
-// A C thread may make events faster than Python code hears of them.
+// A C thread may make events faster than they are delivered.
 static void test_delivery_is_bounded(void) {
     flk_observed event;
     begin();
@@ -162,7 +162,7 @@ static void test_delivery_is_bounded(void) {
     }
     told_soon = 0;
     flk_observe_end();
-    CHECK(told_soon == 1);  // for those that came meanwhile
+    CHECK(told_soon == 1);  // for the events that came meanwhile
     CHECK(flk_observe_begin() == 2 && flk_observe_next(&event));
     CHECK(flk_observe_next(&event) && nothing_waits());
     flk_observe_end();
@@ -178,7 +178,7 @@ static void *begin_elsewhere(void *count) {
     return NULL;
 }
 
-// Else the event of a free could overtake that of its allocation.
+// The event of a free could overtake that of its allocation otherwise.
 static void test_one_thread_at_a_time_delivers(void) {
     flk_observed event;
     uint32_t elsewhere = 9;

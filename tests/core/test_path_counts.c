@@ -1,4 +1,4 @@
-// test_pathcounts.c - what was allocated by each path, freed or not.         SPDX-License-Identifier: MIT
+// test_path_counts.c - how much each path allocated, freed or not.           SPDX-License-Identifier: MIT
 #include "support.h"
 #include "tracker/path_counts.h"
 
@@ -46,7 +46,7 @@ static void test_what_cannot_be_counted_is_dropped(void) {
     while (path_of_line(line) / 4096 == path_of_line(1) / 4096)
         line++;
     uint32_t path = path_of_line(line);
-    make_and_free(0x2000, 10, path);  // its record's memory is there
+    make_and_free(0x2000, 10, path);  // the registry has memory for it
     uint64_t dropped = self_figures().dropped;
     flk_path_counts_request(1);
     flk_platform_pages_fail_at(1);

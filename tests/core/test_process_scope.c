@@ -1,4 +1,4 @@
-// test_process_scope.c - a number given out again gets no event of before.   SPDX-License-Identifier: MIT
+// test_process_scope.c - a scope whose number is reused gets no earlier event. SPDX-License-Identifier: MIT
 #include <sched.h>
 
 #include "check.h"
@@ -18,8 +18,8 @@ static void *work(void *context) {
     return NULL;
 }
 
-// A thread reads the process scope, is preempted, and records after that
-// scope is gone: its number must not belong to another parent by then.
+// A thread reads the process scope, is preempted, and records when the object
+// of that scope is gone: its number must not be in use below another parent.
 static void test_number_is_not_reused_under_an_event(void) {
     uint32_t parents[2] = {flk_scope_new(0, 1), flk_scope_new(0, 1)};
     pthread_t threads[3];

@@ -87,7 +87,7 @@ static void test_check_tells_of_live_damage_once(void) {
     CHECK(flk_configure_guard(0) == 0);
 }
 
-// Two that leave at once: one verdict, one in the queue.
+// Two damaged blocks leave at once: one is the verdict, one is queued.
 static void test_no_damage_is_lost(void) {
     configure(2, 1 << 20, 1);
     char *first = allocate(8), *second = allocate(8);

@@ -1,4 +1,4 @@
-// test_recent.c - rings of recent frees. Includes the source: a ring's numbers wrap after 2^32 frees. SPDX-License-Identifier: MIT
+// test_recent.c - rings of freed blocks. It includes the source, to set the numbers of a ring. SPDX-License-Identifier: MIT
 #include "support.h"
 #include "tracker/recent.c"
 
@@ -73,7 +73,7 @@ static void test_drain_takes_all(void) {
     CHECK(flk_recent_held_bytes() == 0 && flk_recent_check());
 }
 
-// Its memory is with the C library, which may hand it out: no evidence.
+// The C library has the memory, and may allocate it again.
 static void test_released_block_is_not_found(void) {
     limit(1, 1000);
     for (uint64_t i = 0; i < 3 * FLK_RECENT_ENTRIES; i++) {
@@ -84,7 +84,7 @@ static void test_released_block_is_not_found(void) {
     CHECK(!is_held(91) && !is_held(92) && flk_recent_check());
 }
 
-// The same address again, in another thread: the newest free is found.
+// An address that is freed again, in another thread: its newest free is found.
 static void test_newest_free_of_an_address_is_found(void) {
     flk_free found;
     limit(1, 1000);
@@ -117,7 +117,7 @@ static void test_held_ones_are_visited(void) {
     CHECK(sum == 3 + 4);
 }
 
-// 2^32 frees of one stripe: proof is not lost then.
+// Held blocks are found after 2^32 frees of one stripe.
 static void test_numbers_wrap(void) {
     limit(10, 1000);
     stripe *st = &recent.stripes[5];

@@ -126,7 +126,7 @@ static void test_judge_decides(void) {
     CHECK(take(0x1000) == 9);
 }
 
-// A free was missed: at whatever level the old record stood.
+// A free was missed; the old record may be at any level.
 static void test_address_reuse_replaces(void) {
     for (int before = 0; before < FLK_LEVELS; before++)
         for (int after = 0; after < FLK_LEVELS; after++) {
@@ -252,7 +252,7 @@ static void test_move_in_place_changes_level(void) {
     CHECK(take(0x2000) == 1 && flk_registry_check());
 }
 
-// Another thread got the old address while the C function ran.
+// Another thread is given the old address while the C function runs.
 static void test_foreign_block_at_the_old_address(void) {
     insert(0x3000, 64, 1);
     flk_record record = begin(0x3000);
@@ -276,7 +276,7 @@ static void test_move_onto_a_live_record_replaces(void) {
     CHECK(record_count() == 1 && take(0x4000) == 1);
 }
 
-// realloc to more than a record can hold.
+// realloc to a size that does not fit into a record.
 static void test_move_beyond_the_largest_size_loses(void) {
     insert(0x3000, 64, 1);
     flk_record record = begin(0x3000);
@@ -315,7 +315,7 @@ static void test_grows_and_shrinks(void) {
     CHECK(record_count() == 0 && flk_registry_check());
     flk_registry_stats stats;
     flk_registry_read_stats(&stats);
-    CHECK(stats.region_count <= FLK_SHARDS);  // one empty one a shard
+    CHECK(stats.region_count <= FLK_SHARDS);  // one empty region a shard
     CHECK(flk_arena_bytes() - before < (full - before) / 2 || many < MANY);
 }
 

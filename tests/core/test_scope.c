@@ -1,4 +1,4 @@
-// test_scope.c - scopes: views, ends, numbers given out again.               SPDX-License-Identifier: MIT
+// test_scope.c - scopes: views, ends, and numbers that are reused.           SPDX-License-Identifier: MIT
 #include <sched.h>
 
 #include "base/config.h"
@@ -145,8 +145,8 @@ static void test_process_never_ends(void) {
 }
 
 // --- numbers given out again while blocks are freed --------------------
-// The last block of a lingering scope is freed while another thread opens
-// scopes elsewhere: the parent that was counted at first is counted now.
+// The last block of a lingering scope is freed while another thread opens scopes
+// below another parent: the free counts in the parent that counted the block.
 static uint64_t _Atomic handed;
 static atomic_bool is_over;
 

@@ -7,7 +7,7 @@
 enum { WORKERS = 4, SHARED = 256, TYPES = 5, SCOPES = 6 };
 
 static atomic_bool is_over;
-static void *_Atomic shared[SHARED];  // blocks that anyone may free
+static void *_Atomic shared[SHARED];  // blocks that any worker may free
 static uint16_t types[TYPES];
 static uint32_t scopes[SCOPES];  // open all the time, nested
 

@@ -60,7 +60,7 @@ static void test_address_reuse_is_a_missed_free(void) {
     CHECK(flk_untrack(0x1000, FLK_LAYER_HANDLE, NULL) && live_in(0) == 0);
 }
 
-// No other number than a layer's may reach the table: it is part of a key.
+// The layer is a part of the key: another number would be another key.
 static void test_unknown_layers_are_refused(void) {
     flk_block block;
     CHECK(flk_track(0x100001, 8, FLK_LAYER_HEAP, type_of("int"), 0, 0));
@@ -179,7 +179,7 @@ static void test_reset_lets_no_count_fall(void) {
 
 static bool is_any_type(uint16_t type) { return type != 0; }
 
-// What hooks recorded and nobody sees freed is forgotten in the same way.
+// Blocks whose frees will not be seen are forgotten in the same way.
 static void test_drop_lets_no_count_fall(void) {
     track(0x1000, 10);
     flk_figures before = scope_figures(0),
@@ -246,7 +246,7 @@ static void test_child_resizes_what_it_inherited(void) {
     CHECK(release(parents) == FLK_FREED);
 }
 
-// What the parent did wrong it reports itself.
+// The parent reports its own misuse.
 static bool child_has_no_misuse(void) {
     flk_self self = self_figures();
     return self.double_frees == 0 && self.dropped == 0 &&
