@@ -24,7 +24,7 @@ NATIVE = st.builds(
 ALLOCATIONS = st.builds(
     Allocation,
     st.integers(0, 2**64 - 1),
-    st.integers(0, 2**63),
+    st.integers(0, 2**56),
     TEXT,
     TEXT,
     TEXT,

@@ -468,7 +468,7 @@ static void test_a_signal_handler_allocates_meanwhile(void) {
     returns(0x1000);
     for (uint64_t i = 1; i <= RECORDS; i++)
         track(i * page * 16, 8);  // handles: the search goes on
-    interrupt_each_microseconds(100);
+    interrupt_each_microseconds(few_or_many(50000, 1000, 100));
     for (int i = 0; i < few_or_many(20, 200, 2000); i++) {
         flk_stub_table_set_state(FLK_HOOKS_PAUSED);
         flk_stub_table_idle_if_empty();
@@ -483,7 +483,7 @@ static void test_a_signal_handler_beside_observers(void) {
     flk_observed event;
     uint8_t all[1] = {1};
     flk_observe_types(all, 1);
-    interrupt_each_microseconds(100);
+    interrupt_each_microseconds(few_or_many(50000, 1000, 100));
     returns(0x1000);
     for (int i = 0; i < few_or_many(500, 20000, 300000); i++) {
         traced(FLK_FN_MALLOC)(10);
