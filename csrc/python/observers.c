@@ -62,6 +62,7 @@ static int pending(void *unused) {
     uint64_t start = flk_platform_clock_coarse();
     (void)unused;
     if (start < earliest_ns) {
+        atomic_store(&is_due, true);  // not set in the child of a fork
         add_pending();
         return 0;
     }

@@ -13,7 +13,7 @@ typedef struct counts {
 
 _Static_assert(PIECE * sizeof(counts) % 65536 == 0, "whole pages");
 
-atomic_int flk_path_counts_asked;
+atomic_int flk_path_counts_requests;
 // Each entry is set once and never cleared, since a hook may be about to add.
 static _Atomic(counts *) pieces[PIECES];
 
@@ -49,7 +49,7 @@ FLK_NOINLINE void flk_path_counts_add_slow(uint32_t path, uint64_t size_bytes) {
 // --- for Python --------------------------------------------------------
 void flk_path_counts_request(int change) {
     FLK_ASSERT(change == 1 || change == -1);
-    atomic_fetch_add(&flk_path_counts_asked, change);
+    atomic_fetch_add(&flk_path_counts_requests, change);
 }
 
 static size_t read_piece(counts *piece, uint32_t first, flk_path_counts *out,

@@ -17,11 +17,11 @@
 #include "base/platform.h"
 #include "base/values.h"
 
-extern atomic_int flk_path_counts_asked;  // active requests; relaxed
+extern atomic_int flk_path_counts_requests;  // active requests; relaxed
 
 void flk_path_counts_add_slow(uint32_t path, uint64_t size_bytes);
 static inline void flk_path_counts_add(uint32_t path, uint64_t size_bytes) {
-    if (FLK_UNLIKELY(atomic_load_explicit(&flk_path_counts_asked,
+    if (FLK_UNLIKELY(atomic_load_explicit(&flk_path_counts_requests,
                                           memory_order_relaxed) != 0))
         flk_path_counts_add_slow(path, size_bytes);
 }
