@@ -112,13 +112,23 @@ def note_interruption() -> None:
             one._interrupted = True
 
 
+def _deliver_one(tracker: ObjectView, limit: float) -> bool:
+    """Deliver events of a tracker that another thread may close meanwhile."""
+    try:
+        return tracker._deliver(limit)
+    except ValueError:
+        if tracker._number < 0:  # it was closed
+            return False
+        raise
+
+
 def deliver_all() -> bool:
     """Call callbacks of some events; return whether events still wait."""
     if not table.waits():
         return False
     limit = seam.EVENTS_AT_ONCE
     # A list, so that all of them deliver.
-    waiting = [tracker._deliver(limit) for tracker in open_trackers()]
+    waiting = [_deliver_one(tracker, limit) for tracker in open_trackers()]
     return any(waiting)
 
 
