@@ -91,7 +91,12 @@ def settle(cls: type) -> bool:
 
 def needs_source(tracker: ObjectView) -> bool:
     """Return whether a tracker records objects, or has recorded some."""
-    return tracker._running or tracker.self_stats["entries"] > 0
+    try:
+        return tracker._running or tracker.self_stats["entries"] > 0
+    except ValueError:
+        if tracker._number < 0:  # another thread closed it meanwhile
+            return False
+        raise
 
 
 def settle_source() -> None:
