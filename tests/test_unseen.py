@@ -467,3 +467,30 @@ def test_verify_collects_garbage_that_owns_hooked_memory() -> None:
                 assert error.count == 1
             assert calls.count("start") in (1, 2), calls
     """)
+
+
+@hooked
+def test_a_disabled_attachment_is_said() -> None:
+    """In reports and by a clean check; silent once it is enabled."""
+    child("""
+        import warnings
+        from ffi_leak_tracker import LeakTracker
+
+        def said():
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                LeakTracker.verify_no_leaks()
+            texts = [*LeakTracker.snapshot().notes]
+            texts += [str(one.message) for one in caught]
+            return sum("switched off by disable()" in text for text in texts)
+
+        lib = opened("plain")
+        with LeakTracker.attach([lib]):
+            lib.give(lib.take(1))
+            assert said() == 0
+            LeakTracker.disable()
+            lib.give(lib.take(1))
+            assert said() == 2
+            LeakTracker.enable()
+            assert said() == 0
+    """)

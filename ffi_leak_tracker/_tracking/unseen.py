@@ -18,6 +18,10 @@ NEVER = (
     "tracking was never enabled: call LeakTracker.enable(), open a "
     "LeakTracker.scope(), or use ffi-leak-tracker run"
 )
+DISABLED = (
+    "switched off by disable(): nothing is recorded until enable(), an "
+    "outermost scope or attach()"
+)
 RELEASE = (
     "the adaptive allocators do not track under python -O or "
     "FFI_LEAK_TRACKER=release; the diagnostic ones do"
@@ -35,9 +39,17 @@ def notes(allocations: int, figures: dict[str, int]) -> list[str]:
     names = watched.unmet()
     if names:
         found.append(watched.unmet_text(names))
+    if _is_disabled():
+        found.append(DISABLED)
     if allocations == 0:
         found += _why_nothing(figures)
     return found
+
+
+def _is_disabled() -> bool:
+    """Return whether ``disable()`` stops an attachment that is active."""
+    is_off = not core.is_enabled() and not core.pauses()
+    return watched.is_attached and is_off
 
 
 def _why_nothing(figures: dict[str, int]) -> list[str]:
@@ -94,6 +106,8 @@ def warn_of_silence() -> None:
             f"{plural(pauses, 'pause')} in force: nothing is recorded until "
             "the last one ends"
         )
+    if _is_disabled():
+        reasons.append(DISABLED)
     if not _was_ever_on:
         _was_ever_on = bool(core.self_figures()["ever_enabled"])
         reasons += [] if _was_ever_on else [NEVER]
