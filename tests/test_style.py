@@ -272,3 +272,16 @@ def test_no_paths_of_one_machine() -> None:
         if pattern.search(line)
     ]
     assert [] == naming
+
+
+def test_documents_that_are_named_exist() -> None:
+    """A clone holds each Markdown file that a text names."""
+    held = {path.name for path in texts() if path.suffix == ".md"}
+    naming = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in texts()
+        if path != Path(__file__).resolve()
+        for name in re.findall(r"[\w-]+\.md\b", path.read_text("utf-8"))
+        if name not in held
+    ]
+    assert [] == naming
