@@ -97,9 +97,6 @@ uint32_t flk_scope_new(uint32_t parent, int isolated);
 // The Python object of the scope was deleted.
 void flk_scope_gone(uint32_t scope);
 void flk_set_process_scope(uint32_t scope);
-// Sets the scope that C code of this thread allocates in. `change` is +1 when
-// a context scope opens, -1 when one ends, else 0.
-void flk_set_thread_scope(uint32_t scope, int change);
 
 // --- figures ------------------------------------------------------------
 typedef struct flk_figures {

@@ -38,7 +38,7 @@ static flk_origin origin_of(const void *opaque) {
     flk_thread *thread = flk_thread_enter();
     if (!thread)
         return origin;
-    origin.scope = flk_context_scope(thread);
+    origin.scope = flk_context_scope(thread, false);
     flk_thread_leave(thread);
     origin.type = type_of(opaque);
     return origin;

@@ -155,7 +155,7 @@ _Static_assert((FLK_PATH_SHARDS & (FLK_PATH_SHARDS - 1)) == 0,
 _Static_assert((FLK_PATH_MEMO_ENTRIES & (FLK_PATH_MEMO_ENTRIES - 1)) == 0,
                "a power of two");
 _Static_assert(FLK_REGION_GRANULES == 256, "a granule index is one byte");
-_Static_assert(FLK_SCOPES_MAX <= 1u << 24, "24 bits of a record");
+_Static_assert(FLK_SCOPES_MAX <= 1u << 20, "20 bits of a record");
 _Static_assert(FLK_TYPES_MAX <= 65535 && FLK_THREADS_MAX <= 65535,
                "16 bits of a record each");
 

@@ -38,10 +38,12 @@ typedef struct flk_block {
 
 // Special scope numbers. PROCESS: the whole process, which never ends. NONE: no
 // scope; the allocation is counted in the current process scope. NOWHERE: the
-// allocation is not recorded.
+// allocation is not recorded. UNCLAIMED: of a thread that no scope claims
+// (registry/nesting.h).
 #define FLK_SCOPE_PROCESS 0
 #define FLK_SCOPE_NONE 4294967295
 #define FLK_SCOPE_NOWHERE 4294967294
+#define FLK_SCOPE_UNCLAIMED 4294967293
 
 // A sequence number shifted right by this many bits is its clock tick. Ticks
 // begin with 1.

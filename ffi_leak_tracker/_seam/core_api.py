@@ -152,6 +152,8 @@ def _callables() -> Any:
 
 
 callables = _callables()
+#: Why the core cannot read contexts (``_seam.current``); None if it can.
+contexts_problem: str | None = None
 
 
 def objects_functions() -> Any:
@@ -178,9 +180,18 @@ scope_gone = lib.flk_scope_gone
 scope_is_clean = lib.flk_account_scope_is_empty
 scope_is_within = lib.flk_scope_is_within
 scope_serial = lib.flk_scope_serial
+scope_without = lib.flk_context_without_scope
+scope_unread = lib.flk_context_unread
 scope_unknown = lib.flk_context_unknown
+scope_doubted = lib.flk_context_doubted
+scope_doubted_live = lib.flk_context_doubted_live
+context_count = lib.flk_context_count
+context_open = lib.flk_context_open
+context_close = lib.flk_context_close
+context_set = lib.flk_context_set
+nesting_open_root = lib.flk_nesting_open_root
+nesting_close = lib.flk_nesting_end
 set_process_scope = lib.flk_set_process_scope
-set_thread_scope = lib.flk_set_thread_scope
 mark = lib.flk_sequence_mark
 reset = lib.flk_tracker_reset
 reset_peak = lib.flk_tracker_reset_peak

@@ -40,7 +40,19 @@ def current_scope() -> Any:
 def current_number() -> int:
     """Return the number of the scope of an allocation that happens now."""
     scope = _live(variable.get())
+    number: int = core.scope_without() if scope is None else scope.number
+    return number
+
+
+def _number_in_context() -> int:
+    scope = _live(variable.get())
     number: int = core.CURRENT_SCOPE if scope is None else scope.number
+    return number
+
+
+def _number_of_context_scope(scope: Any) -> int:
+    is_one = scope is not None and scope.where == "context"
+    number: int = scope.number if is_one else core.CURRENT_SCOPE
     return number
 
 
@@ -118,6 +130,8 @@ class ScopeBase:
             core.scope_names.pop(self._number, None)
         self._opened_at = time.monotonic()
         core.gate_scope(+1)
+        if self.where == "process" and self._own_number() == self._number:
+            core.nesting_open_root(self._number)
 
     def __enter__(self) -> Any:
         if self._number is not None:
@@ -129,8 +143,11 @@ class ScopeBase:
             return self._enter_process()  # type: ignore[attr-defined]
         self._previous = _live(variable.get())
         self._open(current_scope())
+        core.context_count(+1)
         variable.set(self)
-        core.set_thread_scope(self._number, +1)
+        around = _number_of_context_scope(self._previous)
+        core.context_open(self._own_number(), around, False)
+        core.context_set(self._number, False)
         return self
 
     def _end(self) -> None:
@@ -139,7 +156,7 @@ class ScopeBase:
         self.ended = True
         self._ended_at = time.monotonic()
         core.scope_left(self._number)
-        core.gate_scope(-1)
+        self._close()
         if self.where == "process":
             self._leave_process()  # type: ignore[attr-defined]
             return
@@ -147,7 +164,21 @@ class ScopeBase:
         # another scope.
         if variable.get() is self:
             variable.set(self._previous)
-        core.set_thread_scope(current_number(), -1)
+        core.context_set(_number_in_context(), False)
+
+    def _own_number(self) -> int:
+        """Return its number; at the limit it has the one of its parent."""
+        above = core.PROCESS if self.parent is None else self.parent.number
+        is_own = self._number is not None and self._number != above
+        return self._number if is_own else core.CURRENT_SCOPE  # type: ignore[return-value]
+
+    def _close(self) -> None:
+        number = self._own_number()
+        if self.where == "context":
+            core.context_close(number)
+        elif number != core.CURRENT_SCOPE:
+            core.nesting_close(number)
+        core.gate_scope(-1)
 
     def __exit__(self, *problem: Any) -> None:
         __tracebackhide__ = True
@@ -163,8 +194,6 @@ class ScopeBase:
         if not self.ended:  # a generator that was never finished
             self.ended = True
             core.scope_left(number)
-            core.gate_scope(-1)
-            if self.where == "context":
-                core.set_thread_scope(core.CURRENT_SCOPE, -1)
-        if self.parent is None or number != self.parent.number:
+            self._close()
+        if self._own_number() != core.CURRENT_SCOPE:
             core.scope_gone(number)
