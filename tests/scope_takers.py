@@ -42,31 +42,18 @@ class Taker:
 
 def takers() -> list[Taker]:
     """Return one for each: own allocator, hooked malloc, C callback."""
-    ffi = cffi.FFI()
-    lib = c_library.opened("pointers")
-    library = ffi.dlopen(c_library.path("pointers"))
-    del library
-    own = cffi.FFI()
+    ffi, lib = cffi.FFI(), c_library.opened("pointers")
 
-    @own.callback("void *(size_t)")
+    @ffi.callback("void *(size_t)")
     def from_c(size: int) -> Any:
-        block = diagnostic_malloc("char", size)
-        return own.cast("void *", int(core.ffi.cast("uintptr_t", block)))
+        return ffi.cast("void *", diagnostic_malloc("char", size))
 
-    callback = own.cast(
-        "void *", int(core.ffi.cast("uintptr_t", core.lib.flk_c_malloc))
-    )
+    address = int(core.ffi.cast("uintptr_t", core.lib.flk_c_malloc))
+    callback = ffi.cast("void *(*)(size_t)", address)
     return [
         Taker(lib, "own", from_c, lambda n: diagnostic_malloc("char", n)),
         Taker(lib, "hook", lib.take_plainly, lib.take_plainly),
-        Taker(
-            lib,
-            "callback",
-            own.cast("void *(*)(size_t)", callback),
-            lambda n: lib.take_here(
-                own.cast("void *(*)(size_t)", callback), n
-            ),
-        ),
+        Taker(lib, "callback", callback, lambda n: lib.take_here(callback, n)),
     ]
 
 
@@ -78,7 +65,9 @@ def taken_by(taker: Taker) -> Iterator[None]:
             with LeakTracker.attach([taker.lib]):
                 yield
         else:
+            LeakTracker.enable()
             yield
+            LeakTracker.disable()
     finally:
         LeakTracker.reset()
 

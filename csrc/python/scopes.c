@@ -83,8 +83,8 @@ uint32_t flk_scopes_open(void) {
 
 const char *flk_scopes_read_contexts(void) {
     FLK_ASSERT(flk_callables.variable);
-    const char *problem = flk_pycontext_install(flk_callables.variable,
-                                                offsetof(scope, number));
+    const char *problem =
+        flk_pycontext_install(flk_callables.variable, offsetof(scope, number));
     are_contexts_read = problem == NULL;
     return problem;
 }
@@ -272,8 +272,7 @@ static int enter_context(scope *self) {
         flk_context_count(-1);
         return -1;
     }
-    uint32_t outer =
-        back == Py_None ? FLK_SCOPE_NONE : ((scope *)back)->number;
+    uint32_t outer = back == Py_None ? FLK_SCOPE_NONE : ((scope *)back)->number;
     flk_context_open(own_number_of(self), outer, true);
     flk_context_set(self->number, true);
     return 0;
@@ -340,8 +339,7 @@ static PyObject *judge_in_python(PyObject *module, PyObject *is_needed) {
 static bool is_clean(const scope *self) {
     FLK_ASSERT(self->is_entered);
     return !flk_guard_is_used() && !atomic_load(&judges_in_python) &&
-           flk_gate_pauses() == 0 &&
-           flk_account_scope_is_empty(self->number) &&
+           flk_gate_pauses() == 0 && flk_account_scope_is_empty(self->number) &&
            (!flk_nesting_is_doubted() ||
             flk_nesting_doubted(self->number) == 0);
 }

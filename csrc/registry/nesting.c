@@ -106,10 +106,8 @@ void flk_nesting_open(uint32_t scope, uint32_t around, uint16_t opener,
     flk_scope_nest *nest = nest_at(scope), *root = nest_at(top);
     FLK_ASSERT(scope != FLK_SCOPE_PROCESS && !nest->is_open);
     uint32_t above = place_below(around);
-    *nest = (flk_scope_nest){.above = above,
-                             .is_open = true,
-                             .opener = opener,
-                             .is_bare = is_bare};
+    *nest = (flk_scope_nest){
+        .above = above, .is_open = true, .opener = opener, .is_bare = is_bare};
     nest_at(above)->below_count++;
     nest_at(above)->below_sum += scope;
     if (above == root->innermost && nest_at(above)->below_count == 1) {
@@ -300,9 +298,9 @@ bool flk_nesting_check(void) {
     flk_scope_each_held(check_one, &is_right);
     uint32_t word = atomic_load(&flk_nesting_unclaimed);
     uint32_t answer = word & ~FLK_NESTING_DOUBT;
-    is_right = is_right && answer == nest_at(top)->innermost &&
-               !(word & FLK_NESTING_DOUBT) ==
-                   (nest_at(answer)->below_count < 2);
+    is_right =
+        is_right && answer == nest_at(top)->innermost &&
+        !(word & FLK_NESTING_DOUBT) == (nest_at(answer)->below_count < 2);
     flk_scope_unlock_all();
     return is_right;
 }

@@ -67,11 +67,9 @@ static inline flk_record flk_record_of(uint64_t size_bytes, uint32_t scope,
     memcpy(&record, words, sizeof record);
     return record;
 #else
-    return (flk_record){size_bytes, scope,
-                        scope / FLK_RECORD_DOUBTED, 0,
-                        sequence,   flags,
-                        path,       type,
-                        thread};
+    return (flk_record){size_bytes, scope,    scope / FLK_RECORD_DOUBTED,
+                        0,          sequence, flags,
+                        path,       type,     thread};
 #endif
 }
 

@@ -30,14 +30,14 @@ uint32_t *flk_scope_link_held(uint32_t scope);
 
 // What registry/nesting.c keeps of each scope.
 typedef struct flk_scope_nest {
-    uint32_t above;        // the open scope around it, or a root
-    uint32_t below_count;  // open context scopes directly below it
-    uint32_t below_sum;    // sum of their numbers: the number of an only one
-    uint32_t innermost;    // of a root: its answer
-    uint64_t doubted;      // blocks that may be its own, at the last change
+    uint32_t above;         // the open scope around it, or a root
+    uint32_t below_count;   // open context scopes directly below it
+    uint32_t below_sum;     // sum of their numbers: the number of an only one
+    uint32_t innermost;     // of a root: its answer
+    uint64_t doubted;       // blocks that may be its own, at the last change
     uint64_t doubted_from;  // in doubt: all such blocks at its beginning
     uint64_t doubt_begin, doubt_end;  // sequence numbers; 0: none
-    uint16_t opener;       // number of the thread that opened it; 0: unknown
+    uint16_t opener;  // number of the thread that opened it; 0: unknown
     bool is_open, is_root, is_sure, is_bare;
 } flk_scope_nest;
 flk_scope_nest *flk_scope_nest_held(uint32_t scope);

@@ -90,8 +90,8 @@ uint32_t flk_context_scope(flk_thread *thread, bool is_attached) {
     }
     if (thread->context_scope == FLK_SCOPE_NONE)
         return without_scope(thread, thread->is_context_entered);
-    uint32_t scope = flk_scope_open_ancestor(thread->context_scope,
-                                             thread->context_serial);
+    uint32_t scope =
+        flk_scope_open_ancestor(thread->context_scope, thread->context_serial);
     return scope == FLK_SCOPE_PROCESS ? FLK_SCOPE_NONE : scope;
 }
 

@@ -570,9 +570,9 @@ static bool counters_agree(void) {
 
 static bool all_sound(void) {
     return counters_agree() && flk_registry_check() && flk_nesting_check() &&
-           flk_callpath_check() &&
-           flk_modules_check() && flk_sites_check() && flk_names_check() &&
-           flk_recent_check() && flk_object_table_check() && flk_arena_check();
+           flk_callpath_check() && flk_modules_check() && flk_sites_check() &&
+           flk_names_check() && flk_recent_check() &&
+           flk_object_table_check() && flk_arena_check();
 }
 
 bool flk_tracker_check(void) {
