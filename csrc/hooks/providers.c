@@ -79,18 +79,20 @@ static void read_export(const flk_elf_export *one, void *context) {
 }
 
 // Stubs of variadic functions call the variant that takes a va_list.
-static void drop_without_variant(unsigned provider, flk_function function,
-                                 flk_function variant) {
-    if (!flk_stub_table_original_of(provider, variant))
-        flk_stub_table_set_original(provider, function, 0);
+static void drop_without_variant(unsigned provider) {
+    FLK_ASSERT(provider < FLK_PROVIDERS_MAX);
+    for (int i = 0; i < FLK_FN_COUNT; i++) {
+        flk_function variant = flk_functions_variant((flk_function)i);
+        if (variant != FLK_FN_COUNT &&
+            !flk_stub_table_original_of(provider, variant))
+            flk_stub_table_set_original(provider, (flk_function)i, 0);
+    }
 }
 
 static void read_exports(const flk_elf *elf, unsigned provider) {
-    FLK_ASSERT(provider < FLK_PROVIDERS_MAX);
     reading r = {elf, provider};
     flk_elf_each_export(elf, read_export, &r);
-    drop_without_variant(provider, FLK_FN_ASPRINTF, FLK_FN_VASPRINTF);
-    drop_without_variant(provider, FLK_FN_ASPRINTF_CHK, FLK_FN_VASPRINTF_CHK);
+    drop_without_variant(provider);
 }
 
 static flk_function canonical_function(const flk_elf_export *one) {

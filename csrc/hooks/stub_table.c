@@ -12,6 +12,12 @@ enum { STUBS_OF_FUNCTION = FLK_STUB(0, 0, 1) };
 #define ENTRY(stub, field) (&flk_stub_table_now.entries[stub].field)
 
 // --- types and originals -------------------------------------------------
+static uint16_t intern(const char *text, const char *release, bool *done) {
+    uint16_t type = flk_names_intern(text, FLK_HOOK_KIND, release);
+    *done &= type != 0 && flk_account_prepare_type(type);
+    return type;
+}
+
 static void set_type(flk_function function, uint16_t type) {
     FLK_ASSERT(function < FLK_FN_COUNT);
     uint32_t first = FLK_STUB(0, 0, function);
@@ -29,11 +35,12 @@ bool flk_stub_table_init(void) {
     bool done = true;
     for (int i = 0; i < FLK_FN_COUNT; i++) {
         const flk_function_info *info = &flk_functions_info[i];
-        uint16_t type =
-            flk_names_intern(info->text, FLK_HOOK_KIND, info->release);
-        done &= type != 0 && flk_account_prepare_type(type);
-        set_type((flk_function)i, type);
+        set_type((flk_function)i, intern(info->text, info->release, &done));
     }
+    atomic_store(&flk_stub_table_now.text_type,
+                 intern("open_memstream", "free", &done));
+    atomic_store(&flk_stub_table_now.wide_text_type,
+                 intern("open_wmemstream", "free", &done));
     flk_thread_leave(thread);
     return done;
 }
@@ -76,6 +83,15 @@ void flk_stub_table_trace_provider(unsigned provider, bool is_traced) {
 uint16_t flk_stub_table_type_of(flk_function function) {
     FLK_ASSERT(function < FLK_FN_COUNT);
     return FLK_STUB_GET(FLK_STUB(0, 0, function), type);
+}
+
+uint16_t flk_stub_table_text_type(uint16_t stream) {
+    FLK_ASSERT(stream != 0);
+    if (stream == flk_stub_table_type_of(FLK_FN_OPEN_MEMSTREAM))
+        return atomic_load(&flk_stub_table_now.text_type);
+    if (stream == flk_stub_table_type_of(FLK_FN_OPEN_WMEMSTREAM))
+        return atomic_load(&flk_stub_table_now.wide_text_type);
+    return 0;
 }
 
 uint64_t flk_stub_table_size_other(flk_sizes sizes, uintptr_t a, uintptr_t b,

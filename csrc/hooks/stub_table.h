@@ -70,6 +70,9 @@ uintptr_t flk_stub_table_original_of(unsigned provider, flk_function function);
 // Whether the provider's own allocations are traced.
 void flk_stub_table_trace_provider(unsigned provider, bool is_traced);
 uint16_t flk_stub_table_type_of(flk_function function);
+// Of the text that a stream to memory leaves to its caller; 0 if the record's
+// type is not one of such a stream.
+uint16_t flk_stub_table_text_type(uint16_t stream);
 
 // --- reading it in hooks -------------------------------------------------
 // All fields are relaxed: they are written before any slot or export points
@@ -91,6 +94,7 @@ typedef struct flk_stub_table {
     // the next. Relaxed: flk_platform_fence_threads() orders it.
     atomic_uint session;
     atomic_bool has_one_free;  // relaxed: at most one provider has free
+    _Atomic uint16_t text_type, wide_text_type;  // of streams to memory
     _Alignas(64) flk_stub_entry entries[FLK_STUB(0, 0, FLK_FN_COUNT)];
 } flk_stub_table;
 extern flk_stub_table flk_stub_table_now;
