@@ -43,10 +43,6 @@ static void begin_notes(marked *m, uint16_t type, uintptr_t here) {
     returned->frame = here;
 }
 
-// The notes stay as they are until end_notes. What a hook allocates meanwhile
-// is not noted.
-static void stop_notes(const marked *m) { m->marks->returned.type = 0; }
-
 static void end_notes(const marked *m) {
     flk_returned *returned = &m->marks->returned;
     returned->type = returned->note_count = 0;
@@ -56,19 +52,9 @@ static void end_notes(const marked *m) {
 }
 
 // --- recording ---------------------------------------------------------
-// A provider whose own code is traced has recorded the block as its own.
-static uint64_t forget_traced(uint32_t stub, uintptr_t block) {
-    flk_record inner;
-    FLK_ASSERT(block != 0);
-    if (!FLK_STUB_GET(stub, is_traced) ||
-        flk_tracker_on_free(FLK_LAYER_HEAP, block, 0, &inner) != FLK_TAKEN)
-        return 0;
-    return inner.size_bytes;
-}
-
 static void record(uint32_t stub, uint32_t session, uintptr_t block,
                    uint64_t size_bytes) {
-    forget_traced(stub, block);
+    FLK_ASSERT(block != 0);
     flk_report_made(session, FLK_LAYER_HEAP, block, size_bytes,
                     flk_stub_table_type(stub));
 }
@@ -86,21 +72,6 @@ static void record_noted(const marked *m, uint32_t stub, uint32_t session,
                         flk_stub_table_type(stub));
     else if (returned->note_count > FLK_RETURNED_MAX)
         flk_report_count(FLK_HOOK_RETURNED_LOST);
-}
-
-// A provider whose own code is traced records the block, which then is not
-// noted.
-static void record_result(const marked *m, uint32_t stub, uint32_t session,
-                          uintptr_t block, bool is_traced) {
-    stop_notes(m);
-    uint64_t size_bytes =
-        FLK_UNLIKELY(is_traced && block) ? forget_traced(stub, block) : 0;
-    if (size_bytes)
-        flk_report_made(session, FLK_LAYER_HEAP, block, size_bytes,
-                        flk_stub_table_type(stub));
-    else
-        record_noted(m, stub, session, block);
-    end_notes(m);
 }
 
 // --- results -------------------------------------------------------------
@@ -122,15 +93,12 @@ uintptr_t flk_results_return(uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d,
         return original(a, b, c, d, e, 0);
     marked m;
     flk_sizes where = kind_of(stub);
-    bool is_traced = FLK_STUB_GET(stub, is_traced);
-    uintptr_t before = FLK_UNLIKELY(is_traced) ? pointed(where, a, b, c) : 0;
     begin_notes(&m, flk_stub_table_type(stub), FLK_STACK_HERE);
     uintptr_t result = original(a, b, c, d, e, 0);
     uintptr_t block =
         where == FLK_SIZES_RETURNED ? result : pointed(where, a, b, c);
-    if (block == before || block == a || block == b)
-        is_traced = false;  // the caller's own buffer
-    record_result(&m, stub, session, block, is_traced);
+    record_noted(&m, stub, session, block);
+    end_notes(&m);
     return result;
 }
 
@@ -146,8 +114,8 @@ FILE *flk_results_cookie(void *cookie, const char *mode,
     marked m;
     begin_notes(&m, flk_stub_table_type(stub), FLK_STACK_HERE);
     FILE *file = original(cookie, mode, io);
-    record_result(&m, stub, session, (uintptr_t)file,
-                  FLK_STUB_GET(stub, is_traced));
+    record_noted(&m, stub, session, (uintptr_t)file);
+    end_notes(&m);
     return file;
 }
 
@@ -156,9 +124,14 @@ uintptr_t flk_results_list(uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d,
     flk_function_of_6 original =
         (flk_function_of_6)flk_stub_table_original(stub);
     uint32_t session = flk_stub_table_session();
+    if (!is_recorded(stub, caller))
+        return original(a, b, c, d, e, 0);
+    marked m;
+    begin_notes(&m, flk_stub_table_type(stub), FLK_STACK_HERE);
     uintptr_t result = original(a, b, c, d, e, 0);
+    end_notes(&m);
     int count = (int)result;
-    if (count < 0 || !is_recorded(stub, caller))
+    if (count < 0)
         return result;
     uintptr_t *list =
         *(uintptr_t **)(kind_of(stub) == FLK_SIZES_SECOND ? b : c);
@@ -191,50 +164,53 @@ uintptr_t flk_results_scan(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t stub,
         return original(a, b, c);
     va_list before;
     va_copy(before, *list);
+    marked m;
+    begin_notes(&m, flk_stub_table_type(stub), FLK_STACK_HERE);
     uintptr_t result = original(a, b, c);
+    end_notes(&m);
     flk_libc_objects_scanned(format, &before, (int)result, record_scanned, &s);
     va_end(before);
     return result;
 }
 
 // --- objects -------------------------------------------------------------
-typedef struct object {
+typedef struct libc_object {
     flk_sizes kind;
     uintptr_t structure;  // 0: the result is the object
     uintptr_t before;     // the object that this one replaces, or 0
-    uint32_t stub;
-} object;
+} libc_object;
 
 // The flag says whether the structure holds an earlier object.
-static object object_in(flk_sizes kind, uintptr_t structure, bool is_filled) {
-    object o = {.kind = kind, .structure = structure};
+static libc_object libc_object_in(flk_sizes kind, uintptr_t structure,
+                                  bool is_filled) {
+    libc_object o = {.kind = kind, .structure = structure};
     if (is_filled && structure)
         o.before = flk_libc_objects_block(kind, structure);
     return o;
 }
 
-static object object_of(flk_sizes kind, uintptr_t a, uintptr_t b, uintptr_t c,
-                        uintptr_t d) {
+static libc_object libc_object_of(flk_sizes kind, uintptr_t a, uintptr_t b,
+                                  uintptr_t c, uintptr_t d) {
     switch (kind) {
     case FLK_SIZES_GLOB:
-        return object_in(kind, d, b & GLOB_APPEND);
+        return libc_object_in(kind, d, b & GLOB_APPEND);
     case FLK_SIZES_WORDS:
-        return object_in(kind, b, c & (WRDE_APPEND | WRDE_REUSE));
+        return libc_object_in(kind, b, c & (WRDE_APPEND | WRDE_REUSE));
     case FLK_SIZES_REGEX:
-        return object_in(kind, a, false);
+        return libc_object_in(kind, a, false);
     case FLK_SIZES_ADDRESSES:
-        return object_in(kind, d, false);
+        return libc_object_in(kind, d, false);
     case FLK_SIZES_LOCALE:
-        return (object){.kind = kind, .before = c};
+        return (libc_object){.kind = kind, .before = c};
     default:
         FLK_ASSERT(kind == FLK_SIZES_INTERFACES);
-        return (object){.kind = kind};
+        return (libc_object){.kind = kind};
     }
 }
 
 // glob leaves an object behind even if it fails, unless it refuses its
 // arguments.
-static bool has_structure(const object *o, int result) {
+static bool has_structure(const libc_object *o, int result) {
     if (o->kind == FLK_SIZES_GLOB)
         return result == 0 || result == GLOB_NOSPACE ||
                result == GLOB_ABORTED || result == GLOB_NOMATCH;
@@ -243,18 +219,15 @@ static bool has_structure(const object *o, int result) {
 
 // A locale that was not allocated in this call is the earlier one, changed in
 // place, or a constant of the C library.
-static bool is_made_locale(const object *o, const marked *m, uintptr_t result,
-                           uint64_t *bytes) {
+static bool is_made_locale(const libc_object *o, const marked *m,
+                           uintptr_t result, uint64_t *bytes) {
     if (!result || result == o->before)
         return result != 0;
-    if (flk_returned_find(&m->marks->returned, result, bytes))
-        return true;
-    *bytes = forget_traced(o->stub, result);
-    return *bytes != 0;
+    return flk_returned_find(&m->marks->returned, result, bytes);
 }
 
-static uintptr_t block_after(const object *o, const marked *m, uintptr_t result,
-                             uint64_t *bytes) {
+static uintptr_t block_after(const libc_object *o, const marked *m,
+                             uintptr_t result, uint64_t *bytes) {
     *bytes = 0;
     if (o->kind == FLK_SIZES_LOCALE)
         return is_made_locale(o, m, result, bytes) ? result : 0;
@@ -267,8 +240,8 @@ static uintptr_t block_after(const object *o, const marked *m, uintptr_t result,
     return block;
 }
 
-static uintptr_t call_object(const object *o, marked *m, const uintptr_t *w,
-                             uint32_t stub) {
+static uintptr_t call_object(const libc_object *o, marked *m,
+                             const uintptr_t *w, uint32_t stub) {
     flk_function_of_4 original =
         (flk_function_of_4)flk_stub_table_original(stub);
     uintptr_t here = FLK_STACK_HERE;
@@ -282,12 +255,11 @@ static uintptr_t call_object(const object *o, marked *m, const uintptr_t *w,
     uintptr_t result = original(w[0], w[1], w[2], w[3]);
     marks->releasing = releasing;
     marks->releasing_frame = frame;
-    stop_notes(m);
     return result;
 }
 
 // What becomes of the record of the earlier object.
-static void settle(uint32_t session, const object *o, flk_record *known,
+static void settle(uint32_t session, const libc_object *o, flk_record *known,
                    uintptr_t after, uint64_t bytes, bool has_failed) {
     if (after) {
         flk_tracker_move_end(FLK_LAYER_HEAP, o->before, known, after,
@@ -309,8 +281,7 @@ uintptr_t flk_results_object(uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d,
     const uintptr_t words[4] = {a, b, c, d};
     uint32_t session = flk_stub_table_session();
     flk_sizes kind = kind_of(stub);
-    object o = object_of(kind, a, b, c, d);
-    o.stub = stub;
+    libc_object o = libc_object_of(kind, a, b, c, d);
     bool is_new = is_recorded(stub, caller);
     if (FLK_LIKELY(flk_stub_table_is_off()) || (!is_new && !o.before) ||
         !may_look_up())
@@ -395,7 +366,6 @@ uintptr_t flk_results_close(uintptr_t a, uintptr_t b, uintptr_t c,
     marked m;
     begin_notes(&m, flk_stub_table_text_type(stream.type), FLK_STACK_HERE);
     uintptr_t result = release(block, a, b, c, stub);
-    stop_notes(&m);
     record_text(&m, session, &stream);
     end_notes(&m);
     return result;
