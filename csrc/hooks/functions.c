@@ -45,7 +45,7 @@ static const char *name_at(unsigned i) {
                             : aliases[i - FLK_FN_COUNT].symbol;
 }
 
-static unsigned place_of(const char *symbol) {
+static unsigned home_of(const char *symbol) {
     uint32_t hash = 0;
     for (const char *c = symbol; *c; c++)
         hash = hash * 31 + (unsigned char)*c;
@@ -60,7 +60,7 @@ _Static_assert(NAMES < 256, "an index is one byte");
 
 static void fill_places(void) {
     for (unsigned i = 0; i < NAMES; i++) {
-        unsigned place = place_of(name_at(i));
+        unsigned place = home_of(name_at(i));
         FLK_ASSERT(place < PLACES);
         while (places[place])
             place = (place + 1) % PLACES;
@@ -74,7 +74,7 @@ flk_function flk_functions_named(const char *symbol) {
     if (!is_filled)
         fill_places();
     is_filled = true;
-    unsigned place = place_of(symbol);
+    unsigned place = home_of(symbol);
     for (; places[place]; place = (place + 1) % PLACES) {
         unsigned i = places[place] - 1u;
         if (strcmp(name_at(i), symbol) == 0)

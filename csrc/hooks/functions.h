@@ -8,6 +8,8 @@
 #ifndef FLK_FUNCTIONS_H
 #define FLK_FUNCTIONS_H
 
+#include <stdbool.h>
+
 #define FLK_FAMILY_C(X, ...)                                                   \
     X(__VA_ARGS__, MALLOC, "malloc", "malloc", ALLOCATE, FIRST, "free")        \
     X(__VA_ARGS__, CALLOC, "calloc", "calloc", ALLOCATE, PRODUCT, "free")      \
@@ -175,15 +177,21 @@
     X(__VA_ARGS__, MUNMAP, "munmap", "munmap", UNMAP, SECOND, "munmap") \
     X(__VA_ARGS__, MREMAP, "mremap", "mremap", REMAP, THIRD, "munmap")
 
+// Several objects may define these, each its own.
+#define FLK_FAMILY_OF_PROVIDERS(X, ...)                           \
+    FLK_FAMILY_C(X, __VA_ARGS__)                                  \
+    FLK_FAMILY_NEW(X, __VA_ARGS__)                                \
+    FLK_FAMILY_DELETE(X, DELETE, "_ZdlPv", "delete", __VA_ARGS__) \
+    FLK_FAMILY_DELETE(X, DELETES, "_ZdaPv", "delete[]", __VA_ARGS__)
+// Functions of the C library alone; the first is FLK_FN_STRDUP.
+#define FLK_FAMILY_OF_LIBC(X, ...)      \
+    FLK_FAMILY_RETURNED(X, __VA_ARGS__) \
+    FLK_FAMILY_SCAN(X, __VA_ARGS__)     \
+    FLK_FAMILY_OBJECTS(X, __VA_ARGS__)
 // The mapping functions come last: FLK_FN_MMAP is the first of them.
-#define FLK_FAMILY(X, ...)                                           \
-    FLK_FAMILY_C(X, __VA_ARGS__)                                     \
-    FLK_FAMILY_NEW(X, __VA_ARGS__)                                   \
-    FLK_FAMILY_DELETE(X, DELETE, "_ZdlPv", "delete", __VA_ARGS__)    \
-    FLK_FAMILY_DELETE(X, DELETES, "_ZdaPv", "delete[]", __VA_ARGS__) \
-    FLK_FAMILY_RETURNED(X, __VA_ARGS__)                              \
-    FLK_FAMILY_SCAN(X, __VA_ARGS__)                                  \
-    FLK_FAMILY_OBJECTS(X, __VA_ARGS__)                               \
+#define FLK_FAMILY(X, ...)                  \
+    FLK_FAMILY_OF_PROVIDERS(X, __VA_ARGS__) \
+    FLK_FAMILY_OF_LIBC(X, __VA_ARGS__)      \
     FLK_FAMILY_MAP(X, __VA_ARGS__)
 
 // Aliases: other names under which the C library exports the same functions.
@@ -257,6 +265,12 @@ typedef struct flk_function_info {
     flk_sizes sizes;
 } flk_function_info;
 extern const flk_function_info flk_functions_info[FLK_FN_COUNT];
+
+// Whether one object of a process defines this function for all others. Its
+// stubs and entries are those of provider 0, whatever place that object has.
+static inline bool flk_functions_is_single(flk_function function) {
+    return function >= FLK_FN_STRDUP && function < FLK_FN_MMAP;
+}
 
 // The variant of a variadic function that takes a va_list, which its stub calls;
 // FLK_FN_COUNT if the function is not variadic.

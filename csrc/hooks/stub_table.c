@@ -11,6 +11,12 @@ flk_stub_table flk_stub_table_now;
 enum { STUBS_OF_FUNCTION = FLK_STUB(0, 0, 1) };
 #define ENTRY(stub, field) (&flk_stub_table_now.entries[stub].field)
 
+// Where the entries of a provider's function lie.
+static unsigned place_of(unsigned provider, flk_function function) {
+    FLK_ASSERT(provider < FLK_PROVIDERS_MAX && function < FLK_FN_COUNT);
+    return flk_functions_is_single(function) ? 0 : provider;
+}
+
 // --- types and originals -------------------------------------------------
 static uint16_t intern(const char *text, const char *release, bool *done) {
     uint16_t type = flk_names_intern(text, FLK_HOOK_KIND, release);
@@ -49,8 +55,10 @@ void flk_stub_table_set_original(unsigned provider, flk_function function,
                                  uintptr_t address) {
     FLK_ASSERT(provider < FLK_PROVIDERS_MAX && function < FLK_FN_COUNT);
     for (unsigned via = 0; via < FLK_VIA_COUNT; via++)
-        atomic_store(ENTRY(FLK_STUB(provider, via, function), original),
-                     address);
+        atomic_store(
+            ENTRY(FLK_STUB(place_of(provider, function), via, function),
+                  original),
+            address);
     int frees = 0;
     for (unsigned d = 0; d < FLK_PROVIDERS_MAX; d++)
         frees += flk_stub_table_original_of(d, FLK_FN_FREE) != 0;
@@ -59,7 +67,8 @@ void flk_stub_table_set_original(unsigned provider, flk_function function,
 
 uintptr_t flk_stub_table_original_of(unsigned provider, flk_function function) {
     FLK_ASSERT(provider < FLK_PROVIDERS_MAX && function < FLK_FN_COUNT);
-    return FLK_STUB_GET(FLK_STUB(provider, 0, function), original);
+    return FLK_STUB_GET(FLK_STUB(place_of(provider, function), 0, function),
+                        original);
 }
 
 FLK_NOINLINE uintptr_t flk_stub_table_wait(uint32_t stub) {
@@ -75,8 +84,11 @@ FLK_NOINLINE uintptr_t flk_stub_table_wait(uint32_t stub) {
 
 void flk_stub_table_set_flags(unsigned provider, unsigned flags) {
     FLK_ASSERT(provider < FLK_PROVIDERS_MAX && flags < 16);
+    bool has_single = flags & FLK_PROVIDER_IS_C_LIBRARY;
     for (uint32_t i = 0; i < FLK_STUB(0, 0, FLK_FN_COUNT); i++)
-        if ((i & 3) == provider)
+        if (flk_functions_is_single(flk_stub_table_function(i))
+                ? has_single
+                : (i & 3) == provider)
             atomic_store(ENTRY(i, flags), (uint8_t)flags);
 }
 

@@ -153,33 +153,48 @@ static inline bool is_not_recorded(flk_via via, uint32_t stub) {
 #define STUB_OF_REMAP(d, v, id, sizes) STUB_REMAP(d, v, id)
 #define STUB(d, v, id, symbol, text, shape, sizes, release) \
     STUB_OF_##shape(d, v, id, sizes)
-#define STUBS(d)                  \
-    FLK_FAMILY(STUB, d, TRACED)   \
-    FLK_FAMILY(STUB, d, UNTRACED) \
-    FLK_FAMILY(STUB, d, EXPORT)   \
-    FLK_FAMILY(STUB, d, RUNTIME)
+#define STUBS_OF(family, d)                                                   \
+    family(STUB, d, TRACED) family(STUB, d, UNTRACED) family(STUB, d, EXPORT) \
+        family(STUB, d, RUNTIME)
+#define STUBS(d)                         \
+    STUBS_OF(FLK_FAMILY_OF_PROVIDERS, d) \
+    STUBS_OF(FLK_FAMILY_MAP, d)
 STUBS(0)
 STUBS(1)
 STUBS(2)
 STUBS(3)
+STUBS_OF(FLK_FAMILY_OF_LIBC, 0)
 
 #define STUB_ENTRY(d, v, id, symbol, text, shape, sizes, release) \
-    (uintptr_t)NAME(d, v, id),
-#define ENTRIES(d)                             \
-    {                                          \
-        {FLK_FAMILY(STUB_ENTRY, d, TRACED)},   \
-        {FLK_FAMILY(STUB_ENTRY, d, UNTRACED)}, \
-        {FLK_FAMILY(STUB_ENTRY, d, EXPORT)},   \
-        {FLK_FAMILY(STUB_ENTRY, d, RUNTIME)},  \
+    [FLK_FN_##id] = (uintptr_t)NAME(d, v, id),
+#define ENTRIES_VIA(d, v)                     \
+    FLK_FAMILY_OF_PROVIDERS(STUB_ENTRY, d, v) \
+    FLK_FAMILY_MAP(STUB_ENTRY, d, v)
+#define ENTRIES(d)                  \
+    {                               \
+        {ENTRIES_VIA(d, TRACED)},   \
+        {ENTRIES_VIA(d, UNTRACED)}, \
+        {ENTRIES_VIA(d, EXPORT)},   \
+        {ENTRIES_VIA(d, RUNTIME)},  \
     }
+// 0 where flk_functions_is_single and the provider is not 0.
 static const uintptr_t stubs[FLK_PROVIDERS_MAX][FLK_VIA_COUNT][FLK_FN_COUNT] = {
-    ENTRIES(0), ENTRIES(1), ENTRIES(2), ENTRIES(3)};
+    {
+        {FLK_FAMILY(STUB_ENTRY, 0, TRACED)},
+        {FLK_FAMILY(STUB_ENTRY, 0, UNTRACED)},
+        {FLK_FAMILY(STUB_ENTRY, 0, EXPORT)},
+        {FLK_FAMILY(STUB_ENTRY, 0, RUNTIME)},
+    },
+    ENTRIES(1),
+    ENTRIES(2),
+    ENTRIES(3)};
 
 // --- stubs by address ----------------------------------------------------
 uintptr_t flk_stubs_at(unsigned provider, flk_function function, flk_via via) {
     FLK_ASSERT(provider < FLK_PROVIDERS_MAX && function < FLK_FN_COUNT &&
                via < FLK_VIA_COUNT);
-    return stubs[provider][via][function];
+    return stubs[flk_functions_is_single(function) ? 0 : provider][via]
+                [function];
 }
 
 enum { STUB_COUNT = FLK_PROVIDERS_MAX * FLK_VIA_COUNT * FLK_FN_COUNT };
@@ -195,7 +210,7 @@ static void find_span(void) {
     const uintptr_t *all = &stubs[0][0][0];
     span.first = span.last = all[0];
     for (int i = 1; i < STUB_COUNT; i++) {
-        if (all[i] < span.first)
+        if (all[i] && all[i] < span.first)
             span.first = all[i];
         if (all[i] > span.last)
             span.last = all[i];
