@@ -58,8 +58,8 @@ static flk_caller find_late(uintptr_t address) {
         if (listed != FLK_CALLER_UNKNOWN)
             return listed;
     }
-    return flk_selection_has(object.path) ? FLK_CALLER_TRACED
-                                          : FLK_CALLER_UNTRACED;
+    flk_selection_object seen = flk_selection_object_at(object.path);
+    return flk_selection_has(&seen) ? FLK_CALLER_TRACED : FLK_CALLER_UNTRACED;
 }
 
 void flk_late_objects_seen(void) {

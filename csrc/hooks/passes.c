@@ -3,8 +3,10 @@
 
 #ifdef FLK_HAS_ELF
 #include <link.h>
+#include <string.h>
 
 #include "base/config.h"
+#include "elf/maps.h"
 #include "hooks/callers.h"
 #include "hooks/late_objects.h"
 #include "hooks/loader.h"
@@ -16,7 +18,8 @@
 // Under FLK_RANK_ATTACH, so consistent in the child of a fork.
 static struct {
     bool is_hooked, with_mappings;
-    uint64_t adds, subs;  // the loader's counts at the last pass
+    uint64_t adds, subs;                // the loader's counts at the last pass
+    char absolute[FLK_PATH_BYTES_MAX];  // of the object that is compared
     flk_attach_figures figures;
 } passes;
 
@@ -46,10 +49,31 @@ static bool open_object(flk_elf *out, const struct dl_phdr_info *info) {
                         info->dlpi_phnum);
 }
 
-static bool is_object_traced(const flk_elf *elf,
-                             const struct dl_phdr_info *info) {
-    return flk_providers_of(elf) >= 0 ? flk_selection_names(path_of(info))
-                                      : flk_selection_has(path_of(info));
+// The loader keeps a relative path as it was given, and the working directory
+// may have changed since.
+static flk_selection_object object_of(const flk_elf *elf,
+                                      const struct dl_phdr_info *info) {
+    flk_selection_object object = flk_selection_object_at(path_of(info));
+    bool is_relative = object.path[0] != '/' && strchr(object.path, '/');
+    if (is_relative && flk_maps_path(elf->whole.begin, passes.absolute,
+                                     sizeof passes.absolute))
+        object.absolute = passes.absolute;
+    return object;
+}
+
+static bool is_object_traced(const flk_elf *elf, flk_selection_object *object) {
+    return flk_providers_of(elf) >= 0 ? flk_selection_names(object)
+                                      : flk_selection_has(object);
+}
+
+// As it was when the table of callers was made; an object for which the table
+// had no room is compared again.
+static bool was_traced(const flk_elf *elf, const struct dl_phdr_info *info) {
+    flk_caller listed = flk_callers_listed(elf->whole.begin);
+    if (listed != FLK_CALLER_UNKNOWN)
+        return listed == FLK_CALLER_TRACED;
+    flk_selection_object object = object_of(elf, info);
+    return is_object_traced(elf, &object);
 }
 
 // --- collecting ----------------------------------------------------------
@@ -96,9 +120,10 @@ static int collect(struct dl_phdr_info *info, size_t size, void *unused) {
     if (!open_object(&elf, info))
         return 0;
     bool is_alone = is_left_alone(&elf);
-    bool is_traced = !is_alone && is_object_traced(&elf, info);
+    flk_selection_object object = object_of(&elf, info);
+    bool is_traced = !is_alone && is_object_traced(&elf, &object);
     if (!is_alone)
-        flk_selection_meet(path_of(info));
+        flk_selection_meet(&object);
     int provider = flk_providers_of(&elf);
     if (provider >= 0)
         flk_stub_table_trace_provider((unsigned)provider, is_traced);
@@ -163,7 +188,7 @@ static int patch_slots(struct dl_phdr_info *info, size_t size, void *context) {
     if (!open_object(&elf, info) || is_left_alone(&elf))
         return 0;
     flk_patcher patcher = {.elf = &elf};
-    flk_slots_policy policy = {passes.is_hooked, is_object_traced(&elf, info),
+    flk_slots_policy policy = {passes.is_hooked, was_traced(&elf, info),
                                passes.with_mappings};
     flk_slots_set(&patcher, &policy, &p->counts);
     p->changed += patcher.changed;
@@ -221,6 +246,40 @@ bool flk_passes_are_due(void) {
 }
 
 void flk_passes_begin_session(void) { passes.figures.retaken_slots = 0; }
+
+// --- a list of objects ---------------------------------------------------
+typedef struct list {
+    char *out;
+    size_t bytes, needed;
+} list;
+
+static int add_to_list(struct dl_phdr_info *info, size_t size, void *context) {
+    (void)size;
+    list *l = context;
+    flk_elf elf;
+    FLK_ASSERT(l != NULL);
+    if (!open_object(&elf, info) || is_left_alone(&elf))
+        return 0;
+    bool is_traced = was_traced(&elf, info);
+    flk_selection_object object = object_of(&elf, info);
+    size_t length = strlen(object.path) + 1;
+    size_t more = strlen(object.absolute) + 1;
+    if (l->needed + 1 + length + more <= l->bytes) {
+        char *to = l->out + l->needed;
+        *to++ = is_traced ? '+' : '-';
+        memcpy(to, object.path, length);
+        memcpy(to + length, object.absolute, more);
+    }
+    l->needed += 1 + length + more;
+    return 0;
+}
+
+size_t flk_passes_list(char *out, size_t out_bytes) {
+    FLK_ASSERT(out != NULL || out_bytes == 0);
+    list l = {out, out_bytes, 0};
+    dl_iterate_phdr(add_to_list, &l);
+    return l.needed;
+}
 
 void flk_passes_read(flk_attach_figures *out) {
     FLK_ASSERT(out != NULL);
