@@ -43,6 +43,7 @@ ROWS_AT_ONCE = 4096
 PIECE_MIN = 1 << 20  # characters; shorter pieces are joined
 #: Seconds; a larger float is no certain number of microseconds.
 _EXACT_MAX = 4e9
+_encode = json.JSONEncoder().encode
 
 
 def pieces(snapshot: Snapshot, indent: int | None = 2) -> Iterator[str]:
@@ -115,11 +116,12 @@ class _Tables:
         self._names = [(one.threads, one.scopes) for one in groups]
         self.threads = _positions([threads for threads, _ in self._names])
         self.scopes = _positions([scopes for _, scopes in self._names])
+        self._first = [one.first for one in groups]
         self._frames = _FrameTable()
         self._native = _FrameTable()
-        for one in groups:
-            self._frames.add(one.frames)
-            self._native.add(one.native_frames)
+        for block in self._first:
+            self._frames.add(block.frames)
+            self._native.add(block.native_frames)
 
     def frames(self) -> Iterator[str]:
         """Yield the Python frames, each once."""
@@ -130,27 +132,24 @@ class _Tables:
         return map(_dumped, self._native)
 
     def groups(self, groups: Iterable[Group]) -> Iterator[str]:
-        """Yield the groups that the tables were made of."""
-        return map(self._group, groups, self._names)
-
-    def _group(
-        self, one: Group, names: tuple[tuple[str, ...], tuple[str, ...]]
-    ) -> str:
-        threads, scopes = names
-        data = {
-            "count": one.count,
-            "total_bytes": one.total_bytes,
-            "type": one.type,
-            "kind": one.kind,
-            "release": one.release,
-            "frames": self._frames.positions(one.frames),
-            "native_frames": self._native.positions(one.native_frames),
-            "first": one.first.sequence,
-            "last": one.last.sequence,
-            "threads": [self.threads[name] for name in threads],
-            "scopes": [self.scopes[name] for name in scopes],
-        }
-        return json.dumps(data)
+        """Yield the groups that the tables were made of, each on one line."""
+        for one, first, names in zip(
+            groups, self._first, self._names, strict=True
+        ):
+            data = {
+                "count": one.count,
+                "total_bytes": one.total_bytes,
+                "type": first.type,
+                "kind": first.kind,
+                "release": first.release,
+                "frames": self._frames.positions(first.frames),
+                "native_frames": self._native.positions(first.native_frames),
+                "first": first.sequence,
+                "last": one.last.sequence,
+                "threads": [self.threads[name] for name in names[0]],
+                "scopes": [self.scopes[name] for name in names[1]],
+            }
+            yield _encode(data)
 
 
 def _positions(names_of: Iterable[tuple[str, ...]]) -> dict[str, int]:
@@ -182,7 +181,7 @@ class _FrameTable:
 
 
 def _dumped(frame: Frame | NativeFrame) -> str:
-    return json.dumps(frame.to_dict())
+    return _encode(frame.to_dict())
 
 
 # --- blocks ---------------------------------------------------------------
