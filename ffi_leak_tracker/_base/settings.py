@@ -14,14 +14,10 @@
 ``FFI_LEAK_TRACKER_DEPTH`` is the number of frames for ``on`` and ``attach``,
 16 by default. ``FFI_LEAK_TRACKER_REPORT`` is the path of the report, written
 as JSON if it ends in ``.json``; by default the report goes to standard error.
-
-``FFI_LEAK_TRACKER_PROCESS`` is set by the package: the number of the first
-process that tracks. By it a child knows that it is one.
 """
 
 from __future__ import annotations
 
-import os
 import warnings
 
 from ffi_leak_tracker._base.environment import variable
@@ -66,17 +62,6 @@ def _read_depth() -> int:
     return depth
 
 
-def mark_process() -> None:
-    """Let processes that this one starts know that they are children."""
-    os.environ.setdefault(_PROCESS, str(os.getpid()))
-
-
-def is_child() -> bool:
-    """Return whether a process above this one tracks, too."""
-    return os.environ.get(_PROCESS) != str(os.getpid())
-
-
-_PROCESS = "FFI_LEAK_TRACKER_PROCESS"
 mode = _read_mode()
 depth = _read_depth()
 report = variable("FFI_LEAK_TRACKER_REPORT")

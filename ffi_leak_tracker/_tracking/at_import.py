@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ffi_leak_tracker._base import settings
+from ffi_leak_tracker._base import environment, settings
 
 
 def apply() -> None:
@@ -17,7 +17,7 @@ def apply() -> None:
         from ffi_leak_tracker._tracking.tracker import LeakTracker
 
         LeakTracker.enable(stack_depth=min(settings.depth, 64))
-        settings.mark_process()
+        environment.mark_process()
         if settings.mode == "attach":
             _attach()
         atexit.register(report)
@@ -63,7 +63,7 @@ def report() -> None:
     from ffi_leak_tracker._tracking.tracker import LeakTracker
 
     gc.collect()
-    is_child = settings.is_child()
+    is_child = environment.is_child()
     if is_child and not LeakTracker.has_leaks:
         return
     stderr = sys.stderr  # None if it was closed before the start
