@@ -79,7 +79,7 @@ static bool matches(const char *pattern, const char *text) {
 
 // What one request says of an object.
 typedef struct request {
-    bool has_names, is_named, is_excluded;
+    bool has_names, is_named, is_excluded, is_excluded_by_default;
 } request;
 
 static bool fits_path(const char *rule, const char *path) {
@@ -89,42 +89,60 @@ static bool fits_path(const char *rule, const char *path) {
 }
 
 static void apply(request *r, const char *rule, const char *path) {
-    FLK_ASSERT(*rule == '+' || *rule == '-' || *rule == '|');
+    FLK_ASSERT(*rule == '+' || *rule == '-' || *rule == '~' || *rule == '|');
     bool fits_rule = fits_path(rule, path);
     if (*rule == '-')
         r->is_excluded |= fits_rule;
+    if (*rule == '~')
+        r->is_excluded_by_default |= fits_rule;
     if (*rule == '+') {
         r->has_names = true;
         r->is_named |= fits_rule;
     }
 }
 
-static bool selects(const request *r, bool must_name) {
-    return !r->is_excluded && (r->is_named || (!r->has_names && !must_name));
+// What all requests say, together.
+typedef struct verdict {
+    bool is_named, is_included, may_be_included, is_barred;
+} verdict;
+
+static void add(verdict *v, const request *r) {
+    bool may_be = !r->is_excluded && (r->is_named || !r->has_names);
+    v->may_be_included |= may_be;
+    v->is_included |= may_be && !r->is_excluded_by_default;
+    v->is_named |= r->is_named && !r->is_excluded && !r->is_excluded_by_default;
+    v->is_barred &= r->is_excluded;
 }
 
-static bool is_selected(const char *path, bool must_name) {
+static verdict judge(const char *path) {
     FLK_ASSERT(path != NULL);
     const rules *r =
         &selection
              .both[atomic_load_explicit(&selection.now, memory_order_acquire)];
     const char *rule = r->text, *end = r->text + sizeof r->text;
     request now = {.has_names = false};
-    bool selected = false;
+    verdict v = {.is_barred = true};
     for (size_t i = 0; i < r->count && rule < end; i++) {
         if (*rule == '|' && i > 0) {
-            selected |= selects(&now, must_name);
+            add(&v, &now);
             now = (request){.has_names = false};
         }
         apply(&now, rule, path);
         rule += strlen(rule) + 1;
     }
-    return selected || selects(&now, must_name);
+    add(&v, &now);
+    return v;
 }
 
-bool flk_selection_names(const char *path) { return is_selected(path, true); }
+bool flk_selection_names(const char *path) { return judge(path).is_named; }
 
-bool flk_selection_has(const char *path) { return is_selected(path, false); }
+bool flk_selection_has(const char *path) { return judge(path).is_included; }
+
+bool flk_selection_may_have(const char *path) {
+    return judge(path).may_be_included;
+}
+
+bool flk_selection_bars(const char *path) { return judge(path).is_barred; }
 
 // --- which patterns match something ------------------------------------
 static rules *rules_now(void) {

@@ -1,7 +1,8 @@
 // selection.h - which loaded objects are traced, by patterns.               SPDX-License-Identifier: MIT
-// Keeps:   a copy of the rules. "+PATTERN" includes, "-PATTERN" excludes, and "|" begins the next request: each
-//          attachment makes one. A request without "+" includes all objects. In a pattern `*` matches any text and
-//          `?` any character; it is compared with the path of an object and with the last part of the path.
+// Keeps:   a copy of the rules. "+PATTERN" includes, "-PATTERN" excludes, "~PATTERN" excludes by default, and "|"
+//          begins the next request: each attachment makes one. A request without "+" includes all objects. In a pattern
+//          `*` matches any text and `?` any character; it is compared with the path of an object and with the last
+//          part of the path.
 // Cost:    O(rules x length) an object. No lock, no allocation.
 // Callers: set: under FLK_RANK_ATTACH. The others: any thread.
 // Fails:   longer than FLK_PATTERNS_BYTES_MAX in all: set returns false and changes nothing.
@@ -24,5 +25,9 @@ bool flk_selection_has_met(const char *pattern);
 // Whether it is traced: as flk_selection_names, or some request is for all
 // objects and does not exclude it.
 bool flk_selection_has(const char *path);
+// As flk_selection_has, without the excludes by default.
+bool flk_selection_may_have(const char *path);
+// Whether each request excludes it with "-".
+bool flk_selection_bars(const char *path);
 
 #endif

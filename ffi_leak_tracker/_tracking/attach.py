@@ -111,8 +111,11 @@ class Attachment:
                 "no library is named: name one, or pass None for all"
             )
         self.exclude = patterns_of(exclude)
-        if self.is_all and not include_python:
-            self.exclude += python_patterns()
+        #: Excluded as callers. What they call through pointers that were
+        #: looked up, as ``ffi.dlopen(None).malloc``, is the user's.
+        self.exclude_own = (
+            python_patterns() if self.is_all and not include_python else []
+        )
         self.mappings = bool(mappings)
         self.sample_bytes = sample_bytes or 0
         self.native = 0, False  # frames, and whether with lines
@@ -300,7 +303,8 @@ def _put_back() -> None:
 def _rules() -> list[str]:
     """Return the rules of the core for all active attachments.
 
-    "|" begins an attachment, "+NAME" includes and "-NAME" excludes objects.
+    "|" begins an attachment, "+NAME" includes and "-NAME" excludes objects,
+    "~NAME" excludes calls by an object's own slots.
     """
     return [
         rule
@@ -309,5 +313,6 @@ def _rules() -> list[str]:
             "|",
             *[f"+{name}" for name in one.include],
             *[f"-{name}" for name in one.exclude],
+            *[f"~{name}" for name in one.exclude_own],
         )
     ]

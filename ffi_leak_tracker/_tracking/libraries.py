@@ -26,6 +26,8 @@ _RUNTIME = (
     "librt.so*",
     "libpthread.so*",
     "libgcc_s.so*",
+    "libstdc++*",
+    "libc++*",
     "libpython*",
     "libpypy*",
 )
@@ -35,9 +37,9 @@ def named(libraries: Iterable[Library]) -> list[tuple[str, list[str]]]:
     """Return a text for each library, and its patterns.
 
     An extension module stands for itself and for the libraries it is linked
-    to, except for those of the C runtime: the allocations of a cffi module are
-    made by the library that it wraps. A package stands for the extension
-    modules in it.
+    to, except for the runtimes of C and C++: the allocations of a cffi module
+    are made by the library that it wraps, and those of the C++ runtime belong
+    to what calls it. A package stands for the extension modules in it.
 
     Raises: TypeError for values that are not libraries; ValueError for a
         module without machine code (built-in, or written in Python).

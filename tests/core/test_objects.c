@@ -2,6 +2,7 @@
 #include "base/config.h"
 #include "elf/maps.h"
 #include "hooks/callers.h"
+#include "hooks/roles.h"
 #include "hooks/selection.h"
 #include "hooks/slots.h"
 #include "support.h"
@@ -78,12 +79,48 @@ static void test_requests_add_up(void) {
     CHECK(flk_selection_has("libpython2") && flk_selection_has("c"));
 }
 
+// "~" excludes an object's own calls; "-" all that has to do with it.
+static void test_excludes_by_default(void) {
+    const char *rules[] = {"|", "-a*", "~b*"};
+    CHECK(flk_selection_set(rules, 3));
+    CHECK(!flk_selection_has("a") && !flk_selection_may_have("a"));
+    CHECK(!flk_selection_has("b") && flk_selection_may_have("b"));
+    CHECK(flk_selection_has("c") && flk_selection_may_have("c"));
+    CHECK(flk_selection_bars("a") && !flk_selection_bars("b"));
+    const char *two[] = {"|", "-a*", "|", "+ab"};
+    CHECK(flk_selection_set(two, 4) && !flk_selection_bars("ac"));
+}
+
+// The C++ runtime and the C library are recorded as what calls them, unless a
+// pattern names or excludes them.
+static void test_kinds_of_objects(void) {
+    const char *rules[] = {"|", "~python3*", "~_cffi*", "-bad*"};
+    CHECK(flk_selection_set(rules, 4));
+    CHECK(flk_roles_kind("/usr/lib/libstdc++.so.6", false) ==
+          FLK_CALLER_PASSED);
+    CHECK(flk_roles_kind("/x/libc++abi-3f.so.1", false) == FLK_CALLER_PASSED);
+    CHECK(flk_roles_kind("/lib/libc.so.6", true) == FLK_CALLER_PASSED);
+    CHECK(flk_roles_kind("/x/libc++x.so", false) == FLK_CALLER_TRACED);
+    CHECK(flk_roles_kind("/bin/python3.11", false) == FLK_CALLER_LOOKS_UP);
+    CHECK(flk_roles_kind("_cffi_backend.so", false) == FLK_CALLER_LOOKS_UP);
+    CHECK(flk_roles_kind("bad.so", false) == FLK_CALLER_UNTRACED);
+    const char *named[] = {"|", "+libstdc++*", "+libc.so*"};
+    CHECK(flk_selection_set(named, 3));
+    CHECK(flk_roles_kind("libstdc++.so.6", false) == FLK_CALLER_TRACED);
+    CHECK(flk_roles_kind("libc.so.6", true) == FLK_CALLER_TRACED);
+    CHECK(flk_roles_kind("libffi.so.8", false) == FLK_CALLER_LOOKS_UP_OF_NAMED);
+    CHECK(flk_roles_kind("libx.so", false) == FLK_CALLER_UNTRACED);
+    const char *barred[] = {"|", "-libstdc++*"};
+    CHECK(flk_selection_set(barred, 2));
+    CHECK(flk_roles_kind("libstdc++.so.6", false) == FLK_CALLER_UNTRACED);
+}
+
 static void test_ranges_are_found(void) {
     flk_callers_begin();
-    flk_callers_add(0x5000, 0x6000, true);
-    flk_callers_add(0x1000, 0x3000, false);
-    flk_callers_add(0x3000, 0x4000, true);
-    flk_callers_end();
+    flk_callers_add(0x5000, 0x6000, FLK_CALLER_TRACED);
+    flk_callers_add(0x1000, 0x3000, FLK_CALLER_UNTRACED);
+    flk_callers_add(0x3000, 0x4000, FLK_CALLER_TRACED);
+    flk_callers_end(false);
     CHECK(flk_callers_count() == 3);
     CHECK(flk_callers_find(0xfff) == FLK_CALLER_UNKNOWN);
     CHECK(flk_callers_find(0x1000) == FLK_CALLER_UNTRACED);
@@ -97,29 +134,36 @@ static void test_ranges_are_found(void) {
 static void test_too_many_ranges_are_unknown(void) {
     flk_callers_begin();
     for (uintptr_t i = 0; i < FLK_OBJECTS_MAX + 5; i++)
-        flk_callers_add(0x10000 + i * 0x1000, 0x10800 + i * 0x1000, true);
-    flk_callers_end();
+        flk_callers_add(0x10000 + i * 0x1000, 0x10800 + i * 0x1000,
+                        FLK_CALLER_TRACED);
+    flk_callers_end(false);
     CHECK(flk_callers_count() == FLK_OBJECTS_MAX);
     CHECK(flk_callers_left_out() == 5);
     CHECK(flk_callers_find(0x10000) == FLK_CALLER_TRACED);
 }
 
 static atomic_int notices;
-static void notice(void) { atomic_fetch_add(&notices, 1); }
+static flk_late notice(unsigned function) {
+    atomic_fetch_add(&notices, 1);
+    return function == 3 ? FLK_LATE_TRACED : FLK_LATE_OTHERS;
+}
 static flk_caller find_late(uintptr_t address) {
     return address == 0x9000 ? FLK_CALLER_TRACED : FLK_CALLER_UNKNOWN;
 }
 
 static void test_late_objects_are_found_by_a_callback(void) {
     flk_callers_begin();
-    flk_callers_add(0x5000, 0x6000, true);
-    flk_callers_end();
+    flk_callers_add(0x5000, 0x6000, FLK_CALLER_TRACED);
+    flk_callers_end(false);
     flk_callers_set_late_objects(notice, find_late);
     CHECK(flk_callers_find(0x9000) == FLK_CALLER_TRACED);
     CHECK(flk_callers_listed(0x9000) == FLK_CALLER_UNKNOWN);
     CHECK(flk_callers_find(0x5000) == FLK_CALLER_TRACED);
+    CHECK(flk_callers_notice(3) == FLK_LATE_TRACED);
+    CHECK(flk_callers_notice(4) == FLK_LATE_OTHERS);
     CHECK(atomic_load(&notices) == 2);
     flk_callers_set_late_objects(NULL, NULL);
+    CHECK(flk_callers_notice(3) == FLK_LATE_NO);
     CHECK(flk_callers_find(0x9000) == FLK_CALLER_UNKNOWN);
 }
 
@@ -137,15 +181,16 @@ static void *read_ranges(void *unused) {
 static void test_readers_see_whole_tables(void) {
     pthread_t thread;
     flk_callers_begin();
-    flk_callers_add(0x100000, 0x101000, true);
-    flk_callers_end();
+    flk_callers_add(0x100000, 0x101000, FLK_CALLER_TRACED);
+    flk_callers_end(false);
     pthread_create(&thread, NULL, read_ranges, NULL);
     for (int i = 0; i < few_or_many(200, 2000, 20000); i++) {
         flk_callers_begin();
         for (uintptr_t k = 0; k < (uintptr_t)(i % 7); k++)
-            flk_callers_add(0x10000 + 0x1000 * k, 0x11000 + 0x1000 * k, i & 1);
-        flk_callers_add(0x100000, 0x101000, true);
-        flk_callers_end();
+            flk_callers_add(0x10000 + 0x1000 * k, 0x11000 + 0x1000 * k,
+                            i & 1 ? FLK_CALLER_TRACED : FLK_CALLER_PASSED);
+        flk_callers_add(0x100000, 0x101000, FLK_CALLER_TRACED);
+        flk_callers_end(false);
     }
     atomic_store(&is_over, true);
     pthread_join(thread, NULL);
@@ -193,6 +238,8 @@ int main(void) {
     RUN(test_many_patterns_keep_their_order);
     RUN(test_met_patterns_are_remembered);
     RUN(test_requests_add_up);
+    RUN(test_excludes_by_default);
+    RUN(test_kinds_of_objects);
     RUN(test_ranges_are_found);
     RUN(test_too_many_ranges_are_unknown);
     RUN(test_late_objects_are_found_by_a_callback);
