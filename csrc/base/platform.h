@@ -151,7 +151,10 @@ typedef struct flk_returned {
 typedef struct flk_marks {
     uintptr_t releasing;        // the block an outer hook is releasing, or 0
     uintptr_t releasing_frame;  // stack pointer before that outer call
-    bool is_forking;            // this thread holds all locks
+    // Stack pointer before the outermost call of an allocating function whose
+    // provider allocates inside; 0 = none is running. May be left behind.
+    uintptr_t allocating_frame;
+    bool is_forking;  // this thread holds all locks
     // Sampling (hooks/sample.h): bytes left to the next sample, and the mean
     // distance they were drawn from.
     double sample_left;

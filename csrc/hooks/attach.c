@@ -27,6 +27,7 @@ static int refuse(char *reason, size_t reason_bytes, const char *text) {
 #include "hooks/report.h"
 #include "hooks/selection.h"
 #include "hooks/stubs.h"
+#include "paths/unwind.h"
 #include "tracker/tracker.h"
 
 // The lock is not taken before the first begin, which registers the fork
@@ -187,6 +188,7 @@ int flk_attach_begin(const flk_attach_options *options, char *reason,
     handle_forks();
     flk_loader_keep(flk_stubs_at(0, FLK_FN_MALLOC, FLK_VIA_TRACED));
     flk_late_objects_start(pass_in_hook);
+    flk_unwind_start();  // calls of C++ runtimes are judged by the stack
     flk_loader_look_up(addresses);
     flk_lock_take(&attach.lock);
     set_looked_up(addresses);

@@ -4,7 +4,7 @@
 #include <errno.h>
 
 #ifdef FLK_HAS_ELF
-#include "hooks/callers.h"
+#include "hooks/behalf.h"
 #include "hooks/report_hot.h"
 #include "hooks/sample.h"
 
@@ -29,19 +29,20 @@ static FLK_NOINLINE void drop_left_behind(flk_marks *marks, uintptr_t here) {
         marks->returned = (flk_returned){.type = 0};
 }
 
-// --- is the calling object traced? ---------------------------------------
-static FLK_NOINLINE bool is_caller_traced(const void *caller) {
-    FLK_ASSERT(caller != NULL);
-    flk_caller found = flk_callers_find((uintptr_t)caller);
-    if (FLK_UNLIKELY(found == FLK_CALLER_UNKNOWN))
-        flk_report_count(FLK_HOOK_UNKNOWN_CALLERS);
-    return found == FLK_CALLER_TRACED;
+// --- is the call recorded? -----------------------------------------------
+bool flk_bodies_is_traced(uint32_t stub, const void *caller) {
+    return flk_stub_table_via(stub) == FLK_VIA_TRACED ||
+           flk_behalf_is_recorded(stub, caller);
 }
 
-bool flk_bodies_is_traced(uint32_t stub, const void *caller) {
-    flk_via via = flk_stub_table_via(stub);
-    return via == FLK_VIA_TRACED ||
-           (via == FLK_VIA_EXPORT && is_caller_traced(caller));
+// Whether the call is a part of a provider's function that is running, and that
+// was marked (call_marked).
+static FLK_NOINLINE bool is_inner(const void *caller, flk_marks *marks,
+                                  uintptr_t here) {
+    FLK_ASSERT(marks->allocating_frame != 0);
+    if (is_left_behind(marks->allocating_frame, here))
+        marks->allocating_frame = 0;
+    return marks->allocating_frame && flk_behalf_is_inner(caller);
 }
 
 // Not by a slot of a traced object: a call that the C library makes to build
@@ -49,17 +50,25 @@ bool flk_bodies_is_traced(uint32_t stub, const void *caller) {
 // type. A call of the traced caller's own (in a callback of scandir) is not.
 static FLK_NOINLINE uint16_t type_elsewhere(uint32_t stub, const void *caller,
                                             flk_marks *marks, uintptr_t here) {
+    flk_via via = flk_stub_table_via(stub);
+    if (marks->allocating_frame && is_inner(caller, marks, here))
+        return 0;
     if (marks->returned.frame)
         drop_left_behind(marks, here);
-    if (flk_stub_table_via(stub) == FLK_VIA_EXPORT && is_caller_traced(caller))
+    if (marks->returned.type && via == FLK_VIA_RUNTIME &&
+        flk_stub_table_is_in_provider((uintptr_t)caller,
+                                      FLK_PROVIDER_IS_C_LIBRARY))
+        return marks->returned.type;
+    if (flk_bodies_is_traced(stub, caller))
         return flk_stub_table_type(stub);
-    return marks->returned.type;
+    return via == FLK_VIA_RUNTIME ? 0 : marks->returned.type;
 }
 
 // The type to record an allocation under; 0: it is not recorded.
 static FLK_HOT uint16_t type_of_call(uint32_t stub, const void *caller,
                                      flk_marks *marks, uintptr_t here) {
-    return FLK_LIKELY(flk_stub_table_via(stub) == FLK_VIA_TRACED)
+    return FLK_LIKELY(flk_stub_table_via(stub) == FLK_VIA_TRACED &&
+                      !marks->allocating_frame)
                ? flk_stub_table_type(stub)
                : type_elsewhere(stub, caller, marks, here);
 }
@@ -90,25 +99,9 @@ static bool forget_returned(flk_returned *returned, uintptr_t block) {
 }
 
 // --- allocation --------------------------------------------------------
-// A traced operator new calls a malloc that is traced, too: one block, named
-// after the outer function.
-static FLK_NOINLINE void forget_inner(uintptr_t block) {
-    flk_record inner;
-    FLK_ASSERT(block != 0);
-    flk_tracker_on_free(FLK_LAYER_HEAP, block, 0, &inner);
-}
-
-static FLK_HOT void made(flk_marks *marks, uint32_t session, uintptr_t block,
-                         uint64_t size_bytes, uint16_t type, uint32_t stub) {
-    if (FLK_UNLIKELY(FLK_STUB_GET(stub, is_traced)))
-        forget_inner(block);
-    flk_report_made_hot(marks, session, FLK_LAYER_HEAP, block, size_bytes,
-                        type);
-}
-
 // An address that was noted may come back in a block of the caller's own.
 static void note_or_made(uint32_t session, uintptr_t block, uint64_t size_bytes,
-                         uint16_t type, uint32_t stub) {
+                         uint16_t type) {
     flk_marks *marks = flk_platform_thread_marks();
     flk_returned *returned = &marks->returned;
     FLK_ASSERT(block != 0 && type != 0);
@@ -117,27 +110,36 @@ static void note_or_made(uint32_t session, uintptr_t block, uint64_t size_bytes,
     if (returned->type == type && !returned->is_all)
         note_returned(returned, block, size_bytes);
     else
-        made(marks, session, block, size_bytes, type, stub);
+        flk_report_made_hot(marks, session, FLK_LAYER_HEAP, block, size_bytes,
+                            type);
 }
 
-// While the original runs, allocations below it are part of this one, so that
-// a provider that uses another provider is recorded once. The original may
-// throw std::bad_alloc; then there is nothing to undo.
-static FLK_NOINLINE uintptr_t allocate_for_result(uintptr_t a, uintptr_t b,
-                                                  uintptr_t c, uint32_t stub,
-                                                  uint16_t type,
-                                                  uint32_t session) {
-    flk_function_of_3 original =
-        (flk_function_of_3)flk_stub_table_original(stub);
+// While the original runs, allocations below it are part of this one: operator
+// new of libstdc++ calls malloc, and both are recorded functions. One block,
+// named after the outer function. The original may throw std::bad_alloc; then
+// the mark is left behind.
+static uintptr_t call_marked(uintptr_t a, uintptr_t b, uintptr_t c,
+                             uint32_t stub, uintptr_t here) {
     flk_marks *marks = flk_platform_thread_marks();
+    uintptr_t outer = marks->allocating_frame;
     uint16_t returned = marks->returned.type;
-    FLK_ASSERT(type != 0 && returned != 0);
+    bool is_marked = FLK_STUB_GET(stub, flags) & FLK_PROVIDER_CALLS_INNER;
+    if (is_marked && !outer)
+        marks->allocating_frame = here;
     marks->returned.type = 0;
-    uintptr_t block = original(a, b, c);
+    uintptr_t result =
+        ((flk_function_of_3)flk_stub_table_original(stub))(a, b, c);
     marks->returned.type = returned;
-    if (block)
-        note_or_made(session, block, flk_stub_table_size(stub, a, b, c), type,
-                     stub);
+    marks->allocating_frame = outer;
+    return result;
+}
+
+static FLK_NOINLINE uintptr_t allocate_marked(uintptr_t a, uintptr_t b,
+                                              uintptr_t c, uint32_t stub,
+                                              uint16_t type, uint32_t session) {
+    uintptr_t block = call_marked(a, b, c, stub, STACK_HERE);
+    if (block && type)
+        note_or_made(session, block, flk_stub_table_size(stub, a, b, c), type);
     return block;
 }
 
@@ -150,33 +152,30 @@ uintptr_t flk_bodies_allocate(uintptr_t a, uintptr_t b, uintptr_t c,
         return original(a, b, c);
     flk_marks *marks = flk_platform_thread_marks();
     uint16_t type = type_of_call(stub, caller, marks, STACK_HERE);
+    if (FLK_UNLIKELY(FLK_STUB_GET(stub, flags) & FLK_PROVIDER_CALLS_INNER))
+        return allocate_marked(a, b, c, stub, type, session);
     if (!type)
         return original(a, b, c);
     if (FLK_UNLIKELY(marks->returned.type))
-        return allocate_for_result(a, b, c, stub, type, session);
+        return allocate_marked(a, b, c, stub, type, session);
     uintptr_t block = original(a, b, c);
     if (FLK_LIKELY(block))
-        made(marks, session, block, flk_stub_table_size(stub, a, b, c), type,
-             stub);
+        flk_report_made_hot(marks, session, FLK_LAYER_HEAP, block,
+                            flk_stub_table_size(stub, a, b, c), type);
     return block;
 }
 
 // posix_memalign(&block, alignment, size).
 uintptr_t flk_bodies_place(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t stub,
                            const void *caller) {
-    flk_function_of_3 original =
-        (flk_function_of_3)flk_stub_table_original(stub);
     uint32_t session = flk_stub_table_session();
     if (FLK_LIKELY(flk_stub_table_state() != FLK_HOOKS_ON))
-        return original(a, b, c);
+        return ((flk_function_of_3)flk_stub_table_original(stub))(a, b, c);
     flk_marks *marks = flk_platform_thread_marks();
     uint16_t type = type_of_call(stub, caller, marks, STACK_HERE);
-    uint16_t returned = marks->returned.type;
-    marks->returned.type = 0;
-    uintptr_t error = original(a, b, c);
-    marks->returned.type = returned;
+    uintptr_t error = call_marked(a, b, c, stub, STACK_HERE);
     if (type && (int)error == 0 && *(uintptr_t *)a)
-        note_or_made(session, *(uintptr_t *)a, c, type, stub);
+        note_or_made(session, *(uintptr_t *)a, c, type);
     return error;
 }
 
@@ -234,16 +233,12 @@ static uintptr_t call_resize(uintptr_t a, uintptr_t b, uintptr_t c,
     FLK_ASSERT(a != 0);
     flk_marks *marks = flk_platform_thread_marks();
     uintptr_t releasing = marks->releasing, frame = marks->releasing_frame;
-    uint16_t returned = marks->returned.type;
     marks->releasing = a;
     marks->releasing_frame = STACK_HERE;
-    marks->returned.type = 0;
-    uintptr_t moved =
-        ((flk_function_of_3)flk_stub_table_original(stub))(a, b, c);
+    uintptr_t moved = call_marked(a, b, c, stub, STACK_HERE);
     marks->releasing = releasing;
     marks->releasing_frame = frame;
-    marks->returned.type = returned;
-    if (moved && returned)
+    if (moved && marks->returned.type)
         forget_returned(&marks->returned, a);
     return moved;
 }
@@ -313,7 +308,7 @@ static uintptr_t resize(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t stub,
     else if (is_known)
         flk_tracker_move_cancel(FLK_LAYER_HEAP, a, &record);
     else if (moved && type)
-        note_or_made(session, moved, size_bytes, type, stub);
+        note_or_made(session, moved, size_bytes, type);
     if (is_known)
         flk_report_settle(session, FLK_LAYER_HEAP, moved ? moved : a,
                           record.type);

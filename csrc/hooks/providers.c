@@ -164,6 +164,7 @@ int flk_providers_see(const flk_elf *elf, bool of_malloc) {
     p->symbols = elf->symbols;
     p->order = order;
     p->is_seen = true;
+    flk_stub_table_set_range((unsigned)place, elf->whole.begin, elf->whole.end);
     read_exports(elf, (unsigned)place);
     return place;
 }
@@ -173,8 +174,10 @@ int flk_providers_see(const flk_elf *elf, bool of_malloc) {
 // would point into unmapped memory.
 void flk_providers_end(void) {
     for (int i = 0; i < FLK_PROVIDERS_MAX; i++)
-        if (!providers.all[i].is_seen)
+        if (!providers.all[i].is_seen) {
             providers.all[i].symbols = NULL;
+            flk_stub_table_set_range((unsigned)i, 0, 0);
+        }
 }
 
 uint32_t flk_providers_count(void) {

@@ -48,7 +48,7 @@ bool flk_selection_set(const char *const *texts, size_t count) {
     char *to = r->text;
     for (size_t i = 0; i < count; i++) {
         size_t length = strlen(texts[i]) + 1;
-        FLK_ASSERT(length > 1 && strchr("+=#-!~|", texts[i][0]));
+        FLK_ASSERT(length > 1 && strchr("+=#-!%~|", texts[i][0]));
         memcpy(to, texts[i], length);
         to += length;
     }
@@ -124,6 +124,7 @@ bool flk_selection_fits(const char *rule, flk_selection_object *object) {
     switch (*rule) {
     case '+':
     case '-':
+    case '~':
         return fits_glob(rule + 1, object->path) ||
                (object->absolute != object->path &&
                 fits_glob(rule + 1, object->absolute));
@@ -131,7 +132,7 @@ bool flk_selection_fits(const char *rule, flk_selection_object *object) {
     case '!':
         return flk_library_names_match(rule + 1, object->path);
     case '#':
-    case '~':
+    case '%':
         return fits_file(rule + 1, object);
     default:  // "|", or a rule that is being replaced
         return false;
@@ -140,7 +141,7 @@ bool flk_selection_fits(const char *rule, flk_selection_object *object) {
 
 // What one request says of an object.
 typedef struct request {
-    bool has_names, is_named, is_excluded;
+    bool has_names, is_named, is_excluded, is_excluded_by_default;
 } request;
 
 static void apply(request *r, const char *rule, flk_selection_object *object) {
@@ -148,13 +149,24 @@ static void apply(request *r, const char *rule, flk_selection_object *object) {
     if (includes(*rule)) {
         r->has_names = true;
         r->is_named |= fits_rule;
+    } else if (*rule == '~') {
+        r->is_excluded_by_default |= fits_rule;
     } else {
         r->is_excluded |= fits_rule;
     }
 }
 
-static bool selects(const request *r, bool must_name) {
-    return !r->is_excluded && (r->is_named || (!r->has_names && !must_name));
+// What all requests say, together.
+typedef struct verdict {
+    bool is_named, is_included, may_be_included, is_barred;
+} verdict;
+
+static void add(verdict *v, const request *r) {
+    bool may_be = !r->is_excluded && (r->is_named || !r->has_names);
+    v->may_be_included |= may_be;
+    v->is_included |= may_be && !r->is_excluded_by_default;
+    v->is_named |= r->is_named && !r->is_excluded && !r->is_excluded_by_default;
+    v->is_barred &= r->is_excluded;
 }
 
 static rules *rules_now(void) {
@@ -162,29 +174,38 @@ static rules *rules_now(void) {
                                                 memory_order_acquire)];
 }
 
-static bool is_selected(flk_selection_object *object, bool must_name) {
+static verdict judge(flk_selection_object *object) {
     FLK_ASSERT(object != NULL);
     const rules *r = rules_now();
     const char *rule = r->text, *end = r->text + sizeof r->text;
     request now = {.has_names = false};
-    bool selected = false;
+    verdict v = {.is_barred = true};
     for (size_t i = 0; i < r->count && rule < end; i++) {
         if (*rule == '|' && i > 0) {
-            selected |= selects(&now, must_name);
+            add(&v, &now);
             now = (request){.has_names = false};
         }
         apply(&now, rule, object);
         rule += strlen(rule) + 1;
     }
-    return selected || selects(&now, must_name);
+    add(&v, &now);
+    return v;
 }
 
 bool flk_selection_names(flk_selection_object *object) {
-    return is_selected(object, true);
+    return judge(object).is_named;
 }
 
 bool flk_selection_has(flk_selection_object *object) {
-    return is_selected(object, false);
+    return judge(object).is_included;
+}
+
+bool flk_selection_may_have(flk_selection_object *object) {
+    return judge(object).may_be_included;
+}
+
+bool flk_selection_bars(flk_selection_object *object) {
+    return judge(object).is_barred;
 }
 
 // --- which rules match something ----------------------------------------

@@ -1,7 +1,8 @@
 // selection.h - which loaded objects are traced, by rules.                  SPDX-License-Identifier: MIT
 // Keeps:   a copy of the rules. Each is a text, of a mark and a pattern:
 //            +GLOB   =NAME   #FILE    include objects
-//            -GLOB   !NAME   ~FILE    exclude objects
+//            -GLOB   !NAME   %FILE    exclude objects
+//            ~GLOB                    excludes by default
 //            |                        begins the next request: each attachment makes one
 //          In a glob `*` matches any text and `?` any character; it is compared with the path of an object and with the
 //          last part of the path. A name is compared as hooks/library_names.h says. A file is "DEVICE:INODE" in
@@ -43,5 +44,9 @@ bool flk_selection_has(flk_selection_object *object);
 void flk_selection_meet(flk_selection_object *object);
 // Whether a rule to include has matched an object since it was set.
 bool flk_selection_has_met(const char *rule);
+// As flk_selection_has, without the excludes by default.
+bool flk_selection_may_have(flk_selection_object *object);
+// Whether each request excludes it, not only by default.
+bool flk_selection_bars(flk_selection_object *object);
 
 #endif

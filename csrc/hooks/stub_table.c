@@ -66,11 +66,40 @@ FLK_NOINLINE uintptr_t flk_stub_table_wait(uint32_t stub) {
     return original;
 }
 
-void flk_stub_table_trace_provider(unsigned provider, bool is_traced) {
-    FLK_ASSERT(provider < FLK_PROVIDERS_MAX);
+void flk_stub_table_set_flags(unsigned provider, unsigned flags) {
+    FLK_ASSERT(provider < FLK_PROVIDERS_MAX && flags < 16);
     for (uint32_t i = 0; i < FLK_STUB(0, 0, FLK_FN_COUNT); i++)
         if ((i & 3) == provider)
-            atomic_store(ENTRY(i, is_traced), is_traced);
+            atomic_store(ENTRY(i, flags), (uint8_t)flags);
+}
+
+unsigned flk_stub_table_flags_of(unsigned provider) {
+    FLK_ASSERT(provider < FLK_PROVIDERS_MAX);
+    return FLK_STUB_GET(FLK_STUB(provider, 0, 0), flags);
+}
+
+// Relaxed, and at worst stale: then a call of another object is taken for one
+// of a provider that was unloaded.
+static struct {
+    atomic_uintptr_t begin, end;
+} ranges[FLK_PROVIDERS_MAX];
+
+void flk_stub_table_set_range(unsigned provider, uintptr_t begin,
+                              uintptr_t end) {
+    FLK_ASSERT(provider < FLK_PROVIDERS_MAX && begin <= end);
+    atomic_store(&ranges[provider].begin, begin);
+    atomic_store(&ranges[provider].end, end);
+}
+
+bool flk_stub_table_is_in_provider(uintptr_t address, unsigned flags) {
+    bool is_in = false;
+    for (unsigned i = 0; i < FLK_PROVIDERS_MAX; i++)
+        is_in |= address >= atomic_load_explicit(&ranges[i].begin,
+                                                 memory_order_relaxed) &&
+                 address < atomic_load_explicit(&ranges[i].end,
+                                                memory_order_relaxed) &&
+                 (flags == 0 || flk_stub_table_flags_of(i) & flags);
+    return is_in;
 }
 
 uint16_t flk_stub_table_type_of(flk_function function) {

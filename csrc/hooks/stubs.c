@@ -21,10 +21,11 @@
     (flk_function_of_3) FLK_STUB_GET(NUMBER(d, v, id), original)
 
 // Allocations of an untraced object are recorded only while the C library
-// builds a result for a traced one.
-static inline bool is_not_recorded(flk_via via) {
+// builds a result for a traced one. Inside a traced provider they are marked.
+static inline bool is_not_recorded(flk_via via, uint32_t stub) {
     return flk_stub_table_state() != FLK_HOOKS_ON ||
            (via == FLK_VIA_UNTRACED &&
+            !(FLK_STUB_GET(stub, flags) & FLK_PROVIDER_IS_TRACED) &&
             !flk_platform_thread_marks()->returned.type);
 }
 
@@ -35,10 +36,12 @@ static inline bool is_not_recorded(flk_via via) {
             return original(a, b, c);                                        \
         return body(a, b, c, NUMBER(d, v, id), CALLER);                      \
     }
-#define STUB_ALLOCATE(d, v, id) \
-    STUB_OF_3(d, v, id, flk_bodies_allocate, is_not_recorded(FLK_VIA_##v))
-#define STUB_PLACE(d, v, id) \
-    STUB_OF_3(d, v, id, flk_bodies_place, is_not_recorded(FLK_VIA_##v))
+#define STUB_ALLOCATE(d, v, id)              \
+    STUB_OF_3(d, v, id, flk_bodies_allocate, \
+              is_not_recorded(FLK_VIA_##v, NUMBER(d, v, id)))
+#define STUB_PLACE(d, v, id)              \
+    STUB_OF_3(d, v, id, flk_bodies_place, \
+              is_not_recorded(FLK_VIA_##v, NUMBER(d, v, id)))
 #define STUB_RESIZE(d, v, id) \
     STUB_OF_3(d, v, id, flk_bodies_resize, flk_stub_table_is_off())
 #define STUB_RELEASE(d, v, id)                                               \
@@ -92,7 +95,8 @@ static inline bool is_not_recorded(flk_via via) {
 #define STUBS(d)                  \
     FLK_FAMILY(STUB, d, TRACED)   \
     FLK_FAMILY(STUB, d, UNTRACED) \
-    FLK_FAMILY(STUB, d, EXPORT)
+    FLK_FAMILY(STUB, d, EXPORT)   \
+    FLK_FAMILY(STUB, d, RUNTIME)
 STUBS(0)
 STUBS(1)
 STUBS(2)
@@ -105,6 +109,7 @@ STUBS(3)
         {FLK_FAMILY(STUB_ENTRY, d, TRACED)},   \
         {FLK_FAMILY(STUB_ENTRY, d, UNTRACED)}, \
         {FLK_FAMILY(STUB_ENTRY, d, EXPORT)},   \
+        {FLK_FAMILY(STUB_ENTRY, d, RUNTIME)},  \
     }
 static const uintptr_t stubs[FLK_PROVIDERS_MAX][FLK_VIA_COUNT][FLK_FN_COUNT] = {
     ENTRIES(0), ENTRIES(1), ENTRIES(2), ENTRIES(3)};

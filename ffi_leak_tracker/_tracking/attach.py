@@ -115,8 +115,11 @@ class Attachment:
                 "no library is named: name one, or pass None for all"
             )
         self.exclude = exclusions_of(exclude)
-        if self.is_all and not include_python:
-            self.exclude += python_exclusions()
+        #: Excluded as callers. What they call through pointers that were
+        #: looked up, as ``ffi.dlopen(None).malloc``, is the user's.
+        self.exclude_own = (
+            python_exclusions() if self.is_all and not include_python else []
+        )
         self.mappings = bool(mappings)
         self.sample_bytes = sample_bytes or 0
         self.native = 0, False  # frames, and whether with lines
@@ -124,7 +127,8 @@ class Attachment:
     def rules(self) -> list[str]:
         """Return the rules of the core that select its libraries."""
         included = [rule for one in self.names for rule in one.rules]
-        return [*dict.fromkeys(included), *dict.fromkeys(self.exclude)]
+        excluded = [*self.exclude, *self.exclude_own]
+        return list(dict.fromkeys(included + excluded))
 
     @property
     def attached(self) -> bool:
@@ -156,7 +160,8 @@ class Attachment:
 
     def selects(self, library: hooks.LoadedObject) -> bool:
         """Return whether it watches a library."""
-        if any(hooks.fits(rule, library) for rule in self.exclude):
+        excluded = (*self.exclude, *self.exclude_own)
+        if any(hooks.fits(rule, library) for rule in excluded):
             return False
         return self.is_all or any(one.means(library) for one in self.names)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Library = Any
 
 #: The marks of rules that exclude, by those that include.
-_EXCLUDES = {"+": "-", "=": "!", "#": "~"}
+_EXCLUDES = {"+": "-", "=": "!", "#": "%"}
 FILES_MAX = 500  # of a folder that are looked at
 FILE_BYTES_MAX = 1 << 26  # of a file whose dynamic section is read
 
@@ -41,6 +41,8 @@ _RUNTIME = (
     "librt.so*",
     "libpthread.so*",
     "libgcc_s.so*",
+    "libstdc++*",
+    "libc++*",
     "libpython*",
     "libpypy*",
 )
@@ -50,9 +52,10 @@ def named(libraries: Iterable[Library]) -> list[tuple[str, list[str]]]:
     """Return a text for each library, and its rules.
 
     An extension module stands for itself and for the libraries it is linked
-    to, except for those of the C runtime: the allocations of a cffi module are
-    made by the library that it wraps. A package stands for the extension
-    modules in it and for the libraries that its wheel bundles.
+    to, except for the runtimes of C and C++: the allocations of a cffi module
+    are made by the library that it wraps, and those of the C++ runtime belong
+    to what calls it. A package stands for the extension modules in it and for
+    the libraries that its wheel bundles.
 
     Raises: TypeError for values that are not libraries; ValueError for a
         module without machine code (built-in, or written in Python).
@@ -84,14 +87,13 @@ def _text_of(library: Library, rules: list[str]) -> str:
 
 
 def python_exclusions() -> list[str]:
-    """Return the rules that exclude the interpreter and cffi."""
+    """Return the rules that exclude the interpreter and cffi by default."""
     try:
         program = os.readlink("/proc/self/exe")
     except OSError:
         program = os.path.realpath(sys.executable)
-    return [f"-{one}" for one in (program, "libpython*", "libpypy*")] + [
-        "-_cffi_backend*"
-    ]
+    patterns = program, "libpython*", "libpypy*", "_cffi_backend*"
+    return [f"~{one}" for one in patterns]
 
 
 def _rules_of(library: Library) -> Iterator[str]:

@@ -509,14 +509,15 @@ static void test_looked_up_calls_are_attributed_by_return_address(void) {
     for (int is_traced = 0; is_traced < 2; is_traced++) {
         flk_callers_begin();
         flk_callers_add((here - 65536) & ~UINT64_C(4095),
-                        (here + 65536) & ~UINT64_C(4095), is_traced);
-        flk_callers_end();
+                        (here + 65536) & ~UINT64_C(4095),
+                        is_traced ? FLK_CALLER_TRACED : FLK_CALLER_UNTRACED);
+        flk_callers_end(false);
         CHECK(malloc_there(10) == 0x1000 && is_live(0x1000) == is_traced);
     }
     CHECK(flk_report_counted(FLK_HOOK_UNKNOWN_CALLERS) == unknown + 1);
     traced(FLK_FN_FREE)(0x1000);
     flk_callers_begin();
-    flk_callers_end();
+    flk_callers_end(false);
 }
 
 // --- states -------------------------------------------------------------

@@ -6,6 +6,7 @@
 #include "elf/maps.h"
 #include "hooks/callers.h"
 #include "hooks/library_names.h"
+#include "hooks/roles.h"
 #include "hooks/selection.h"
 #include "hooks/slots.h"
 #include "support.h"
@@ -19,6 +20,21 @@ static bool has(const char *path) {
 static bool names(const char *path) {
     flk_selection_object object = flk_selection_object_at(path);
     return flk_selection_names(&object);
+}
+
+static bool may_have(const char *path) {
+    flk_selection_object object = flk_selection_object_at(path);
+    return flk_selection_may_have(&object);
+}
+
+static bool bars(const char *path) {
+    flk_selection_object object = flk_selection_object_at(path);
+    return flk_selection_bars(&object);
+}
+
+static flk_caller kind_of(const char *path, bool is_c_library) {
+    flk_selection_object object = flk_selection_object_at(path);
+    return flk_roles_kind(&object, is_c_library);
 }
 
 static void meet(const char *path) {
@@ -184,7 +200,7 @@ static void test_files_select(void) {
     errno = 77;
     CHECK(has(file) && has(link) && !has(folder) && !has("/x") && errno == 77);
     CHECK(!has("libone.so") && !has("relative/libone.so"));
-    rule[0] = '~';
+    rule[0] = '%';
     CHECK(flk_selection_set(rules, 2));
     CHECK(!has(link) && has("/x"));
     flk_selection_object relative = {.path = "./other.so", .absolute = link};
@@ -206,12 +222,47 @@ static void test_the_file_of_an_address_is_read(void) {
     CHECK(!flk_maps_path(1, none, sizeof none));
 }
 
+// "~" excludes an object's own calls; "-" all that has to do with it.
+static void test_excludes_by_default(void) {
+    const char *rules[] = {"|", "-a*", "~b*"};
+    CHECK(flk_selection_set(rules, 3));
+    CHECK(!has("a") && !may_have("a"));
+    CHECK(!has("b") && may_have("b"));
+    CHECK(has("c") && may_have("c"));
+    CHECK(bars("a") && !bars("b"));
+    const char *two[] = {"|", "-a*", "|", "+ab"};
+    CHECK(flk_selection_set(two, 4) && !bars("ac"));
+}
+
+// The C++ runtime and the C library are recorded as what calls them, unless a
+// pattern names or excludes them.
+static void test_kinds_of_objects(void) {
+    const char *rules[] = {"|", "~python3*", "~_cffi*", "-bad*"};
+    CHECK(flk_selection_set(rules, 4));
+    CHECK(kind_of("/usr/lib/libstdc++.so.6", false) == FLK_CALLER_PASSED);
+    CHECK(kind_of("/x/libc++abi-3f.so.1", false) == FLK_CALLER_PASSED);
+    CHECK(kind_of("/lib/libc.so.6", true) == FLK_CALLER_PASSED);
+    CHECK(kind_of("/x/libc++x.so", false) == FLK_CALLER_TRACED);
+    CHECK(kind_of("/bin/python3.11", false) == FLK_CALLER_LOOKS_UP);
+    CHECK(kind_of("_cffi_backend.so", false) == FLK_CALLER_LOOKS_UP);
+    CHECK(kind_of("bad.so", false) == FLK_CALLER_UNTRACED);
+    const char *named[] = {"|", "+libstdc++*", "+libc.so*"};
+    CHECK(flk_selection_set(named, 3));
+    CHECK(kind_of("libstdc++.so.6", false) == FLK_CALLER_TRACED);
+    CHECK(kind_of("libc.so.6", true) == FLK_CALLER_TRACED);
+    CHECK(kind_of("libffi.so.8", false) == FLK_CALLER_LOOKS_UP_OF_NAMED);
+    CHECK(kind_of("libx.so", false) == FLK_CALLER_UNTRACED);
+    const char *barred[] = {"|", "-libstdc++*"};
+    CHECK(flk_selection_set(barred, 2));
+    CHECK(kind_of("libstdc++.so.6", false) == FLK_CALLER_UNTRACED);
+}
+
 static void test_ranges_are_found(void) {
     flk_callers_begin();
-    flk_callers_add(0x5000, 0x6000, true);
-    flk_callers_add(0x1000, 0x3000, false);
-    flk_callers_add(0x3000, 0x4000, true);
-    flk_callers_end();
+    flk_callers_add(0x5000, 0x6000, FLK_CALLER_TRACED);
+    flk_callers_add(0x1000, 0x3000, FLK_CALLER_UNTRACED);
+    flk_callers_add(0x3000, 0x4000, FLK_CALLER_TRACED);
+    flk_callers_end(false);
     CHECK(flk_callers_count() == 3);
     CHECK(flk_callers_find(0xfff) == FLK_CALLER_UNKNOWN);
     CHECK(flk_callers_find(0x1000) == FLK_CALLER_UNTRACED);
@@ -225,29 +276,36 @@ static void test_ranges_are_found(void) {
 static void test_too_many_ranges_are_unknown(void) {
     flk_callers_begin();
     for (uintptr_t i = 0; i < FLK_OBJECTS_MAX + 5; i++)
-        flk_callers_add(0x10000 + i * 0x1000, 0x10800 + i * 0x1000, true);
-    flk_callers_end();
+        flk_callers_add(0x10000 + i * 0x1000, 0x10800 + i * 0x1000,
+                        FLK_CALLER_TRACED);
+    flk_callers_end(false);
     CHECK(flk_callers_count() == FLK_OBJECTS_MAX);
     CHECK(flk_callers_left_out() == 5);
     CHECK(flk_callers_find(0x10000) == FLK_CALLER_TRACED);
 }
 
 static atomic_int notices;
-static void notice(void) { atomic_fetch_add(&notices, 1); }
+static flk_late notice(unsigned function) {
+    atomic_fetch_add(&notices, 1);
+    return function == 3 ? FLK_LATE_TRACED : FLK_LATE_OTHERS;
+}
 static flk_caller find_late(uintptr_t address) {
     return address == 0x9000 ? FLK_CALLER_TRACED : FLK_CALLER_UNKNOWN;
 }
 
 static void test_late_objects_are_found_by_a_callback(void) {
     flk_callers_begin();
-    flk_callers_add(0x5000, 0x6000, true);
-    flk_callers_end();
+    flk_callers_add(0x5000, 0x6000, FLK_CALLER_TRACED);
+    flk_callers_end(false);
     flk_callers_set_late_objects(notice, find_late);
     CHECK(flk_callers_find(0x9000) == FLK_CALLER_TRACED);
     CHECK(flk_callers_listed(0x9000) == FLK_CALLER_UNKNOWN);
     CHECK(flk_callers_find(0x5000) == FLK_CALLER_TRACED);
+    CHECK(flk_callers_notice(3) == FLK_LATE_TRACED);
+    CHECK(flk_callers_notice(4) == FLK_LATE_OTHERS);
     CHECK(atomic_load(&notices) == 2);
     flk_callers_set_late_objects(NULL, NULL);
+    CHECK(flk_callers_notice(3) == FLK_LATE_NO);
     CHECK(flk_callers_find(0x9000) == FLK_CALLER_UNKNOWN);
 }
 
@@ -265,15 +323,16 @@ static void *read_ranges(void *unused) {
 static void test_readers_see_whole_tables(void) {
     pthread_t thread;
     flk_callers_begin();
-    flk_callers_add(0x100000, 0x101000, true);
-    flk_callers_end();
+    flk_callers_add(0x100000, 0x101000, FLK_CALLER_TRACED);
+    flk_callers_end(false);
     pthread_create(&thread, NULL, read_ranges, NULL);
     for (int i = 0; i < few_or_many(200, 2000, 20000); i++) {
         flk_callers_begin();
         for (uintptr_t k = 0; k < (uintptr_t)(i % 7); k++)
-            flk_callers_add(0x10000 + 0x1000 * k, 0x11000 + 0x1000 * k, i & 1);
-        flk_callers_add(0x100000, 0x101000, true);
-        flk_callers_end();
+            flk_callers_add(0x10000 + 0x1000 * k, 0x11000 + 0x1000 * k,
+                            i & 1 ? FLK_CALLER_TRACED : FLK_CALLER_PASSED);
+        flk_callers_add(0x100000, 0x101000, FLK_CALLER_TRACED);
+        flk_callers_end(false);
     }
     atomic_store(&is_over, true);
     pthread_join(thread, NULL);
@@ -325,6 +384,8 @@ int main(void) {
     RUN(test_names_select);
     RUN(test_files_select);
     RUN(test_the_file_of_an_address_is_read);
+    RUN(test_excludes_by_default);
+    RUN(test_kinds_of_objects);
     RUN(test_ranges_are_found);
     RUN(test_too_many_ranges_are_unknown);
     RUN(test_late_objects_are_found_by_a_callback);
