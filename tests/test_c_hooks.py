@@ -10,6 +10,7 @@ from test_c_rooms import CORE, code_of
 #: Lowest first: a file includes, calls and reads itself and those before it.
 ORDER = (
     "functions",
+    "library_names",
     "selection",
     "sample",
     "callers",
