@@ -53,6 +53,7 @@ PyObject *flk_scopes_current(void) {
 }
 
 // The scope of the current context, as Python says; FLK_SCOPE_NONE: none.
+// FLK_SCOPE_PROCESS: it has one that ended, and so did all around it.
 static uint32_t number_in_context(void) {
     FLK_ASSERT(flk_callables.variable);
     PyObject *value = NULL;
@@ -60,8 +61,11 @@ static uint32_t number_in_context(void) {
         PyErr_Clear();
         return FLK_SCOPE_NONE;
     }
-    scope *found = value && value != Py_None ? live(value) : NULL;
-    uint32_t number = found ? found->number : FLK_SCOPE_NONE;
+    uint32_t number = FLK_SCOPE_NONE;
+    if (value && value != Py_None) {
+        const scope *found = live(value);
+        number = found ? found->number : FLK_SCOPE_PROCESS;
+    }
     Py_XDECREF(value);
     return number;
 }
@@ -71,7 +75,9 @@ static bool are_contexts_read;  // with the GIL
 uint32_t flk_scopes_open(void) {
     if (FLK_UNLIKELY(!are_contexts_read)) {
         uint32_t number = number_in_context();
-        return number == FLK_SCOPE_NONE ? flk_context_without_scope() : number;
+        return number == FLK_SCOPE_NONE      ? flk_context_without_scope()
+               : number == FLK_SCOPE_PROCESS ? FLK_SCOPE_NONE
+                                             : number;
     }
     flk_thread *thread = flk_thread_enter();
     if (!thread)

@@ -39,15 +39,20 @@ def current_scope() -> Any:
 
 def current_number() -> int:
     """Return the number of the scope of an allocation that happens now."""
-    scope = _live(variable.get())
-    number: int = core.scope_without() if scope is None else scope.number
-    return number
+    value = variable.get()
+    if value is None:
+        return int(core.scope_without())
+    scope = _live(value)
+    return core.CURRENT_SCOPE if scope is None else int(scope.number)
 
 
 def _number_in_context() -> int:
-    scope = _live(variable.get())
-    number: int = core.CURRENT_SCOPE if scope is None else scope.number
-    return number
+    """Return the same for this context; PROCESS if all its scopes ended."""
+    value = variable.get()
+    if value is None:
+        return int(core.CURRENT_SCOPE)
+    scope = _live(value)
+    return core.PROCESS if scope is None else int(scope.number)
 
 
 def _number_of_context_scope(scope: Any) -> int:
