@@ -59,6 +59,17 @@ static PyObject *objects(PyObject *self, PyObject *count) {
     return list;
 }
 
+// The functions that free in each domain now.
+static PyObject *frees(PyObject *self, PyObject *unused) {
+    PyMemAllocatorEx raw, mem, object;
+    PyMem_GetAllocator(PYMEM_DOMAIN_RAW, &raw);
+    PyMem_GetAllocator(PYMEM_DOMAIN_MEM, &mem);
+    PyMem_GetAllocator(PYMEM_DOMAIN_OBJ, &object);
+    return Py_BuildValue("(KKK)", (unsigned long long)raw.free,
+                         (unsigned long long)mem.free,
+                         (unsigned long long)object.free);
+}
+
 // An object whose block the interpreter frees, by tp_free.
 typedef struct thing {
     PyObject_HEAD
@@ -90,6 +101,7 @@ static PyMethodDef methods[] = {METHODS(raw),
                                 {"encoded", encoded, METH_O, NULL},
                                 {"in_a_thread", in_a_thread, METH_O, NULL},
                                 {"objects", objects, METH_O, NULL},
+                                {"frees", frees, METH_NOARGS, NULL},
                                 {NULL, NULL, 0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "taking", NULL,
                                         -1, methods};
