@@ -10,8 +10,9 @@ import importlib.util
 import sys
 import textwrap
 
+import children
 import pytest
-from c_library import child, needs_hooks
+from c_library import child, child_environment, core, needs_hooks
 
 pytestmark = needs_hooks
 
@@ -804,21 +805,32 @@ def test_a_thread_that_forks() -> None:
 
 
 # --- no reader ------------------------------------------------------------
-def test_without_the_reader_it_says_so() -> None:
-    """Hooked blocks of unread contexts are the process's, and counted."""
-    child(
-        """
-        import contextvars
-        from ffi_leak_tracker._seam import current
-        lib = opened("plain")
-        with LeakTracker.attach([lib]):
-            with LeakTracker.scope() as s:
-                lib.take(1)
-                contextvars.copy_context().run(lib.take, 2)
-                lib.take(3)
-            assert sizes(s.snapshot()) == [1], s.snapshot()
-            told = " ".join(s.snapshot().notes)
-            assert "2 blocks given to the process scope" in told, told
-    """,
-        FFI_LEAK_TRACKER_FAST="0",
-    )
+UNREAD = """
+from ffi_leak_tracker._seam import core_api
+core_api.read_contexts = lambda _: setattr(core_api, "contexts_problem", "odd")
+from c_library import *
+import contextvars
+lib = opened("plain")
+with LeakTracker.attach([lib]):
+    with LeakTracker.scope() as s:
+        lib.take(1)
+        contextvars.copy_context().run(lib.take, 2)
+        lib.take(3)
+    assert sizes(s.snapshot()) == [1], s.snapshot()
+    for view in (s, LeakTracker):
+        told = " ".join(view.snapshot().notes)
+        assert "2 blocks given to the process scope" in told, told
+        assert "scopes of hooked blocks: odd" in told, told
+"""
+
+
+def test_contexts_that_cannot_be_read() -> None:
+    """Their hooked blocks are the process's; they are counted and told."""
+    fixed = child_environment(FFI_LEAK_TRACKER_FAST="0")
+    done = children.run(UNREAD, **fixed)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_contexts_can_be_read() -> None:
+    """The check of the layout agrees with this interpreter."""
+    assert core.contexts_problem is None

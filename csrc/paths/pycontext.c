@@ -239,9 +239,8 @@ static bool has_expected_layout(void) {
     return is_right;
 }
 
-const char *flk_pycontext_install(void *variable, size_t number_offset) {
+static const char *install_variable(PyObject *variable, size_t number_offset) {
     FLK_ASSERT(PyGILState_Check() && variable);
-    Py_hash_t hash = PyObject_Hash(variable);
     if (!flk_pyframe_is_open())
         return "thread states of this interpreter are not read";
     if (atomic_load(&contexts.is_readable))
@@ -249,10 +248,18 @@ const char *flk_pycontext_install(void *variable, size_t number_offset) {
     if (!has_expected_layout())
         return "contexts of this interpreter are not laid out as expected";
     contexts.variable = Py_NewRef(variable);
-    contexts.hash = folded(hash);
-    contexts.number_offset = number_offset;
+    contexts.hash = folded(PyObject_Hash(variable));
+    contexts.number_offset =
+        number_offset ? number_offset : offsetof(PyBytesObject, ob_sval);
     atomic_store(&contexts.is_readable, true);
     return NULL;
+}
+
+const char *flk_pycontext_install(void *variable, size_t number_offset) {
+    PyGILState_STATE gil = PyGILState_Ensure();
+    const char *problem = install_variable(variable, number_offset);
+    PyGILState_Release(gil);
+    return problem;
 }
 
 #else  // PyPy: no thread states

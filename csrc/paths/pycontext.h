@@ -47,8 +47,9 @@ typedef struct flk_context_value {
 bool flk_pycontext_find(flk_context_value *out, bool is_attached);
 
 // Sets the variable, a ContextVar of this interpreter whose values are None or
-// objects with a uint32_t at an offset; checks the reading of contexts. The
-// caller holds the GIL. NULL, or a text that says why contexts cannot be read.
+// objects with a uint32_t at an offset; checks the reading of contexts. Offset 0:
+// the values are bytes objects that begin with it. NULL, or a text that says why
+// contexts cannot be read.
 const char *flk_pycontext_install(void *variable, size_t number_offset);
 
 #endif

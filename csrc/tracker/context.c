@@ -95,6 +95,15 @@ uint32_t flk_context_scope(flk_thread *thread, bool is_attached) {
     return scope == FLK_SCOPE_PROCESS ? FLK_SCOPE_NONE : scope;
 }
 
+uint32_t flk_context_here(void) {
+    flk_thread *thread = flk_thread_enter();
+    if (!thread)
+        return FLK_SCOPE_NONE;
+    uint32_t scope = flk_context_scope(thread, false);
+    flk_thread_leave(thread);
+    return scope;
+}
+
 // --- open and close --------------------------------------------------------
 void flk_context_count(int change) {
     FLK_ASSERT(change == 1 || change == -1);

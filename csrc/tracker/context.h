@@ -39,6 +39,8 @@ static inline bool flk_context_is_open(void) {
 // FLK_SCOPE_NONE (rule 2), or FLK_SCOPE_UNCLAIMED (rule 3). Inside the guard.
 // `is_attached`: the thread holds the GIL.
 uint32_t flk_context_scope(flk_thread *thread, bool is_attached);
+// The same, outside the guard and without the GIL.
+uint32_t flk_context_here(void);
 // Rules 2 and 3 for this thread, in a context without a scope of which nothing
 // else is known.
 uint32_t flk_context_without_scope(void);

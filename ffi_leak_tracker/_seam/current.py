@@ -36,3 +36,5 @@ def set_up() -> None:
             core.backend_typeof,
             core.backend_gc,
         )
+    else:
+        core.read_contexts(variable)

@@ -5,6 +5,7 @@ It has the same members and the same behaviour as the base class in C.
 
 from __future__ import annotations
 
+import sys
 import time
 
 from ffi_leak_tracker._seam import core_api as core
@@ -25,6 +26,28 @@ def set_process_top(scope: Any) -> None:
     _process_top = scope
 
 
+class _Held(bytes):
+    """A scope as the value of the variable.
+
+    It begins with the number of the scope, which the core reads without the
+    GIL (csrc/paths/pycontext.h).
+    """
+
+    scope: Any
+
+    @classmethod
+    def of(cls, scope: Any) -> _Held:
+        made = cls(scope.number.to_bytes(4, sys.byteorder))
+        made.scope = scope
+        return made
+
+
+def _in_context() -> Any:
+    """Return the scope of this context, ended or not, or None."""
+    value = variable.get()
+    return None if value is None else value.scope
+
+
 def _live(scope: Any) -> Any:
     while scope is not None and scope.ended:
         scope = scope.parent
@@ -33,32 +56,28 @@ def _live(scope: Any) -> Any:
 
 def current_scope() -> Any:
     """Return the innermost open scope of this context, else of the process."""
-    scope = _live(variable.get())
+    scope = _live(_in_context())
     return _process_top if scope is None else scope
 
 
 def current_number() -> int:
     """Return the number of the scope of an allocation that happens now."""
-    value = variable.get()
-    if value is None:
+    if core.contexts_problem is None:
+        return int(core.scope_here())
+    last = _in_context()
+    if last is None:
         return int(core.scope_without())
-    scope = _live(value)
+    scope = _live(last)
     return core.CURRENT_SCOPE if scope is None else int(scope.number)
 
 
 def _number_in_context() -> int:
     """Return the same for this context; PROCESS if all its scopes ended."""
-    value = variable.get()
-    if value is None:
+    last = _in_context()
+    if last is None:
         return int(core.CURRENT_SCOPE)
-    scope = _live(value)
+    scope = _live(last)
     return core.PROCESS if scope is None else int(scope.number)
-
-
-def _number_of_context_scope(scope: Any) -> int:
-    is_one = scope is not None and scope.where == "context"
-    number: int = scope.number if is_one else core.CURRENT_SCOPE
-    return number
 
 
 class ScopeBase:
@@ -146,12 +165,16 @@ class ScopeBase:
             )
         if self.where == "process":
             return self._enter_process()  # type: ignore[attr-defined]
-        self._previous = _live(variable.get())
+        around = _live(_in_context())
+        if around is not None and around.where == "context":
+            self._previous = around
         self._open(current_scope())
         core.context_count(+1)
-        variable.set(self)
-        around = _number_of_context_scope(self._previous)
-        core.context_open(self._own_number(), around, False)
+        variable.set(_Held.of(self))
+        outer = core.CURRENT_SCOPE
+        if self._previous is not None:
+            outer = self._previous.number
+        core.context_open(self._own_number(), outer, False)
         core.context_set(self._number, False)
         return self
 
@@ -167,8 +190,10 @@ class ScopeBase:
             return
         # If another task or thread leaves it, the variable there may hold
         # another scope.
-        if variable.get() is self:
-            variable.set(self._previous)
+        if _in_context() is self:
+            back = self._previous
+            variable.set(None if back is None else _Held.of(back))
+        self._previous = None
         core.context_set(_number_in_context(), False)
 
     def _own_number(self) -> int:
