@@ -185,6 +185,8 @@ class Checker:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Collect the reports; check here if another plugin runs the test."""
         report = yield
+        if self._is_repeating:
+            return report
         deferred, watch = self._running is item, self._watch
         if deferred and report.outcome == "failed":
             _announce_stop(item.session, report)

@@ -6,19 +6,20 @@ in use and do not grow. A leak whose pointer lies about somewhere does.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from _pytest.outcomes import OutcomeException
+import pytest
+from _pytest.outcomes import Exit
 
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._testing.frames import key_of_group
 from ffi_leak_tracker._testing.judge import Growth
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias
-
-    import pytest
+    from typing import Any, TypeAlias
 
     from ffi_leak_tracker._records.group import Group
     from ffi_leak_tracker._testing.options import Rounds
@@ -54,6 +55,10 @@ class Budget:
     def spend(self, seconds: float) -> None:
         """Count what one test took."""
         self._spent += seconds
+
+
+class CallFailed(Exception):
+    """A further call of a test did not pass; the message says why."""
 
 
 class Repeater:
@@ -110,10 +115,20 @@ class Repeater:
             if found and not isinstance(found, str):
                 self._call_until(rounds.warmup + rounds.most, min(end, early))
                 found = self._found(rounds, seconds)
+        except CallFailed as failed:
+            return f"it failed when it was called again: {failed}"
+        finally:
             self._leave()
-        except (Exception, OutcomeException) as error:
-            return f"it failed when it was called again: {error!r}"
         return found
+
+    def _leave(self) -> None:
+        """Tear down the fixtures that the next test does not need.
+
+        The hooks of teardown ran already. An error in a wider fixture was
+        reported when that was torn down for the first time.
+        """
+        with suppress(Exception):
+            self._item.session._setupstate.teardown_exact(self._nextitem)
 
     def _found(self, rounds: Rounds, seconds: float) -> Found:
         counted = self._scopes[rounds.warmup :]
@@ -126,26 +141,42 @@ class Repeater:
         while len(self._scopes) < calls and monotonic() <= end:
             self._call()
 
-    def _leave(self) -> None:
-        """Tear down what the test after this one does not need."""
-        self._item.session._setupstate.teardown_exact(self._nextitem)
-
     def _call(self) -> None:
+        """Set up, call and tear down the test in a scope of its own."""
         item, hook = self._item, self._item.ihook
-        # Wider fixtures stay: as if another test of its parent came next.
-        stay: pytest.Item = item.parent  # type: ignore[assignment]
         item._initrequest()  # type: ignore[attr-defined]
         scope = self._open_scope()
         try:
-            try:
-                hook.pytest_runtest_setup(item=item)
-                hook.pytest_runtest_call(item=item)
-            finally:
-                hook.pytest_runtest_teardown(item=item, nextitem=stay)
+            problem = self._run("setup", hook.pytest_runtest_setup)
+            if problem is None:
+                problem = self._run("call", hook.pytest_runtest_call)
+            rest = self._run("teardown", self._teardown)
         finally:
             self._let_go(item)
             scope.__exit__(None, None, None)
+        problem = rest if problem is None else problem
+        if problem is not None:
+            raise CallFailed(problem)
         self._scopes.append(scope)
+
+    def _teardown(self, item: pytest.Item) -> None:
+        # Wider fixtures stay: as if another test of its parent came next.
+        stay: Any = item.parent
+        item.ihook.pytest_runtest_teardown(item=item, nextitem=stay)
+
+    def _run(self, when: Any, function: Callable[..., object]) -> str | None:
+        """Run a part of the test as pytest does; return why it failed."""
+        item = self._item
+        call: Any = pytest.CallInfo.from_call(
+            lambda: function(item=item),
+            when=when,
+            reraise=(Exit, KeyboardInterrupt),
+        )
+        # Fixtures of pytest, as tmp_path, need the report.
+        item.ihook.pytest_runtest_makereport(item=item, call=call)
+        if call.excinfo is None:
+            return None
+        return printable(call.excinfo.exconly(tryshort=True))
 
 
 def growing(scopes: list[Scope]) -> tuple[Growth, ...]:

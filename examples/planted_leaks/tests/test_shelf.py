@@ -1,7 +1,6 @@
 """Each test that leaks has a name that says so."""
 
 import pytest
-
 from planted_leaks import Box, Shelf, each, lib, total
 
 
