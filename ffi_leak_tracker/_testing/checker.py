@@ -14,11 +14,8 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from ffi_leak_tracker._base import settings as environment
-from ffi_leak_tracker._records.exceptions import BudgetError
-from ffi_leak_tracker._records.filters import LeakFilter
-from ffi_leak_tracker._records.stats import AllocationStats
 from ffi_leak_tracker._seam import core_api as core
-from ffi_leak_tracker._testing import judge, watching
+from ffi_leak_tracker._testing import judge, rules, watching
 from ffi_leak_tracker._testing.fixtures import WideFixtures
 from ffi_leak_tracker._testing.repeat import Budget, Repeater
 from ffi_leak_tracker._testing.scopes import open_scope
@@ -30,13 +27,12 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from ffi_leak_tracker._records.snapshot import Snapshot
-    from ffi_leak_tracker._testing.options import Settings
+    from ffi_leak_tracker._testing.options import Rounds, Settings
     from ffi_leak_tracker._tracking.scopes import Scope
 
     Protocol: TypeAlias = Callable[[pytest.Item, pytest.Item | None], object]
 
 FIXTURE = "leak_tracker"
-BUDGET = "leak_budget"
 
 
 class Checker:
@@ -73,11 +69,7 @@ class Checker:
 
     # --- which tests, and their scopes ----------------------------------
     def _takes(self, item: pytest.Item) -> bool:
-        return self._settings.checks_all and not (
-            # Fast, but keywords contain names of tests as well.
-            "no_leak_check" in item.keywords
-            and item.get_closest_marker("no_leak_check")
-        )
+        return self._settings.checks_all and not rules.is_exempt(item)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -85,13 +77,14 @@ class Checker:
         if self._is_repeating:
             return  # the repeater has opened one
         self._close()
-        takes, limits = self._takes(item), _limits(item)
+        takes, limits = self._takes(item), rules.limits_of(item)
         if not takes and limits is None:
             return
-        scope = open_scope(item.name, _filter(item))
+        scope = open_scope(item.name, rules.filter_of(item))
         watch = self._watched(item)
         if takes:
             watch.scope = scope
+            watch.attach(rules.rules_of(item).attach)
         if limits is not None:
             watch.budget = scope, limits
 
@@ -103,7 +96,7 @@ class Checker:
     def scope_of_fixture(self, item: pytest.Item) -> Scope:
         """Open a scope; it is checked if the test has no scope yet."""
         watch = self._watched(item)
-        scope = open_scope(item.name, _filter(item))
+        scope = open_scope(item.name, rules.filter_of(item))
         if watch.scope is None:
             watch.scope = scope
         return scope
@@ -163,7 +156,7 @@ class Checker:
         return self._protocols
 
     def _run(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
-        self._running, self._nextitem = item, nextitem
+        self._running = item
         reports: list[pytest.TestReport] = []
         try:
             reports = runtestprotocol(item, log=False, nextitem=nextitem)
@@ -171,13 +164,19 @@ class Checker:
                 self._watch.reports = {str(one.when): one for one in reports}
                 self._judge(self._watch)
         finally:
-            self._running = self._nextitem = None
+            self._running = None
             if self._watch is not None:  # interrupted
                 reports = list(self._watch.reports.values())
                 self._close()
             tell = item.ihook.pytest_runtest_logreport
             for report in reports:
                 tell(report=report)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_teardown(self, nextitem: pytest.Item | None) -> None:
+        """Note which test comes next, whichever plugin runs this one."""
+        if not self._is_repeating:
+            self._nextitem = nextitem
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -202,16 +201,20 @@ class Checker:
         watch.judge_fixtures(self._wide.take_ended(), self._sort_wide)
 
     def _sort(self, watch: Watch, found: Snapshot, failed: bool) -> judge.Left:
-        mode = self._settings.mode
+        mode, own = self._settings.mode, rules.rules_of(watch.item)
+        rounds = own.rounds or self._settings.rounds
+        is_called_again = (mode == "auto" or own.rounds) and own.is_repeated
 
         def growths(kept: Snapshot) -> tuple[judge.Growth, ...]:
-            if failed or mode == "fast" or self._settings.rounds is None:
+            if failed or rounds is None or not is_called_again:
                 return ()
-            return self._growths(watch)
+            return self._growths(watch, rounds)
 
         left = judge.sort(found, mode == "strict", judge.lost_in, growths)
-        if self._settings.held == "fail" and not failed:
-            return judge.all_leak(left)
+        if (own.held or self._settings.held) == "fail" and not failed:
+            left = judge.all_leak(left)
+        if own.allow(len(left.leaks), left.leaks.total_bytes):
+            return judge.none_leaks(left)
         return left
 
     def _sort_wide(self, found: Snapshot) -> judge.Left:
@@ -219,12 +222,11 @@ class Checker:
         is_strict = self._settings.mode == "strict"
         return judge.sort(found, is_strict, judge.lost_in, lambda kept: ())
 
-    def _growths(self, watch: Watch) -> tuple[judge.Growth, ...]:
+    def _growths(
+        self, watch: Watch, rounds: Rounds
+    ) -> tuple[judge.Growth, ...]:
         """Call a test again; return the places that grow."""
         item = watch.item
-        if self._running is not item or self._settings.rounds is None:
-            watch.unsure = "another plugin runs it"
-            return ()
         seconds = self._budget.left()
         if seconds <= 0:
             watch.unsure = "no time is left for calling tests again"
@@ -232,12 +234,12 @@ class Checker:
         repeater = Repeater(
             item,
             self._nextitem,
-            lambda: open_scope(item.name, _filter(item)),
+            lambda: open_scope(item.name, rules.filter_of(item)),
             let_go,
         )
         begin, self._is_repeating = monotonic(), True
         try:
-            found = repeater.growths(self._settings.rounds, seconds)
+            found = repeater.growths(rounds, seconds)
         finally:
             self._is_repeating = False
             self._budget.spend(monotonic() - begin)
@@ -293,46 +295,7 @@ class Checker:
 def is_marked(item: pytest.Item) -> bool:
     """Return whether a test has the fixture or a budget."""
     names = getattr(item, "fixturenames", ())
-    return FIXTURE in names or _has_budget(item)
-
-
-def _has_budget(item: pytest.Item) -> bool:
-    return BUDGET in item.keywords and bool(item.get_closest_marker(BUDGET))
-
-
-def _limits(item: pytest.Item) -> dict[str, int | None] | None:
-    """Return the limits of a test, or None; the closest marker counts."""
-    if not _has_budget(item):
-        return None
-    found: dict[str, int | None] = {}
-    try:
-        for mark in item.iter_markers(BUDGET):
-            if mark.args:
-                raise TypeError("limits are given by name: blocks=, bytes=")
-            found = {**mark.kwargs, **found}
-        BudgetError.of(AllocationStats(), found)  # raises for invalid ones
-    except (TypeError, ValueError) as error:
-        pytest.fail(f"@pytest.mark.{BUDGET}: {error}", pytrace=False)
-    return found
-
-
-def _filter(item: pytest.Item) -> LeakFilter | None:
-    """Return the filter of the markers of a test, or None."""
-    if "leak_filter" not in item.keywords:
-        return None
-    whole: LeakFilter | None = None
-    for mark in item.iter_markers("leak_filter"):
-        try:
-            for one in (*mark.args, *_keyword(**mark.kwargs)):
-                found = LeakFilter.of(one)
-                whole = found if whole is None else whole | found
-        except TypeError as error:
-            pytest.fail(f"@pytest.mark.leak_filter: {error}", pytrace=False)
-    return whole
-
-
-def _keyword(filter: object = None) -> tuple[object, ...]:
-    return () if filter is None else (filter,)
+    return FIXTURE in names or rules.limits_of(item) is not None
 
 
 def _protocols_below(checker: Checker, impls: list[Any]) -> list[Protocol]:

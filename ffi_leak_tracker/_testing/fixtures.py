@@ -55,6 +55,18 @@ class WideFixtures:
         return ended
 
 
+#: What pytest calls the fixtures of setup functions, and what they are called.
+_FUNCTIONS = {
+    "_xunit_setup_module_fixture_": "setup_module",
+    "_xunit_setup_class_fixture_": "setup_class",
+    "_unittest_setUpClass_fixture_": "setUpClass",
+}
+
+
 def name_of(fixturedef: pytest.FixtureDef[Any]) -> str:
     """Return a fixture as reports name it."""
-    return f"{fixturedef.scope} fixture `{fixturedef.argname}`"
+    name = fixturedef.argname
+    for prefix, function in _FUNCTIONS.items():
+        if name.startswith(prefix):
+            return f"{function} of {name[len(prefix) :]}"
+    return f"{fixturedef.scope} fixture `{name}`"

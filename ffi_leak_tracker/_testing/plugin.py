@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._tracking.scopes import Scope
 
 _FIXTURE = "leak_tracker"
-_BUDGET = "leak_budget"
 _NAMES = ("ffi_leak_tracker", "ffi_leak_tracker.pytest_plugin")
-_MARKERS = (
-    "no_leak_check(reason=None): the test is not checked by --leaks",
-    "leak_filter(*filters, filter=None): native blocks that a filter ignores "
-    "are no leaks of the test",
-    "leak_budget(blocks=None, bytes=None, peak=None): most blocks and bytes "
-    "that the test may allocate natively, and most bytes live at once",
-)
+_MARKERS = {
+    "no_leak_check": "(reason=None): the test is not checked by --leaks",
+    "allow_leaks": "(reason=None): the same",
+    "leaks": "(max_blocks=0, max_bytes=0, ignore=None, attach=None, "
+    "repeat=None, held=None): how --leaks checks the test",
+    "leak_filter": "(*filters, filter=None): native blocks that a filter "
+    "ignores are no leaks of the test",
+    "leak_budget": "(blocks=None, bytes=None, peak=None): most blocks and "
+    "bytes that the test may allocate natively, and most bytes live at once",
+}
 _CHECKER: pytest.StashKey[Checker] = pytest.StashKey()
 
 
@@ -89,23 +91,31 @@ class _Alias:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and with --leaks the hooks that check."""
-    for marker in _MARKERS:
-        config.addinivalue_line("markers", marker)
+    for marker, text in _MARKERS.items():
+        config.addinivalue_line("markers", marker + text)
     settings = options.Settings(config)
     if settings.checks_all:
         checker_of(config, settings)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Register the hooks if a test uses the fixture or a budget."""
+    """Check the markers; register the hooks if a test needs them."""
+    marked = [
+        item
+        for item in session.items
+        if any(name in item.keywords for name in _MARKERS)
+    ]
+    if marked:
+        from ffi_leak_tracker._testing import rules
+
+        for item in marked:
+            rules.check(item)
     if _CHECKER in session.config.stash:
         return
-    for item in session.items:
-        if _FIXTURE in getattr(item, "fixturenames", ()) or (
-            _BUDGET in item.keywords and item.get_closest_marker(_BUDGET)
-        ):
-            checker_of(session.config)
-            return
+    if any(item.get_closest_marker("leak_budget") for item in marked) or any(
+        _FIXTURE in getattr(item, "fixturenames", ()) for item in session.items
+    ):
+        checker_of(session.config)
 
 
 # --- the fixture --------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ffi_leak_tracker._base.format import plural
+from ffi_leak_tracker._base.format import plural, printable
 from ffi_leak_tracker._testing.figures import FIGURES, totals
 from ffi_leak_tracker._tracking import watched
 
@@ -90,12 +90,16 @@ class Summary:
             terminal.write_line(line, red=True)
 
     def _advice(self) -> str:
+        """Return what was watched, and how to watch more."""
         if self._settings.own:
             return (
-                ": only the allocators of this package were watched; without "
+                "; only the allocators of this package were watched: without "
                 "--leaks-own the libraries are, too"
             )
-        return ""
+        if self._settings.attach:
+            names = ", ".join(map(printable, self._settings.attach))
+            return f"; only {names} was watched: see --leaks-attach"
+        return "; all libraries but the interpreter's were watched"
 
     def _write_held(
         self, terminal: pytest.TerminalReporter, held: list[dict[str, Any]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from traceback import format_exception
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,9 @@ from ffi_leak_tracker._records.exceptions import (
     LeakTrackerError,
     MisuseError,
 )
+from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._seam import misuse as misuses
+from ffi_leak_tracker._testing import watching
 from ffi_leak_tracker._testing.figures import FIGURES, figures_of
 from ffi_leak_tracker._testing.frames import without_runner
 from ffi_leak_tracker._testing.judge import owned_by_python
@@ -28,8 +31,8 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from ffi_leak_tracker._records.snapshot import Snapshot
     from ffi_leak_tracker._testing.judge import Left
+    from ffi_leak_tracker._tracking.attach import Attachment
     from ffi_leak_tracker._tracking.scopes import Scope
 
     #: Sorts what a test left behind; the flag says that the test failed.
@@ -43,6 +46,7 @@ class Watch:
     """The test that runs, its scope and its reports."""
 
     __slots__ = (
+        "_attachment",
         "_misuses",
         "budget",
         "item",
@@ -61,6 +65,12 @@ class Watch:
         #: Why what is held may be a leak after all; "" if it is known.
         self.unsure = ""
         self._misuses = LeakTracker.misuses()
+        self._attachment: Attachment | None = None
+
+    def attach(self, names: tuple[str, ...]) -> None:
+        """Watch libraries until the test was judged."""
+        if names:
+            self._attachment = watching.attach_to(names)
 
     def _outcome(self) -> str:
         """Return the outcome of the test; a strict xpass counts as passed."""
@@ -81,6 +91,12 @@ class Watch:
 
     def judge(self, sorter: Sorter) -> None:
         """Add leaks, misuse and an exceeded budget to the reports."""
+        try:
+            self._judge(sorter)
+        finally:
+            watching.detach(self._attachment)
+
+    def _judge(self, sorter: Sorter) -> None:
         looks = (
             self._damage,
             self._misuse,
@@ -145,10 +161,9 @@ class Watch:
         fails there. The test keeps its outcome.
         """
         for name, scopes in ended:
-            for scope in scopes:
-                error = _leaks_of_fixture(name, scope, sorter)
-                if error is not None:
-                    self._add_error(name, error)
+            error = _leaks_of_fixture(name, scopes, sorter)
+            if error is not None:
+                self._add_error(name, error)
 
     def _add_error(self, name: str, error: Exception) -> None:
         report = self.reports.get("teardown")
@@ -194,12 +209,15 @@ class Watch:
 
 
 def _leaks_of_fixture(
-    name: str, scope: Scope, sorter: Callable[[Snapshot], Left]
+    name: str, scopes: list[Scope], sorter: Callable[[Snapshot], Left]
 ) -> Exception | None:
-    if detached.is_clean(scope.number):
+    """Return the error for what the setup and the teardown left, or None."""
+    if all(detached.is_clean(scope.number) for scope in scopes):
         return None
     try:
-        left = sorter(scope.leaks())
+        found = [scope.leaks() for scope in scopes]
+        blocks = sorted(chain(*found), key=lambda block: block.sequence)
+        left = sorter(Snapshot(blocks, notes=found[0].notes))
     except Exception as error:
         return error
     if not len(left.leaks):

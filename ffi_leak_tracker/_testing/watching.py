@@ -42,6 +42,19 @@ def attach(settings: Settings) -> Attachment | None:
         return None
 
 
+def attach_to(names: tuple[str, ...]) -> Attachment | None:
+    """Attach to the libraries that a marker names; None where none can be.
+
+    Raises: pytest.UsageError where this system has no hooks.
+    """
+    if environment.mode == "off":
+        return None
+    try:
+        return LeakTracker.attach(list(names), native_depth=NATIVE_DEPTH)
+    except AttachError as error:
+        raise pytest.UsageError(f"@pytest.mark.leaks: {error}") from error
+
+
 def detach(attachment: Attachment | None) -> None:
     """End the attachment; the summary names libraries that were not met."""
     if attachment is not None:
