@@ -15,7 +15,7 @@ from _pytest.runner import runtestprotocol
 
 from ffi_leak_tracker._base import settings as environment
 from ffi_leak_tracker._seam import core_api as core
-from ffi_leak_tracker._testing import judge, rules, watching
+from ffi_leak_tracker._testing import benchmark, judge, rules, watching
 from ffi_leak_tracker._testing.fixtures import WideFixtures
 from ffi_leak_tracker._testing.repeat import Budget, Repeater
 from ffi_leak_tracker._testing.scopes import open_scope
@@ -108,7 +108,10 @@ class Checker:
     ) -> Generator[None, object, object]:
         """Keep the blocks of wider fixtures out of the scope of the test."""
         if fixturedef.scope == "function":
-            return (yield)
+            made = yield
+            if fixturedef.argname == "benchmark" and self._watch is not None:
+                benchmark.pause_while_it_times(made)
+            return made
         if self._watch is None:
             return (yield)
         self._wide.begin(fixturedef)
@@ -198,6 +201,8 @@ class Checker:
     def _judge(self, watch: Watch) -> None:
         self._close()
         watch.judge(self._sort)
+        if watch.scope is not None and watch.leaked:
+            self._summary.keep(watch.scope, watch.leaked)
         watch.judge_fixtures(self._wide.take_ended(), self._sort_wide)
 
     def _sort(self, watch: Watch, found: Snapshot, failed: bool) -> judge.Left:

@@ -22,38 +22,50 @@ FIGURES = "native_leaks"
 MOST_PLACES = 20
 
 
-def figures_of(allocations: int, left: Left | None = None) -> dict[str, Any]:
-    """Return the figures of a test.
+def figures_of(allocations: int) -> dict[str, Any]:
+    """Return the figures of a test that left nothing behind.
 
     Args:
         allocations: blocks that it allocated.
-        left: what it left behind; None for nothing.
     """
-    if left is None:
-        empty: list[Any] = []
-        return {
-            "allocations": allocations,
-            "leaks": 0,
-            "leaked_bytes": 0,
-            "held": 0,
-            "held_bytes": 0,
-            "once": 0,
-            "unsure": "",
-            "places": empty,
-        }
     return {
         "allocations": allocations,
-        "leaks": len(left.leaks),
-        "leaked_bytes": left.leaks.total_bytes,
-        "held": len(left.held),
-        "held_bytes": left.held.total_bytes,
-        "once": left.once,
+        "leaks": 0,
+        "leaked_bytes": 0,
+        "held": 0,
+        "held_bytes": 0,
+        "once": 0,
+        "misuses": 0,
         "unsure": "",
-        "places": [
+        "place": None,
+        "message": "",
+        "growths": [],
+        "places": [],
+    }
+
+
+def add_left(figures: dict[str, Any], left: Left) -> None:
+    """Add what a test left behind."""
+    figures.update(
+        leaks=len(left.leaks),
+        leaked_bytes=left.leaks.total_bytes,
+        held=len(left.held),
+        held_bytes=left.held.total_bytes,
+        once=left.once,
+        growths=list(map(str, left.growths)),
+        places=[
             *_places(left.leaks, "leaked"),
             *_places(left.held, "held"),
         ],
-    }
+    )
+
+
+def properties_of(figures: dict[str, Any]) -> list[tuple[str, object]]:
+    """Return what goes into a JUnit report: nothing of a clean test."""
+    names = ("leaks", "leaked_bytes", "held", "held_bytes", "misuses")
+    return [
+        (f"native_{name}", figures[name]) for name in names if figures[name]
+    ]
 
 
 def _places(blocks: Snapshot, verdict: str) -> list[dict[str, Any]]:

@@ -19,7 +19,12 @@ from ffi_leak_tracker._records.exceptions import (
 from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._seam import misuse as misuses
 from ffi_leak_tracker._testing import watching
-from ffi_leak_tracker._testing.figures import FIGURES, figures_of
+from ffi_leak_tracker._testing.figures import (
+    FIGURES,
+    add_left,
+    figures_of,
+    properties_of,
+)
 from ffi_leak_tracker._testing.frames import without_runner
 from ffi_leak_tracker._testing.judge import owned_by_python
 from ffi_leak_tracker._tracking import detached
@@ -49,7 +54,9 @@ class Watch:
         "_attachment",
         "_misuses",
         "budget",
+        "figures",
         "item",
+        "leaked",
         "logged",
         "reports",
         "scope",
@@ -61,6 +68,8 @@ class Watch:
         self.logged = False  # the report of the call was logged
         self.reports: dict[str, pytest.TestReport] = {}
         self.scope: Scope | None = None  # its live blocks are judged
+        self.figures: dict[str, Any] = {}
+        self.leaked: set[int] = set()  # the sequence numbers of its leaks
         self.budget: tuple[Scope, dict[str, int | None]] | None = None
         #: Why what is held may be a leak after all; "" if it is known.
         self.unsure = ""
@@ -92,9 +101,19 @@ class Watch:
     def judge(self, sorter: Sorter) -> None:
         """Add leaks, misuse and an exceeded budget to the reports."""
         try:
+            if self.scope is not None:
+                allocations = self.scope.stats.allocations
+                self.figures = figures_of(allocations)
             self._judge(sorter)
+            self._tell_figures()
         finally:
             watching.detach(self._attachment)
+
+    def _tell_figures(self) -> None:
+        report = self.reports.get("teardown")
+        if self.scope is not None and report is not None:
+            report.__dict__[FIGURES] = self.figures
+            report.user_properties += properties_of(self.figures)
 
     def _judge(self, sorter: Sorter) -> None:
         looks = (
@@ -118,6 +137,7 @@ class Watch:
         try:
             misuses.check_damage()
         except MisuseError as error:
+            self.figures["misuses"] += 1
             return error
         return None
 
@@ -127,13 +147,12 @@ class Watch:
             return None
         known = set(map(id, self._misuses))
         found = [one for one in LeakTracker.misuses() if id(one) not in known]
+        self.figures["misuses"] += len(found)
         return MisusesFound(found) if found else None
 
     def _leaks(self, failed: bool, sorter: Sorter) -> Exception | None:
         if self.scope is None:
             return None
-        figures = figures_of(self.scope.stats.allocations)
-        self.reports["teardown"].__dict__[FIGURES] = figures
         if detached.is_clean(self.scope.number):
             return None
         let_go(self.item)
@@ -144,10 +163,11 @@ class Watch:
             left = sorter(self, found, failed)
         except Exception as error:  # of a filter, for one
             return error
-        figures.update(figures_of(figures["allocations"], left))
-        figures["unsure"] = self.unsure
+        add_left(self.figures, left)
+        self.figures["unsure"] = self.unsure
         if not len(left.leaks):
             return None
+        self.leaked = {block.sequence for block in left.leaks}
         return TestLeaks(without_runner(left.leaks), left)
 
     def judge_fixtures(
@@ -195,6 +215,9 @@ class Watch:
 
     def _fail(self, error: Exception) -> None:
         """Make a test that passed fail, or xfail if that is expected."""
+        if self.figures:
+            self.figures["place"] = _place(self.item, error)
+            self.figures["message"] = _text(error).partition("\n")[0]
         late = self.logged or "call" not in self.reports
         report = self.reports["teardown" if late else "call"]
         expected = _expected(self.item, error)
