@@ -77,7 +77,7 @@ class Checker:
         if self._is_repeating:
             return  # the repeater has opened one
         self._close()
-        takes, limits = self._takes(item), rules.limits_of(item)
+        takes, limits = self._takes(item), rules.budget_of(item)
         if not takes and limits is None:
             return
         scope = open_scope(item.name, rules.filter_of(item))
@@ -300,7 +300,7 @@ class Checker:
 def is_marked(item: pytest.Item) -> bool:
     """Return whether a test has the fixture or a budget."""
     names = getattr(item, "fixturenames", ())
-    return FIXTURE in names or rules.limits_of(item) is not None
+    return FIXTURE in names or rules.budget_of(item) is not None
 
 
 def _protocols_below(checker: Checker, impls: list[Any]) -> list[Protocol]:

@@ -68,7 +68,7 @@ def check(item: pytest.Item) -> None:
     for name in EXEMPT:
         for mark in item.iter_markers(name):
             _check_reason(item, mark)
-    for read in (rules_of, limits_of, filter_of):
+    for read in (rules_of, budget_of, filter_of):
         try:
             read(item)
         except (TypeError, ValueError, pytest.UsageError) as error:
@@ -135,7 +135,7 @@ def _names(given: object) -> tuple[str, ...]:
     return tuple(names)
 
 
-def limits_of(item: pytest.Item) -> dict[str, int | None] | None:
+def budget_of(item: pytest.Item) -> dict[str, int | None] | None:
     """Return the limits of the ``leak_budget`` markers, or None.
 
     Raises: TypeError, ValueError for bad limits.
