@@ -102,9 +102,7 @@ static void each(int n, int (*callback)(int, void *), void *userdata) {
 
 ffibuilder = cffi.FFI()
 ffibuilder.cdef(CDEF)
-ffibuilder.set_source(
-    "planted_leaks._shelf", SOURCE, source_extension=".cpp"
-)
+ffibuilder.set_source("planted_leaks._shelf", SOURCE, source_extension=".cpp")
 
 if __name__ == "__main__":
     ffibuilder.compile(verbose=True)
