@@ -15,6 +15,8 @@ ORDER = (
     "callers",
     "stub_table",
     "report",
+    "proof",
+    "judge",
     "bodies",
     "mappings",
     "stubs",

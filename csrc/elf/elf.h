@@ -90,6 +90,8 @@ typedef void (*flk_elf_export_visitor)(const flk_elf_export *one,
                                        void *context);
 size_t flk_elf_each_export(const flk_elf *elf, flk_elf_export_visitor visit,
                            void *context);
+// The exported function around the address; "" if there is none. O(symbols).
+const char *flk_elf_function_at(const flk_elf *elf, uintptr_t address);
 // True if the object defines this function.
 bool flk_elf_defines(const flk_elf *elf, const char *name);
 
