@@ -95,7 +95,7 @@
 #define FLK_FREED_ENTRIES 2048
 // Blocks that are requested from the allocator to prove that an address is
 // free, and their bytes in all. glibc caches 7 blocks of a size for a thread.
-#define FLK_PROOF_BLOCKS_MAX 24
+#define FLK_PROOF_BLOCKS_MAX 40
 #define FLK_PROOF_BYTES_MAX (UINT64_C(1) << 26)
 // Misuses that wait for a reader. The oldest goes.
 #define FLK_MISUSES_MAX 1000

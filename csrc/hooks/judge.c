@@ -97,9 +97,8 @@ static flk_judged judge_held(uintptr_t address) {
     return FLK_JUDGED_REFUSED;
 }
 
-// A tick is the upper part of a sequence number.
 static bool is_newer_than_ends(const flk_record *record) {
-    return record->sequence >> FLK_TICK_SEQUENCE_SHIFT > flk_thread_last_end();
+    return record->sequence > flk_thread_last_end();
 }
 
 // An address that was freed before and is not free was given out meanwhile to
@@ -123,10 +122,11 @@ static flk_judged judge_freed(uintptr_t address, uint32_t stub) {
     return tell(&f);
 }
 
-// The blocks of a traced provider may be parts of larger ones of its own.
+// The blocks of a traced allocator may be parts of larger ones, which it takes
+// from another allocator.
 static flk_judged judge_inside(uintptr_t address, uint32_t stub) {
     flk_entry around;
-    if (FLK_STUB_GET(stub, is_traced) ||
+    if ((FLK_STUB_GET(stub, is_traced) && flk_proof_may_carve(stub)) ||
         !flk_registry_containing(FLK_LAYER_HEAP, address, &around))
         return FLK_JUDGED_FOREIGN;
     finding f = {FLK_INTERIOR_FREE,

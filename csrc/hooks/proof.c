@@ -114,6 +114,12 @@ static bool is_known(int allocator) {
                proof.allocate;
 }
 
+bool flk_proof_may_carve(uint32_t stub) {
+    unsigned own = stub % FLK_PROVIDERS_MAX;
+    return flk_stub_table_original_of(own, FLK_FN_MALLOC) &&
+           !(is_known((int)own) && atomic_load(&flk_proof_has_chunks));
+}
+
 // --- glibc's chunks ------------------------------------------------------
 // The size of the chunk whose block would begin here; 0: it is none.
 static uintptr_t chunk_size(uintptr_t block) {
@@ -155,11 +161,21 @@ static flk_proof ask_chunk(uintptr_t block, bool is_mark_fresh) {
 }
 
 // --- any allocator -------------------------------------------------------
+// The size of the next request. An aligned block may be of a larger class than
+// its size, and a large one may be a part of a larger free range by now.
+static uint64_t bytes_after(uint64_t bytes, uint32_t count) {
+    FLK_ASSERT(bytes > 0 && count > 0);
+    if (count % (FLK_PROOF_BLOCKS_MAX / 4))
+        return bytes;
+    uint64_t unit = UINT64_C(16) << count / (FLK_PROOF_BLOCKS_MAX / 4);
+    return bytes >= LARGE_BYTES ? bytes * 2 : (bytes + unit - 1) & ~(unit - 1);
+}
+
 // An allocator that gives out a block around an address has no live block
 // there. Most give out first what was freed last. The blocks go back in the reverse
 // order, so that the allocator has them as before.
 static bool gives_out(unsigned allocator, uintptr_t address,
-                      uint64_t size_bytes) {
+                      uint64_t size_bytes, bool is_exact) {
     flk_function_of_3 take =
         (flk_function_of_3)flk_stub_table_original_of(allocator, FLK_FN_MALLOC);
     flk_function_of_3 give =
@@ -179,8 +195,8 @@ static bool gives_out(unsigned allocator, uintptr_t address,
         taken[count++] = block;
         is_found = address - block < bytes;
         sum += bytes;
-        if (bytes >= LARGE_BYTES && count >= FLK_PROOF_BLOCKS_MAX / 3)
-            bytes += bytes / 4;  // it may be a part of a larger free range
+        if (!is_exact || bytes >= LARGE_BYTES)
+            bytes = bytes_after(bytes, count);
     }
     while (count > 0)
         give(taken[--count], 0, 0);
@@ -193,12 +209,18 @@ flk_proof flk_proof_of_free(uint32_t stub, uintptr_t address,
     FLK_ASSERT(address != 0);
     flk_proof found = FLK_PROOF_NONE;
     int allocator = allocator_of(stub);
-    if (!is_readable(address - 8) || !is_readable(address))
+    bool has_chunks = is_known(allocator) && atomic_load(&flk_proof_has_chunks);
+    if (!is_readable(address))
         return FLK_PROOF_FREE;  // its pages went back to the system
-    if (is_known(allocator) && atomic_load(&flk_proof_has_chunks))
+    if (has_chunks) {
         found = ask_chunk(address, is_mark_fresh);
+        // The chunk may be larger than was requested, and is kept by its size.
+        uintptr_t size = chunk_size(address);
+        if (size > size_bytes && size - size_bytes < 3 * CHUNK_MIN)
+            size_bytes = size - sizeof size;
+    }
     if (found != FLK_PROOF_FREE && allocator >= 0 &&
-        gives_out((unsigned)allocator, address, size_bytes))
+        gives_out((unsigned)allocator, address, size_bytes, has_chunks))
         return FLK_PROOF_FREE;
     return found;
 }

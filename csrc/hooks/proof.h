@@ -36,6 +36,9 @@ flk_proof flk_proof_of_free(uint32_t stub, uintptr_t address,
 flk_proof flk_proof_of_inside(uint32_t stub, uintptr_t address, uintptr_t start,
                               uint64_t size_bytes);
 
+// Whether the provider of this stub has a malloc that is not glibc's.
+bool flk_proof_may_carve(uint32_t stub);
+
 extern atomic_bool flk_proof_has_chunks;  // relaxed: glibc's malloc
 // Whether this may be a word that glibc keeps before a block.
 static inline bool flk_proof_is_size(uintptr_t word) {

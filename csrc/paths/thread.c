@@ -136,7 +136,7 @@ static void thread_ends(void *pointer) {
     flk_thread *thread = pointer;
     FLK_ASSERT(thread == flk_platform_thread_pointer());
     thread->inside++;
-    atomic_store_explicit(&last_end, flk_sequence_tick(), memory_order_relaxed);
+    atomic_store_explicit(&last_end, flk_sequence_mark(), memory_order_relaxed);
     flk_lock_take(&threads.lock);
     list_remove(thread);
     flk_totals *totals = flk_thread_totals_lock();

@@ -101,7 +101,7 @@ static inline void flk_thread_leave(flk_thread *thread) {
     flk_thread_set_inside(thread, 0);
 }
 
-// The tick (base/sequence.h) in which a thread with a block ended last; 0: none.
+// A mark (base/sequence.h) of when a thread with a block ended last; 0: none.
 uint64_t flk_thread_last_end(void);
 
 // True if the guard of this thread is set.

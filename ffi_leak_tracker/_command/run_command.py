@@ -103,6 +103,14 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             "64 (8), with lines where there is debug information",
         )
         add(
+            "--misuse",
+            choices=("refuse", "pass"),
+            default="refuse",
+            help="what happens to a proven double or interior free in native "
+            "code, with --native and --library: it is not carried out, or it "
+            "is (refuse)",
+        )
+        add(
             "--follow-fork",
             action="store_true",
             help="forked children report, too, in FILE with their process "
@@ -196,6 +204,7 @@ def _attach(options: argparse.Namespace) -> None:
             None if options.native else options.library,
             native_depth=options.native_depth,
             native_lines=True,
+            misuse=options.misuse,
         )
     except AttachError as error:
         raise CommandError(str(error)) from None
