@@ -248,7 +248,6 @@ int flk_hooks_attach(const char *const *rules, size_t rule_count,
                      int with_mappings, char *reason, size_t reason_bytes) {
     FLK_ASSERT((rules || rule_count == 0) && reason && reason_bytes > 0);
     flk_attach_options options = {rules, rule_count, with_mappings};
-    flk_unwind_start();  // misuse is told with native frames
     if (flk_attach_begin(&options, reason, reason_bytes) < 0)
         return -1;
     flk_gate_follow(pause_hooks_while_off);

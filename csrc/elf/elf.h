@@ -92,6 +92,10 @@ size_t flk_elf_each_export(const flk_elf *elf, flk_elf_export_visitor visit,
                            void *context);
 // The exported function around the address; "" if there is none. O(symbols).
 const char *flk_elf_function_at(const flk_elf *elf, uintptr_t address);
+// Visits the names of the objects that it is linked to (DT_NEEDED).
+typedef void (*flk_elf_needed_visitor)(const char *name, void *context);
+void flk_elf_each_needed(const flk_elf *elf, flk_elf_needed_visitor visit,
+                         void *context);
 // True if the object defines this function.
 bool flk_elf_defines(const flk_elf *elf, const char *name);
 

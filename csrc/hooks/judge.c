@@ -13,11 +13,11 @@
 
 static struct {
     atomic_bool passes, suspects;  // relaxed
-} judge;
+} judgement;
 
 void flk_judge_set(bool passes, bool suspects) {
-    atomic_store(&judge.passes, passes);
-    atomic_store(&judge.suspects, suspects);
+    atomic_store(&judgement.passes, passes);
+    atomic_store(&judgement.suspects, suspects);
 }
 
 // --- call paths ------------------------------------------------------------
@@ -42,7 +42,7 @@ static uint32_t path_here(void) {
 
 // The code that freed a block first, as a path of one frame.
 static uint32_t path_of_caller(uintptr_t caller) {
-    flk_thread *thread = flk_thread_enter();
+    flk_thread *thread = caller ? flk_thread_enter() : NULL;
     if (!thread)
         return FLK_PATH_EMPTY;
     uint32_t site = flk_modules_site_at(caller - 1);
@@ -64,7 +64,7 @@ typedef struct finding {
 static flk_judged tell(const finding *f) {
     FLK_ASSERT(f->verdict < 0 && f->record->type != 0);
     bool is_proven = f->proof == FLK_PROOF_FREE;
-    bool passes = !is_proven || atomic_load(&judge.passes);
+    bool passes = !is_proven || atomic_load(&judgement.passes);
     flk_misuse misuse = {
         .verdict = f->verdict,
         .free_path = f->free_path,
@@ -80,7 +80,7 @@ static flk_judged tell(const finding *f) {
 }
 
 static bool may_suspect(uint32_t stub) {
-    return atomic_load_explicit(&judge.suspects, memory_order_relaxed) &&
+    return atomic_load_explicit(&judgement.suspects, memory_order_relaxed) &&
            flk_stub_table_via(stub) == FLK_VIA_TRACED;
 }
 
@@ -122,11 +122,12 @@ static flk_judged judge_freed(uintptr_t address, uint32_t stub) {
     return tell(&f);
 }
 
-// The blocks of a traced allocator may be parts of larger ones, which it takes
-// from another allocator.
+// The blocks of an allocator that a pattern names may be parts of larger ones,
+// which it takes from another allocator.
 static flk_judged judge_inside(uintptr_t address, uint32_t stub) {
     flk_entry around;
-    if ((FLK_STUB_GET(stub, is_traced) && flk_proof_may_carve(stub)) ||
+    if ((FLK_STUB_GET(stub, flags) & FLK_PROVIDER_IS_NAMED &&
+         flk_proof_may_carve(stub)) ||
         !flk_registry_containing(FLK_LAYER_HEAP, address, &around))
         return FLK_JUDGED_FOREIGN;
     finding f = {FLK_INTERIOR_FREE,

@@ -48,7 +48,7 @@ static void becomes(uint32_t session, uintptr_t from, uintptr_t begin,
                     uintptr_t end) {
     FLK_ASSERT(begin < end);
     flk_record record;
-    if (!flk_report_moves(FLK_LAYER_MAPPING, from, 0, &record))
+    if (flk_report_moves(FLK_LAYER_MAPPING, from, 0, &record) == FLK_MOVES_NOT)
         return;
     flk_tracker_move_end(FLK_LAYER_MAPPING, from, &record, begin, end - begin);
     flk_report_settle(session, FLK_LAYER_MAPPING, begin, record.type);

@@ -192,7 +192,7 @@ FLK_NOINLINE void flk_report_gone_wrong(flk_layer layer, uintptr_t address,
 
 void flk_report_gone(flk_layer layer, uintptr_t address, uint16_t type) {
     if (!flk_report_gone_hot(flk_platform_thread_marks(), layer, address, type,
-                             (uintptr_t)__builtin_return_address(0)) &&
+                             0) &&
         !flk_sample_is_on())  // else perhaps not in the sample
         flk_report_count(FLK_HOOK_FOREIGN_FREES);
 }
