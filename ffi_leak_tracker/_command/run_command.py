@@ -86,6 +86,14 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             "package or distribution; * and ? match anything (may be given "
             "more than once)",
         )
+        add(
+            "--misuse",
+            choices=("refuse", "pass"),
+            default="refuse",
+            help="what happens to a proven double or interior free in native "
+            "code, with --native and --library: it is not carried out, or it "
+            "is (refuse)",
+        )
 
     def _add_reporting(self, parser: argparse.ArgumentParser) -> None:
         add = parser.add_argument
@@ -102,14 +110,6 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             default=8,
             help="native frames recorded with --native and --library, 0 to "
             "64 (8), with lines where there is debug information",
-        )
-        add(
-            "--misuse",
-            choices=("refuse", "pass"),
-            default="refuse",
-            help="what happens to a proven double or interior free in native "
-            "code, with --native and --library: it is not carried out, or it "
-            "is (refuse)",
         )
         add(
             "--follow-fork",
