@@ -24,6 +24,7 @@ ORDER = (
     "behalf",
     "bodies",
     "results",
+    "interpreter",
     "mappings",
     "stubs",
     "providers",

@@ -276,13 +276,16 @@ static uintptr_t resize_in_fork(uintptr_t a, uintptr_t b, uintptr_t c,
 // A sampled block is drawn again by its new size alone. Otherwise a block that
 // grows step by step would be more likely to be recorded than one allocated
 // at once.
-static void end_move(uintptr_t from, const flk_record *record, uintptr_t to,
-                     uint64_t size_bytes) {
+bool flk_bodies_end_move(uintptr_t from, const flk_record *record, uintptr_t to,
+                         uint64_t size_bytes) {
     FLK_ASSERT(to != 0);
     flk_record removed;
-    flk_tracker_move_end(FLK_LAYER_HEAP, from, record, to, size_bytes);
-    if (!flk_sample_takes(flk_platform_thread_marks(), size_bytes))
-        flk_tracker_on_free(FLK_LAYER_HEAP, to, 0, &removed);
+    bool is_recorded =
+        flk_tracker_move_end(FLK_LAYER_HEAP, from, record, to, size_bytes);
+    if (flk_sample_takes(flk_platform_thread_marks(), size_bytes))
+        return is_recorded;
+    flk_tracker_on_free(FLK_LAYER_HEAP, to, 0, &removed);
+    return false;
 }
 
 // The block was made by operator new, say, which was told. From now on it is
@@ -307,7 +310,8 @@ static uintptr_t resize_recorded(uintptr_t a, uintptr_t b, uintptr_t c,
     if (!moved || moved == a)
         flk_freed_forget(a);
     if (moved)
-        end_move(a, record, moved, flk_stub_table_size(stub, a, b, c));
+        flk_bodies_end_move(a, record, moved,
+                            flk_stub_table_size(stub, a, b, c));
     else
         flk_tracker_move_cancel(FLK_LAYER_HEAP, a, record);
     return moved;
