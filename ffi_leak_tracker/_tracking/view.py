@@ -362,6 +362,7 @@ _LIMITS = (
     ("double_frees", "double free", "found"),
     ("interior_frees", "free", "of an address inside a block"),
     ("mismatched_frees", "free", "by the wrong release"),
+    ("suspected_frees", "free", "suspected to be misuse, not proven"),
     ("damages", "block", "written to outside its bounds or after its free"),
     ("hooks_failed_words", "function pointer", "not to be hooked"),
     (
