@@ -23,6 +23,7 @@ ROOMS = (
     "paths",
     "registry",
     "tracker",
+    "reach",
     "hooks",
     "api",
     "python",
@@ -114,6 +115,7 @@ PREAMBLE = """
 #include "paths/sites.h"
 #include "paths/thread.h"
 #include "python/callables.h"
+#include "reach/lost.h"
 #include "registry/account.h"
 #include "registry/names.h"
 #include "registry/scope.h"

@@ -96,6 +96,49 @@ typedef struct flk_misuse {
     flk_block block;     // the block concerned
 } flk_misuse;
 
+// --- lost or held ---------------------------------------------------------
+#define FLK_VERDICT_LOST 1        // nothing points into it
+#define FLK_VERDICT_LOST_BELOW 2  // only lost blocks point into it
+#define FLK_VERDICT_HELD 3        // a root points into it
+#define FLK_VERDICT_HELD_BELOW 4  // a block that is held points into it
+
+// A block with its verdict. `block.address` is the complement of the address:
+// this array must hold no pointers. `holder` is the index of a row
+// (LOST_BELOW, HELD_BELOW) or of a holder (HELD); FLK_HOLDER_NONE for
+// FLK_VERDICT_LOST, and if the block that holds it is in no row.
+#define FLK_HOLDER_NONE 4294967295
+typedef struct flk_lost_row {
+    flk_block block;
+    uint32_t holder;
+    uint32_t verdict;
+} flk_lost_row;
+
+// A root: memory that is reachable by itself.
+#define FLK_HOLDER_UNTRACKED 0    // memory that no tracker records
+#define FLK_HOLDER_PYTHON 1       // small objects of Python
+#define FLK_HOLDER_MOVING 2       // a realloc that was under way
+#define FLK_HOLDER_UNSEARCHED 3   // there was no room to look for pointers
+#define FLK_HOLDER_DATA 4         // initialised data of an object
+#define FLK_HOLDER_BSS 5          // other data of an object
+#define FLK_HOLDER_STACK 6        // of a thread
+#define FLK_HOLDER_THREAD_DATA 7  // thread-local variables of the main thread
+#define FLK_HOLDER_REGISTERS 8    // of a thread
+#define FLK_HOLDER_SHARED 9       // memory shared with other processes
+#define FLK_HOLDER_NAME_BYTES 120
+typedef struct flk_holder {
+    uint32_t kind;
+    uint32_t thread;   // its number; 0 = unknown; FLK_HOLDER_MAIN
+    char name[120];  // file name of an object or of shared memory
+} flk_holder;
+#define FLK_HOLDER_MAIN 4294967295
+
+// Why there is no verdict.
+#define FLK_LOST_FOUND 0        // there is one
+#define FLK_LOST_NO_MEMORY -1
+#define FLK_LOST_TOO_LONG -2
+#define FLK_LOST_DIED -3        // the child was killed
+#define FLK_LOST_IMPOSSIBLE -4  // no /proc, or not 64-bit Linux
+
 // --- events for observers -----------------------------------------------
 #define FLK_OBSERVED_MADE 1
 #define FLK_OBSERVED_FREED 2

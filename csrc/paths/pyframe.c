@@ -222,6 +222,12 @@ void flk_pyframe_release(void) {
     leave(tstate);
 }
 
+int flk_pyframe_attach(void) { return (int)PyGILState_Ensure(); }
+
+void flk_pyframe_detach(int attached) {
+    PyGILState_Release((PyGILState_STATE)attached);
+}
+
 // --- versions ----------------------------------------------------------
 #define COMPILED_VERSION \
     Py_STRINGIFY(PY_MAJOR_VERSION) "." Py_STRINGIFY(PY_MINOR_VERSION) "."
@@ -273,6 +279,8 @@ bool flk_pyframe_context(const void **context, uint64_t *version) {
 }
 bool flk_pyframe_hold(void) { return false; }
 void flk_pyframe_release(void) {}
+int flk_pyframe_attach(void) { return 0; }
+void flk_pyframe_detach(int attached) { (void)attached; }
 void flk_pyframe_open(void) {}
 void flk_pyframe_close(void) {}
 bool flk_pyframe_is_open(void) { return false; }

@@ -93,6 +93,8 @@ bool flk_pyframe_context(const void **context, uint64_t *version) {
 
 bool flk_pyframe_hold(void) { return true; }
 void flk_pyframe_release(void) {}
+int flk_pyframe_attach(void) { return 0; }
+void flk_pyframe_detach(int attached) { (void)attached; }
 void flk_pyframe_open(void) {}
 void flk_pyframe_close(void) {}
 bool flk_pyframe_is_open(void) { return true; }

@@ -1,0 +1,232 @@
+// lost.c - makes the child, waits for it, takes its result. Contract: reach/lost.h.        SPDX-License-Identifier: MIT
+#include "reach/lost.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/config.h"
+#include "base/platform.h"
+#include "base/sequence.h"
+#include "elf/loaded.h"
+#include "paths/pyframe.h"
+#include "paths/thread.h"
+#include "reach/search.h"
+#include "registry/registry.h"
+#include "tracker/recent.h"
+
+// In memory that the child shares with its parent. Holders and rows follow.
+typedef struct shared {
+    atomic_bool are_confirmed;  // the parent has confirmed the stacks
+    int failure;
+    flk_search_order order;
+    flk_search_result result;
+    flk_stacks stacks;
+    flk_holder holders[FLK_HOLDERS_MAX];
+    flk_lost_row rows[];
+} shared;
+
+enum { SPARE_ROWS = 64, TIME_MAX_MS = 3600000 };
+
+static atomic_ullong bytes_max;
+
+uint64_t flk_lost_bytes_max(void) { return atomic_load(&bytes_max); }
+
+static void note_bytes(uint64_t bytes) {
+    unsigned long long most = atomic_load(&bytes_max);
+    while (bytes > most &&
+           !atomic_compare_exchange_weak(&bytes_max, &most, bytes))
+        ;
+}
+
+// --- the order ---------------------------------------------------------------
+static uint64_t record_count(void) {
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < FLK_SHARDS; i++)
+        count += flk_registry_shard_count(i);
+    return count;
+}
+
+static size_t bytes_for(uint64_t rows) {
+    size_t page = flk_platform_page_bytes();
+    return (sizeof(shared) + rows * sizeof(flk_lost_row) + page - 1) &
+           ~(page - 1);
+}
+
+// The module of the core, if it is not part of a program (in tests): nothing of
+// the program is in its data.
+static void find_own_module(flk_search_order *order) {
+#ifdef FLK_HAS_ELF
+    flk_loaded module;
+    if (flk_loaded_at((uintptr_t)&bytes_max, &module) && module.path[0]) {
+        order->own_begin = module.begin;
+        order->own_end = module.end;
+    }
+#else
+    (void)order;
+#endif
+}
+
+static uint64_t cache_key(void) {
+    int memory = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+    uint64_t key = flk_chunks_key(memory);
+    if (memory >= 0)
+        close(memory);
+    return key;
+}
+
+static void fill_in(shared *sh, const flk_search_order *order, size_t bytes) {
+    sh->order = *order;
+    sh->order.stacks = &sh->stacks;
+    sh->result.rows = sh->rows;
+    sh->result.row_max =
+        (bytes - sizeof(shared)) / sizeof(flk_lost_row);
+    sh->result.holders.items = sh->holders;
+    sh->failure = FLK_LOST_DIED;
+}
+
+// --- the child ---------------------------------------------------------------
+// Locks that the search needs, in the order of their ranks. While they are held
+// the registry is sound, and no record changes.
+static void lock_all(void) {
+    flk_thread_list_lock();
+    flk_registry_lock_all();
+    flk_recent_lock_all();
+}
+
+static void unlock_all(void) {
+    flk_recent_unlock_all();
+    flk_registry_unlock_all();
+    flk_thread_list_unlock();
+}
+
+static void work(void *context) {
+    shared *sh = context;
+    unlock_all();  // in the copy
+    sh->failure = flk_search_run(&sh->order, &sh->result);
+}
+
+// Makes the child while no record can change; notes how long that took.
+static int make_child(shared *sh, flk_lost *out) {
+    int attached = flk_pyframe_attach();
+    flk_stacks_note(&sh->stacks);
+    uint64_t begun = flk_platform_clock_exact();
+    lock_all();
+    int child = flk_platform_child_begin(work, sh);
+    unlock_all();
+    out->standing_ns = flk_platform_clock_exact() - begun;
+    if (child > 0)
+        flk_stacks_confirm(&sh->stacks);
+    flk_pyframe_detach(attached);
+    out->moving_threads = sh->stacks.moving_count;
+    atomic_store(&sh->are_confirmed, true);
+    return child;
+}
+
+// The child looks at the clock by itself. This one is for a child that does not
+// run at all.
+static int wait_for(int child, const shared *sh) {
+    uint64_t deadline = sh->order.deadline_ns + UINT64_C(1000000000);
+    for (;;) {
+        flk_child_state state = flk_platform_child_look(child);
+        if (state == FLK_CHILD_ENDED)
+            return sh->failure;
+        if (state == FLK_CHILD_KILLED)
+            return FLK_LOST_DIED;
+        if (flk_platform_clock_coarse() > deadline) {
+            flk_platform_child_kill(child);
+            return FLK_LOST_TOO_LONG;
+        }
+        flk_platform_pause();
+    }
+}
+
+static int search_in_child(shared *sh, flk_lost *out) {
+    sh->order.are_confirmed = &sh->are_confirmed;
+    int child = make_child(sh, out);
+    return child > 0 ? wait_for(child, sh) : FLK_LOST_DIED;
+}
+
+// Without a child: the memory changes while it is read.
+static int search_here(shared *sh, flk_lost *out) {
+    out->is_weak = true;
+    sh->order.in_process = true;
+    sh->order.are_confirmed = NULL;
+    int attached = flk_pyframe_attach();
+    flk_stacks_note(&sh->stacks);
+    for (uint32_t i = 0; i < sh->stacks.count; i++)
+        sh->stacks.items[i].is_still = false;  // they go on
+    out->moving_threads = sh->stacks.count;
+    sh->failure = flk_search_run(&sh->order, &sh->result);
+    flk_pyframe_detach(attached);
+    return sh->failure;
+}
+
+static void take_result(shared *sh, flk_lost *out) {
+    out->rows = sh->rows;
+    out->row_count = sh->result.row_count;
+    out->holders = sh->holders;
+    out->holder_count = sh->result.holders.count;
+    out->words = sh->result.words;
+    out->memory_bytes = sh->result.memory_bytes + out->page_bytes;
+    FLK_ASSERT(out->row_count <= sh->result.row_max);
+}
+
+static int find_in_pages(const flk_search_order *order, bool may_fork, flk_lost *out) {
+    // Blocks may be allocated until the registry is locked; those beyond the
+    // room are left out.
+    uint64_t count = record_count();
+    out->page_bytes = bytes_for(count + count / 8 + SPARE_ROWS);
+    shared *sh = flk_platform_pages_share(out->page_bytes);
+    if (!sh)
+        return FLK_LOST_NO_MEMORY;
+    out->pages = sh;
+    fill_in(sh, order, out->page_bytes);
+    int failure = may_fork ? search_in_child(sh, out) : FLK_LOST_DIED;
+    if (failure == FLK_LOST_DIED)
+        failure = search_here(sh, out);
+    take_result(sh, out);
+    return failure;
+}
+
+int flk_lost_find(uint32_t view, uint64_t since, bool inherited, bool may_fork,
+                  uint64_t time_max_ms, flk_lost *out) {
+    FLK_ASSERT(out && view < FLK_SCOPES_MAX);
+    int saved = errno;
+    // The first thing in this frame: what lies below it on the stack belongs
+    // to the search.
+    flk_search_order order = {
+        .view = {view, since, flk_sequence_mark(), inherited}};
+    flk_platform_registers(order.caller.registers);
+    order.caller.stack_pointer = flk_platform_stack_pointer();
+    order.caller.ident = flk_platform_thread_ident();
+    memset(out, 0, sizeof *out);
+    uint64_t begun = flk_platform_clock_exact();
+    if (time_max_ms > TIME_MAX_MS)
+        time_max_ms = TIME_MAX_MS;
+    order.deadline_ns =
+        flk_platform_clock_coarse() + time_max_ms * UINT64_C(1000000);
+    find_own_module(&order);
+    order.cache_key = cache_key();
+    flk_thread_let_go(flk_thread_hold());  // this thread is in the list
+    int failure = find_in_pages(&order, may_fork, out);
+    out->taken_wall_ns = flk_sequence_wall_time(order.view.until);
+    out->whole_ns = flk_platform_clock_exact() - begun;
+    note_bytes(out->memory_bytes);
+    if (failure != FLK_LOST_FOUND)
+        flk_lost_drop(out);
+    errno = saved;
+    return failure;
+}
+
+void flk_lost_drop(flk_lost *lost) {
+    FLK_ASSERT(lost);
+    if (lost->pages)
+        flk_platform_pages_unmap(lost->pages, lost->page_bytes);
+    lost->pages = NULL;
+    lost->rows = NULL;
+    lost->holders = NULL;
+    lost->row_count = lost->holder_count = 0;
+}
