@@ -133,6 +133,9 @@ typedef struct flk_self {
     uint64_t ever_enabled;   // 1 if tracking was on at any time, else 0
     uint64_t observed_lost;  // events that no observer got
     uint64_t types_merged;   // types that share one name: there are too many
+    // Searches for lost blocks, and the most that one took: mapped memory, time
+    // of the call, time in which allocations waited.
+    uint64_t searches, search_bytes, search_ns, search_standing_ns;
 } flk_self;
 void flk_self_figures(flk_self *out);
 // Sets the counters of events to 0, for a reset.

@@ -102,16 +102,8 @@ typedef struct flk_misuse {
 #define FLK_VERDICT_HELD 3        // a root points into it
 #define FLK_VERDICT_HELD_BELOW 4  // a block that is held points into it
 
-// A block with its verdict. `block.address` is the complement of the address:
-// this array must hold no pointers. `holder` is the index of a row
-// (LOST_BELOW, HELD_BELOW) or of a holder (HELD); FLK_HOLDER_NONE for
-// FLK_VERDICT_LOST, and if the block that holds it is in no row.
+// What holds a block, as a number, if there is none or it is not known.
 #define FLK_HOLDER_NONE 4294967295
-typedef struct flk_lost_row {
-    flk_block block;
-    uint32_t holder;
-    uint32_t verdict;
-} flk_lost_row;
 
 // A root: memory that is reachable by itself.
 #define FLK_HOLDER_UNTRACKED 0    // memory that no tracker records
@@ -131,6 +123,22 @@ typedef struct flk_holder {
     char name[120];  // file name of an object or of shared memory
 } flk_holder;
 #define FLK_HOLDER_MAIN 4294967295
+
+// The memory of an object of one exact type of Python, so that what lies behind
+// it in its block, left from an earlier object, is not taken for pointers.
+#define FLK_PYTHON_TYPES_MAX 512
+#define FLK_PYTHON_PLAIN 0   // bytes + item_bytes * size
+#define FLK_PYTHON_NUMBER 1  // has no pointers: int, float
+#define FLK_PYTHON_TEXT 2    // str: no pointers if it is compact ASCII
+typedef struct flk_python_type {
+    uint64_t address;  // of the type
+    uint32_t bytes;    // of an object, with what lies before it
+    uint16_t item_bytes;
+    uint8_t head_bytes;  // before the object: 16 if it is garbage collected
+    uint8_t kind;        // FLK_PYTHON_...
+    uint32_t text_states[2];  // of compact ASCII: its state, not interned and
+                              // interned
+} flk_python_type;
 
 // Why there is no verdict.
 #define FLK_LOST_FOUND 0        // there is one

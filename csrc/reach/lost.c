@@ -17,7 +17,8 @@
 #include "registry/registry.h"
 #include "tracker/recent.h"
 
-// In memory that the child shares with its parent. Holders and rows follow.
+// In memory that the child shares with its parent. The arrays of the result
+// follow it.
 typedef struct shared {
     atomic_bool are_confirmed;  // the parent has confirmed the stacks
     int failure;
@@ -25,20 +26,36 @@ typedef struct shared {
     flk_search_result result;
     flk_stacks stacks;
     flk_holder holders[FLK_HOLDERS_MAX];
-    flk_lost_row rows[];
+    flk_block blocks[];
 } shared;
 
 enum { SPARE_ROWS = 64, TIME_MAX_MS = 3600000 };
+enum { ROW_BYTES = sizeof(flk_block) + 2 * sizeof(uint32_t) + 1 };
 
-static atomic_ullong bytes_max;
+static struct {
+    atomic_ullong count, bytes_max, whole_ns_max, standing_ns_max;
+} figures;
 
-uint64_t flk_lost_bytes_max(void) { return atomic_load(&bytes_max); }
-
-static void note_bytes(uint64_t bytes) {
-    unsigned long long most = atomic_load(&bytes_max);
-    while (bytes > most &&
-           !atomic_compare_exchange_weak(&bytes_max, &most, bytes))
+static void note_most(atomic_ullong *most, uint64_t value) {
+    unsigned long long known = atomic_load(most);
+    while (value > known &&
+           !atomic_compare_exchange_weak(most, &known, value))
         ;
+}
+
+static void note_figures(const flk_lost *lost) {
+    atomic_fetch_add(&figures.count, 1);
+    note_most(&figures.bytes_max, lost->memory_bytes);
+    note_most(&figures.whole_ns_max, lost->whole_ns);
+    note_most(&figures.standing_ns_max, lost->standing_ns);
+}
+
+void flk_lost_read(flk_lost_figures *out) {
+    FLK_ASSERT(out);
+    *out = (flk_lost_figures){atomic_load(&figures.count),
+                              atomic_load(&figures.bytes_max),
+                              atomic_load(&figures.whole_ns_max),
+                              atomic_load(&figures.standing_ns_max)};
 }
 
 // --- the order ---------------------------------------------------------------
@@ -51,8 +68,7 @@ static uint64_t record_count(void) {
 
 static size_t bytes_for(uint64_t rows) {
     size_t page = flk_platform_page_bytes();
-    return (sizeof(shared) + rows * sizeof(flk_lost_row) + page - 1) &
-           ~(page - 1);
+    return (sizeof(shared) + rows * ROW_BYTES + page - 1) & ~(page - 1);
 }
 
 // The module of the core, if it is not part of a program (in tests): nothing of
@@ -60,7 +76,7 @@ static size_t bytes_for(uint64_t rows) {
 static void find_own_module(flk_search_order *order) {
 #ifdef FLK_HAS_ELF
     flk_loaded module;
-    if (flk_loaded_at((uintptr_t)&bytes_max, &module) && module.path[0]) {
+    if (flk_loaded_at((uintptr_t)&figures, &module) && module.path[0]) {
         order->own_begin = module.begin;
         order->own_end = module.end;
     }
@@ -80,9 +96,12 @@ static uint64_t cache_key(void) {
 static void fill_in(shared *sh, const flk_search_order *order, size_t bytes) {
     sh->order = *order;
     sh->order.stacks = &sh->stacks;
-    sh->result.rows = sh->rows;
-    sh->result.row_max =
-        (bytes - sizeof(shared)) / sizeof(flk_lost_row);
+    uint64_t max = (bytes - sizeof(shared)) / ROW_BYTES;
+    sh->result.max = max;
+    sh->result.blocks = sh->blocks;
+    sh->result.held_by = (uint32_t *)(sh->blocks + max);
+    sh->result.ends = sh->result.held_by + max;
+    sh->result.verdicts = (uint8_t *)(sh->result.ends + max);
     sh->result.holders.items = sh->holders;
     sh->failure = FLK_LOST_DIED;
 }
@@ -165,13 +184,16 @@ static int search_here(shared *sh, flk_lost *out) {
 }
 
 static void take_result(shared *sh, flk_lost *out) {
-    out->rows = sh->rows;
-    out->row_count = sh->result.row_count;
+    out->count = sh->result.count;
+    out->blocks = sh->result.blocks;
+    out->verdicts = sh->result.verdicts;
+    out->held_by = sh->result.held_by;
+    out->ends = sh->result.ends;
     out->holders = sh->holders;
     out->holder_count = sh->result.holders.count;
     out->words = sh->result.words;
     out->memory_bytes = sh->result.memory_bytes + out->page_bytes;
-    FLK_ASSERT(out->row_count <= sh->result.row_max);
+    FLK_ASSERT(out->count <= sh->result.max);
 }
 
 static int find_in_pages(const flk_search_order *order, bool may_fork, flk_lost *out) {
@@ -214,7 +236,7 @@ int flk_lost_find(uint32_t view, uint64_t since, bool inherited, bool may_fork,
     int failure = find_in_pages(&order, may_fork, out);
     out->taken_wall_ns = flk_sequence_wall_time(order.view.until);
     out->whole_ns = flk_platform_clock_exact() - begun;
-    note_bytes(out->memory_bytes);
+    note_figures(out);
     if (failure != FLK_LOST_FOUND)
         flk_lost_drop(out);
     errno = saved;
@@ -226,7 +248,5 @@ void flk_lost_drop(flk_lost *lost) {
     if (lost->pages)
         flk_platform_pages_unmap(lost->pages, lost->page_bytes);
     lost->pages = NULL;
-    lost->rows = NULL;
-    lost->holders = NULL;
-    lost->row_count = lost->holder_count = 0;
+    lost->count = lost->holder_count = 0;
 }

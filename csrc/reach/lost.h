@@ -1,5 +1,5 @@
 // lost.h - which live blocks are lost, and what holds the others.           SPDX-License-Identifier: MIT
-// Keeps:   the most memory that a search had, for figures.
+// Keeps:   figures of the searches so far.
 // Cost:    all threads that allocate wait while the registry is locked and the child is made: some milliseconds.
 //          Then a child searches its copy of the memory (reach/search.h), and the caller waits for it.
 // Callers: any thread outside the guard, with or without the GIL. In CPython the GIL is held while the child is made.
@@ -15,8 +15,10 @@
 #include "base/values.h"
 
 typedef struct flk_lost {
-    const flk_lost_row *rows;  // by sequence number
-    uint64_t row_count;
+    uint64_t count;  // of blocks; the arrays are described in reach/search.h
+    const flk_block *blocks;
+    const uint8_t *verdicts;
+    const uint32_t *held_by, *ends;
     const flk_holder *holders;
     uint64_t holder_count;
     uint64_t taken_wall_ns;
@@ -37,7 +39,11 @@ typedef struct flk_lost {
 int flk_lost_find(uint32_t view, uint64_t since, bool inherited, bool may_fork,
                   uint64_t time_max_ms, flk_lost *out);
 void flk_lost_drop(flk_lost *lost);
-// The most memory of a search so far.
-uint64_t flk_lost_bytes_max(void);
+
+// Searches so far, and the most that one of them took.
+typedef struct flk_lost_figures {
+    uint64_t count, bytes_max, whole_ns_max, standing_ns_max;
+} flk_lost_figures;
+void flk_lost_read(flk_lost_figures *out);
 
 #endif

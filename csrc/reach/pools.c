@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/platform.h"
 
 // As CPython declares it.
@@ -61,4 +62,76 @@ bool flk_pools_read(const void *copy, uintptr_t address, flk_pool *out) {
     return has_sound_numbers(&head, out) &&
            mark_free(copy, address, head.free_block, out, &free_count) &&
            free_count + (uint32_t)head.live_count == out->count;
+}
+
+// --- objects of known types ------------------------------------------------------
+// A hash table of types; an entry with the address 0 is free.
+enum { TYPE_PLACES = 2 * FLK_PYTHON_TYPES_MAX };
+_Static_assert((TYPE_PLACES & (TYPE_PLACES - 1)) == 0, "a power of two");
+static flk_python_type known_types[TYPE_PLACES];
+
+static flk_python_type *type_at(uint64_t address) {
+    uint64_t i = flk_hash_mix(address) % TYPE_PLACES;
+    while (known_types[i].address && known_types[i].address != address)
+        i = (i + 1) % TYPE_PLACES;
+    return &known_types[i];
+}
+
+void flk_pools_set_types(const flk_python_type *types, uint32_t count) {
+    FLK_ASSERT(types || count == 0);
+    memset(known_types, 0, sizeof known_types);
+    for (uint32_t i = 0; i < count && i < FLK_PYTHON_TYPES_MAX; i++)
+        *type_at(types[i].address) = types[i];
+}
+
+// The start of an object: its references, its type; size or first field; then
+// for a str its hash and its state.
+typedef struct object_head {
+    uint64_t references, type;
+    int64_t size;
+    uint64_t hash;
+    uint32_t state;
+} object_head;
+
+enum { HEAD_BYTES = 40, REFERENCES_SHIFT_MAX = 40 };
+
+static uint32_t bytes_of(const flk_python_type *type, const object_head *head) {
+    bool is_ascii = head->state == type->text_states[0] ||
+                    head->state == type->text_states[1];
+    if (type->kind == FLK_PYTHON_NUMBER ||
+        (type->kind == FLK_PYTHON_TEXT && is_ascii))
+        return 0;
+    uint64_t size =
+        type->item_bytes ? (uint64_t)(head->size < 0 ? 0 : head->size) : 0;
+    if (size > POOL_BYTES)
+        return UINT32_MAX;
+    return type->bytes + (uint32_t)size * type->item_bytes;
+}
+
+// `before` is the distance of the object from the start of the block.
+static bool read_object(const char *block, uint32_t block_bytes,
+                        uint32_t before, uint32_t *used) {
+    object_head head = {0};
+    uint32_t left = block_bytes - before;
+    memcpy(&head, block + before, left < HEAD_BYTES ? left : HEAD_BYTES);
+    const flk_python_type *type = type_at(head.type);
+    bool is_counted = head.references != 0 &&
+                      head.references >> REFERENCES_SHIFT_MAX == 0;
+    if (!type->address || !head.type || type->head_bytes != before ||
+        !is_counted)
+        return false;
+    uint32_t bytes = bytes_of(type, &head);
+    bool fits = bytes <= block_bytes && block_bytes - bytes < FLK_POOL_STEP;
+    if (type->kind == FLK_PYTHON_PLAIN && !fits)
+        return false;
+    *used = bytes < block_bytes ? bytes : block_bytes;
+    return true;
+}
+
+uint32_t flk_pools_used(const void *block, uint32_t block_bytes) {
+    FLK_ASSERT(block && block_bytes >= FLK_POOL_STEP);
+    uint32_t used = block_bytes;
+    if (!read_object(block, block_bytes, 0, &used) && block_bytes >= 32)
+        read_object(block, block_bytes, 16, &used);
+    return used;
 }

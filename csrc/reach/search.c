@@ -40,7 +40,8 @@ typedef struct search {
     uint32_t count, capacity;
     flk_block_index index;
     uint8_t *facts;    // of each place of the index
-    uint32_t *holder;  // of each place
+    uint32_t *holder;  // of each place: a place, or a number of a holder
+    uint32_t *ends;    // of each place: where its chain ends
     uint32_t *queue;   // places whose contents are still to be read
     uint32_t head, tail;
     flk_pair *skips;  // begin and end of memory that is no root; sorted
@@ -111,6 +112,9 @@ static void judge(search *s, uint32_t place, uint8_t verdict, uint32_t holder) {
     FLK_ASSERT(place < s->count && s->tail < s->count);
     s->facts[place] = (uint8_t)((s->facts[place] & ~VERDICT) | verdict);
     s->holder[place] = holder;
+    // What holds a block was judged before it.
+    s->ends[place] =
+        verdict == FLK_VERDICT_HELD_BELOW ? s->ends[holder] : holder;
     s->queue[s->tail++] = place;
 }
 
@@ -154,6 +158,7 @@ static bool collect(search *s) {
     s->copies = map(s, count * sizeof *s->copies);
     s->facts = map(s, count);
     s->holder = map(s, count * sizeof *s->holder);
+    s->ends = map(s, count * sizeof *s->ends);
     s->queue = map(s, count * sizeof *s->queue);
     s->buffer = map(s, FLK_PIECE_BYTES);
     s->chunks.fast_max = FAST_MAX;
@@ -172,6 +177,7 @@ static void drop_all(search *s) {
     unmap(s->copies, s->capacity * sizeof *s->copies);
     unmap(s->facts, s->capacity);
     unmap(s->holder, s->capacity * sizeof *s->holder);
+    unmap(s->ends, s->capacity * sizeof *s->ends);
     unmap(s->queue, s->capacity * sizeof *s->queue);
     unmap(s->buffer, FLK_PIECE_BYTES);
     unmap(s->chunks.fast, FAST_MAX * sizeof *s->chunks.fast);
@@ -363,7 +369,7 @@ static void reach(search *s, uint32_t place) {
              s->verdict == FLK_VERDICT_LOST_BELOW) {
         // Something lost leads to what was taken for the head of a tree.
         s->facts[place] ^= FLK_VERDICT_LOST ^ FLK_VERDICT_LOST_BELOW;
-        s->holder[place] = s->from;
+        s->holder[place] = s->ends[place] = s->from;
     }
 }
 
@@ -519,9 +525,10 @@ static void read_pool(search *s, const flk_pool *pool, const char *copy,
     from_root(s, FLK_HOLDER_PYTHON);
     for (uint32_t i = 0; i < pool->count; i++) {
         size_t at = FLK_POOL_HEAD + (size_t)i * pool->block_bytes;
-        if (!flk_pools_is_free(pool, i))
-            read_root_words(s, copy + at, begin + at,
-                            begin + at + pool->block_bytes);
+        if (flk_pools_is_free(pool, i))
+            continue;
+        uint32_t used = flk_pools_used(copy + at, pool->block_bytes);
+        read_root_words(s, copy + at, begin + at, begin + at + used);
     }
 }
 
@@ -630,33 +637,57 @@ static void part_lost(search *s) {
 }
 
 // --- the result ----------------------------------------------------------------------
-// Writes the rows by sequence number. The sorted blocks and the queue are not
-// needed any more; their memory is used for the order and for the row of each
-// place.
+static bool is_lost_below(const search *s, uint32_t place) {
+    return (s->facts[place] & VERDICT) == FLK_VERDICT_LOST_BELOW;
+}
+
+// The head of the lost tree that the block is in. Chains may be as long as there
+// are blocks, so each block on the way learns the head, too.
+static uint32_t head_of(search *s, uint32_t place) {
+    uint32_t head = place;
+    while (is_lost_below(s, head))
+        head = s->ends[head];
+    while (place != head) {
+        uint32_t above = s->ends[place];
+        s->ends[place] = head;
+        place = above;
+    }
+    return head;
+}
+
+static void write_row(search *s, uint32_t i, uint32_t place,
+                      const uint32_t *row_of) {
+    flk_search_result *result = s->result;
+    uint8_t verdict = s->facts[place] & VERDICT;
+    FLK_ASSERT(verdict != 0);
+    bool is_below = verdict == FLK_VERDICT_LOST_BELOW ||
+                    verdict == FLK_VERDICT_HELD_BELOW;
+    uint32_t holder = s->holder[place], end = s->ends[place];
+    result->blocks[i] = *block_at(s, place);
+    result->blocks[i].address = ~result->blocks[i].address;
+    result->verdicts[i] = verdict;
+    result->held_by[i] = is_below ? row_of[holder] : holder;
+    if (verdict == FLK_VERDICT_LOST || verdict == FLK_VERDICT_LOST_BELOW)
+        end = row_of[head_of(s, place)];
+    result->ends[i] = end;
+}
+
+// By sequence number. The sorted blocks and the queue are not needed any more;
+// their memory is used for the order and for the row of each place.
 static void write_rows(search *s) {
     flk_pair *order = s->index.blocks;
     uint32_t *row_of = s->queue, count = 0;
     for (uint32_t place = 0; place < s->count; place++) {
         row_of[place] = FLK_HOLDER_NONE;
-        if (s->facts[place] & IS_ROW && count < s->result->row_max)
+        if (s->facts[place] & IS_ROW && count < s->result->max)
             order[count++] = (flk_pair){block_at(s, place)->sequence, place};
     }
     flk_pairs_sort(order, count);
     for (uint32_t i = 0; i < count; i++)
         row_of[order[i].value] = i;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t place = (uint32_t)order[i].value, holder = s->holder[place];
-        uint8_t verdict = s->facts[place] & VERDICT;
-        FLK_ASSERT(verdict != 0);
-        bool is_below = verdict == FLK_VERDICT_LOST_BELOW ||
-                        verdict == FLK_VERDICT_HELD_BELOW;
-        flk_lost_row *row = &s->result->rows[i];
-        row->block = *block_at(s, place);
-        row->block.address = ~row->block.address;
-        row->holder = is_below ? row_of[holder] : holder;
-        row->verdict = verdict;
-    }
-    s->result->row_count = count;
+    for (uint32_t i = 0; i < count; i++)
+        write_row(s, i, (uint32_t)order[i].value, row_of);
+    s->result->count = count;
 }
 
 // The parent of the child confirms which threads did not run.
@@ -701,7 +732,7 @@ int flk_search_run(const flk_search_order *order, flk_search_result *result) {
                 .pagemap = -1,
                 .memory = -1};
     int saved = errno;
-    result->row_count = result->words = 0;
+    result->count = result->words = 0;
     flk_areas_begin_holders(&result->holders);
     open_files(&s);
     search_all(&s);

@@ -74,8 +74,13 @@ class BlockList(Sequence[Allocation]):
         return list(core_blocks.BLOCK.iter_unpack(self._raw))
 
     # --- one field of all blocks ----------------------------------------
-    def _sizes(self) -> memoryview:
+    def sizes(self) -> memoryview:
+        """Return the sizes of all blocks."""
         return memoryview(self._raw).cast("Q")[_SIZE_QUAD::_QUADS]
+
+    def sequences(self) -> memoryview:
+        """Return the sequence numbers of all blocks, which rise."""
+        return memoryview(self._raw).cast("Q")[_SEQUENCE_QUAD::_QUADS]
 
     def _types(self) -> memoryview:
         return memoryview(self._raw).cast("H")[_TYPE_HALF::_HALVES]
@@ -83,14 +88,14 @@ class BlockList(Sequence[Allocation]):
     @property
     def total_bytes(self) -> int:
         """Bytes of all blocks."""
-        return sum(self._sizes())
+        return sum(self.sizes())
 
     def largest_at(self) -> int:
         """Return the position of the largest block; the first of equal ones.
 
         There must be a block.
         """
-        sizes = self._sizes().tolist()
+        sizes = self.sizes().tolist()
         return sizes.index(max(sizes))
 
     def has_release(self, release: str) -> bool:
@@ -100,11 +105,12 @@ class BlockList(Sequence[Allocation]):
     def sizes_of(self, kind: str) -> list[int]:
         """Return the sizes of the blocks of a kind."""
         wanted = _types_with(1, kind)
-        pairs = zip(self._sizes(), self._types(), strict=True)
+        pairs = zip(self.sizes(), self._types(), strict=True)
         return [size for size, number in pairs if number in wanted]
 
     # --- parts ----------------------------------------------------------
-    def _part(self, positions: Sequence[int]) -> BlockList:
+    def part(self, positions: Sequence[int]) -> BlockList:
+        """Return the blocks at some positions, which rise."""
         rows = [self._raw[i * _SIZE : (i + 1) * _SIZE] for i in positions]
         return BlockList(b"".join(rows), self.taken_at)
 
@@ -112,7 +118,7 @@ class BlockList(Sequence[Allocation]):
         """Return the blocks of a kind."""
         wanted = _types_with(1, kind)
         types = enumerate(self._types())
-        return self._part([i for i, number in types if number in wanted])
+        return self.part([i for i, number in types if number in wanted])
 
     def has_kind(self, kind: str) -> bool:
         """Return whether a block is of a kind."""
@@ -130,14 +136,14 @@ class BlockList(Sequence[Allocation]):
         words = memoryview(self._raw).cast("I")[_SCOPE_WORD::_WORDS]
         quads = memoryview(self._raw).cast("Q")[_SEQUENCE_QUAD::_QUADS]
         both = enumerate(zip(words, quads, strict=True))
-        return self._part(
+        return self.part(
             [i for i, (s, q) in both if s in scopes and q >= since]
         )
 
     def types(self) -> dict[str, tuple[int, int]]:
         """Return the number and the bytes of the blocks of each C type."""
         sums: dict[str, tuple[int, int]] = {}
-        for size, number in zip(self._sizes(), self._types(), strict=True):
+        for size, number in zip(self.sizes(), self._types(), strict=True):
             name = core.type_of(number)[0]
             blocks, total = sums.get(name, (0, 0))
             sums[name] = blocks + 1, total + size
@@ -196,7 +202,7 @@ class BlockList(Sequence[Allocation]):
         positions = sorted([i for some in kept for i in some])
         if len(positions) == len(self):
             return self
-        return self._part(positions)
+        return self.part(positions)
 
     def _group(self, parts: list[_Part]) -> _LazyGroup:
         """Return one group of all parts; their paths have equal frames."""
