@@ -207,43 +207,18 @@ uint64_t flk_platform_pages_fail_at(uint64_t nth);
 // system does not report. One system call.
 size_t flk_platform_stack_left(void);
 
-// Copies the registers that a function keeps for its caller. They may hold the
-// only pointer to a block. Inlined, so that they are still the caller's.
-enum { FLK_REGISTERS = 11 };
-static FLK_HOT void flk_platform_registers(uintptr_t out[FLK_REGISTERS]) {
-    for (int i = 0; i < FLK_REGISTERS; i++)
-        out[i] = 0;
+// Where the stack of the function that expands it begins, for a reader of live
+// words: with the registers that it keeps for its caller, which are saved here,
+// but without its own variables (on x86-64).
 #if defined(__x86_64__) && defined(__GNUC__)
-    __asm__ volatile(
-        "movq %%rbx, 0(%0)\n\tmovq %%rbp, 8(%0)\n\tmovq %%r12, 16(%0)\n\t"
-        "movq %%r13, 24(%0)\n\tmovq %%r14, 32(%0)\n\tmovq %%r15, 40(%0)"
-        :
-        : "r"(out)
-        : "memory");
-#elif defined(__aarch64__) && defined(__GNUC__)
-    __asm__ volatile(
-        "stp x19, x20, [%0]\n\tstp x21, x22, [%0, 16]\n\t"
-        "stp x23, x24, [%0, 32]\n\tstp x25, x26, [%0, 48]\n\t"
-        "stp x27, x28, [%0, 64]\n\tstr x29, [%0, 80]"
-        :
-        : "r"(out)
-        : "memory");
-#endif
-}
-
-// The stack pointer here: words of this stack below it are dead.
-static FLK_HOT uintptr_t flk_platform_stack_pointer(void) {
-    uintptr_t pointer;
-#if defined(__x86_64__) && defined(__GNUC__)
-    __asm__ volatile("movq %%rsp, %0" : "=r"(pointer));
-#elif defined(__aarch64__) && defined(__GNUC__)
-    __asm__ volatile("mov %0, sp" : "=r"(pointer));
+#define FLK_STACK_BEGIN() \
+    (__builtin_unwind_init(), (uintptr_t)__builtin_frame_address(0) - 5 * 8)
+#elif defined(__GNUC__)
+#define FLK_STACK_BEGIN() \
+    (__builtin_unwind_init(), (uintptr_t)__builtin_frame_address(0))
 #else
-    uintptr_t here = 0;  // a local of the caller
-    pointer = (uintptr_t)&here;
+#define FLK_STACK_BEGIN() ((uintptr_t)0)  // the whole stack
 #endif
-    return pointer;
-}
 
 // --- clocks ------------------------------------------------------------
 // Steady clock in nanoseconds with steps of at most 4 ms; no system call.

@@ -136,8 +136,7 @@ typedef struct flk_python_type {
     uint16_t item_bytes;
     uint8_t head_bytes;  // before the object: 16 if it is garbage collected
     uint8_t kind;        // FLK_PYTHON_...
-    uint32_t text_states[2];  // of compact ASCII: its state, not interned and
-                              // interned
+    uint32_t text_state, text_mask;  // of compact ASCII: some bits of its state
 } flk_python_type;
 
 // Why there is no verdict.

@@ -8,6 +8,7 @@
 #endif
 
 #include "base/pairs.h"
+#include "reach/pools.h"
 
 // malloc_chunk: the size of the previous chunk, the own size with flags in its
 // lower bits, then the block.
@@ -54,6 +55,7 @@ static uint64_t key_of(int memory_file, size_t bytes) {
     uint64_t words[2] = {0, 0};
     void *block = malloc(bytes);
     uintptr_t address = (uintptr_t)block;
+    FLK_OPAQUE(address);  // the compiler knows that nobody may read it
     free(block);
     // By the file, because a check of memory would report a use after the free.
     if (!address || memory_file < 0 ||
@@ -198,11 +200,21 @@ flk_pair flk_chunks_next(flk_chunks *chunks) {
         uint64_t size = size_of(chunks->at);
         if (!is_sound(chunks, size))
             break;
+        if (size > UINT32_MAX) {
+            chunks->at += size;
+            continue;
+        }
         uintptr_t chunk = chunks->at;
         bool was_free = is_free(chunks, size);
         chunks->at += size;
-        if (was_free)
-            return (flk_pair){chunk + HEAD, chunk + size};
+        // The last word of a block is the first one of the next head.
+        uintptr_t begin = chunk + HEAD;
+        uintptr_t end = chunks->at == chunks->end ? chunks->end
+                                                  : chunks->at + sizeof size;
+        if (!was_free)
+            begin += flk_pools_used((const void *)begin, (uint32_t)(end - begin));
+        if (begin < end)
+            return (flk_pair){begin, end};
     }
     chunks->at = chunks->end;
     return nothing;

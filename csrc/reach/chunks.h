@@ -36,7 +36,8 @@ size_t flk_chunks_arena_bytes(void);
 // Begins the walk through a heap; `arena` is 0 or the state of its arena.
 void flk_chunks_begin(flk_chunks *chunks, uintptr_t begin, uintptr_t end,
                       uintptr_t arena);
-// The next free memory; begin and end are UINTPTR_MAX if there is none.
+// The next memory that is free, or lies behind an object of Python in its block;
+// begin and end are UINTPTR_MAX if there is none.
 flk_pair flk_chunks_next(flk_chunks *chunks);
 // The end of the memory of a block, which begins and ends there: malloc rounds
 // sizes up, and what lies behind the block is left from an earlier one.

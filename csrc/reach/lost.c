@@ -213,19 +213,14 @@ static int find_in_pages(const flk_search_order *order, bool may_fork, flk_lost 
     return failure;
 }
 
-int flk_lost_find(uint32_t view, uint64_t since, bool inherited, bool may_fork,
-                  uint64_t time_max_ms, flk_lost *out) {
-    FLK_ASSERT(out && view < FLK_SCOPES_MAX);
+static FLK_NOINLINE int find_for(const flk_search_caller *caller,
+                                 flk_search_view view, bool may_fork,
+                                 uint64_t time_max_ms, flk_lost *out) {
+    flk_search_order order = {.view = view, .caller = *caller};
     int saved = errno;
-    // The first thing in this frame: what lies below it on the stack belongs
-    // to the search.
-    flk_search_order order = {
-        .view = {view, since, flk_sequence_mark(), inherited}};
-    flk_platform_registers(order.caller.registers);
-    order.caller.stack_pointer = flk_platform_stack_pointer();
-    order.caller.ident = flk_platform_thread_ident();
-    memset(out, 0, sizeof *out);
     uint64_t begun = flk_platform_clock_exact();
+    memset(out, 0, sizeof *out);
+    order.view.until = flk_sequence_mark();
     if (time_max_ms > TIME_MAX_MS)
         time_max_ms = TIME_MAX_MS;
     order.deadline_ns =
@@ -241,6 +236,16 @@ int flk_lost_find(uint32_t view, uint64_t since, bool inherited, bool may_fork,
         flk_lost_drop(out);
     errno = saved;
     return failure;
+}
+
+// A function of its own, whose frame the search reads from FLK_STACK_BEGIN on.
+FLK_NOINLINE int flk_lost_find(uint32_t view, uint64_t since, bool inherited,
+                               bool may_fork, uint64_t time_max_ms,
+                               flk_lost *out) {
+    FLK_ASSERT(out && view < FLK_SCOPES_MAX);
+    flk_search_caller caller = {FLK_STACK_BEGIN(), flk_platform_thread_ident()};
+    flk_search_view chosen = {view, since, 0, inherited};
+    return find_for(&caller, chosen, may_fork, time_max_ms, out);
 }
 
 void flk_lost_drop(flk_lost *lost) {

@@ -96,14 +96,14 @@ typedef struct object_head {
 enum { HEAD_BYTES = 40, REFERENCES_SHIFT_MAX = 40 };
 
 static uint32_t bytes_of(const flk_python_type *type, const object_head *head) {
-    bool is_ascii = head->state == type->text_states[0] ||
-                    head->state == type->text_states[1];
+    bool is_ascii = (head->state & type->text_mask) == type->text_state;
     if (type->kind == FLK_PYTHON_NUMBER ||
         (type->kind == FLK_PYTHON_TEXT && is_ascii))
         return 0;
     uint64_t size =
         type->item_bytes ? (uint64_t)(head->size < 0 ? 0 : head->size) : 0;
-    if (size > POOL_BYTES)
+    // Larger objects are read whole.
+    if (size > UINT16_MAX)
         return UINT32_MAX;
     return type->bytes + (uint32_t)size * type->item_bytes;
 }
@@ -121,7 +121,7 @@ static bool read_object(const char *block, uint32_t block_bytes,
         !is_counted)
         return false;
     uint32_t bytes = bytes_of(type, &head);
-    bool fits = bytes <= block_bytes && block_bytes - bytes < FLK_POOL_STEP;
+    bool fits = bytes <= block_bytes && block_bytes - bytes < 2 * FLK_POOL_STEP;
     if (type->kind == FLK_PYTHON_PLAIN && !fits)
         return false;
     *used = bytes < block_bytes ? bytes : block_bytes;

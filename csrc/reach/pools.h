@@ -35,8 +35,8 @@ static inline bool flk_pools_is_free(const flk_pool *pool, uint32_t block) {
 // The types of Python whose objects are known. Called before a search, with all
 // of them; no search may run. At most FLK_PYTHON_TYPES_MAX are kept.
 void flk_pools_set_types(const flk_python_type *types, uint32_t count);
-// How many bytes of a block, from its start, may have pointers: less than its
-// size if it is an object of a known type.
+// How many bytes of a block of Python's allocator or of malloc, from its start,
+// may have pointers: less than its size if it is an object of a known type.
 uint32_t flk_pools_used(const void *block, uint32_t block_bytes);
 
 #endif

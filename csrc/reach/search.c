@@ -247,7 +247,7 @@ static void skip_dead_stack(search *s, uintptr_t pointer, uint64_t ident) {
 
 static void skip_dead_stacks(search *s) {
     const flk_search_caller *caller = &s->order->caller;
-    skip_dead_stack(s, caller->stack_pointer, caller->ident);
+    skip_dead_stack(s, caller->stack_begin, caller->ident);
     const flk_stacks *stacks = s->order->stacks;
     for (uint32_t i = 0; i < stacks->count; i++)
         if (stacks->items[i].is_still)
@@ -373,16 +373,21 @@ static void reach(search *s, uint32_t place) {
     }
 }
 
-// A tag may be in the lower bits of a pointer to the start of a block.
 static FLK_NOINLINE void look_up(search *s, uintptr_t word) {
     uint32_t places[FOUND_MAX];
     uint32_t count =
         flk_block_index_find(&s->index, word, places, FOUND_MAX);
-    if (!count && word & 7)
-        count = flk_block_index_find(&s->index, word & ~(uintptr_t)7, places,
-                                     FOUND_MAX);
     for (uint32_t i = 0; i < count; i++)
         reach(s, places[i]);
+    if (count || !(word & 7))
+        return;
+    // A tag may be in the lower bits of a pointer to the start of a block that
+    // is smaller than the tag.
+    uintptr_t start = word & ~(uintptr_t)7;
+    count = flk_block_index_find(&s->index, start, places, FOUND_MAX);
+    for (uint32_t i = 0; i < count; i++)
+        if (flk_block_index_address(&s->index.blocks[places[i]]) == start)
+            reach(s, places[i]);
 }
 
 static inline void see(search *s, uintptr_t word) {
@@ -564,8 +569,6 @@ static void name_stacks(search *s) {
 static void read_registers(search *s) {
     flk_holders *holders = &s->result->holders;
     from_root(s, flk_areas_holder(holders, FLK_HOLDER_REGISTERS, 0, ""));
-    for (int i = 0; i < FLK_REGISTERS; i++)
-        see(s, s->order->caller.registers[i]);
     const flk_stacks *stacks = s->order->stacks;
     for (uint32_t i = 0; i < stacks->count; i++)
         for (int k = 0; k < FLK_STACK_ARGUMENTS; k++)

@@ -46,8 +46,7 @@ typedef struct flk_search_result {
 } flk_search_result;
 
 typedef struct flk_search_caller {
-    uintptr_t registers[FLK_REGISTERS];
-    uintptr_t stack_pointer;
+    uintptr_t stack_begin;  // FLK_STACK_BEGIN
     uint64_t ident;  // of the thread
 } flk_search_caller;
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import CodeType
 
 from ffi_leak_tracker._records.exceptions import SearchError
 from ffi_leak_tracker._records.verdicts import Search
@@ -96,13 +97,16 @@ def _builtin_types() -> list[type]:
     ]
 
 
-def _text_states() -> list[int]:
-    """Return the state words of two ASCII texts, plain and interned."""
-    word = ffi.sizeof("uint64_t")
-    texts = ["-".join(["plain", "text"]), sys.intern("interned text of flk")]
+def _text_state() -> tuple[int, int]:
+    """Return the state word of an ASCII text, and the bits of it that count.
+
+    The other bits tell whether it is interned, or have no meaning.
+    """
+    text = "-".join(["plain", "text"])
     # After references, type, length and hash.
-    starts = [ffi.cast("uint32_t *", id(one) + 4 * word) for one in texts]
-    return [start[0] for start in starts]
+    start = ffi.cast("uint32_t *", id(text) + 4 * ffi.sizeof("uint64_t"))
+    mask = 0x7C if sys.version_info < (3, 14) else 0x1F0000
+    return start[0] & mask, mask
 
 
 def _teach_types() -> None:
@@ -119,13 +123,24 @@ def _teach_types() -> None:
             kind = lib.FLK_PYTHON_NUMBER
         elif one is str:
             kind = lib.FLK_PYTHON_TEXT
-        elif one.__itemsize__ and one not in (bytes, tuple):
+        elif one.__itemsize__ and one not in (bytes, tuple, CodeType):
             continue  # not all of these keep their length in one place
         size = head + one.__basicsize__
-        states = _text_states() if one is str else [0, 0]
-        rows.append((id(one), size, one.__itemsize__, head, kind, states))
+        row = id(one), size, one.__itemsize__, head, kind
+        rows.append((*row, *(_text_state() if one is str else (0, 0))))
     types = ffi.new("flk_python_type[]", rows)
     lib.flk_pools_set_types(types, len(rows))
+
+
+def _wipe(depth: int) -> None:
+    """Overwrite what ended calls left on the interpreter's own stack."""
+    a = b = c = d = e = f = g = h = i = j = k = m = n = o = p = q = None
+    if depth:
+        _wipe(depth - 1)
+    del a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q
+
+
+WIPED_CALLS = 80  # 16 KiB, the first piece of that stack
 
 
 def find(
@@ -142,6 +157,7 @@ def find(
     Raises: SearchError.
     """
     _teach_types()
+    _wipe(WIPED_CALLS)
     out = ffi.new("flk_lost *")
     failure = lib.flk_lost_find(
         scope, since, inherited, may_fork, int(limit * 1000), out

@@ -25,6 +25,15 @@ static void *volatile *in_shared;
 // Memory of malloc has words from before, which may be pointers.
 static void *make(size_t bytes) { return memset(malloc(bytes), 0, bytes); }
 
+// Takes the memory that malloc has free, so that later blocks are where none was
+// before. Words that are left of freed memory in the rounded-up ends of other
+// blocks then point to none of them.
+void use_up(void) {
+    static void *volatile used[8192];
+    for (int k = 0; k < 8192; k++)
+        used[k] = malloc(k < 4096 ? 1000 : 500);
+}
+
 void lost_single(int i) {
     (void)i;
     make(1010);
