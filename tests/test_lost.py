@@ -198,7 +198,7 @@ def test_nothing_is_lost_by_imports() -> None:
     assert "0 True" == child(code)
 
 
-# --- the answer -----------------------------------------------------------------
+# --- the answer ---------------------------------------------------------
 @pytest.fixture
 def scope():
     with LeakTracker.scope() as opened:
@@ -316,7 +316,7 @@ def test_freed_block_that_is_held_back_holds_nothing(scope) -> None:
     assert [10] == [block.size for block in scope.find_lost().lost]
 
 
-# --- faults ------------------------------------------------------------------------
+# --- faults -------------------------------------------------------------
 @pytest.mark.parametrize(("how", "is_weak"), [(1, True), (2, True)])
 def test_without_a_child_the_process_searches(scope, how, is_weak) -> None:
     """A child that is refused or killed makes a weak answer, not none."""

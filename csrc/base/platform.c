@@ -16,6 +16,7 @@
 #include "base/config.h"
 #if defined(__linux__)
 #include <linux/membarrier.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #endif
@@ -241,8 +242,7 @@ static void own_note(uint64_t entry) {
         return;
     atomic_store(&own.may_free, at + 1);
     uint32_t top = atomic_load(&own.top);
-    while (top <= at &&
-           !atomic_compare_exchange_weak(&own.top, &top, at + 1))
+    while (top <= at && !atomic_compare_exchange_weak(&own.top, &top, at + 1))
         ;
 }
 
@@ -360,6 +360,47 @@ bool flk_platform_pages_resident(uintptr_t begin, size_t pages,
     return known;
 }
 
+#if defined(__linux__)
+// PAGEMAP_SCAN of linux/fs.h, which older headers lack.
+typedef struct page_region {
+    uint64_t start, end, categories;
+} page_region;
+
+typedef struct scan_arguments {
+    uint64_t size, flags, start, end, walk_end;
+    uint64_t regions, region_count, pages_max;
+    uint64_t inverted, needed, any_of, returned;
+} scan_arguments;
+
+enum { PAGE_IN_MEMORY = 1 << 3, PAGE_IN_SWAP = 1 << 4 };
+
+uintptr_t flk_platform_pages_next_used(int pagemap_file, uintptr_t begin,
+                                       uintptr_t end) {
+    FLK_ASSERT(begin < end && begin % flk_platform_page_bytes() == 0);
+    page_region found = {0};
+    scan_arguments arguments = {.size = sizeof arguments,
+                                .start = begin,
+                                .end = end,
+                                .regions = (uintptr_t)&found,
+                                .region_count = 1,
+                                .pages_max = 1,
+                                .any_of = PAGE_IN_MEMORY | PAGE_IN_SWAP,
+                                .returned = PAGE_IN_MEMORY | PAGE_IN_SWAP};
+    int saved = errno;
+    int count = ioctl(pagemap_file, _IOWR('f', 16, scan_arguments), &arguments);
+    errno = saved;
+    if (count < 0)
+        return begin;
+    return count == 0 ? end : (uintptr_t)found.start;
+}
+#else
+uintptr_t flk_platform_pages_next_used(int pagemap_file, uintptr_t begin,
+                                       uintptr_t end) {
+    (void)pagemap_file, (void)end;
+    return begin;
+}
+#endif
+
 bool flk_platform_pages_protect(uintptr_t address, size_t bytes, unsigned may) {
     FLK_ASSERT(bytes > 0 &&
                may <= (FLK_PAGE_READ | FLK_PAGE_WRITE | FLK_PAGE_EXECUTE));
@@ -427,9 +468,7 @@ void flk_platform_at_fork(void (*prepare)(void), void (*parent)(void),
 // --- a child that looks -------------------------------------------------
 static atomic_int child_fault;
 
-void flk_platform_child_fail(int how) {
-    atomic_store(&child_fault, how);
-}
+void flk_platform_child_fail(int how) { atomic_store(&child_fault, how); }
 
 #if defined(__linux__)
 enum { CHILD_ENDS_WELL = 0 };

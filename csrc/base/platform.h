@@ -192,6 +192,11 @@ void *flk_platform_pages_share(size_t bytes);
 // not tell.
 bool flk_platform_pages_resident(uintptr_t begin, size_t pages,
                                  unsigned char *out);
+// The first page from `begin` on, but below `end`, that is in memory or in swap;
+// `end` if there is none. `begin` itself if the system does not tell (Linux
+// before 6.7). A sparse mapping of terabytes is passed in microseconds.
+uintptr_t flk_platform_pages_next_used(int pagemap_file, uintptr_t begin,
+                                       uintptr_t end);
 // Access rights of pages. FLK_PAGE_WRITE implies reading.
 enum { FLK_PAGE_READ = 1, FLK_PAGE_WRITE = 2, FLK_PAGE_EXECUTE = 4 };
 // Sets the rights of the pages that hold these bytes. False if the system

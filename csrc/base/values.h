@@ -119,8 +119,8 @@ typedef struct flk_misuse {
 #define FLK_HOLDER_NAME_BYTES 120
 typedef struct flk_holder {
     uint32_t kind;
-    uint32_t thread;   // its number; 0 = unknown; FLK_HOLDER_MAIN
-    char name[120];  // file name of an object or of shared memory
+    uint32_t thread;  // its number; 0 = unknown; FLK_HOLDER_MAIN
+    char name[120];   // file name of an object or of shared memory
 } flk_holder;
 #define FLK_HOLDER_MAIN 4294967295
 
@@ -140,7 +140,7 @@ typedef struct flk_python_type {
 } flk_python_type;
 
 // Why there is no verdict.
-#define FLK_LOST_FOUND 0        // there is one
+#define FLK_LOST_FOUND 0  // there is one
 #define FLK_LOST_NO_MEMORY -1
 #define FLK_LOST_TOO_LONG -2
 #define FLK_LOST_DIED -3        // the child was killed

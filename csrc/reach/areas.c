@@ -112,8 +112,8 @@ static flk_area_kind private_kind(const char *path) {
 
 // Shared memory is read if it is plain memory: no device.
 static flk_area_kind shared_kind(const parsed *p) {
-    bool is_plain = !starts(p->path, "/dev/") ||
-                    starts(p->path, "/dev/shm/") || starts(p->path, "/dev/zero");
+    bool is_plain = !starts(p->path, "/dev/") || starts(p->path, "/dev/shm/") ||
+                    starts(p->path, "/dev/zero");
     return p->may[1] == 'w' && p->path[0] == '/' && is_plain ? FLK_AREA_SHARED
                                                              : FLK_AREA_CLOSED;
 }
@@ -174,8 +174,8 @@ static void fill_line(char *line, void *context) {
                        .end = p.end,
                        .kind = kind_of(&p),
                        .is_writable = p.may[1] == 'w'};
-    made->follows_guard = before && before->end == made->begin &&
-                          before->kind == FLK_AREA_CLOSED;
+    made->follows_guard =
+        before && before->end == made->begin && before->kind == FLK_AREA_CLOSED;
     made->holder = holder_of(f, made, &p, before);
     areas->count++;
 }

@@ -24,7 +24,7 @@ static bool is_inside(const flk_pair *block) { return block->value & 1; }
 static bool sort_blocks(flk_block_index *x, const flk_block *blocks,
                         uint32_t count) {
     x->blocks = map_table(count * (sizeof *x->blocks + sizeof *x->rows),
-                    &x->block_bytes);
+                          &x->block_bytes);
     if (!x->blocks)
         return false;
     x->rows = (uint32_t *)(x->blocks + count);
@@ -86,8 +86,8 @@ static void each_granule(builder *b, granule_visitor visit) {
                                 flk_block_index_address(block));
         for (uint64_t n = begin >> GRANULE_SHIFT;
              n <= (end - 1) >> GRANULE_SHIFT; n++) {
-            bool is_whole = begin <= n << GRANULE_SHIFT &&
-                            end >= (n + 1) << GRANULE_SHIFT;
+            bool is_whole =
+                begin <= n << GRANULE_SHIFT && end >= (n + 1) << GRANULE_SHIFT;
             visit(b, n + 1, i, is_whole);
         }
     }
@@ -148,12 +148,14 @@ static bool make_directory(flk_block_index *x) {
     while (places < b.granules * 2)
         places *= 2;
     x->mask = places - 1;
-    x->directory = map_table(places * sizeof *x->directory, &x->directory_bytes);
+    x->directory =
+        map_table(places * sizeof *x->directory, &x->directory_bytes);
     if (!x->directory)
         return false;
     each_granule(&b, enter_granule);
-    x->pages = map_table((size_t)b.with_pages * GRANULE_PAGES * sizeof *x->pages,
-                   &x->pages_bytes);
+    x->pages =
+        map_table((size_t)b.with_pages * GRANULE_PAGES * sizeof *x->pages,
+                  &x->pages_bytes);
     if (!x->pages)
         return false;
     each_granule(&b, enter_pages);
@@ -198,8 +200,7 @@ static uint32_t last_before(const flk_block_index *x, uint32_t first,
         reach = end - reach > step ? reach + step : end;
         step *= 2;
     }
-    size_t count =
-        flk_pairs_up_to(x->blocks + first, reach - first, key);
+    size_t count = flk_pairs_up_to(x->blocks + first, reach - first, key);
     return count ? first + (uint32_t)count - 1 : FLK_BLOCK_INDEX_NONE;
 }
 
@@ -213,8 +214,7 @@ static uint32_t find_in_layer(const flk_block_index *x, uint32_t layer,
     uint32_t first =
         granule->whole
             ? granule->whole
-            : x->pages[granule->pages +
-                       (key >> PAGE_SHIFT) % GRANULE_PAGES];
+            : x->pages[granule->pages + (key >> PAGE_SHIFT) % GRANULE_PAGES];
     if (!first)
         return 0;
     uint32_t end = x->layer_begin[layer + 1];

@@ -38,8 +38,8 @@ typedef struct flk_granule {
 } flk_granule;
 
 typedef struct flk_block_index {
-    flk_pair *blocks;     // key, and size << 1 | is inside another block
-    uint32_t *rows;       // of the caller's array, by place
+    flk_pair *blocks;  // key, and size << 1 | is inside another block
+    uint32_t *rows;    // of the caller's array, by place
     uint32_t count;
     uintptr_t low, high;  // no block lies below low, none reaches beyond high
     uint32_t layer_begin[FLK_LAYER_HANDLE + 2];

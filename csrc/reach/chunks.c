@@ -190,8 +190,7 @@ static bool is_free(const flk_chunks *c, uint64_t size) {
         return true;  // the last chunk: the rest of the heap
     if (!(word_at(next + 8) & PREVIOUS_IN_USE))
         return word_at(next) == size;
-    return (c->key && word_at(c->at + HEAD + 8) == c->key) ||
-           is_fast(c, c->at);
+    return (c->key && word_at(c->at + HEAD + 8) == c->key) || is_fast(c, c->at);
 }
 
 flk_pair flk_chunks_next(flk_chunks *chunks) {
@@ -209,10 +208,11 @@ flk_pair flk_chunks_next(flk_chunks *chunks) {
         chunks->at += size;
         // The last word of a block is the first one of the next head.
         uintptr_t begin = chunk + HEAD;
-        uintptr_t end = chunks->at == chunks->end ? chunks->end
-                                                  : chunks->at + sizeof size;
+        uintptr_t end =
+            chunks->at == chunks->end ? chunks->end : chunks->at + sizeof size;
         if (!was_free)
-            begin += flk_pools_used((const void *)begin, (uint32_t)(end - begin));
+            begin +=
+                flk_pools_used((const void *)begin, (uint32_t)(end - begin));
         if (begin < end)
             return (flk_pair){begin, end};
     }

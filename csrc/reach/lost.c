@@ -38,8 +38,7 @@ static struct {
 
 static void note_most(atomic_ullong *most, uint64_t value) {
     unsigned long long known = atomic_load(most);
-    while (value > known &&
-           !atomic_compare_exchange_weak(most, &known, value))
+    while (value > known && !atomic_compare_exchange_weak(most, &known, value))
         ;
 }
 
@@ -196,7 +195,8 @@ static void take_result(shared *sh, flk_lost *out) {
     FLK_ASSERT(out->count <= sh->result.max);
 }
 
-static int find_in_pages(const flk_search_order *order, bool may_fork, flk_lost *out) {
+static int find_in_pages(const flk_search_order *order, bool may_fork,
+                         flk_lost *out) {
     // Blocks may be allocated until the registry is locked; those beyond the
     // room are left out.
     uint64_t count = record_count();

@@ -115,8 +115,8 @@ static bool read_object(const char *block, uint32_t block_bytes,
     uint32_t left = block_bytes - before;
     memcpy(&head, block + before, left < HEAD_BYTES ? left : HEAD_BYTES);
     const flk_python_type *type = type_at(head.type);
-    bool is_counted = head.references != 0 &&
-                      head.references >> REFERENCES_SHIFT_MAX == 0;
+    bool is_counted =
+        head.references != 0 && head.references >> REFERENCES_SHIFT_MAX == 0;
     if (!type->address || !head.type || type->head_bytes != before ||
         !is_counted)
         return false;

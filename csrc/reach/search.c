@@ -19,10 +19,10 @@
 #include "tracker/tracker.h"
 
 enum {
-    VERDICT = 7,    // bits of a fact: the verdict, 0 = none yet
-    IS_ROW = 8,     // the result has the block
-    WINDOW = 512,   // pages whose presence is read at once
-    RED_ZONE = 128, // bytes below a stack pointer that are in use
+    VERDICT = 7,            // bits of a fact: the verdict, 0 = none yet
+    IS_ROW = 8,             // the result has the block
+    WINDOW = 512,           // pages whose presence is read at once
+    RED_ZONE = 128,         // bytes below a stack pointer that are in use
     CHECK_WORDS = 1 << 18,  // between two looks at the clock
     FOUND_MAX = 8,          // blocks that contain one address
     FAST_MAX = 1 << 16,     // chunks in fast bins that are known to be free
@@ -46,7 +46,7 @@ typedef struct search {
     uint32_t head, tail;
     flk_pair *skips;  // begin and end of memory that is no root; sorted
     size_t skip_count, skip_max;
-    size_t next_skip;                          // cursors of next_hole
+    size_t next_skip;  // cursors of next_hole
     uint32_t next_block[FLK_LAYER_HANDLE + 1];
     flk_chunks chunks;  // of the heap that is read now
     flk_pair free;      // its next free memory
@@ -75,8 +75,8 @@ static void *map(search *s, size_t bytes) {
 static void unmap(void *pages, size_t bytes) {
     size_t page = flk_platform_page_bytes();
     if (pages)
-        flk_platform_pages_unmap(
-            pages, ((bytes ? bytes : 1) + page - 1) & ~(page - 1));
+        flk_platform_pages_unmap(pages, ((bytes ? bytes : 1) + page - 1) &
+                                            ~(page - 1));
 }
 
 static uintptr_t least(uintptr_t a, uintptr_t b) { return a < b ? a : b; }
@@ -254,9 +254,16 @@ static void skip_dead_stacks(search *s) {
             skip_dead_stack(s, stacks->items[i].pointer, 0);
 }
 
-// The memory of this child does not change, and absent pages read as zeros.
+// Whether memory is read in place: that of this child does not change, and absent
+// pages read as zeros. Sanitizers allow no reads of what is not the program's.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { IS_READ_IN_PLACE = 0 };
+#else
+enum { IS_READ_IN_PLACE = 1 };
+#endif
+
 static bool is_still(const search *s) {
-    return !s->order->in_process && s->pagemap >= 0;
+    return IS_READ_IN_PLACE && !s->order->in_process && s->pagemap >= 0;
 }
 
 static const flk_area *heap_area(const search *s) {
@@ -305,7 +312,8 @@ static void skip_arenas(search *s) {
 // too.
 static bool list_skips(search *s) {
     s->skip_max = flk_platform_pages_own(NULL, 0) + FLK_STACKS_MAX + SPARE +
-                  s->areas.count + flk_thread_list_live_count() + flk_recent_held_count();
+                  s->areas.count + flk_thread_list_live_count() +
+                  flk_recent_held_count();
     s->skips = map(s, s->skip_max * sizeof *s->skips);
     if (!s->skips)
         return false;
@@ -344,12 +352,11 @@ static void find_block(search *s, uint32_t layer, uintptr_t at, hole *found) {
 // The next memory at or behind `at` that is no root. `at` never falls.
 static hole next_hole(search *s, uintptr_t at) {
     hole found = {UINTPTR_MAX, UINTPTR_MAX, false};
-    while (s->next_skip < s->skip_count &&
-           s->skips[s->next_skip].value <= at)
+    while (s->next_skip < s->skip_count && s->skips[s->next_skip].value <= at)
         s->next_skip++;
     if (s->next_skip < s->skip_count)
-        found = (hole){s->skips[s->next_skip].key,
-                       s->skips[s->next_skip].value, false};
+        found = (hole){s->skips[s->next_skip].key, s->skips[s->next_skip].value,
+                       false};
     while (s->free.value <= at)
         s->free = flk_chunks_next(&s->chunks);
     if (s->free.key < found.begin)
@@ -375,8 +382,7 @@ static void reach(search *s, uint32_t place) {
 
 static FLK_NOINLINE void look_up(search *s, uintptr_t word) {
     uint32_t places[FOUND_MAX];
-    uint32_t count =
-        flk_block_index_find(&s->index, word, places, FOUND_MAX);
+    uint32_t count = flk_block_index_find(&s->index, word, places, FOUND_MAX);
     for (uint32_t i = 0; i < count; i++)
         reach(s, places[i]);
     if (count || !(word & 7))
@@ -441,12 +447,11 @@ static void read_window(search *s, const flk_area *area, uintptr_t begin,
         is_known = pread(s->pagemap, entries, (size_t)bytes,
                          (off_t)(begin / page * sizeof *entries)) == bytes;
         for (size_t i = 0; i < pages && is_known; i++)
-            s->is_wanted[i] =
-                entries[i] & IN_MEMORY && !(entries[i] & OF_FILE);
+            s->is_wanted[i] = entries[i] & IN_MEMORY && !(entries[i] & OF_FILE);
     }
     if (!is_known)  // code and constants then are not read
-        memset(s->is_wanted,
-               area->is_writable || area->kind != FLK_AREA_FILE, pages);
+        memset(s->is_wanted, area->is_writable || area->kind != FLK_AREA_FILE,
+               pages);
 }
 
 // The bytes of memory; NULL if they cannot be read.
@@ -504,6 +509,12 @@ static void read_stretches(search *s, const flk_area *area, uintptr_t begin,
     size_t page = flk_platform_page_bytes();
     for (uintptr_t at = begin; at < end && goes_on(s);) {
         uintptr_t window = at & ~(page - 1);
+        if (s->pagemap >= 0 && area->kind != FLK_AREA_SHARED)
+            window = flk_platform_pages_next_used(
+                s->pagemap, window, (end + page - 1) & ~(page - 1));
+        at = window > at ? window : at;
+        if (at >= end)
+            break;
         uintptr_t stop = least((at / (WINDOW * page) + 1) * WINDOW * page, end);
         size_t pages = (stop - window + page - 1) / page;
         read_window(s, area, window, pages);
@@ -555,8 +566,7 @@ static void name_stacks(search *s) {
     flk_thread_list_lock();
     for (flk_thread *t = flk_thread_list_first(); t; t = t->next) {
         flk_area *area = flk_areas_at(&s->areas, (uintptr_t)t->ident);
-        if (!area || t->ident < area->begin ||
-            area->kind != FLK_AREA_ANONYMOUS)
+        if (!area || t->ident < area->begin || area->kind != FLK_AREA_ANONYMOUS)
             continue;
         area->holder = flk_areas_holder(
             &s->result->holders,
@@ -663,8 +673,8 @@ static void write_row(search *s, uint32_t i, uint32_t place,
     flk_search_result *result = s->result;
     uint8_t verdict = s->facts[place] & VERDICT;
     FLK_ASSERT(verdict != 0);
-    bool is_below = verdict == FLK_VERDICT_LOST_BELOW ||
-                    verdict == FLK_VERDICT_HELD_BELOW;
+    bool is_below =
+        verdict == FLK_VERDICT_LOST_BELOW || verdict == FLK_VERDICT_HELD_BELOW;
     uint32_t holder = s->holder[place], end = s->ends[place];
     result->blocks[i] = *block_at(s, place);
     result->blocks[i].address = ~result->blocks[i].address;

@@ -47,7 +47,7 @@ typedef struct flk_search_result {
 
 typedef struct flk_search_caller {
     uintptr_t stack_begin;  // FLK_STACK_BEGIN
-    uint64_t ident;  // of the thread
+    uint64_t ident;         // of the thread
 } flk_search_caller;
 
 typedef struct flk_search_order {

@@ -244,9 +244,7 @@ class View:
         """
         from ffi_leak_tracker._tracking import lost
 
-        return lost.find(
-            self, self._whole_filter(filter), gc, fork, time_limit
-        )
+        return lost.find(self, self._whole_filter(filter), gc, fork, time_limit)
 
     def verify_no_leaks(
         self, *, filter: FilterLike = None, gc: bool = True

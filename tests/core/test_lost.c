@@ -36,8 +36,7 @@ static void *shown(uintptr_t number) {
 static flk_lost lost;
 
 static void find(void) {
-    CHECK(flk_lost_find(scope, 0, false, true, 60000, &lost) ==
-          FLK_LOST_FOUND);
+    CHECK(flk_lost_find(scope, 0, false, true, 60000, &lost) == FLK_LOST_FOUND);
 }
 
 static const flk_holder *holder_of(uint64_t i) {
@@ -52,6 +51,19 @@ static FLK_NOINLINE void check_one(uint8_t verdict, uint32_t kind) {
     flk_lost_drop(&lost);
 }
 
+// Functions of their own, which leave no pointer in the registers of their
+// callers.
+static FLK_NOINLINE void point(void *volatile *from, uintptr_t to, int offset) {
+    *from = (char *)shown(to) + offset;
+}
+
+static FLK_NOINLINE void link_to(uintptr_t from, int word, uintptr_t to,
+                                 int offset) {
+    point((void *volatile *)shown(from) + word, to, offset);
+}
+
+static FLK_NOINLINE void free_hidden(uintptr_t block) { gone(shown(block)); }
+
 // Leaves nothing of what ran before on the stack.
 static FLK_NOINLINE uintptr_t make_hidden(void) { return hidden(made()); }
 
@@ -64,23 +76,23 @@ static void test_no_block(void) {
 static void test_single_is_lost(void) {
     uintptr_t block = make_hidden();
     check_one(FLK_VERDICT_LOST, NO_MORE);
-    gone(shown(block));
+    free_hidden(block);
 }
 
 static void test_roots_hold(void) {
     uintptr_t block = make_hidden();
-    in_bss = shown(block);
+    point(&in_bss, block, 0);
     check_one(FLK_VERDICT_HELD, FLK_HOLDER_BSS);
     in_bss = NULL;
-    in_data = (char *)shown(block) + BYTES - 1;
+    point(&in_data, block, BYTES - 1);
     check_one(FLK_VERDICT_HELD, FLK_HOLDER_DATA);
     in_data = NULL;
-    in_tls = (char *)shown(block) + 5;
+    point(&in_tls, block, 5);
     check_one(FLK_VERDICT_HELD, FLK_HOLDER_THREAD_DATA);
-    in_tls = (char *)shown(block) + BYTES;  // behind it
+    point(&in_tls, block, BYTES);  // behind it
     check_one(FLK_VERDICT_LOST, NO_MORE);
     in_tls = NULL;
-    gone(shown(block));
+    free_hidden(block);
 }
 
 static FLK_NOINLINE void hold_in_frame(uintptr_t block) {
@@ -94,7 +106,7 @@ static void test_stack_holds_and_dead_stack_does_not(void) {
     uintptr_t block = make_hidden();
     hold_in_frame(block);
     check_one(FLK_VERDICT_LOST, NO_MORE);
-    gone(shown(block));
+    free_hidden(block);
 }
 
 #if defined(__x86_64__)
@@ -109,7 +121,7 @@ static void test_register_holds(void) {
                      : "rbx");
     failure = flk_lost_find(scope, 0, false, true, limit, &lost);
     CHECK(failure == FLK_LOST_FOUND && lost.count == 1);
-    gone(shown(block));
+    free_hidden(block);
     flk_lost_drop(&lost);
 }
 #endif
@@ -119,10 +131,10 @@ static void test_trees_hang_below_their_heads(void) {
     for (int i = 0; i < 4; i++)
         blocks[i] = make_hidden();
     // 2 -> 0 -> 1 -> 0: a ring below a head that was made last.
-    *(void **)shown(blocks[0]) = shown(blocks[1]);
-    ((void **)shown(blocks[1]))[3] = shown(blocks[0]);
-    *(void **)shown(blocks[2]) = shown(blocks[0]);
-    *(void **)shown(blocks[3]) = shown(blocks[3]);
+    link_to(blocks[0], 0, blocks[1], 0);
+    link_to(blocks[1], 3, blocks[0], 0);
+    link_to(blocks[2], 0, blocks[0], 0);
+    link_to(blocks[3], 0, blocks[3], 0);
     find();
     CHECK(lost.count == 4);
     CHECK(lost.verdicts[2] == FLK_VERDICT_LOST);
@@ -134,7 +146,7 @@ static void test_trees_hang_below_their_heads(void) {
     CHECK(lost.verdicts[3] == FLK_VERDICT_LOST);
     for (int i = 0; i < 4; i++) {
         CHECK(lost.blocks[i].address == blocks[i]);
-        gone(shown(blocks[i]));
+        free_hidden(blocks[i]);
     }
     flk_lost_drop(&lost);
 }
@@ -143,9 +155,9 @@ static void test_chains_are_held_by_their_root(void) {
     uintptr_t blocks[3];
     for (int i = 0; i < 3; i++)
         blocks[i] = make_hidden();
-    in_bss = shown(blocks[1]);
-    *(void **)shown(blocks[1]) = shown(blocks[2]);
-    *(void **)shown(blocks[2]) = (char *)shown(blocks[0]) + 3;
+    point(&in_bss, blocks[1], 0);
+    link_to(blocks[1], 0, blocks[2], 0);
+    link_to(blocks[2], 0, blocks[0], 3);
     find();
     CHECK(lost.verdicts[1] == FLK_VERDICT_HELD);
     CHECK(lost.verdicts[0] == FLK_VERDICT_HELD_BELOW);
@@ -153,7 +165,7 @@ static void test_chains_are_held_by_their_root(void) {
     CHECK(holder_of(0)->kind == FLK_HOLDER_BSS);
     in_bss = NULL;
     for (int i = 0; i < 3; i++)
-        gone(shown(blocks[i]));
+        free_hidden(blocks[i]);
     flk_lost_drop(&lost);
 }
 
@@ -162,11 +174,11 @@ static void test_shared_memory_holds(void) {
     void *volatile *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
                                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(shared != MAP_FAILED);
-    shared[7] = shown(block);
+    point(&shared[7], block, 0);
     check_one(FLK_VERDICT_HELD, FLK_HOLDER_SHARED);
     munmap((void *)shared, 4096);
     check_one(FLK_VERDICT_LOST, NO_MORE);
-    gone(shown(block));
+    free_hidden(block);
 }
 
 static void test_sealed_memory_holds(void) {
@@ -174,11 +186,11 @@ static void test_sealed_memory_holds(void) {
     void *volatile *sealed = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
                                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(sealed != MAP_FAILED);
-    sealed[7] = shown(block);
+    point(&sealed[7], block, 0);
     CHECK(mprotect((void *)sealed, 4096, PROT_READ) == 0);
     check_one(FLK_VERDICT_HELD, FLK_HOLDER_UNTRACKED);
     munmap((void *)sealed, 4096);
-    gone(shown(block));
+    free_hidden(block);
 }
 
 // --- other threads -----------------------------------------------------------
@@ -189,7 +201,7 @@ static uintptr_t passed;
 static void *hold_and_wait(void *in_frame) {
     void *volatile held = in_frame ? shown(passed) : NULL;
     in_tls = in_frame ? NULL : shown(passed);
-    make_hidden();  // an event: the thread is known
+    free_hidden(make_hidden());  // an event: the thread is known
     pthread_barrier_wait(&meets);
     char byte;
     CHECK(read(ends[0], &byte, 1) == 1);
@@ -211,7 +223,7 @@ static void check_thread(bool in_frame) {
     check_one(FLK_VERDICT_HELD, FLK_HOLDER_STACK);
     CHECK(write(ends[1], "", 1) == 1);
     CHECK(pthread_join(thread, NULL) == 0);
-    gone(shown(passed));
+    free_hidden(passed);
     close(ends[0]);
     close(ends[1]);
 }
@@ -222,13 +234,13 @@ static void test_thread_data_of_others_holds(void) { check_thread(false); }
 // --- faults ------------------------------------------------------------------
 static void check_fault(int fault, bool is_weak) {
     uintptr_t block = make_hidden();
-    in_bss = shown(block);
+    point(&in_bss, block, 0);
     flk_platform_child_fail(fault);
     find();
     CHECK(lost.count == 1 && lost.is_weak == is_weak);
     CHECK(lost.verdicts[0] == FLK_VERDICT_HELD);
     in_bss = NULL;
-    gone(shown(block));
+    free_hidden(block);
     flk_lost_drop(&lost);
 }
 
@@ -243,8 +255,7 @@ static void test_child_that_is_killed(void) {
 
 static void test_child_that_hangs(void) {
     flk_platform_child_fail(FLK_CHILD_HANGS);
-    CHECK(flk_lost_find(scope, 0, false, true, 20, &lost) ==
-          FLK_LOST_TOO_LONG);
+    CHECK(flk_lost_find(scope, 0, false, true, 20, &lost) == FLK_LOST_TOO_LONG);
     CHECK(lost.count == 0 && lost.pages == NULL);
 }
 
@@ -262,7 +273,7 @@ static void test_each_mapping_may_fail(void) {
     uint64_t before = mapped();
     int failures = 0;
     for (uint64_t nth = 1; nth < 64; nth++) {
-            flk_platform_pages_fail_at(nth);
+        flk_platform_pages_fail_at(nth);
         int failure = flk_lost_find(scope, 0, false, false, 60000, &lost);
         flk_platform_pages_fail_at(0);
         CHECK(failure == FLK_LOST_FOUND || lost.count == 0);
@@ -271,7 +282,7 @@ static void test_each_mapping_may_fail(void) {
         CHECK(mapped() == before);
     }
     CHECK(failures > 5);
-    gone(shown(block));
+    free_hidden(block);
 }
 
 static void test_own_mappings_are_listed(void) {
@@ -294,7 +305,7 @@ static void test_many_blocks(void) {
     for (int i = 0; i < count; i++)
         blocks[i] = make_hidden();
     for (int i = 1; i < count; i += 2)  // every second one hangs below one
-        *(void **)shown(blocks[i - 1]) = shown(blocks[i]);
+        link_to(blocks[i - 1], 0, blocks[i], 0);
     find();
     CHECK(lost.count == (uint64_t)count);
     for (int i = 0; i < count; i++)
@@ -305,7 +316,7 @@ static void test_many_blocks(void) {
     CHECK(figures.count > 0 && figures.bytes_max >= lost.memory_bytes);
     flk_lost_drop(&lost);
     for (int i = 0; i < count; i++)
-        gone(shown(blocks[i]));
+        free_hidden(blocks[i]);
     free(blocks);
 }
 
