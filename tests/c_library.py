@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib.util
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import threading
 from pathlib import Path
@@ -44,6 +46,7 @@ __all__ = [
     "opened",
     "os",
     "path",
+    "python_module",
     "sizes",
     "sys",
     "threading",
@@ -118,15 +121,34 @@ def to(name: str) -> str:
     return f"lib{name}.so"
 
 
-def extension(name: str, tracked: str) -> Path:
+def extension(name: str, tracked: str, *flags: str) -> Path:
     """Return the folder of a cffi API-mode module with a library's code."""
     folder = FOLDER / name
     if not folder.exists():
         ffi = cffi.FFI()
         ffi.cdef(declarations(tracked))
-        ffi.set_source(name, source(tracked).read_text("utf-8"))
+        ffi.set_source(
+            name,
+            source(tracked).read_text("utf-8"),
+            extra_compile_args=list(flags),
+        )
         ffi.compile(str(folder))
     return folder
+
+
+def python_module(name: str) -> Any:
+    """Return an extension module of libs/, compiled at its first use."""
+    target = FOLDER / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
+    if not target.exists():
+        include = "-I" + sysconfig.get_path("include")
+        command = [COMPILER, *FLAGS, include, "-shared", "-fPIC"]
+        subprocess.run([*command, "-o", target, source(name)], check=True)
+    spec = importlib.util.spec_from_file_location(name, target)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def child_environment(**changes: str) -> dict[str, str]:

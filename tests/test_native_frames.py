@@ -263,6 +263,98 @@ def test_stripped_libraries_have_exported_names() -> None:
     assert "take" != symbols.name_at(whole)
 
 
+UNSIZED = r"""
+#include <stddef.h>
+void *malloc(size_t);
+void free(void *);
+/* In assembler, without .size; the second also without an unwind entry. */
+__asm__(".text\n.globl take\n.type take, @function\ntake:\n"
+        ".cfi_startproc\nsub $8, %rsp\n.cfi_adjust_cfa_offset 8\n"
+        "call hidden\nadd $8, %rsp\nret\n.cfi_endproc\n");
+__asm__(".text\n.globl endless\n.type endless, @function\n"
+        "endless:\nret\n");
+/* Has no name in a stripped file, and lies behind both. */
+__attribute__((used, noinline, visibility("hidden")))
+void *hidden(size_t n) {
+    void *p = malloc(n);
+    __asm__ volatile("" : "+r"(p));
+    return p;
+}
+void give(void *p) { free(p); }
+"""
+FLAGS_OF_UNSIZED = {
+    "plain": (),
+    "-O0": ("-O0",),
+    "-O2": ("-O2",),
+    "stripped": ("-s",),
+    "stripped, -O0": ("-s", "-O0"),
+    "-Bsymbolic, stripped": ("-s", "-Wl,-Bsymbolic"),
+    "own section": ("-s", "-ffunction-sections"),
+    "no debug information": ("-g0",),
+}
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="assembler")
+@pytest.mark.parametrize("flags", FLAGS_OF_UNSIZED.values(), ids=str)
+@pytest.mark.parametrize("lines", [False, True])
+def test_a_symbol_without_a_size_takes_no_other_code(
+    tmp_path, flags, lines
+) -> None:
+    """It names what its unwind entry covers; other code is `??`."""
+    source = tmp_path / "unsized.c"
+    source.write_text(UNSIZED, "utf-8")
+    name = f"libunsized{len(str(flags))}{lines}"
+    lib = ffi.dlopen(compiled(name, *flags, source=source))
+    with LeakTracker.attach([f"{name}*"], native_depth=8, native_lines=lines):
+        address = lib.take(60)
+        block = block_at(address)
+        lib.give(address)
+    inner = None if "-s" in flags else "hidden"
+    assert [inner, "take"] == functions(block)
+    place = offset_of(block.native_frames[0].module, "take")
+    assert place < block.native_frames[1].offset < place + 16
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="assembler")
+def test_a_symbol_of_no_known_end_names_nothing(tmp_path) -> None:
+    """Nor does `_init`, which has its own section before all code."""
+    source = tmp_path / "unsized.c"
+    source.write_text(UNSIZED, "utf-8")
+    path = compiled("libendless", source=source)
+    symbols = symbols_module.SymbolFile(path, fingerprint_of(path))
+    names = [name for _, name in symbols.functions]
+    assert {"take", "give", "hidden"} <= set(names)
+    assert not {"endless", "_init", "_fini"} & set(names)
+    assert all(size > 0 for size, _ in symbols.functions)
+
+
+def test_a_tool_without_lines_names_nothing() -> None:
+    """addr2line then answers with the nearest symbol."""
+    line_of = symbols_module._line_of
+    assert (None, None, None) == line_of("_init", "??:0")
+    assert (None, None, None) == line_of("_init", "??:?")
+    assert (None, "a.c", 7) == line_of("??", "a.c:7")
+    assert ("f", "a.c", 7) == line_of("f", "a.c:7")
+
+
+def test_sizes_of_unwind_entries_are_those_of_symbols() -> None:
+    """Where the compiler wrote both, in a large library."""
+    (path,) = {
+        line.split()[-1]
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if os.path.basename(line.split()[-1]).startswith("libc.so")
+    }
+    file = ElfFile.read(path)
+    sizes = [
+        (size, file.unwind_size(start))
+        for start, (size, _) in file.functions().items()
+        if file.unwind_size(start)
+    ]
+    same = sum(size == unwound for size, unwound in sizes)
+    assert len(sizes) > 500
+    assert same > 0.99 * len(sizes)
+
+
 def test_wrappers_of_cffi_are_folded_away() -> None:
     """So are libffi's frames, but only the outermost."""
     frames = [

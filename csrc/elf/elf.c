@@ -191,17 +191,22 @@ typedef struct dynamic {
     uint64_t gnu_hash, versions;
 } dynamic;
 
+// NULL: there are no more entries.
+static const Elf64_Dyn *dynamic_at(const flk_elf *elf, const Elf64_Phdr *header,
+                                   size_t i) {
+    FLK_ASSERT(header->p_type == PT_DYNAMIC);
+    uintptr_t at = elf->base + header->p_vaddr + i * sizeof(Elf64_Dyn);
+    if (i >= header->p_memsz / sizeof(Elf64_Dyn) ||
+        !can_read(elf, at, sizeof(Elf64_Dyn), 8))
+        return NULL;
+    const Elf64_Dyn *entry = (const Elf64_Dyn *)at;
+    return entry->d_tag == DT_NULL ? NULL : entry;
+}
+
 static void read_dynamic(const flk_elf *elf, const Elf64_Phdr *header,
                          dynamic *out) {
-    FLK_ASSERT(header->p_type == PT_DYNAMIC);
-    uintptr_t at = elf->base + header->p_vaddr;
-    size_t count = header->p_memsz / sizeof(Elf64_Dyn);
-    for (size_t i = 0; i < count; i++, at += sizeof(Elf64_Dyn)) {
-        if (!can_read(elf, at, sizeof(Elf64_Dyn), 8))
-            return;
-        const Elf64_Dyn *entry = (const Elf64_Dyn *)at;
-        if (entry->d_tag == DT_NULL)
-            return;
+    const Elf64_Dyn *entry;
+    for (size_t i = 0; (entry = dynamic_at(elf, header, i)); i++) {
         if (entry->d_tag > 0 && entry->d_tag < DYNAMIC_TAGS)
             out->values[entry->d_tag] = entry->d_un.d_val;
         else if (entry->d_tag == DT_GNU_HASH)
@@ -209,6 +214,22 @@ static void read_dynamic(const flk_elf *elf, const Elf64_Phdr *header,
         else if (entry->d_tag == DT_VERSYM)
             out->versions = entry->d_un.d_ptr;
     }
+}
+
+static void visit_needed(const flk_elf *elf, const Elf64_Phdr *header,
+                         flk_elf_needed_visitor visit, void *context) {
+    const Elf64_Dyn *entry;
+    for (size_t i = 0; (entry = dynamic_at(elf, header, i)); i++)
+        if (entry->d_tag == DT_NEEDED && entry->d_un.d_val < elf->strings_bytes)
+            visit(elf->strings + entry->d_un.d_val, context);
+}
+
+void flk_elf_each_needed(const flk_elf *elf, flk_elf_needed_visitor visit,
+                         void *context) {
+    FLK_ASSERT(elf->symbols && visit);
+    for (size_t i = 0; i < elf->header_count; i++)
+        if (elf->headers[i].p_type == PT_DYNAMIC)
+            visit_needed(elf, &elf->headers[i], visit, context);
 }
 
 static void set_table(const flk_elf *elf, flk_elf_table *table,

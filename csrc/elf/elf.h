@@ -90,6 +90,10 @@ typedef void (*flk_elf_export_visitor)(const flk_elf_export *one,
                                        void *context);
 size_t flk_elf_each_export(const flk_elf *elf, flk_elf_export_visitor visit,
                            void *context);
+// Visits the names of the objects that it is linked to (DT_NEEDED).
+typedef void (*flk_elf_needed_visitor)(const char *name, void *context);
+void flk_elf_each_needed(const flk_elf *elf, flk_elf_needed_visitor visit,
+                         void *context);
 // True if the object defines this function.
 bool flk_elf_defines(const flk_elf *elf, const char *name);
 

@@ -20,6 +20,7 @@ static int refuse(char *reason, size_t reason_bytes, const char *text) {
 }
 
 #ifdef FLK_HAS_ELF
+#include "hooks/interpreter.h"
 #include "hooks/late_objects.h"
 #include "hooks/loader.h"
 #include "hooks/passes.h"
@@ -27,6 +28,7 @@ static int refuse(char *reason, size_t reason_bytes, const char *text) {
 #include "hooks/report.h"
 #include "hooks/selection.h"
 #include "hooks/stubs.h"
+#include "paths/unwind.h"
 #include "tracker/tracker.h"
 
 // The lock is not taken before the first begin, which registers the fork
@@ -187,6 +189,7 @@ int flk_attach_begin(const flk_attach_options *options, char *reason,
     handle_forks();
     flk_loader_keep(flk_stubs_at(0, FLK_FN_MALLOC, FLK_VIA_TRACED));
     flk_late_objects_start(pass_in_hook);
+    flk_unwind_start();  // calls of C++ runtimes are judged by the stack
     flk_loader_look_up(addresses);
     flk_lock_take(&attach.lock);
     set_looked_up(addresses);
@@ -201,6 +204,7 @@ void flk_attach_refresh(void) {
     FLK_ASSERT(!flk_thread_is_inside());
     if (!atomic_load(&was_begun))
         return;
+    flk_interpreter_check_later();
     flk_lock_take(&attach.lock);
     bool is_due = attach.is_attached && flk_passes_are_due();
     flk_lock_release(&attach.lock);
@@ -239,6 +243,7 @@ static void end_session(void) {
     flk_stub_table_set_state(FLK_HOOKS_OFF);
     flk_stub_table_next_session();
     flk_thread_wait_outside();
+    flk_interpreter_forget();
 }
 
 void flk_attach_end(void) {
@@ -251,13 +256,30 @@ void flk_attach_end(void) {
     flk_lock_release(&attach.lock);
 }
 
-bool flk_attach_has_met(const char *pattern) {
+// --- rules and objects ---------------------------------------------------
+bool flk_attach_has_met(const char *rule) {
+    FLK_ASSERT(rule != NULL);
     if (!atomic_load(&was_begun))
         return false;
     flk_lock_take(&attach.lock);
-    bool has_met = flk_selection_has_met(pattern);
+    bool has_met = flk_selection_has_met(rule);
     flk_lock_release(&attach.lock);
     return has_met;
+}
+
+bool flk_attach_fits(const char *rule, const char *path, const char *absolute) {
+    FLK_ASSERT(rule != NULL && path != NULL && absolute != NULL);
+    flk_selection_object object = {.path = path, .absolute = absolute};
+    return flk_selection_fits(rule, &object);
+}
+
+size_t flk_attach_list(char *out, size_t out_bytes) {
+    if (!atomic_load(&was_begun))
+        return 0;
+    flk_lock_take(&attach.lock);
+    size_t needed = flk_passes_list(out, out_bytes);
+    flk_lock_release(&attach.lock);
+    return needed;
 }
 
 // --- figures -----------------------------------------------------------
@@ -298,9 +320,17 @@ void flk_attach_lock(void) {}
 void flk_attach_unlock(void) {}
 void flk_attach_pause(int is_paused) { (void)is_paused; }
 void flk_attach_end(void) {}
-bool flk_attach_has_met(const char *pattern) {
-    (void)pattern;
+bool flk_attach_has_met(const char *rule) {
+    (void)rule;
     return false;
+}
+bool flk_attach_fits(const char *rule, const char *path, const char *absolute) {
+    (void)rule, (void)path, (void)absolute;
+    return false;
+}
+size_t flk_attach_list(char *out, size_t out_bytes) {
+    (void)out, (void)out_bytes;
+    return 0;
 }
 void flk_attach_read(flk_attach_figures *out) {
     *out = (flk_attach_figures){.attached = 0};

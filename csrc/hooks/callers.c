@@ -6,10 +6,12 @@
 #include "base/config.h"
 #include "base/platform.h"
 
-enum { TRIES = 1000, TRACED_BIT = 1 };  // objects begin at even addresses
+// In the lowest bits of an address, which are no part of a function.
+enum { TRIES = 1000, KIND_BITS = 7 };
+_Static_assert(FLK_CALLER_COUNT <= KIND_BITS + 1, "they hold a kind");
 
 typedef struct range {
-    atomic_uintptr_t begin;  // with TRACED_BIT; relaxed, inside the versions
+    atomic_uintptr_t begin;  // with its kind; relaxed, inside the versions
     atomic_uintptr_t end;
 } range;
 
@@ -18,6 +20,7 @@ static struct {
     // FLK_RANK_ATTACH: the child of a fork finds a whole table.
     atomic_uint version;
     atomic_uint count;
+    atomic_bool has_traced_cxx;  // relaxed
     range ranges[FLK_OBJECTS_MAX];
     // The next table, while it is added to: FLK_RANK_ATTACH.
     uint32_t next_count, left_out;
@@ -35,7 +38,7 @@ static flk_caller search(uintptr_t address) {
     FLK_ASSERT(high <= FLK_OBJECTS_MAX);
     while (low < high) {
         uint32_t middle = (low + high) / 2;
-        if ((load(&callers.ranges[middle].begin) & ~(uintptr_t)TRACED_BIT) <=
+        if ((load(&callers.ranges[middle].begin) & ~(uintptr_t)KIND_BITS) <=
             address)
             low = middle + 1;
         else
@@ -43,16 +46,14 @@ static flk_caller search(uintptr_t address) {
     }
     if (low == 0 || address >= load(&callers.ranges[low - 1].end))
         return FLK_CALLER_UNKNOWN;
-    return load(&callers.ranges[low - 1].begin) & TRACED_BIT
-               ? FLK_CALLER_TRACED
-               : FLK_CALLER_UNTRACED;
+    return (flk_caller)(load(&callers.ranges[low - 1].begin) & KIND_BITS);
 }
 
 // Code, not data: valid in the child of a fork.
-static _Atomic(void (*)(void)) notice_late_objects;
+static _Atomic(flk_late (*)(unsigned)) notice_late_objects;
 static _Atomic(flk_caller (*)(uintptr_t)) find_late_object;
 
-void flk_callers_set_late_objects(void (*notice)(void),
+void flk_callers_set_late_objects(flk_late (*notice)(unsigned),
                                   flk_caller (*find)(uintptr_t)) {
     atomic_store(&notice_late_objects, notice);
     atomic_store(&find_late_object, find);
@@ -72,10 +73,12 @@ flk_caller flk_callers_listed(uintptr_t address) {
     return FLK_CALLER_UNKNOWN;
 }
 
+flk_late flk_callers_notice(unsigned function) {
+    flk_late (*notice)(unsigned) = atomic_load(&notice_late_objects);
+    return notice ? notice(function) : FLK_LATE_NO;
+}
+
 flk_caller flk_callers_find(uintptr_t address) {
-    void (*notice)(void) = atomic_load(&notice_late_objects);
-    if (notice)
-        notice();
     flk_caller found = flk_callers_listed(address);
     flk_caller (*find)(uintptr_t) = atomic_load(&find_late_object);
     return found == FLK_CALLER_UNKNOWN && find ? find(address) : found;
@@ -83,8 +86,9 @@ flk_caller flk_callers_find(uintptr_t address) {
 
 void flk_callers_begin(void) { callers.next_count = callers.left_out = 0; }
 
-void flk_callers_add(uintptr_t begin, uintptr_t end, bool is_traced) {
-    FLK_ASSERT(begin < end && !(begin & TRACED_BIT));
+void flk_callers_add(uintptr_t begin, uintptr_t end, flk_caller kind) {
+    FLK_ASSERT(begin < end && kind < FLK_CALLER_COUNT);
+    begin &= ~(uintptr_t)KIND_BITS;
     if (callers.next_count == FLK_OBJECTS_MAX) {
         callers.left_out++;
         return;
@@ -94,7 +98,7 @@ void flk_callers_add(uintptr_t begin, uintptr_t end, bool is_traced) {
         callers.next[i][0] = callers.next[i - 1][0];
         callers.next[i][1] = callers.next[i - 1][1];
     }
-    callers.next[i][0] = begin | (is_traced ? TRACED_BIT : 0);
+    callers.next[i][0] = begin | (uintptr_t)kind;
     callers.next[i][1] = end;
 }
 
@@ -107,7 +111,12 @@ static bool is_the_same(void) {
     return same;
 }
 
-void flk_callers_end(void) {
+bool flk_callers_have_traced_cxx(void) {
+    return atomic_load_explicit(&callers.has_traced_cxx, memory_order_relaxed);
+}
+
+void flk_callers_end(bool has_traced_cxx) {
+    atomic_store(&callers.has_traced_cxx, has_traced_cxx);
     if (is_the_same())
         return;
     unsigned version = atomic_load(&callers.version);

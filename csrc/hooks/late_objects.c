@@ -7,7 +7,8 @@
 #include "elf/loaded.h"
 #include "hooks/callers.h"
 #include "hooks/providers.h"
-#include "hooks/selection.h"
+#include "hooks/roles.h"
+#include "hooks/slots.h"
 
 // All of this is valid in the child of a fork: code, and words of one store.
 static _Atomic(bool (*)(void)) pass_now;
@@ -58,8 +59,8 @@ static flk_caller find_late(uintptr_t address) {
         if (listed != FLK_CALLER_UNKNOWN)
             return listed;
     }
-    return flk_selection_has(object.path) ? FLK_CALLER_TRACED
-                                          : FLK_CALLER_UNTRACED;
+    flk_selection_object seen = flk_selection_object_at(object.path);
+    return flk_roles_kind(&seen, false);
 }
 
 void flk_late_objects_seen(void) {
@@ -69,14 +70,19 @@ void flk_late_objects_seen(void) {
 // A looked-up function is called, and something was loaded since the last
 // pass. The loader has filled the slots of that object with looked-up
 // functions, too, so a tail call in it (`return malloc(n)`) would be
-// attributed to its caller. A pass gives it slots of its own kind.
-static void notice(void) {
+// attributed to its caller. A pass gives it slots of its own kind, and tells
+// whether this call may be such a tail call.
+static flk_late notice(unsigned function) {
+    FLK_ASSERT(function < FLK_FN_COUNT);
     bool (*pass)(void) = atomic_load_explicit(&pass_now, memory_order_relaxed);
-    if (FLK_UNLIKELY(
-            pass && flk_loaded_is_watched() &&
-            flk_loaded_epoch() !=
-                atomic_load_explicit(&seen_epoch, memory_order_relaxed)))
-        pass();
+    if (FLK_LIKELY(
+            !pass || !flk_loaded_is_watched() ||
+            flk_loaded_epoch() ==
+                atomic_load_explicit(&seen_epoch, memory_order_relaxed)) ||
+        !pass())
+        return FLK_LATE_NO;
+    return flk_slots_were_late((flk_function)function) ? FLK_LATE_TRACED
+                                                       : FLK_LATE_OTHERS;
 }
 
 void flk_late_objects_start(bool (*pass)(void)) {

@@ -3,12 +3,15 @@
 
 #ifdef FLK_HAS_ELF
 #include <link.h>
+#include <string.h>
 
 #include "base/config.h"
+#include "elf/maps.h"
 #include "hooks/callers.h"
 #include "hooks/late_objects.h"
 #include "hooks/loader.h"
 #include "hooks/providers.h"
+#include "hooks/roles.h"
 #include "hooks/selection.h"
 #include "hooks/slots.h"
 #include "hooks/stubs.h"
@@ -16,7 +19,8 @@
 // Under FLK_RANK_ATTACH, so consistent in the child of a fork.
 static struct {
     bool is_hooked, with_mappings;
-    uint64_t adds, subs;  // the loader's counts at the last pass
+    uint64_t adds, subs;                // the loader's counts at the last pass
+    char absolute[FLK_PATH_BYTES_MAX];  // of the object that is compared
     flk_attach_figures figures;
 } passes;
 
@@ -46,10 +50,72 @@ static bool open_object(flk_elf *out, const struct dl_phdr_info *info) {
                         info->dlpi_phnum);
 }
 
-static bool is_object_traced(const flk_elf *elf,
-                             const struct dl_phdr_info *info) {
-    return flk_providers_of(elf) >= 0 ? flk_selection_names(path_of(info))
-                                      : flk_selection_has(path_of(info));
+// The loader keeps a relative path as it was given, and the working directory
+// may have changed since.
+static flk_selection_object selection_of(const flk_elf *elf,
+                                         const struct dl_phdr_info *info) {
+    flk_selection_object seen = flk_selection_object_at(path_of(info));
+    bool is_relative = seen.path[0] != '/' && strchr(seen.path, '/');
+    if (is_relative && flk_maps_path(elf->whole.begin, passes.absolute,
+                                     sizeof passes.absolute))
+        seen.absolute = passes.absolute;
+    return seen;
+}
+
+// What an object is to the pass.
+typedef struct object {
+    flk_caller kind;
+    int provider;
+    bool is_c_library, is_runtime, is_named;
+} object;
+
+static object object_of(const flk_elf *elf, const struct dl_phdr_info *info) {
+    flk_selection_object seen = selection_of(elf, info);
+    object o = {.provider = flk_providers_of(elf)};
+    if (is_left_alone(elf)) {
+        o.kind = is_loader(elf) ? FLK_CALLER_UNTRACED_CXX : FLK_CALLER_PASSED;
+        return o;
+    }
+    o.is_c_library = flk_elf_defines(elf, "__libc_start_main");
+    o.is_runtime = !o.is_c_library && flk_roles_is_runtime(seen.path);
+    o.is_named = flk_selection_names(&seen);
+    o.kind = flk_roles_kind(&seen, o.is_c_library);
+    return o;
+}
+
+// The route of calls by its own slots.
+static flk_via via_of(const object *o) {
+    FLK_ASSERT(o->kind != FLK_CALLER_UNKNOWN);
+    if (o->is_runtime && o->kind != FLK_CALLER_UNTRACED)
+        return FLK_VIA_RUNTIME;
+    if (o->kind != FLK_CALLER_TRACED)
+        return FLK_VIA_UNTRACED;
+    return o->is_c_library ? FLK_VIA_RUNTIME : FLK_VIA_TRACED;
+}
+
+// An allocator maps memory for all its callers, unlike for itself.
+static flk_via via_of_mappings(const object *o, const flk_elf *elf) {
+    flk_via via = via_of(o);
+    return !o->is_named && flk_elf_defines(elf, "malloc") ? FLK_VIA_UNTRACED
+                                                          : via;
+}
+
+// What the interpreter and the modules that come with it take from its
+// allocators is its own, unless a pattern names the module.
+static bool takes_from_python(const object *o, const flk_elf *elf,
+                              const char *path) {
+    return !flk_providers_is_python(elf) &&
+           (o->is_named || !strstr(path, "/lib-dynload/"));
+}
+
+static void note_runtime(const char *name, void *is_linked) {
+    *(bool *)is_linked |= flk_roles_is_runtime(name);
+}
+
+static bool is_linked_to_runtime(const flk_elf *elf) {
+    bool is_linked = false;
+    flk_elf_each_needed(elf, note_runtime, &is_linked);
+    return is_linked;
 }
 
 // --- collecting ----------------------------------------------------------
@@ -87,24 +153,54 @@ static int count_retaken(struct dl_phdr_info *info, size_t size, void *unused) {
     return 1;
 }
 
-// Then the address ranges of all objects, and which of them are traced.
-static int collect(struct dl_phdr_info *info, size_t size, void *unused) {
+// Whether an object has slots of allocating functions.
+static void note_allocating(const flk_elf_slot *slot, void *allocates) {
+    flk_function function = flk_functions_named(slot->name);
+    if (function == FLK_FN_COUNT)
+        return;
+    flk_shape shape = flk_functions_info[function].shape;
+    *(bool *)allocates |= shape == FLK_SHAPE_ALLOCATE ||
+                          shape == FLK_SHAPE_PLACE || shape == FLK_SHAPE_RESIZE;
+}
+
+// The functions of the C library do not allocate by its slots, but for those
+// that return a block.
+static unsigned flags_of(const object *o, const flk_elf *elf) {
+    FLK_ASSERT(o->provider >= 0);
+    bool allocates = false;
+    if (!o->is_c_library)
+        flk_elf_each_slot(elf, note_allocating, &allocates);
+    flk_via via = via_of(o);
+    return (allocates && via != FLK_VIA_UNTRACED ? FLK_PROVIDER_CALLS_INNER
+                                                 : 0u) |
+           (allocates && via == FLK_VIA_TRACED ? FLK_PROVIDER_IS_TRACED : 0u) |
+           (o->is_named ? FLK_PROVIDER_IS_NAMED : 0u) |
+           (o->is_c_library ? FLK_PROVIDER_IS_C_LIBRARY : 0u);
+}
+
+// Then the address ranges of all objects, and their kinds.
+static int collect(struct dl_phdr_info *info, size_t size, void *context) {
     (void)size;
-    (void)unused;
+    bool *has_traced_cxx = context;
     flk_elf elf;
     note_counts(info);
     if (!open_object(&elf, info))
         return 0;
-    bool is_alone = is_left_alone(&elf);
-    bool is_traced = !is_alone && is_object_traced(&elf, info);
-    if (!is_alone)
-        flk_selection_meet(path_of(info));
-    int provider = flk_providers_of(&elf);
-    if (provider >= 0)
-        flk_stub_table_trace_provider((unsigned)provider, is_traced);
-    flk_callers_add(elf.whole.begin, elf.whole.end, is_traced);
+    object o = object_of(&elf, info);
+    flk_selection_object seen = selection_of(&elf, info);
+    if (!is_left_alone(&elf))
+        flk_selection_meet(&seen);
+    bool is_cxx =
+        (o.kind == FLK_CALLER_TRACED || o.kind == FLK_CALLER_UNTRACED) &&
+        !o.is_runtime && is_linked_to_runtime(&elf);
+    if (is_cxx && o.kind == FLK_CALLER_UNTRACED)
+        o.kind = FLK_CALLER_UNTRACED_CXX;
+    *has_traced_cxx |= is_cxx && o.kind == FLK_CALLER_TRACED;
+    if (o.provider >= 0)
+        flk_stub_table_set_flags((unsigned)o.provider, flags_of(&o, &elf));
+    flk_callers_add(elf.whole.begin, elf.whole.end, o.kind);
     passes.figures.objects++;
-    passes.figures.objects_traced += is_traced;
+    passes.figures.objects_traced += o.kind == FLK_CALLER_TRACED;
     return 0;
 }
 
@@ -118,9 +214,10 @@ bool flk_passes_collect(void) {
     dl_iterate_phdr(see_provider, &yes);
     dl_iterate_phdr(see_provider, &no);
     flk_providers_end();
+    bool has_traced_cxx = false;
     flk_callers_begin();
-    dl_iterate_phdr(collect, NULL);
-    flk_callers_end();
+    dl_iterate_phdr(collect, &has_traced_cxx);
+    flk_callers_end(has_traced_cxx);
     FLK_ASSERT(passes.figures.objects_traced <= passes.figures.objects);
     passes.figures.providers = flk_providers_count();
     passes.figures.objects_left_out = flk_callers_left_out();
@@ -146,6 +243,8 @@ static int patch_exports(struct dl_phdr_info *info, size_t size,
     if (provider >= 0)
         flk_providers_patch(&patcher, provider, passes.is_hooked,
                             passes.with_mappings);
+    if (flk_providers_is_python(&elf))
+        flk_providers_patch_python(&patcher, passes.is_hooked);
     passes.figures.failed_words += patcher.failed;
     return 0;
 }
@@ -163,8 +262,10 @@ static int patch_slots(struct dl_phdr_info *info, size_t size, void *context) {
     if (!open_object(&elf, info) || is_left_alone(&elf))
         return 0;
     flk_patcher patcher = {.elf = &elf};
-    flk_slots_policy policy = {passes.is_hooked, is_object_traced(&elf, info),
-                               passes.with_mappings};
+    object o = object_of(&elf, info);
+    flk_slots_policy policy = {passes.is_hooked, passes.with_mappings,
+                               via_of(&o), via_of_mappings(&o, &elf),
+                               takes_from_python(&o, &elf, path_of(info))};
     flk_slots_set(&patcher, &policy, &p->counts);
     p->changed += patcher.changed;
     passes.figures.failed_words += patcher.failed;
@@ -195,6 +296,7 @@ void flk_passes_patch(bool is_hooked, bool with_mappings) {
     passes.with_mappings = with_mappings;
     bool is_program = true;
     dl_iterate_phdr(patch_exports, &is_program);
+    flk_slots_late_clear();
     slot_pass p = pass_over_slots();
     for (int i = 1; i < FLK_PATCH_PASSES_MAX && p.changed > 0; i++)
         p = pass_over_slots();
@@ -221,6 +323,40 @@ bool flk_passes_are_due(void) {
 }
 
 void flk_passes_begin_session(void) { passes.figures.retaken_slots = 0; }
+
+// --- a list of objects ---------------------------------------------------
+typedef struct list {
+    char *out;
+    size_t bytes, needed;
+} list;
+
+static int add_to_list(struct dl_phdr_info *info, size_t size, void *context) {
+    (void)size;
+    list *l = context;
+    flk_elf elf;
+    FLK_ASSERT(l != NULL);
+    if (!open_object(&elf, info) || is_left_alone(&elf))
+        return 0;
+    bool is_traced = object_of(&elf, info).kind == FLK_CALLER_TRACED;
+    flk_selection_object seen = selection_of(&elf, info);
+    size_t length = strlen(seen.path) + 1;
+    size_t more = strlen(seen.absolute) + 1;
+    if (l->needed + 1 + length + more <= l->bytes) {
+        char *to = l->out + l->needed;
+        *to++ = is_traced ? '+' : '-';
+        memcpy(to, seen.path, length);
+        memcpy(to + length, seen.absolute, more);
+    }
+    l->needed += 1 + length + more;
+    return 0;
+}
+
+size_t flk_passes_list(char *out, size_t out_bytes) {
+    FLK_ASSERT(out != NULL || out_bytes == 0);
+    list l = {out, out_bytes, 0};
+    dl_iterate_phdr(add_to_list, &l);
+    return l.needed;
+}
 
 void flk_passes_read(flk_attach_figures *out) {
     FLK_ASSERT(out != NULL);

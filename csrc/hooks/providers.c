@@ -23,6 +23,9 @@ static struct {
     uint32_t seen_count;
     uintptr_t looked_up[FLK_FN_COUNT];
     uintptr_t canonical[FLK_FN_COUNT];
+    // The interpreter: the first object that defines PyMem_RawMalloc.
+    const void *python_symbols;
+    bool is_python_seen;  // in this pass
 } providers;
 
 // --- reading -----------------------------------------------------------
@@ -57,14 +60,25 @@ static bool is_own_name(flk_function function, const char *name) {
 typedef struct reading {
     const flk_elf *elf;
     unsigned provider;
+    bool is_c_library, is_python;
 } reading;
+
+static bool is_c_library(const flk_elf *elf) {
+    return flk_elf_defines(elf, "__libc_start_main");
+}
+
+static bool may_define(const reading *r, flk_function function) {
+    if (r->is_python || flk_functions_is_of_python(function))
+        return r->is_python && flk_functions_is_of_python(function);
+    return r->is_c_library || !flk_functions_is_single(function);
+}
 
 static void read_export(const flk_elf_export *one, void *context) {
     const reading *r = context;
     FLK_ASSERT(r->provider < FLK_PROVIDERS_MAX);
     flk_function function = flk_functions_named(one->name);
     if (function == FLK_FN_COUNT || !is_own_name(function, one->name) ||
-        one->symbol->st_shndx == SHN_UNDEF)
+        one->symbol->st_shndx == SHN_UNDEF || !may_define(r, function))
         return;
     uintptr_t address = r->elf->base + one->symbol->st_value;
     if (is_stub(address))
@@ -79,18 +93,21 @@ static void read_export(const flk_elf_export *one, void *context) {
 }
 
 // Stubs of variadic functions call the variant that takes a va_list.
-static void drop_without_variant(unsigned provider, flk_function function,
-                                 flk_function variant) {
-    if (!flk_stub_table_original_of(provider, variant))
-        flk_stub_table_set_original(provider, function, 0);
+static void drop_without_variant(unsigned provider) {
+    FLK_ASSERT(provider < FLK_PROVIDERS_MAX);
+    for (int i = 0; i < FLK_FN_COUNT; i++) {
+        flk_function variant = flk_functions_variant((flk_function)i);
+        if (variant != FLK_FN_COUNT &&
+            !flk_stub_table_original_of(provider, variant))
+            flk_stub_table_set_original(provider, (flk_function)i, 0);
+    }
 }
 
 static void read_exports(const flk_elf *elf, unsigned provider) {
-    FLK_ASSERT(provider < FLK_PROVIDERS_MAX);
-    reading r = {elf, provider};
+    reading r = {elf, provider, is_c_library(elf), false};
     flk_elf_each_export(elf, read_export, &r);
-    drop_without_variant(provider, FLK_FN_ASPRINTF, FLK_FN_VASPRINTF);
-    drop_without_variant(provider, FLK_FN_ASPRINTF_CHK, FLK_FN_VASPRINTF_CHK);
+    if (r.is_c_library)
+        drop_without_variant(provider);
 }
 
 static flk_function canonical_function(const flk_elf_export *one) {
@@ -139,10 +156,29 @@ static void clear_place(unsigned i) {
     FLK_ASSERT(i < FLK_PROVIDERS_MAX && !providers.all[i].symbols);
     providers.all[i] = (provider){.symbols = NULL};
     for (int f = 0; f < FLK_FN_COUNT; f++)
-        flk_stub_table_set_original(i, (flk_function)f, 0);
+        if (!flk_functions_is_single((flk_function)f))
+            flk_stub_table_set_original(i, (flk_function)f, 0);
+}
+
+// --- the interpreter -----------------------------------------------------
+bool flk_providers_is_python(const flk_elf *elf) {
+    FLK_ASSERT(elf->symbols != NULL);
+    return providers.python_symbols == elf->symbols;
+}
+
+static void see_python(const flk_elf *elf) {
+    if (providers.is_python_seen || !flk_elf_defines(elf, "PyMem_RawMalloc"))
+        return;
+    providers.is_python_seen = true;
+    providers.python_symbols = elf->symbols;
+    flk_stub_table_set_range(FLK_PROVIDERS_MAX, elf->whole.begin,
+                             elf->whole.end);
+    reading r = {elf, 0, false, true};
+    flk_elf_each_export(elf, read_export, &r);
 }
 
 void flk_providers_begin(void) {
+    providers.is_python_seen = false;
     providers.seen_count = 0;
     for (int i = 0; i < FLK_PROVIDERS_MAX; i++)
         providers.all[i].is_seen = false;
@@ -151,6 +187,8 @@ void flk_providers_begin(void) {
 int flk_providers_see(const flk_elf *elf, bool of_malloc) {
     if (providers.seen_count == 0)  // only the program has canonical addresses
         flk_elf_each_export(elf, note_canonical, (void *)elf);
+    if (of_malloc)
+        see_python(elf);
     uint32_t order = ++providers.seen_count;
     if (!defines(elf, of_malloc))
         return FLK_PROVIDER_NONE;
@@ -164,6 +202,7 @@ int flk_providers_see(const flk_elf *elf, bool of_malloc) {
     p->symbols = elf->symbols;
     p->order = order;
     p->is_seen = true;
+    flk_stub_table_set_range((unsigned)place, elf->whole.begin, elf->whole.end);
     read_exports(elf, (unsigned)place);
     return place;
 }
@@ -172,9 +211,13 @@ int flk_providers_see(const flk_elf *elf, bool of_malloc) {
 // needed: a pointer to one of its stubs may still exist, and without the stub
 // would point into unmapped memory.
 void flk_providers_end(void) {
+    if (!providers.is_python_seen)
+        providers.python_symbols = NULL;
     for (int i = 0; i < FLK_PROVIDERS_MAX; i++)
-        if (!providers.all[i].is_seen)
+        if (!providers.all[i].is_seen) {
             providers.all[i].symbols = NULL;
+            flk_stub_table_set_range((unsigned)i, 0, 0);
+        }
 }
 
 uint32_t flk_providers_count(void) {
@@ -231,7 +274,7 @@ bool flk_providers_is_canonical(flk_function function, uintptr_t address) {
 typedef struct patching {
     flk_patcher *patcher;
     unsigned provider;
-    bool is_hooked, with_mappings;
+    bool is_hooked, with_mappings, is_python;
 } patching;
 
 // Changes the type in the symbol's first word: st_name, st_info, st_other and
@@ -250,7 +293,8 @@ static void patch_export(const flk_elf_export *one, void *context) {
     const patching *p = context;
     FLK_ASSERT(p->provider < FLK_PROVIDERS_MAX);
     flk_function function = flk_functions_named(one->name);
-    if (function == FLK_FN_COUNT || one->symbol->st_shndx == SHN_UNDEF)
+    if (function == FLK_FN_COUNT || one->symbol->st_shndx == SHN_UNDEF ||
+        p->is_python != flk_functions_is_of_python(function))
         return;
     uintptr_t base = p->patcher->elf->base;
     uintptr_t now = base + one->symbol->st_value;
@@ -291,14 +335,20 @@ static void patch_canonical(const flk_elf_export *one, void *context) {
 
 void flk_providers_patch_program(flk_patcher *patcher, bool is_hooked,
                                  bool with_mappings) {
-    patching p = {patcher, 0, is_hooked, with_mappings};
+    patching p = {patcher, 0, is_hooked, with_mappings, false};
     flk_elf_each_export(patcher->elf, patch_canonical, &p);
 }
 
 void flk_providers_patch(flk_patcher *patcher, int provider, bool is_hooked,
                          bool with_mappings) {
     FLK_ASSERT(provider >= 0 && provider < FLK_PROVIDERS_MAX);
-    patching p = {patcher, (unsigned)provider, is_hooked, with_mappings};
+    patching p = {patcher, (unsigned)provider, is_hooked, with_mappings, false};
+    flk_elf_each_export(patcher->elf, patch_export, &p);
+}
+
+void flk_providers_patch_python(flk_patcher *patcher, bool is_hooked) {
+    FLK_ASSERT(flk_providers_is_python(patcher->elf));
+    patching p = {patcher, 0, is_hooked, false, true};
     flk_elf_each_export(patcher->elf, patch_export, &p);
 }
 #endif

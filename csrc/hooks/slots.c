@@ -2,6 +2,8 @@
 #include "hooks/slots.h"
 
 #ifdef FLK_HAS_ELF
+#include <stdatomic.h>
+
 #include "base/config.h"
 #include "hooks/providers.h"
 #include "hooks/stubs.h"
@@ -82,6 +84,19 @@ uint32_t flk_slots_count_retaken(void) {
     return count;
 }
 
+// --- late objects --------------------------------------------------------
+static atomic_bool were_late[FLK_FN_COUNT];  // relaxed; read by hooks
+
+void flk_slots_late_clear(void) {
+    for (int i = 0; i < FLK_FN_COUNT; i++)
+        atomic_store_explicit(&were_late[i], false, memory_order_relaxed);
+}
+
+bool flk_slots_were_late(flk_function function) {
+    FLK_ASSERT(function < FLK_FN_COUNT);
+    return atomic_load_explicit(&were_late[function], memory_order_relaxed);
+}
+
 // --- one slot ------------------------------------------------------------
 typedef struct setting {
     flk_patcher *patcher;
@@ -89,6 +104,12 @@ typedef struct setting {
     flk_slots_counts *counts;
     bool is_provider;
 } setting;
+
+static void note_late(const setting *s, flk_function function, flk_via held) {
+    FLK_ASSERT(function < FLK_FN_COUNT);
+    if (held == FLK_VIA_EXPORT && s->policy->via == FLK_VIA_TRACED)
+        atomic_store_explicit(&were_late[function], true, memory_order_relaxed);
+}
 
 // The provider whose function or stub the slot holds, or will hold once it is
 // bound; FLK_PROVIDER_NONE: another tool's function.
@@ -98,8 +119,10 @@ static int owner_of(const setting *s, const flk_elf_slot *slot,
     unsigned provider;
     flk_via via;
     *is_bound = true;
-    if (flk_stubs_find(now, &provider, function, &via))
+    if (flk_stubs_find(now, &provider, function, &via)) {
+        note_late(s, *function, via);
         return (int)provider;
+    }
     int owner = flk_providers_owner(*function, now);
     if (owner >= 0)
         return owner;
@@ -113,20 +136,26 @@ static int owner_of(const setting *s, const flk_elf_slot *slot,
 
 static bool is_release(flk_shape shape) {
     return shape == FLK_SHAPE_RELEASE || shape == FLK_SHAPE_RESIZE ||
-           shape == FLK_SHAPE_MAP || shape == FLK_SHAPE_UNMAP ||
-           shape == FLK_SHAPE_REMAP;
+           shape == FLK_SHAPE_CLOSE || shape == FLK_SHAPE_MAP ||
+           shape == FLK_SHAPE_UNMAP || shape == FLK_SHAPE_REMAP;
 }
 
 // Releases are hooked in every object. An allocation that a provider makes
-// through its own slot may build the result of a traced caller's call.
-static bool is_to_be_hooked(const setting *s, flk_function function) {
+// through its own slot may build the result of a traced caller's call. A call
+// of a traced provider's function marks the thread, whoever makes it.
+static bool is_to_be_hooked(const setting *s, int owner,
+                            flk_function function) {
     FLK_ASSERT(function < FLK_FN_COUNT);
     if (!s->policy->is_hooked ||
-        (function >= FLK_FN_MMAP && !s->policy->with_mappings))
+        (function >= FLK_FN_MMAP && !s->policy->with_mappings) ||
+        (flk_functions_is_of_python(function) && !s->policy->with_python))
         return false;
     flk_shape shape = flk_functions_info[function].shape;
-    return s->policy->is_traced || is_release(shape) ||
-           (s->is_provider &&
+    bool is_marked = s->is_provider ||
+                     (owner >= 0 && flk_stub_table_flags_of((unsigned)owner) &
+                                        FLK_PROVIDER_IS_TRACED);
+    return s->policy->via != FLK_VIA_UNTRACED || is_release(shape) ||
+           (is_marked &&
             (shape == FLK_SHAPE_ALLOCATE || shape == FLK_SHAPE_PLACE));
 }
 
@@ -154,8 +183,8 @@ static uintptr_t value_of(const setting *s, const flk_elf_slot *slot,
     FLK_ASSERT(provider < FLK_PROVIDERS_MAX);
     if (is_hooked)
         return flk_stubs_at(provider, function,
-                            s->policy->is_traced ? FLK_VIA_TRACED
-                                                 : FLK_VIA_UNTRACED);
+                            function >= FLK_FN_MMAP ? s->policy->via_of_mappings
+                                                    : s->policy->via);
     uintptr_t before = flk_slots_unbound_value(slot->word);
     return before ? before : flk_stub_table_original_of(provider, function);
 }
@@ -167,7 +196,7 @@ static void set_slot(const flk_elf_slot *slot, void *context) {
         return;
     bool is_bound;
     int owner = owner_of(s, slot, &function, &is_bound);
-    bool is_hooked = is_to_be_hooked(s, function);
+    bool is_hooked = is_to_be_hooked(s, owner, function);
     s->counts->malloc_slots += is_hooked && is_of_malloc(slot, function);
     bool is_known =
         owner >= 0 && flk_stub_table_original_of((unsigned)owner, function);

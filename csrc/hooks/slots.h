@@ -14,10 +14,14 @@
 #include "elf/patch.h"
 
 #ifdef FLK_HAS_ELF
+#include "hooks/stub_table.h"
+
 typedef struct flk_slots_policy {
     bool is_hooked;      // false: every slot gets its own function back
-    bool is_traced;      // allocations of the object are recorded
     bool with_mappings;  // mmap, munmap and mremap too
+    flk_via via;         // of the slots of this object
+    flk_via via_of_mappings;
+    bool with_python;  // what it takes from the interpreter's allocators too
 } flk_slots_policy;
 
 typedef struct flk_slots_counts {
@@ -49,6 +53,13 @@ bool flk_slots_have_changed(void);
 // How many slots held a stub after the last pass, were not unbound before it,
 // and hold something else now: another tool has changed them.
 uint32_t flk_slots_count_retaken(void);
+
+// --- objects that were loaded after the last pass -------------------------
+// Before each pass over all objects.
+void flk_slots_late_clear(void);
+// Whether the last pass found a slot of a traced object that held this
+// function as the loader had looked it up.
+bool flk_slots_were_late(flk_function function);
 
 // --- all slots of an object ----------------------------------------------
 // Adds to `counts` and to the patcher's counts.

@@ -1,6 +1,6 @@
 // stub_table.h - what each stub stands for, and whether hooks record.        SPDX-License-Identifier: MIT
 // Keeps:   an entry of 16 bytes for each stub: the original function, the type of what it allocates, which
-//          arguments hold the size, whether the provider's own code is traced. The state of all hooks, and the
+//          arguments hold the size, how the provider's own calls are recorded. The state of all hooks, and the
 //          number of the present session.
 // Cost:    one load each.
 // Callers: readers: hooks, in any thread. Functions that change something: under FLK_RANK_ATTACH.
@@ -29,8 +29,21 @@ typedef enum flk_via {
     FLK_VIA_UNTRACED,  // a slot of an untraced object
     FLK_VIA_EXPORT,    // an address looked up in an export table, by the
                        // loader or by dlsym: the return address decides
+    FLK_VIA_RUNTIME,   // a slot of a C++ runtime, or of a C library that is
+                       // recorded too: the stack decides
     FLK_VIA_COUNT,
 } flk_via;
+
+// What a provider's own code does with its slots; flags.
+enum {
+    // It allocates through a slot that is recorded. So a hook marks the thread
+    // while the provider's function runs: one block, recorded once.
+    FLK_PROVIDER_CALLS_INNER = 1,
+    // It is traced. So the calls of untraced objects mark the thread as well.
+    FLK_PROVIDER_IS_TRACED = 2,
+    FLK_PROVIDER_IS_NAMED = 4,  // by a pattern
+    FLK_PROVIDER_IS_C_LIBRARY = 8,
+};
 
 typedef enum flk_hooks_state {
     FLK_HOOKS_OFF,          // hooks only call the original functions
@@ -67,18 +80,29 @@ void flk_stub_table_next_session(void);
 void flk_stub_table_set_original(unsigned provider, flk_function function,
                                  uintptr_t address);
 uintptr_t flk_stub_table_original_of(unsigned provider, flk_function function);
-// Whether the provider's own allocations are traced.
-void flk_stub_table_trace_provider(unsigned provider, bool is_traced);
+void flk_stub_table_set_flags(unsigned provider, unsigned flags);
+unsigned flk_stub_table_flags_of(unsigned provider);
+// Where the provider lies; nowhere: 0, 0. FLK_PROVIDERS_MAX: the interpreter,
+// which provides its own allocators.
+void flk_stub_table_set_range(unsigned provider, uintptr_t begin,
+                              uintptr_t end);
 uint16_t flk_stub_table_type_of(flk_function function);
+// Of the text that a stream to memory leaves to its caller; 0 if the record's
+// type is not one of such a stream.
+uint16_t flk_stub_table_text_type(uint16_t stream);
 
 // --- reading it in hooks -------------------------------------------------
+// Whether the address lies in a provider that has one of these flags; 0: in
+// any.
+bool flk_stub_table_is_in_provider(uintptr_t address, unsigned flags);
+
 // All fields are relaxed: they are written before any slot or export points
 // at a stub of the provider, and constant while one does.
 typedef struct flk_stub_entry {
     atomic_uintptr_t original;
     _Atomic uint16_t type;  // of what it allocates
     _Atomic uint8_t sizes;  // an flk_sizes
-    atomic_bool is_traced;  // the provider's own code is traced
+    _Atomic uint8_t flags;  // FLK_PROVIDER_...
 } flk_stub_entry;
 _Static_assert(sizeof(flk_stub_entry) == 2 * sizeof(void *), "an index away");
 
@@ -91,6 +115,7 @@ typedef struct flk_stub_table {
     // the next. Relaxed: flk_platform_fence_threads() orders it.
     atomic_uint session;
     atomic_bool has_one_free;  // relaxed: at most one provider has free
+    _Atomic uint16_t text_type, wide_text_type;  // of streams to memory
     _Alignas(64) flk_stub_entry entries[FLK_STUB(0, 0, FLK_FN_COUNT)];
 } flk_stub_table;
 extern flk_stub_table flk_stub_table_now;

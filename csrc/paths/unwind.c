@@ -188,6 +188,49 @@ size_t flk_unwind_walk(flk_native *native, const flk_wanted *wanted,
     return w.has_no_memory ? FLK_UNWIND_NO_MEMORY : w.count;
 }
 
+// --- a walk without a path ---------------------------------------------
+static bool has_rule(const flk_native *native, uintptr_t address) {
+    size_t i = flk_hash_key(address) >> 32 & (FLK_NATIVE_RULES - 1);
+    return native->rules[i].address == address;
+}
+
+// False: a frame is not understood.
+static bool visit_by_rules(flk_native *native, flk_registers at,
+                           flk_unwind_visitor visit, void *context) {
+    uintptr_t address = at.pc, limit = limit_of(&at);
+    for (int i = 0; i < FLK_NATIVE_STEPS_MAX; i++) {
+        if (!visit(address, context))
+            return true;
+        if (FLK_UNLIKELY(!has_rule(native, address)) &&
+            flk_platform_stack_left() < FLK_NATIVE_STACK_BYTES)
+            return true;
+        const rule *found = rule_at(native, address);
+        if (found->is_understood && found->how.flags & FLK_CFI_END)
+            return true;
+        if (!found->is_understood ||
+            !flk_step_is_sound(&found->how, &at, limit))
+            return false;
+        flk_step(&found->how, &at);
+        if (!at.pc)
+            return true;
+        address = at.pc - !(found->how.flags & FLK_CFI_SIGNAL);
+        if (found->how.flags & FLK_CFI_SIGNAL)
+            limit = UINTPTR_MAX;
+    }
+    return true;
+}
+
+void flk_unwind_each(flk_native *native, const flk_registers *from,
+                     flk_unwind_visitor visit, void *context) {
+    FLK_ASSERT(native && from && visit);
+    keep_up(native, native->depth ? native->depth : 1);
+    if (visit_by_rules(native, *from, visit, context) ||
+        flk_platform_stack_left() < FLK_LIBGCC_STACK_BYTES)
+        return;
+    atomic_fetch_add_explicit(&gcc_count, 1, memory_order_relaxed);
+    flk_unwind_gcc(visit, context);
+}
+
 uint64_t flk_unwind_gcc_count(void) { return atomic_load(&gcc_count); }
 
 // --- the cache of stacks -----------------------------------------------

@@ -19,6 +19,8 @@
 #include "base/config.h"
 #include "elf/cfi.h"
 
+// Receives an address inside the executing instruction of a frame.
+typedef bool (*flk_unwind_visitor)(uintptr_t address, void *context);
 typedef struct flk_native flk_native;      // the state of one thread
 void flk_unwind_free(flk_native *native);  // NULL is ignored
 #define FLK_UNWIND_NO_MEMORY SIZE_MAX
@@ -71,6 +73,11 @@ size_t flk_unwind_walk(flk_native *native, const flk_wanted *wanted,
 // Enters the path of the last walk into the cache.
 void flk_unwind_remember(flk_native *native, const flk_wanted *wanted,
                          uint32_t path);
+// Visits each frame, innermost first, frames of this module included, until the
+// visitor returns false. May begin again at the first frame. Ends early where
+// too little stack is left to learn a rule.
+void flk_unwind_each(flk_native *native, const flk_registers *from,
+                     flk_unwind_visitor visit, void *context);
 // How often libgcc was used, by all threads.
 uint64_t flk_unwind_gcc_count(void);
 bool flk_unwind_check(const flk_native *native);
@@ -79,9 +86,7 @@ bool flk_unwind_check(const flk_native *native);
 // --- libgcc's unwinder, for frames that elf/cfi.h does not understand -----
 // About 100 ns a frame. With glibc before 2.35 it takes the loader's lock. Any
 // thread, with no lock held. Source: Itanium C++ ABI, Exception Handling, 1.6.
-// The visitor receives an address inside the executing instruction of each
-// frame, innermost first, beginning in flk_unwind_gcc; false ends the walk.
-typedef bool (*flk_unwind_visitor)(uintptr_t address, void *context);
+// Innermost first, beginning in flk_unwind_gcc; false ends the walk.
 void flk_unwind_gcc(flk_unwind_visitor visit, void *context);
 // The first use of libgcc's unwinder may allocate; this is one outside events.
 void flk_unwind_gcc_warm_up(void);

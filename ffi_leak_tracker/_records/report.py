@@ -261,7 +261,7 @@ def _native_cells(frame: NativeFrame) -> tuple[str, str, str]:
     """Return the module, function and location of a native frame."""
     module = printable(frame.module.rpartition("/")[2])
     function = shorten("in " + printable(frame.function or "??"), FUNCTION_MAX)
-    place = ""
+    place = "" if frame.function else f"+0x{frame.offset:x}"
     if frame.filename is not None:
         place = printable(format_path(frame.filename))
         if frame.lineno is not None:

@@ -53,8 +53,7 @@ class SymbolFile:
         if i < 0:
             return None
         size, name = self.functions[i]
-        is_inside = not size or offset < self.starts[i] + size
-        return name if is_inside else None
+        return name if offset < self.starts[i] + size else None
 
 
 _files: dict[tuple[str, int], SymbolFile] = {}
@@ -128,13 +127,14 @@ def parse_place(text: str) -> tuple[str | None, int | None]:
 
     >>> parse_place("a:b.c:7:3"), parse_place("b.c:7 (discriminator 2)")
     (('a:b.c', 7), ('b.c', 7))
-    >>> parse_place("??:0")
-    (None, None)
+    >>> parse_place("??:0"), parse_place("??:?"), parse_place("b.c:?")
+    ((None, None), (None, None), ('b.c', None))
     """
     parts = text.partition(" (discriminator")[0].split(":")
     numbers: list[int] = []
     while len(parts) > 1 and len(numbers) < 2 and _is_number(parts[-1]):
-        numbers.append(int(parts.pop()) if parts[-1] != "?" else 0)
+        last = parts.pop()
+        numbers.append(int(last) if last != "?" else 0)
     name = ":".join(parts)
     if name in ("", "??"):
         return None, None
@@ -159,12 +159,19 @@ def look_up(sites: Iterable[NativeSite]) -> None:
         for i, offset in enumerate(offsets):
             line: Line = (None, None, None)
             if found:
-                name = found[2 * i]
-                line = (
-                    None if name == "??" else name,
-                    *parse_place(found[2 * i + 1]),
-                )
+                line = _line_of(found[2 * i], found[2 * i + 1])
             _lines[path, offset, fingerprint] = line
+
+
+def _line_of(name: str, place: str) -> Line:
+    """Return function, file and line of the answer of a tool.
+
+    Without debug information a tool names the nearest symbol, however far it
+    is. Then no name is right.
+    """
+    filename, lineno = parse_place(place)
+    is_known = filename is not None and name != "??"
+    return name if is_known else None, filename, lineno
 
 
 # --- frames -------------------------------------------------------------
