@@ -29,9 +29,11 @@ static void *make(size_t bytes) { return memset(malloc(bytes), 0, bytes); }
 // before. Words that are left of freed memory in the rounded-up ends of other
 // blocks then point to none of them.
 void use_up(void) {
-    static void *volatile used[8192];
-    for (int k = 0; k < 8192; k++)
-        used[k] = malloc(k < 4096 ? 1000 : 500);
+    static void *volatile used[32768];
+    int count = 0;
+    for (size_t bytes = 3016; bytes >= 1000; bytes -= 16)
+        for (int k = 0; k < 64; k++)
+            used[count++] = malloc(bytes);
 }
 
 void lost_single(int i) {
@@ -91,7 +93,8 @@ void lost_in_freed_block(int i) {
         void **holder = malloc(bytes);
         for (size_t k = 0; k < bytes / sizeof *holder; k++)
             holder[k] = NULL;
-        holder[bytes / sizeof *holder - 1] = make(1060);
+        // malloc uses the first two words, and a new owner this one at once.
+        holder[2] = make(1060);
         free(holder);
     }
 }
