@@ -52,8 +52,8 @@ typedef struct search {
     flk_pair free;      // its next free memory
     uintptr_t main_arena;
     // What a word that is read now means to the block that it points into.
-    uint32_t from, leader;
-    uint8_t verdict;
+    uint32_t from;
+    uint8_t verdict;  // 0: it is only met
     int pagemap, memory;  // files of /proc
     unsigned char is_wanted[WINDOW];
     char *buffer;  // a piece
@@ -369,14 +369,13 @@ static hole next_hole(search *s, uintptr_t at) {
 // --- words -----------------------------------------------------------------------
 // A word points into the block at this place.
 static void reach(search *s, uint32_t place) {
-    uint8_t verdict = s->facts[place] & VERDICT;
-    if (!verdict)
+    if (s->facts[place] & VERDICT)
+        return;
+    if (s->verdict) {
         judge(s, place, s->verdict, s->from);
-    else if (verdict == FLK_VERDICT_LOST && place != s->leader &&
-             s->verdict == FLK_VERDICT_LOST_BELOW) {
-        // Something lost leads to what was taken for the head of a tree.
-        s->facts[place] ^= FLK_VERDICT_LOST ^ FLK_VERDICT_LOST_BELOW;
-        s->holder[place] = s->ends[place] = s->from;
+    } else if (!(s->facts[place] & IS_MET)) {
+        s->facts[place] |= IS_MET;
+        s->queue[s->tail++] = place;
     }
 }
 
@@ -637,13 +636,27 @@ static void follow(search *s, uint8_t verdict) {
         read_block(s, s->queue[s->head++]);
 }
 
-// The blocks that no root leads to. Each that was not met from another one is
-// the head of a tree, until a later head leads to it.
-static void part_lost(search *s) {
+// Finds the heads of lost trees, by two passes. The first one follows each block
+// that no earlier one led to. A later head may lead to an earlier one, but not
+// the reverse. So the second pass begins with the last: what it leads to is
+// below, and what is left is a head.
+static void meet_lost(search *s) {
+    uint32_t begun = s->tail;
     for (uint32_t place = 0; place < s->count && goes_on(s); place++) {
-        if (s->facts[place] & VERDICT)
+        if (s->facts[place] & (VERDICT | IS_MET))
             continue;
-        s->leader = place;
+        s->facts[place] |= IS_HEAD | IS_MET;
+        s->queue[s->tail++] = place;
+        follow(s, 0);
+    }
+    s->head = s->tail = begun;
+}
+
+static void part_lost(search *s) {
+    meet_lost(s);
+    for (uint32_t place = s->count; place-- > 0 && goes_on(s);) {
+        if (s->facts[place] & VERDICT || !(s->facts[place] & IS_HEAD))
+            continue;
         judge(s, place, FLK_VERDICT_LOST, FLK_HOLDER_NONE);
         follow(s, FLK_VERDICT_LOST_BELOW);
     }

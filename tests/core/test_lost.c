@@ -151,6 +151,33 @@ static void test_trees_hang_below_their_heads(void) {
     flk_lost_drop(&lost);
 }
 
+// Rings whose head leads to each of their members, whatever their order in memory.
+static void test_ring_below_a_head_has_no_other_head(void) {
+    for (int k = 0; k < 9; k++) {
+        uintptr_t blocks[4];
+        for (int i = 0; i < 4; i++)
+            blocks[i] = make_hidden();
+        int head = k % 4, at = (head + 1 + k % 3) % 4;
+        at = at == head ? (head + 1) % 4 : at;
+        link_to(blocks[head], 0, blocks[at], 0);
+        int ring[3], count = 0;
+        for (int i = 0; i < 4; i++)
+            if (i != head)
+                ring[count++] = i;
+        for (int i = 0; i < 3; i++)
+            link_to(blocks[ring[i]], 1, blocks[ring[(i + 1) % 3]], 0);
+        find();
+        CHECK(lost.count == 4);
+        for (int i = 0; i < 4; i++) {
+            CHECK(lost.verdicts[i] == (i == head ? FLK_VERDICT_LOST
+                                                 : FLK_VERDICT_LOST_BELOW));
+            CHECK(lost.ends[i] == (uint32_t)head);
+            free_hidden(blocks[i]);
+        }
+        flk_lost_drop(&lost);
+    }
+}
+
 static void test_chains_are_held_by_their_root(void) {
     uintptr_t blocks[3];
     for (int i = 0; i < 3; i++)
@@ -331,6 +358,7 @@ int main(void) {
     RUN(test_register_holds);
 #endif
     RUN(test_trees_hang_below_their_heads);
+    RUN(test_ring_below_a_head_has_no_other_head);
     RUN(test_chains_are_held_by_their_root);
     RUN(test_shared_memory_holds);
     RUN(test_sealed_memory_holds);
