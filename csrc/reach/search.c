@@ -21,6 +21,8 @@
 enum {
     VERDICT = 7,            // bits of a fact: the verdict, 0 = none yet
     IS_ROW = 8,             // the result has the block
+    IS_MET = 16,            // met in the first pass over lost blocks
+    IS_HEAD = 32,           // it may be the head of a lost tree
     WINDOW = 512,           // pages whose presence is read at once
     RED_ZONE = 128,         // bytes below a stack pointer that are in use
     CHECK_WORDS = 1 << 18,  // between two looks at the clock
@@ -53,7 +55,7 @@ typedef struct search {
     uintptr_t main_arena;
     // What a word that is read now means to the block that it points into.
     uint32_t from;
-    uint8_t verdict;  // 0: it is only met
+    uint8_t verdict;      // 0: it is only met
     int pagemap, memory;  // files of /proc
     unsigned char is_wanted[WINDOW];
     char *buffer;  // a piece

@@ -169,8 +169,8 @@ static void test_ring_below_a_head_has_no_other_head(void) {
         find();
         CHECK(lost.count == 4);
         for (int i = 0; i < 4; i++) {
-            CHECK(lost.verdicts[i] == (i == head ? FLK_VERDICT_LOST
-                                                 : FLK_VERDICT_LOST_BELOW));
+            CHECK(lost.verdicts[i] ==
+                  (i == head ? FLK_VERDICT_LOST : FLK_VERDICT_LOST_BELOW));
             CHECK(lost.ends[i] == (uint32_t)head);
             free_hidden(blocks[i]);
         }
