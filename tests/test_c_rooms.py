@@ -27,6 +27,7 @@ OUTSIDE = {"README.md", "build_ffi.py"}
 SEE_PYTHON = {
     "paths/pyframe_layout.h",
     "paths/pyframe.c",
+    "paths/pycontext.c",
     "paths/codes.c",
 }
 PLATFORM = {"pthread.h", "sys/mman.h", "sched.h"}
@@ -191,7 +192,9 @@ def test_few_files_see_python() -> None:
     """python/ and what reads frames."""
     seeing = CORE.including("Python.h") | CORE.including("structmember.h")
     assert {n for n in seeing if not n.startswith("python/")} <= SEE_PYTHON
-    assert CORE.including("paths/pyframe_layout.h") == {"paths/pyframe.c"}
+    layout = {"paths/pyframe.c", "paths/pyframe_trust.h"}
+    assert CORE.including("paths/pyframe_layout.h") == layout
+    assert CORE.including("paths/pyframe_trust.h") == {"paths/pyframe.c"}
 
 
 @pytest.mark.parametrize("header", sorted(PLATFORM))

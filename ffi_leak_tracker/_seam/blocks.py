@@ -113,7 +113,7 @@ class BlockList(Sequence[Allocation]):
 
     # --- parts ----------------------------------------------------------
     def part(self, positions: Sequence[int]) -> BlockList:
-        """Return the blocks at some positions, which rise."""
+        """Return the blocks at rising positions."""
         rows = [self._raw[i * _SIZE : (i + 1) * _SIZE] for i in positions]
         return BlockList(b"".join(rows), self.taken_at)
 
@@ -126,6 +126,14 @@ class BlockList(Sequence[Allocation]):
     def has_kind(self, kind: str) -> bool:
         """Return whether a block is of a kind."""
         return not _types_with(1, kind).isdisjoint(self._types())
+
+    def paths(self) -> list[int]:
+        """Return the number of the call path of each block."""
+        return [row[core_blocks.ROW_PATH] for row in self.rows()]
+
+    def places(self) -> list[tuple[int, int]]:
+        """Return the address and the layer of each block."""
+        return [(row[0], row[core_blocks.ROW_LAYER]) for row in self.rows()]
 
     def scopes(self) -> dict[int, int]:
         """Return the number of blocks of each scope."""

@@ -109,16 +109,17 @@ class View:
         core.hooks_refresh()  # hook libraries that were loaded since
         number = self.number
         found = BlockList.take(number, since, inherited)
-        kept = None
+        own, about_kept = found, []
         if self._shows_detached:
+            detached.settle()
             kept = detached.blocks_in(number, since)
-        if kept is not None:
-            found = found.merged(kept)
+            found = own if kept is None else own.merged(kept)
+            about_kept = detached.notes_in(number, since)
         stats = self.stats
         notes = [
             *self._notes(stats.allocations, since),
-            *detached.notes_on(kept),
-            *sampling.notes_on(found, sampling.mean_bytes),
+            *about_kept,
+            *sampling.notes_on(own, sampling.mean_bytes),
         ]
         everything = Snapshot(
             found,
@@ -135,12 +136,24 @@ class View:
 
     def _notes(self, allocations: int, since: int) -> list[str]:
         figures = core.self_figures()
-        found = [*limits_of(figures), *unseen.notes(allocations, figures)]
+        found = [
+            *limits_of(figures),
+            *self._uncertain_notes(),
+            *unseen.notes(allocations, figures),
+        ]
         if self._tells_unseen:
             live = core.scope_figures(core.PROCESS).live_blocks
             if figures["entries"] > live:
                 found += unseen.isolated_notes(self.number, since)
         return found
+
+    def _uncertain_notes(self) -> list[str]:
+        """Return the line about blocks whose scope is not certain."""
+        count = core.scope_unknown()
+        if not count:
+            return []
+        blocks = plural(count, "block")
+        return [f"{blocks} given to the process scope: scope not certain"]
 
     def checkpoint(self) -> Checkpoint:
         """Return the current moment, for ``since``. Cost: O(1)."""
@@ -177,7 +190,7 @@ class View:
         The peaks of outer and inner scopes do not change.
         Cost: O(threads); allocations in other threads wait meanwhile.
         """
-        core.reset_peak(self.number)
+        detached.reset_peak(self.number)
 
     # --- judging --------------------------------------------------------
     def leaks(self, *, filter: FilterLike = None, gc: bool = True) -> Snapshot:
@@ -274,7 +287,11 @@ class View:
 
                 raise LeaksFoundError(found)
         if self._tells_unseen:
-            unseen.warn_of_silence()
+            unseen.warn_of_silence(self.number, self._uncertain_owned())
+
+    def _uncertain_owned(self) -> list[str]:
+        """Return the line about live blocks that may belong to this view."""
+        return []
 
     def verify_no_leaks_in_debug(
         self, *, filter: FilterLike = None, gc: bool = True
@@ -388,12 +405,12 @@ _LIMITS = (
     ("missed_frees", "free", "missed: an address came back while recorded"),
     ("scopes_dropped", "scope", "merged into its parent: too many scopes"),
     ("types_merged", "type", "shown under one name: too many types"),
-    ("scope_unknown", "block", "given to the process scope: scope not certain"),
-    ("paths_cut", "call path", "cut: made in a handler with a small stack"),
+    ("paths_cut", "call path", "cut: made in a signal handler"),
     ("threads_unnumbered", "thread", "not told apart: more than 65,535 ran"),
     ("double_frees", "double free", "found"),
     ("interior_frees", "free", "of an address inside a block"),
     ("mismatched_frees", "free", "by the wrong release"),
+    ("suspected_frees", "free", "suspected to be misuse, not proven"),
     ("damages", "block", "written to outside its bounds or after its free"),
     ("hooks_failed_words", "function pointer", "not to be hooked"),
     (
@@ -445,4 +462,6 @@ def limits_of(figures: dict[str, int]) -> list[str]:
     ]
     if core.frames_problem and core.walks_frames:
         found.append(f"Python frames: {core.frames_problem}")
+    if core.contexts_problem and core.walks_frames:
+        found.append(f"scopes of hooked blocks: {core.contexts_problem}")
     return found
