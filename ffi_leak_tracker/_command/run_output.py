@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.emit_console import ConsoleEmitter
     from ffi_leak_tracker._records.emitters import LeaksEmitter
     from ffi_leak_tracker._records.filters import LeakFilter
+    from ffi_leak_tracker._records.known import Known
     from ffi_leak_tracker._records.snapshot import Snapshot
     from ffi_leak_tracker._tracking.scopes import Scope
 
@@ -94,10 +95,22 @@ class Output:
         self.json = _writable(options.json)
         self.text = _writable(options.report)
         self.fails = options.fail_on_leaks
+        self._known = _known(options)
+        self._depth = options.depth
         self.owned = options.owned
         self.types = options.types
         self.top, self.tree = options.top, options.tree
         self.stream: TextIO | None = sys.stderr
+
+    @property
+    def needs_whole_paths(self) -> bool:
+        """Whether leaks are known by frames that a report may not show."""
+        return not self._known.is_empty
+
+    def _filter(self) -> LeakFilter:
+        """Return the blocks that no report has."""
+        known = self._known.filter
+        return known if self.owned else known | _owned()
 
     def follow(self, scope: Scope) -> Children:
         """Make forked children report, in files named by process number."""
@@ -107,16 +120,23 @@ class Output:
             raise CommandError(
                 "--follow-fork needs --json FILE or --report FILE"
             )
-        hidden = None if self.owned else _owned()
-        return Children(scope, hidden, self.json, self.text, self.console)
+        return Children(
+            scope, self._filter(), self.json, self.text, self.console
+        )
 
     def console(self, target: str | TextIO | None) -> ConsoleEmitter:
         """Return an emitter for text reports with the chosen options."""
-        from ffi_leak_tracker._records.emit_console import ConsoleEmitter
+        from ffi_leak_tracker._records.emit_console import (
+            FRAMES,
+            LIMIT,
+            ConsoleEmitter,
+        )
 
-        if self.top is None:
-            return ConsoleEmitter(target, tree=self.tree)
-        return ConsoleEmitter(target, limit=self.top, tree=self.tree)
+        limit = LIMIT if self.top is None else self.top
+        frames = FRAMES if self._depth is None else min(FRAMES, self._depth)
+        return ConsoleEmitter(
+            target, limit=limit, frames=frames, tree=self.tree
+        )
 
     def dump_on(self, number: int, scope: Scope) -> None:
         """Report the running program at each signal, in numbered files."""
@@ -124,7 +144,7 @@ class Output:
         from ffi_leak_tracker._tracking import signal_dump
 
         def dump(count: int) -> None:
-            found = scope.snapshot(filter=None if self.owned else _owned())
+            found = scope.snapshot(filter=self._filter())
             if self.json:
                 as_emitter(signal_dump.numbered(self.json, count)).emit(found)
             if self.text:
@@ -145,8 +165,9 @@ class Output:
         from ffi_leak_tracker._tracking.tracker import LeakTracker
 
         self._settle_streams()
-        found = scope.snapshot(filter=None if self.owned else _owned())
-        written = self._write(found)
+        found = scope.snapshot(filter=self._filter())
+        found, settled = self._settle(found)
+        written = self._write(found) and settled
         misuses = LeakTracker.misuses()
         for error in misuses[:MISUSES_SHOWN]:
             self._say(f"\n{error}")
@@ -168,6 +189,16 @@ class Output:
             self.stream = None
             with suppress(OSError):
                 self.stream = os.fdopen(2, "w", closefd=False)
+
+    def _settle(self, found: Snapshot) -> tuple[Snapshot, bool]:
+        """Return what is left of the leaks, and if the baseline was written."""
+        from ffi_leak_tracker._records.exceptions import ReportWriteError
+
+        try:
+            return self._known.settled(found), True
+        except ReportWriteError as error:
+            self._say(f"ffi-leak-tracker run: {error}")
+            return found, False
 
     def _write(self, found: Snapshot) -> bool:
         from ffi_leak_tracker._records.emit_json import JsonEmitter
@@ -212,6 +243,20 @@ def _owned() -> LeakFilter:
     from ffi_leak_tracker._records.filters import OwnedFilter
 
     return OwnedFilter()
+
+
+def _known(options: argparse.Namespace) -> Known:
+    from ffi_leak_tracker._records.exceptions import FilterFileError
+    from ffi_leak_tracker._records.known import Known
+
+    try:
+        return Known(
+            options.suppressions,
+            options.baseline,
+            _writable(options.write_baseline),
+        )
+    except FilterFileError as error:
+        raise CommandError(str(error)) from None
 
 
 def _writable(path: str | None) -> str | None:

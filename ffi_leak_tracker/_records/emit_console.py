@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.snapshot import Snapshot
 
 LIMIT = 20  # places in a report
+FRAMES = 8  # frames of each call path
 TREE_LIMIT = 5  # branches of each node of a call tree
 
 
@@ -51,7 +52,7 @@ class ConsoleEmitter:
         *,
         color: bool | Literal["auto"] = "auto",
         limit: int | None = LIMIT,
-        frames: int | None = 8,
+        frames: int | None = FRAMES,
         source: bool = True,
         tree: bool = False,
     ) -> None:

@@ -44,6 +44,12 @@ class ReportWriteError(LeakTrackerError, OSError):
     __module__ = "ffi_leak_tracker.exceptions"
 
 
+class FilterFileError(LeakTrackerError, ValueError):
+    """Suppressions or a baseline cannot be read; the message has the line."""
+
+    __module__ = "ffi_leak_tracker.exceptions"
+
+
 class AttachError(LeakTrackerError, RuntimeError):
     """Hooks cannot be installed; the message has the reason.
 

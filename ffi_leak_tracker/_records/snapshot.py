@@ -237,10 +237,19 @@ class Snapshot(Sequence[Allocation]):
             filter: a LeakFilter, or a callable that returns true for blocks
                 to leave out. A filter that was applied before stays applied.
         """
-        ignore = getattr(filter, "ignore", filter)
+        bind = getattr(filter, "bound_to", None)
+        bound = filter if bind is None else bind(self)
+        ignore = getattr(bound, "ignore", bound)
         before = self._filter
         both = filter if before is None else _either(before, filter)
-        return self._narrowed(lambda block: not ignore(block), both, filter)
+        found = self._narrowed(lambda block: not ignore(block), both, bound)
+        return found if bind is None else found._noted(bound.remarks())
+
+    def _noted(self, notes: Iterable[str]) -> Snapshot:
+        """Return this snapshot with more notes."""
+        values = list(self._values())
+        values[2] = (*self._notes, *notes)
+        return Snapshot(*values)
 
     def _narrowed(
         self,

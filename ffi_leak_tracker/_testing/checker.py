@@ -14,17 +14,22 @@ from _pytest.runner import runtestprotocol
 
 from ffi_leak_tracker._base import settings
 from ffi_leak_tracker._base.format import format_bytes, plural
-from ffi_leak_tracker._records.exceptions import BudgetError
+from ffi_leak_tracker._records.exceptions import (
+    BudgetError,
+    ReportWriteError,
+)
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.stats import AllocationStats
 from ffi_leak_tracker._seam import core_api as core
-from ffi_leak_tracker._testing.verdict import FIGURES, Watch
+from ffi_leak_tracker._testing.verdict import FIGURES, KNOWN, Watch
 from ffi_leak_tracker._tracking import watched
 from ffi_leak_tracker._tracking.scopes import Scope, current_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any, TypeAlias
+
+    from ffi_leak_tracker._records.known import Known
 
     Protocol: TypeAlias = Callable[[pytest.Item, pytest.Item | None], object]
 
@@ -35,8 +40,13 @@ BUDGET = "leak_budget"
 class Checker:
     """The hooks of a test run; registered only if a test is checked."""
 
-    def __init__(self, checks_all: bool, depth: int | None) -> None:
+    def __init__(
+        self, checks_all: bool, depth: int | None, known: Known
+    ) -> None:
         self._checks_all = checks_all
+        self._known = known
+        self._places: set[str] = set()  # for the baseline that is written
+        self._shown = None if known.is_empty else depth
         self._running: pytest.Item | None = None
         self._watch: Watch | None = None
         self._guards: dict[object, Scope] = {}
@@ -44,6 +54,8 @@ class Checker:
         self._protocols: list[Protocol] = []
         self._figures: dict[str, list[int]] = {}
         self._depth_before = core.stack_depth()
+        if not known.is_empty:
+            depth = core.STACK_DEPTH_MAX  # more than a report shows
         if depth is not None:
             core.set_stack_depth(depth)
 
@@ -72,7 +84,7 @@ class Checker:
         takes, limits = self._takes(item), _limits(item)
         if not takes and limits is None:
             return
-        scope = _open_scope(item.name, _filter(item))
+        scope = _open_scope(item.name, self._filter(item))
         watch = self._watched(item)
         if takes:
             watch.scope = scope
@@ -81,13 +93,19 @@ class Checker:
 
     def _watched(self, item: pytest.Item) -> Watch:
         if self._watch is None:
-            self._watch = Watch(item)
+            self._watch = Watch(item, self._known, self._shown)
         return self._watch
+
+    def _filter(self, item: pytest.Item) -> LeakFilter | None:
+        marked = _filter(item)
+        if self._known.is_empty:
+            return marked
+        return self._known.filter | LeakFilter.of(marked)
 
     def scope_of_fixture(self, item: pytest.Item) -> Scope:
         """Open a scope; it is checked if the test has no scope yet."""
         watch = self._watched(item)
-        scope = _open_scope(item.name, _filter(item))
+        scope = _open_scope(item.name, self._filter(item))
         if watch.scope is None:
             watch.scope = scope
         return scope
@@ -203,6 +221,18 @@ class Checker:
         figures = getattr(report, FIGURES, None)
         if figures is not None:
             self._figures[report.nodeid] = figures
+        used, places = getattr(report, KNOWN, ((), ()))
+        self._known.note_used(used)
+        self._places.update(places)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the baseline, but not in the workers of pytest-xdist."""
+        if self._known.writes and not hasattr(session.config, "workerinput"):
+            try:
+                self._known.write(self._places)
+            except ReportWriteError as error:
+                raise pytest.UsageError(str(error)) from error
 
     def pytest_report_header(self) -> str | None:
         """Say so if the environment disables the check of tests."""
@@ -237,6 +267,9 @@ class Checker:
             terminalreporter.write_line(line, yellow=True)
         elif terminalreporter.config.option.verbose > 0:
             terminalreporter.write_line(f"native leaks: none in {tests}")
+        if _is_whole_run(terminalreporter):
+            for note in self._known.remarks():
+                terminalreporter.write_line(f"native leaks: {note}")
         names = watched.unmet()
         if names:
             line = f"native leaks: {watched.unmet_text(names)}"
@@ -244,6 +277,15 @@ class Checker:
 
 
 # --- parts --------------------------------------------------------------
+def _is_whole_run(terminalreporter: pytest.TerminalReporter) -> bool:
+    """Return whether all tests ran, so that what fits no leak is gone."""
+    config = terminalreporter.config
+    given = getattr(config, "args_source", None)
+    is_part = getattr(given, "name", "") == "ARGS"
+    is_cut = is_part or bool(terminalreporter.stats.get("deselected"))
+    return config.option.verbose > 0 or not is_cut
+
+
 def _totals(leaking: list[list[int]], tests: str) -> str:
     blocks = plural(sum(one[0] for one in leaking), "block")
     size = format_bytes(sum(one[1] for one in leaking))

@@ -10,7 +10,9 @@ import pytest
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
+    from ffi_leak_tracker._records.known import Known
     from ffi_leak_tracker._testing.checker import Checker
     from ffi_leak_tracker._tracking.scopes import Scope
 
@@ -24,6 +26,47 @@ _MARKERS = (
     "leak_budget(blocks=None, bytes=None, peak=None): most blocks and bytes "
     "that the test may allocate natively, and most bytes live at once",
 )
+#: The options by their first names, without the dashes.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "leaks": {
+        "action": "store_true",
+        "dest": "ffi_leaks",
+        "default": None,
+        "help": "Fail tests that leak native blocks.",
+    },
+    "no-leaks": {
+        "action": "store_false",
+        "dest": "ffi_leaks",
+        "help": "Do not, whatever the ini option leaks says.",
+    },
+    "leaks-depth": {
+        "metavar": "N",
+        "dest": "ffi_leaks_depth",
+        "default": None,
+        "help": "Python frames kept for each block, 0 to 64 (16 if not given).",
+    },
+    "leaks-suppressions": {
+        "metavar": "FILE",
+        "dest": "ffi_leaks_suppressions",
+        "action": "append",
+        "default": [],
+        "help": "Leave out the leaks that a rule of FILE fits, as "
+        "leak:PATTERN (may be given more than once).",
+    },
+    "leaks-baseline": {
+        "metavar": "FILE",
+        "dest": "ffi_leaks_baseline",
+        "default": None,
+        "help": "Leave out the leaks at the places that FILE lists.",
+    },
+    "leaks-write-baseline": {
+        "metavar": "FILE",
+        "dest": "ffi_leaks_write_baseline",
+        "default": None,
+        "help": "Write the places of all leaks to FILE, for --leaks-baseline, "
+        "and do not fail for them.",
+    },
+}
 _CHECKER: pytest.StashKey[Checker] = pytest.StashKey()
 
 
@@ -37,6 +80,10 @@ def pytest_addoption(
             pluginmanager.register(_Alias(), name)
     parser.addini("leaks", "As --leaks.", type="bool", default=False)
     parser.addini("leaks_depth", "As --leaks-depth.", default="")
+    parser.addini(
+        "leaks_suppressions", "As --leaks-suppressions.", type="paths"
+    )
+    parser.addini("leaks_baseline", "As --leaks-baseline.", type="paths")
     if _is_late(pluginmanager):
         _add_options(parser, pluginmanager)
 
@@ -61,35 +108,21 @@ def _add_options(
 ) -> None:
     """Add each option under two names; under one if the other is taken."""
     taken = _names_taken(parser)
-    names = [("--leaks", "--ffi-leaks"), ("--no-leaks", "--no-ffi-leaks")]
-    names.append(("--leaks-depth", "--ffi-leaks-depth"))
-    lost = {short: own for short, own in names if short in taken}
-    on, off, depth = [
-        (own,) if short in taken else (short, own) for short, own in names
-    ]
     group = parser.getgroup("ffi-leaks", "native memory leaks")
-    group.addoption(
-        *on,
-        action="store_true",
-        dest="ffi_leaks",
-        default=None,
-        help="Fail tests that leak native blocks.",
-    )
-    group.addoption(
-        *off,
-        action="store_false",
-        dest="ffi_leaks",
-        help="Do not, whatever the ini option leaks says.",
-    )
-    group.addoption(
-        *depth,
-        metavar="N",
-        dest="ffi_leaks_depth",
-        default=None,
-        help="Python frames kept for each block, 0 to 64 (16 if not given).",
-    )
+    lost = {}
+    for name, settings in _OPTIONS.items():
+        short, own = f"--{name}", f"--{_own_name(name)}"
+        names = (own,) if short in taken else (short, own)
+        group.addoption(*names, **settings)
+        if short in taken:
+            lost[short] = own
     if lost:
         pluginmanager.register(_Note(lost), "ffi_leak_tracker_note")
+
+
+def _own_name(name: str) -> str:
+    """Return the second name of an option, which no other plugin has."""
+    return name.replace("leaks", "ffi-leaks", 1)
 
 
 def _names_taken(parser: pytest.Parser) -> set[str]:
@@ -162,6 +195,26 @@ def _depth(config: pytest.Config) -> int | None:
     )
 
 
+def _known(config: pytest.Config) -> Known:
+    """Return the leaks that fail no test."""
+    from ffi_leak_tracker._records.exceptions import FilterFileError
+    from ffi_leak_tracker._records.known import Known
+
+    given = config.getoption
+    baseline = given("ffi_leaks_baseline", None)
+    if baseline is None:
+        paths = config.getini("leaks_baseline")
+        baseline = str(paths[0]) if paths else None
+    rules = [
+        *map(str, config.getini("leaks_suppressions")),
+        *given("ffi_leaks_suppressions", []),
+    ]
+    try:
+        return Known(rules, baseline, given("ffi_leaks_write_baseline", None))
+    except FilterFileError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
 # --- the fixture --------------------------------------------------------
 @pytest.fixture
 def leak_tracker(request: pytest.FixtureRequest) -> Iterator[Scope]:
@@ -189,7 +242,8 @@ def checker_of(config: pytest.Config) -> Checker:
         try:
             from ffi_leak_tracker._testing.checker import Checker
 
-            checker = Checker(_checks_all(config), _depth(config))
+            known = _known(config)
+            checker = Checker(_checks_all(config), _depth(config), known)
         except ImportError as error:
             raise pytest.UsageError(str(error)) from error
         config.stash[_CHECKER] = checker

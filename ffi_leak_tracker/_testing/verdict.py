@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import unittest
-from os.path import dirname, join
 from traceback import format_exception
 from typing import TYPE_CHECKING
 
-import _pytest
 from _pytest._code import code
 from _pytest.skipping import xfailed_key
 
@@ -19,6 +16,7 @@ from ffi_leak_tracker._records.exceptions import (
     LeakTrackerError,
 )
 from ffi_leak_tracker._records.filters import LeakFilter
+from ffi_leak_tracker._records.runners import without_runner
 from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._tracking import detached
 
@@ -28,37 +26,36 @@ if TYPE_CHECKING:
     import pytest
 
     from ffi_leak_tracker._records.allocation import Frame
+    from ffi_leak_tracker._records.known import Known
     from ffi_leak_tracker._tracking.scopes import Scope
 
 #: Attribute of a report: blocks and bytes that the test leaked, and blocks
 #: that it allocated.
 FIGURES = "native_leaks"
-#: Functions of pytest and unittest that call the code of a test.
-_RUNNERS = {
-    "_callCleanup",
-    "_callSetUp",
-    "_callTearDown",
-    "_callTestMethod",
-    "_teardown_yield_fixture",
-    "call_fixture_func",
-    "finish",
-    "pytest_pyfunc_call",
-    "pytest_runtest_call",
-    "runtest",
-}
-_HOMES = (
-    join(dirname(_pytest.__file__), ""),
-    join(dirname(unittest.__file__), ""),
-)
+#: Another: what was used of suppressions and baseline, and the places of the
+#: leaks if a baseline is written.
+KNOWN = "native_known"
 
 
 class Watch:
     """The test that runs, its scope and its reports."""
 
-    __slots__ = ("budget", "item", "logged", "reports", "scope")
+    __slots__ = (
+        "_known",
+        "_shown",
+        "budget",
+        "item",
+        "logged",
+        "reports",
+        "scope",
+    )
 
-    def __init__(self, item: pytest.Item) -> None:
+    def __init__(
+        self, item: pytest.Item, known: Known, shown: int | None
+    ) -> None:
         self.item = item
+        self._known = known
+        self._shown = shown  # frames of a path; None for all
         self.logged = False  # the report of the call was logged
         self.reports: dict[str, pytest.TestReport] = {}
         self.scope: Scope | None = None  # its live blocks are leaks
@@ -99,8 +96,16 @@ class Watch:
         if not detached.is_clean(self.scope.number):
             _let_go(self.item)
         error = _error_of(self.scope, failed)
+        places: set[str] = set()
+        if isinstance(error, LeaksFoundError) and self._known.writes:
+            places = self._known.places_of(error.leaks)
+            error = None
+        if not self._known.is_empty:
+            told = self._known.used(), sorted(places)
+            self.reports["teardown"].__dict__[KNOWN] = told
         if isinstance(error, LeaksFoundError):
             figures[:2] = error.count, error.total_bytes
+            return LeaksFoundError(_without_runner(error.leaks, self._shown))
         return error
 
     def _excess(self, failed: bool) -> Exception | None:
@@ -167,18 +172,20 @@ def _error_of(scope: Scope, failed: bool) -> Exception | None:
         )
     try:
         scope.verify_no_leaks(filter=held)
-    except LeaksFoundError as error:
-        return LeaksFoundError(_without_runner(error.leaks))
     except Exception as error:
         return error
     return None
 
 
-def _without_runner(leaks: Snapshot) -> Snapshot:
-    """Return the blocks without the frames of pytest in their call paths."""
+def _without_runner(leaks: Snapshot, shown: int | None) -> Snapshot:
+    """Return the blocks without the frames of pytest in their call paths.
+
+    Args:
+        shown: the most frames of a path; None for all.
+    """
     known: dict[tuple[Frame, ...], tuple[Frame, ...]] = {}
     return Snapshot(
-        [_shortened(block, known) for block in leaks],
+        [_shortened(block, shown, known) for block in leaks],
         leaks.stats,
         leaks.notes,
         leaks.taken_at,
@@ -190,11 +197,13 @@ def _without_runner(leaks: Snapshot) -> Snapshot:
 
 
 def _shortened(
-    block: Allocation, known: dict[tuple[Frame, ...], tuple[Frame, ...]]
+    block: Allocation,
+    shown: int | None,
+    known: dict[tuple[Frame, ...], tuple[Frame, ...]],
 ) -> Allocation:
     frames = block.frames
     if frames not in known:
-        known[frames] = _own_frames(frames)
+        known[frames] = without_runner(frames)[:shown]
     return Allocation(
         block.address,
         block.size,
@@ -209,15 +218,6 @@ def _shortened(
         block.thread,
         block.scope,
     )
-
-
-def _own_frames(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
-    """Return the frames inside of the one that calls the test."""
-    for i, one in enumerate(frames):
-        function = one.function.rpartition(".")[2]
-        if function in _RUNNERS and one.filename.startswith(_HOMES):
-            return frames[:i]
-    return frames
 
 
 # --- into the reports ---------------------------------------------------
