@@ -33,7 +33,15 @@ def mark_process() -> None:
 
 def is_child() -> bool:
     """Return whether a process above this one tracks, too."""
-    return variable(_PROCESS) != str(os.getpid())
+    return variable(_PROCESS, str(_first)) != str(os.getpid())
+
+
+_first = os.getpid()  # the process that imported the package
+
+
+def is_forked() -> bool:
+    """Return whether this process was forked by one that had the package."""
+    return os.getpid() != _first
 
 
 def is_privileged() -> bool:

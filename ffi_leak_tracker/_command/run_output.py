@@ -47,6 +47,34 @@ def add_tree(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_color(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--color``, whose value is that of ConsoleEmitter."""
+    parser.add_argument(
+        "--color",
+        metavar="WHEN",
+        type=_when,
+        default="auto",
+        help="colours in reports: auto (on terminals, unless NO_COLOR or "
+        "FORCE_COLOR is set), always or never",
+    )
+
+
+def _when(text: str) -> bool | str:
+    """Return a value for ``color=``, or raise ArgumentTypeError."""
+    import argparse
+
+    known: dict[str, bool | str] = {
+        "auto": "auto",
+        "always": True,
+        "never": False,
+    }
+    if text in known:
+        return known[text]
+    raise argparse.ArgumentTypeError(
+        f"expected auto, always or never, not {text!r}"
+    )
+
+
 def _count(text: str) -> int:
     """Return a number of 1 or more, or raise ArgumentTypeError."""
     import argparse
@@ -100,6 +128,7 @@ class Output:
         self.owned = options.owned
         self.types = options.types
         self.top, self.tree = options.top, options.tree
+        self._color = options.color
         self.stream: TextIO | None = sys.stderr
 
     @property
@@ -135,7 +164,11 @@ class Output:
         limit = LIMIT if self.top is None else self.top
         frames = FRAMES if self._depth is None else min(FRAMES, self._depth)
         return ConsoleEmitter(
-            target, limit=limit, frames=frames, tree=self.tree
+            target,
+            color=self._color,
+            limit=limit,
+            frames=frames,
+            tree=self.tree,
         )
 
     def dump_on(self, number: int, scope: Scope) -> None:

@@ -29,13 +29,23 @@ def render_diff(
     frames: int | None = 8,
     source: bool = True,
     color: bool = False,
+    width: int | None = None,
 ) -> str:
     """Return the verdict, then an entry for each change; see ``to_text``."""
     paint = _Paint(color)
     shown = diff[: len(diff) if limit is None else max(limit, 0)]
     parts = [[_verdict(diff, paint)]]
     for head, one in zip(_heads(shown, paint), shown, strict=True):
-        body = _path_lines(one, diff.group_by, frames, source, paint)
+        body: list[str] = []
+        if diff.group_by != "type":
+            body = frame_lines(
+                one.frames,
+                one.native_frames,
+                frames,
+                source=source,
+                paint=paint,
+                width=width,
+            )
         parts.append([head, *body])
     left = diff[len(shown) :]
     if left:
@@ -101,18 +111,4 @@ def _head_cells(one: Change) -> tuple[str, str, str, str, str]:
         f"{format_bytes(one.old_bytes)} -> {format_bytes(one.new_bytes)}",
         shorten(printable(one.type or ""), TYPE_MAX),
         origin,
-    )
-
-
-def _path_lines(
-    one: Change,
-    group_by: str,
-    frames: int | None,
-    source: bool,
-    paint: _Paint,
-) -> list[str]:
-    if group_by == "type":
-        return []
-    return frame_lines(
-        one.frames, one.native_frames, frames, source=source, paint=paint
     )
