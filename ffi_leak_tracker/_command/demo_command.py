@@ -49,7 +49,8 @@ class Demo:
             except OSError as error:
                 raise CommandError(str(error)) from None
         with ignore_closed_pipe():
-            scope.emit(ConsoleEmitter(sys.stdout, color=options.color))
+            emitter = ConsoleEmitter(sys.stdout, color=options.color)
+            emitter.emit(scope.snapshot().at_end())
             print(f"\n{demo['ADVICE']}\nIts source: {demo['__source__']}")
             sys.stdout.flush()
         return CLEAN

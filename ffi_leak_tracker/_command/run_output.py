@@ -156,20 +156,16 @@ class Output:
     def console(self, target: str | TextIO | None) -> ConsoleEmitter:
         """Return an emitter for text reports with the chosen options."""
         from ffi_leak_tracker._records.emit_console import (
-            FRAMES,
             LIMIT,
             ConsoleEmitter,
         )
 
         limit = LIMIT if self.top is None else self.top
-        frames = FRAMES if self._depth is None else min(FRAMES, self._depth)
-        return ConsoleEmitter(
-            target,
-            color=self._color,
-            limit=limit,
-            frames=frames,
-            tree=self.tree,
+        made = ConsoleEmitter(
+            target, color=self._color, limit=limit, tree=self.tree
         )
+        made._depth = self._depth
+        return made
 
     def dump_on(self, number: int, scope: Scope) -> None:
         """Report the running program at each signal, in numbered files."""
@@ -198,7 +194,7 @@ class Output:
         from ffi_leak_tracker._tracking.tracker import LeakTracker
 
         self._settle_streams()
-        found = scope.snapshot(filter=self._filter())
+        found = scope.snapshot(filter=self._filter()).at_end()
         found, settled = self._settle(found)
         written = self._write(found) and settled
         misuses = LeakTracker.misuses()
@@ -248,6 +244,8 @@ class Output:
             try:
                 emitter.emit(found)
             except ReportWriteError as error:
+                if error.errno == errno.EPIPE:  # the reader has left
+                    continue
                 self._say(f"ffi-leak-tracker run: {error}")
                 written = False
         if self.text and not written:

@@ -83,6 +83,7 @@ class ConsoleEmitter:
         check_range("width", width, WIDTH_MAX)
         self._tree = tree
         self._width = width
+        self._depth: int | None = None  # Python frames that are shown
         self._footer = ""  # what a file holds below the report
 
     def emit(self, snapshot: Snapshot) -> None:
@@ -118,6 +119,7 @@ class ConsoleEmitter:
             frames=self._frames,
             source=self._source,
             width=width,
+            depth=self._depth,
         )
         if not self._tree or not len(snapshot):
             return text
@@ -134,7 +136,7 @@ class ConsoleEmitter:
 
 
 #: The number of reports to each stream, and to each terminal.
-_counts: MutableMapping[Any, int] = {}
+_counts: MutableMapping[Any, int] | None = None
 _terminals: dict[object, int] = {}
 
 
@@ -157,7 +159,7 @@ def heading(stream: TextIO, color: bool) -> str:
 def _count(stream: TextIO) -> int:
     """Return how many reports this stream has got, with this one."""
     global _counts  # noqa: PLW0603
-    if not _counts:
+    if _counts is None:
         from weakref import WeakKeyDictionary
 
         _counts = WeakKeyDictionary()

@@ -45,6 +45,7 @@ _COLORS = {
 
 _VERDICTS = {
     "leaked": ("LEAKED", "leak"),
+    "live": ("LIVE", "size"),
     "clean": ("No native memory leaks.", "clean"),
     "nothing recorded": ("No allocations were recorded.", "size"),
 }
@@ -70,6 +71,7 @@ def render(
     frames: int | None = 8,
     source: bool = True,
     width: int | None = None,
+    depth: int | None = None,
 ) -> str:
     """Return the report of a snapshot: verdict, places, notes.
 
@@ -81,6 +83,8 @@ def render(
         source: show the source line of each Python frame.
         width: columns of a line, where possible; None for COLUMNS, or the
             terminal of the standard error, or 80.
+        depth: Python frames to show, of those that were recorded; None for
+            all. The others are not counted.
 
     Returns: text that ends with a newline. Lines have no trailing blanks.
     """
@@ -91,7 +95,7 @@ def render(
     parts = [_verdict(snapshot, len(groups), paint, width)]
     heads = _heads(shown, paint, width)
     for head, one in zip(heads, shown, strict=True):
-        body = _group_body(one, paint, frames, source, width)
+        body = _group_body(one, paint, frames, source, width, depth)
         parts.append([head, *body])
     parts.append(_rest(groups[len(shown) :]))
     parts.append(_notes(snapshot, paint))
@@ -170,11 +174,16 @@ def _origin(one: Group) -> str:
 
 
 def _group_body(
-    one: Group, paint: _Paint, limit: int | None, source: bool, width: int
+    one: Group,
+    paint: _Paint,
+    limit: int | None,
+    source: bool,
+    width: int,
+    depth: int | None,
 ) -> list[str]:
     """Return the lines below the head of a group."""
     lines = frame_lines(
-        one.frames,
+        one.frames[:depth],
         one.native_frames,
         limit,
         source=source,
