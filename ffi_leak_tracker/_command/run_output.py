@@ -202,6 +202,7 @@ class Output:
             self._say(f"\n{error}")
         if self.types and not (self.text and written):
             self._say(self._types().rstrip())
+        self._drop_closed_pipe()
         unmet = watched.unmet()
         if unmet and self.text:  # otherwise the report has said so
             self._say(f"ffi-leak-tracker run: {watched.unmet_text(unmet)}")
@@ -255,6 +256,23 @@ class Output:
             path = printable(self.text)
             self._say(f"ffi-leak-tracker run: {word}, see {path}")
         return written
+
+    def _drop_closed_pipe(self) -> None:
+        """Let the standard error go nowhere if its reader has left.
+
+        The interpreter flushes it at its end, and changes the exit status if
+        it cannot.
+        """
+        stream = self.stream
+        if stream is None:
+            return
+        with suppress(OSError, ValueError):
+            try:
+                stream.flush()
+            except BrokenPipeError:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
 
     def _types(self) -> str:
         """Return an empty line and the table of C types."""

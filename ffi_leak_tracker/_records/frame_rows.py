@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.allocation import Frame, NativeFrame
 
 INDENT = 4  # columns before each row
-PLACE_MIN = 24  # columns; the start of a longer place may be cut to these
+PLACE_MIN = 14  # columns; so short a place may be to keep a function whole
+PLACE_USUAL = 24  # columns; it is no shorter if the function is cut anyway
 FUNCTION_USUAL = 30  # columns; functions up to here are followed by a column
 SOURCE_MIN = 12  # columns; a source line is left out rather than cut shorter
 
@@ -63,45 +64,40 @@ def python_rows(
     rows: list[Row] = []
     at = 0
     while at < len(frames):
-        end = _end_of_import(frames, at)
-        if end == at:
+        if not is_importer(frames[at]):
             rows.append(python_row(frames[at], source))
             at += 1
             continue
         inner = frames[at - 1].filename if at else _library(native_frames)
-        rows.append(_import_row(inner, frames[at:end]))
-        at = end
+        start = at
+        while at < len(frames) and is_importer(frames[at]):
+            at += 1
+        by = frames[at] if at < len(frames) else None
+        if by is not None and by.function == "<module>":
+            at += 1  # there is no more to say of it
+        rows.append(_import_row(inner, by, at - start))
     return rows
-
-
-def _end_of_import(frames: Sequence[Frame], start: int) -> int:
-    """Return the end of the frames that one import takes.
-
-    They are those of the import system, and the module that imports.
-    """
-    end = start
-    while end < len(frames) and is_importer(frames[end]):
-        end += 1
-    if start < end < len(frames) and frames[end].function == "<module>":
-        end += 1
-    return end
 
 
 def _library(native_frames: Sequence[NativeFrame]) -> str | None:
     return native_frames[-1].module if native_frames else None
 
 
-def _import_row(inner: str | None, frames: Sequence[Frame]) -> Row:
-    """Return the row of an import of the module whose file is ``inner``."""
-    last = frames[-1]
-    by = None if is_importer(last) else last
+def _import_row(inner: str | None, by: Frame | None, count: int) -> Row:
+    """Return the row of an import.
+
+    Args:
+        inner: the file of the module that is imported, or None.
+        by: the frame that imports it; None if it was not recorded.
+        count: the number of frames that the row stands for.
+    """
     name = module_of(inner) if inner is not None else None
     if name is None and by is not None:
         name = _imported_by(by.source_line or "")
     text = f"while importing {printable(name or 'a module')}"
     if by is not None:
         text = f"{text} ({_place(by)})"
-    return Row(text, count=len(frames))
+    return Row(text, count=count)
 
 
 def _imported_by(line: str) -> str | None:
@@ -131,7 +127,7 @@ def native_row(frame: NativeFrame) -> Row:
     """Return the row of a native frame."""
     module = printable(frame.module.rpartition("/")[2])
     function = "in " + printable(frame.function or "??")
-    place = ""
+    place = "" if frame.function else f"+0x{frame.offset:x}"
     if frame.filename is not None:
         place = printable(format_path(frame.filename))
         if frame.lineno is not None:
@@ -152,9 +148,10 @@ class Columns:
         functions = [len(row.function) for row in frames]
         longest = max(functions, default=0)
         places = max([len(row.place) for row in frames], default=0)
-        most = max(self._room // 2 + 2, PLACE_MIN)
         left = self._room - 2 - longest
-        self._place = min(places, max(min(left, most), PLACE_MIN))
+        if left < PLACE_MIN:
+            left = PLACE_USUAL
+        self._place = min(places, left, self._room // 2 + 2)
         usual = [one for one in functions if one <= FUNCTION_USUAL]
         self._function = max(usual, default=0)
 

@@ -10,6 +10,7 @@ from ffi_leak_tracker._base.format import (
     printable,
     shorten,
 )
+from ffi_leak_tracker._base.terminal import width_of_errors
 from ffi_leak_tracker._records.report import TYPE_MAX, _Paint, frame_lines
 
 TYPE_CHECKING = False
@@ -35,7 +36,9 @@ def render_diff(
     paint = _Paint(color)
     shown = diff[: len(diff) if limit is None else max(limit, 0)]
     parts = [[_verdict(diff, paint)]]
-    for head, one in zip(_heads(shown, paint), shown, strict=True):
+    width = width_of_errors() if width is None else width
+    heads = _heads(shown, paint, min(TYPE_MAX, width * 2 // 5))
+    for head, one in zip(heads, shown, strict=True):
         body: list[str] = []
         if diff.group_by != "type":
             body = frame_lines(
@@ -82,9 +85,11 @@ def _net(changes: Sequence[Change]) -> str:
     return format_amount_change(blocks, sum([one.bytes for one in changes]))
 
 
-def _heads(changes: Sequence[Change], paint: _Paint) -> list[str]:
+def _heads(
+    changes: Sequence[Change], paint: _Paint, type_max: int
+) -> list[str]:
     """Return the first line of each change, with aligned columns."""
-    rows = [_head_cells(one) for one in changes]
+    rows = [_head_cells(one, type_max) for one in changes]
     if not rows:
         return []
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -100,7 +105,7 @@ def _heads(changes: Sequence[Change], paint: _Paint) -> list[str]:
     return heads
 
 
-def _head_cells(one: Change) -> tuple[str, str, str, str, str]:
+def _head_cells(one: Change, type_max: int) -> tuple[str, str, str, str, str]:
     origin = printable(one.kind or "")
     if one.release:
         origin = f"{origin}, freed by {printable(one.release)}"
@@ -109,6 +114,6 @@ def _head_cells(one: Change) -> tuple[str, str, str, str, str]:
         one.what,
         f"{one.old_blocks:,} -> {plural(one.new_blocks, 'block')}, "
         f"{format_bytes(one.old_bytes)} -> {format_bytes(one.new_bytes)}",
-        shorten(printable(one.type or ""), TYPE_MAX),
+        shorten(printable(one.type or ""), type_max),
         origin,
     )

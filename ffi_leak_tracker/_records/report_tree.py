@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.calltree import AnyFrame
 
 BRANCH = "+ "
-PLACE_MAX = 50  # columns
 INDENT_MAX = 40  # columns; deeper branches are not indented further
 
 
@@ -64,23 +63,25 @@ def render_tree(
         what = "CHANGED CALL PATHS"
         amount = format_amount_change(tree.blocks, tree.bytes)
     title = f"{paint('type', what)}  {amount}, {first} first"
-    lines = list(_lines(tree, by, source))
+    lines = list(_lines(tree, by, source, width))
     table = ["", *_table(lines, tree, by, paint, width)] if lines else []
     return "\n".join([title, *table]) + "\n"
 
 
-def _lines(tree: CallTree, by: str, source: bool) -> Iterator[_Line]:
+def _lines(
+    tree: CallTree, by: str, source: bool, width: int
+) -> Iterator[_Line]:
     """Yield the lines below the root; not recursive, so of any depth."""
     waiting = [(tree.root, -len(BRANCH))]
     while waiting:
         node, indent = waiting.pop()
         is_root = node.parent is None
         if not is_root:
-            text = _text(node, tree, source)
+            text = _text(node, tree, source, width)
             yield _Line(_figures(node), indent, BRANCH + text[0], text[1])
             while _has_only_child(node):
                 (node,) = node.children
-                text = _text(node, tree, source)
+                text = _text(node, tree, source, width)
                 yield _Line(None, indent, "  " + text[0], text[1])
         below = indent + len(BRANCH)
         own = node.self_blocks, node.self_bytes
@@ -114,23 +115,25 @@ def _end(is_root: bool, tree: CallTree) -> str:
     return "(allocated here)" if tree.outermost_first else "(path ends here)"
 
 
-def _text(node: Node, tree: CallTree, source: bool) -> tuple[str, str]:
+def _text(
+    node: Node, tree: CallTree, source: bool, width: int
+) -> tuple[str, str]:
     """Return the label and the source line of a node."""
     if node.frame is not None:
-        return _frame_text(node.frame, source)
+        return _frame_text(node.frame, source, width)
     what = "callee" if tree.outermost_first else "caller"
     if node.depth == 1:
         what = "outermost caller" if tree.outermost_first else "site"
     return f"... {plural(node.merged, f'more {what}')}", ""
 
 
-def _frame_text(frame: AnyFrame, source: bool) -> tuple[str, str]:
+def _frame_text(frame: AnyFrame, source: bool, width: int) -> tuple[str, str]:
     """Return the location and function of a frame, and its source line."""
     if isinstance(frame, Frame):
         row, text = python_row(frame, source), ""
     else:
         row, text = native_row(frame), f"+0x{frame.offset:x}"
-    place = shorten_head(row.place, PLACE_MAX)
+    place = shorten_head(row.place, width // 2)
     # Two calls in one function differ in their offsets.
     return f"{place}  {row.function}", row.text or text
 
