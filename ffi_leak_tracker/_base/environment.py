@@ -32,16 +32,15 @@ def mark_process() -> None:
 
 
 def is_child() -> bool:
-    """Return whether a process above this one tracks, too."""
+    """Return whether it is a child of a process that has the package.
+
+    Children that were forked are; those that were started are if the first
+    process called ``mark_process``.
+    """
     return variable(_PROCESS, str(_first)) != str(os.getpid())
 
 
 _first = os.getpid()  # the process that imported the package
-
-
-def is_forked() -> bool:
-    """Return whether this process was forked by one that had the package."""
-    return os.getpid() != _first
 
 
 def is_privileged() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ffi_leak_tracker._base.environment import is_forked
+from ffi_leak_tracker._base.environment import is_child
 from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._base.terminal import (
     WIDTH_MAX,
@@ -144,7 +144,7 @@ def heading(stream: TextIO, color: bool) -> str:
     """Return what tells a report from the one before; empty for the first."""
     count = _count(stream)
     words = [f"report {count}"] if count > 1 else []
-    if is_forked():
+    if is_child():
         words.append(f"process {os.getpid()}")
     if not words:
         return ""
