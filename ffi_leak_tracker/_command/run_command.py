@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ffi_leak_tracker._command.run_output import (
     CommandError,
     Output,
+    add_color,
     add_top,
     add_tree,
     check_tracking,
@@ -159,6 +160,7 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
         )
         add_top(parser)
         add_tree(parser)
+        add_color(parser)
 
     def __call__(self, options: argparse.Namespace) -> int:
         """Run the program, report, and return the exit status."""

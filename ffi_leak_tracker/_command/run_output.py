@@ -47,6 +47,34 @@ def add_tree(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_color(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--color``, whose value is that of ConsoleEmitter."""
+    parser.add_argument(
+        "--color",
+        metavar="WHEN",
+        type=_when,
+        default="auto",
+        help="colours in reports: auto (on terminals, unless NO_COLOR or "
+        "FORCE_COLOR is set), always or never",
+    )
+
+
+def _when(text: str) -> bool | str:
+    """Return a value for ``color=``, or raise ArgumentTypeError."""
+    import argparse
+
+    known: dict[str, bool | str] = {
+        "auto": "auto",
+        "always": True,
+        "never": False,
+    }
+    if text in known:
+        return known[text]
+    raise argparse.ArgumentTypeError(
+        f"expected auto, always or never, not {text!r}"
+    )
+
+
 def _count(text: str) -> int:
     """Return a number of 1 or more, or raise ArgumentTypeError."""
     import argparse
@@ -100,6 +128,7 @@ class Output:
         self.owned = options.owned
         self.types = options.types
         self.top, self.tree = options.top, options.tree
+        self._color = options.color
         self.stream: TextIO | None = sys.stderr
 
     @property
@@ -127,16 +156,16 @@ class Output:
     def console(self, target: str | TextIO | None) -> ConsoleEmitter:
         """Return an emitter for text reports with the chosen options."""
         from ffi_leak_tracker._records.emit_console import (
-            FRAMES,
             LIMIT,
             ConsoleEmitter,
         )
 
         limit = LIMIT if self.top is None else self.top
-        frames = FRAMES if self._depth is None else min(FRAMES, self._depth)
-        return ConsoleEmitter(
-            target, limit=limit, frames=frames, tree=self.tree
+        made = ConsoleEmitter(
+            target, color=self._color, limit=limit, tree=self.tree
         )
+        made._depth = self._depth
+        return made
 
     def dump_on(self, number: int, scope: Scope) -> None:
         """Report the running program at each signal, in numbered files."""
@@ -165,7 +194,7 @@ class Output:
         from ffi_leak_tracker._tracking.tracker import LeakTracker
 
         self._settle_streams()
-        found = scope.snapshot(filter=self._filter())
+        found = scope.snapshot(filter=self._filter()).at_end()
         found, settled = self._settle(found)
         written = self._write(found) and settled
         misuses = LeakTracker.misuses()
@@ -173,6 +202,7 @@ class Output:
             self._say(f"\n{error}")
         if self.types and not (self.text and written):
             self._say(self._types().rstrip())
+        self._drop_closed_pipe()
         unmet = watched.unmet()
         if unmet and self.text:  # otherwise the report has said so
             self._say(f"ffi-leak-tracker run: {watched.unmet_text(unmet)}")
@@ -215,6 +245,8 @@ class Output:
             try:
                 emitter.emit(found)
             except ReportWriteError as error:
+                if error.errno == errno.EPIPE:  # the reader has left
+                    continue
                 self._say(f"ffi-leak-tracker run: {error}")
                 written = False
         if self.text and not written:
@@ -224,6 +256,23 @@ class Output:
             path = printable(self.text)
             self._say(f"ffi-leak-tracker run: {word}, see {path}")
         return written
+
+    def _drop_closed_pipe(self) -> None:
+        """Let the standard error go nowhere if its reader has left.
+
+        The interpreter flushes it at its end, and changes the exit status if
+        it cannot.
+        """
+        stream = self.stream
+        if stream is None:
+            return
+        with suppress(OSError, ValueError):
+            try:
+                stream.flush()
+            except BrokenPipeError:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
 
     def _types(self) -> str:
         """Return an empty line and the table of C types."""

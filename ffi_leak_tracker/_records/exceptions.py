@@ -9,6 +9,7 @@ from ffi_leak_tracker._base.format import (
     printable,
 )
 from ffi_leak_tracker._records.report import frame_lines, render
+from ffi_leak_tracker._records.runners import without_runner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,8 +119,19 @@ class LeaksFoundError(LeakTrackerError, AssertionError):
         at = f"{printable(self.place)}: " if self.place else ""
         return f"{at}{blocks} leaked ({size}) from {places}"
 
+    def render(self, *, color: bool = False, width: int | None = None) -> str:
+        """Return the message.
+
+        Args:
+            color: add escape sequences for colours.
+            width: columns of a line, where possible, as for the report.
+        """
+        leaks = self.leaks.at_end()
+        report = render(leaks, color=color, width=width).rstrip()
+        return f"{self.summary}\n\n{report}"
+
     def __str__(self) -> str:
-        return f"{self.summary}\n\n{render(self.leaks).rstrip()}"
+        return self.render()
 
     def __reduce__(self) -> tuple[Any, ...]:
         filter = None if self.filter is None else str(self.filter)
@@ -346,4 +358,4 @@ def _path_lines(title: str, frames: tuple[Frame, ...] | None) -> list[str]:
     """Return a title and a call path; no lines if there is no path."""
     if frames is None:
         return []
-    return [f"  {title}:", *frame_lines(frames)]
+    return [f"  {title}:", *frame_lines(without_runner(frames))]

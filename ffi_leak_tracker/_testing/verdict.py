@@ -221,7 +221,11 @@ def _shortened(
 
 
 # --- into the reports ---------------------------------------------------
-def _text(error: Exception) -> str:
+def _text(
+    error: Exception, color: bool = False, width: int | None = None
+) -> str:
+    if isinstance(error, LeaksFoundError):
+        return error.render(color=color, width=width)
     if isinstance(error, LeakTrackerError):
         return str(error).rstrip()
     trace = format_exception(type(error), error, error.__traceback__)
@@ -245,13 +249,36 @@ def _expected(item: pytest.Item, error: Exception) -> str | None:
 
 def _longrepr(item: pytest.Item, error: Exception) -> Any:
     """Return the failure as pytest shows it; pytest-xdist can transfer it."""
-    text = _text(error)
+    width = _width(item.config)
+    text = _text(error, width=width)
     path, lineno = _place(item, error)
     message = text.partition("\n")[0]
-    return code.ReprExceptionInfo(
+    shown = _Failure(
         reprtraceback=code.ReprTracebackNative([text + "\n"]),
         reprcrash=code.ReprFileLocation(path, lineno, message),
     )
+    shown.colored = _text(error, True, width)
+    return shown
+
+
+class _Failure(code.ReprExceptionInfo):
+    """A failure that is shown in colours where pytest uses them."""
+
+    colored = ""
+
+    def toterminal(self, tw: Any) -> None:
+        """Write it; ``--color`` of pytest decides about the colours."""
+        if tw.hasmarkup:
+            tw.line(self.colored)
+        else:
+            super().toterminal(tw)
+
+
+def _width(config: pytest.Config) -> int | None:
+    """Return the columns of the terminal; None in workers of pytest-xdist."""
+    if not config.pluginmanager.has_plugin("terminalreporter"):
+        return None
+    return int(config.get_terminal_writer().fullwidth)
 
 
 def _place(item: pytest.Item, error: Exception) -> tuple[str, int]:
