@@ -128,6 +128,7 @@ typedef struct flk_self {
     // FLK_THREADS_MAX.
     uint64_t paths_cut, threads_unnumbered;
     uint64_t double_frees, interior_frees, mismatched_frees, damages;
+    uint64_t suspected_frees;
     uint64_t held_blocks, held_bytes, longest_move;
     uint64_t open_scopes, pauses;
     uint64_t ever_enabled;   // 1 if tracking was on at any time, else 0

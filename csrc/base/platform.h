@@ -153,7 +153,8 @@ typedef struct flk_marks {
     // Stack pointer before the outermost call of an allocating function whose
     // provider allocates inside; 0 = none is running. May be left behind.
     uintptr_t allocating_frame;
-    bool is_forking;  // this thread holds all locks
+    bool is_forking;     // this thread holds all locks
+    bool is_demangling;  // elf/demangle.c uses the C++ runtime: not recorded
     // Sampling (hooks/sample.h): bytes left to the next sample, and the mean
     // distance they were drawn from.
     double sample_left;
@@ -185,6 +186,10 @@ bool flk_platform_pages_protect(uintptr_t address, size_t bytes, unsigned may);
 // For tests: makes the n-th mapping from now fail, once (0 = none). Returns the
 // number of mappings requested since the last call.
 uint64_t flk_platform_pages_fail_at(uint64_t nth);
+
+// True if these bytes can be read: for addresses that may mean nothing. One system
+// call for each page. Elsewhere than on Linux it is not known, and true.
+bool flk_platform_can_read(const void *start, size_t bytes);
 
 // --- stacks ------------------------------------------------------------
 // The bytes left on the alternate signal stack on which this thread runs;

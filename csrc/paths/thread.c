@@ -125,11 +125,18 @@ static void block_free(flk_thread *thread) {
     flk_platform_pages_unmap(thread, block_bytes());
 }
 
+static atomic_ullong last_end;  // relaxed
+
+uint64_t flk_thread_last_end(void) {
+    return atomic_load_explicit(&last_end, memory_order_relaxed);
+}
+
 // A thread ends: its counts are added to the totals, and its block is unmapped.
 static void thread_ends(void *pointer) {
     flk_thread *thread = pointer;
     FLK_ASSERT(thread == flk_platform_thread_pointer());
     thread->inside++;
+    atomic_store_explicit(&last_end, flk_sequence_mark(), memory_order_relaxed);
     flk_lock_take(&threads.lock);
     list_remove(thread);
     flk_totals *totals = flk_thread_totals_lock();

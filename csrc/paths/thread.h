@@ -101,6 +101,9 @@ static inline void flk_thread_leave(flk_thread *thread) {
     flk_thread_set_inside(thread, 0);
 }
 
+// A mark (base/sequence.h) of when a thread with a block ended last; 0: none.
+uint64_t flk_thread_last_end(void);
+
 // True if the guard of this thread is set.
 bool flk_thread_is_inside(void);
 // Returns when every other thread has been seen outside the guard since the

@@ -19,6 +19,7 @@
 #include "tracker/misuse.h"
 #include "tracker/observe.h"
 #include "tracker/recent.h"
+#include "tracker/tell.h"
 #include "tracker/tracker.h"
 
 flk_settings flk_tracker_settings = {.stack_depth = FLK_STACK_DEPTH_DEFAULT,
@@ -124,7 +125,7 @@ flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address, uint16_t type,
 static bool judge_untrack(const flk_record *record, void *context) {
     FLK_ASSERT(record != NULL);
     return flk_record_lead(record) == 0 &&
-           flk_tracker_judge_free(record, context);
+           flk_tracker_judge_plain(record, context);
 }
 
 flk_taken flk_tracker_untrack(flk_layer layer, uint64_t address,
@@ -223,6 +224,7 @@ static void lock_all(void) {
     flk_thread_totals_lock();
     flk_recent_lock_all();
     flk_misuse_lock_all();
+    flk_tell_lock_all();
     flk_object_table_lock_all();
     flk_observe_lock_all();
     flk_names_lock_all();
@@ -240,6 +242,7 @@ static void unlock_all(void) {
     flk_names_unlock_all();
     flk_observe_unlock_all();
     flk_object_table_unlock_all();
+    flk_tell_unlock_all();
     flk_misuse_unlock_all();
     flk_recent_unlock_all();
     flk_thread_totals_unlock();
@@ -269,6 +272,7 @@ static void after_fork_in_child(void) {
     while (flk_misuse_pop(&untold))  // the parent reports it
         ;
     flk_misuse_clear();
+    flk_tell_again();
     flk_observe_clear();
     flk_gate_forked();
     flk_thread_let_go(thread);

@@ -167,15 +167,23 @@ static FLK_HOT bool flk_tracker_may_release(const flk_record *record,
            flk_tracker_releases_match(e->thread, e->type, record->type);
 }
 
-static FLK_HOT bool flk_tracker_judge_free(const flk_record *record,
-                                           void *context) {
+static FLK_HOT bool flk_tracker_judge_plain(const flk_record *record,
+                                            void *context) {
     FLK_ASSERT(record != NULL && context != NULL);
     if (!flk_tracker_may_release(record, context))
         return false;
-    flk_event *e = context;
-    flk_tracker_count_free(record, e);
-    if (e->on_taken)
-        e->on_taken(record, e->thread, e->context);
+    flk_tracker_count_free(record, context);
+    return true;
+}
+
+static FLK_HOT bool flk_tracker_judge_free(const flk_record *record,
+                                           void *context) {
+    FLK_ASSERT(record != NULL && context != NULL);
+    if (!flk_tracker_judge_plain(record, context))
+        return false;
+    const flk_event *e = context;
+    FLK_ASSERT(e->on_taken != NULL);
+    e->on_taken(record, e->thread, e->context);
     return true;
 }
 
@@ -190,12 +198,14 @@ static FLK_HOT flk_taken flk_tracker_free_hot(flk_layer layer, uint64_t address,
         flk_tracker_count(&flk_tracker_counted.dropped);
         return FLK_ABSENT;
     }
-    flk_event e = {.thread = thread,
-                   .type = type,
-                   .on_taken = on_taken,
-                   .context = context};
-    flk_taken taken =
-        flk_registry_take_hot(layer, address, flk_tracker_judge_free, &e, out);
+    flk_event e;  // what a free does not use is left as it is
+    e.thread = thread;
+    e.type = type;
+    e.on_taken = on_taken;
+    e.context = context;
+    flk_taken taken = flk_registry_take_hot(
+        layer, address,
+        on_taken ? flk_tracker_judge_free : flk_tracker_judge_plain, &e, out);
     flk_thread_leave(thread);
     return taken;
 }

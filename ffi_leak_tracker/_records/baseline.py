@@ -16,7 +16,7 @@ from ffi_leak_tracker._base.record import reader
 from ffi_leak_tracker._records.exceptions import FilterFileError
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.report_file import write_report
-from ffi_leak_tracker._records.runners import without_importers, without_runner
+from ffi_leak_tracker._records.runners import own_frames, without_importers
 from ffi_leak_tracker._records.suppressions import read_text
 
 TYPE_CHECKING = False
@@ -138,7 +138,7 @@ class Baseline(LeakFilter):
 
     def place_of(self, block: Allocation) -> str:
         """Return the lines of the file for the place of a block."""
-        frames = without_importers(without_runner(block.frames))
+        frames = without_importers(own_frames(block.frames))
         called = [
             one
             for one in frames

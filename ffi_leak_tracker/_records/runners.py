@@ -28,7 +28,7 @@ _RUNNERS = {
 _PACKAGES = {"_pytest", "unittest"}
 
 
-def without_runner(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+def own_frames(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
     """Return the frames inside of the one that calls the test.
 
     Outside of a test, all of them.

@@ -365,7 +365,7 @@ def _sites_of(path: int) -> list[int]:
 def path_frames(path: int) -> tuple[Frame, ...]:
     """Return the Python frames of a path, innermost first."""
     sites = _sites_of(path)
-    if _has_native:
+    if _is_mixed:
         sites = [site for site in sites if _native_site(site) is None]
     return _above_hidden(tuple(map(_frame, sites)))
 
@@ -423,8 +423,15 @@ def frames_of(path: int) -> _PathFrames:
 
 
 # --- native frames ------------------------------------------------------
-_has_native = False  # whether any path may have native frames
+_has_native = False  # whether paths of blocks may have native frames
+_is_mixed = False  # whether any path may; those of misuse do while attached
 _native_sites: dict[int, tuple[str, int, int] | None] = {}
+
+
+def note_native_paths() -> None:
+    """Expect native frames in paths from now on."""
+    global _is_mixed  # noqa: PLW0603
+    _is_mixed = True
 
 
 def set_native_depth(frames: int, *, lines: bool = False) -> None:
@@ -437,6 +444,7 @@ def set_native_depth(frames: int, *, lines: bool = False) -> None:
     lib.flk_set_native_depth(frames)
     _has_native = _has_native or frames > 0
     if frames:
+        note_native_paths()
         from ffi_leak_tracker._seam import symbols
 
         symbols.set_lines(lines)

@@ -9,6 +9,7 @@ from ffi_leak_tracker._seam.core_api import (
     ffi,
     lib,
     note_ending_threads,
+    note_native_paths,
     thread_name,
 )
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 detach = lib.flk_hooks_detach
 drop = lib.flk_attach_drop
 sample = lib.flk_hooks_sample
+#: Whether proven misuse is passed on, and whether suspicions are told.
+set_misuse = lib.flk_judge_set
 
 
 def attach(rules: Sequence[str], mappings: bool) -> str | None:
@@ -31,6 +34,7 @@ def attach(rules: Sequence[str], mappings: bool) -> str | None:
     if done != 0:
         return ffi.string(reason).decode()
     note_ending_threads()
+    note_native_paths()  # of misuse
     return None
 
 
@@ -73,10 +77,11 @@ def objects() -> list[LoadedObject]:
 thread_number = lib.flk_thread_number
 
 
-def thread_figures() -> Iterator[tuple[str, int | None, int, int, int, int]]:
-    """Yield name, ident, allocations, frees, and bytes of both, by thread.
+def thread_figures() -> Iterator[tuple[int, str, int | None, list[int]]]:
+    """Yield number, name, ident and counts of each thread.
 
-    All ended threads are one entry, whose ident is None.
+    The counts are allocations, frees, and bytes of both. All ended threads are
+    one entry, whose number is 0 and whose ident is None.
     """
     room = 64
     while True:
@@ -87,13 +92,12 @@ def thread_figures() -> Iterator[tuple[str, int | None, int, int, int, int]]:
         room = count + 64  # more threads may start before the next call
     for one in out[0:count]:
         ended = one.thread == 0 and one.ident == 0
+        counts = [one.allocations, one.frees]
         yield (
+            one.thread,
             "ended threads" if ended else thread_name(one.thread),
             None if ended else one.ident,
-            one.allocations,
-            one.frees,
-            one.bytes_allocated,
-            one.bytes_freed,
+            [*counts, one.bytes_allocated, one.bytes_freed],
         )
 
 
