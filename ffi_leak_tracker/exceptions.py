@@ -21,6 +21,7 @@ from ffi_leak_tracker._records.exceptions import (
     RecordFormatError,
     ReportFormatError,
     ReportWriteError,
+    SearchError,
 )
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "RecordFormatError",
     "ReportFormatError",
     "ReportWriteError",
+    "SearchError",
 ]
