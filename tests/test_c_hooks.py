@@ -22,6 +22,7 @@ ORDER = (
     "stubs",
     "providers",
     "slots",
+    "copies",
     "loader",
     "late_objects",
     "passes",

@@ -77,4 +77,27 @@ bool flk_maps_find(uintptr_t address, flk_maps_range *out) {
     errno = saved;
     return found;
 }
+
+static void visit_in(int fd, flk_maps_visitor visit, void *context) {
+    FLK_ASSERT(fd >= 0);
+    char text[4096];
+    reader r = {.part = BEGIN};
+    ssize_t count;
+    while ((count = read(fd, text, sizeof text)) > 0)
+        for (ssize_t i = 0; i < count; i++)
+            if (read_byte(&r, text[i]))
+                visit(&r.range, context);
+}
+
+bool flk_maps_each(flk_maps_visitor visit, void *context) {
+    FLK_ASSERT(visit != NULL);
+    int saved = errno;
+    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        visit_in(fd, visit, context);
+        close(fd);
+    }
+    errno = saved;
+    return fd >= 0;
+}
 #endif

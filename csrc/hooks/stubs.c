@@ -123,41 +123,59 @@ uintptr_t flk_stubs_at(unsigned provider, flk_function function, flk_via via) {
 
 enum { STUB_COUNT = FLK_PROVIDERS_MAX * FLK_VIA_COUNT * FLK_FN_COUNT };
 
-// The lowest and the highest address of a stub. Under FLK_RANK_ATTACH, so
-// consistent in the child of a fork.
+// The stubs by rising address. Under FLK_RANK_ATTACH, so consistent in the child
+// of a fork.
 static struct {
-    uintptr_t first, last;
+    uint16_t by_address[STUB_COUNT];
     bool is_ready;
-} span;
+} sorted;
+_Static_assert(STUB_COUNT <= UINT16_MAX, "an index");
 
-static void find_span(void) {
-    const uintptr_t *all = &stubs[0][0][0];
-    span.first = span.last = all[0];
-    for (int i = 1; i < STUB_COUNT; i++) {
-        if (all[i] < span.first)
-            span.first = all[i];
-        if (all[i] > span.last)
-            span.last = all[i];
+static uintptr_t stub_at(unsigned i) {
+    FLK_ASSERT(i < STUB_COUNT);
+    return (&stubs[0][0][0])[i];
+}
+
+// They mostly lie in the order of the table.
+static void sort(void) {
+    for (unsigned i = 0; i < STUB_COUNT; i++) {
+        unsigned k = i;
+        for (; k > 0 && stub_at(sorted.by_address[k - 1]) > stub_at(i); k--)
+            sorted.by_address[k] = sorted.by_address[k - 1];
+        sorted.by_address[k] = (uint16_t)i;
     }
-    span.is_ready = true;
-    FLK_ASSERT(span.first < span.last);
+    sorted.is_ready = true;
+}
+
+void flk_stubs_span(uintptr_t *first, uintptr_t *last) {
+    FLK_ASSERT(first != NULL && last != NULL);
+    if (!sorted.is_ready)
+        sort();
+    *first = stub_at(sorted.by_address[0]);
+    *last = stub_at(sorted.by_address[STUB_COUNT - 1]);
 }
 
 bool flk_stubs_find(uintptr_t address, unsigned *provider,
                     flk_function *function, flk_via *via) {
-    if (!span.is_ready)
-        find_span();
-    if (address < span.first || address > span.last)
+    uintptr_t first, last;
+    flk_stubs_span(&first, &last);
+    if (address < first || address > last)
         return false;
-    const uintptr_t *all = &stubs[0][0][0];
-    for (unsigned i = 0; i < STUB_COUNT; i++)
-        if (all[i] == address) {
-            *provider = i / (FLK_VIA_COUNT * FLK_FN_COUNT);
-            *via = (flk_via)(i / FLK_FN_COUNT % FLK_VIA_COUNT);
-            *function = (flk_function)(i % FLK_FN_COUNT);
-            return true;
-        }
-    return false;
+    unsigned low = 0, high = STUB_COUNT;
+    while (high - low > 1) {
+        unsigned middle = (low + high) / 2;
+        if (stub_at(sorted.by_address[middle]) <= address)
+            low = middle;
+        else
+            high = middle;
+    }
+    unsigned i = sorted.by_address[low];
+    if (stub_at(i) != address)
+        return false;
+    *provider = i / (FLK_VIA_COUNT * FLK_FN_COUNT);
+    *via = (flk_via)(i / FLK_FN_COUNT % FLK_VIA_COUNT);
+    *function = (flk_function)(i % FLK_FN_COUNT);
+    return true;
 }
 
 #endif
