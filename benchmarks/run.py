@@ -2,7 +2,7 @@
 
     python benchmarks/run.py [--json FILE] [--smallest] [NAME...]
 
-Names: allocators, scopes, objects, import, analysis, instructions, core,
+Names: allocators, scopes, objects, import, analysis, json, instructions, core,
 hooks, native, growth, pytest (default: all). ``compare.py`` shows two JSON
 files side by side.
 """
@@ -31,6 +31,7 @@ NAMES = (
     "objects",
     "import",
     "analysis",
+    "json",
     "instructions",
     "core",
     "hooks",

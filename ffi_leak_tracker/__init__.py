@@ -126,6 +126,9 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._tracking.threads import ThreadStats as ThreadStats
     from ffi_leak_tracker._tracking.tracker import LeakTracker as LeakTracker
     from ffi_leak_tracker._tracking.view import Checkpoint as Checkpoint
+    from ffi_leak_tracker._tracking.watched_libraries import (
+        WatchedLibrary as WatchedLibrary,
+    )
 
 __version__ = "0.1.0"
 
@@ -161,6 +164,7 @@ _HOMES = {
     "_tracking.threads": "ThreadStats",
     "_tracking.tracker": "LeakTracker",
     "_tracking.view": "Checkpoint",
+    "_tracking.watched_libraries": "WatchedLibrary",
     "_measuring.detector": "LeakDetector",
     "_measuring.histogram": "Bucket Histogram",
     "_measuring.measure": "AllocationTracker Measurement PeakMemoryTracker",

@@ -118,13 +118,17 @@ def to(name: str) -> str:
     return f"lib{name}.so"
 
 
-def extension(name: str, tracked: str) -> Path:
+def extension(name: str, tracked: str, *flags: str) -> Path:
     """Return the folder of a cffi API-mode module with a library's code."""
     folder = FOLDER / name
     if not folder.exists():
         ffi = cffi.FFI()
         ffi.cdef(declarations(tracked))
-        ffi.set_source(name, source(tracked).read_text("utf-8"))
+        ffi.set_source(
+            name,
+            source(tracked).read_text("utf-8"),
+            extra_compile_args=list(flags),
+        )
         ffi.compile(str(folder))
     return folder
 

@@ -29,6 +29,7 @@ API = {
     "callbacks",
     "figures",
     "grouping",
+    "rows",
     "signal",
     "snapshot",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
 
 from ffi_leak_tracker.filters import LeakFilter
@@ -98,6 +99,36 @@ def rich() -> Snapshot:
     stats = AllocationStats(9, 5, 4000, 1000, 6, 3500, False)
     shot = Snapshot(made, stats, ["dropped 3 records"], 1.7e9 + 0.1, 1.5, "s")
     return shot.without(LeakFilter.ignore_types(["hidden"]))
+
+
+def version_1(shot: Snapshot) -> str:
+    """Return the document that version 1 of the format had for a snapshot."""
+    data = shot.to_dict()
+    made = data.pop("allocations")
+    groups = shot.groups()
+    counts = {
+        "verdict": shot.verdict,
+        "count": shot.count,
+        "total_bytes": shot.total_bytes,
+        "places": len(groups),
+    }
+    document = {
+        "schema": "ffi-leak-tracker",
+        "version": 1,
+        "generated_at": "2026-03-01T12:00:01.250000Z",
+        "summary": {**counts, **data},
+        "groups": [one.to_dict() for one in groups],
+        "allocations": made,
+    }
+    return json.dumps(document, indent=2)
+
+
+def rows_of(document: Any) -> list[dict[str, Any]]:
+    """Return the rows of a parsed report with the names of their columns."""
+    table = document["blocks"]
+    return [
+        dict(zip(table["columns"], row, strict=True)) for row in table["rows"]
+    ]
 
 
 class Stream(io.StringIO):

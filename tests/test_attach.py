@@ -326,7 +326,7 @@ def test_an_exception_leaves_it_detached() -> None:
     child("""
         lib = opened("plain")
         try:
-            with LeakTracker.attached([lib]) as handle:
+            with LeakTracker.attach([lib]) as handle:
                 lib.take(10)
                 raise LookupError
         except LookupError:

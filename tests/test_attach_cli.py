@@ -11,6 +11,7 @@ from textwrap import dedent
 import pytest
 from c_library import child_environment, needs_hooks, path
 from children import environment
+from helpers import rows_of
 
 pytestmark = needs_hooks
 SETUP = """
@@ -102,8 +103,9 @@ def test_the_report_as_json() -> None:
     done = run(LEAK, "--library=libplain*", "--json", "leaks.json")
     assert done.returncode == 1
     report = json.loads(Path("leaks.json").read_text("utf-8"))
-    (block,) = report["allocations"]
-    assert (block["kind"], block["size"]) == ("hook", 1000)
+    (group,) = report["groups"]
+    assert (group["kind"], group["total_bytes"]) == ("hook", 1000)
+    assert [1000] == [row["size"] for row in rows_of(report)]
 
 
 def test_status_of_the_program_comes_first() -> None:

@@ -10,14 +10,18 @@ from test_c_rooms import CORE, code_of
 #: Lowest first: a file includes, calls and reads itself and those before it.
 ORDER = (
     "functions",
+    "library_names",
     "selection",
     "sample",
     "callers",
     "roles",
     "stub_table",
     "report",
+    "libc_objects",
+    "returned",
     "behalf",
     "bodies",
+    "results",
     "mappings",
     "stubs",
     "providers",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 
@@ -112,6 +114,60 @@ def test_unwritable_report_goes_to_stderr(tmp_path) -> None:
     assert 0 == done.returncode
     assert "ffi_leak_tracker: " in done.stderr
     assert "LEAKED  1 block" in done.stderr
+
+
+CHILDREN = """
+    import os, subprocess, sys
+    from ffi_leak_tracker import LeakTracker, diagnostic_calloc
+    kept = diagnostic_calloc("int8_t", 100)
+    code = (
+        "from ffi_leak_tracker import diagnostic_calloc as alloc\\n"
+        "kept = alloc('int8_t', {size}) if {size} else None"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    child = os.fork()
+    if not child:
+        kept = {size} and diagnostic_calloc("int8_t", {size})
+        sys.exit()
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("suffix", [".json", ".txt"])
+def test_children_report_in_files_of_their_own(tmp_path, suffix) -> None:
+    """Forked ones and started ones; none overwrites the file of its parent."""
+    path = tmp_path / f"leaks{suffix}"
+    done = run(
+        CHILDREN.format(size=77),
+        FFI_LEAK_TRACKER="on",
+        FFI_LEAK_TRACKER_REPORT=str(path),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    names = sorted(one.name for one in tmp_path.iterdir())
+    assert 3 == len(names)
+    assert re.fullmatch(
+        r"leaks\.\d+\.\w+ leaks\.\d+\.\w+ leaks\.\w+", " ".join(names)
+    )
+    texts = [(tmp_path / name).read_text() for name in names]
+    assert [False, False, True] == [
+        "100" in re.findall(r"\b\d+\b", text) for text in texts
+    ]
+    assert [True, True, False] == [
+        "77" in re.findall(r"\b\d+\b", text) for text in texts
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_clean_children_report_nothing(tmp_path) -> None:
+    """Neither in a file nor on the standard error."""
+    path = tmp_path / "leaks.txt"
+    code = CHILDREN.format(size=0)
+    run(code, FFI_LEAK_TRACKER="on", FFI_LEAK_TRACKER_REPORT=str(path))
+    assert [path] == list(tmp_path.iterdir())
+    done = run(code, FFI_LEAK_TRACKER="on")
+    assert 1 == done.stderr.count("allocation")
+    assert done.stderr.startswith("LEAKED  1 block, 100 B")
 
 
 @pytest.mark.parametrize(

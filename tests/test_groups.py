@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import threading
 from typing import Any
@@ -20,6 +21,7 @@ from ffi_leak_tracker._records.filters import OwnedFilter, is_of_group
 from ffi_leak_tracker._records.group import Group, group
 from ffi_leak_tracker._seam import blocks, core_blocks
 from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker.emitters.json import dumps, loads
 from ffi_leak_tracker.records import Allocation
 
 # Each compiled twice: other code, the same frames.
@@ -101,6 +103,15 @@ def check_same(shot: Snapshot) -> None:
     assert list(map(hash, slow)) == list(map(hash, fast))
     assert sum(one.size for one in records) == shot.total_bytes
     assert Snapshot(records).largest == shot.largest
+    check_same_json(shot, Snapshot(records, *shot._values()[1:]))
+
+
+def check_same_json(shot: Snapshot, records: Snapshot) -> None:
+    """The rows that the core prints are those of the records."""
+    fast, slow = json.loads(dumps(shot)), json.loads(dumps(records))
+    del fast["generated_at"], slow["generated_at"]
+    assert slow == fast
+    assert loads(dumps(shot)) == records
 
 
 @settings(deadline=None)

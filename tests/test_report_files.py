@@ -9,12 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Stream, rich, snapshot
+from helpers import (
+    Stream,
+    block,
+    blocks,
+    frame,
+    rich,
+    rows_of,
+    snapshot,
+    version_1,
+)
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ffi_leak_tracker.emitters.json import JsonEmitter, dumps, load, loads
 from ffi_leak_tracker.exceptions import ReportFormatError, ReportWriteError
-from ffi_leak_tracker.records import Snapshot
+from ffi_leak_tracker.records import Allocation, Snapshot
 
+COLUMNS = json.loads(dumps(rich()))["blocks"]["columns"]
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
 
 # JSON
@@ -25,21 +37,23 @@ def test_json_is_one_document(tmp_path: Path) -> None:
     path = tmp_path / "leaks.json"
     JsonEmitter(path).emit(rich())
     document = json.loads(path.read_text("ascii"))
-    assert ("ffi-leak-tracker", 1) == (document["schema"], document["version"])
+    assert ("ffi-leak-tracker", 2) == (document["schema"], document["version"])
     assert document["generated_at"].endswith("Z")
     summary = document["summary"]
     assert (4, 256, 2) == tuple(
         summary[name] for name in ("count", "total_bytes", "places")
     )
     assert (1, 'type is in: "hidden"') == (summary["hidden"], summary["filter"])
-    assert [1, 2, 3] == document["groups"][0]["allocations"]
-    assert 4 == len(document["allocations"])
+    rows = rows_of(document)
+    assert [0, 0, 0, 1] == [row["group"] for row in rows]
+    assert [64] * 4 == [row["size"] for row in rows]
+    assert [0x1000, 0x1040, 0x1080, 0xABCD] == [row["address"] for row in rows]
 
 
 def test_json_of_nothing_is_a_document() -> None:
     """An empty snapshot gives empty lists."""
     document = json.loads(dumps(Snapshot()))
-    assert ([], []) == (document["groups"], document["allocations"])
+    assert ([], []) == (document["groups"], rows_of(document))
     assert Snapshot() == loads(dumps(Snapshot()))
 
 
@@ -71,14 +85,50 @@ def test_json_passes_over_unknown_fields() -> None:
     ("path", "value", "message"),
     [
         (
-            ["allocations", 3, "size"],
+            ["blocks", "rows", 3, COLUMNS.index("size")],
             "12",
-            'allocations[3].size: expected an integer >= 0, found "12"',
+            'blocks.rows[3].size: expected an integer >= 0, found "12"',
         ),
         (
-            ["allocations", 0, "frames", 0, "lineno"],
+            ["frames", 0, "lineno"],
             1.5,
-            "allocations[0].frames[0].lineno: expected an integer, found 1.5",
+            "frames[0].lineno: expected an integer, found 1.5",
+        ),
+        (
+            ["groups", 1, "frames", 0],
+            2,
+            "groups[1].frames[0]: expected a position below 2, found 2",
+        ),
+        (
+            ["groups", 1, "native_frames"],
+            [-1],
+            "groups[1].native_frames[0]: expected a position below 1, found -1",
+        ),
+        (
+            ["blocks", "rows", 0, COLUMNS.index("group")],
+            2,
+            "blocks.rows[0].group: expected a position below 2, found 2",
+        ),
+        (
+            ["blocks", "rows", 0, COLUMNS.index("scope")],
+            True,
+            "blocks.rows[0].scope: expected a position below 1, found true",
+        ),
+        (
+            ["blocks", "rows", 0, COLUMNS.index("time")],
+            1e12,
+            "blocks.rows[0].time: expected a time of a year 1 to 9998, "
+            "found 1000000000000.0",
+        ),
+        (
+            ["blocks", "rows", 1],
+            [1, 2],
+            "blocks.rows[1]: expected an array of 8 values, found an array",
+        ),
+        (
+            ["blocks", "columns", 2],
+            "bytes",
+            'blocks.columns: expected a column "size", found an array',
         ),
         (
             ["summary", "stats", "frees"],
@@ -95,9 +145,9 @@ def test_json_passes_over_unknown_fields() -> None:
         (["version"], "1", 'version: expected an integer >= 0, found "1"'),
         (
             ["version"],
-            2,
-            "version: the report has version 2, this ffi_leak_tracker reads "
-            "up to 1; upgrade it to read this report",
+            3,
+            "version: the report has version 3, this ffi_leak_tracker reads "
+            "up to 2; upgrade it to read this report",
         ),
     ],
 )
@@ -113,6 +163,92 @@ def test_json_faults_are_located(
     with pytest.raises(ReportFormatError) as caught:
         loads(json.dumps(document))
     assert message == str(caught.value)
+
+
+@pytest.mark.parametrize("shot", [rich(), snapshot(), Snapshot()])
+def test_version_1_is_read(tmp_path: Path, shot: Snapshot) -> None:
+    """Reports of earlier releases can still be compared to new ones."""
+    path = tmp_path / "old.json"
+    path.write_text(version_1(shot))
+    assert shot == load(path)
+    assert not load(path) - loads(dumps(shot))
+
+
+def test_what_blocks_share_is_written_once() -> None:
+    """Frames, names and places do not grow with the number of blocks."""
+    path = (frame(), frame("main", lineno=40))
+    shared = {"frames": path, "thread": "a thread", "scope": "a scope"}
+    few, many = [dumps(Snapshot(blocks(n, **shared))) for n in (2, 2000)]
+    for text in ("demo.py", "start", "a thread", "a scope", "struct point"):
+        assert many.count(text) == few.count(text)
+    other = (frame("other"), frame("main", lineno=40))
+    document = json.loads(
+        dumps(snapshot(*blocks(2, **shared), block(frames=other)))
+    )
+    assert 3 == len(document["frames"])
+    assert [[0, 1], [2, 1]] == [one["frames"] for one in document["groups"]]
+
+
+def test_a_block_takes_less_than_100_bytes() -> None:
+    """Also with long numbers and indented."""
+    large = {"address": 0x7FFF_FFFF_FFFF, "size": 1 << 30, "scope": "s"}
+    made = [
+        block(**large, sequence=1 << 48, age=864000.0 + i) for i in range(1000)
+    ]
+    few, many = dumps(Snapshot(made[:1])), dumps(Snapshot(made))
+    assert (len(many) - len(few)) / 999 < 100
+
+
+@pytest.mark.parametrize("indent", [None, 0, 1, 7])
+def test_any_layout_is_read(indent: int | None) -> None:
+    """The lines are those of the document, a frame or a block on each."""
+    text = dumps(rich(), indent)
+    assert rich() == loads(text)
+    assert json.loads(text) == {
+        **json.loads(dumps(rich())),
+        "generated_at": json.loads(text)["generated_at"],
+    }
+    if indent is not None:
+        assert " " * 3 * indent + "[0,4096,64,1," in text.splitlines()[-7]
+
+
+def test_large_documents_are_written_in_pieces(tmp_path: Path) -> None:
+    """No text of the whole document is made; the file is whole or not there."""
+    made = blocks(40_000)
+    stream = Stream()
+    JsonEmitter(stream).emit(Snapshot(made))
+    assert 3 <= stream.writes <= 5
+    JsonEmitter(tmp_path / "leaks.json").emit(Snapshot(made))
+    assert Snapshot(made) == load(tmp_path / "leaks.json")
+    made.append(block(age=float("nan")))
+    with pytest.raises(ReportWriteError, match="not JSON compliant"):
+        JsonEmitter(tmp_path / "leaks.json").emit(Snapshot(made))
+    assert 40_000 == load(tmp_path / "leaks.json").count
+    assert [tmp_path / "leaks.json"] == list(tmp_path.iterdir())
+
+
+def test_columns_are_found_by_name() -> None:
+    """Later versions may have others, in another order."""
+    document = json.loads(dumps(rich()))
+    table = document["blocks"]
+    table["columns"] = ["later", *reversed(table["columns"])]
+    table["rows"] = [[{}, *reversed(row)] for row in table["rows"]]
+    assert rich() == loads(json.dumps(document))
+
+
+SECONDS = st.floats(-6e10, 2.5e11) | st.floats(0, 2e9)
+
+
+@given(st.lists(st.tuples(SECONDS, SECONDS), max_size=5))
+def test_times_survive_to_the_microsecond(
+    times: list[tuple[float, float]],
+) -> None:
+    """Whatever digits a float has."""
+    made = [block(timestamp=when, age=age) for when, age in times]
+    assert Snapshot(made) == loads(dumps(Snapshot(made)))
+    near = [Allocation(1, 1, "x", age=1.0 + i * 4e-7) for i in range(2)]
+    assert near[0] == near[1]
+    assert near[0] != Allocation(1, 1, "x", age=1.000001)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "\xff", '{"schema": 1}'])

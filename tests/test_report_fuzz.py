@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers import frame, rich, snapshot
+from helpers import frame, rich, snapshot, version_1
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +29,7 @@ RICH = rich()
 #: What is read, and a text that is read without an error.
 LOADERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "report": (loads, dumps(RICH)),
+    "version 1": (loads, version_1(RICH)),
     "allocation": (Allocation.from_json, RICH[0].to_json()),
     "difference": (SnapshotDiff.from_json, (RICH - OLD).to_json()),
     "tree": (CallTree.from_json, RICH.call_tree().to_json()),
@@ -164,35 +165,75 @@ def test_bytes_are_refused_or_read(data) -> None:
         loads(data)
 
 
+def with_value(name: str, value: str) -> str:
+    """Return a report of one block, with this text in one of its columns."""
+    document = json.loads(dumps(snapshot()))
+    columns = document["blocks"]["columns"]
+    document["blocks"]["rows"][0][columns.index(name)] = "here"
+    return json.dumps(document).replace('"here"', value)
+
+
 # --- numbers --------------------------------------------------------------
 @pytest.mark.parametrize("name", ["size", "address", "sequence"])
 @pytest.mark.parametrize("zeros", [20, 400, 5000])
 def test_huge_integers_are_refused(name, zeros) -> None:
     """A size of 10**400 is a damaged report; it never counts as growth."""
     digits = "1" + "0" * zeros
-    text = dumps(snapshot()).replace(
+    old = version_1(snapshot()).replace(
         f'"{name}": ', f'"{name}": {digits}, "old": ', 1
     )
-    for sign in ("", "-"):
-        signed = text.replace(digits, sign + digits)
-        with pytest.raises(ReportFormatError, match=f"{name}: expected") as at:
-            loads(signed)
-        assert str(at.value).startswith(f"allocations[0].{name}: ")
+    texts = {
+        "allocations[0]": old,
+        "blocks.rows[0]": with_value(name, digits),
+    }
+    for path, text in texts.items():
+        for sign in ("", "-"):
+            signed = text.replace(digits, sign + digits)
+            with pytest.raises(ReportFormatError, match="expected") as at:
+                loads(signed)
+            assert str(at.value).startswith(f"{path}.{name}: ")
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "1e400", "1e16", "true"])
 def test_senseless_numbers_are_refused(value) -> None:
     """An age is a number of seconds that can be."""
-    text = dumps(snapshot()).replace('"age": 1.5', f'"age": {value}')
+    text = version_1(snapshot()).replace('"age": 1.5', f'"age": {value}')
     with pytest.raises(ReportFormatError, match=r"allocations\[0\]\.age: "):
         loads(text)
+    with pytest.raises(ReportFormatError, match=r"blocks\.rows\[0\]\.age: "):
+        loads(with_value("age", value))
+
+
+@pytest.mark.parametrize("value", ["-1", "1", "true", "1.0", '"x"', "[]"])
+@pytest.mark.parametrize("name", ["group", "thread", "scope"])
+def test_positions_outside_of_a_table_are_refused(name, value) -> None:
+    """They never count from the end, and nothing else is one."""
+    with pytest.raises(ReportFormatError, match=f"{name}: expected a position"):
+        loads(with_value(name, value))
+
+
+def test_many_references_take_no_time() -> None:
+    """A block costs its row, however long the path of its group is."""
+    document = json.loads(dumps(snapshot()))
+    document["groups"][0]["frames"] = [0] * 100_000
+    document["blocks"]["rows"] *= 10_000
+    text = json.dumps(document)
+    before = time.perf_counter()
+    use_lightly(loads(text))
+    assert time.perf_counter() - before < 10
+
+
+def use_lightly(found: Snapshot) -> None:
+    """Report it as text."""
+    assert 10_000 == found.count
+    assert "10,000 x 64 B" in render(found)
 
 
 @pytest.mark.parametrize("digits", [10**6, 3 * 10**6])
 def test_long_numbers_take_no_time(digits) -> None:
     """Reading digits is quadratic; these are not read."""
     nines = "9" * digits
-    text = dumps(snapshot()).replace('"size": 64', f'"size": {nines}')
+    text = with_value("size", nines)
     before = time.perf_counter()
     with pytest.raises(ReportFormatError, match="a very large integer"):
         loads(text)
@@ -211,7 +252,7 @@ def test_deep_nesting_is_refused(opening) -> None:
 
 def test_times_at_the_end_of_the_calendar() -> None:
     """A time that has no year in UTC is none; the last one is."""
-    text = dumps(snapshot()).replace(
+    text = version_1(snapshot()).replace(
         "2023-11-14T22:13:20.250000Z", "9998-12-31T23:59:59.999999Z"
     )
     assert loads(text)[0].timestamp.year >= 9998

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from children import output
+from helpers import rows_of
 
 import ffi_leak_tracker
 from ffi_leak_tracker import LeakTracker
@@ -37,7 +38,7 @@ def wait_for(path: Path) -> Path:
 
 def sizes(path: Path) -> list[int]:
     report = json.loads(wait_for(path).read_text())
-    return sorted(one["size"] for one in report["allocations"])
+    return sorted(one["size"] for one in rows_of(report))
 
 
 def assert_soon(condition) -> None:

@@ -310,6 +310,24 @@ def test_a_library_that_went_again_was_met() -> None:
 
 
 @hooked
+def test_what_was_met_stays_so_beside_a_second_attachment() -> None:
+    """The first library is gone when the second attachment begins."""
+    child("""
+        import _ctypes, ctypes, warnings
+        warnings.simplefilter("error")
+        name = path("plain")
+        opened("callbacks")
+        with LeakTracker.attach([to("plain")]) as outer:
+            lib = ctypes.CDLL(name)
+            lib.take(10)
+            _ctypes.dlclose(lib._handle)
+            with LeakTracker.attach([to("callbacks")]):
+                assert outer.unmatched == ()
+                assert LeakTracker.snapshot().notes == ()
+    """)
+
+
+@hooked
 def test_a_warning_as_error_masks_nothing() -> None:
     """The hooks are off, and the exception in the window passes."""
     child("""

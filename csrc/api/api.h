@@ -158,6 +158,18 @@ typedef struct flk_grouping {
 int flk_group_blocks(const flk_block *blocks, size_t count, flk_grouping *out);
 void flk_grouping_free(flk_grouping *grouping);
 
+// Positions in the tables of a report, or FLK_NO_INDEX.
+typedef struct flk_row_indexes {
+    uint32_t group, thread, scope;
+} flk_row_indexes;
+// Writes each block as "[group,address,size,sequence,time,age,thread,scope]",
+// with `separator` between two rows; returns the number of bytes written. Times
+// are seconds with six decimals; `taken_at` is in seconds since 1970. There is
+// room for count * (FLK_ROW_BYTES + strlen(separator)) bytes.
+size_t flk_rows_print(const flk_block *blocks, const flk_row_indexes *indexes,
+                      size_t count, double taken_at, const char *separator,
+                      char *out, size_t room);
+
 // The number of this thread in records, which is given to it if need be; 0: no
 // memory, or FLK_THREADS_MAX threads were numbered.
 uint32_t flk_thread_number(void);

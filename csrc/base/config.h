@@ -123,6 +123,8 @@ _Static_assert(FLK_TICK_NS == 1 << FLK_TICK_SHIFT, "one tick");
 #define FLK_OBJECTS_MAX 2048
 // Bytes of all patterns that select objects.
 #define FLK_PATTERNS_BYTES_MAX 65536
+// Bytes of the path of a loaded object, as PATH_MAX of Linux.
+#define FLK_PATH_BYTES_MAX 4096
 // Passes over all slots until a pass changes nothing. One more pass is needed
 // for each slot that another thread binds at the same moment.
 #define FLK_PATCH_PASSES_MAX 16

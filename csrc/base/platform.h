@@ -138,8 +138,7 @@ uint64_t flk_platform_thread_ident(void);
 enum { FLK_RETURNED_MAX = 4 };
 typedef struct flk_returned {
     uint16_t type;        // of the result; 0 = nothing is noted now
-    bool is_all;          // every block it allocates belongs to the caller
-    uint32_t note_count;  // ever; the last FLK_RETURNED_MAX are kept
+    uint32_t note_count;  // ever; the first and the last ones are kept
     uintptr_t frame;      // stack pointer before the call (hooks/bodies.c);
                           // 0 = no such function is running
     struct {
@@ -154,7 +153,7 @@ typedef struct flk_marks {
     // Stack pointer before the outermost call of an allocating function whose
     // provider allocates inside; 0 = none is running. May be left behind.
     uintptr_t allocating_frame;
-    bool is_forking;            // this thread holds all locks
+    bool is_forking;  // this thread holds all locks
     // Sampling (hooks/sample.h): bytes left to the next sample, and the mean
     // distance they were drawn from.
     double sample_left;

@@ -36,6 +36,11 @@ typedef struct flk_block {
 #define FLK_PATH_NONE 4294967295
 #define FLK_PATH_WALK 4294967294
 
+// Rows of reports. NO_INDEX: null. ROW_BYTES: no row is longer: brackets, seven
+// commas, three indexes, three numbers of 64 bits, two times.
+#define FLK_NO_INDEX 4294967295
+#define FLK_ROW_BYTES 160
+
 // Special scope numbers. PROCESS: the whole process, which never ends. NONE: no
 // scope; the allocation is counted in the current process scope. NOWHERE: the
 // allocation is not recorded.

@@ -51,31 +51,71 @@ static bool read_byte(reader *r, char c) {
     return false;
 }
 
-static bool find_in(int fd, uintptr_t address, flk_maps_range *out) {
+// Copies the path of a line: what follows its first slash. Without room the
+// path is cut.
+typedef struct copy {
+    char *out;
+    size_t bytes, length;
+} copy;
+
+static void copy_byte(copy *c, char byte) {
+    FLK_ASSERT(c->length < c->bytes);
+    if ((c->length == 0 && byte != '/') || c->length + 1 == c->bytes)
+        return;
+    c->out[c->length++] = byte;
+    c->out[c->length] = '\0';
+}
+
+// Reads up to the end of the line of the address; `path` may be NULL.
+static bool find_in(int fd, uintptr_t address, flk_maps_range *out,
+                    copy *path) {
     FLK_ASSERT(fd >= 0);
     char text[768];
     reader r = {.part = BEGIN};
+    bool is_found = false;
     ssize_t count;
     while ((count = read(fd, text, sizeof text)) > 0)
-        for (ssize_t i = 0; i < count; i++)
-            if (read_byte(&r, text[i]) && r.range.begin <= address &&
-                address < r.range.end) {
-                FLK_ASSERT(r.range.begin < r.range.end);
-                *out = r.range;
+        for (ssize_t i = 0; i < count; i++) {
+            if (is_found && text[i] == '\n')
                 return true;
+            if (is_found) {
+                copy_byte(path, text[i]);
+                continue;
             }
-    return false;
+            if (!read_byte(&r, text[i]) || r.range.begin > address ||
+                address >= r.range.end)
+                continue;
+            FLK_ASSERT(r.range.begin < r.range.end);
+            *out = r.range;
+            is_found = true;
+            if (!path)
+                return true;
+        }
+    return is_found;
 }
 
-bool flk_maps_find(uintptr_t address, flk_maps_range *out) {
+static bool read_maps(uintptr_t address, flk_maps_range *out, copy *path) {
     FLK_ASSERT(out != NULL);
     int saved = errno;
     int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-    bool found = fd >= 0 && find_in(fd, address, out);
+    bool found = fd >= 0 && find_in(fd, address, out, path);
     if (fd >= 0)
         close(fd);
     errno = saved;
     return found;
+}
+
+bool flk_maps_find(uintptr_t address, flk_maps_range *out) {
+    return read_maps(address, out, NULL);
+}
+
+bool flk_maps_path(uintptr_t address, char *out, size_t out_bytes) {
+    FLK_ASSERT(out != NULL && out_bytes > 0);
+    flk_maps_range range;
+    copy path = {out, out_bytes, 0};
+    out[0] = '\0';
+    return read_maps(address, &range, &path) && path.length > 0 &&
+           path.length + 1 < out_bytes;
 }
 
 static void visit_in(int fd, flk_maps_visitor visit, void *context) {

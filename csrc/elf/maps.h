@@ -1,4 +1,4 @@
-// maps.h - the access rights of a page, read from the kernel.             SPDX-License-Identifier: MIT
+// maps.h - the access rights of a page and its file, read from the kernel.  SPDX-License-Identifier: MIT
 // Keeps:   nothing.
 // Cost:    reads /proc/self/maps up to the address: tens of microseconds. 1 KiB of stack, because a pass over all
 //          objects may run in a hook, on a small stack.
@@ -20,5 +20,8 @@ bool flk_maps_find(uintptr_t address, flk_maps_range *out);
 // Visits all mappings, by rising address. False if they cannot be read.
 typedef void (*flk_maps_visitor)(const flk_maps_range *range, void *context);
 bool flk_maps_each(flk_maps_visitor visit, void *context);
+// The path of the file that is mapped at the address, absolute and without
+// links. False if no file is, or if the path is too long.
+bool flk_maps_path(uintptr_t address, char *out, size_t out_bytes);
 #endif
 #endif

@@ -260,13 +260,30 @@ void flk_attach_end(void) {
     flk_lock_release(&attach.lock);
 }
 
-bool flk_attach_has_met(const char *pattern) {
+// --- rules and objects ---------------------------------------------------
+bool flk_attach_has_met(const char *rule) {
+    FLK_ASSERT(rule != NULL);
     if (!atomic_load(&was_begun))
         return false;
     flk_lock_take(&attach.lock);
-    bool has_met = flk_selection_has_met(pattern);
+    bool has_met = flk_selection_has_met(rule);
     flk_lock_release(&attach.lock);
     return has_met;
+}
+
+bool flk_attach_fits(const char *rule, const char *path, const char *absolute) {
+    FLK_ASSERT(rule != NULL && path != NULL && absolute != NULL);
+    flk_selection_object object = {.path = path, .absolute = absolute};
+    return flk_selection_fits(rule, &object);
+}
+
+size_t flk_attach_list(char *out, size_t out_bytes) {
+    if (!atomic_load(&was_begun))
+        return 0;
+    flk_lock_take(&attach.lock);
+    size_t needed = flk_passes_list(out, out_bytes);
+    flk_lock_release(&attach.lock);
+    return needed;
 }
 
 // --- figures -----------------------------------------------------------
@@ -307,9 +324,17 @@ void flk_attach_lock(void) {}
 void flk_attach_unlock(void) {}
 void flk_attach_pause(int is_paused) { (void)is_paused; }
 void flk_attach_end(void) {}
-bool flk_attach_has_met(const char *pattern) {
-    (void)pattern;
+bool flk_attach_has_met(const char *rule) {
+    (void)rule;
     return false;
+}
+bool flk_attach_fits(const char *rule, const char *path, const char *absolute) {
+    (void)rule, (void)path, (void)absolute;
+    return false;
+}
+size_t flk_attach_list(char *out, size_t out_bytes) {
+    (void)out, (void)out_bytes;
+    return 0;
 }
 void flk_attach_read(flk_attach_figures *out) {
     *out = (flk_attach_figures){.attached = 0};

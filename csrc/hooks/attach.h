@@ -45,8 +45,15 @@ void flk_attach_end(void);
 // never been made. Returns how many. O(records).
 uint64_t flk_attach_drop(void);
 
-// Did a pattern to include match an object at some pass since the last begin?
-bool flk_attach_has_met(const char *pattern);
+// Whether a rule to include matched an object at some pass since the last
+// begin.
+bool flk_attach_has_met(const char *rule);
+// Whether a rule matches an object of these paths: as the loader has it, and
+// absolute.
+bool flk_attach_fits(const char *rule, const char *path, const char *absolute);
+// The loaded objects, as flk_passes_list() of hooks/passes.h has them; 0 before
+// the first begin.
+size_t flk_attach_list(char *out, size_t out_bytes);
 void flk_attach_read(flk_attach_figures *out);
 void flk_attach_clear_counts(void);
 

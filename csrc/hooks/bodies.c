@@ -1,4 +1,4 @@
-// bodies.c - allocation, release, realloc, results of the C library. Contract: hooks/bodies.h.  SPDX-License-Identifier: MIT
+// bodies.c - allocation, release, realloc. Contract: hooks/bodies.h.  SPDX-License-Identifier: MIT
 #include "hooks/bodies.h"
 
 #include <errno.h>
@@ -6,28 +6,8 @@
 #ifdef FLK_HAS_ELF
 #include "hooks/behalf.h"
 #include "hooks/report_hot.h"
+#include "hooks/returned.h"
 #include "hooks/sample.h"
-
-// --- marks that were left behind -----------------------------------------
-// A function of the C library may be left by longjmp, by a C++ exception or
-// by pthread_exit; then the code that clears its mark does not run. Each mark
-// keeps the stack pointer before the marked call. A later hook whose caller
-// has a stack pointer at or above it cannot be inside that call, so the mark
-// is void. (The stack grows towards lower addresses.) On another stack
-// (sigaltstack, a coroutine) this says nothing; that the distance is large
-// shows such a stack.
-#define STACK_HERE ((uintptr_t)__builtin_dwarf_cfa())
-enum { SAME_STACK_BYTES = 1 << 24 };
-
-static inline bool is_left_behind(uintptr_t frame, uintptr_t here) {
-    return here - frame < SAME_STACK_BYTES;
-}
-
-static FLK_NOINLINE void drop_left_behind(flk_marks *marks, uintptr_t here) {
-    FLK_ASSERT(here != 0);
-    if (is_left_behind(marks->returned.frame, here))
-        marks->returned = (flk_returned){.type = 0};
-}
 
 // --- is the call recorded? -----------------------------------------------
 bool flk_bodies_is_traced(uint32_t stub, const void *caller) {
@@ -40,7 +20,7 @@ bool flk_bodies_is_traced(uint32_t stub, const void *caller) {
 static FLK_NOINLINE bool is_inner(const void *caller, flk_marks *marks,
                                   uintptr_t here) {
     FLK_ASSERT(marks->allocating_frame != 0);
-    if (is_left_behind(marks->allocating_frame, here))
+    if (flk_returned_is_left_behind(marks->allocating_frame, here))
         marks->allocating_frame = 0;
     return marks->allocating_frame && flk_behalf_is_inner(caller);
 }
@@ -54,7 +34,7 @@ static FLK_NOINLINE uint16_t type_elsewhere(uint32_t stub, const void *caller,
     if (marks->allocating_frame && is_inner(caller, marks, here))
         return 0;
     if (marks->returned.frame)
-        drop_left_behind(marks, here);
+        flk_returned_drop_left_behind(marks, here);
     if (marks->returned.type && via == FLK_VIA_RUNTIME &&
         flk_stub_table_is_in_provider((uintptr_t)caller,
                                       FLK_PROVIDER_IS_C_LIBRARY))
@@ -73,31 +53,6 @@ static FLK_HOT uint16_t type_of_call(uint32_t stub, const void *caller,
                : type_elsewhere(stub, caller, marks, here);
 }
 
-// --- blocks that the C library allocates for a caller --------------------
-static void note_returned(flk_returned *returned, uintptr_t block,
-                          uint64_t size_bytes) {
-    FLK_ASSERT(returned->type != 0 && block != 0);
-    uint32_t i = returned->note_count++ % FLK_RETURNED_MAX;
-    returned->notes[i].address = block;
-    returned->notes[i].size_bytes = size_bytes;
-}
-
-static uint32_t noted(const flk_returned *returned) {
-    FLK_ASSERT(returned != NULL);
-    return returned->note_count < FLK_RETURNED_MAX ? returned->note_count
-                                                   : FLK_RETURNED_MAX;
-}
-
-static bool forget_returned(flk_returned *returned, uintptr_t block) {
-    FLK_ASSERT(block != 0);
-    for (uint32_t i = 0; i < noted(returned); i++)
-        if (returned->notes[i].address == block) {
-            returned->notes[i].address = 0;
-            return true;
-        }
-    return false;
-}
-
 // --- allocation --------------------------------------------------------
 // An address that was noted may come back in a block of the caller's own.
 static void note_or_made(uint32_t session, uintptr_t block, uint64_t size_bytes,
@@ -106,9 +61,9 @@ static void note_or_made(uint32_t session, uintptr_t block, uint64_t size_bytes,
     flk_returned *returned = &marks->returned;
     FLK_ASSERT(block != 0 && type != 0);
     if (returned->note_count)
-        forget_returned(returned, block);
-    if (returned->type == type && !returned->is_all)
-        note_returned(returned, block, size_bytes);
+        flk_returned_forget(returned, block);
+    if (returned->type == type)
+        flk_returned_note(returned, block, size_bytes);
     else
         flk_report_made_hot(marks, session, FLK_LAYER_HEAP, block, size_bytes,
                             type);
@@ -137,7 +92,7 @@ static uintptr_t call_marked(uintptr_t a, uintptr_t b, uintptr_t c,
 static FLK_NOINLINE uintptr_t allocate_marked(uintptr_t a, uintptr_t b,
                                               uintptr_t c, uint32_t stub,
                                               uint16_t type, uint32_t session) {
-    uintptr_t block = call_marked(a, b, c, stub, STACK_HERE);
+    uintptr_t block = call_marked(a, b, c, stub, FLK_STACK_HERE);
     if (block && type)
         note_or_made(session, block, flk_stub_table_size(stub, a, b, c), type);
     return block;
@@ -151,7 +106,7 @@ uintptr_t flk_bodies_allocate(uintptr_t a, uintptr_t b, uintptr_t c,
     if (FLK_UNLIKELY(flk_stub_table_state() != FLK_HOOKS_ON))
         return original(a, b, c);
     flk_marks *marks = flk_platform_thread_marks();
-    uint16_t type = type_of_call(stub, caller, marks, STACK_HERE);
+    uint16_t type = type_of_call(stub, caller, marks, FLK_STACK_HERE);
     if (FLK_UNLIKELY(FLK_STUB_GET(stub, flags) & FLK_PROVIDER_CALLS_INNER))
         return allocate_marked(a, b, c, stub, type, session);
     if (!type)
@@ -172,8 +127,8 @@ uintptr_t flk_bodies_place(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t stub,
     if (FLK_LIKELY(flk_stub_table_state() != FLK_HOOKS_ON))
         return ((flk_function_of_3)flk_stub_table_original(stub))(a, b, c);
     flk_marks *marks = flk_platform_thread_marks();
-    uint16_t type = type_of_call(stub, caller, marks, STACK_HERE);
-    uintptr_t error = call_marked(a, b, c, stub, STACK_HERE);
+    uint16_t type = type_of_call(stub, caller, marks, FLK_STACK_HERE);
+    uintptr_t error = call_marked(a, b, c, stub, FLK_STACK_HERE);
     if (type && (int)error == 0 && *(uintptr_t *)a)
         note_or_made(session, *(uintptr_t *)a, c, type);
     return error;
@@ -185,13 +140,18 @@ uintptr_t flk_bodies_place(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t stub,
 static FLK_HOT bool is_inner_release(const flk_marks *marks, uintptr_t a,
                                      uintptr_t here) {
     return FLK_UNLIKELY(marks->releasing == a) &&
-           !is_left_behind(marks->releasing_frame, here);
+           !flk_returned_is_left_behind(marks->releasing_frame, here);
+}
+
+bool flk_bodies_is_inner_release(const flk_marks *marks, uintptr_t a,
+                                 uintptr_t here) {
+    return is_inner_release(marks, a, here);
 }
 
 static FLK_HOT void gone(flk_marks *marks, uintptr_t a, uint32_t stub) {
     FLK_ASSERT(a != 0);
     if (FLK_LIKELY(!marks->returned.type) ||
-        !forget_returned(&marks->returned, a))
+        !flk_returned_forget(&marks->returned, a))
         flk_report_gone_hot(marks, FLK_LAYER_HEAP, a,
                             flk_stub_table_type(stub));
 }
@@ -203,7 +163,7 @@ uintptr_t flk_bodies_free(uintptr_t a, uintptr_t b, uintptr_t c,
     if (FLK_UNLIKELY(!atomic_load_explicit(&flk_stub_table_now.has_one_free,
                                            memory_order_relaxed)))
         return flk_bodies_release(a, b, c, stub);
-    if (FLK_LIKELY(a && !is_inner_release(marks, a, STACK_HERE)))
+    if (FLK_LIKELY(a && !is_inner_release(marks, a, FLK_STACK_HERE)))
         gone(marks, a, stub);
     return ((flk_function_of_3)flk_stub_table_original(stub))(a, b, c);
 }
@@ -214,12 +174,12 @@ uintptr_t flk_bodies_release(uintptr_t a, uintptr_t b, uintptr_t c,
         (flk_function_of_3)flk_stub_table_original(stub);
     flk_marks *marks = flk_platform_thread_marks();
     if (FLK_LIKELY(flk_stub_table_is_off()) || !a ||
-        is_inner_release(marks, a, STACK_HERE))
+        is_inner_release(marks, a, FLK_STACK_HERE))
         return original(a, b, c);
     gone(marks, a, stub);
     uintptr_t outer = marks->releasing, outer_frame = marks->releasing_frame;
     marks->releasing = a;
-    marks->releasing_frame = STACK_HERE;
+    marks->releasing_frame = FLK_STACK_HERE;
     uintptr_t result = original(a, b, c);
     marks->releasing = outer;
     marks->releasing_frame = outer_frame;
@@ -234,12 +194,12 @@ static uintptr_t call_resize(uintptr_t a, uintptr_t b, uintptr_t c,
     flk_marks *marks = flk_platform_thread_marks();
     uintptr_t releasing = marks->releasing, frame = marks->releasing_frame;
     marks->releasing = a;
-    marks->releasing_frame = STACK_HERE;
-    uintptr_t moved = call_marked(a, b, c, stub, STACK_HERE);
+    marks->releasing_frame = FLK_STACK_HERE;
+    uintptr_t moved = call_marked(a, b, c, stub, FLK_STACK_HERE);
     marks->releasing = releasing;
     marks->releasing_frame = frame;
     if (moved && marks->returned.type)
-        forget_returned(&marks->returned, a);
+        flk_returned_forget(&marks->returned, a);
     return moved;
 }
 
@@ -323,10 +283,10 @@ uintptr_t flk_bodies_resize(uintptr_t a, uintptr_t b, uintptr_t c,
     uint32_t session = flk_stub_table_session();
     flk_hooks_state state = flk_stub_table_state();
     if (FLK_LIKELY(state <= FLK_HOOKS_IDLE) ||
-        is_inner_release(marks, a, STACK_HERE))
+        is_inner_release(marks, a, FLK_STACK_HERE))
         return ((flk_function_of_3)flk_stub_table_original(stub))(a, b, c);
     uint16_t type = state == FLK_HOOKS_ON
-                        ? type_of_call(stub, caller, marks, STACK_HERE)
+                        ? type_of_call(stub, caller, marks, FLK_STACK_HERE)
                         : 0;
     if (FLK_UNLIKELY(marks->is_forking))
         return resize_in_fork(a, b, c, stub, type);
@@ -335,64 +295,5 @@ uintptr_t flk_bodies_resize(uintptr_t a, uintptr_t b, uintptr_t c,
         return call_resize(a, b, c, stub);
     }
     return resize(a, b, c, stub, type, session);
-}
-
-// --- what the C library returns to a caller -----------------------------
-// A buffer that the caller passed in was not allocated here, and is not
-// recorded. With more notes than there is room for the block may be missed.
-static void record_returned(uint32_t session, uintptr_t block) {
-    const flk_returned *returned = &flk_platform_thread_marks()->returned;
-    FLK_ASSERT(returned->type != 0);
-    for (uint32_t i = 0; block && i < noted(returned); i++)
-        if (returned->notes[i].address == block) {
-            flk_report_made(session, FLK_LAYER_HEAP, block,
-                            returned->notes[i].size_bytes, returned->type);
-            return;
-        }
-    if (block && returned->note_count > FLK_RETURNED_MAX)
-        flk_report_count(FLK_HOOK_RETURNED_LOST);
-}
-
-static void begin_returned(flk_returned *returned, uint16_t type,
-                           flk_sizes where, uintptr_t here) {
-    FLK_ASSERT(type != 0 && here != 0);
-    returned->type = type;
-    returned->is_all = where == FLK_SIZES_ALL;
-    returned->note_count = 0;
-    returned->frame = here;
-}
-
-// Such a call may stand inside another one: in a callback of the traced
-// object (scandir, a stream's cookie). The notes of the outer one are kept.
-uintptr_t flk_bodies_return(uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d,
-                            uint32_t stub, const void *caller) {
-    flk_function_of_4 original =
-        (flk_function_of_4)flk_stub_table_original(stub);
-    uint32_t session = flk_stub_table_session();
-    if (FLK_LIKELY(flk_stub_table_state() != FLK_HOOKS_ON) ||
-        (flk_stub_table_via(stub) != FLK_VIA_TRACED &&
-         !flk_bodies_is_traced(stub, caller)))
-        return original(a, b, c, d);
-    flk_marks *marks = flk_platform_thread_marks();
-    flk_sizes where = flk_functions_info[flk_stub_table_function(stub)].sizes;
-    if (FLK_UNLIKELY(marks->returned.frame))
-        drop_left_behind(marks, STACK_HERE);
-    bool is_inner = marks->returned.frame != 0;
-    flk_returned outer;
-    if (FLK_UNLIKELY(is_inner))
-        outer = marks->returned;
-    begin_returned(&marks->returned, flk_stub_table_type(stub), where,
-                   STACK_HERE);
-    uintptr_t result = original(a, b, c, d);
-    marks->returned.type = flk_stub_table_type(stub);
-    if (where == FLK_SIZES_RETURNED)
-        record_returned(session, result);
-    else if (where == FLK_SIZES_POINTED && a)  // getline: at the end, too
-        record_returned(session, *(uintptr_t *)a);
-    marks->returned.type = marks->returned.note_count = 0;
-    marks->returned.frame = 0;
-    if (FLK_UNLIKELY(is_inner))
-        marks->returned = outer;
-    return result;
 }
 #endif

@@ -1,5 +1,5 @@
-// bodies.h - what runs in place of malloc, free, realloc, strdup and similar functions.  SPDX-License-Identifier: MIT
-// Keeps:   nothing; what a function of the C library allocates for its caller is noted in the thread's marks.
+// bodies.h - what runs in place of malloc, free, realloc and similar functions.   SPDX-License-Identifier: MIT
+// Keeps:   nothing; what a function of the C library allocates for its caller is noted (hooks/returned.h).
 // Cost:    off or idle: one load and a branch. A release: one probe of the registry. A recorded block: one event of
 //          tracker/tracker.h.
 // Callers: stubs, in any thread, at any time, whatever locks the application holds: no hook allocates, waits for the
@@ -14,6 +14,10 @@
 #ifdef FLK_HAS_ELF
 // Whether the calling object is traced. `caller` is the return address.
 bool flk_bodies_is_traced(uint32_t stub, const void *caller);
+
+// Whether an address is being released by an outer hook of this thread.
+bool flk_bodies_is_inner_release(const flk_marks *marks, uintptr_t a,
+                                 uintptr_t here);
 
 // One body for each shape; never inlined, because there is a stub for each
 // provider, via and function.
@@ -30,8 +34,5 @@ FLK_NOINLINE uintptr_t flk_bodies_free(uintptr_t a, uintptr_t b, uintptr_t c,
                                        uint32_t stub);
 FLK_NOINLINE uintptr_t flk_bodies_release(uintptr_t a, uintptr_t b, uintptr_t c,
                                           uint32_t stub);
-FLK_NOINLINE uintptr_t flk_bodies_return(uintptr_t a, uintptr_t b, uintptr_t c,
-                                         uintptr_t d, uint32_t stub,
-                                         const void *caller);
 #endif
 #endif

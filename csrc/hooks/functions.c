@@ -19,8 +19,24 @@ static const struct alias {
 } aliases[] = {FLK_FAMILY_ALIASES(ALIAS)};
 enum { ALIASES = sizeof aliases / sizeof *aliases };
 
+// --- variadic functions ------------------------------------------------
+// A variadic function stands right after its variant, except asprintf.
+flk_function flk_functions_variant(flk_function function) {
+    FLK_ASSERT(function < FLK_FN_COUNT);
+    switch (flk_functions_info[function].shape) {
+    case FLK_SHAPE_PRINT:
+        return FLK_FN_VASPRINTF;
+    case FLK_SHAPE_PRINT_CHK:
+        return FLK_FN_VASPRINTF_CHK;
+    case FLK_SHAPE_SCAN:
+        return (flk_function)(function - 1);
+    default:
+        return FLK_FN_COUNT;
+    }
+}
+
 // --- names -------------------------------------------------------------
-enum { NAMES = FLK_FN_COUNT + ALIASES, PLACES = 512 };
+enum { NAMES = FLK_FN_COUNT + ALIASES, PLACES = 1024 };
 _Static_assert(NAMES * 4 <= PLACES, "a name that is not hooked: few probes");
 
 static const char *name_at(unsigned i) {
@@ -29,13 +45,13 @@ static const char *name_at(unsigned i) {
                             : aliases[i - FLK_FN_COUNT].symbol;
 }
 
-static unsigned place_of(const char *symbol) {
+static unsigned home_of(const char *symbol) {
     uint32_t hash = 0;
     for (const char *c = symbol; *c; c++)
         hash = hash * 31 + (unsigned char)*c;
-    return hash * UINT32_C(0x9e3779b1) >> 23;
+    return hash * UINT32_C(0x9e3779b1) >> 22;
 }
-_Static_assert(PLACES == 1 << (32 - 23), "the hash's upper bits");
+_Static_assert(PLACES == 1 << (32 - 22), "the hash's upper bits");
 
 // 1 + the index of a name; 0 = free. Under FLK_RANK_ATTACH, so consistent in
 // the child of a fork.
@@ -44,7 +60,7 @@ _Static_assert(NAMES < 256, "an index is one byte");
 
 static void fill_places(void) {
     for (unsigned i = 0; i < NAMES; i++) {
-        unsigned place = place_of(name_at(i));
+        unsigned place = home_of(name_at(i));
         FLK_ASSERT(place < PLACES);
         while (places[place])
             place = (place + 1) % PLACES;
@@ -58,7 +74,7 @@ flk_function flk_functions_named(const char *symbol) {
     if (!is_filled)
         fill_places();
     is_filled = true;
-    unsigned place = place_of(symbol);
+    unsigned place = home_of(symbol);
     for (; places[place]; place = (place + 1) % PLACES) {
         unsigned i = places[place] - 1u;
         if (strcmp(name_at(i), symbol) == 0)

@@ -8,6 +8,8 @@
 #ifndef FLK_FUNCTIONS_H
 #define FLK_FUNCTIONS_H
 
+#include <stdbool.h>
+
 #define FLK_FAMILY_C(X, ...)                                                   \
     X(__VA_ARGS__, MALLOC, "malloc", "malloc", ALLOCATE, FIRST, "free")        \
     X(__VA_ARGS__, CALLOC, "calloc", "calloc", ALLOCATE, PRODUCT, "free")      \
@@ -59,57 +61,137 @@
     X(__VA_ARGS__, id##_ALIGNED_NOTHROW,                                       \
       symbol "St11align_val_tRKSt9nothrow_t", text, RELEASE, NONE, text)
 
-#define FLK_RETURNED(X, id, symbol, text, where, ...) \
-    X(__VA_ARGS__, id, symbol, text, RETURN, where, "free")
+#define FLK_RETURNED(X, id, symbol, where, ...) \
+    X(__VA_ARGS__, id, symbol, symbol, RETURN, where, "free")
 
 // The caller must free what these functions return, but the block comes from
 // a malloc call inside the C library, which also allocates blocks that it
-// keeps. RETURNED: the caller's block is the return value. POINTED: it is
-// what the first argument points to afterwards. ALL: the function returns
-// several blocks, so every block allocated meanwhile counts as the caller's.
-// Fortified callers use the _chk forms.
-#define FLK_FAMILY_RETURNED(X, ...)                                           \
-    FLK_RETURNED(X, STRDUP, "strdup", "strdup", RETURNED, __VA_ARGS__)        \
-    FLK_RETURNED(X, STRNDUP, "strndup", "strndup", RETURNED, __VA_ARGS__)     \
-    FLK_RETURNED(X, WCSDUP, "wcsdup", "wcsdup", RETURNED, __VA_ARGS__)        \
-    FLK_RETURNED(X, GETLINE, "getline", "getline", POINTED, __VA_ARGS__)      \
-    FLK_RETURNED(X, GETDELIM, "getdelim", "getdelim", POINTED, __VA_ARGS__)   \
-    FLK_RETURNED(X, REALPATH, "realpath", "realpath", RETURNED, __VA_ARGS__)  \
-    FLK_RETURNED(X, REALPATH_CHK, "__realpath_chk", "realpath", RETURNED,     \
-                 __VA_ARGS__)                                                 \
-    FLK_RETURNED(X, CANONICALIZE, "canonicalize_file_name",                   \
-                 "canonicalize_file_name", RETURNED, __VA_ARGS__)             \
-    FLK_RETURNED(X, GETCWD, "getcwd", "getcwd", RETURNED, __VA_ARGS__)        \
-    FLK_RETURNED(X, GETCWD_CHK, "__getcwd_chk", "getcwd", RETURNED,           \
-                 __VA_ARGS__)                                                 \
-    FLK_RETURNED(X, CURRENT_DIR, "get_current_dir_name",                      \
-                 "get_current_dir_name", RETURNED, __VA_ARGS__)               \
-    FLK_RETURNED(X, TEMPNAM, "tempnam", "tempnam", RETURNED, __VA_ARGS__)     \
-    FLK_RETURNED(X, SCANDIR, "scandir", "scandir", ALL, __VA_ARGS__)          \
-    FLK_RETURNED(X, SCANDIR64, "scandir64", "scandir", ALL, __VA_ARGS__)      \
-    FLK_RETURNED(X, OPEN_MEMSTREAM, "open_memstream", "open_memstream", ALL,  \
-                 __VA_ARGS__)                                                 \
-    FLK_RETURNED(X, OPEN_WMEMSTREAM, "open_wmemstream", "open_wmemstream",    \
-                 ALL, __VA_ARGS__)                                            \
-    FLK_RETURNED(X, VASPRINTF, "vasprintf", "asprintf", POINTED, __VA_ARGS__) \
-    FLK_RETURNED(X, VASPRINTF_CHK, "__vasprintf_chk", "asprintf", POINTED,    \
-                 __VA_ARGS__)                                                 \
-    X(__VA_ARGS__, ASPRINTF, "asprintf", "asprintf", PRINT, NONE, "free")     \
-    X(__VA_ARGS__, ASPRINTF_CHK, "__asprintf_chk", "asprintf", PRINT_CHK,     \
-      NONE, "free")
+// keeps. RETURNED: the caller's block is the return value. POINTED: it is what
+// the first argument points to afterwards; POINTED_2, POINTED_3: the second,
+// the third. LIST, LIST_AT: the second or third argument points to an array of
+// blocks, all the caller's. Fortified callers use the _chk forms.
+#define FLK_FAMILY_RETURNED(X, ...)                                          \
+    FLK_RETURNED(X, STRDUP, "strdup", RETURNED, __VA_ARGS__)                 \
+    FLK_RETURNED(X, STRNDUP, "strndup", RETURNED, __VA_ARGS__)               \
+    FLK_RETURNED(X, WCSDUP, "wcsdup", RETURNED, __VA_ARGS__)                 \
+    FLK_RETURNED(X, GETLINE, "getline", POINTED, __VA_ARGS__)                \
+    FLK_RETURNED(X, GETDELIM, "getdelim", POINTED, __VA_ARGS__)              \
+    FLK_RETURNED(X, REALPATH, "realpath", RETURNED, __VA_ARGS__)             \
+    X(__VA_ARGS__, REALPATH_CHK, "__realpath_chk", "realpath", RETURN,       \
+      RETURNED, "free")                                                      \
+    FLK_RETURNED(X, CANONICALIZE, "canonicalize_file_name", RETURNED,        \
+                 __VA_ARGS__)                                                \
+    FLK_RETURNED(X, GETCWD, "getcwd", RETURNED, __VA_ARGS__)                 \
+    X(__VA_ARGS__, GETCWD_CHK, "__getcwd_chk", "getcwd", RETURN, RETURNED,   \
+      "free")                                                                \
+    FLK_RETURNED(X, CURRENT_DIR, "get_current_dir_name", RETURNED,           \
+                 __VA_ARGS__)                                                \
+    FLK_RETURNED(X, TEMPNAM, "tempnam", RETURNED, __VA_ARGS__)               \
+    FLK_RETURNED(X, BACKTRACE, "backtrace_symbols", RETURNED, __VA_ARGS__)   \
+    X(__VA_ARGS__, VASPRINTF, "vasprintf", "asprintf", RETURN, POINTED,      \
+      "free")                                                                \
+    X(__VA_ARGS__, VASPRINTF_CHK, "__vasprintf_chk", "asprintf", RETURN,     \
+      POINTED, "free")                                                       \
+    X(__VA_ARGS__, ASPRINTF, "asprintf", "asprintf", PRINT, POINTED, "free") \
+    X(__VA_ARGS__, ASPRINTF_CHK, "__asprintf_chk", "asprintf", PRINT_CHK,    \
+      POINTED, "free")                                                       \
+    FLK_RETURNED(X, ARGZ_CREATE, "argz_create", POINTED_2, __VA_ARGS__)      \
+    FLK_RETURNED(X, ARGZ_CREATE_SEP, "argz_create_sep", POINTED_3,           \
+                 __VA_ARGS__)                                                \
+    FLK_RETURNED(X, ARGZ_ADD, "argz_add", POINTED, __VA_ARGS__)              \
+    FLK_RETURNED(X, ARGZ_ADD_SEP, "argz_add_sep", POINTED, __VA_ARGS__)      \
+    FLK_RETURNED(X, ARGZ_APPEND, "argz_append", POINTED, __VA_ARGS__)        \
+    FLK_RETURNED(X, ARGZ_INSERT, "argz_insert", POINTED, __VA_ARGS__)        \
+    FLK_RETURNED(X, ARGZ_REPLACE, "argz_replace", POINTED, __VA_ARGS__)      \
+    FLK_RETURNED(X, ENVZ_ADD, "envz_add", POINTED, __VA_ARGS__)              \
+    FLK_RETURNED(X, ENVZ_MERGE, "envz_merge", POINTED, __VA_ARGS__)          \
+    X(__VA_ARGS__, SCANDIR, "scandir", "scandir", LIST, SECOND, "free")      \
+    X(__VA_ARGS__, SCANDIRAT, "scandirat", "scandirat", LIST, THIRD, "free")
+
+// scanf: each conversion with `m`, as %ms, gives the caller a block. STREAM:
+// the format is the second argument, else the first. __isoc99_ and __isoc23_
+// are what compilers call for the C standard in use.
+#define FLK_SCAN(X, id, prefix, name, sizes, ...)                      \
+    X(__VA_ARGS__, V##id, prefix "v" name, name, VSCAN, sizes, "free") \
+    X(__VA_ARGS__, id, prefix name, name, SCAN, sizes, "free")
+#define FLK_SCANS(X, of, prefix, ...)                              \
+    FLK_SCAN(X, SSCANF##of, prefix, "sscanf", SECOND, __VA_ARGS__) \
+    FLK_SCAN(X, FSCANF##of, prefix, "fscanf", SECOND, __VA_ARGS__) \
+    FLK_SCAN(X, SCANF##of, prefix, "scanf", FIRST, __VA_ARGS__)
+#define FLK_FAMILY_SCAN(X, ...)                  \
+    FLK_SCANS(X, , "", __VA_ARGS__)              \
+    FLK_SCANS(X, _C99, "__isoc99_", __VA_ARGS__) \
+    FLK_SCANS(X, _C23, "__isoc23_", __VA_ARGS__)
+
+// Objects of the C library. Each is one block, at the address that leads to
+// the rest of its memory, and ends by a function of its own. OBJECT and CLOSE:
+// the argument is a structure of the caller's; the block is found in it, its
+// size is computed (hooks/objects_of_libc.c).
+#define FLK_OPENED(X, id, symbol, release, ...) \
+    X(__VA_ARGS__, id, symbol, symbol, RETURN, RETURNED, release)
+#define FLK_CLOSES(X, id, symbol, where, ...) \
+    X(__VA_ARGS__, id, symbol, symbol, CLOSE, where, symbol)
+#define FLK_FAMILY_OBJECTS(X, ...)                                           \
+    FLK_OPENED(X, FOPEN, "fopen", "fclose", __VA_ARGS__)                     \
+    FLK_OPENED(X, FDOPEN, "fdopen", "fclose", __VA_ARGS__)                   \
+    FLK_OPENED(X, TMPFILE, "tmpfile", "fclose", __VA_ARGS__)                 \
+    FLK_OPENED(X, FMEMOPEN, "fmemopen", "fclose", __VA_ARGS__)               \
+    X(__VA_ARGS__, FOPENCOOKIE, "fopencookie", "fopencookie", COOKIE,        \
+      RETURNED, "fclose")                                                    \
+    FLK_OPENED(X, OPEN_MEMSTREAM, "open_memstream", "fclose", __VA_ARGS__)   \
+    FLK_OPENED(X, OPEN_WMEMSTREAM, "open_wmemstream", "fclose", __VA_ARGS__) \
+    FLK_CLOSES(X, FCLOSE, "fclose", FIRST, __VA_ARGS__)                      \
+    FLK_OPENED(X, POPEN, "popen", "pclose", __VA_ARGS__)                     \
+    FLK_CLOSES(X, PCLOSE, "pclose", FIRST, __VA_ARGS__)                      \
+    FLK_OPENED(X, SETMNTENT, "setmntent", "endmntent", __VA_ARGS__)          \
+    FLK_CLOSES(X, ENDMNTENT, "endmntent", FIRST, __VA_ARGS__)                \
+    FLK_OPENED(X, OPENDIR, "opendir", "closedir", __VA_ARGS__)               \
+    FLK_OPENED(X, FDOPENDIR, "fdopendir", "closedir", __VA_ARGS__)           \
+    FLK_CLOSES(X, CLOSEDIR, "closedir", FIRST, __VA_ARGS__)                  \
+    FLK_OPENED(X, ICONV_OPEN, "iconv_open", "iconv_close", __VA_ARGS__)      \
+    FLK_CLOSES(X, ICONV_CLOSE, "iconv_close", FIRST, __VA_ARGS__)            \
+    FLK_OPENED(X, CATOPEN, "catopen", "catclose", __VA_ARGS__)               \
+    FLK_CLOSES(X, CATCLOSE, "catclose", FIRST, __VA_ARGS__)                  \
+    FLK_OPENED(X, DUPLOCALE, "duplocale", "freelocale", __VA_ARGS__)         \
+    X(__VA_ARGS__, NEWLOCALE, "newlocale", "newlocale", OBJECT, LOCALE,      \
+      "freelocale")                                                          \
+    FLK_CLOSES(X, FREELOCALE, "freelocale", FIRST, __VA_ARGS__)              \
+    X(__VA_ARGS__, GETADDRINFO, "getaddrinfo", "getaddrinfo", OBJECT,        \
+      ADDRESSES, "freeaddrinfo")                                             \
+    FLK_CLOSES(X, FREEADDRINFO, "freeaddrinfo", FIRST, __VA_ARGS__)          \
+    X(__VA_ARGS__, GETIFADDRS, "getifaddrs", "getifaddrs", RETURN, POINTED,  \
+      "freeifaddrs")                                                         \
+    FLK_CLOSES(X, FREEIFADDRS, "freeifaddrs", FIRST, __VA_ARGS__)            \
+    X(__VA_ARGS__, IF_NAMEINDEX, "if_nameindex", "if_nameindex", OBJECT,     \
+      INTERFACES, "if_freenameindex")                                        \
+    FLK_CLOSES(X, IF_FREENAMEINDEX, "if_freenameindex", FIRST, __VA_ARGS__)  \
+    X(__VA_ARGS__, GLOB, "glob", "glob", OBJECT, GLOB, "globfree")           \
+    FLK_CLOSES(X, GLOBFREE, "globfree", GLOB, __VA_ARGS__)                   \
+    X(__VA_ARGS__, WORDEXP, "wordexp", "wordexp", OBJECT, WORDS, "wordfree") \
+    FLK_CLOSES(X, WORDFREE, "wordfree", WORDS, __VA_ARGS__)                  \
+    X(__VA_ARGS__, REGCOMP, "regcomp", "regcomp", OBJECT, REGEX, "regfree")  \
+    FLK_CLOSES(X, REGFREE, "regfree", REGEX, __VA_ARGS__)
 
 #define FLK_FAMILY_MAP(X, ...)                                          \
     X(__VA_ARGS__, MMAP, "mmap", "mmap", MAP, SECOND, "munmap")         \
     X(__VA_ARGS__, MUNMAP, "munmap", "munmap", UNMAP, SECOND, "munmap") \
     X(__VA_ARGS__, MREMAP, "mremap", "mremap", REMAP, THIRD, "munmap")
 
+// Several objects may define these, each its own.
+#define FLK_FAMILY_OF_PROVIDERS(X, ...)                           \
+    FLK_FAMILY_C(X, __VA_ARGS__)                                  \
+    FLK_FAMILY_NEW(X, __VA_ARGS__)                                \
+    FLK_FAMILY_DELETE(X, DELETE, "_ZdlPv", "delete", __VA_ARGS__) \
+    FLK_FAMILY_DELETE(X, DELETES, "_ZdaPv", "delete[]", __VA_ARGS__)
+// Functions of the C library alone; the first is FLK_FN_STRDUP.
+#define FLK_FAMILY_OF_LIBC(X, ...)      \
+    FLK_FAMILY_RETURNED(X, __VA_ARGS__) \
+    FLK_FAMILY_SCAN(X, __VA_ARGS__)     \
+    FLK_FAMILY_OBJECTS(X, __VA_ARGS__)
 // The mapping functions come last: FLK_FN_MMAP is the first of them.
-#define FLK_FAMILY(X, ...)                                           \
-    FLK_FAMILY_C(X, __VA_ARGS__)                                     \
-    FLK_FAMILY_NEW(X, __VA_ARGS__)                                   \
-    FLK_FAMILY_DELETE(X, DELETE, "_ZdlPv", "delete", __VA_ARGS__)    \
-    FLK_FAMILY_DELETE(X, DELETES, "_ZdaPv", "delete[]", __VA_ARGS__) \
-    FLK_FAMILY_RETURNED(X, __VA_ARGS__)                              \
+#define FLK_FAMILY(X, ...)                  \
+    FLK_FAMILY_OF_PROVIDERS(X, __VA_ARGS__) \
+    FLK_FAMILY_OF_LIBC(X, __VA_ARGS__)      \
     FLK_FAMILY_MAP(X, __VA_ARGS__)
 
 // Aliases: other names under which the C library exports the same functions.
@@ -126,6 +208,12 @@
     A("__strndup", STRNDUP)               \
     A("__getdelim", GETDELIM)             \
     A("__asprintf", ASPRINTF)             \
+    A("scandir64", SCANDIR)               \
+    A("scandirat64", SCANDIRAT)           \
+    A("fopen64", FOPEN)                   \
+    A("tmpfile64", TMPFILE)               \
+    A("glob64", GLOB)                     \
+    A("globfree64", GLOBFREE)             \
     A("mmap64", MMAP)
 
 #define FLK_FAMILY_ID(x_, id, symbol, text, shape, sizes, release) FLK_FN_##id,
@@ -139,8 +227,14 @@ typedef enum flk_shape {
     FLK_SHAPE_RESIZE,
     FLK_SHAPE_RELEASE,
     FLK_SHAPE_RETURN,  // the C library allocates the result itself
+    FLK_SHAPE_LIST,    // as RETURN, an array of results: scandir
     FLK_SHAPE_PRINT,   // variadic: asprintf
     FLK_SHAPE_PRINT_CHK,
+    FLK_SHAPE_VSCAN,
+    FLK_SHAPE_SCAN,    // variadic
+    FLK_SHAPE_COOKIE,  // as RETURN, with a structure as argument
+    FLK_SHAPE_OBJECT,
+    FLK_SHAPE_CLOSE,
     FLK_SHAPE_MAP,
     FLK_SHAPE_UNMAP,
     FLK_SHAPE_REMAP,
@@ -155,7 +249,14 @@ typedef enum flk_sizes {
     FLK_SIZES_PRODUCT_AFTER,  // second times third
     FLK_SIZES_RETURNED,       // no size; where the caller's block is
     FLK_SIZES_POINTED,
-    FLK_SIZES_ALL,
+    FLK_SIZES_POINTED_2,
+    FLK_SIZES_POINTED_3,
+    FLK_SIZES_LOCALE,  // no size; which object
+    FLK_SIZES_ADDRESSES,
+    FLK_SIZES_INTERFACES,
+    FLK_SIZES_GLOB,
+    FLK_SIZES_WORDS,
+    FLK_SIZES_REGEX,
 } flk_sizes;
 
 typedef struct flk_function_info {
@@ -164,6 +265,16 @@ typedef struct flk_function_info {
     flk_sizes sizes;
 } flk_function_info;
 extern const flk_function_info flk_functions_info[FLK_FN_COUNT];
+
+// Whether one object of a process defines this function for all others. Its
+// stubs and entries are those of provider 0, whatever place that object has.
+static inline bool flk_functions_is_single(flk_function function) {
+    return function >= FLK_FN_STRDUP && function < FLK_FN_MMAP;
+}
+
+// The variant of a variadic function that takes a va_list, which its stub calls;
+// FLK_FN_COUNT if the function is not variadic.
+flk_function flk_functions_variant(flk_function function);
 
 // The function with this symbol; FLK_FN_COUNT if it is not hooked.
 flk_function flk_functions_named(const char *symbol);

@@ -59,7 +59,8 @@ static flk_caller find_late(uintptr_t address) {
         if (listed != FLK_CALLER_UNKNOWN)
             return listed;
     }
-    return flk_roles_kind(object.path, false);
+    flk_selection_object seen = flk_selection_object_at(object.path);
+    return flk_roles_kind(&seen, false);
 }
 
 void flk_late_objects_seen(void) {

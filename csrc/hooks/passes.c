@@ -3,8 +3,10 @@
 
 #ifdef FLK_HAS_ELF
 #include <link.h>
+#include <string.h>
 
 #include "base/config.h"
+#include "elf/maps.h"
 #include "hooks/callers.h"
 #include "hooks/copies.h"
 #include "hooks/late_objects.h"
@@ -18,7 +20,8 @@
 // Under FLK_RANK_ATTACH, so consistent in the child of a fork.
 static struct {
     bool is_hooked, with_mappings;
-    uint64_t adds, subs;  // the loader's counts at the last pass
+    uint64_t adds, subs;                // the loader's counts at the last pass
+    char absolute[FLK_PATH_BYTES_MAX];  // of the object that is compared
     flk_attach_figures figures;
 } passes;
 
@@ -48,6 +51,18 @@ static bool open_object(flk_elf *out, const struct dl_phdr_info *info) {
                         info->dlpi_phnum);
 }
 
+// The loader keeps a relative path as it was given, and the working directory
+// may have changed since.
+static flk_selection_object selection_of(const flk_elf *elf,
+                                         const struct dl_phdr_info *info) {
+    flk_selection_object seen = flk_selection_object_at(path_of(info));
+    bool is_relative = seen.path[0] != '/' && strchr(seen.path, '/');
+    if (is_relative && flk_maps_path(elf->whole.begin, passes.absolute,
+                                     sizeof passes.absolute))
+        seen.absolute = passes.absolute;
+    return seen;
+}
+
 // What an object is to the pass.
 typedef struct object {
     flk_caller kind;
@@ -56,16 +71,16 @@ typedef struct object {
 } object;
 
 static object object_of(const flk_elf *elf, const struct dl_phdr_info *info) {
-    const char *path = path_of(info);
+    flk_selection_object seen = selection_of(elf, info);
     object o = {.provider = flk_providers_of(elf)};
     if (is_left_alone(elf)) {
         o.kind = is_loader(elf) ? FLK_CALLER_UNTRACED_CXX : FLK_CALLER_PASSED;
         return o;
     }
     o.is_c_library = flk_elf_defines(elf, "__libc_start_main");
-    o.is_runtime = !o.is_c_library && flk_roles_is_runtime(path);
-    o.is_named = flk_selection_names(path);
-    o.kind = flk_roles_kind(path, o.is_c_library);
+    o.is_runtime = !o.is_c_library && flk_roles_is_runtime(seen.path);
+    o.is_named = flk_selection_names(&seen);
+    o.kind = flk_roles_kind(&seen, o.is_c_library);
     return o;
 }
 
@@ -165,8 +180,9 @@ static int collect(struct dl_phdr_info *info, size_t size, void *context) {
     if (!open_object(&elf, info))
         return 0;
     object o = object_of(&elf, info);
+    flk_selection_object seen = selection_of(&elf, info);
     if (!is_left_alone(&elf))
-        flk_selection_meet(path_of(info));
+        flk_selection_meet(&seen);
     bool is_cxx =
         (o.kind == FLK_CALLER_TRACED || o.kind == FLK_CALLER_UNTRACED) &&
         !o.is_runtime && is_linked_to_runtime(&elf);
@@ -348,6 +364,40 @@ bool flk_passes_are_due(void) {
 }
 
 void flk_passes_begin_session(void) { passes.figures.retaken_slots = 0; }
+
+// --- a list of objects ---------------------------------------------------
+typedef struct list {
+    char *out;
+    size_t bytes, needed;
+} list;
+
+static int add_to_list(struct dl_phdr_info *info, size_t size, void *context) {
+    (void)size;
+    list *l = context;
+    flk_elf elf;
+    FLK_ASSERT(l != NULL);
+    if (!open_object(&elf, info) || is_left_alone(&elf))
+        return 0;
+    bool is_traced = object_of(&elf, info).kind == FLK_CALLER_TRACED;
+    flk_selection_object seen = selection_of(&elf, info);
+    size_t length = strlen(seen.path) + 1;
+    size_t more = strlen(seen.absolute) + 1;
+    if (l->needed + 1 + length + more <= l->bytes) {
+        char *to = l->out + l->needed;
+        *to++ = is_traced ? '+' : '-';
+        memcpy(to, seen.path, length);
+        memcpy(to + length, seen.absolute, more);
+    }
+    l->needed += 1 + length + more;
+    return 0;
+}
+
+size_t flk_passes_list(char *out, size_t out_bytes) {
+    FLK_ASSERT(out != NULL || out_bytes == 0);
+    list l = {out, out_bytes, 0};
+    dl_iterate_phdr(add_to_list, &l);
+    return l.needed;
+}
 
 void flk_passes_read(flk_attach_figures *out) {
     FLK_ASSERT(out != NULL);

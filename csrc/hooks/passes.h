@@ -9,6 +9,8 @@
 #ifndef FLK_PASSES_H
 #define FLK_PASSES_H
 
+#include <stddef.h>
+
 #include "base/platform.h"
 #include "base/values.h"
 
@@ -27,5 +29,10 @@ bool flk_passes_are_due(void);
 // A session begins: figures that count since then start at 0.
 void flk_passes_begin_session(void);
 void flk_passes_read(flk_attach_figures *out);
+// The loaded objects but the loader and this module: for each one '+' if it is
+// traced, else '-', its path as the loader has it, a zero byte, its absolute
+// path if that is known, else the same, and a zero byte. Returns how many bytes
+// that needs; only whole entries are written.
+size_t flk_passes_list(char *out, size_t out_bytes);
 #endif
 #endif

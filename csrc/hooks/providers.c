@@ -57,14 +57,20 @@ static bool is_own_name(flk_function function, const char *name) {
 typedef struct reading {
     const flk_elf *elf;
     unsigned provider;
+    bool has_single;  // it is the C library
 } reading;
+
+static bool is_c_library(const flk_elf *elf) {
+    return flk_elf_defines(elf, "__libc_start_main");
+}
 
 static void read_export(const flk_elf_export *one, void *context) {
     const reading *r = context;
     FLK_ASSERT(r->provider < FLK_PROVIDERS_MAX);
     flk_function function = flk_functions_named(one->name);
     if (function == FLK_FN_COUNT || !is_own_name(function, one->name) ||
-        one->symbol->st_shndx == SHN_UNDEF)
+        one->symbol->st_shndx == SHN_UNDEF ||
+        (flk_functions_is_single(function) && !r->has_single))
         return;
     uintptr_t address = r->elf->base + one->symbol->st_value;
     if (is_stub(address))
@@ -79,18 +85,21 @@ static void read_export(const flk_elf_export *one, void *context) {
 }
 
 // Stubs of variadic functions call the variant that takes a va_list.
-static void drop_without_variant(unsigned provider, flk_function function,
-                                 flk_function variant) {
-    if (!flk_stub_table_original_of(provider, variant))
-        flk_stub_table_set_original(provider, function, 0);
+static void drop_without_variant(unsigned provider) {
+    FLK_ASSERT(provider < FLK_PROVIDERS_MAX);
+    for (int i = 0; i < FLK_FN_COUNT; i++) {
+        flk_function variant = flk_functions_variant((flk_function)i);
+        if (variant != FLK_FN_COUNT &&
+            !flk_stub_table_original_of(provider, variant))
+            flk_stub_table_set_original(provider, (flk_function)i, 0);
+    }
 }
 
 static void read_exports(const flk_elf *elf, unsigned provider) {
-    FLK_ASSERT(provider < FLK_PROVIDERS_MAX);
-    reading r = {elf, provider};
+    reading r = {elf, provider, is_c_library(elf)};
     flk_elf_each_export(elf, read_export, &r);
-    drop_without_variant(provider, FLK_FN_ASPRINTF, FLK_FN_VASPRINTF);
-    drop_without_variant(provider, FLK_FN_ASPRINTF_CHK, FLK_FN_VASPRINTF_CHK);
+    if (r.has_single)
+        drop_without_variant(provider);
 }
 
 static flk_function canonical_function(const flk_elf_export *one) {
@@ -139,7 +148,8 @@ static void clear_place(unsigned i) {
     FLK_ASSERT(i < FLK_PROVIDERS_MAX && !providers.all[i].symbols);
     providers.all[i] = (provider){.symbols = NULL};
     for (int f = 0; f < FLK_FN_COUNT; f++)
-        flk_stub_table_set_original(i, (flk_function)f, 0);
+        if (!flk_functions_is_single((flk_function)f))
+            flk_stub_table_set_original(i, (flk_function)f, 0);
 }
 
 void flk_providers_begin(void) {

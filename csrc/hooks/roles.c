@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/platform.h"
-#include "hooks/selection.h"
 
 // Beginnings of file names. A wheel may contain a copy of its own, as
 // libstdc++-4a6d5a63.so.6.
@@ -31,21 +30,23 @@ bool flk_roles_is_runtime(const char *path) { return BEGINS(path, runtimes); }
 
 // The C library has blocks of its own (streams, locales), which are recorded
 // only if a pattern names it.
-static flk_caller kind_of_passed(const char *path, bool is_c_library) {
-    if (flk_selection_names(path))
+static flk_caller kind_of_passed(flk_selection_object *object,
+                                 bool is_c_library) {
+    if (flk_selection_names(object))
         return FLK_CALLER_TRACED;
-    return !is_c_library && flk_selection_bars(path) ? FLK_CALLER_UNTRACED
-                                                     : FLK_CALLER_PASSED;
+    return !is_c_library && flk_selection_bars(object) ? FLK_CALLER_UNTRACED
+                                                       : FLK_CALLER_PASSED;
 }
 
-flk_caller flk_roles_kind(const char *path, bool is_c_library) {
-    FLK_ASSERT(path != NULL);
-    if (is_c_library || flk_roles_is_runtime(path))
-        return kind_of_passed(path, is_c_library);
-    if (flk_selection_has(path))
+flk_caller flk_roles_kind(flk_selection_object *object, bool is_c_library) {
+    FLK_ASSERT(object != NULL);
+    if (is_c_library || flk_roles_is_runtime(object->path))
+        return kind_of_passed(object, is_c_library);
+    if (flk_selection_has(object))
         return FLK_CALLER_TRACED;
-    if (flk_selection_may_have(path))
+    if (flk_selection_may_have(object))
         return FLK_CALLER_LOOKS_UP;
-    return BEGINS(path, callers_by_pointer) ? FLK_CALLER_LOOKS_UP_OF_NAMED
-                                            : FLK_CALLER_UNTRACED;
+    return BEGINS(object->path, callers_by_pointer)
+               ? FLK_CALLER_LOOKS_UP_OF_NAMED
+               : FLK_CALLER_UNTRACED;
 }

@@ -135,8 +135,8 @@ static int owner_of(const setting *s, const flk_elf_slot *slot,
 
 static bool is_release(flk_shape shape) {
     return shape == FLK_SHAPE_RELEASE || shape == FLK_SHAPE_RESIZE ||
-           shape == FLK_SHAPE_MAP || shape == FLK_SHAPE_UNMAP ||
-           shape == FLK_SHAPE_REMAP;
+           shape == FLK_SHAPE_CLOSE || shape == FLK_SHAPE_MAP ||
+           shape == FLK_SHAPE_UNMAP || shape == FLK_SHAPE_REMAP;
 }
 
 // Releases are hooked in every object. An allocation that a provider makes

@@ -11,7 +11,19 @@ flk_stub_table flk_stub_table_now;
 enum { STUBS_OF_FUNCTION = FLK_STUB(0, 0, 1) };
 #define ENTRY(stub, field) (&flk_stub_table_now.entries[stub].field)
 
+// Where the entries of a provider's function lie.
+static unsigned place_of(unsigned provider, flk_function function) {
+    FLK_ASSERT(provider < FLK_PROVIDERS_MAX && function < FLK_FN_COUNT);
+    return flk_functions_is_single(function) ? 0 : provider;
+}
+
 // --- types and originals -------------------------------------------------
+static uint16_t intern(const char *text, const char *release, bool *done) {
+    uint16_t type = flk_names_intern(text, FLK_HOOK_KIND, release);
+    *done &= type != 0 && flk_account_prepare_type(type);
+    return type;
+}
+
 static void set_type(flk_function function, uint16_t type) {
     FLK_ASSERT(function < FLK_FN_COUNT);
     uint32_t first = FLK_STUB(0, 0, function);
@@ -29,11 +41,12 @@ bool flk_stub_table_init(void) {
     bool done = true;
     for (int i = 0; i < FLK_FN_COUNT; i++) {
         const flk_function_info *info = &flk_functions_info[i];
-        uint16_t type =
-            flk_names_intern(info->text, FLK_HOOK_KIND, info->release);
-        done &= type != 0 && flk_account_prepare_type(type);
-        set_type((flk_function)i, type);
+        set_type((flk_function)i, intern(info->text, info->release, &done));
     }
+    atomic_store(&flk_stub_table_now.text_type,
+                 intern("open_memstream", "free", &done));
+    atomic_store(&flk_stub_table_now.wide_text_type,
+                 intern("open_wmemstream", "free", &done));
     flk_thread_leave(thread);
     return done;
 }
@@ -42,8 +55,10 @@ void flk_stub_table_set_original(unsigned provider, flk_function function,
                                  uintptr_t address) {
     FLK_ASSERT(provider < FLK_PROVIDERS_MAX && function < FLK_FN_COUNT);
     for (unsigned via = 0; via < FLK_VIA_COUNT; via++)
-        atomic_store(ENTRY(FLK_STUB(provider, via, function), original),
-                     address);
+        atomic_store(
+            ENTRY(FLK_STUB(place_of(provider, function), via, function),
+                  original),
+            address);
     int frees = 0;
     for (unsigned d = 0; d < FLK_PROVIDERS_MAX; d++)
         frees += flk_stub_table_original_of(d, FLK_FN_FREE) != 0;
@@ -52,7 +67,8 @@ void flk_stub_table_set_original(unsigned provider, flk_function function,
 
 uintptr_t flk_stub_table_original_of(unsigned provider, flk_function function) {
     FLK_ASSERT(provider < FLK_PROVIDERS_MAX && function < FLK_FN_COUNT);
-    return FLK_STUB_GET(FLK_STUB(provider, 0, function), original);
+    return FLK_STUB_GET(FLK_STUB(place_of(provider, function), 0, function),
+                        original);
 }
 
 FLK_NOINLINE uintptr_t flk_stub_table_wait(uint32_t stub) {
@@ -68,8 +84,11 @@ FLK_NOINLINE uintptr_t flk_stub_table_wait(uint32_t stub) {
 
 void flk_stub_table_set_flags(unsigned provider, unsigned flags) {
     FLK_ASSERT(provider < FLK_PROVIDERS_MAX && flags < 16);
+    bool has_single = flags & FLK_PROVIDER_IS_C_LIBRARY;
     for (uint32_t i = 0; i < FLK_STUB(0, 0, FLK_FN_COUNT); i++)
-        if ((i & 3) == provider)
+        if (flk_functions_is_single(flk_stub_table_function(i))
+                ? has_single
+                : (i & 3) == provider)
             atomic_store(ENTRY(i, flags), (uint8_t)flags);
 }
 
@@ -105,6 +124,15 @@ bool flk_stub_table_is_in_provider(uintptr_t address, unsigned flags) {
 uint16_t flk_stub_table_type_of(flk_function function) {
     FLK_ASSERT(function < FLK_FN_COUNT);
     return FLK_STUB_GET(FLK_STUB(0, 0, function), type);
+}
+
+uint16_t flk_stub_table_text_type(uint16_t stream) {
+    FLK_ASSERT(stream != 0);
+    if (stream == flk_stub_table_type_of(FLK_FN_OPEN_MEMSTREAM))
+        return atomic_load(&flk_stub_table_now.text_type);
+    if (stream == flk_stub_table_type_of(FLK_FN_OPEN_WMEMSTREAM))
+        return atomic_load(&flk_stub_table_now.wide_text_type);
+    return 0;
 }
 
 uint64_t flk_stub_table_size_other(flk_sizes sizes, uintptr_t a, uintptr_t b,

@@ -86,6 +86,9 @@ unsigned flk_stub_table_flags_of(unsigned provider);
 void flk_stub_table_set_range(unsigned provider, uintptr_t begin,
                               uintptr_t end);
 uint16_t flk_stub_table_type_of(flk_function function);
+// Of the text that a stream to memory leaves to its caller; 0 if the record's
+// type is not one of such a stream.
+uint16_t flk_stub_table_text_type(uint16_t stream);
 
 // --- reading it in hooks -------------------------------------------------
 // Whether the address lies in a provider that has one of these flags; 0: in
@@ -111,6 +114,7 @@ typedef struct flk_stub_table {
     // the next. Relaxed: flk_platform_fence_threads() orders it.
     atomic_uint session;
     atomic_bool has_one_free;  // relaxed: at most one provider has free
+    _Atomic uint16_t text_type, wide_text_type;  // of streams to memory
     _Alignas(64) flk_stub_entry entries[FLK_STUB(0, 0, FLK_FN_COUNT)];
 } flk_stub_table;
 extern flk_stub_table flk_stub_table_now;

@@ -6,6 +6,7 @@
 #ifdef FLK_HAS_ELF
 #include "hooks/bodies.h"
 #include "hooks/mappings.h"
+#include "hooks/results.h"
 
 // --- the stubs -----------------------------------------------------------
 // A stub adds its own number and the return address to the arguments it got
@@ -29,21 +30,21 @@ static inline bool is_not_recorded(flk_via via, uint32_t stub) {
             !flk_platform_thread_marks()->returned.type);
 }
 
-#define STUB_OF_3(d, v, id, body, has_nothing_to_do)                         \
+#define STUB_WITH_3(d, v, id, body, has_nothing_to_do)                       \
     static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c) { \
         flk_function_of_3 original = ORIGINAL(d, v, id);                     \
         if (FLK_LIKELY(has_nothing_to_do) && FLK_LIKELY(original != NULL))   \
             return original(a, b, c);                                        \
         return body(a, b, c, NUMBER(d, v, id), CALLER);                      \
     }
-#define STUB_ALLOCATE(d, v, id)              \
-    STUB_OF_3(d, v, id, flk_bodies_allocate, \
-              is_not_recorded(FLK_VIA_##v, NUMBER(d, v, id)))
-#define STUB_PLACE(d, v, id)              \
-    STUB_OF_3(d, v, id, flk_bodies_place, \
-              is_not_recorded(FLK_VIA_##v, NUMBER(d, v, id)))
+#define STUB_ALLOCATE(d, v, id)                \
+    STUB_WITH_3(d, v, id, flk_bodies_allocate, \
+                is_not_recorded(FLK_VIA_##v, NUMBER(d, v, id)))
+#define STUB_PLACE(d, v, id)                \
+    STUB_WITH_3(d, v, id, flk_bodies_place, \
+                is_not_recorded(FLK_VIA_##v, NUMBER(d, v, id)))
 #define STUB_RESIZE(d, v, id) \
-    STUB_OF_3(d, v, id, flk_bodies_resize, flk_stub_table_is_off())
+    STUB_WITH_3(d, v, id, flk_bodies_resize, flk_stub_table_is_off())
 #define STUB_RELEASE(d, v, id)                                               \
     static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c) { \
         flk_function_of_3 original = ORIGINAL(d, v, id);                     \
@@ -54,71 +55,146 @@ static inline bool is_not_recorded(flk_via via, uint32_t stub) {
                    ? flk_bodies_free(a, b, c, NUMBER(d, v, id))              \
                    : flk_bodies_release(a, b, c, NUMBER(d, v, id));          \
     }
-#define STUB_RETURN(d, v, id)                                              \
+#define STUB_WITH_5(d, v, id, body)                                        \
+    static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c, \
+                                    uintptr_t w, uintptr_t x) {            \
+        return body(a, b, c, w, x, NUMBER(d, v, id), CALLER);              \
+    }
+#define STUB_RETURN(d, v, id) STUB_WITH_5(d, v, id, flk_results_return)
+#define STUB_LIST(d, v, id) STUB_WITH_5(d, v, id, flk_results_list)
+#define STUB_COOKIE(d, v, id)                                                  \
+    static FILE *NAME(d, v, id)(void *cookie, const char *mode,                \
+                                cookie_io_functions_t io) {                    \
+        return flk_results_cookie(cookie, mode, io, NUMBER(d, v, id), CALLER); \
+    }
+#define STUB_OBJECT(d, v, id)                                              \
     static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c, \
                                     uintptr_t w) {                         \
-        return flk_bodies_return(a, b, c, w, NUMBER(d, v, id), CALLER);    \
+        return flk_results_object(a, b, c, w, NUMBER(d, v, id), CALLER);   \
+    }
+#define STUB_CLOSE(d, v, id)                                                 \
+    static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c) { \
+        flk_function_of_3 original = ORIGINAL(d, v, id);                     \
+        if (FLK_LIKELY(!a || flk_stub_table_is_off()) &&                     \
+            FLK_LIKELY(original != NULL))                                    \
+            return original(a, b, c);                                        \
+        return flk_results_close(a, b, c, NUMBER(d, v, id));                 \
     }
 // A va_list is passed as the address of one on both machines.
-#define STUB_PRINT(d, v, id)                                                   \
-    static int NAME(d, v, id)(char **out, const char *format, ...) {           \
-        va_list list;                                                          \
-        va_start(list, format);                                                \
-        int length = (int)flk_bodies_return((uintptr_t)out, (uintptr_t)format, \
-                                            (uintptr_t)&list, 0,               \
-                                            NUMBER(d, v, V##id), CALLER);      \
-        va_end(list);                                                          \
-        return length;                                                         \
+#define STUB_PRINT(d, v, id)                                           \
+    static int NAME(d, v, id)(char **out, const char *format, ...) {   \
+        va_list list;                                                  \
+        va_start(list, format);                                        \
+        int length = (int)flk_results_return(                          \
+            (uintptr_t)out, (uintptr_t)format, (uintptr_t)&list, 0, 0, \
+            NUMBER(d, v, V##id), CALLER);                              \
+        va_end(list);                                                  \
+        return length;                                                 \
     }
 #define STUB_PRINT_CHK(d, v, id)                                               \
     static int NAME(d, v, id)(char **out, int flag, const char *format, ...) { \
         va_list list;                                                          \
         va_start(list, format);                                                \
-        int length = (int)flk_bodies_return(                                   \
+        int length = (int)flk_results_return(                                  \
             (uintptr_t)out, (uintptr_t)flag, (uintptr_t)format,                \
-            (uintptr_t)&list, NUMBER(d, v, V##id), CALLER);                    \
+            (uintptr_t)&list, 0, NUMBER(d, v, V##id), CALLER);                 \
         va_end(list);                                                          \
         return length;                                                         \
     }
-#define STUB_OF_6(d, v, id)                                                  \
+#define STUB_VSCAN(d, v, id)                                                 \
+    static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c) { \
+        return flk_results_scan(a, b, c, NUMBER(d, v, id), CALLER);          \
+    }
+// Of scanf the format is the last fixed argument, of sscanf the one after it.
+#define STUB_OF_SCAN(d, v, id, sizes) STUB_SCAN_##sizes(d, v, id)
+#define STUB_SCAN_FIRST(d, v, id)                                              \
+    static int NAME(d, v, id)(const char *format, ...) {                       \
+        va_list list;                                                          \
+        va_start(list, format);                                                \
+        int count = (int)flk_results_scan((uintptr_t)format, (uintptr_t)&list, \
+                                          0, NUMBER(d, v, V##id), CALLER);     \
+        va_end(list);                                                          \
+        return count;                                                          \
+    }
+#define STUB_SCAN_SECOND(d, v, id)                                           \
+    static int NAME(d, v, id)(uintptr_t from, const char *format, ...) {     \
+        va_list list;                                                        \
+        va_start(list, format);                                              \
+        int count =                                                          \
+            (int)flk_results_scan(from, (uintptr_t)format, (uintptr_t)&list, \
+                                  NUMBER(d, v, V##id), CALLER);              \
+        va_end(list);                                                        \
+        return count;                                                        \
+    }
+#define STUB_WITH_6(d, v, id)                                                \
     static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c,   \
                                     uintptr_t w, uintptr_t x, uintptr_t y) { \
         uintptr_t words[6] = {a, b, c, w, x, y};                             \
         return flk_mappings_call(words, NUMBER(d, v, id), CALLER);           \
     }
-#define STUB_MAP STUB_OF_6
-#define STUB_UNMAP STUB_OF_6
-#define STUB_REMAP STUB_OF_6
+#define STUB_MAP STUB_WITH_6
+#define STUB_UNMAP STUB_WITH_6
+#define STUB_REMAP STUB_WITH_6
 
+#define STUB_OF_ALLOCATE(d, v, id, sizes) STUB_ALLOCATE(d, v, id)
+#define STUB_OF_PLACE(d, v, id, sizes) STUB_PLACE(d, v, id)
+#define STUB_OF_RESIZE(d, v, id, sizes) STUB_RESIZE(d, v, id)
+#define STUB_OF_RELEASE(d, v, id, sizes) STUB_RELEASE(d, v, id)
+#define STUB_OF_RETURN(d, v, id, sizes) STUB_RETURN(d, v, id)
+#define STUB_OF_COOKIE(d, v, id, sizes) STUB_COOKIE(d, v, id)
+#define STUB_OF_LIST(d, v, id, sizes) STUB_LIST(d, v, id)
+#define STUB_OF_OBJECT(d, v, id, sizes) STUB_OBJECT(d, v, id)
+#define STUB_OF_CLOSE(d, v, id, sizes) STUB_CLOSE(d, v, id)
+#define STUB_OF_PRINT(d, v, id, sizes) STUB_PRINT(d, v, id)
+#define STUB_OF_PRINT_CHK(d, v, id, sizes) STUB_PRINT_CHK(d, v, id)
+#define STUB_OF_VSCAN(d, v, id, sizes) STUB_VSCAN(d, v, id)
+#define STUB_OF_MAP(d, v, id, sizes) STUB_MAP(d, v, id)
+#define STUB_OF_UNMAP(d, v, id, sizes) STUB_UNMAP(d, v, id)
+#define STUB_OF_REMAP(d, v, id, sizes) STUB_REMAP(d, v, id)
 #define STUB(d, v, id, symbol, text, shape, sizes, release) \
-    STUB_##shape(d, v, id)
-#define STUBS(d)                  \
-    FLK_FAMILY(STUB, d, TRACED)   \
-    FLK_FAMILY(STUB, d, UNTRACED) \
-    FLK_FAMILY(STUB, d, EXPORT)   \
-    FLK_FAMILY(STUB, d, RUNTIME)
+    STUB_OF_##shape(d, v, id, sizes)
+#define STUBS_OF(family, d)                                                   \
+    family(STUB, d, TRACED) family(STUB, d, UNTRACED) family(STUB, d, EXPORT) \
+        family(STUB, d, RUNTIME)
+#define STUBS(d)                         \
+    STUBS_OF(FLK_FAMILY_OF_PROVIDERS, d) \
+    STUBS_OF(FLK_FAMILY_MAP, d)
 STUBS(0)
 STUBS(1)
 STUBS(2)
 STUBS(3)
+STUBS_OF(FLK_FAMILY_OF_LIBC, 0)
 
 #define STUB_ENTRY(d, v, id, symbol, text, shape, sizes, release) \
-    (uintptr_t)NAME(d, v, id),
-#define ENTRIES(d)                             \
-    {                                          \
-        {FLK_FAMILY(STUB_ENTRY, d, TRACED)},   \
-        {FLK_FAMILY(STUB_ENTRY, d, UNTRACED)}, \
-        {FLK_FAMILY(STUB_ENTRY, d, EXPORT)},   \
-        {FLK_FAMILY(STUB_ENTRY, d, RUNTIME)},  \
+    [FLK_FN_##id] = (uintptr_t)NAME(d, v, id),
+#define ENTRIES_VIA(d, v)                     \
+    FLK_FAMILY_OF_PROVIDERS(STUB_ENTRY, d, v) \
+    FLK_FAMILY_MAP(STUB_ENTRY, d, v)
+#define ENTRIES(d)                  \
+    {                               \
+        {ENTRIES_VIA(d, TRACED)},   \
+        {ENTRIES_VIA(d, UNTRACED)}, \
+        {ENTRIES_VIA(d, EXPORT)},   \
+        {ENTRIES_VIA(d, RUNTIME)},  \
     }
+// 0 where flk_functions_is_single and the provider is not 0.
 static const uintptr_t stubs[FLK_PROVIDERS_MAX][FLK_VIA_COUNT][FLK_FN_COUNT] = {
-    ENTRIES(0), ENTRIES(1), ENTRIES(2), ENTRIES(3)};
+    {
+        {FLK_FAMILY(STUB_ENTRY, 0, TRACED)},
+        {FLK_FAMILY(STUB_ENTRY, 0, UNTRACED)},
+        {FLK_FAMILY(STUB_ENTRY, 0, EXPORT)},
+        {FLK_FAMILY(STUB_ENTRY, 0, RUNTIME)},
+    },
+    ENTRIES(1),
+    ENTRIES(2),
+    ENTRIES(3)};
 
 // --- stubs by address ----------------------------------------------------
 uintptr_t flk_stubs_at(unsigned provider, flk_function function, flk_via via) {
     FLK_ASSERT(provider < FLK_PROVIDERS_MAX && function < FLK_FN_COUNT &&
                via < FLK_VIA_COUNT);
-    return stubs[provider][via][function];
+    return stubs[flk_functions_is_single(function) ? 0 : provider][via]
+                [function];
 }
 
 enum { STUB_COUNT = FLK_PROVIDERS_MAX * FLK_VIA_COUNT * FLK_FN_COUNT };
@@ -127,7 +203,7 @@ enum { STUB_COUNT = FLK_PROVIDERS_MAX * FLK_VIA_COUNT * FLK_FN_COUNT };
 // of a fork.
 static struct {
     uint16_t by_address[STUB_COUNT];
-    bool is_ready;
+    unsigned count;  // 0: not sorted yet
 } sorted;
 _Static_assert(STUB_COUNT <= UINT16_MAX, "an index");
 
@@ -139,20 +215,21 @@ static uintptr_t stub_at(unsigned i) {
 // They mostly lie in the order of the table.
 static void sort(void) {
     for (unsigned i = 0; i < STUB_COUNT; i++) {
-        unsigned k = i;
+        if (!stub_at(i))
+            continue;
+        unsigned k = sorted.count++;
         for (; k > 0 && stub_at(sorted.by_address[k - 1]) > stub_at(i); k--)
             sorted.by_address[k] = sorted.by_address[k - 1];
         sorted.by_address[k] = (uint16_t)i;
     }
-    sorted.is_ready = true;
 }
 
 void flk_stubs_span(uintptr_t *first, uintptr_t *last) {
     FLK_ASSERT(first != NULL && last != NULL);
-    if (!sorted.is_ready)
+    if (!sorted.count)
         sort();
     *first = stub_at(sorted.by_address[0]);
-    *last = stub_at(sorted.by_address[STUB_COUNT - 1]);
+    *last = stub_at(sorted.by_address[sorted.count - 1]);
 }
 
 bool flk_stubs_find(uintptr_t address, unsigned *provider,
@@ -161,7 +238,7 @@ bool flk_stubs_find(uintptr_t address, unsigned *provider,
     flk_stubs_span(&first, &last);
     if (address < first || address > last)
         return false;
-    unsigned low = 0, high = STUB_COUNT;
+    unsigned low = 0, high = sorted.count;
     while (high - low > 1) {
         unsigned middle = (low + high) / 2;
         if (stub_at(sorted.by_address[middle]) <= address)

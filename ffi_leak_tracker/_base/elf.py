@@ -28,7 +28,8 @@ _SYMBOL_TABLES = (2, 11)  # SHT_SYMTAB, SHT_DYNSYM
 _FUNCTIONS = (2, 10)  # STT_FUNC, STT_GNU_IFUNC
 _PT_LOAD, _PT_DYNAMIC = 1, 2
 _PT_GNU_EH_FRAME = 0x6474E550
-NEEDED, _DT_STRTAB, SONAME = 1, 5, 14  # DT_NEEDED, DT_STRTAB, DT_SONAME
+#: DT_NEEDED, DT_STRTAB, DT_RPATH, DT_RUNPATH
+NEEDED, _DT_STRTAB, RPATH, RUNPATH = 1, 5, 15, 29
 #: Encodings of a .eh_frame_hdr table that the C core reads: other tables are
 #: not part of a fingerprint.
 _HASHED_TABLE = b"\x03\x3b"
@@ -58,9 +59,9 @@ class ElfFile:
         self._unwind: tuple[list[int], list[int]] | None = None
 
     @classmethod
-    def read(cls, path: str) -> ElfFile:
+    def read(cls, path: str, size_max: int = SIZE_MAX) -> ElfFile:
         """Return the file at a path; raises one of ``UNREADABLE``."""
-        return cls(regular_content(path, SIZE_MAX))
+        return cls(regular_content(path, size_max))
 
     def _rows(
         self, layout: Struct, start: int, size: int, count: int
@@ -195,7 +196,7 @@ class ElfFile:
 
     # --- dynamic entries ------------------------------------------------
     def dynamic_strings(self, tag: int) -> Iterator[str]:
-        """Yield the strings of ``NEEDED`` or ``SONAME`` entries."""
+        """Yield the strings of ``NEEDED``, ``RPATH`` or ``RUNPATH``."""
         for kind, _, offset, _, _, length, _, _ in self._segments:
             if kind != _PT_DYNAMIC:
                 continue

@@ -22,6 +22,20 @@ def variable(name: str, default: str | None = None) -> str | None:
     return default if value is None or is_privileged() else value
 
 
+#: The number of the first process that tracks.
+_PROCESS = "FFI_LEAK_TRACKER_PROCESS"
+
+
+def mark_process() -> None:
+    """Let processes that this one starts know that they are children."""
+    os.environ.setdefault(_PROCESS, str(os.getpid()))
+
+
+def is_child() -> bool:
+    """Return whether a process above this one tracks, too."""
+    return variable(_PROCESS) != str(os.getpid())
+
+
 def is_privileged() -> bool:
     """Return whether the program has rights that its caller lacks.
 

@@ -81,9 +81,10 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             "--library",
             action="append",
             default=[],
-            metavar="PATTERN",
-            help="the same in the libraries of this path, or name with * and "
-            "? (may be given more than once)",
+            metavar="NAME",
+            help="the same in the libraries of this name, path, module, "
+            "package or distribution; * and ? match anything (may be given "
+            "more than once)",
         )
 
     def _add_reporting(self, parser: argparse.ArgumentParser) -> None:

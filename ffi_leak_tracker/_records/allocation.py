@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ffi_leak_tracker._base.format import (
     format_address,
     format_bytes,
@@ -136,7 +138,7 @@ class Allocation(Record):
             Blocks that share one callable are grouped faster.
         native_frames: the C frames, given in the same way.
         timestamp: seconds since 1970 (UTC). Two records are equal if their
-            timestamps are equal to the microsecond.
+            timestamps and ages are equal to the microsecond.
         age: seconds from the allocation to the snapshot.
         sequence: a number that is unique and rises within a thread.
         thread: name of the allocating thread.
@@ -315,7 +317,10 @@ class Allocation(Record):
 
     def _comparable(self) -> tuple[Any, ...]:
         values = self._values()
-        return (*values[:7], self._microseconds, *values[8:])
+        age = self._age
+        if math.isfinite(age):
+            age = round(age * 1e6)
+        return (*values[:7], self._microseconds, age, *values[9:])
 
     def __hash__(self) -> int:
         return hash((self._address, self._size, self._sequence, self._type))

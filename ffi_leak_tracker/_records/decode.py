@@ -9,7 +9,7 @@ from ffi_leak_tracker._records.exceptions import RecordFormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, TypeAlias, TypeVar
 
     T = TypeVar("T")
@@ -134,7 +134,7 @@ class Reader:
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Return an array of strings."""
-        values = self._array(name)
+        values = self.array(name)
         for i, value in enumerate(values):
             if type(value) is not str:
                 raise fault(f"{self.path(name)}[{i}]", "a string", value)
@@ -156,14 +156,36 @@ class Reader:
     def children(self, name: str) -> list[Reader]:
         """Return a reader for each object of an array."""
         path = self.path(name)
-        items = self._array(name)
+        items = self.array(name)
         return [Reader(item, f"{path}[{i}]") for i, item in enumerate(items)]
 
-    def _array(self, name: str) -> list[Any]:
+    def position(self, name: str, table: Sequence[object]) -> int:
+        """Return a position in a table."""
+        return _position(self.value(name), table, self.path(name))
+
+    def chosen(self, name: str, table: Sequence[T]) -> tuple[T, ...]:
+        """Return the items of a table at the positions in an array."""
+        values = self.array(name)
+        path = self.path(name)
+        return tuple(
+            [
+                table[_position(value, table, f"{path}[{i}]")]
+                for i, value in enumerate(values)
+            ]
+        )
+
+    def array(self, name: str) -> list[Any]:
+        """Return an array, whose items are not checked."""
         value = self.value(name)
         if type(value) is not list:
             raise fault(self.path(name), "an array", value)
         return value
+
+
+def _position(value: object, table: Sequence[object], path: str) -> int:
+    if type(value) is not int or not 0 <= value < len(table):
+        raise fault(path, f"a position below {len(table):,}", value)
+    return value
 
 
 def _finite(value: float) -> bool:

@@ -87,7 +87,7 @@ class ConsoleEmitter:
         self, path: str | os.PathLike[str], snapshot: Snapshot
     ) -> None:
         text = self._render(snapshot, self._color is True)
-        write_report(path, text + self._footer)
+        write_report(path, [text + self._footer])
 
     def _render(self, snapshot: Snapshot, color: bool) -> str:
         text = render(

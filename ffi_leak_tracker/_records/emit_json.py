@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
-from datetime import datetime, timezone
 
 from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._base.settings import check_range
-from ffi_leak_tracker._records.allocation import iso_text
-from ffi_leak_tracker._records.decode import Reader, fault, parse
+from ffi_leak_tracker._records.decode import Reader, parse
 from ffi_leak_tracker._records.exceptions import (
     RecordFormatError,
     ReportFormatError,
 )
 from ffi_leak_tracker._records.report_file import write_report
+from ffi_leak_tracker._records.report_json import pieces
+from ffi_leak_tracker._records.report_json_read import read_report
 from ffi_leak_tracker._records.report_stream import (
     check_stream_or_path,
     write_stream,
 )
-from ffi_leak_tracker._records.snapshot import Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TextIO
+    from typing import TextIO
 
-SCHEMA = "ffi-leak-tracker"
-VERSION = 1
+    from ffi_leak_tracker._records.snapshot import Snapshot
+
 SIZE_MAX = 1 << 31  # bytes of a report
 
 
@@ -36,8 +34,9 @@ class JsonEmitter:
 
     Args:
         target: a path, whose file is replaced in one step; or an open text
-            stream, to which the document is written in one write.
-        indent: spaces of each level; None for a single line.
+            stream, to which a document below 1 MiB is written in one write.
+        indent: spaces of each level; None for a single line. Each frame,
+            group and block is on one line.
     """
 
     __module__ = "ffi_leak_tracker.emitters.json"
@@ -58,10 +57,11 @@ class JsonEmitter:
         Raises: ReportWriteError if the path or the stream cannot be written
             to; an existing file is then unchanged.
         """
-        text = dumps(snapshot, self._indent)
+        parts = pieces(snapshot, self._indent)
         if isinstance(self._target, (str, os.PathLike)):
-            write_report(self._target, text)
-        else:
+            write_report(self._target, parts)
+            return
+        for text in parts:
             write_stream(self._target, text)
 
 
@@ -71,26 +71,7 @@ def dumps(snapshot: Snapshot, indent: int | None = 2) -> str:
     Args:
         indent: spaces of each level; None for a single line.
     """
-    return json.dumps(_document(snapshot), indent=indent) + "\n"
-
-
-def _document(snapshot: Snapshot) -> dict[str, Any]:
-    """Return the whole document as plain data."""
-    groups = snapshot.groups()
-    counts = {
-        "verdict": snapshot.verdict,
-        "count": snapshot.count,
-        "total_bytes": snapshot.total_bytes,
-        "places": len(groups),
-    }
-    return {
-        "schema": SCHEMA,
-        "version": VERSION,
-        "generated_at": iso_text(datetime.now(timezone.utc)),
-        "summary": {**counts, **snapshot._facts()},
-        "groups": [one.to_dict() for one in groups],
-        "allocations": [block.to_dict() for block in snapshot],
-    }
+    return "".join(pieces(snapshot, indent))
 
 
 def loads(text: str | bytes) -> Snapshot:
@@ -103,7 +84,7 @@ def loads(text: str | bytes) -> Snapshot:
         value and the one that was found.
     """
     try:
-        return _read(Reader(parse(text)))
+        return read_report(Reader(parse(text)))
     except RecordFormatError as error:
         raise ReportFormatError(str(error)) from error
 
@@ -137,17 +118,3 @@ def _content(path: str | os.PathLike[str]) -> bytes:
             f"expected at most {SIZE_MAX:,} bytes, found more"
         )
     return data
-
-
-def _read(document: Reader) -> Snapshot:
-    """Return the snapshot of a parsed document."""
-    schema = document.text("schema")
-    if schema != SCHEMA:
-        raise fault("schema", f'"{SCHEMA}"', schema)
-    version = document.natural("version")
-    if version > VERSION:
-        raise RecordFormatError(
-            f"version: the report has version {version}, this ffi_leak_tracker "
-            f"reads up to {VERSION}; upgrade it to read this report"
-        )
-    return Snapshot._read(document.child("summary"), document)

@@ -28,7 +28,7 @@ from ffi_leak_tracker._records.exceptions import ReportWriteError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import TypeAlias
 
     Path: TypeAlias = str | os.PathLike[str]
@@ -52,12 +52,15 @@ _STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _STREAM_FOLDERS = ("/dev/fd", "/proc/self/fd", "/proc/thread-self/fd")
 
 
-def write_report(path: Path, text: str) -> None:
+def write_report(path: Path, pieces: Iterable[str]) -> None:
     """Write text to a file in UTF-8 and replace the old file in one step.
+
+    Args:
+        pieces: the text in parts, which are made while it is written.
 
     Raises: ReportWriteError; an existing regular file is then unchanged.
     """
-    data = text.encode("utf-8", "backslashreplace")
+    data = (one.encode("utf-8", "backslashreplace") for one in pieces)
     try:
         with _target(path) as target:
             target.write(data)
@@ -160,7 +163,7 @@ class _Descriptor:
         """Raise OSError if the descriptor is not open."""
         os.fstat(self._number)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Iterable[bytes]) -> None:
         """Write all data where the descriptor stands."""
         _write_all(self._number, data)
 
@@ -198,7 +201,7 @@ class _Special:
                 "that others may write to",
             )
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Iterable[bytes]) -> None:
         """Open it, wait for a reader if it is a FIFO, and write all data."""
         self._refuse_planted()
         number = os.open(self._name, _WRITE, dir_fd=self._folder)
@@ -213,9 +216,13 @@ class _Special:
             os.close(number)
 
 
-def _write_all(number: int, data: bytes) -> None:
+def _write_all(number: int, data: Iterable[bytes]) -> None:
     """Write data to a descriptor; wait while it can take none."""
-    left = memoryview(data)
+    for one in data:
+        _write_one(number, memoryview(one))
+
+
+def _write_one(number: int, left: memoryview) -> None:
     while left:
         try:
             left = left[os.write(number, left) :]
@@ -243,7 +250,7 @@ class _File:
         os.close(number)
         os.unlink(name, dir_fd=self._folder)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Iterable[bytes]) -> None:
         """Write a new file beside the old one, then rename it."""
         number, name = self._make()
         try:

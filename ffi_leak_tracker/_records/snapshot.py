@@ -298,9 +298,14 @@ class Snapshot(Sequence[Allocation]):
 
     @classmethod
     def _read(cls, facts: Reader, blocks: Reader) -> Snapshot:
+        made = map(Allocation._read, blocks.children("allocations"))
+        return cls._made(tuple(made), facts)
+
+    @classmethod
+    def _made(cls, blocks: tuple[Allocation, ...], facts: Reader) -> Snapshot:
         stats = facts.optional(facts.child, "stats")
         return cls(
-            tuple(map(Allocation._read, blocks.children("allocations"))),
+            blocks,
             None if stats is None else AllocationStats._read(stats),
             facts.texts("notes"),
             facts.optional(facts.number, "taken_at"),

@@ -458,6 +458,14 @@ def _native_site(site: int) -> tuple[str, int, int] | None:
     return _native_sites[site]
 
 
+def native_modules(path: int) -> list[str]:
+    """Return the files of the native frames of a path, innermost first."""
+    if not _has_native:
+        return []
+    known = map(_native_site, _sites_of(path))
+    return [site[0] for site in known if site and site[0]]
+
+
 def _demangle(name: str) -> str:
     if not name.startswith("_Z"):
         return name

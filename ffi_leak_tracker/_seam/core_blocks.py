@@ -104,6 +104,34 @@ def group_blocks(raw: bytes) -> tuple[bytes, bytes]:
         lib.flk_grouping_free(made)
 
 
+NO_INDEX: int = lib.FLK_NO_INDEX
+ROW_INDEXES = 3  # group, thread and scope, each of 32 bits
+assert ffi.sizeof("flk_row_indexes") == 4 * ROW_INDEXES
+
+
+def print_rows(raw: Any, indexes: Any, taken_at: float, separator: str) -> str:
+    """Return copied blocks as rows of a JSON report.
+
+    Args:
+        raw: the bytes of the blocks.
+        indexes: ``ROW_INDEXES`` positions in the tables for each block.
+    """
+    count = len(raw) // BLOCK.size
+    between = separator.encode("ascii")
+    room = count * (lib.FLK_ROW_BYTES + len(between))
+    out = ffi.new("char[]", room)
+    used = lib.flk_rows_print(
+        ffi.cast("flk_block *", ffi.from_buffer(raw)),
+        ffi.cast("flk_row_indexes *", ffi.from_buffer(indexes)),
+        count,
+        taken_at,
+        between,
+        out,
+        room,
+    )
+    return str(ffi.buffer(out, used)[:], "ascii")
+
+
 def _copy(start: CData, size: int) -> bytes:
     return bytes(ffi.buffer(start, size)) if size else b""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from ffi_leak_tracker._base.record import Record, field
 from ffi_leak_tracker._seam.core_api import (
     ffi,
     lib,
@@ -33,9 +34,38 @@ def attach(rules: Sequence[str], mappings: bool) -> str | None:
     return None
 
 
-def has_met(pattern: str) -> bool:
-    """Return whether a pattern matched a loaded object since the attach."""
-    return bool(lib.flk_attach_has_met(os.fsencode(pattern)))
+def has_met(rule: str) -> bool:
+    """Return whether a rule matched a loaded object since the attach."""
+    return bool(lib.flk_attach_has_met(os.fsencode(rule)))
+
+
+class LoadedObject(Record):
+    """A loaded object: program, library, extension module."""
+
+    path: str = field("As the loader has it.")
+    absolute: str = field("Absolute; the same if that is not known.")
+    is_recorded: bool = field("Whether its allocations are recorded.")
+
+
+def fits(rule: str, one: LoadedObject) -> bool:
+    """Return whether a rule matches an object."""
+    texts = map(os.fsencode, (rule, one.path, one.absolute))
+    return bool(lib.flk_attach_fits(*texts))
+
+
+def objects() -> list[LoadedObject]:
+    """Return the loaded objects. Empty before the first attach."""
+    needed, room = 1 << 14, 0
+    while needed > room:  # more may be loaded before the next call
+        room = needed + needed // 4
+        out = ffi.new("char[]", room)
+        needed = lib.flk_attach_list(out, room)
+    texts = bytes(ffi.buffer(out, needed)).split(b"\0")[:-1]
+    pairs = zip(texts[::2], texts[1::2], strict=True)
+    return [
+        LoadedObject(os.fsdecode(p[1:]), os.fsdecode(absolute), p[:1] == b"+")
+        for p, absolute in pairs
+    ]
 
 
 # --- threads ------------------------------------------------------------

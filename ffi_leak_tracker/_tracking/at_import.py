@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ffi_leak_tracker._base import settings
+from ffi_leak_tracker._base import environment, settings
 
 
 def apply() -> None:
@@ -17,6 +17,7 @@ def apply() -> None:
         from ffi_leak_tracker._tracking.tracker import LeakTracker
 
         LeakTracker.enable(stack_depth=min(settings.depth, 64))
+        environment.mark_process()
         if settings.mode == "attach":
             _attach()
         atexit.register(report)
@@ -37,8 +38,23 @@ def _attach() -> None:
         )
 
 
+def _target(path: str, is_child: bool) -> str:
+    """Return the path of the report of this process."""
+    if not is_child:
+        return path
+    import os
+
+    from ffi_leak_tracker._tracking.signal_dump import numbered
+
+    return numbered(path, os.getpid())
+
+
 def report() -> None:
-    """Write the report at exit: to a file, or to standard error."""
+    """Write the report at exit: to a file, or to standard error.
+
+    Children of the process that the user started add their numbers to the name
+    of the file. They report nothing if nothing leaked.
+    """
     import gc
     import sys
     from contextlib import suppress
@@ -47,11 +63,14 @@ def report() -> None:
     from ffi_leak_tracker._tracking.tracker import LeakTracker
 
     gc.collect()
+    is_child = environment.is_child()
+    if is_child and not LeakTracker.has_leaks:
+        return
     stderr = sys.stderr  # None if it was closed before the start
     with suppress(ReportWriteError, OSError, ValueError):
         if settings.report:
             try:
-                LeakTracker.emit(settings.report)
+                LeakTracker.emit(_target(settings.report, is_child))
                 return
             except ReportWriteError as error:
                 if stderr is not None:

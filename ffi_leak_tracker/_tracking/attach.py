@@ -12,11 +12,17 @@ from ffi_leak_tracker._records.exceptions import AttachError
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_hooks as hooks
-from ffi_leak_tracker._tracking import detached, sampling, watched
+from ffi_leak_tracker._seam.blocks import BlockList
+from ffi_leak_tracker._tracking import (
+    detached,
+    sampling,
+    watched,
+    watched_libraries,
+)
 from ffi_leak_tracker._tracking.libraries import (
+    exclusions_of,
     named,
-    patterns_of,
-    python_patterns,
+    python_exclusions,
 )
 from ffi_leak_tracker._tracking.view import View
 
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.snapshot import Snapshot
     from ffi_leak_tracker._tracking.libraries import Library
     from ffi_leak_tracker._tracking.sampling import Estimate
+    from ffi_leak_tracker._tracking.watched_libraries import WatchedLibrary
 
 _lock = RLock()
 #: The active attachments, oldest first.
@@ -103,27 +110,60 @@ class Attachment:
             watched.Name(*one)
             for one in (named(libraries) if libraries is not None else ())
         ]
-        self.include = list(
-            dict.fromkeys([p for one in self.names for p in one.patterns])
-        )
-        if not (self.is_all or self.include):
+        if not (self.is_all or self.names):
             raise ValueError(
                 "no library is named: name one, or pass None for all"
             )
-        self.exclude = patterns_of(exclude)
+        self.exclude = exclusions_of(exclude)
         #: Excluded as callers. What they call through pointers that were
         #: looked up, as ``ffi.dlopen(None).malloc``, is the user's.
         self.exclude_own = (
-            python_patterns() if self.is_all and not include_python else []
+            python_exclusions() if self.is_all and not include_python else []
         )
         self.mappings = bool(mappings)
         self.sample_bytes = sample_bytes or 0
         self.native = 0, False  # frames, and whether with lines
 
+    def rules(self) -> list[str]:
+        """Return the rules of the core that select its libraries."""
+        included = [rule for one in self.names for rule in one.rules]
+        excluded = [*self.exclude, *self.exclude_own]
+        return list(dict.fromkeys(included + excluded))
+
     @property
     def attached(self) -> bool:
         """Whether it is active."""
         return self in _active
+
+    @property
+    def libraries(self) -> tuple[WatchedLibrary, ...]:
+        """The loaded libraries that it watches, with their live blocks.
+
+        Empty after ``detach()``. Libraries that were named and are not loaded
+        are in ``unmatched``. Cost: O(loaded libraries + live blocks).
+        """
+        if not self.attached:
+            return ()
+        core.hooks_refresh()
+        recorded = [one for one in hooks.objects() if one.is_recorded]
+        owners = watched_libraries.Owners([one.absolute for one in recorded])
+        everything = BlockList.take(core.CURRENT_SCOPE).of_kind("hook")
+        own = [one.absolute for one in recorded if self.selects(one)]
+        return watched_libraries.listed(own, owners.sums(everything))
+
+    @property
+    def unmatched(self) -> tuple[str, ...]:
+        """The names that no library matched which was loaded so far."""
+        if self.attached:
+            core.hooks_refresh()
+        return tuple([one.text for one in self.names if not one.look()])
+
+    def selects(self, library: hooks.LoadedObject) -> bool:
+        """Return whether it watches a library."""
+        excluded = (*self.exclude, *self.exclude_own)
+        if any(hooks.fits(rule, library) for rule in excluded):
+            return False
+        return self.is_all or any(one.means(library) for one in self.names)
 
     def estimate(self) -> Estimate:
         """Return the estimated number and bytes of live hooked blocks.
@@ -184,7 +224,8 @@ class Attachment:
             self._warn_of_unmet()
 
     def __repr__(self) -> str:
-        what = "all" if self.is_all else printable(", ".join(self.include))
+        names = ["all"] if self.is_all else [one.text for one in self.names]
+        what = printable(", ".join(names))
         return f"<Attachment to {what}, {'on' if self.attached else 'off'}>"
 
 
@@ -227,6 +268,11 @@ def _warn_of_others() -> None:
         RuntimeWarning,
         stacklevel=4,
     )
+
+
+def active() -> tuple[Attachment, ...]:
+    """Return the attachments that are on, oldest first."""
+    return tuple(_active)
 
 
 def detach_all() -> Snapshot:
@@ -275,6 +321,8 @@ def _apply() -> None:
     _set_native()
     _sample(_active[0].sample_bytes)
     mappings = any(one.mappings for one in _active)
+    for one in _active:  # the core forgets what was met under other rules
+        one._unmet()
     reason = hooks.attach(_rules(), mappings)
     if reason is not None:
         raise AttachError(printable(f"cannot attach: {reason}"))
@@ -303,16 +351,6 @@ def _put_back() -> None:
 def _rules() -> list[str]:
     """Return the rules of the core for all active attachments.
 
-    "|" begins an attachment, "+NAME" includes and "-NAME" excludes objects,
-    "~NAME" excludes calls by an object's own slots.
+    "|" begins the rules of an attachment.
     """
-    return [
-        rule
-        for one in _active
-        for rule in (
-            "|",
-            *[f"+{name}" for name in one.include],
-            *[f"-{name}" for name in one.exclude],
-            *[f"~{name}" for name in one.exclude_own],
-        )
-    ]
+    return [rule for one in _active for rule in ("|", *one.rules())]

@@ -8,12 +8,14 @@ from __future__ import annotations
 from time import monotonic
 
 from ffi_leak_tracker._base.settings import check_range
+from ffi_leak_tracker._base.warn import warn
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._tracking.view import View
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from ffi_leak_tracker._records.emitters import EmitterLike
     from ffi_leak_tracker._records.snapshot import Snapshot
@@ -55,11 +57,13 @@ class Attaching(View):
 
         Args:
             libraries: the libraries to record. Each is a module (with the
-                libraries that it is linked to), a package, the ``lib`` of a
-                cffi module, the result of ``ctypes.CDLL``, a path, or a
-                pattern with ``*`` and ``?`` for a path or its last part.
-                None: all libraries except for the interpreter, cffi, the C
-                library and this package.
+                libraries that it is linked to), a package (with those that
+                its wheel bundles), the ``lib`` of a cffi module, the result
+                of ``ctypes.CDLL``, a path, a name as "foo" or "libfoo.so.1",
+                the name of a module, package or distribution, or a pattern
+                with ``*`` and ``?`` for a path or its last part. What is not
+                loaded yet is recorded once it is. None: all libraries except
+                for the interpreter, cffi, the C library and this package.
             exclude: libraries not to record, in the same forms.
             include_python: if ``libraries`` is None, also record the
                 interpreter and cffi.
@@ -106,8 +110,27 @@ class Attaching(View):
             self._note_start()
         return attached
 
-    #: The same, for ``with LeakTracker.attached(...)``.
-    attached = attach
+    @property
+    def attachments(self) -> tuple[Attachment, ...]:
+        """The attachments that are on, oldest first.
+
+        Each has ``libraries``, the loaded libraries that it watches.
+        """
+        from ffi_leak_tracker._tracking import attach
+
+        return attach.active()
+
+    def attached(self, *libraries: Any, **options: Any) -> Attachment:
+        """Do as ``attach``, which is its name now (DeprecationWarning).
+
+        For what is attached, ask ``attachments``.
+        """
+        warn(
+            "LeakTracker.attached() is deprecated: it attaches. Call "
+            "LeakTracker.attach(), or ask LeakTracker.attachments",
+            DeprecationWarning,
+        )
+        return self.attach(*libraries, **options)
 
     def detach(self) -> Snapshot:
         """End all attachments; return the hooked blocks that are still live."""

@@ -1,20 +1,35 @@
-"""Patterns of the loaded objects that a user names."""
+"""The rules that select the loaded objects which a user names.
+
+A rule is a text for ``hooks/selection.h`` of the core: "+GLOB", "=NAME" or
+"#DEVICE:INODE". Those that exclude have other marks.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from ffi_leak_tracker._base.elf import NEEDED, SONAME, UNREADABLE, ElfFile
+from ffi_leak_tracker._base.elf import (
+    NEEDED,
+    RPATH,
+    RUNPATH,
+    UNREADABLE,
+    ElfFile,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
-    #: A module, the ``lib`` of a cffi module, a ctypes library, a path or a
-    #: pattern.
+    #: A module, the ``lib`` of a cffi module, a ctypes library, a path, a name
+    #: or a pattern.
     Library = Any
+
+#: The marks of rules that exclude, by those that include.
+_EXCLUDES = {"+": "-", "=": "!", "#": "%"}
+FILES_MAX = 500  # of a folder that are looked at
+FILE_BYTES_MAX = 1 << 26  # of a file whose dynamic section is read
 
 _RUNTIME = (
     "ld-linux*",
@@ -34,12 +49,13 @@ _RUNTIME = (
 
 
 def named(libraries: Iterable[Library]) -> list[tuple[str, list[str]]]:
-    """Return a text for each library, and its patterns.
+    """Return a text for each library, and its rules.
 
     An extension module stands for itself and for the libraries it is linked
     to, except for the runtimes of C and C++: the allocations of a cffi module
     are made by the library that it wraps, and those of the C++ runtime belong
-    to what calls it. A package stands for the extension modules in it.
+    to what calls it. A package stands for the extension modules in it and for
+    the libraries that its wheel bundles.
 
     Raises: TypeError for values that are not libraries; ValueError for a
         module without machine code (built-in, or written in Python).
@@ -50,62 +66,236 @@ def named(libraries: Iterable[Library]) -> list[tuple[str, list[str]]]:
         raise TypeError(f"a list of libraries is expected, not {libraries!r}")
     found = []
     for library in libraries:
-        patterns = _patterns_of_one(library)
-        found.append((_text_of(library, patterns), patterns))
+        rules = list(dict.fromkeys(_rules_of(library)))
+        found.append((_text_of(library, rules), rules))
     return found
 
 
-def patterns_of(libraries: Iterable[Library]) -> list[str]:
-    """Return the patterns of all objects that these libraries are."""
-    found = [pattern for _, some in named(libraries) for pattern in some]
-    return list(dict.fromkeys(found))
+def exclusions_of(libraries: Iterable[Library]) -> list[str]:
+    """Return the rules that exclude all objects that these libraries are."""
+    found = [rule for _, some in named(libraries) for rule in some]
+    return [_EXCLUDES[rule[0]] + rule[1:] for rule in dict.fromkeys(found)]
 
 
-def _text_of(library: Library, patterns: list[str]) -> str:
+def _text_of(library: Library, rules: list[str]) -> str:
     """Return what reports call a library."""
     if isinstance(library, (str, os.PathLike)):
         return os.fsdecode(os.fspath(library))
     if isinstance(library, type(os)):
         return library.__name__
-    return os.path.basename(patterns[0])  # its repr has an address
+    return os.path.basename(rules[0][1:])  # its repr has an address
 
 
-def python_patterns() -> list[str]:
-    """Return the patterns of the objects of the interpreter and cffi."""
+def python_exclusions() -> list[str]:
+    """Return the rules that exclude the interpreter and cffi by default."""
     try:
         program = os.readlink("/proc/self/exe")
     except OSError:
         program = os.path.realpath(sys.executable)
-    return [program, "libpython*", "libpypy*", "_cffi_backend*"]
+    patterns = program, "libpython*", "libpypy*", "_cffi_backend*"
+    return [f"~{one}" for one in patterns]
 
 
-def _patterns_of_one(library: Library) -> list[str]:
+def _rules_of(library: Library) -> Iterator[str]:
     if isinstance(library, (str, os.PathLike)):
-        text = os.fsdecode(os.fspath(library))
-        if not text:
-            raise ValueError("a library's name must not be empty")
-        return _patterns_of_path(text) if "/" in text else [text]
+        yield from _rules_of_text(library)
+        return
     if _is_of_cffi(library):
         path = _file_of_lib(library)
     elif hasattr(library, "__path__"):
-        return _patterns_of_package(library)
+        yield from _rules_of_package(library.__name__, library.__path__)
+        return
     else:
         path = getattr(library, "__file__", None) or _file_of_lib(library)
     if path is None:
         raise ValueError(
-            f"{library!r} has no file: pass the path of the shared library, "
-            "or a pattern such as 'libfoo*'"
+            f"{library!r} has no file: pass the name or the path of the shared "
+            "library, or a pattern such as 'libfoo*'"
         )
     if path.endswith((".py", ".pyc")):
         raise ValueError(
             f"{library!r} is written in Python: pass the extension module, "
             "or the library that it uses"
         )
-    if "/" not in path:  # from ffi.dlopen("z"), which searched for the file
-        return [path] if "." in path else [path, f"lib{path}.so*"]
-    return [*_patterns_of_path(path), *needed_by(path)]
+    if "/" in path:
+        yield from _rules_of_path(path)
+        yield from _rules_of_linked([path])
+    elif "." in path:  # the loader has searched for the file
+        yield from (f"+{path}", f"+{path}.*")
+    else:  # ffi.dlopen("z")
+        yield from (f"+{path}", f"+lib{path}.so*")
 
 
+def _rules_of_text(library: str | os.PathLike[str]) -> Iterator[str]:
+    """Yield the rules of a path, a name or a pattern."""
+    text = os.fsdecode(os.fspath(library))
+    if not text:
+        raise ValueError("a library's name must not be empty")
+    if "/" in text:
+        yield from _rules_of_path(text)
+    elif "*" in text or "?" in text:
+        yield f"+{text}"
+    else:
+        yield f"={text}"
+        if isinstance(library, os.PathLike):
+            yield from _rules_of_path(text)
+        else:
+            yield from _rules_of_installed(text)
+
+
+# --- paths --------------------------------------------------------------
+def _rules_of_path(path: str) -> Iterator[str]:
+    """Yield the rules of a path or of a pattern of paths.
+
+    The loader may have opened the same file by a link, or by a relative path.
+    """
+    absolute = os.path.abspath(path)
+    texts = dict.fromkeys([os.path.realpath(path), path, absolute])
+    yield from (f"+{one}" for one in texts)
+    if os.path.isdir(path):
+        yield from (f"+{os.path.join(one, '*')}" for one in texts)
+        files = _shared_objects([path])
+    elif "*" in path or "?" in path:
+        from glob import iglob
+
+        files = iglob(path.replace("[", "[[]"))
+    else:
+        files = iter([path])
+    for _, file in zip(range(FILES_MAX), files, strict=False):
+        yield from _rule_of_file(file)
+
+
+def _rule_of_file(path: str) -> Iterator[str]:
+    """Yield the rule of a file, whatever path it is opened by."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # it may be built later
+        return
+    if not os.path.isdir(path):
+        yield f"#{status.st_dev:x}:{status.st_ino:x}"
+
+
+def _shared_objects(folders: Iterable[str]) -> Iterator[str]:
+    """Yield the shared objects in folders, at any depth."""
+    for folder in folders:
+        for where, _, names in os.walk(folder):
+            yield from (os.path.join(where, n) for n in names if _is_shared(n))
+
+
+# --- packages -----------------------------------------------------------
+def _rules_of_package(name: str, folders: Iterable[str]) -> Iterator[str]:
+    """Yield the rules of a package's folders, and of what it is linked to.
+
+    Wheels bundle libraries in a folder beside the package.
+    """
+    found = list(folders)
+    for folder in found:
+        for one in dict.fromkeys([os.path.realpath(folder), folder]):
+            yield f"+{os.path.join(one, '*')}"
+            yield f"+{one}.libs/*"
+    files = _shared_objects(found)
+    some = [file for _, file in zip(range(FILES_MAX), files, strict=False)]
+    for key, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if path and key.startswith(name + "."):
+            some.append(path)
+    yield from _rules_of_linked(dict.fromkeys(some))
+
+
+def _rules_of_linked(paths: Iterable[str]) -> Iterator[str]:
+    """Yield the rules of what shared objects are linked to.
+
+    Libraries of the C runtime are left out. Of a file that is not ELF, nothing
+    is yielded.
+    """
+    from fnmatch import fnmatchcase
+
+    for path in paths:
+        try:
+            file = ElfFile.read(path, FILE_BYTES_MAX)
+            needed = list(file.dynamic_strings(NEEDED))
+            searched = [*file.dynamic_strings(RPATH)]
+            searched += file.dynamic_strings(RUNPATH)
+        except UNREADABLE:
+            continue
+        for name in needed:
+            if not any(fnmatchcase(name, one) for one in _RUNTIME):
+                yield f"+{name}"
+        for folder in _bundles(os.path.dirname(path), searched):
+            yield f"+{os.path.join(folder, '*')}"
+
+
+def _bundles(origin: str, searched: list[str]) -> Iterator[str]:
+    """Yield the folders of bundled libraries among those an object searches."""
+    for folder in ":".join(searched).split(":"):
+        where = folder.replace("${ORIGIN}", "$ORIGIN")
+        if where.startswith("$ORIGIN") and where.endswith(".libs"):
+            where = os.path.normpath(where.replace("$ORIGIN", origin))
+            yield from dict.fromkeys([os.path.realpath(where), where])
+
+
+# --- names of modules and distributions ----------------------------------
+def _rules_of_installed(name: str) -> Iterator[str]:
+    """Yield the rules of a module, a package or a distribution of this name.
+
+    Nothing is imported.
+    """
+    if ".so" in name:
+        return
+    yield from _rules_of_module(name)
+    from importlib import metadata
+
+    try:
+        found = metadata.distribution(name)
+        files = [one for one in found.files or () if _is_shared(one.name)]
+        modules = found.read_text("top_level.txt") or ""
+    except (metadata.PackageNotFoundError, OSError, ValueError):
+        return
+    for top in dict.fromkeys(one.parts[0] for one in files):
+        where = str(found.locate_file(top))
+        if os.path.isdir(where):
+            yield from _rules_of_package(top, [where])
+        else:
+            yield from _rules_of_path(where)
+            yield from _rules_of_linked([where])
+    if not files:  # it may be installed in editable mode
+        for module in modules.split():
+            yield from _rules_of_module(module)
+
+
+def _is_shared(name: str) -> bool:
+    """Return whether a file has the name of a shared object."""
+    return name.endswith(".so") or ".so." in name
+
+
+def _rules_of_module(name: str) -> Iterator[str]:
+    module = sys.modules.get(name)
+    folders = getattr(module, "__path__", None)
+    path = getattr(module, "__file__", None)
+    if module is None and "." not in name:
+        folders, path = _found_spec(name)
+    if folders is not None:
+        yield from _rules_of_package(name, folders)
+    elif path and not path.endswith((".py", ".pyc")):
+        yield from _rules_of_path(path)
+        yield from _rules_of_linked([path])
+
+
+def _found_spec(name: str) -> tuple[list[str] | None, str | None]:
+    """Return the folders and the file of a module that is not imported."""
+    from importlib.util import find_spec
+
+    try:
+        spec = find_spec(name)
+    except Exception:  # finders of other packages may raise anything
+        return None, None
+    if spec is None or spec.origin is None or not spec.has_location:
+        return None, None
+    folders = spec.submodule_search_locations
+    return (None if folders is None else list(folders)), spec.origin
+
+
+# --- objects ------------------------------------------------------------
 def _is_of_cffi(library: Library) -> bool:
     """Return whether a library is the ``lib`` of a cffi module.
 
@@ -114,28 +304,6 @@ def _is_of_cffi(library: Library) -> bool:
     """
     kind = type(library).__name__
     return kind == "Lib" or kind.startswith("FFILibrary")
-
-
-def _patterns_of_path(path: str) -> list[str]:
-    """Return the path, the path without links, and the name in the file.
-
-    The loader may have opened the same file by another path.
-    """
-    return [os.path.realpath(path), path, *_strings_of(path, SONAME)]
-
-
-def _patterns_of_package(package: Any) -> list[str]:
-    """Return the folders of a package, and what its modules are linked to."""
-    found = [
-        os.path.join(where, "*")
-        for folder in package.__path__
-        for where in (os.path.realpath(folder), folder)
-    ]
-    for name, module in list(sys.modules.items()):
-        path = getattr(module, "__file__", None)
-        if path and name.startswith(package.__name__ + "."):
-            found += needed_by(path)
-    return found
 
 
 def _file_of_lib(library: Any) -> str | None:
@@ -162,26 +330,3 @@ def _file_of_lib(library: Any) -> str | None:
         "a library is a module, the lib of a cffi module, a path or a "
         f"pattern, not {library!r}"
     )
-
-
-# --- what an object is linked to ----------------------------------------
-def needed_by(path: str) -> list[str]:
-    """Return the names of the libraries that a shared object needs.
-
-    Those of the C runtime are left out. Empty if the file is not ELF.
-    """
-    from fnmatch import fnmatchcase
-
-    return [
-        name
-        for name in _strings_of(path, NEEDED)
-        if not any(fnmatchcase(name, one) for one in _RUNTIME)
-    ]
-
-
-def _strings_of(path: str, tag: int) -> list[str]:
-    """Return the strings of a tag; empty if the file is not ELF."""
-    try:
-        return list(ElfFile.read(path).dynamic_strings(tag))
-    except UNREADABLE:
-        return []

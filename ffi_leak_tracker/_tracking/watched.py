@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ffi_leak_tracker._base.format import quoted
+import os
+import re
+
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_hooks as hooks
 
@@ -18,22 +21,33 @@ is_attached = False
 #: Names that match no library which was loaded so far, of the same.
 _unmet: tuple[Name, ...] = ()
 
+#: "lib" STEM, and what build tools add: see csrc/hooks/library_names.h.
+_FILE_NAME = re.compile(
+    r"(?:lib)?(.+?)(?:-[0-9a-f]{8}|-[0-9.]+)*"
+    r"(?:\.cpython-.*|\.abi3|\.pypy.*)?\.so(?:\.\d.*)?$"
+)
+_CLOSE = 0.7  # of names that are suggested, as difflib measures it
+
 
 class Name:
-    """A library as the user named it, and the patterns that stand for it."""
+    """A library as the user named it, and the rules that stand for it."""
 
-    __slots__ = ("is_met", "patterns", "text")
+    __slots__ = ("is_met", "rules", "text")
 
-    def __init__(self, text: str, patterns: list[str]) -> None:
+    def __init__(self, text: str, rules: list[str]) -> None:
         self.text = text
-        self.patterns = patterns
+        self.rules = rules
         self.is_met = False
 
     def look(self) -> bool:
         """Return whether a library that it names was loaded at any time."""
         if not self.is_met:
-            self.is_met = any(map(hooks.has_met, self.patterns))
+            self.is_met = any(map(hooks.has_met, self.rules))
         return self.is_met
+
+    def means(self, library: hooks.LoadedObject) -> bool:
+        """Return whether it names a library."""
+        return any(hooks.fits(rule, library) for rule in self.rules)
 
 
 def watch(texts: Iterable[str], names: Iterable[Name]) -> None:
@@ -72,7 +86,45 @@ def unmet() -> tuple[str, ...]:
 
 def unmet_text(names: Iterable[str]) -> str:
     """Return what is to be said of names that match nothing."""
+    texts = ", ".join(map(_with_suggestion, sorted(names)))
     return (
-        f"no loaded library matches {quoted(names)}, so nothing was recorded "
-        "for it: look for its name in /proc/self/maps"
+        f"no loaded library matches {texts}, so nothing was recorded for it: "
+        "look for its name in /proc/self/maps"
     )
+
+
+# --- suggestions ----------------------------------------------------------
+def _with_suggestion(name: str) -> str:
+    """Return a name in quotes, and a similar name that matches something."""
+    found = suggestion(name, [one.absolute for one in hooks.objects()])
+    text = f'"{printable(name)}"'
+    return f'{text} (did you mean "{printable(found)}"?)' if found else text
+
+
+def suggestion(name: str, paths: Iterable[str]) -> str | None:
+    """Return what the user may have meant, None if nothing is similar.
+
+    >>> paths = ["/x/libshelf.so.1", "/y/libz.so.1"]
+    >>> suggestion("shelff", paths), suggestion("libshelv.so", paths)
+    ('shelf', 'libshelf.so.1')
+    >>> suggestion("/y/libshelf.so", paths), suggestion("other", paths)
+    ('/x/libshelf.so.1', None)
+    """
+    from difflib import get_close_matches
+
+    wanted = _stem_of(os.path.basename(name.replace("*", "").replace("?", "")))
+    by_stem = {_stem_of(os.path.basename(one)).lower(): one for one in paths}
+    close = get_close_matches(wanted.lower(), by_stem, 1, _CLOSE)
+    if not close:
+        return None
+    path = by_stem[close[0]]
+    if "/" in name:
+        return path
+    if ".so" in name or name.startswith("lib"):
+        return os.path.basename(path)
+    return _stem_of(os.path.basename(path))
+
+
+def _stem_of(file: str) -> str:
+    found = _FILE_NAME.match(file)
+    return found.group(1) if found else file.removeprefix("lib")

@@ -1,13 +1,47 @@
 // test_objects.c - patterns, callers and protections: questions of attach about objects.  SPDX-License-Identifier: MIT
+#include <errno.h>
+#include <sys/stat.h>
+
 #include "base/config.h"
 #include "elf/maps.h"
 #include "hooks/callers.h"
+#include "hooks/library_names.h"
 #include "hooks/roles.h"
 #include "hooks/selection.h"
 #include "hooks/slots.h"
 #include "support.h"
 
 #ifdef FLK_HAS_ELF
+static bool has(const char *path) {
+    flk_selection_object object = flk_selection_object_at(path);
+    return flk_selection_has(&object);
+}
+
+static bool names(const char *path) {
+    flk_selection_object object = flk_selection_object_at(path);
+    return flk_selection_names(&object);
+}
+
+static bool may_have(const char *path) {
+    flk_selection_object object = flk_selection_object_at(path);
+    return flk_selection_may_have(&object);
+}
+
+static bool bars(const char *path) {
+    flk_selection_object object = flk_selection_object_at(path);
+    return flk_selection_bars(&object);
+}
+
+static flk_caller kind_of(const char *path, bool is_c_library) {
+    flk_selection_object object = flk_selection_object_at(path);
+    return flk_roles_kind(&object, is_c_library);
+}
+
+static void meet(const char *path) {
+    flk_selection_object object = flk_selection_object_at(path);
+    flk_selection_meet(&object);
+}
+
 static bool selected(const char *include, const char *exclude,
                      const char *path) {
     char plus[100], minus[100];
@@ -20,7 +54,7 @@ static bool selected(const char *include, const char *exclude,
     if (exclude)
         rules[count++] = minus;
     CHECK(flk_selection_set(rules, count));
-    return flk_selection_has(path);
+    return has(path);
 }
 
 static void test_patterns(void) {
@@ -38,57 +72,166 @@ static void test_nothing_included_is_everything(void) {
     CHECK(selected(NULL, NULL, "/x"));
     CHECK(!selected(NULL, "libpython*", "/usr/lib/libpython3.11.so"));
     CHECK(!selected("lib*", "libpython*", "libpython3.11.so"));
-    CHECK(!flk_selection_names("libpython3.11.so"));
-    CHECK(selected(NULL, NULL, "/x") && !flk_selection_names("/x"));
+    CHECK(!names("libpython3.11.so"));
+    CHECK(selected(NULL, NULL, "/x") && !names("/x"));
 }
 
 static void test_many_patterns_keep_their_order(void) {
     const char *rules[] = {"+a", "+bb", "+ccc", "-bb", "-d"};
     CHECK(flk_selection_set(rules, 5));
-    CHECK(flk_selection_has("a") && !flk_selection_has("bb"));
-    CHECK(flk_selection_has("ccc") && !flk_selection_has("d"));
-    CHECK(flk_selection_names("/x/ccc"));
+    CHECK(has("a") && !has("bb"));
+    CHECK(has("ccc") && !has("d"));
+    CHECK(names("/x/ccc"));
 }
 
 static void test_met_patterns_are_remembered(void) {
     const char *rules[] = {"|", "+a*", "-ab", "|", "+", "+?c", "+a*d"};
     CHECK(flk_selection_set(rules, 7));
-    CHECK(!flk_selection_has_met("a*") && !flk_selection_has_met("ab"));
-    flk_selection_meet("/x/ab");
-    CHECK(flk_selection_has_met("a*") && !flk_selection_has_met("ab"));
-    CHECK(!flk_selection_has_met("?c") && !flk_selection_has_met("a*d"));
-    flk_selection_meet("/x/bc");
-    CHECK(flk_selection_has_met("?c") && !flk_selection_has_met(""));
-    CHECK(!flk_selection_has_met("other"));
-    CHECK(flk_selection_set(rules, 7) && !flk_selection_has_met("a*"));
+    CHECK(!flk_selection_has_met("+a*") && !flk_selection_has_met("+ab"));
+    meet("/x/ab");
+    CHECK(flk_selection_has_met("+a*") && !flk_selection_has_met("+ab"));
+    CHECK(!flk_selection_has_met("+?c") && !flk_selection_has_met("+a*d"));
+    meet("/x/bc");
+    CHECK(flk_selection_has_met("+?c") && !flk_selection_has_met("+"));
+    CHECK(!flk_selection_has_met("+other"));
+    CHECK(flk_selection_set(rules, 7) && !flk_selection_has_met("+a*"));
 }
 
 // An exclude of one request hides nothing that another request includes.
 static void test_requests_add_up(void) {
     const char *narrow[] = {"|", "+a*", "-ab", "|", "+ab*", "-abc"};
     CHECK(flk_selection_set(narrow, 6));
-    CHECK(flk_selection_has("a") && flk_selection_has("ab"));
-    CHECK(flk_selection_has("abc") && !flk_selection_has("b"));
-    CHECK(flk_selection_names("ab"));
+    CHECK(has("a") && has("ab"));
+    CHECK(has("abc") && !has("b"));
+    CHECK(names("ab"));
     const char *wide[] = {"|", "-libpython*", "|", "+libpython3*", "|", "-c"};
     CHECK(flk_selection_set(wide, 4));
-    CHECK(flk_selection_has("libpython3") && flk_selection_names("libpython3"));
-    CHECK(flk_selection_has("c") && !flk_selection_has("libpython2"));
-    CHECK(!flk_selection_names("c"));
+    CHECK(has("libpython3") && names("libpython3"));
+    CHECK(has("c") && !has("libpython2"));
+    CHECK(!names("c"));
     CHECK(flk_selection_set(wide, 6));
-    CHECK(flk_selection_has("libpython2") && flk_selection_has("c"));
+    CHECK(has("libpython2") && has("c"));
+}
+
+// Pairs of a name and a file that it means, or does not mean.
+static const char *const meant[][2] = {
+    {"shelf", "/usr/lib/libshelf.so"},
+    {"shelf", "libshelf.so.1"},
+    {"shelf", "shelf.so"},
+    {"shelf", "./shelf.cpython-311-x86_64-linux-gnu.so"},
+    {"shelf", "x/shelf.abi3.so"},
+    {"shelf", "shelf.pypy39-pp73-x86_64-linux-gnu.so"},
+    {"shelf", "/x/shelf.libs/libshelf-0f1e2d3c.so.1.2"},
+    {"shelf", "libshelf-040039e1-0352e75f.so.5"},
+    {"shelf", "libshelf-2.0.so.0"},
+    {"shelf-2.0", "libshelf-2.0.so.0"},
+    {"libshelf", "libshelf.so.1.2.3"},
+    {"libshelf", "shelf.so"},
+    {"libshelf.so", "libshelf.so.1"},
+    {"shelf.so", "libshelf.so"},
+    {"libshelf.so.1", "libshelf.so.1"},
+    {"libshelf.so.1", "libshelf.so.1.2"},
+    {"libshelf.so.1.2", "libshelf.so.1"},
+    {"libshelf.so.1", "/x/libshelf.so"},
+    {"libshelf-0f1e2d3c.so.1", "libshelf-0f1e2d3c.so.1"},
+    {"_shelf", "_shelf.cpython-311-x86_64-linux-gnu.so"},
+    {"python3.11", "/usr/bin/python3.11"},
+    {"libpython3.11.so.1.0", "libpython3.11.so.1.0"},
+    {"a.so.b", "a.so.b"},
+    {"lib", "lib.so"},
+};
+static const char *const not_meant[][2] = {
+    {"shelf", "libshelfs.so"},
+    {"shelf", "libbookshelf.so"},
+    {"shelff", "libshelf.so"},
+    {"shel", "libshelf.so"},
+    {"shelf", "_shelf.so"},
+    {"shelf", "libshelf-extra.so"},
+    {"shelf", "libshelf-tables.so"},
+    {"shelf", "libshelf-0f1e2d3.so"},
+    {"libshelf.so.1", "libshelf.so.2"},
+    {"libshelf.so.1", "libshelf.so.10"},
+    {"libshelf.so.1.2", "libshelf.so.1.3"},
+    {"shelf", "/shelf/libother.so"},
+    {"shelf-2.0", "libshelf.so"},
+    {"", "libshelf.so"},
+    {"shelf", ""},
+    {"so", "lib.so"},
+    {"Shelf", "libshelf.so"},
+    {"0f1e2d3c", "libshelf-0f1e2d3c.so"},
+};
+
+static void test_names_mean_files(void) {
+    for (size_t i = 0; i < sizeof meant / sizeof *meant; i++)
+        CHECK(flk_library_names_match(meant[i][0], meant[i][1]));
+    for (size_t i = 0; i < sizeof not_meant / sizeof *not_meant; i++)
+        CHECK(!flk_library_names_match(not_meant[i][0], not_meant[i][1]));
+}
+
+static void test_names_select(void) {
+    const char *rules[] = {"|", "=shelf", "!libshelf.so.2"};
+    CHECK(flk_selection_set(rules, 3));
+    CHECK(has("/x/libshelf.so.1") && names("/x/libshelf.so.1"));
+    CHECK(!has("/x/libshelf.so.2") && !has("/x/libshelves.so"));
+    CHECK(!flk_selection_has_met("=shelf"));
+    meet("/x/libshelves.so");
+    CHECK(!flk_selection_has_met("=shelf"));
+    meet("/x/libshelf.so.1");
+    CHECK(flk_selection_has_met("=shelf"));
+    CHECK(!flk_selection_has_met("+shelf"));
+    CHECK(!flk_selection_has_met("!libshelf.so.2"));
+}
+
+// Device and inode, whatever the path is.
+static void test_files_select(void) {
+    char folder[] = "/tmp/flk-selection-XXXXXX";
+    char file[100], link[100], rule[100];
+    const char *rules[] = {"|", rule};
+    struct stat of;
+    CHECK(mkdtemp(folder) != NULL);
+    snprintf(file, sizeof file, "%s/libone.so", folder);
+    snprintf(link, sizeof link, "%s/libtwo.so", folder);
+    FILE *made = fopen(file, "w");
+    CHECK(made != NULL && fclose(made) == 0);
+    CHECK(symlink(file, link) == 0 && stat(file, &of) == 0);
+    snprintf(rule, sizeof rule, "#%jx:%jx", (uintmax_t)of.st_dev,
+             (uintmax_t)of.st_ino);
+    CHECK(flk_selection_set(rules, 2));
+    errno = 77;
+    CHECK(has(file) && has(link) && !has(folder) && !has("/x") && errno == 77);
+    CHECK(!has("libone.so") && !has("relative/libone.so"));
+    rule[0] = '%';
+    CHECK(flk_selection_set(rules, 2));
+    CHECK(!has(link) && has("/x"));
+    flk_selection_object relative = {.path = "./other.so", .absolute = link};
+    CHECK(!flk_selection_has(&relative));
+    CHECK(flk_selection_set((const char *[]){"+*two.so"}, 1));
+    CHECK(!has("./other.so"));
+    CHECK(flk_selection_has(&relative));
+    CHECK(unlink(link) == 0 && unlink(file) == 0 && rmdir(folder) == 0);
+}
+
+static void test_the_file_of_an_address_is_read(void) {
+    char path[4096], none[4096], cut[4];
+    uintptr_t here = (uintptr_t)test_files_select;
+    CHECK(flk_maps_path(here, path, sizeof path));
+    CHECK(path[0] == '/' && access(path, R_OK) == 0);
+    CHECK(!flk_maps_path(here, cut, sizeof cut));
+    CHECK(!flk_maps_path((uintptr_t)path, none, sizeof none) ||
+          none[0] != '/');  // the stack
+    CHECK(!flk_maps_path(1, none, sizeof none));
 }
 
 // "~" excludes an object's own calls; "-" all that has to do with it.
 static void test_excludes_by_default(void) {
     const char *rules[] = {"|", "-a*", "~b*"};
     CHECK(flk_selection_set(rules, 3));
-    CHECK(!flk_selection_has("a") && !flk_selection_may_have("a"));
-    CHECK(!flk_selection_has("b") && flk_selection_may_have("b"));
-    CHECK(flk_selection_has("c") && flk_selection_may_have("c"));
-    CHECK(flk_selection_bars("a") && !flk_selection_bars("b"));
+    CHECK(!has("a") && !may_have("a"));
+    CHECK(!has("b") && may_have("b"));
+    CHECK(has("c") && may_have("c"));
+    CHECK(bars("a") && !bars("b"));
     const char *two[] = {"|", "-a*", "|", "+ab"};
-    CHECK(flk_selection_set(two, 4) && !flk_selection_bars("ac"));
+    CHECK(flk_selection_set(two, 4) && !bars("ac"));
 }
 
 // The C++ runtime and the C library are recorded as what calls them, unless a
@@ -96,23 +239,22 @@ static void test_excludes_by_default(void) {
 static void test_kinds_of_objects(void) {
     const char *rules[] = {"|", "~python3*", "~_cffi*", "-bad*"};
     CHECK(flk_selection_set(rules, 4));
-    CHECK(flk_roles_kind("/usr/lib/libstdc++.so.6", false) ==
-          FLK_CALLER_PASSED);
-    CHECK(flk_roles_kind("/x/libc++abi-3f.so.1", false) == FLK_CALLER_PASSED);
-    CHECK(flk_roles_kind("/lib/libc.so.6", true) == FLK_CALLER_PASSED);
-    CHECK(flk_roles_kind("/x/libc++x.so", false) == FLK_CALLER_TRACED);
-    CHECK(flk_roles_kind("/bin/python3.11", false) == FLK_CALLER_LOOKS_UP);
-    CHECK(flk_roles_kind("_cffi_backend.so", false) == FLK_CALLER_LOOKS_UP);
-    CHECK(flk_roles_kind("bad.so", false) == FLK_CALLER_UNTRACED);
+    CHECK(kind_of("/usr/lib/libstdc++.so.6", false) == FLK_CALLER_PASSED);
+    CHECK(kind_of("/x/libc++abi-3f.so.1", false) == FLK_CALLER_PASSED);
+    CHECK(kind_of("/lib/libc.so.6", true) == FLK_CALLER_PASSED);
+    CHECK(kind_of("/x/libc++x.so", false) == FLK_CALLER_TRACED);
+    CHECK(kind_of("/bin/python3.11", false) == FLK_CALLER_LOOKS_UP);
+    CHECK(kind_of("_cffi_backend.so", false) == FLK_CALLER_LOOKS_UP);
+    CHECK(kind_of("bad.so", false) == FLK_CALLER_UNTRACED);
     const char *named[] = {"|", "+libstdc++*", "+libc.so*"};
     CHECK(flk_selection_set(named, 3));
-    CHECK(flk_roles_kind("libstdc++.so.6", false) == FLK_CALLER_TRACED);
-    CHECK(flk_roles_kind("libc.so.6", true) == FLK_CALLER_TRACED);
-    CHECK(flk_roles_kind("libffi.so.8", false) == FLK_CALLER_LOOKS_UP_OF_NAMED);
-    CHECK(flk_roles_kind("libx.so", false) == FLK_CALLER_UNTRACED);
+    CHECK(kind_of("libstdc++.so.6", false) == FLK_CALLER_TRACED);
+    CHECK(kind_of("libc.so.6", true) == FLK_CALLER_TRACED);
+    CHECK(kind_of("libffi.so.8", false) == FLK_CALLER_LOOKS_UP_OF_NAMED);
+    CHECK(kind_of("libx.so", false) == FLK_CALLER_UNTRACED);
     const char *barred[] = {"|", "-libstdc++*"};
     CHECK(flk_selection_set(barred, 2));
-    CHECK(flk_roles_kind("libstdc++.so.6", false) == FLK_CALLER_UNTRACED);
+    CHECK(kind_of("libstdc++.so.6", false) == FLK_CALLER_UNTRACED);
 }
 
 static void test_ranges_are_found(void) {
@@ -238,6 +380,10 @@ int main(void) {
     RUN(test_many_patterns_keep_their_order);
     RUN(test_met_patterns_are_remembered);
     RUN(test_requests_add_up);
+    RUN(test_names_mean_files);
+    RUN(test_names_select);
+    RUN(test_files_select);
+    RUN(test_the_file_of_an_address_is_read);
     RUN(test_excludes_by_default);
     RUN(test_kinds_of_objects);
     RUN(test_ranges_are_found);
