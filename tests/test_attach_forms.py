@@ -6,7 +6,6 @@ form of attach().
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
@@ -21,6 +20,8 @@ from c_library import (
     path,
 )
 from children import environment
+
+from ffi_leak_tracker.emitters.json import load
 
 pytestmark = needs_hooks
 
@@ -40,7 +41,10 @@ OF_CXX = {
     "string": ([("operator new", 32), ("operator new", 101)], "give_string"),
     "error": ([("operator new", 16), ("operator new", 102)], "give_error"),
     "stream": ([("operator new", 392), ("operator new", 513)], "give_stream"),
-    "file": ([("operator new", 528), ("operator new[]", 8192)], "give_file"),
+    "file": (
+        [("fopen", 472), ("operator new", 528), ("operator new[]", 8192)],
+        "give_file",
+    ),
     "thrown": ([], "give"),
 }
 #: With OWN_NEW, operator new[] of the runtime calls the library's operator new.
@@ -286,8 +290,7 @@ def test_the_command_line_agrees(option, flags, tmp_path) -> None:
         check=False,
     )
     assert done.returncode == 1, done.stderr
-    found = json.loads((tmp_path / "found.json").read_text("utf-8"))
-    blocks = [(one["type"], one["size"]) for one in found["allocations"]]
+    blocks = [(b.type, b.size) for b in load(tmp_path / "found.json")]
     # A static runtime keeps 71 KiB of its own, for exceptions without memory.
     blocks = [one for one in blocks if one[1] < 70_000 or not flags]
     assert sorted(blocks) == OF_PROGRAM, done.stderr
@@ -424,3 +427,42 @@ def test_looked_up_functions_are_the_users(form, name) -> None:
 def test_looked_up_functions_of_others_are_silent(form) -> None:
     """They are not the calls of a library that is named."""
     child(LOOKED_UP.format(form=form, name=None, wanted=[]))
+
+
+# --- pointers that were copied before attach() ---------------------------
+@pytest.mark.parametrize("flags", ["", "-fno-plt", "-Wl,-z,now"], ids=str)
+@pytest.mark.parametrize("form", ["None", "[path_now]", "['libcopied*']"])
+def test_copied_pointers_are_recorded(form, flags) -> None:
+    """Variables that a library fills at run time with malloc and free."""
+    name = f"copied{''.join(one for one in flags if one.isalpha())}"
+    child(f"""
+        import ctypes
+        path_now = path("copied", *{flags.split()!r}, as_name={name!r})
+        lib = ctypes.CDLL(path_now)
+        lib.take.restype = lib.text.restype = ctypes.c_void_p
+        lib.give.argtypes = [ctypes.c_void_p]
+        lib.copy()
+        for _ in range(2):
+            with LeakTracker.attach({form}):
+                made = [lib.take(), lib.text()]
+                assert sizes(LeakTracker.snapshot()) == [6, 123]
+                for block in made:
+                    lib.give(block)
+                assert len(LeakTracker.snapshot()) == 0
+            assert lib.is_original() == 1
+            lib.give(lib.take())
+    """)
+
+
+def test_a_copied_free_of_another_library_is_seen() -> None:
+    """A free that is missed is a false leak."""
+    child("""
+        lib, other = opened("plain"), opened("copied")
+        other.copy()
+        with LeakTracker.attach(["libplain*"]):
+            block = lib.take(10)
+            other.take()
+            assert sizes(LeakTracker.snapshot()) == [10]
+            other.give(block)
+            assert len(LeakTracker.snapshot()) == 0
+    """)
