@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import cffi
 import pytest
@@ -189,6 +190,23 @@ for number, (form, code) in enumerate(FORMS.items()):
 @pytest.mark.parametrize("build", BUILDS)
 def test_forms_agree(build, way) -> None:
     """Each block once, with its size, under each form of attach()."""
+    run_table(build, way)
+
+
+JEMALLOC = next(Path("/usr/lib").glob("*/libjemalloc.so.2"), None)
+
+
+@pytest.mark.skipif(JEMALLOC is None, reason="no libjemalloc")
+@pytest.mark.parametrize(
+    "build",
+    ["C -O2", "C++17 -O2", "static runtime", "own operator new", "own malloc"],
+)
+def test_forms_agree_with_another_allocator(build) -> None:
+    """Preloaded, it serves every library, and the C library too."""
+    run_table(build, "cffi", LD_PRELOAD=str(JEMALLOC))
+
+
+def run_table(build, way, **changes):
     file, flags, table = BUILDS[build]
     if file.endswith("cpp") and CXX is None:
         pytest.skip("no C++ compiler")
@@ -196,7 +214,8 @@ def test_forms_agree(build, way) -> None:
     child(
         f"NAME = '{way}{number}'\n"
         f"FILE, FLAGS, WITH = {file!r}, {flags!r}, {way!r}\n"
-        f"WAYS, FORMS = {table!r}, {FORMS!r}\n{CHECK}"
+        f"WAYS, FORMS = {table!r}, {FORMS!r}\n{CHECK}",
+        **changes,
     )
 
 
