@@ -14,6 +14,7 @@
 // to the original at once, whose place in the table is a constant. About 60
 // bytes each.
 #define CALLER __builtin_return_address(0)
+#define HERE(v) (FLK_VIA_##v == FLK_VIA_RUNTIME ? FLK_STACK_HERE : 0)
 #define NUMBER(d, v, id) FLK_STUB(d, FLK_VIA_##v, FLK_FN_##id)
 #define NAME(d, v, id) stub_##d##_##v##_##id
 
@@ -23,11 +24,12 @@
 
 // Allocations of an untraced object are recorded only while the C library
 // builds a result for a traced one. Inside a traced provider they are marked.
-static inline bool is_not_recorded(flk_via via, uint32_t stub) {
+static inline bool is_not_recorded(flk_via via, uint32_t stub, uintptr_t here) {
     return flk_stub_table_state() != FLK_HOOKS_ON ||
            (via == FLK_VIA_UNTRACED &&
             !(FLK_STUB_GET(stub, flags) & FLK_PROVIDER_IS_TRACED) &&
-            !flk_platform_thread_marks()->returned.type);
+            !flk_platform_thread_marks()->returned.type) ||
+           (via == FLK_VIA_RUNTIME && flk_bodies_is_allocating(here));
 }
 
 #define STUB_WITH_3(d, v, id, body, has_nothing_to_do)                       \
@@ -39,10 +41,10 @@ static inline bool is_not_recorded(flk_via via, uint32_t stub) {
     }
 #define STUB_ALLOCATE(d, v, id)                \
     STUB_WITH_3(d, v, id, flk_bodies_allocate, \
-                is_not_recorded(FLK_VIA_##v, NUMBER(d, v, id)))
+                is_not_recorded(FLK_VIA_##v, NUMBER(d, v, id), HERE(v)))
 #define STUB_PLACE(d, v, id)                \
     STUB_WITH_3(d, v, id, flk_bodies_place, \
-                is_not_recorded(FLK_VIA_##v, NUMBER(d, v, id)))
+                is_not_recorded(FLK_VIA_##v, NUMBER(d, v, id), HERE(v)))
 #define STUB_RESIZE(d, v, id) \
     STUB_WITH_3(d, v, id, flk_bodies_resize, flk_stub_table_is_off())
 #define STUB_RELEASE(d, v, id)                                               \
