@@ -101,6 +101,14 @@ static flk_via via_of_mappings(const object *o, const flk_elf *elf) {
                                                           : via;
 }
 
+// What the interpreter and the modules that come with it take from its
+// allocators is its own, unless a pattern names the module.
+static bool takes_from_python(const object *o, const flk_elf *elf,
+                              const char *path) {
+    return !flk_providers_is_python(elf) &&
+           (o->is_named || !strstr(path, "/lib-dynload/"));
+}
+
 static void note_runtime(const char *name, void *is_linked) {
     *(bool *)is_linked |= flk_roles_is_runtime(name);
 }
@@ -238,6 +246,8 @@ static int patch_exports(struct dl_phdr_info *info, size_t size,
     if (provider >= 0)
         flk_providers_patch(&patcher, provider, passes.is_hooked,
                             passes.with_mappings);
+    if (flk_providers_is_python(&elf))
+        flk_providers_patch_python(&patcher, passes.is_hooked);
     passes.figures.failed_words += patcher.failed;
     return 0;
 }
@@ -247,12 +257,15 @@ typedef struct slot_pass {
     flk_slots_counts counts;
 } slot_pass;
 
-static flk_slots_policy policy_of(const object *o, const flk_elf *elf) {
+static flk_slots_policy policy_of(const object *o, const flk_elf *elf,
+                                  const struct dl_phdr_info *info) {
     return (flk_slots_policy){.is_hooked = passes.is_hooked,
                               .with_mappings = passes.with_mappings,
                               .via = via_of(o),
                               .via_of_mappings = via_of_mappings(o, elf),
-                              .is_provider = o->provider >= 0};
+                              .is_provider = o->provider >= 0,
+                              .with_python =
+                                  takes_from_python(o, elf, path_of(info))};
 }
 
 static int patch_slots(struct dl_phdr_info *info, size_t size, void *context) {
@@ -264,7 +277,7 @@ static int patch_slots(struct dl_phdr_info *info, size_t size, void *context) {
         return 0;
     flk_patcher patcher = {.elf = &elf};
     object o = object_of(&elf, info);
-    flk_slots_policy policy = policy_of(&o, &elf);
+    flk_slots_policy policy = policy_of(&o, &elf, info);
     flk_slots_set(&patcher, &policy, &p->counts);
     p->changed += patcher.changed;
     passes.figures.failed_words += patcher.failed;
@@ -315,7 +328,7 @@ static int add_copies(struct dl_phdr_info *info, size_t size, void *subs) {
     if (!open_object(&elf, info) || is_left_alone(&elf))
         return 0;
     object o = object_of(&elf, info);
-    flk_slots_policy policy = policy_of(&o, &elf);
+    flk_slots_policy policy = policy_of(&o, &elf, info);
     if (!o.is_c_library && !flk_elf_defines(&elf, "malloc"))
         flk_copies_add(&elf, &policy);
     return 0;

@@ -146,7 +146,8 @@ static bool is_to_be_hooked(const flk_slots_policy *policy, int owner,
                             flk_function function) {
     FLK_ASSERT(function < FLK_FN_COUNT);
     if (!policy->is_hooked ||
-        (function >= FLK_FN_MMAP && !policy->with_mappings))
+        (function >= FLK_FN_MMAP && !policy->with_mappings) ||
+        (flk_functions_is_of_python(function) && !policy->with_python))
         return false;
     flk_shape shape = flk_functions_info[function].shape;
     bool is_marked = policy->is_provider ||

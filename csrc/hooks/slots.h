@@ -22,6 +22,7 @@ typedef struct flk_slots_policy {
     flk_via via;         // of the slots of this object
     flk_via via_of_mappings;
     bool is_provider;  // the object defines an allocator
+    bool with_python;  // what it takes from the interpreter's allocators too
 } flk_slots_policy;
 
 typedef struct flk_slots_counts {

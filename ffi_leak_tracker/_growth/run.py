@@ -287,7 +287,7 @@ class Run:
 
 
 def _allocations_in_all() -> int:
-    return sum(counts[0] for _, _, *counts in hooks.thread_figures())
+    return sum(counts[0] for *_, counts in hooks.thread_figures())
 
 
 def _collect() -> None:

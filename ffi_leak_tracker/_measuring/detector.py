@@ -131,4 +131,4 @@ class LeakDetector(Window):
             from ffi_leak_tracker._records.exceptions import LeaksFoundError
 
             raise LeaksFoundError(found, place=caller())
-        unseen.warn_of_silence()
+        unseen.warn_of_silence(self._scope.number)

@@ -107,7 +107,8 @@ class BlockList(Sequence[Allocation]):
         return [size for size, number in pairs if number in wanted]
 
     # --- parts ----------------------------------------------------------
-    def _part(self, positions: Sequence[int]) -> BlockList:
+    def part(self, positions: Sequence[int]) -> BlockList:
+        """Return the blocks at rising positions."""
         rows = [self._raw[i * _SIZE : (i + 1) * _SIZE] for i in positions]
         return BlockList(b"".join(rows), self.taken_at)
 
@@ -115,11 +116,19 @@ class BlockList(Sequence[Allocation]):
         """Return the blocks of a kind."""
         wanted = _types_with(1, kind)
         types = enumerate(self._types())
-        return self._part([i for i, number in types if number in wanted])
+        return self.part([i for i, number in types if number in wanted])
 
     def has_kind(self, kind: str) -> bool:
         """Return whether a block is of a kind."""
         return not _types_with(1, kind).isdisjoint(self._types())
+
+    def paths(self) -> list[int]:
+        """Return the number of the call path of each block."""
+        return [row[core_blocks.ROW_PATH] for row in self.rows()]
+
+    def places(self) -> list[tuple[int, int]]:
+        """Return the address and the layer of each block."""
+        return [(row[0], row[core_blocks.ROW_LAYER]) for row in self.rows()]
 
     def scopes(self) -> dict[int, int]:
         """Return the number of blocks of each scope."""
@@ -133,7 +142,7 @@ class BlockList(Sequence[Allocation]):
         words = memoryview(self._raw).cast("I")[_SCOPE_WORD::_WORDS]
         quads = memoryview(self._raw).cast("Q")[_SEQUENCE_QUAD::_QUADS]
         both = enumerate(zip(words, quads, strict=True))
-        return self._part(
+        return self.part(
             [i for i, (s, q) in both if s in scopes and q >= since]
         )
 
@@ -248,7 +257,7 @@ class BlockList(Sequence[Allocation]):
         positions = sorted([i for some in kept for i in some])
         if len(positions) == len(self):
             return self
-        return self._part(positions)
+        return self.part(positions)
 
     def _group(self, parts: list[_Part]) -> _LazyGroup:
         """Return one group of all parts; their paths have equal frames."""

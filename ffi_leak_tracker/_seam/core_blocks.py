@@ -32,7 +32,8 @@ tell_observers: Callable[[], object] | None = None
 
 # --- copies of live blocks ----------------------------------------------
 BLOCK = Struct("=QQQIIIHBB")
-_, ROW_SIZE, ROW_SEQUENCE, ROW_PATH, _, ROW_THREAD, ROW_TYPE, _, _ = range(9)
+_, ROW_SIZE, ROW_SEQUENCE, ROW_PATH, _, ROW_THREAD, ROW_TYPE = range(7)
+ROW_LAYER = 7
 assert BLOCK.size == ffi.sizeof("flk_block")
 _TICK_NS: int = lib.FLK_TICK_NS
 _SEQUENCES: int = lib.FLK_TICK_SEQUENCE_SHIFT
@@ -159,6 +160,15 @@ def find_containing(address: int, layer: int) -> Allocation | None:
     out = ffi.new("flk_block *")
     found = lib.flk_find_containing(address, layer, out)
     return one_block(out[0]) if found else None
+
+
+def is_used(address: int, layer: int) -> bool:
+    """Return whether a live block of the layer begins at, or contains it."""
+    out = ffi.new("flk_block *")
+    return bool(
+        lib.flk_find(address, layer, out)
+        or lib.flk_find_containing(address, layer, out)
+    )
 
 
 # --- allocating and releasing -------------------------------------------

@@ -73,10 +73,11 @@ def objects() -> list[LoadedObject]:
 thread_number = lib.flk_thread_number
 
 
-def thread_figures() -> Iterator[tuple[str, int | None, int, int, int, int]]:
-    """Yield name, ident, allocations, frees, and bytes of both, by thread.
+def thread_figures() -> Iterator[tuple[int, str, int | None, list[int]]]:
+    """Yield number, name, ident and counts of each thread.
 
-    All ended threads are one entry, whose ident is None.
+    The counts are allocations, frees, and bytes of both. All ended threads are
+    one entry, whose number is 0 and whose ident is None.
     """
     room = 64
     while True:
@@ -87,13 +88,12 @@ def thread_figures() -> Iterator[tuple[str, int | None, int, int, int, int]]:
         room = count + 64  # more threads may start before the next call
     for one in out[0:count]:
         ended = one.thread == 0 and one.ident == 0
+        counts = [one.allocations, one.frees]
         yield (
+            one.thread,
             "ended threads" if ended else thread_name(one.thread),
             None if ended else one.ident,
-            one.allocations,
-            one.frees,
-            one.bytes_allocated,
-            one.bytes_freed,
+            [*counts, one.bytes_allocated, one.bytes_freed],
         )
 
 

@@ -326,8 +326,8 @@ def _apply() -> None:
     reason = hooks.attach(_rules(), mappings)
     if reason is not None:
         raise AttachError(printable(f"cannot attach: {reason}"))
-    if not watched.is_attached:
-        detached.forget()
+    for one in _active:
+        detached.forget_attached(one.selects)
     names = [name for one in _active for name in one.names]
     texts = [name.text for name in names]
     if any(one.is_all for one in _active):
@@ -337,13 +337,13 @@ def _apply() -> None:
 
 def _put_back() -> None:
     """Detach, and keep what lives for reports."""
+    recorded = [one for one in hooks.objects() if one.is_recorded]
     hooks.detach()
     try:
         if watched.is_attached:
-            detached.keep()
+            detached.keep(recorded, hooks.drop)
     finally:
         watched.ended()
-        hooks.drop()
         _sample(0)
         core.set_native_depth(0)
 

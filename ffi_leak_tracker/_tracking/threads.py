@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ffi_leak_tracker._base.record import Record, field
 from ffi_leak_tracker._seam import core_hooks as hooks
+from ffi_leak_tracker._tracking import detached
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,5 +47,16 @@ def read() -> tuple[ThreadStats, ...]:
 
 
 def _each() -> Iterator[ThreadStats]:
-    for name, ident, *counts in hooks.thread_figures():
-        yield ThreadStats(name, ident, *counts)
+    """Yield the counts; blocks live when detached count as not freed."""
+    found = list(hooks.thread_figures())
+    kept = detached.threads()
+    running = {number for number, *_ in found if number}
+    for number, name, ident, counts in found:
+        # What is counted with the ended threads has the number 0, too.
+        own = {number} & running if ident is not None else set(kept) - running
+        blocks = sum(kept.get(one, (0, 0))[0] for one in own)
+        size = sum(kept.get(one, (0, 0))[1] for one in own)
+        made, freed, bytes_made, bytes_freed = counts
+        yield ThreadStats(
+            name, ident, made, freed - blocks, bytes_made, bytes_freed - size
+        )

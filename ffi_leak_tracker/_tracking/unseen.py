@@ -7,7 +7,7 @@ from ffi_leak_tracker._base.format import plural
 from ffi_leak_tracker._base.warn import warn
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam.blocks import BlockList
-from ffi_leak_tracker._tracking import watched
+from ffi_leak_tracker._tracking import detached, watched
 
 MORE = (
     "LeakTracker.attach(), or run --native, records what libraries allocate "
@@ -96,8 +96,8 @@ def isolated_notes(view: int, since: int) -> list[str]:
 _was_ever_on = settings.mode == "off"  # which is said when it is asked for
 
 
-def warn_of_silence() -> None:
-    """Warn where "no leaks" would say more than is known. O(1)."""
+def warn_of_silence(view: int) -> None:
+    """Warn where "no leaks" of a view would say more than is known. O(1)."""
     global _was_ever_on  # noqa: PLW0603
     names, pauses = watched.unmet(), core.pauses()
     reasons = [watched.unmet_text(names)] if names else []
@@ -108,6 +108,9 @@ def warn_of_silence() -> None:
         )
     if _is_disabled():
         reasons.append(DISABLED)
+    unsure = detached.unsure_text(view)
+    if unsure is not None:
+        reasons.append(unsure)
     if not _was_ever_on:
         _was_ever_on = bool(core.self_figures()["ever_enabled"])
         reasons += [] if _was_ever_on else [NEVER]

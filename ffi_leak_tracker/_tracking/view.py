@@ -108,16 +108,17 @@ class View:
         core.hooks_refresh()  # hook libraries that were loaded since
         number = self.number
         found = BlockList.take(number, since, inherited)
-        kept = None
+        own, about_kept = found, []
         if self._shows_detached:
+            detached.settle()
             kept = detached.blocks_in(number, since)
-        if kept is not None:
-            found = found.merged(kept)
+            found = own if kept is None else own.merged(kept)
+            about_kept = detached.notes_in(number, since)
         stats = self.stats
         notes = [
             *self._notes(stats.allocations, since),
-            *detached.notes_on(kept),
-            *sampling.notes_on(found, sampling.mean_bytes),
+            *about_kept,
+            *sampling.notes_on(own, sampling.mean_bytes),
         ]
         everything = Snapshot(
             found,
@@ -176,7 +177,7 @@ class View:
         The peaks of outer and inner scopes do not change.
         Cost: O(threads); allocations in other threads wait meanwhile.
         """
-        core.reset_peak(self.number)
+        detached.reset_peak(self.number)
 
     # --- judging --------------------------------------------------------
     def leaks(self, *, filter: FilterLike = None, gc: bool = True) -> Snapshot:
@@ -226,7 +227,7 @@ class View:
 
                 raise LeaksFoundError(found)
         if self._tells_unseen:
-            unseen.warn_of_silence()
+            unseen.warn_of_silence(self.number)
 
     def verify_no_leaks_in_debug(
         self, *, filter: FilterLike = None, gc: bool = True
@@ -341,7 +342,7 @@ _LIMITS = (
     ("scopes_dropped", "scope", "merged into its parent: too many scopes"),
     ("types_merged", "type", "shown under one name: too many types"),
     ("scope_unknown", "block", "given to the process scope: scope not certain"),
-    ("paths_cut", "call path", "cut: made in a handler with a small stack"),
+    ("paths_cut", "call path", "cut: made in a signal handler"),
     ("threads_unnumbered", "thread", "not told apart: more than 65,535 ran"),
     ("double_frees", "double free", "found"),
     ("interior_frees", "free", "of an address inside a block"),
