@@ -160,12 +160,11 @@ static bool defines_by_search(const flk_elf *elf, const char *name) {
     return false;
 }
 
-bool flk_elf_imports(const flk_elf *elf, const char *beginning) {
+bool flk_elf_mentions(const flk_elf *elf, const char *beginning) {
     FLK_ASSERT(elf->symbols && beginning);
     size_t length = strlen(beginning);
     for (size_t i = 1; i < elf->symbol_count; i++)
-        if (elf->symbols[i].st_shndx == SHN_UNDEF &&
-            strncmp(flk_elf_name(elf, i), beginning, length) == 0)
+        if (strncmp(flk_elf_name(elf, i), beginning, length) == 0)
             return true;
     return false;
 }

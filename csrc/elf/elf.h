@@ -94,8 +94,8 @@ size_t flk_elf_each_export(const flk_elf *elf, flk_elf_export_visitor visit,
 typedef void (*flk_elf_needed_visitor)(const char *name, void *context);
 void flk_elf_each_needed(const flk_elf *elf, flk_elf_needed_visitor visit,
                          void *context);
-// True if it imports a symbol whose name begins so.
-bool flk_elf_imports(const flk_elf *elf, const char *beginning);
+// True if it imports or exports a symbol whose name begins so.
+bool flk_elf_mentions(const flk_elf *elf, const char *beginning);
 // True if the object defines this function.
 bool flk_elf_defines(const flk_elf *elf, const char *name);
 

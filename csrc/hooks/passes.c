@@ -113,12 +113,13 @@ static void note_runtime(const char *name, void *is_linked) {
     *(bool *)is_linked |= flk_roles_is_runtime(name);
 }
 
-// A plugin may leave it to the program to load the runtime.
+// A plugin may leave it to the program to load the runtime. What exports a
+// runtime of its own may be bound to a shared one all the same.
 static bool is_linked_to_runtime(const flk_elf *elf) {
     bool is_linked = false;
     flk_elf_each_needed(elf, note_runtime, &is_linked);
-    return is_linked || flk_elf_imports(elf, "__gxx_personality_v0") ||
-           flk_elf_imports(elf, "_ZNSt") || flk_elf_imports(elf, "_ZSt");
+    return is_linked || flk_elf_mentions(elf, "__gxx_personality_v0") ||
+           flk_elf_mentions(elf, "_ZNSt") || flk_elf_mentions(elf, "_ZSt");
 }
 
 // --- collecting ----------------------------------------------------------

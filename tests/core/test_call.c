@@ -67,7 +67,7 @@ static void note_libc(const char *name, void *is_found) {
     *(bool *)is_found |= strncmp(name, "libc.", 5) == 0;
 }
 
-static void test_imports_and_needed_objects(void) {
+static void test_symbols_and_needed_objects(void) {
     flk_loaded object;
     flk_elf elf;
     bool needs_libc = false;
@@ -76,8 +76,8 @@ static void test_imports_and_needed_objects(void) {
     CHECK(flk_loaded_open(&object, &elf));
     flk_elf_each_needed(&elf, note_libc, &needs_libc);
     CHECK(needs_libc);
-    CHECK(flk_elf_imports(&elf, "her") && flk_elf_imports(&elf, "here"));
-    CHECK(!flk_elf_imports(&elf, "direct") && !flk_elf_imports(&elf, "heres"));
+    CHECK(flk_elf_mentions(&elf, "her") && flk_elf_mentions(&elf, "direct"));
+    CHECK(!flk_elf_mentions(&elf, "heres") && !flk_elf_mentions(&elf, "own"));
 }
 
 static void test_written_pages(void) {
@@ -120,7 +120,7 @@ int main(void) {
     address_of_here = (uintptr_t)function_of(lib, "here");
     RUN(test_slots_of_calls);
     RUN(test_addresses_outside_code);
-    RUN(test_imports_and_needed_objects);
+    RUN(test_symbols_and_needed_objects);
     RUN(test_written_pages);
     RUN(test_all_mappings_are_visited);
     return DONE();
