@@ -18,7 +18,10 @@ pytestmark = pytest.mark.filterwarnings(
 
 PLUGIN = "ffi_leak_tracker.pytest_plugin"
 # Hypothesis takes a second at the end of each run.
-LEAN = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:leaks")
+LEAN = tuple(
+    f"-pno:{name}"
+    for name in ("cacheprovider", "hypothesispytest", "leaks", "asyncio")
+)
 HEAD = """
 import pytest, threading, unittest
 from ffi_leak_tracker import LeakFilter, LeaksFoundError, LeakTracker
@@ -231,7 +234,10 @@ def test_nothing_recorded_in_all_tests_is_said(run):
     result = run(silent, "--leaks")
     outcomes(result, passed=2)
     result.stdout.fnmatch_lines(
-        ["native leaks: no allocations were recorded in 2 tests; LeakTracker.*"]
+        [
+            "native leaks: no allocations were recorded in 2 tests; all "
+            "libraries but the interpreter's were watched"
+        ]
     )
     one = silent + "def test_three(): calloc.free(calloc('int'))"
     run(one, "--leaks").stdout.no_fnmatch_line("*native leaks*")
@@ -249,7 +255,7 @@ def test_leak(wide): calloc("char", 5)
 """,
         "--leaks",
     )
-    outcomes(result, failed=1)
+    outcomes(result, failed=1, errors=1)
     result.stdout.no_fnmatch_line("*isolated*")
 
 
@@ -295,7 +301,7 @@ def test_sloppy(sloppy): pass
 
 @pytest.mark.parametrize("scope", ["class", "module", "session"])
 def test_wider_fixtures_are_not(run, scope):
-    """Neither their setup nor their teardown counts for any test."""
+    """They are judged when they end, by their names; no test is."""
     result = run(
         f"""
 @pytest.fixture(scope="{scope}", autouse=True)
@@ -305,6 +311,34 @@ def wide():
     yield block
     calloc.free(block)
     calloc("short")
+
+def test_one(wide): pass
+def test_two(wide): calloc.free(calloc("int"))
+""",
+        "--leaks",
+    )
+    # Functions outside of classes have a fixture of class scope each.
+    outcomes(result, passed=2, errors=2 if scope == "class" else 1)
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR at teardown of test_two*",
+            f"{scope} fixture `wide`: 2 native blocks leaked (3 B)*",
+            '*calloc("short")*',
+            '*calloc("char")*',
+        ]
+    )
+
+
+@pytest.mark.parametrize("scope", ["class", "module", "session"])
+def test_wider_fixtures_that_free_are_silent(run, scope):
+    """What the setup made and the teardown freed is no leak of anything."""
+    result = run(
+        f"""
+@pytest.fixture(scope="{scope}", autouse=True)
+def wide():
+    block = calloc("int")
+    yield block
+    calloc.free(block)
 
 def test_one(wide): pass
 def test_two(wide): calloc.free(calloc("int"))
@@ -328,7 +362,7 @@ def test_leak(request):
 """,
         "--leaks",
     )
-    outcomes(result, passed=1, failed=1)
+    outcomes(result, passed=1, failed=1, errors=1)
     result.stdout.fnmatch_lines(["1 native block leaked (3 B)*"])
 
 
@@ -352,7 +386,7 @@ class TestPlain:
 """,
         "--leaks",
     )
-    outcomes(result, passed=1, failed=2)
+    outcomes(result, passed=1, failed=2, errors=2)
     result.stdout.no_fnmatch_line("*_callTestMethod*")
 
 
@@ -557,24 +591,33 @@ def test_exempt(leak_tracker): calloc("int")
 
 
 def test_filter_that_is_none(run):
-    """A wrong argument, or a predicate that raises, spoils its test only."""
+    """A wrong argument is refused before any test runs."""
     result = run(
         """
 @pytest.mark.leak_filter(3)
 def test_wrong(): pass
+def test_next(): pass
+""",
+        "--leaks",
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: *::test_wrong: @pytest.mark.leak_filter: expected a LeakF*"]
+    )
+
+
+def test_filter_that_raises(run):
+    """It spoils its test only, and the failure says so."""
+    result = run(
+        """
 @pytest.mark.leak_filter(filter=lambda block: 1 / 0)
 def test_raises(): calloc("int")
 def test_next(): pass
 """,
         "--leaks",
     )
-    outcomes(result, passed=1, failed=1, errors=1)
-    result.stdout.fnmatch_lines(
-        [
-            "@pytest.mark.leak_filter: expected a LeakFilter*",
-            "the leak check failed: ZeroDivisionError*",
-        ]
-    )
+    outcomes(result, passed=1, failed=1)
+    result.stdout.fnmatch_lines(["the leak check failed: ZeroDivisionError*"])
 
 
 # --- depth --------------------------------------------------------------

@@ -58,7 +58,12 @@ static bool is_runtime_recorded(flk_caller found) {
 
 // Without a traced object that is linked to a runtime there is nothing to find,
 // unless the runtime itself, or the C library, is traced.
+//
+// This module is a part of what calls it, so what the demangler allocates for
+// it would be recorded; but this module's own free is not seen.
 static bool is_call_of_runtime_recorded(const void *caller) {
+    if (flk_platform_thread_marks()->is_demangling)
+        return false;
     flk_caller found = find((uintptr_t)caller);
     if (found != FLK_CALLER_PASSED)
         return is_runtime_recorded(found);
