@@ -154,6 +154,9 @@ _Static_assert(FLK_TICK_NS == 1 << FLK_TICK_SHIFT, "one tick");
 // Letters of a wide format of scanf that are read for conversions with `m`; on
 // the stack.
 #define FLK_WIDE_FORMAT_MAX 512
+// Ranges of writable data in which copied pointers are searched: 40 bytes each.
+// Two for an object, mostly.
+#define FLK_COPIES_RANGES_MAX 8192
 // Events delayed while a thread forks: what other fork handlers allocate.
 #define FLK_LATE_EVENTS_MAX 256
 // Pages of one munmap that are searched, one by one, for records that begin
