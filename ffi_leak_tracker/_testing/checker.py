@@ -77,14 +77,19 @@ class Checker:
         if self._is_repeating:
             return  # the repeater has opened one
         self._close()
-        takes, limits = self._takes(item), rules.budget_of(item)
+        try:
+            own, limits = rules.rules_of(item), rules.budget_of(item)
+            ignored = rules.filter_of(item)
+        except (TypeError, ValueError, pytest.UsageError) as error:
+            pytest.fail(str(error), pytrace=False)
+        takes = self._takes(item)
         if not takes and limits is None:
             return
-        scope = open_scope(item.name, rules.filter_of(item))
+        scope = open_scope(item.name, ignored)
         watch = self._watched(item)
         if takes:
             watch.scope = scope
-            watch.attach(rules.rules_of(item).attach)
+            watch.attach(own.attach)
         if limits is not None:
             watch.budget = scope, limits
 
@@ -110,7 +115,7 @@ class Checker:
         if fixturedef.scope == "function":
             made = yield
             if fixturedef.argname == "benchmark" and self._watch is not None:
-                benchmark.pause_while_it_times(made)
+                benchmark.adapt(made, self._is_repeating)
             return made
         if self._watch is None:
             return (yield)
@@ -242,11 +247,13 @@ class Checker:
             lambda: open_scope(item.name, rules.filter_of(item)),
             let_go,
         )
-        begin, self._is_repeating = monotonic(), True
+        begin = monotonic()
+        # Hooks of fixtures see the test that was judged, not a new one.
+        self._is_repeating, self._watch = True, watch
         try:
             found = repeater.growths(rounds, seconds)
         finally:
-            self._is_repeating = False
+            self._is_repeating, self._watch = False, None
             self._budget.spend(monotonic() - begin)
         if isinstance(found, str):
             watch.unsure = found
