@@ -210,27 +210,41 @@ class Checker:
             self._summary.keep(watch.scope, watch.leaked)
         watch.judge_fixtures(self._wide.take_ended(), self._sort_wide)
 
-    def _sort(self, watch: Watch, found: Snapshot, failed: bool) -> judge.Left:
+    def _sort(
+        self, watch: Watch, take: Callable[[], Snapshot], failed: bool
+    ) -> judge.Left:
         mode, own = self._settings.mode, rules.rules_of(watch.item)
         rounds = own.rounds or self._settings.rounds
         is_called_again = (mode == "auto" or own.rounds) and own.is_repeated
+        scope = watch.scope
+        assert scope is not None
 
-        def growths(kept: Snapshot) -> tuple[judge.Growth, ...]:
+        def growths() -> tuple[judge.Growth, ...]:
             if failed or rounds is None or not is_called_again:
                 return ()
             return self._growths(watch, rounds)
 
-        left = judge.sort(found, mode == "strict", judge.lost_in, growths)
-        if (own.held or self._settings.held) == "fail" and not failed:
+        left = judge.sort(
+            take, mode == "strict", lambda: judge.lost_in(scope), growths
+        )
+        if failed:
+            return judge.none_held(left)
+        if (own.held or self._settings.held) == "fail":
             left = judge.all_leak(left)
         if own.allow(len(left.leaks), left.leaks.total_bytes):
             return judge.none_leaks(left)
         return left
 
-    def _sort_wide(self, found: Snapshot) -> judge.Left:
+    def _sort_wide(
+        self, take: Callable[[], Snapshot], scopes: list[Scope]
+    ) -> judge.Left:
         """Sort what a fixture of a wider scope left; it is not repeated."""
+
+        def lost() -> set[int]:
+            return set().union(*map(judge.lost_in, scopes))
+
         is_strict = self._settings.mode == "strict"
-        return judge.sort(found, is_strict, judge.lost_in, lambda kept: ())
+        return judge.sort(take, is_strict, lost, lambda: ())
 
     def _growths(
         self, watch: Watch, rounds: Rounds

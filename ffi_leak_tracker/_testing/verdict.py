@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain
 from traceback import format_exception
 from typing import TYPE_CHECKING
@@ -40,8 +41,12 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._tracking.attach import Attachment
     from ffi_leak_tracker._tracking.scopes import Scope
 
+    #: Returns the live blocks.
+    Take: TypeAlias = Callable[[], Snapshot]
+    #: Sorts what a fixture left behind.
+    WideSorter: TypeAlias = Callable[[Take, list[Scope]], Left]
     #: Sorts what a test left behind; the flag says that the test failed.
-    Sorter: TypeAlias = Callable[["Watch", Snapshot, bool], Left]
+    Sorter: TypeAlias = Callable[["Watch", Take, bool], Left]
 
 #: Misuses that one report shows whole.
 MOST_MISUSES = 5
@@ -157,10 +162,7 @@ class Watch:
             return None
         let_go(self.item)
         try:
-            found = self.scope.leaks(
-                filter=owned_by_python() if failed else None
-            )
-            left = sorter(self, found, failed)
+            left = sorter(self, partial(self._take, failed), failed)
         except Exception as error:  # of a filter, for one
             return error
         add_left(self.figures, left)
@@ -170,10 +172,16 @@ class Watch:
         self.leaked = {block.sequence for block in left.leaks}
         return TestLeaks(without_runner(left.leaks), left)
 
+    def _take(self, failed: bool) -> Snapshot:
+        """Return the live blocks of a finished test."""
+        assert self.scope is not None
+        kept = owned_by_python() if failed else None
+        return self.scope.leaks(filter=kept)
+
     def judge_fixtures(
         self,
         ended: list[tuple[str, list[Scope]]],
-        sorter: Callable[[Snapshot], Left],
+        sorter: WideSorter,
     ) -> None:
         """Add the leaks of wider fixtures that were torn down after the test.
 
@@ -232,20 +240,25 @@ class Watch:
 
 
 def _leaks_of_fixture(
-    name: str, scopes: list[Scope], sorter: Callable[[Snapshot], Left]
+    name: str, scopes: list[Scope], sorter: WideSorter
 ) -> Exception | None:
     """Return the error for what the setup and the teardown left, or None."""
     if all(detached.is_clean(scope.number) for scope in scopes):
         return None
     try:
-        found = [scope.leaks() for scope in scopes]
-        blocks = sorted(chain(*found), key=lambda block: block.sequence)
-        left = sorter(Snapshot(blocks, notes=found[0].notes))
+        left = sorter(partial(_joined, scopes), scopes)
     except Exception as error:
         return error
     if not len(left.leaks):
         return None
     return TestLeaks(without_runner(left.leaks), left, name)
+
+
+def _joined(scopes: list[Scope]) -> Snapshot:
+    """Return the live blocks of the setup and of the teardown."""
+    found = [scope.leaks() for scope in scopes]
+    blocks = sorted(chain(*found), key=lambda block: block.sequence)
+    return Snapshot(blocks, notes=found[0].notes)
 
 
 class TestLeaks(LeaksFoundError):
@@ -262,7 +275,11 @@ class TestLeaks(LeaksFoundError):
         first, _, rest = super().__str__().partition("\n")
         if self._source:
             first = f"{printable(self._source)}: {first}"
-        lines = [first, *map(str, self._left.growths)]
+        lines = [first]
+        if self._left.lost:
+            lost = plural(self._left.lost, "block")
+            lines.append(f"lost: nothing in memory points to {lost}")
+        lines += map(str, self._left.growths)
         if len(self._left.held):
             blocks = plural(len(self._left.held), "block")
             size = format_bytes(self._left.held.total_bytes)
