@@ -23,6 +23,7 @@ ROOMS = (
     "paths",
     "registry",
     "tracker",
+    "reach",
     "hooks",
     "api",
     "python",
@@ -111,12 +112,16 @@ PREAMBLE = """
 #include "paths/callpath.h"
 #include "paths/codes.h"
 #include "paths/modules.h"
+#include "paths/pycontext.h"
 #include "paths/pyframe.h"
 #include "paths/sites.h"
 #include "paths/thread.h"
 #include "python/callables.h"
+#include "reach/lost.h"
+#include "reach/pools.h"
 #include "registry/account.h"
 #include "registry/names.h"
+#include "registry/nesting.h"
 #include "registry/scope.h"
 #include "base/sequence.h"
 #include "tracker/context.h"

@@ -38,9 +38,10 @@ void flk_report_observe_made(flk_layer layer, uintptr_t address);
 void flk_report_observe_gone(flk_layer layer, uintptr_t address,
                              const flk_record *record);
 
-static FLK_HOT uint32_t flk_report_scope_of(const flk_thread *thread) {
-    return FLK_LIKELY(!flk_context_is_open()) ? FLK_SCOPE_NONE
-                                              : flk_context_scope(thread);
+static FLK_HOT uint32_t flk_report_scope_of(flk_thread *thread) {
+    return FLK_LIKELY(!flk_context_is_open())
+               ? FLK_SCOPE_NONE
+               : flk_context_scope(thread, false);
 }
 
 // The comparison stands inside the guard. The end of a session changes its

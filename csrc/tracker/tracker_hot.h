@@ -59,6 +59,7 @@ static FLK_HOT void flk_tracker_count_alloc(const flk_record *record,
 
 // --- allocation --------------------------------------------------------
 uint32_t flk_tracker_hold_process_scope(flk_thread *thread);
+uint32_t flk_tracker_hold_unclaimed(flk_thread *thread, uint32_t *doubted);
 void flk_tracker_wake(void);
 // Called after an insert. A thread that searches for records sets `wakes` before
 // it takes the lock of the shard. Therefore either that thread finds the record,
@@ -68,9 +69,13 @@ static FLK_HOT void flk_tracker_wake_if_asked(void) {
         flk_tracker_wake();
 }
 
+// `*doubted` becomes FLK_RECORD_DOUBTED, or stays 0.
 static FLK_HOT uint32_t flk_tracker_scope(flk_thread *thread,
-                                          const flk_origin *origin) {
+                                          const flk_origin *origin,
+                                          uint32_t *doubted) {
     FLK_ASSERT(thread != NULL && origin != NULL);
+    if (FLK_UNLIKELY(origin->scope == FLK_SCOPE_UNCLAIMED))
+        return flk_tracker_hold_unclaimed(thread, doubted);
     if (origin->scope != FLK_SCOPE_NONE)
         return origin->scope;  // held by an object or the thread's context
     if (FLK_LIKELY(FLK_SETTING(process_scope) == FLK_SCOPE_PROCESS))
@@ -110,7 +115,8 @@ static FLK_HOT bool flk_tracker_record(flk_thread *thread, flk_layer layer,
                                        const flk_origin *origin) {
     FLK_ASSERT(thread != NULL && thread->inside > 0);
     FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
-    uint32_t scope = flk_tracker_scope(thread, origin);
+    uint32_t doubted = 0;
+    uint32_t scope = flk_tracker_scope(thread, origin, &doubted);
     uint32_t path = flk_tracker_path_of(thread, origin);
     flk_usual_cells usual = flk_account_usual(thread, scope, origin->type);
     if (FLK_UNLIKELY(path == FLK_PATH_NONE || size_bytes > FLK_SIZE_MAX) ||
@@ -118,8 +124,9 @@ static FLK_HOT bool flk_tracker_record(flk_thread *thread, flk_layer layer,
         return false;
     uint64_t tick = flk_sequence_tick();
     uint64_t sequence = flk_sequence_take(&thread->sequence, tick);
-    flk_record record = flk_record_of(size_bytes, scope, sequence, flags, path,
-                                      origin->type, (uint16_t)thread->number);
+    flk_record record =
+        flk_record_of(size_bytes, scope | doubted, sequence, flags, path,
+                      origin->type, (uint16_t)thread->number);
     flk_event e = {.thread = thread, .usual = usual};
     bool replaced;
     flk_status status = flk_registry_insert_hot(
