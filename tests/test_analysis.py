@@ -352,7 +352,8 @@ def test_tree_sums_equal_table_sums(
 @given(BLOCKS)
 def test_hotspots_equal_table_sums(made: list[Allocation]) -> None:
     """A frame has the blocks on whose path it is."""
-    for one in Snapshot(made).call_tree().hotspots(None):
+    tree = Snapshot(made).call_tree(outermost_first=True)
+    for one in tree.hotspots(None):
         on_it = [b for b in made if one.frame in b.frames + b.native_frames]
         assert len(on_it) == one.blocks
         assert sum(b.size for b in on_it) == one.bytes
