@@ -11,6 +11,7 @@ from ffi_leak_tracker._base.decorate import (
 from ffi_leak_tracker._measuring.window import Window
 from ffi_leak_tracker._records.stats import AllocationStats
 from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._tracking import unseen
 from ffi_leak_tracker._tracking.scopes import add_note
 
 TYPE_CHECKING = False
@@ -76,9 +77,13 @@ class Measurement(Window):
         """Raise BudgetError if ``stats`` exceeds a budget.
 
         Limits and errors are those of ``AllocationStats.assert_max``.
+        Warns (RuntimeWarning) as ``LeakTracker.verify_no_leaks``.
         """
         __tracebackhide__ = True
-        self.stats.assert_max(blocks=blocks, bytes=bytes, peak=peak)
+        limits = {"blocks": blocks, "bytes": bytes, "peak": peak}
+        self.stats._check_max(limits)
+        number = self._scope.number
+        unseen.warn_of_silence(number, "nothing exceeds the budget")
 
     @property
     def uncertain(self) -> int:

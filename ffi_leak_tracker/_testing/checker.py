@@ -19,7 +19,7 @@ from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.stats import AllocationStats
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._testing.verdict import FIGURES, Watch
-from ffi_leak_tracker._tracking import watched
+from ffi_leak_tracker._tracking import unseen, watched
 from ffi_leak_tracker._tracking.scopes import Scope, current_scope
 
 if TYPE_CHECKING:
@@ -217,30 +217,37 @@ class Checker:
     ) -> None:
         """Print the number of leaking tests; with -v also if there is none.
 
-        Print also if no test recorded anything, and the libraries that were
-        named in an attach and never loaded.
+        Print also if no test recorded anything, and why leaks may not have
+        been seen: pauses, libraries that were named and never loaded.
         """
-        if not self._checks_all:
-            return
         figures = list(self._figures.values())
         leaking = [one for one in figures if one[0]]
-        tests = plural(len(figures), "test")
-        if leaking:
+        checked = [one for one in figures if one[3]] or figures
+        tests = plural(len(checked), "test")
+        is_verbose = terminalreporter.config.option.verbose > 0
+        if leaking and self._checks_all:
             line = f"native leaks: {_totals(leaking, tests)}"
             terminalreporter.write_line(line, red=True)
         elif figures and not any(one[2] for one in figures):
-            line = (
-                f"native leaks: no allocations were recorded in {tests}; "
-                "LeakTracker.attach() in pytest_configure records what "
-                "libraries allocate by themselves"
-            )
-            terminalreporter.write_line(line, yellow=True)
-        elif terminalreporter.config.option.verbose > 0:
+            line = f"native leaks: no allocations were recorded in {tests}"
+            advice = f"{line}; {_advice()}"
+            terminalreporter.write_line(advice, yellow=True)
+        elif is_verbose and self._checks_all and not leaking:
             terminalreporter.write_line(f"native leaks: none in {tests}")
-        names = watched.unmet()
-        if names:
-            line = f"native leaks: {watched.unmet_text(names)}"
-            terminalreporter.write_line(line, red=True)
+        for text in unseen.doubts() if figures else ():
+            if text not in (unseen.NOTHING, unseen.NEVER, unseen.OFF):
+                line = f"native leaks: {text}"
+                terminalreporter.write_line(line, red=True)
+
+
+def _advice() -> str:
+    """Return what was watched, and how to watch more."""
+    if watched.is_attached:
+        return unseen.watched_text()
+    return (
+        "nothing was watched: only memory from this package's allocators; "
+        "LeakTracker.attach() in pytest_configure watches the libraries"
+    )
 
 
 # --- parts --------------------------------------------------------------

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.allocation import Frame
     from ffi_leak_tracker._tracking.scopes import Scope
 
-#: Attribute of a report: blocks and bytes that the test leaked, and blocks
-#: that it allocated.
+#: Attribute of a report: blocks and bytes that the test leaked, blocks that it
+#: allocated, and whether it was checked for leaks.
 FIGURES = "native_leaks"
 #: Functions of pytest and unittest that call the code of a test.
 _RUNNERS = {
@@ -94,7 +94,7 @@ class Watch:
     def _leaks(self, failed: bool) -> Exception | None:
         if self.scope is None:
             return None
-        figures = [0, 0, self.scope.stats.allocations]
+        figures = [0, 0, self.scope.stats.allocations, True]
         self.reports["teardown"].__dict__[FIGURES] = figures
         if not detached.is_clean(self.scope.number):
             _let_go(self.item)
@@ -107,7 +107,10 @@ class Watch:
         if self.budget is None:
             return None
         scope, limits = self.budget
-        return BudgetError.of(scope.stats, limits)
+        stats = scope.stats
+        known = self.reports["teardown"].__dict__
+        known.setdefault(FIGURES, [0, 0, stats.allocations, False])
+        return BudgetError.of(stats, limits)
 
     def _add_section(self, error: Exception) -> None:
         """Add a section to the report of a test that failed."""

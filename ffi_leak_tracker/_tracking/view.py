@@ -135,7 +135,10 @@ class View:
 
     def _notes(self, allocations: int, since: int) -> list[str]:
         figures = core.self_figures()
-        found = [*limits_of(figures), *unseen.notes(allocations, figures)]
+        found = [
+            *limits_of(figures),
+            *unseen.notes(self.number, allocations, figures),
+        ]
         if self._tells_unseen:
             live = core.scope_figures(core.PROCESS).live_blocks
             if figures["entries"] > live:
@@ -249,10 +252,13 @@ class View:
         """Raise BudgetError if ``stats`` exceeds a budget.
 
         Limits and errors are those of ``AllocationStats.assert_max``.
+        Warns (RuntimeWarning) as ``verify_no_leaks``.
         Cost: O(threads).
         """
         __tracebackhide__ = True
-        self.stats.assert_max(blocks=blocks, bytes=bytes, peak=peak)
+        limits = {"blocks": blocks, "bytes": bytes, "peak": peak}
+        self.stats._check_max(limits)
+        unseen.warn_of_silence(self.number, "nothing exceeds the budget")
 
     def emit(
         self, emitter: EmitterLike = None, *, filter: FilterLike = None

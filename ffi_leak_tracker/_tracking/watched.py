@@ -11,13 +11,12 @@ from ffi_leak_tracker._seam import core_hooks as hooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-#: What the attachments record: names of libraries, or "all libraries". Of the
-#: last attachments if none is on.
-recorded: tuple[str, ...] = ()
 #: Whether an attachment is on.
 is_attached = False
+#: What the attachments record; of the last attachments if none is on.
+_watches: tuple[Watch, ...] = ()
 #: Names that match no library which was loaded so far, of the same.
 _unmet: tuple[Name, ...] = ()
 
@@ -50,13 +49,43 @@ class Name:
         return any(hooks.fits(rule, library) for rule in self.rules)
 
 
-def watch(texts: Iterable[str], names: Iterable[Name]) -> None:
-    """Remember what attachments record; ``names`` are to be looked for."""
-    global is_attached, recorded, _unmet  # noqa: PLW0603
+class Watch:
+    """What one attachment records.
+
+    Args:
+        names: of libraries; None for all.
+        excluded: texts of the libraries that it leaves out.
+    """
+
+    __slots__ = ("excluded", "names")
+
+    def __init__(
+        self, names: Sequence[Name] | None, excluded: Sequence[str]
+    ) -> None:
+        self.names = names
+        self.excluded = excluded
+
+    def texts(self) -> list[str]:
+        """Return what it records, without names that match nothing so far."""
+        but = f" but {', '.join(self.excluded)}" if self.excluded else ""
+        if self.names is None:
+            return [f"all libraries{but}"]
+        return [f"{one.text}{but}" for one in self.names if one.look()]
+
+
+def watch(watches: Iterable[Watch]) -> None:
+    """Remember what attachments record."""
+    global is_attached, _watches, _unmet  # noqa: PLW0603
     is_attached = True
-    recorded = tuple(dict.fromkeys(texts))
-    _unmet = tuple(names)
+    _watches = tuple(watches)
+    _unmet = tuple([one for w in _watches for one in w.names or ()])
     unmet()
+
+
+def texts() -> tuple[str, ...]:
+    """Return what is recorded, or was by the last attachments."""
+    found = dict.fromkeys([text for one in _watches for text in one.texts()])
+    return ("all libraries",) if "all libraries" in found else tuple(found)
 
 
 def ended() -> None:
@@ -68,9 +97,9 @@ def ended() -> None:
 
 def forget() -> None:
     """Remember nothing, unless an attachment is on."""
-    global recorded, _unmet  # noqa: PLW0603
+    global _watches, _unmet  # noqa: PLW0603
     if not is_attached:
-        recorded = _unmet = ()
+        _watches = _unmet = ()
         core.judge_in_python("names", False)
 
 
