@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib.util
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import textwrap
 import threading
 from pathlib import Path
@@ -44,6 +46,7 @@ __all__ = [
     "opened",
     "os",
     "path",
+    "python_module",
     "sizes",
     "sys",
     "threading",
@@ -131,6 +134,21 @@ def extension(name: str, tracked: str, *flags: str) -> Path:
         )
         ffi.compile(str(folder))
     return folder
+
+
+def python_module(name: str) -> Any:
+    """Return an extension module of libs/, compiled at its first use."""
+    target = FOLDER / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
+    if not target.exists():
+        include = "-I" + sysconfig.get_path("include")
+        command = [COMPILER, *FLAGS, include, "-shared", "-fPIC"]
+        subprocess.run([*command, "-o", target, source(name)], check=True)
+    spec = importlib.util.spec_from_file_location(name, target)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def child_environment(**changes: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ ORDER = (
     "behalf",
     "bodies",
     "results",
+    "interpreter",
     "mappings",
     "stubs",
     "providers",

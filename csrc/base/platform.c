@@ -252,6 +252,39 @@ bool flk_platform_pages_protect(uintptr_t address, size_t bytes, unsigned may) {
     return done;
 }
 
+#if defined(__linux__)
+// The system reads the mask before it looks at the first argument, which is
+// invalid: EFAULT or EINVAL, and no mask is changed.
+static bool can_read_word(uintptr_t address) {
+    enum { NO_CHANGE = -1, MASK_BYTES = 8 };
+    FLK_ASSERT(address % MASK_BYTES == 0);
+    int saved = errno;
+    long done = syscall(SYS_rt_sigprocmask, NO_CHANGE, address, NULL,
+                        (size_t)MASK_BYTES);
+    bool can = done < 0 && errno == EINVAL;
+    errno = saved;
+    return can;
+}
+
+bool flk_platform_can_read(const void *start, size_t bytes) {
+    FLK_ASSERT(bytes > 0);
+    size_t page = flk_platform_page_bytes();
+    uintptr_t at = (uintptr_t)start & ~(uintptr_t)7;
+    uintptr_t last = (uintptr_t)start + bytes - 1;
+    if (!start || last < (uintptr_t)start)
+        return false;
+    for (; at <= last; at = (at | (page - 1)) + 1)
+        if (!can_read_word(at))
+            return false;
+    return true;
+}
+#else
+bool flk_platform_can_read(const void *start, size_t bytes) {
+    FLK_ASSERT(bytes > 0);
+    return start != NULL;
+}
+#endif
+
 // --- stacks ------------------------------------------------------------
 size_t flk_platform_stack_left(void) {
     stack_t stack;

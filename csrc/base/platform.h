@@ -186,6 +186,10 @@ bool flk_platform_pages_protect(uintptr_t address, size_t bytes, unsigned may);
 // number of mappings requested since the last call.
 uint64_t flk_platform_pages_fail_at(uint64_t nth);
 
+// True if these bytes can be read: for addresses that may mean nothing. One system
+// call for each page. Elsewhere than on Linux it is not known, and true.
+bool flk_platform_can_read(const void *start, size_t bytes);
+
 // --- stacks ------------------------------------------------------------
 // The bytes left on the alternate signal stack on which this thread runs;
 // SIZE_MAX if it runs on another stack, or on one with SS_AUTODISARM, which the

@@ -20,6 +20,7 @@ static int refuse(char *reason, size_t reason_bytes, const char *text) {
 }
 
 #ifdef FLK_HAS_ELF
+#include "hooks/interpreter.h"
 #include "hooks/late_objects.h"
 #include "hooks/loader.h"
 #include "hooks/passes.h"
@@ -204,6 +205,7 @@ void flk_attach_refresh(void) {
     FLK_ASSERT(!flk_thread_is_inside());
     if (!atomic_load(&was_begun))
         return;
+    flk_interpreter_check_later();
     flk_lock_take(&attach.lock);
     bool is_due = attach.is_attached && flk_passes_are_due();
     flk_lock_release(&attach.lock);
@@ -242,6 +244,7 @@ static void end_session(void) {
     flk_stub_table_set_state(FLK_HOOKS_OFF);
     flk_stub_table_next_session();
     flk_thread_wait_outside();
+    flk_interpreter_forget();
 }
 
 void flk_attach_end(void) {

@@ -244,13 +244,16 @@ static uintptr_t resize_in_fork(uintptr_t a, uintptr_t b, uintptr_t c,
 // A sampled block is drawn again by its new size alone. Otherwise a block that
 // grows step by step would be more likely to be recorded than one allocated
 // at once.
-static void end_move(uintptr_t from, const flk_record *record, uintptr_t to,
-                     uint64_t size_bytes) {
+bool flk_bodies_end_move(uintptr_t from, const flk_record *record, uintptr_t to,
+                         uint64_t size_bytes) {
     FLK_ASSERT(to != 0);
     flk_record removed;
-    flk_tracker_move_end(FLK_LAYER_HEAP, from, record, to, size_bytes);
-    if (!flk_sample_takes(flk_platform_thread_marks(), size_bytes))
-        flk_tracker_on_free(FLK_LAYER_HEAP, to, 0, &removed);
+    bool is_recorded =
+        flk_tracker_move_end(FLK_LAYER_HEAP, from, record, to, size_bytes);
+    if (flk_sample_takes(flk_platform_thread_marks(), size_bytes))
+        return is_recorded;
+    flk_tracker_on_free(FLK_LAYER_HEAP, to, 0, &removed);
+    return false;
 }
 
 static uintptr_t resize(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t stub,
@@ -264,7 +267,7 @@ static uintptr_t resize(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t stub,
         flk_report_moves(FLK_LAYER_HEAP, a, flk_stub_table_type(stub), &record);
     uintptr_t moved = call_resize(a, b, c, stub);
     if (is_known && moved)
-        end_move(a, &record, moved, size_bytes);
+        flk_bodies_end_move(a, &record, moved, size_bytes);
     else if (is_known)
         flk_tracker_move_cancel(FLK_LAYER_HEAP, a, &record);
     else if (moved && type)

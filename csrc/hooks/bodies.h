@@ -10,6 +10,7 @@
 #define FLK_BODIES_H
 
 #include "hooks/stub_table.h"
+#include "registry/registry.h"
 
 #ifdef FLK_HAS_ELF
 // Whether the calling object is traced. `caller` is the return address.
@@ -18,6 +19,11 @@ bool flk_bodies_is_traced(uint32_t stub, const void *caller);
 // Whether an address is being released by an outer hook of this thread.
 bool flk_bodies_is_inner_release(const flk_marks *marks, uintptr_t a,
                                  uintptr_t here);
+
+// The end of a move that flk_report_moves began. Whether the block is recorded:
+// a sampled block is drawn again.
+bool flk_bodies_end_move(uintptr_t from, const flk_record *record, uintptr_t to,
+                         uint64_t size_bytes);
 
 // One body for each shape; never inlined, because there is a stub for each
 // provider, via and function.

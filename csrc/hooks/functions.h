@@ -172,6 +172,29 @@
     X(__VA_ARGS__, REGCOMP, "regcomp", "regcomp", OBJECT, REGEX, "regfree")  \
     FLK_CLOSES(X, REGFREE, "regfree", REGEX, __VA_ARGS__)
 
+// Memory that an extension takes from the interpreter's allocators, three
+// functions for each of the three domains, in the order of flk_domain. Then
+// functions of the interpreter that return such memory as a text.
+#define FLK_DOMAIN(X, id, name, ...)                                       \
+    X(__VA_ARGS__, id##_MALLOC, name "Malloc", name "Malloc", PYTHON_MAKE, \
+      FIRST, name "Free")                                                  \
+    X(__VA_ARGS__, id##_CALLOC, name "Calloc", name "Calloc", PYTHON_MAKE, \
+      PRODUCT, name "Free")                                                \
+    X(__VA_ARGS__, id##_REALLOC, name "Realloc", name "Realloc",           \
+      PYTHON_RESIZE, SECOND, name "Free")
+#define FLK_FAMILY_OF_PYTHON(X, ...)                                         \
+    FLK_DOMAIN(X, PYRAW, "PyMem_Raw", __VA_ARGS__)                           \
+    FLK_DOMAIN(X, PYMEM, "PyMem_", __VA_ARGS__)                              \
+    FLK_DOMAIN(X, PYOBJECT, "PyObject_", __VA_ARGS__)                        \
+    X(__VA_ARGS__, DECODE_LOCALE, "Py_DecodeLocale", "Py_DecodeLocale",      \
+      PYTHON_TEXT, WIDE, "PyMem_RawFree")                                    \
+    X(__VA_ARGS__, ENCODE_LOCALE, "Py_EncodeLocale", "Py_EncodeLocale",      \
+      PYTHON_TEXT, BYTES, "PyMem_Free")                                      \
+    X(__VA_ARGS__, AS_WIDE, "PyUnicode_AsWideCharString",                    \
+      "PyUnicode_AsWideCharString", PYTHON_TEXT, WIDE_COUNTED, "PyMem_Free") \
+    X(__VA_ARGS__, AS_UCS4, "PyUnicode_AsUCS4Copy", "PyUnicode_AsUCS4Copy",  \
+      PYTHON_TEXT, WIDE, "PyMem_Free")
+
 #define FLK_FAMILY_MAP(X, ...)                                          \
     X(__VA_ARGS__, MMAP, "mmap", "mmap", MAP, SECOND, "munmap")         \
     X(__VA_ARGS__, MUNMAP, "munmap", "munmap", UNMAP, SECOND, "munmap") \
@@ -183,7 +206,8 @@
     FLK_FAMILY_NEW(X, __VA_ARGS__)                                \
     FLK_FAMILY_DELETE(X, DELETE, "_ZdlPv", "delete", __VA_ARGS__) \
     FLK_FAMILY_DELETE(X, DELETES, "_ZdaPv", "delete[]", __VA_ARGS__)
-// Functions of the C library alone; the first is FLK_FN_STRDUP.
+// Functions of the C library alone; the first is FLK_FN_STRDUP. After them those
+// of the interpreter, from FLK_FN_PYRAW_MALLOC on.
 #define FLK_FAMILY_OF_LIBC(X, ...)      \
     FLK_FAMILY_RETURNED(X, __VA_ARGS__) \
     FLK_FAMILY_SCAN(X, __VA_ARGS__)     \
@@ -192,6 +216,7 @@
 #define FLK_FAMILY(X, ...)                  \
     FLK_FAMILY_OF_PROVIDERS(X, __VA_ARGS__) \
     FLK_FAMILY_OF_LIBC(X, __VA_ARGS__)      \
+    FLK_FAMILY_OF_PYTHON(X, __VA_ARGS__)    \
     FLK_FAMILY_MAP(X, __VA_ARGS__)
 
 // Aliases: other names under which the C library exports the same functions.
@@ -235,6 +260,9 @@ typedef enum flk_shape {
     FLK_SHAPE_COOKIE,  // as RETURN, with a structure as argument
     FLK_SHAPE_OBJECT,
     FLK_SHAPE_CLOSE,
+    FLK_SHAPE_PYTHON_MAKE,
+    FLK_SHAPE_PYTHON_RESIZE,
+    FLK_SHAPE_PYTHON_TEXT,
     FLK_SHAPE_MAP,
     FLK_SHAPE_UNMAP,
     FLK_SHAPE_REMAP,
@@ -257,6 +285,9 @@ typedef enum flk_sizes {
     FLK_SIZES_GLOB,
     FLK_SIZES_WORDS,
     FLK_SIZES_REGEX,
+    FLK_SIZES_BYTES,  // of a text, with the end
+    FLK_SIZES_WIDE,
+    FLK_SIZES_WIDE_COUNTED,  // as WIDE; the second argument may have the count
 } flk_sizes;
 
 typedef struct flk_function_info {
@@ -270,6 +301,10 @@ extern const flk_function_info flk_functions_info[FLK_FN_COUNT];
 // stubs and entries are those of provider 0, whatever place that object has.
 static inline bool flk_functions_is_single(flk_function function) {
     return function >= FLK_FN_STRDUP && function < FLK_FN_MMAP;
+}
+
+static inline bool flk_functions_is_of_python(flk_function function) {
+    return function >= FLK_FN_PYRAW_MALLOC && function < FLK_FN_MMAP;
 }
 
 // The variant of a variadic function that takes a va_list, which its stub calls;

@@ -100,6 +100,14 @@ static flk_via via_of_mappings(const object *o, const flk_elf *elf) {
                                                           : via;
 }
 
+// What the interpreter and the modules that come with it take from its
+// allocators is its own, unless a pattern names the module.
+static bool takes_from_python(const object *o, const flk_elf *elf,
+                              const char *path) {
+    return !flk_providers_is_python(elf) &&
+           (o->is_named || !strstr(path, "/lib-dynload/"));
+}
+
 static void note_runtime(const char *name, void *is_linked) {
     *(bool *)is_linked |= flk_roles_is_runtime(name);
 }
@@ -236,6 +244,8 @@ static int patch_exports(struct dl_phdr_info *info, size_t size,
     if (provider >= 0)
         flk_providers_patch(&patcher, provider, passes.is_hooked,
                             passes.with_mappings);
+    if (flk_providers_is_python(&elf))
+        flk_providers_patch_python(&patcher, passes.is_hooked);
     passes.figures.failed_words += patcher.failed;
     return 0;
 }
@@ -255,7 +265,8 @@ static int patch_slots(struct dl_phdr_info *info, size_t size, void *context) {
     flk_patcher patcher = {.elf = &elf};
     object o = object_of(&elf, info);
     flk_slots_policy policy = {passes.is_hooked, passes.with_mappings,
-                               via_of(&o), via_of_mappings(&o, &elf)};
+                               via_of(&o), via_of_mappings(&o, &elf),
+                               takes_from_python(&o, &elf, path_of(info))};
     flk_slots_set(&patcher, &policy, &p->counts);
     p->changed += patcher.changed;
     passes.figures.failed_words += patcher.failed;

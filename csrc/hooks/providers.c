@@ -23,6 +23,9 @@ static struct {
     uint32_t seen_count;
     uintptr_t looked_up[FLK_FN_COUNT];
     uintptr_t canonical[FLK_FN_COUNT];
+    // The interpreter: the first object that defines PyMem_RawMalloc.
+    const void *python_symbols;
+    bool is_python_seen;  // in this pass
 } providers;
 
 // --- reading -----------------------------------------------------------
@@ -57,11 +60,17 @@ static bool is_own_name(flk_function function, const char *name) {
 typedef struct reading {
     const flk_elf *elf;
     unsigned provider;
-    bool has_single;  // it is the C library
+    bool is_c_library, is_python;
 } reading;
 
 static bool is_c_library(const flk_elf *elf) {
     return flk_elf_defines(elf, "__libc_start_main");
+}
+
+static bool may_define(const reading *r, flk_function function) {
+    if (r->is_python || flk_functions_is_of_python(function))
+        return r->is_python && flk_functions_is_of_python(function);
+    return r->is_c_library || !flk_functions_is_single(function);
 }
 
 static void read_export(const flk_elf_export *one, void *context) {
@@ -69,8 +78,7 @@ static void read_export(const flk_elf_export *one, void *context) {
     FLK_ASSERT(r->provider < FLK_PROVIDERS_MAX);
     flk_function function = flk_functions_named(one->name);
     if (function == FLK_FN_COUNT || !is_own_name(function, one->name) ||
-        one->symbol->st_shndx == SHN_UNDEF ||
-        (flk_functions_is_single(function) && !r->has_single))
+        one->symbol->st_shndx == SHN_UNDEF || !may_define(r, function))
         return;
     uintptr_t address = r->elf->base + one->symbol->st_value;
     if (is_stub(address))
@@ -96,9 +104,9 @@ static void drop_without_variant(unsigned provider) {
 }
 
 static void read_exports(const flk_elf *elf, unsigned provider) {
-    reading r = {elf, provider, is_c_library(elf)};
+    reading r = {elf, provider, is_c_library(elf), false};
     flk_elf_each_export(elf, read_export, &r);
-    if (r.has_single)
+    if (r.is_c_library)
         drop_without_variant(provider);
 }
 
@@ -152,7 +160,25 @@ static void clear_place(unsigned i) {
             flk_stub_table_set_original(i, (flk_function)f, 0);
 }
 
+// --- the interpreter -----------------------------------------------------
+bool flk_providers_is_python(const flk_elf *elf) {
+    FLK_ASSERT(elf->symbols != NULL);
+    return providers.python_symbols == elf->symbols;
+}
+
+static void see_python(const flk_elf *elf) {
+    if (providers.is_python_seen || !flk_elf_defines(elf, "PyMem_RawMalloc"))
+        return;
+    providers.is_python_seen = true;
+    providers.python_symbols = elf->symbols;
+    flk_stub_table_set_range(FLK_PROVIDERS_MAX, elf->whole.begin,
+                             elf->whole.end);
+    reading r = {elf, 0, false, true};
+    flk_elf_each_export(elf, read_export, &r);
+}
+
 void flk_providers_begin(void) {
+    providers.is_python_seen = false;
     providers.seen_count = 0;
     for (int i = 0; i < FLK_PROVIDERS_MAX; i++)
         providers.all[i].is_seen = false;
@@ -161,6 +187,8 @@ void flk_providers_begin(void) {
 int flk_providers_see(const flk_elf *elf, bool of_malloc) {
     if (providers.seen_count == 0)  // only the program has canonical addresses
         flk_elf_each_export(elf, note_canonical, (void *)elf);
+    if (of_malloc)
+        see_python(elf);
     uint32_t order = ++providers.seen_count;
     if (!defines(elf, of_malloc))
         return FLK_PROVIDER_NONE;
@@ -183,6 +211,8 @@ int flk_providers_see(const flk_elf *elf, bool of_malloc) {
 // needed: a pointer to one of its stubs may still exist, and without the stub
 // would point into unmapped memory.
 void flk_providers_end(void) {
+    if (!providers.is_python_seen)
+        providers.python_symbols = NULL;
     for (int i = 0; i < FLK_PROVIDERS_MAX; i++)
         if (!providers.all[i].is_seen) {
             providers.all[i].symbols = NULL;
@@ -244,7 +274,7 @@ bool flk_providers_is_canonical(flk_function function, uintptr_t address) {
 typedef struct patching {
     flk_patcher *patcher;
     unsigned provider;
-    bool is_hooked, with_mappings;
+    bool is_hooked, with_mappings, is_python;
 } patching;
 
 // Changes the type in the symbol's first word: st_name, st_info, st_other and
@@ -263,7 +293,8 @@ static void patch_export(const flk_elf_export *one, void *context) {
     const patching *p = context;
     FLK_ASSERT(p->provider < FLK_PROVIDERS_MAX);
     flk_function function = flk_functions_named(one->name);
-    if (function == FLK_FN_COUNT || one->symbol->st_shndx == SHN_UNDEF)
+    if (function == FLK_FN_COUNT || one->symbol->st_shndx == SHN_UNDEF ||
+        p->is_python != flk_functions_is_of_python(function))
         return;
     uintptr_t base = p->patcher->elf->base;
     uintptr_t now = base + one->symbol->st_value;
@@ -304,14 +335,20 @@ static void patch_canonical(const flk_elf_export *one, void *context) {
 
 void flk_providers_patch_program(flk_patcher *patcher, bool is_hooked,
                                  bool with_mappings) {
-    patching p = {patcher, 0, is_hooked, with_mappings};
+    patching p = {patcher, 0, is_hooked, with_mappings, false};
     flk_elf_each_export(patcher->elf, patch_canonical, &p);
 }
 
 void flk_providers_patch(flk_patcher *patcher, int provider, bool is_hooked,
                          bool with_mappings) {
     FLK_ASSERT(provider >= 0 && provider < FLK_PROVIDERS_MAX);
-    patching p = {patcher, (unsigned)provider, is_hooked, with_mappings};
+    patching p = {patcher, (unsigned)provider, is_hooked, with_mappings, false};
+    flk_elf_each_export(patcher->elf, patch_export, &p);
+}
+
+void flk_providers_patch_python(flk_patcher *patcher, bool is_hooked) {
+    FLK_ASSERT(flk_providers_is_python(patcher->elf));
+    patching p = {patcher, 0, is_hooked, false, true};
     flk_elf_each_export(patcher->elf, patch_export, &p);
 }
 #endif

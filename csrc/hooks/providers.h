@@ -25,6 +25,9 @@ void flk_providers_begin(void);
 int flk_providers_see(const flk_elf *elf, bool of_malloc);
 void flk_providers_end(void);
 int flk_providers_of(const flk_elf *elf);
+// Whether this object is the interpreter, which defines PyMem_RawMalloc. It is
+// no provider, but has exports to patch.
+bool flk_providers_is_python(const flk_elf *elf);
 // Whether a pass would find a provider in it.
 bool flk_providers_may_be(const flk_elf *elf);
 uint32_t flk_providers_count(void);
@@ -45,6 +48,7 @@ bool flk_providers_is_canonical(flk_function function, uintptr_t address);
 // The exports of a provider lead to stubs, or to its functions again.
 void flk_providers_patch(flk_patcher *patcher, int provider, bool is_hooked,
                          bool with_mappings);
+void flk_providers_patch_python(flk_patcher *patcher, bool is_hooked);
 // The canonical addresses in the program, which is the first object.
 void flk_providers_patch_program(flk_patcher *patcher, bool is_hooked,
                                  bool with_mappings);

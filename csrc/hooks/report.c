@@ -128,10 +128,10 @@ FLK_NOINLINE void flk_report_observe_gone(flk_layer layer, uintptr_t address,
 }
 
 // --- events ------------------------------------------------------------
-void flk_report_made(uint32_t session, flk_layer layer, uintptr_t address,
+bool flk_report_made(uint32_t session, flk_layer layer, uintptr_t address,
                      uint64_t size_bytes, uint16_t type) {
-    flk_report_made_hot(flk_platform_thread_marks(), session, layer, address,
-                        size_bytes, type);
+    return flk_report_made_hot(flk_platform_thread_marks(), session, layer,
+                               address, size_bytes, type);
 }
 
 bool flk_report_is_of_hooks(uint16_t type) {

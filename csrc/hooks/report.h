@@ -35,8 +35,9 @@ void flk_report_fork_ends(void);
 bool flk_report_is_of_hooks(uint16_t type);
 void flk_report_count(flk_hook_counter counter);
 // `session` is flk_stub_table_session() as read at the start of the hook. If
-// the session has ended since, the block is not recorded.
-void flk_report_made(uint32_t session, flk_layer layer, uintptr_t address,
+// the session has ended since, the block is not recorded. True: it is recorded,
+// or will be when a fork is over.
+bool flk_report_made(uint32_t session, flk_layer layer, uintptr_t address,
                      uint64_t size_bytes, uint16_t type);
 // To be called before the release, with the type of the releasing function.
 // A wrong release is counted and queued (tracker/misuse.h); the record is

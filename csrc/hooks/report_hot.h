@@ -46,7 +46,7 @@ static FLK_HOT uint32_t flk_report_scope_of(const flk_thread *thread) {
 // number, makes all threads pass a fence, and waits until each of them has
 // been seen outside its guard (paths/thread.h). So when the wait is over, no
 // thread can enter a record of the ended session any more.
-static FLK_HOT void flk_report_record(flk_thread *thread, uint32_t session,
+static FLK_HOT bool flk_report_record(flk_thread *thread, uint32_t session,
                                       flk_layer layer, uintptr_t address,
                                       uint64_t size_bytes,
                                       const flk_origin *origin) {
@@ -59,28 +59,31 @@ static FLK_HOT void flk_report_record(flk_thread *thread, uint32_t session,
     flk_thread_leave(thread);
     if (FLK_UNLIKELY(!is_recorded) && !is_over)
         flk_tracker_count(&flk_tracker_counted.dropped);
+    return is_recorded;
 }
 
-static FLK_HOT void flk_report_made_hot(flk_marks *marks, uint32_t session,
+static FLK_HOT bool flk_report_made_hot(flk_marks *marks, uint32_t session,
                                         flk_layer layer, uintptr_t address,
                                         uint64_t size_bytes, uint16_t type) {
     FLK_ASSERT(address != 0 && marks == flk_platform_thread_marks());
     flk_thread *thread = NULL;
     if (FLK_LIKELY(!marks->is_forking)) {  // else drawn when it is recorded
         if (!flk_sample_takes(marks, size_bytes))
-            return;
+            return false;
         thread = flk_thread_enter();
     }
     if (FLK_UNLIKELY(!thread)) {
         flk_report_put_off(
             (flk_late_event){address, size_bytes, type, layer, true});
-        return;
+        return marks->is_forking;
     }
     flk_origin origin = {type, flk_report_scope_of(thread),
                          FLK_PATH_WALK_NATIVE};
-    flk_report_record(thread, session, layer, address, size_bytes, &origin);
+    bool is_recorded =
+        flk_report_record(thread, session, layer, address, size_bytes, &origin);
     if (FLK_UNLIKELY(flk_observe_is_on()))
         flk_report_observe_made(layer, address);
+    return is_recorded;
 }
 
 void flk_report_gone_wrong(flk_layer layer, uintptr_t address,

@@ -147,7 +147,8 @@ static bool is_to_be_hooked(const setting *s, int owner,
                             flk_function function) {
     FLK_ASSERT(function < FLK_FN_COUNT);
     if (!s->policy->is_hooked ||
-        (function >= FLK_FN_MMAP && !s->policy->with_mappings))
+        (function >= FLK_FN_MMAP && !s->policy->with_mappings) ||
+        (flk_functions_is_of_python(function) && !s->policy->with_python))
         return false;
     flk_shape shape = flk_functions_info[function].shape;
     bool is_marked = s->is_provider ||

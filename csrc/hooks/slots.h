@@ -21,6 +21,7 @@ typedef struct flk_slots_policy {
     bool with_mappings;  // mmap, munmap and mremap too
     flk_via via;         // of the slots of this object
     flk_via via_of_mappings;
+    bool with_python;  // what it takes from the interpreter's allocators too
 } flk_slots_policy;
 
 typedef struct flk_slots_counts {

@@ -82,13 +82,18 @@ FLK_NOINLINE uintptr_t flk_stub_table_wait(uint32_t stub) {
     return original;
 }
 
+static bool has_entry(unsigned provider, unsigned flags, flk_function function,
+                      uint32_t stub) {
+    if (flk_functions_is_of_python(function))
+        return false;  // their flags stay 0
+    return flk_functions_is_single(function) ? flags & FLK_PROVIDER_IS_C_LIBRARY
+                                             : (stub & 3) == provider;
+}
+
 void flk_stub_table_set_flags(unsigned provider, unsigned flags) {
     FLK_ASSERT(provider < FLK_PROVIDERS_MAX && flags < 16);
-    bool has_single = flags & FLK_PROVIDER_IS_C_LIBRARY;
     for (uint32_t i = 0; i < FLK_STUB(0, 0, FLK_FN_COUNT); i++)
-        if (flk_functions_is_single(flk_stub_table_function(i))
-                ? has_single
-                : (i & 3) == provider)
+        if (has_entry(provider, flags, flk_stub_table_function(i), i))
             atomic_store(ENTRY(i, flags), (uint8_t)flags);
 }
 
@@ -101,23 +106,25 @@ unsigned flk_stub_table_flags_of(unsigned provider) {
 // of a provider that was unloaded.
 static struct {
     atomic_uintptr_t begin, end;
-} ranges[FLK_PROVIDERS_MAX];
+} ranges[FLK_PROVIDERS_MAX + 1];
 
 void flk_stub_table_set_range(unsigned provider, uintptr_t begin,
                               uintptr_t end) {
-    FLK_ASSERT(provider < FLK_PROVIDERS_MAX && begin <= end);
+    FLK_ASSERT(provider <= FLK_PROVIDERS_MAX && begin <= end);
     atomic_store(&ranges[provider].begin, begin);
     atomic_store(&ranges[provider].end, end);
 }
 
 bool flk_stub_table_is_in_provider(uintptr_t address, unsigned flags) {
     bool is_in = false;
-    for (unsigned i = 0; i < FLK_PROVIDERS_MAX; i++)
-        is_in |= address >= atomic_load_explicit(&ranges[i].begin,
-                                                 memory_order_relaxed) &&
-                 address < atomic_load_explicit(&ranges[i].end,
-                                                memory_order_relaxed) &&
-                 (flags == 0 || flk_stub_table_flags_of(i) & flags);
+    for (unsigned i = 0; i <= FLK_PROVIDERS_MAX; i++)
+        is_in |=
+            address >=
+                atomic_load_explicit(&ranges[i].begin, memory_order_relaxed) &&
+            address <
+                atomic_load_explicit(&ranges[i].end, memory_order_relaxed) &&
+            (flags == 0 ||
+             (i < FLK_PROVIDERS_MAX && flk_stub_table_flags_of(i) & flags));
     return is_in;
 }
 

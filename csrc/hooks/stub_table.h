@@ -82,7 +82,8 @@ void flk_stub_table_set_original(unsigned provider, flk_function function,
 uintptr_t flk_stub_table_original_of(unsigned provider, flk_function function);
 void flk_stub_table_set_flags(unsigned provider, unsigned flags);
 unsigned flk_stub_table_flags_of(unsigned provider);
-// Where the provider lies; nowhere: 0, 0.
+// Where the provider lies; nowhere: 0, 0. FLK_PROVIDERS_MAX: the interpreter,
+// which provides its own allocators.
 void flk_stub_table_set_range(unsigned provider, uintptr_t begin,
                               uintptr_t end);
 uint16_t flk_stub_table_type_of(flk_function function);

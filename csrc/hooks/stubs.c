@@ -5,6 +5,7 @@
 
 #ifdef FLK_HAS_ELF
 #include "hooks/bodies.h"
+#include "hooks/interpreter.h"
 #include "hooks/mappings.h"
 #include "hooks/results.h"
 
@@ -80,6 +81,10 @@ static inline bool is_not_recorded(flk_via via, uint32_t stub) {
             return original(a, b, c);                                        \
         return flk_results_close(a, b, c, NUMBER(d, v, id));                 \
     }
+#define STUB_PYTHON(d, v, id, body)                                          \
+    static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c) { \
+        return body(a, b, c, NUMBER(d, v, id), CALLER);                      \
+    }
 // A va_list is passed as the address of one on both machines.
 #define STUB_PRINT(d, v, id)                                           \
     static int NAME(d, v, id)(char **out, const char *format, ...) {   \
@@ -145,6 +150,12 @@ static inline bool is_not_recorded(flk_via via, uint32_t stub) {
 #define STUB_OF_LIST(d, v, id, sizes) STUB_LIST(d, v, id)
 #define STUB_OF_OBJECT(d, v, id, sizes) STUB_OBJECT(d, v, id)
 #define STUB_OF_CLOSE(d, v, id, sizes) STUB_CLOSE(d, v, id)
+#define STUB_OF_PYTHON_MAKE(d, v, id, sizes) \
+    STUB_PYTHON(d, v, id, flk_interpreter_make)
+#define STUB_OF_PYTHON_RESIZE(d, v, id, sizes) \
+    STUB_PYTHON(d, v, id, flk_interpreter_resize)
+#define STUB_OF_PYTHON_TEXT(d, v, id, sizes) \
+    STUB_PYTHON(d, v, id, flk_interpreter_text)
 #define STUB_OF_PRINT(d, v, id, sizes) STUB_PRINT(d, v, id)
 #define STUB_OF_PRINT_CHK(d, v, id, sizes) STUB_PRINT_CHK(d, v, id)
 #define STUB_OF_VSCAN(d, v, id, sizes) STUB_VSCAN(d, v, id)
@@ -164,6 +175,7 @@ STUBS(1)
 STUBS(2)
 STUBS(3)
 STUBS_OF(FLK_FAMILY_OF_LIBC, 0)
+STUBS_OF(FLK_FAMILY_OF_PYTHON, 0)
 
 #define STUB_ENTRY(d, v, id, symbol, text, shape, sizes, release) \
     [FLK_FN_##id] = (uintptr_t)NAME(d, v, id),

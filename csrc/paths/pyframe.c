@@ -1,5 +1,6 @@
 // pyframe.c - walks the frame chain; opens and closes it. Contract: paths/pyframe.h. SPDX-License-Identifier: MIT
 #include "paths/pyframe_layout.h"
+#include "paths/pyframe_trust.h"
 
 #if defined(HAS_WALKER)
 #include <stdio.h>
@@ -11,8 +12,9 @@ typedef struct slot {
     // compares it with its own state only, which it stored itself, or which an
     // ended thread with a state at the same address stored.
     _Alignas(64) _Atomic(const PyThreadState *) owner;
-    atomic_bool inside;  // the owner is reading; written only by the owner
-    atomic_int guests;   // other threads that are reading
+    atomic_bool inside;   // the owner is reading; written only by the owner
+    atomic_int guests;    // other threads that are reading
+    flk_stack_part part;  // of the owner
 } slot;
 
 static struct {
@@ -102,10 +104,43 @@ void flk_pyframe_forked(void) {
     }
 }
 
+// --- half made frames ----------------------------------------------------
+static atomic_ullong half_made_count;  // relaxed: a figure
+
+uint64_t flk_pyframe_cut_count(void) {
+    return atomic_load_explicit(&half_made_count, memory_order_relaxed);
+}
+
+void flk_pyframe_cut_clear(void) { atomic_store(&half_made_count, 0); }
+
+static FLK_NOINLINE void count_cut(void) {
+    atomic_fetch_add_explicit(&half_made_count, 1, memory_order_relaxed);
+}
+
+#if PY_VERSION_HEX >= 0x030B0000
+static flk_stack_part *part_of(const PyThreadState *tstate) {
+    slot *s = slot_of(tstate);
+    return is_owner(s, tstate) ? &s->part : NULL;
+}
+#endif
+
 // --- reading -----------------------------------------------------------
 // _PyThreadState_UncheckedGet() would be wrong: without the GIL it returns the
 // state of another thread (3.10, 3.11) or NULL (3.12 and later).
 #define THIS_THREAD_STATE() PyGILState_GetThisThreadState()
+
+static bool may_be_first(flk_way *way, const frame_type *frame) {
+    return is_first_usual(way->thread_state, frame) || may_be_frame(way, frame);
+}
+
+static FLK_NOINLINE bool begin_elsewhere(const flk_frame_reader *reader) {
+    flk_way way = {.thread_state = reader->thread_state};
+    if (may_be_first(&way, reader->frame))
+        return true;
+    leave_at(reader->slot, reader->thread_state);
+    count_cut();
+    return false;
+}
 
 bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
     FLK_ASSERT(reader != NULL);
@@ -121,6 +156,12 @@ bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
     reader->thread_state = tstate;
     reader->slot = s;
     reader->frame = FIRST_FRAME(tstate);
+    if (FLK_UNLIKELY(!is_first_usual(tstate, reader->frame)) &&
+        !begin_elsewhere(reader))
+        return false;
+    reader->mark = FLK_LIKELY(reader->frame != NULL)
+                       ? mark_of((const frame_type *)reader->frame)
+                       : FLK_MARK_END;
     return true;
 }
 
@@ -129,16 +170,83 @@ void flk_pyframe_end(const flk_frame_reader *reader) {
     leave_at(reader->slot, reader->thread_state);
 }
 
-size_t flk_pyframe_collect(const flk_frame_reader *reader, flk_frame_seen *seen,
-                           size_t seen_max) {
-    FLK_ASSERT(seen && seen_max > 0);
-    const frame_type *frame = reader->frame;
+// Continues flk_pyframe_collect with a frame that is not in the newest chunk.
+static FLK_NOINLINE size_t collect_elsewhere(const flk_frame_reader *reader,
+                                             const frame_type *frame,
+                                             flk_frame_seen *seen,
+                                             size_t seen_max) {
+    FLK_ASSERT(frame && seen_max > 0);
+    flk_way way = {.thread_state = reader->thread_state};
     size_t count = 0;
-    for (; frame && count < seen_max; frame = NEXT_FRAME(frame))
+    for (; frame && count < seen_max; frame = NEXT_FRAME(frame)) {
+        if (!may_be_frame(&way, frame)) {
+            seen[count++] = (flk_frame_seen){FLK_MARK_NONE, NULL};
+            return count;
+        }
         seen[count++] = (flk_frame_seen){mark_of(frame), NEXT_FRAME(frame)};
+    }
     if (count < seen_max)
         seen[count++] = (flk_frame_seen){FLK_MARK_END, NULL};
     return count;
+}
+
+static FLK_NOINLINE flk_frame_mark mark_elsewhere(const PyThreadState *tstate,
+                                                  const frame_type *frame) {
+    flk_way way = {.thread_state = tstate};
+    if (!frame)
+        return FLK_MARK_END;
+    return may_be_frame(&way, frame) ? mark_of(frame) : FLK_MARK_NONE;
+}
+
+flk_frame_mark flk_pyframe_second_mark(const flk_frame_reader *reader) {
+    FLK_ASSERT(reader->frame != NULL);
+    const frame_type *frame = reader->frame, *next = NEXT_FRAME(frame);
+    return FLK_LIKELY(is_in_newest_chunk(reader->thread_state, next))
+               ? mark_of(next)
+               : mark_elsewhere(reader->thread_state, next);
+}
+
+size_t flk_pyframe_collect(const flk_frame_reader *reader, flk_frame_seen *seen,
+                           size_t seen_max) {
+    FLK_ASSERT(seen && seen_max > 0 && reader->frame);
+    const frame_type *frame = reader->frame;
+    size_t count = 0;
+    do {
+        const frame_type *next = NEXT_FRAME(frame);
+        seen[count++] = (flk_frame_seen){mark_of(frame), next};
+        if (count == seen_max)
+            return count;
+        frame = next;
+    } while (FLK_LIKELY(is_in_newest_chunk(reader->thread_state, frame)));
+    if (frame)
+        return count +
+               collect_elsewhere(reader, frame, seen + count, seen_max - count);
+    seen[count++] = (flk_frame_seen){FLK_MARK_END, NULL};
+    return count;
+}
+
+typedef struct comparison {
+    flk_frame_seen *seen, *end;
+    bool is_whole;  // the chain must end at `end`
+} comparison;
+
+// Continues flk_pyframe_matches with a frame whose link is not the guessed one.
+static FLK_NOINLINE bool matches_elsewhere(const PyThreadState *tstate,
+                                           const frame_type *frame,
+                                           comparison c) {
+    FLK_ASSERT(frame && c.seen < c.end);
+    flk_way way = {.thread_state = tstate};
+    for (; c.seen < c.end; c.seen++) {
+        if (!frame || mark_of(frame) != c.seen->mark)
+            return false;
+        const frame_type *next = NEXT_FRAME(frame);
+        if (next && next != c.seen->next && !may_be_frame(&way, next))
+            return false;
+        if (next)
+            c.seen->next = next;
+        frame = next;
+    }
+    return !c.is_whole || !frame;
 }
 
 bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
@@ -146,25 +254,60 @@ bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
     FLK_ASSERT(reader->frame && count > 0);
     const frame_type *frame = reader->frame;
     bool is_whole = seen[count - 1].mark == FLK_MARK_END;
-    for (const flk_frame_seen *end = seen + count - is_whole; seen < end;
-         seen++) {
+    for (flk_frame_seen *end = seen + count - is_whole; seen < end; seen++) {
         if (mark_of(frame) != seen->mark)
             return false;
         // The processor continues with the guess while the load that confirms
         // it is under way. The compiler must not replace the guess by the
         // loaded value, although they are equal. A guess is NULL only at the
         // end of the chain, and so is a confirmed one.
-        const frame_type *guess = seen->next, *next = guess;
+        const frame_type *next = seen->next;
         FLK_OPAQUE(next);
-        if (FLK_UNLIKELY(guess != NEXT_FRAME(frame))) {
-            next = NEXT_FRAME(frame);
-            if (!next)
-                return seen + 1 == end;
-            seen->next = next;
-        }
+        if (FLK_UNLIKELY(seen->next != NEXT_FRAME(frame)))
+            return matches_elsewhere(reader->thread_state, frame,
+                                     (comparison){seen, end, is_whole});
         frame = next;
     }
     return !is_whole || !frame;
+}
+
+// --- walking -------------------------------------------------------------
+// Frames of C lie between those of Python, a few at a time. More means that the
+// chain is none.
+#define STEPS_MAX(frames_max) (8 * (uint32_t)(frames_max) + 64)
+
+typedef struct frame_walk {
+    flk_raw_frame *out, *end;
+    uint32_t steps_max;
+    bool is_lasting;  // no frame was left out whose code object can die
+    bool is_cut;      // a frame was half made
+} frame_walk;
+
+// Reads one frame. One whose code object is none is left out.
+static void walk_frame(frame_walk *w, const frame_type *frame, uint32_t place) {
+    FLK_ASSERT(frame && w->out < w->end);
+    bool is_dying = false;
+    if (FLK_UNLIKELY(!is_code_of(frame, &is_dying))) {
+        w->is_lasting = false;
+        w->is_cut = true;
+    } else if (FLK_LIKELY(read_frame(frame, is_dying, w->out))) {
+        w->out++->place = place;
+    } else if (!IS_OF_C(frame)) {
+        w->is_lasting = false;
+    }
+}
+
+static void walk_all(frame_walk *w, const PyThreadState *tstate) {
+    FLK_ASSERT(tstate && w->out < w->end);
+    flk_way way = {.thread_state = tstate};
+    const frame_type *frame = FIRST_FRAME(tstate);
+    w->is_cut = !may_be_first(&way, frame);
+    for (uint32_t place = 0; frame && w->out < w->end && !w->is_cut; place++) {
+        walk_frame(w, frame, place);
+        frame = NEXT_FRAME(frame);
+        w->is_cut |= frame && w->out < w->end &&
+                     (place >= w->steps_max || !may_be_frame(&way, frame));
+    }
 }
 
 size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
@@ -173,23 +316,31 @@ size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
     PyThreadState *tstate = THIS_THREAD_STATE();
     if (FLK_UNLIKELY(!tstate))
         return 0;
-    flk_raw_frame *out = frames, *end = frames + frames_max;
-    uint32_t place = 0;
-    bool is_mortal_left_out = false;
+    frame_walk w = {frames, frames + frames_max, STEPS_MAX(frames_max), true,
+                    false};
+    if (FLK_LIKELY(enter(tstate)))
+        walk_all(&w, tstate);
+    leave(tstate);
+    if (FLK_UNLIKELY(w.is_cut))
+        count_cut();
+    if (is_lasting)
+        *is_lasting = w.is_lasting && !w.is_cut;
+    FLK_ASSERT(w.out <= w.end);
+    return (size_t)(w.out - frames);
+}
+
+bool flk_pyframe_innermost(flk_raw_frame *out) {
+    FLK_ASSERT(out && PyGILState_Check());
+    const PyThreadState *tstate = PyThreadState_Get();
+    bool is_found = false;
     if (FLK_LIKELY(enter(tstate))) {
-        for (const frame_type *frame = FIRST_FRAME(tstate); frame && out < end;
-             frame = NEXT_FRAME(frame), place++) {
-            if (FLK_LIKELY(read_frame(frame, out)))
-                out++->place = place;
-            else
-                is_mortal_left_out |= !IS_OF_C(frame);
-        }
+        const frame_type *frame = FIRST_FRAME(tstate);
+        while (frame && !read_frame(frame, false, out))
+            frame = NEXT_FRAME(frame);
+        is_found = frame != NULL;
     }
     leave(tstate);
-    if (is_lasting)
-        *is_lasting = !is_mortal_left_out;
-    FLK_ASSERT(out <= end);
-    return (size_t)(out - frames);
+    return is_found;
 }
 
 bool flk_pyframe_context(const void **context, uint64_t *version) {
@@ -252,6 +403,10 @@ bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
     return false;
 }
 void flk_pyframe_end(const flk_frame_reader *reader) { (void)reader; }
+flk_frame_mark flk_pyframe_second_mark(const flk_frame_reader *reader) {
+    (void)reader;
+    return FLK_MARK_END;
+}
 size_t flk_pyframe_collect(const flk_frame_reader *reader, flk_frame_seen *seen,
                            size_t seen_max) {
     (void)reader, (void)seen, (void)seen_max;
@@ -267,6 +422,10 @@ size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
     (void)frames, (void)frames_max, (void)is_lasting;
     return 0;
 }
+bool flk_pyframe_innermost(flk_raw_frame *out) {
+    (void)out;
+    return false;
+}
 bool flk_pyframe_context(const void **context, uint64_t *version) {
     (void)context, (void)version;
     return false;
@@ -276,6 +435,8 @@ void flk_pyframe_release(void) {}
 void flk_pyframe_open(void) {}
 void flk_pyframe_close(void) {}
 bool flk_pyframe_is_open(void) { return false; }
+uint64_t flk_pyframe_cut_count(void) { return 0; }
+void flk_pyframe_cut_clear(void) {}
 void flk_pyframe_forked(void) {}
 const char *flk_pyframe_mismatch(void) { return NULL; }
 #endif

@@ -5,7 +5,8 @@
 // Cost:    O(depth), some loads a frame. No reference count is changed and no lock taken. A thread with its own slot
 //          executes no atomic instruction; flk_pyframe_close uses a fence in all threads instead.
 // Callers: any thread; the GIL may be released. CPython only; elsewhere there are no frames.
-// Fails:   0 frames in a thread without a thread state, in an interpreter for which frames were not opened, before
+// Fails:   the walk ends at a frame that is half made, which a signal handler may see; such walks are counted.
+//          0 frames in a thread without a thread state, in an interpreter for which frames were not opened, before
 //          flk_pyframe_open and after flk_pyframe_close.
 // Source:  layouts from the headers of each version; asymmetric fence: membarrier(2),
 //          MEMBARRIER_CMD_PRIVATE_EXPEDITED.
@@ -43,16 +44,23 @@ typedef struct flk_frame_seen {
 
 // Reads the chain of this thread between flk_pyframe_begin, if it returns true,
 // and flk_pyframe_end. In between the thread must not nest readers, take a lock
-// or wait.
+// or wait. In a signal handler that interrupted a call or a return of Python,
+// the innermost frames may be those before or after it.
 typedef struct flk_frame_reader {
     const void *thread_state;
-    const void *frame;  // the innermost, or NULL
+    const void *frame;    // the innermost, or NULL
+    flk_frame_mark mark;  // of it, or FLK_MARK_END
     void *slot;
 } flk_frame_reader;
 // `is_attached`: the thread holds the GIL, so its thread state is found faster.
 bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached);
 void flk_pyframe_end(const flk_frame_reader *reader);
-// Reads the innermost frames of the chain, shims included, at most `seen_max`.
+// The mark of the frame behind the innermost one, which must exist; FLK_MARK_END
+// if there is none, FLK_MARK_NONE if it is half made.
+flk_frame_mark flk_pyframe_second_mark(const flk_frame_reader *reader);
+// Reads the innermost frames of the chain, shims included, at most `seen_max`. The
+// chain must have a frame.
+// The last mark is FLK_MARK_NONE if the next frame is half made.
 size_t flk_pyframe_collect(const flk_frame_reader *reader, flk_frame_seen *seen,
                            size_t seen_max);
 // True if the chain begins with these marks. The chain must have a frame, and
@@ -65,9 +73,13 @@ bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
 // and returns how many. Shims and incomplete frames are left out, so the result
 // equals that of sys._getframe() and f_back. `*is_lasting`, unless NULL, becomes
 // true if the same marks mean the same frames until a code object of `frames`
-// dies. It becomes false if a frame was left out whose code object can die.
+// dies. It becomes false if a frame was left out whose code object can die, or
+// was half made. Takes the lock of paths/sites.h.
 size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
                         bool *is_lasting);
+// The innermost frame, shims and incomplete frames left out. Only where Python
+// objects may be made: attached, and not in a signal handler.
+bool flk_pyframe_innermost(flk_raw_frame *out);
 // The context object of the calling thread and its version, for scopes. False
 // if the thread has no thread state.
 bool flk_pyframe_context(const void **context, uint64_t *version);
@@ -86,6 +98,9 @@ void flk_pyframe_open(void);
 // the expected one). Waits for threads that are reading, at most a second.
 void flk_pyframe_close(void);
 bool flk_pyframe_is_open(void);
+// Walks that ended at a half made frame.
+uint64_t flk_pyframe_cut_count(void);
+void flk_pyframe_cut_clear(void);
 // In the child of a fork: the other threads, which may have been reading, do not
 // exist there.
 void flk_pyframe_forked(void);

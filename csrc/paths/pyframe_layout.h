@@ -36,7 +36,9 @@ typedef PyFrameObject frame_type;
 #define NEXT_FRAME(frame) ((frame)->f_back)
 #define IS_OF_C(frame) ((void)(frame), false)
 
-static inline bool read_frame(const frame_type *frame, flk_raw_frame *out) {
+static inline bool read_frame(const frame_type *frame, bool is_dying,
+                              flk_raw_frame *out) {
+    (void)is_dying;
     out->code = frame->f_code;
     out->offset = frame->f_lasti < 0
                       ? -1
@@ -119,15 +121,19 @@ static inline const char *code_start(const frame_type *frame,
 #endif
 
 // False for frames that sys._getframe() passes over (_PyFrame_IsIncomplete):
-// shims, and frames before their first RESUME unless a generator owns them.
-static inline bool read_frame(const frame_type *frame, flk_raw_frame *out) {
+// shims, and frames before their first RESUME unless a generator owns them. A
+// code object that dies with its frame is not read: the frame was running.
+static inline bool read_frame(const frame_type *frame, bool is_dying,
+                              flk_raw_frame *out) {
     if (IS_SHIM(frame))
         return false;
     PyCodeObject *code = EXECUTABLE(frame);
     int64_t offset = INSTRUCTION(frame) - code_start(frame, code);
-    int64_t first = code->_co_firsttraceable * (int64_t)sizeof(_Py_CODEUNIT);
     out->code = code;
     out->offset = (int32_t)offset;
+    if (FLK_UNLIKELY(is_dying))
+        return true;
+    int64_t first = code->_co_firsttraceable * (int64_t)sizeof(_Py_CODEUNIT);
     return FLK_LIKELY(offset >= first) ||
            frame->owner == FRAME_OWNED_BY_GENERATOR;
 }

@@ -206,6 +206,17 @@ uint32_t flk_sites_code(const void *address) {
     return code;
 }
 
+flk_code_state flk_sites_state(const void *address) {
+    FLK_ASSERT(address != NULL);
+    flk_thread *guard = lock_sites();
+    const code_entry *code = code_at(find_code(address));
+    flk_code_state state = !code           ? FLK_CODE_UNKNOWN
+                           : code->is_dead ? FLK_CODE_DYING
+                                           : FLK_CODE_LIVE;
+    unlock_sites(guard);
+    return state;
+}
+
 uint32_t flk_sites_named(const char *function, const char *filename) {
     FLK_ASSERT(function && filename);
     flk_thread *guard = lock_sites();

@@ -25,6 +25,14 @@
 // The id (> 0) of the code object at `address`. The code object must be alive:
 // a frame of it is on the stack of this thread.
 uint32_t flk_sites_code(const void *address);
+// Whether there is a code object at `address`, as far as was seen. A dying one
+// must not be read any more. Takes the lock.
+typedef enum flk_code_state {
+    FLK_CODE_UNKNOWN,
+    FLK_CODE_LIVE,
+    FLK_CODE_DYING,
+} flk_code_state;
+flk_code_state flk_sites_state(const void *address);
 // A code that has only texts, for interpreters whose frames cannot be walked.
 // The id is new each time, so the caller keeps it. Offsets are line numbers.
 uint32_t flk_sites_named(const char *function, const char *filename);

@@ -17,10 +17,14 @@ _Static_assert(FLK_WALK_FRAMES_MAX >= FLK_NATIVE_FRAMES_MAX,
 static atomic_ullong cut_count;  // relaxed: a figure
 
 uint64_t flk_stack_cut_count(void) {
-    return atomic_load_explicit(&cut_count, memory_order_relaxed);
+    return flk_pyframe_cut_count() +
+           atomic_load_explicit(&cut_count, memory_order_relaxed);
 }
 
-void flk_stack_cut_clear(void) { atomic_store(&cut_count, 0); }
+void flk_stack_cut_clear(void) {
+    atomic_store(&cut_count, 0);
+    flk_pyframe_cut_clear();
+}
 
 // Called before a path is learned, which takes microseconds, so the system call
 // does not matter. A remembered path needs no check.
@@ -94,10 +98,10 @@ typedef struct stack {
     flk_frame_seen *seen;
 } stack;
 
-static FLK_HOT flk_memo *near_of(flk_thread *thread,
-                                 const flk_frame_seen *seen) {
-    uint64_t hash = seen[0].mark * UINT64_C(0x9E3779B97F4A7C15) +
-                    seen[1].mark * UINT64_C(0xBF58476D1CE4E5B9);
+static FLK_HOT flk_memo *near_of(flk_thread *thread, flk_frame_mark first,
+                                 flk_frame_mark second) {
+    uint64_t hash = first * UINT64_C(0x9E3779B97F4A7C15) +
+                    second * UINT64_C(0xBF58476D1CE4E5B9);
     return &thread->near[hash >> 32 & (FLK_PATH_MEMO_ENTRIES - 2)];
 }
 
@@ -122,6 +126,7 @@ static FLK_HOT bool is_current(const flk_memo *memo, uint64_t generation) {
 static FLK_HOT bool memo_is(flk_memo *memo, const stack *s,
                             const flk_frame_reader *reader) {
     return memo->depth == s->depth && memo->generation == s->generation &&
+           memo->seen[0].mark == reader->mark &&
            flk_pyframe_matches(reader, memo->seen, memo->seen_count);
 }
 
@@ -146,7 +151,7 @@ static bool may_be_remembered(const stack *s, size_t count) {
 static void near_fill(flk_thread *thread, const stack *s, size_t count,
                       uint32_t path) {
     FLK_ASSERT(count > 0 && s->count >= 2);
-    flk_memo *near = near_of(thread, s->seen);
+    flk_memo *near = near_of(thread, s->seen[0].mark, s->seen[1].mark);
     memo_fill(near + is_current(near, s->generation), s, count, path);
 }
 
@@ -167,6 +172,7 @@ static void remember(flk_thread *thread, const stack *s, size_t count,
 static FLK_NOINLINE uint32_t recall_late(flk_thread *thread, stack *s,
                                          const flk_frame_reader *reader) {
     FLK_ASSERT(thread->inside && reader->frame);
+    s->seen = thread->walk.seen;
     s->count = flk_pyframe_collect(reader, s->seen, FLK_PATH_MARKS_MAX);
     flk_memo *memo = whole_of(thread, s);
     if (!memo_is(memo, s, reader))
@@ -174,7 +180,7 @@ static FLK_NOINLINE uint32_t recall_late(flk_thread *thread, stack *s,
     // A path that is found here often moves to the first table, in front of
     // the entry that was there.
     if (++thread->recalled_late % 16 == 0) {
-        flk_memo *near = near_of(thread, s->seen);
+        flk_memo *near = near_of(thread, s->seen[0].mark, s->seen[1].mark);
         near[1] = near[0];
         near[0] = *memo;
     }
@@ -183,9 +189,8 @@ static FLK_NOINLINE uint32_t recall_late(flk_thread *thread, stack *s,
 
 static FLK_NOINLINE uint32_t recall_other(flk_thread *thread, stack *s,
                                           const flk_frame_reader *reader) {
-    s->seen = thread->walk.seen;
-    s->count = flk_pyframe_collect(reader, s->seen, 2);
-    flk_memo *near = near_of(thread, s->seen);
+    flk_frame_mark second = flk_pyframe_second_mark(reader);
+    flk_memo *near = near_of(thread, reader->mark, second);
     for (int i = 0; i < 2; i++)
         if (memo_is(&near[i], s, reader)) {
             thread->last = &near[i];

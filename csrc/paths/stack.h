@@ -26,7 +26,8 @@ static inline uint32_t flk_stack_capture(flk_thread *thread, uint32_t depth) {
 uint32_t flk_stack_add_native(flk_thread *thread, uint32_t base,
                               uint32_t depth);
 
-// Paths that were cut because a signal stack was almost full.
+// Paths that were cut: in signal handlers, because their stack was almost full, or
+// because a frame of Python was half made.
 uint64_t flk_stack_cut_count(void);
 void flk_stack_cut_clear(void);
 

@@ -120,6 +120,7 @@ int flk_callables_install(void *module) {
     int status = add_callables(module);
     if (status < 0)
         PyErr_WriteUnraisable(module);
+    flk_memory_install();
     PyGILState_Release(gil);
     return status == 0;
 }

@@ -51,6 +51,8 @@ extern PyObject *(*flk_objects_init)(PyObject *, PyTypeObject *);
 // Add their types and functions to the module; -1 with an exception.
 int flk_scopes_add(PyObject *module);
 int flk_allocator_add(PyObject *module);
+// From now on hooks see what the interpreter's allocators free.
+void flk_memory_install(void);
 #endif
 
 // Called once by the generated module (csrc/build_ffi.py), at import, with

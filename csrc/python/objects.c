@@ -39,8 +39,7 @@ static void schedule_delivery(void) {
 // Does the room _seam of this package make the object, for itself?
 static bool is_of_seam(void) {
     flk_raw_frame frame;
-    return flk_pyframe_walk(&frame, 1, NULL) == 1 &&
-           flk_codes_is_seam(frame.code);
+    return flk_pyframe_innermost(&frame) && flk_codes_is_seam(frame.code);
 }
 
 // False: the object is not recorded.

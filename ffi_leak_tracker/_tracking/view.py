@@ -348,7 +348,7 @@ _LIMITS = (
     ("scopes_dropped", "scope", "merged into its parent: too many scopes"),
     ("types_merged", "type", "shown under one name: too many types"),
     ("scope_unknown", "block", "given to the process scope: scope not certain"),
-    ("paths_cut", "call path", "cut: made in a handler with a small stack"),
+    ("paths_cut", "call path", "cut: made in a signal handler"),
     ("threads_unnumbered", "thread", "not told apart: more than 65,535 ran"),
     ("double_frees", "double free", "found"),
     ("interior_frees", "free", "of an address inside a block"),

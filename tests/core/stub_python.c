@@ -37,15 +37,6 @@ uint64_t stub_walk_count(void) { return atomic_load(&walk_count); }
 uint32_t stub_forked_count(void) { return atomic_load(&forked_count); }
 
 // --- paths/pyframe.h -----------------------------------------------------
-bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
-    (void)is_attached;
-    reader->frame = mine.count ? &mine : NULL;
-    atomic_fetch_add_explicit(&walk_count, 1, memory_order_relaxed);
-    return true;
-}
-
-void flk_pyframe_end(const flk_frame_reader *reader) { (void)reader; }
-
 static flk_frame_mark mark_at(size_t i) {
     if (i >= mine.count)
         return FLK_MARK_END;
@@ -53,6 +44,21 @@ static flk_frame_mark mark_at(size_t i) {
     if (frame->offset == STUB_MARKLESS)
         return FLK_MARK_NONE;
     return ((flk_frame_mark)frame->code << 16) + (uint32_t)frame->offset + 2;
+}
+
+bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
+    (void)is_attached;
+    reader->frame = mine.count ? &mine : NULL;
+    reader->mark = mark_at(0);
+    atomic_fetch_add_explicit(&walk_count, 1, memory_order_relaxed);
+    return true;
+}
+
+void flk_pyframe_end(const flk_frame_reader *reader) { (void)reader; }
+
+flk_frame_mark flk_pyframe_second_mark(const flk_frame_reader *reader) {
+    (void)reader;
+    return mark_at(1);
 }
 
 size_t flk_pyframe_collect(const flk_frame_reader *reader, flk_frame_seen *seen,
@@ -85,12 +91,20 @@ size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
     return count;
 }
 
+bool flk_pyframe_innermost(flk_raw_frame *out) {
+    if (mine.count)
+        *out = mine.frames[0];
+    return mine.count > 0;
+}
+
 bool flk_pyframe_context(const void **context, uint64_t *version) {
     *context = mine.context;
     *version = mine.version;
     return mine.context != NULL;
 }
 
+uint64_t flk_pyframe_cut_count(void) { return 0; }
+void flk_pyframe_cut_clear(void) {}
 bool flk_pyframe_hold(void) { return true; }
 void flk_pyframe_release(void) {}
 void flk_pyframe_open(void) {}

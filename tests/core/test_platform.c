@@ -177,6 +177,24 @@ static void test_rest_of_a_signal_stack_is_known(void) {
     CHECK(flk_platform_stack_left() == SIZE_MAX);
 }
 
+// --- readable memory ---------------------------------------------------
+static void test_memory_that_cannot_be_read_is_told(void) {
+    size_t page = flk_platform_page_bytes();
+    char *pages = flk_platform_pages_map(2 * page, page);
+    errno = 7;
+    CHECK(flk_platform_can_read(pages, 2 * page));
+    CHECK(flk_platform_can_read(pages + 3, 1) && errno == 7);
+    CHECK(flk_platform_pages_protect((uintptr_t)pages + page, page, 0));
+    CHECK(flk_platform_can_read(pages + page - 5, 5));
+    CHECK(!flk_platform_can_read(pages + page - 5, 6));
+    CHECK(!flk_platform_can_read(pages + page, 1));
+    flk_platform_pages_unmap(pages, 2 * page);
+    CHECK(!flk_platform_can_read(pages, 1) && errno == 7);
+    CHECK(!flk_platform_can_read(NULL, 1));
+    CHECK(!flk_platform_can_read((void *)UINTPTR_MAX, 8));
+    CHECK(!flk_platform_can_read((void *)(uintptr_t)0x5A5A5A5A5A5A5A5A, 8));
+}
+
 int main(void) {
     RUN(test_ranks_may_rise);
 #ifdef FLK_DEBUG
@@ -191,6 +209,7 @@ int main(void) {
     RUN(test_failed_unmap_is_survived);
     RUN(test_clocks_do_not_fall);
     RUN(test_rest_of_a_signal_stack_is_known);
+    RUN(test_memory_that_cannot_be_read_is_told);
     RUN(test_fatal_aborts);
     return DONE();
 }

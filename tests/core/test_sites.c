@@ -165,17 +165,21 @@ static void test_unknown_death_changes_nothing(void) {
 
 static void test_dying_code_keeps_its_address(void) {
     fake_code a = {"dying", "a.py", 10, false};
+    CHECK(flk_sites_state(&a) == FLK_CODE_UNKNOWN);
     uint32_t code = flk_sites_code(&a);
+    CHECK(flk_sites_state(&a) == FLK_CODE_LIVE);
     uint32_t site = flk_sites_intern(code, 2);
     uint64_t generation = flk_sites_generation();
     flk_sites_dying(&a);
     a.is_freed = true;  // from here any read fails
     CHECK(flk_sites_code(&a) == code);
+    CHECK(flk_sites_state(&a) == FLK_CODE_DYING);
     CHECK(flk_sites_generation() == generation);
     uint32_t late = flk_sites_intern(code, 4);
     CHECK_TEXT("dying", described(late).function);
     CHECK(described(late).line == -1 && described(site).line == 12);
     flk_sites_retire(&a);
+    CHECK(flk_sites_state(&a) == FLK_CODE_UNKNOWN);
     CHECK(flk_sites_generation() == generation + 1);
     CHECK(flk_sites_check());
 }

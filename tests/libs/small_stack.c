@@ -25,17 +25,21 @@ static char *map_stack(size_t bytes) {
     return pages + GUARD_BYTES;
 }
 
-// Bytes of the stack that the handler used below its own frame.
-size_t take_on_stack(size_t bytes) {
-    char *begin = map_stack(bytes);
+static void raise_on(char *begin, size_t bytes, void (*handler)(int)) {
     stack_t stack = {.ss_sp = begin, .ss_size = bytes}, before;
-    struct sigaction action = {.sa_handler = allocate, .sa_flags = SA_ONSTACK};
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_ONSTACK};
     struct sigaction old;
     sigaltstack(&stack, &before);
     sigaction(SIGUSR2, &action, &old);
     raise(SIGUSR2);
     sigaction(SIGUSR2, &old, NULL);
     sigaltstack(&before, NULL);
+}
+
+// Bytes of the stack that the handler used below its own frame.
+size_t take_on_stack(size_t bytes) {
+    char *begin = map_stack(bytes);
+    raise_on(begin, bytes, allocate);
     char *lowest = begin;
     while (*lowest == (char)PAINT)
         lowest++;
@@ -44,9 +48,18 @@ size_t take_on_stack(size_t bytes) {
     return used;
 }
 
-// What the kernel puts on an alternate stack before the handler runs.
+// What the kernel puts on an alternate stack before the handler runs. The most
+// that it may put (AT_MINSIGSTKSZ) is more on processors with large registers.
+static void note_frame(int number) {
+    used_from = (uintptr_t)__builtin_frame_address(0);
+}
 size_t frame_bytes(void) {
-    return (size_t)sysconf(_SC_MINSIGSTKSZ);
+    enum { LARGE = 65536 };
+    char *begin = map_stack(LARGE);
+    raise_on(begin, LARGE, note_frame);
+    size_t used = (uintptr_t)begin + LARGE - used_from;
+    munmap(begin - GUARD_BYTES, GUARD_BYTES + LARGE);
+    return used;
 }
 
 uintptr_t taken(void) {

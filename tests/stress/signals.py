@@ -1,8 +1,9 @@
 """A signal handler that allocates, at 2 kHz, beside readers of the tracker.
 
 Only the main thread gets the signals, and it reads: snapshots, resets,
-attach with mappings. What the handler allocates is recorded, and freed again,
-without Python frames: the interpreter may be between two of them.
+attach with mappings. What the handler allocates is recorded with its frames,
+and freed again. The interpreter may be between two of them: calls from C into
+Python, generators and code that dies make such moments frequent.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ MICROSECONDS = 500
 def main(stress: Stress) -> None:
     lib = opened("handler")
     chance = stress.random()
-    LeakTracker.enable(stack_depth=0)
+    LeakTracker.enable()
     LeakTracker.attach([lib]).detach()
 
     def work() -> None:
@@ -35,7 +36,16 @@ def main(stress: Stress) -> None:
         with LeakTracker.scope() as one:
             one.snapshot()
 
+    def numbers():
+        yield from (one + 1 for one in range(20))
+
+    def calls() -> None:
+        sorted(range(50), key=lambda one: -one)  # C calls Python
+        sum(numbers())
+        exec("for one in (1, 2): (lambda two: two)(one)")
+
     steps = [attach, scope, LeakTracker.reset, LeakTracker.snapshot]
+    steps += [calls] * 8
     steps += [LeakTracker.types, core.lib.flk_tracker_check]
     steps += [core.self_figures, lambda: LeakTracker.find(4096)]
 
