@@ -213,20 +213,35 @@ class TestMany:
         ("", "no limit is given"),
         ("3", "limits are given by name"),
         ("max_bytes=3", "no such limit: max_bytes; name one of blocks, bytes"),
-        ("bytes='3'", "the limit of bytes must be an int, not str"),
+        ("bytes='3 apples'", "'3 apples' is no size: write a number and one"),
+        ("bytes=3.5", "the limit of bytes must be an int, not float"),
         ("peak=-3", "the limit of peak must be 0 or more, not -3"),
     ],
 )
 def test_bad_limits(run, arguments, problem):
-    """They spoil their test only, and say what is wrong."""
+    """They are refused before any test runs, with what is wrong."""
     result = run(f"""
 @budget({arguments})
 def test_wrong(): pass
 
 def test_right(): pass
 """)
-    outcomes(result, passed=1, errors=1)
-    result.stdout.fnmatch_lines([f"@pytest.mark.leak_budget: {problem}*"])
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    line = f"ERROR: *::test_wrong: *{problem}*"
+    result.stderr.fnmatch_lines([line])
+
+
+def test_sizes_as_text(run):
+    """Bytes may be written with their unit."""
+    result = run("""
+@budget(bytes="1 KiB", peak="2 KB")
+def test_within(): calloc.free(calloc("char", 1024))
+
+@budget(bytes="1 KB")
+def test_over(): calloc.free(calloc("char", 1024))
+""")
+    outcomes(result, passed=1, failed=1)
+    result.stdout.fnmatch_lines(["over budget: 1,024 bytes allocated, 24 ov*"])
 
 
 def test_marker_is_registered(run):

@@ -18,7 +18,10 @@ pytestmark = pytest.mark.filterwarnings(
 
 PLUGIN = "ffi_leak_tracker.pytest_plugin"
 # Hypothesis takes a second at the end of each run.
-LEAN = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:leaks")
+LEAN = tuple(
+    f"-pno:{name}"
+    for name in ("cacheprovider", "hypothesispytest", "leaks", "asyncio")
+)
 HEAD = """
 import pytest, threading, unittest
 from ffi_leak_tracker import LeakFilter, LeaksFoundError, LeakTracker
@@ -232,13 +235,63 @@ def test_nothing_recorded_in_all_tests_is_said(run):
     outcomes(result, passed=2)
     result.stdout.fnmatch_lines(
         [
-            "native leaks: no allocations were recorded in 2 tests; nothing "
-            "was watched: only memory from this package*s allocators; *"
+            "native leaks: no allocations were recorded in 2 tests; all "
+            "libraries but the interpreter's were watched"
         ]
     )
     one = silent + "def test_three(): calloc.free(calloc('int'))"
     run(one, "--leaks").stdout.no_fnmatch_line("*native leaks*")
     run(silent).stdout.no_fnmatch_line("*native leaks*")
+
+
+@pytest.mark.parametrize(
+    ("test", "quiet"),
+    [
+        ("def test_one(leak_tracker): ", "calloc.free(calloc('int'))"),
+        (
+            "@pytest.mark.leak_budget(blocks=1)\ndef test_one(): ",
+            "calloc.free(calloc('int'))",
+        ),
+    ],
+    ids=["fixture", "budget"],
+)
+def test_nothing_recorded_without_the_option_is_said(run, test, quiet):
+    """Fixture and budget watch the allocators of this package only."""
+    result = run(f"{test}pass")
+    outcomes(result, passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "native leaks: no allocations were recorded in 1 test; nothing "
+            "was watched: only memory from this package's allocators; *"
+        ]
+    )
+    run(test + quiet).stdout.no_fnmatch_line("*native leaks*")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no hooks")
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("LeakTracker.kept = LeakTracker.pause()", "1 pause in force: *"),
+        ("LeakTracker.disable()", "switched off by disable(): *"),
+        ("pass", ""),
+    ],
+)
+def test_the_summary_says_why_leaks_were_not_seen(spawn, state, said):
+    """Though a test recorded something; without a reason it is silent."""
+    result = spawn(
+        f"""
+def test_one(): calloc.free(calloc("int"))
+def test_two():
+    {state}
+""",
+        "--leaks",
+    )
+    outcomes(result, passed=2)
+    if said:
+        result.stdout.fnmatch_lines([f"native leaks: {said}"])
+    else:
+        result.stdout.no_fnmatch_line("*native leaks*")
 
 
 def test_blocks_of_wider_fixtures_are_no_note(run):
@@ -252,7 +305,7 @@ def test_leak(wide): calloc("char", 5)
 """,
         "--leaks",
     )
-    outcomes(result, failed=1)
+    outcomes(result, failed=1, errors=1)
     result.stdout.no_fnmatch_line("*isolated*")
 
 
@@ -298,7 +351,7 @@ def test_sloppy(sloppy): pass
 
 @pytest.mark.parametrize("scope", ["class", "module", "session"])
 def test_wider_fixtures_are_not(run, scope):
-    """Neither their setup nor their teardown counts for any test."""
+    """They are judged when they end, by their names; no test is."""
     result = run(
         f"""
 @pytest.fixture(scope="{scope}", autouse=True)
@@ -308,6 +361,34 @@ def wide():
     yield block
     calloc.free(block)
     calloc("short")
+
+def test_one(wide): pass
+def test_two(wide): calloc.free(calloc("int"))
+""",
+        "--leaks",
+    )
+    # Functions outside of classes have a fixture of class scope each.
+    outcomes(result, passed=2, errors=2 if scope == "class" else 1)
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR at teardown of test_two*",
+            f"{scope} fixture `wide`: 2 native blocks leaked (3 B)*",
+            '*calloc("short")*',
+            '*calloc("char")*',
+        ]
+    )
+
+
+@pytest.mark.parametrize("scope", ["class", "module", "session"])
+def test_wider_fixtures_that_free_are_silent(run, scope):
+    """What the setup made and the teardown freed is no leak of anything."""
+    result = run(
+        f"""
+@pytest.fixture(scope="{scope}", autouse=True)
+def wide():
+    block = calloc("int")
+    yield block
+    calloc.free(block)
 
 def test_one(wide): pass
 def test_two(wide): calloc.free(calloc("int"))
@@ -331,7 +412,7 @@ def test_leak(request):
 """,
         "--leaks",
     )
-    outcomes(result, passed=1, failed=1)
+    outcomes(result, passed=1, failed=1, errors=1)
     result.stdout.fnmatch_lines(["1 native block leaked (3 B)*"])
 
 
@@ -355,7 +436,7 @@ class TestPlain:
 """,
         "--leaks",
     )
-    outcomes(result, passed=1, failed=2)
+    outcomes(result, passed=1, failed=2, errors=2)
     result.stdout.no_fnmatch_line("*_callTestMethod*")
 
 
@@ -560,24 +641,33 @@ def test_exempt(leak_tracker): calloc("int")
 
 
 def test_filter_that_is_none(run):
-    """A wrong argument, or a predicate that raises, spoils its test only."""
+    """A wrong argument is refused before any test runs."""
     result = run(
         """
 @pytest.mark.leak_filter(3)
 def test_wrong(): pass
+def test_next(): pass
+""",
+        "--leaks",
+    )
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: *::test_wrong: @pytest.mark.leak_filter: expected a LeakF*"]
+    )
+
+
+def test_filter_that_raises(run):
+    """It spoils its test only, and the failure says so."""
+    result = run(
+        """
 @pytest.mark.leak_filter(filter=lambda block: 1 / 0)
 def test_raises(): calloc("int")
 def test_next(): pass
 """,
         "--leaks",
     )
-    outcomes(result, passed=1, failed=1, errors=1)
-    result.stdout.fnmatch_lines(
-        [
-            "@pytest.mark.leak_filter: expected a LeakFilter*",
-            "the leak check failed: ZeroDivisionError*",
-        ]
-    )
+    outcomes(result, passed=1, failed=1)
+    result.stdout.fnmatch_lines(["the leak check failed: ZeroDivisionError*"])
 
 
 # --- depth --------------------------------------------------------------

@@ -28,13 +28,23 @@ static demangler find(void) {
     return (demangler)found;
 }
 
+// The result is malloc's.
+static char *demangled(const char *name) {
+    demangler demangle = find();
+    if (!demangle)
+        return NULL;
+    flk_marks *marks = flk_platform_thread_marks();
+    int problem = 0;
+    marks->is_demangling = true;
+    char *text = demangle(name, NULL, NULL, &problem);
+    marks->is_demangling = false;
+    return text;
+}
+
 size_t flk_demangle_name(const char *name, char *out, size_t out_bytes) {
     FLK_ASSERT(name && out);
     void (*release)(void *) = free;
-    demangler demangle = find();
-    int problem = 0;
-    char *text =
-        demangle && out_bytes > 0 ? demangle(name, NULL, NULL, &problem) : NULL;
+    char *text = out_bytes > 0 ? demangled(name) : NULL;
     if (!text)
         return 0;
     size_t length = strlen(text);

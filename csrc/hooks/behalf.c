@@ -56,7 +56,11 @@ static bool is_runtime_recorded(flk_caller found) {
     }
 }
 
+// This module is a part of what calls it, so what the demangler allocates for
+// it would be recorded; but this module's own free is not seen.
 static bool is_call_of_runtime_recorded(const void *caller) {
+    if (flk_platform_thread_marks()->is_demangling)
+        return false;
     flk_caller found = find((uintptr_t)caller);
     return is_runtime_recorded(found == FLK_CALLER_PASSED ? find_on_stack()
                                                           : found);

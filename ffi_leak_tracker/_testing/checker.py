@@ -7,49 +7,59 @@ imported only if a test is checked.
 from __future__ import annotations
 
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import pytest
 from _pytest.runner import runtestprotocol
 
-from ffi_leak_tracker._base import settings
-from ffi_leak_tracker._base.format import format_bytes, plural
-from ffi_leak_tracker._records.exceptions import BudgetError
-from ffi_leak_tracker._records.filters import LeakFilter
-from ffi_leak_tracker._records.stats import AllocationStats
+from ffi_leak_tracker._base import settings as environment
 from ffi_leak_tracker._seam import core_api as core
-from ffi_leak_tracker._testing.verdict import FIGURES, Watch
-from ffi_leak_tracker._tracking import unseen, watched
-from ffi_leak_tracker._tracking.scopes import Scope, current_scope
+from ffi_leak_tracker._testing import benchmark, judge, rules, watching
+from ffi_leak_tracker._testing.fixtures import WideFixtures
+from ffi_leak_tracker._testing.repeat import Budget, Repeater
+from ffi_leak_tracker._testing.scopes import open_scope
+from ffi_leak_tracker._testing.summary import Summary
+from ffi_leak_tracker._testing.verdict import Watch, let_go
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any, TypeAlias
 
+    from ffi_leak_tracker._records.snapshot import Snapshot
+    from ffi_leak_tracker._testing.options import Rounds, Settings
+    from ffi_leak_tracker._tracking.scopes import Scope
+
     Protocol: TypeAlias = Callable[[pytest.Item, pytest.Item | None], object]
 
 FIXTURE = "leak_tracker"
-BUDGET = "leak_budget"
 
 
 class Checker:
     """The hooks of a test run; registered only if a test is checked."""
 
-    def __init__(self, checks_all: bool, depth: int | None) -> None:
-        self._checks_all = checks_all
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._running: pytest.Item | None = None
+        self._nextitem: pytest.Item | None = None
+        self._is_repeating = False
         self._watch: Watch | None = None
-        self._guards: dict[object, Scope] = {}
+        self._wide = WideFixtures()
         self._impls: list[Any] = []
         self._protocols: list[Protocol] = []
-        self._figures: dict[str, list[int]] = {}
+        self._budget = Budget()
+        self._summary = Summary(settings)
         self._depth_before = core.stack_depth()
-        if depth is not None:
-            core.set_stack_depth(depth)
+        if settings.depth is not None:
+            core.set_stack_depth(settings.depth)
+        self._attachment = (
+            watching.attach(settings) if settings.checks_all else None
+        )
 
     def pytest_unconfigure(self) -> None:
-        """Close the last scope and restore the stack depth."""
+        """Close the last scope, detach, and restore the stack depth."""
         self._close()
+        watching.detach(self._attachment)
         core.set_stack_depth(self._depth_before)
 
     def _close(self) -> None:
@@ -59,23 +69,22 @@ class Checker:
 
     # --- which tests, and their scopes ----------------------------------
     def _takes(self, item: pytest.Item) -> bool:
-        return self._checks_all and not (
-            # Fast, but keywords contain names of tests as well.
-            "no_leak_check" in item.keywords
-            and item.get_closest_marker("no_leak_check")
-        )
+        return self._settings.checks_all and not rules.is_exempt(item)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Open the scope of a test before its first fixture."""
+        if self._is_repeating:
+            return  # the repeater has opened one
         self._close()
-        takes, limits = self._takes(item), _limits(item)
+        takes, limits = self._takes(item), rules.budget_of(item)
         if not takes and limits is None:
             return
-        scope = _open_scope(item.name, _filter(item))
+        scope = open_scope(item.name, rules.filter_of(item))
         watch = self._watched(item)
         if takes:
             watch.scope = scope
+            watch.attach(rules.rules_of(item).attach)
         if limits is not None:
             watch.budget = scope, limits
 
@@ -87,7 +96,7 @@ class Checker:
     def scope_of_fixture(self, item: pytest.Item) -> Scope:
         """Open a scope; it is checked if the test has no scope yet."""
         watch = self._watched(item)
-        scope = _open_scope(item.name, _filter(item))
+        scope = open_scope(item.name, rules.filter_of(item))
         if watch.scope is None:
             watch.scope = scope
         return scope
@@ -99,30 +108,25 @@ class Checker:
     ) -> Generator[None, object, object]:
         """Keep the blocks of wider fixtures out of the scope of the test."""
         if fixturedef.scope == "function":
+            made = yield
+            if fixturedef.argname == "benchmark" and self._watch is not None:
+                benchmark.pause_while_it_times(made)
+            return made
+        if self._watch is None:
             return (yield)
-        self._begin_guard(fixturedef)
+        self._wide.begin(fixturedef)
         try:
             return (yield)
         finally:
-            self._end_guard(fixturedef)
+            self._wide.end(fixturedef)
             # Finalizers run in reverse order: this one before the teardown.
-            fixturedef.addfinalizer(partial(self._begin_guard, fixturedef))
+            fixturedef.addfinalizer(partial(self._wide.begin, fixturedef))
 
     def pytest_fixture_post_finalizer(
         self, fixturedef: pytest.FixtureDef[Any]
     ) -> None:
         """Close the scope that the finalizer above opened."""
-        self._end_guard(fixturedef)
-
-    def _begin_guard(self, fixturedef: pytest.FixtureDef[Any]) -> None:
-        if self._watch is not None:
-            name = f"{fixturedef.argname} ({fixturedef.scope} fixture)"
-            self._guards[fixturedef] = _open_scope(name, isolated=True)
-
-    def _end_guard(self, fixturedef: pytest.FixtureDef[Any]) -> None:
-        guard = self._guards.pop(fixturedef, None)
-        if guard is not None:
-            guard.__exit__(None, None, None)
+        self._wide.gone(fixturedef)
 
     # --- running ---------------------------------------------------------
     def pytest_runtest_protocol(
@@ -171,12 +175,20 @@ class Checker:
             for report in reports:
                 tell(report=report)
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_teardown(self, nextitem: pytest.Item | None) -> None:
+        """Note which test comes next, whichever plugin runs this one."""
+        if not self._is_repeating:
+            self._nextitem = nextitem
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Collect the reports; check here if another plugin runs the test."""
         report = yield
+        if self._is_repeating:
+            return report
         deferred, watch = self._running is item, self._watch
         if deferred and report.outcome == "failed":
             _announce_stop(item.session, report)
@@ -188,7 +200,58 @@ class Checker:
 
     def _judge(self, watch: Watch) -> None:
         self._close()
-        watch.judge()
+        watch.judge(self._sort)
+        if watch.scope is not None and watch.leaked:
+            self._summary.keep(watch.scope, watch.leaked)
+        watch.judge_fixtures(self._wide.take_ended(), self._sort_wide)
+
+    def _sort(self, watch: Watch, found: Snapshot, failed: bool) -> judge.Left:
+        mode, own = self._settings.mode, rules.rules_of(watch.item)
+        rounds = own.rounds or self._settings.rounds
+        is_called_again = (mode == "auto" or own.rounds) and own.is_repeated
+
+        def growths(kept: Snapshot) -> tuple[judge.Growth, ...]:
+            if failed or rounds is None or not is_called_again:
+                return ()
+            return self._growths(watch, rounds)
+
+        left = judge.sort(found, mode == "strict", judge.lost_in, growths)
+        if (own.held or self._settings.held) == "fail" and not failed:
+            left = judge.all_leak(left)
+        if own.allow(len(left.leaks), left.leaks.total_bytes):
+            return judge.none_leaks(left)
+        return left
+
+    def _sort_wide(self, found: Snapshot) -> judge.Left:
+        """Sort what a fixture of a wider scope left; it is not repeated."""
+        is_strict = self._settings.mode == "strict"
+        return judge.sort(found, is_strict, judge.lost_in, lambda kept: ())
+
+    def _growths(
+        self, watch: Watch, rounds: Rounds
+    ) -> tuple[judge.Growth, ...]:
+        """Call a test again; return the places that grow."""
+        item = watch.item
+        seconds = self._budget.left()
+        if seconds <= 0:
+            watch.unsure = "no time is left for calling tests again"
+            return ()
+        repeater = Repeater(
+            item,
+            self._nextitem,
+            lambda: open_scope(item.name, rules.filter_of(item)),
+            let_go,
+        )
+        begin, self._is_repeating = monotonic(), True
+        try:
+            found = repeater.growths(rounds, seconds)
+        finally:
+            self._is_repeating = False
+            self._budget.spend(monotonic() - begin)
+        if isinstance(found, str):
+            watch.unsure = found
+            return ()
+        return found
 
     # --- reporting --------------------------------------------------------
     @pytest.hookimpl(tryfirst=True)
@@ -200,17 +263,26 @@ class Checker:
         watch = self._watch
         if watch is not None and report is watch.reports.get("call"):
             watch.logged = True
-        figures = getattr(report, FIGURES, None)
-        if figures is not None:
-            self._figures[report.nodeid] = figures
+        self._summary.add(report)
 
     def pytest_report_header(self) -> str | None:
-        """Say so if the environment disables the check of tests."""
-        if settings.mode == "off":
+        """Say what is watched, or that the environment disables the check."""
+        if environment.mode == "off":
             return "leaks: FFI_LEAK_TRACKER=off, so nothing is tracked"
-        if settings.is_release:
+        if environment.is_release:
             return "leaks: release mode, so adaptive_* are not tracked"
-        return None
+        if not self._settings.checks_all:
+            return None
+        return f"leaks: {watching.header(self._settings, self._attachment)}"
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Fail the run if a library that an option names was never loaded."""
+        self._summary.finish(session)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Note what a worker of pytest-xdist tells at its end."""
+        self._summary.add_worker(getattr(node, "workeroutput", {}))
 
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter
@@ -220,102 +292,17 @@ class Checker:
         Print also if no test recorded anything, and why leaks may not have
         been seen: pauses, libraries that were named and never loaded.
         """
-        figures = list(self._figures.values())
-        leaking = [one for one in figures if one[0]]
-        checked = [one for one in figures if one[3]] or figures
-        tests = plural(len(checked), "test")
-        is_verbose = terminalreporter.config.option.verbose > 0
-        if leaking and self._checks_all:
-            line = f"native leaks: {_totals(leaking, tests)}"
-            terminalreporter.write_line(line, red=True)
-        elif figures and not any(one[2] for one in figures):
-            line = f"native leaks: no allocations were recorded in {tests}"
-            advice = f"{line}; {_advice()}"
-            terminalreporter.write_line(advice, yellow=True)
-        elif is_verbose and self._checks_all and not leaking:
-            terminalreporter.write_line(f"native leaks: none in {tests}")
-        for text in unseen.doubts() if figures else ():
-            if text not in (unseen.NOTHING, unseen.NEVER, unseen.OFF):
-                line = f"native leaks: {text}"
-                terminalreporter.write_line(line, red=True)
-
-
-def _advice() -> str:
-    """Return what was watched, and how to watch more."""
-    if watched.is_attached:
-        return unseen.watched_text()
-    return (
-        "nothing was watched: only memory from this package's allocators; "
-        "LeakTracker.attach() in pytest_configure watches the libraries"
-    )
+        if self._settings.checks_all:
+            self._summary.write(terminalreporter)
+        else:
+            self._summary.write_silence(terminalreporter)
 
 
 # --- parts --------------------------------------------------------------
-def _totals(leaking: list[list[int]], tests: str) -> str:
-    blocks = plural(sum(one[0] for one in leaking), "block")
-    size = format_bytes(sum(one[1] for one in leaking))
-    verb = "leaks" if len(leaking) == 1 else "leak"
-    return f"{len(leaking):,} of {tests} {verb} {blocks}, {size}"
-
-
 def is_marked(item: pytest.Item) -> bool:
     """Return whether a test has the fixture or a budget."""
     names = getattr(item, "fixturenames", ())
-    return FIXTURE in names or _has_budget(item)
-
-
-def _has_budget(item: pytest.Item) -> bool:
-    return BUDGET in item.keywords and bool(item.get_closest_marker(BUDGET))
-
-
-def _limits(item: pytest.Item) -> dict[str, int | None] | None:
-    """Return the limits of a test, or None; the closest marker counts."""
-    if not _has_budget(item):
-        return None
-    found: dict[str, int | None] = {}
-    try:
-        for mark in item.iter_markers(BUDGET):
-            if mark.args:
-                raise TypeError("limits are given by name: blocks=, bytes=")
-            found = {**mark.kwargs, **found}
-        BudgetError.of(AllocationStats(), found)  # raises for invalid ones
-    except (TypeError, ValueError) as error:
-        pytest.fail(f"@pytest.mark.{BUDGET}: {error}", pytrace=False)
-    return found
-
-
-def _open_scope(
-    name: str, filter: LeakFilter | None = None, isolated: bool = False
-) -> Scope:
-    """Open a scope of the same kind as the innermost open scope.
-
-    The blocks would otherwise go to that scope.
-    """
-    around = current_scope()
-    where = "process" if around is None else around.where
-    scope = Scope(name, where=where, filter=filter, isolated=isolated)
-    scope._tells_unseen = False  # the summary does, for all tests
-    scope.__enter__()
-    return scope
-
-
-def _filter(item: pytest.Item) -> LeakFilter | None:
-    """Return the filter of the markers of a test, or None."""
-    if "leak_filter" not in item.keywords:
-        return None
-    whole: LeakFilter | None = None
-    for mark in item.iter_markers("leak_filter"):
-        try:
-            for one in (*mark.args, *_keyword(**mark.kwargs)):
-                found = LeakFilter.of(one)
-                whole = found if whole is None else whole | found
-        except TypeError as error:
-            pytest.fail(f"@pytest.mark.leak_filter: {error}", pytrace=False)
-    return whole
-
-
-def _keyword(filter: object = None) -> tuple[object, ...]:
-    return () if filter is None else (filter,)
+    return FIXTURE in names or rules.budget_of(item) is not None
 
 
 def _protocols_below(checker: Checker, impls: list[Any]) -> list[Protocol]:

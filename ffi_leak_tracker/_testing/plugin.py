@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from os.path import basename
 
 import pytest
+
+from ffi_leak_tracker._testing import options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,15 +16,17 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._tracking.scopes import Scope
 
 _FIXTURE = "leak_tracker"
-_BUDGET = "leak_budget"
 _NAMES = ("ffi_leak_tracker", "ffi_leak_tracker.pytest_plugin")
-_MARKERS = (
-    "no_leak_check(reason=None): the test is not checked by --leaks",
-    "leak_filter(*filters, filter=None): native blocks that a filter ignores "
-    "are no leaks of the test",
-    "leak_budget(blocks=None, bytes=None, peak=None): most blocks and bytes "
-    "that the test may allocate natively, and most bytes live at once",
-)
+_MARKERS = {
+    "no_leak_check": "(reason=None): the test is not checked by --leaks",
+    "allow_leaks": "(reason=None): the same",
+    "leaks": "(max_blocks=0, max_bytes=0, ignore=None, attach=None, "
+    "repeat=None, held=None): how --leaks checks the test",
+    "leak_filter": "(*filters, filter=None): native blocks that a filter "
+    "ignores are no leaks of the test",
+    "leak_budget": "(blocks=None, bytes=None, peak=None): most blocks and "
+    "bytes that the test may allocate natively, and most bytes live at once",
+}
 _CHECKER: pytest.StashKey[Checker] = pytest.StashKey()
 
 
@@ -35,8 +38,7 @@ def pytest_addoption(
     for name in _NAMES:
         if not pluginmanager.has_plugin(name):
             pluginmanager.register(_Alias(), name)
-    parser.addini("leaks", "As --leaks.", type="bool", default=False)
-    parser.addini("leaks_depth", "As --leaks-depth.", default="")
+    options.add_ini(parser)
     if _is_late(pluginmanager):
         _add_options(parser, pluginmanager)
 
@@ -50,57 +52,20 @@ def _is_late(pluginmanager: pytest.PytestPluginManager) -> bool:
 
 @pytest.hookimpl(trylast=True)
 def pytest_load_initial_conftests(
-    early_config: pytest.Config, parser: pytest.Parser
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> None:
     """Add the options, after all other plugins have added theirs."""
-    _add_options(parser, early_config.pluginmanager)
+    lost = _add_options(parser, early_config.pluginmanager)
+    options.name_the_mode(args, lost)
 
 
 def _add_options(
     parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager
-) -> None:
-    """Add each option under two names; under one if the other is taken."""
-    taken = _names_taken(parser)
-    names = [("--leaks", "--ffi-leaks"), ("--no-leaks", "--no-ffi-leaks")]
-    names.append(("--leaks-depth", "--ffi-leaks-depth"))
-    lost = {short: own for short, own in names if short in taken}
-    on, off, depth = [
-        (own,) if short in taken else (short, own) for short, own in names
-    ]
-    group = parser.getgroup("ffi-leaks", "native memory leaks")
-    group.addoption(
-        *on,
-        action="store_true",
-        dest="ffi_leaks",
-        default=None,
-        help="Fail tests that leak native blocks.",
-    )
-    group.addoption(
-        *off,
-        action="store_false",
-        dest="ffi_leaks",
-        help="Do not, whatever the ini option leaks says.",
-    )
-    group.addoption(
-        *depth,
-        metavar="N",
-        dest="ffi_leaks_depth",
-        default=None,
-        help="Python frames kept for each block, 0 to 64 (16 if not given).",
-    )
+) -> dict[str, str]:
+    lost = options.add_options(parser)
     if lost:
         pluginmanager.register(_Note(lost), "ffi_leak_tracker_note")
-
-
-def _names_taken(parser: pytest.Parser) -> set[str]:
-    """Return the names of all options so far.
-
-    pytest refuses a name that is taken only when it is too late, or only
-    within one group.
-    """
-    groups = [*getattr(parser, "_groups", ()), parser._anonymous]
-    options = [option for group in groups for option in group.options]
-    return {name for option in options for name in option.names()}
+    return lost
 
 
 class _Note:
@@ -126,40 +91,31 @@ class _Alias:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and with --leaks the hooks that check."""
-    for marker in _MARKERS:
-        config.addinivalue_line("markers", marker)
-    if _checks_all(config):
-        checker_of(config)
+    for marker, text in _MARKERS.items():
+        config.addinivalue_line("markers", marker + text)
+    settings = options.Settings(config)
+    if settings.checks_all:
+        checker_of(config, settings)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Register the hooks if a test uses the fixture or a budget."""
+    """Check the markers; register the hooks if a test needs them."""
+    marked = [
+        item
+        for item in session.items
+        if any(name in item.keywords for name in _MARKERS)
+    ]
+    if marked:
+        from ffi_leak_tracker._testing import rules
+
+        for item in marked:
+            rules.check(item)
     if _CHECKER in session.config.stash:
         return
-    for item in session.items:
-        if _FIXTURE in getattr(item, "fixturenames", ()) or (
-            _BUDGET in item.keywords and item.get_closest_marker(_BUDGET)
-        ):
-            checker_of(session.config)
-            return
-
-
-def _checks_all(config: pytest.Config) -> bool:
-    given = config.getoption("ffi_leaks", None)
-    return bool(config.getini("leaks") if given is None else given)
-
-
-def _depth(config: pytest.Config) -> int | None:
-    given = config.getoption("ffi_leaks_depth", None)
-    text = given or config.getini("leaks_depth")
-    if not text:
-        return None
-    with suppress(ValueError):
-        if 0 <= int(text) <= 64:
-            return int(text)
-    raise pytest.UsageError(
-        f"--leaks-depth must be a number from 0 to 64, not {text!r}"
-    )
+    if any(item.get_closest_marker("leak_budget") for item in marked) or any(
+        _FIXTURE in getattr(item, "fixturenames", ()) for item in session.items
+    ):
+        checker_of(session.config)
 
 
 # --- the fixture --------------------------------------------------------
@@ -179,7 +135,9 @@ def leak_tracker(request: pytest.FixtureRequest) -> Iterator[Scope]:
         scope.__exit__(None, None, None)
 
 
-def checker_of(config: pytest.Config) -> Checker:
+def checker_of(
+    config: pytest.Config, settings: options.Settings | None = None
+) -> Checker:
     """Return the hooks of a test run; the first call registers them.
 
     Raises: pytest.UsageError if the compiled core is missing.
@@ -189,7 +147,7 @@ def checker_of(config: pytest.Config) -> Checker:
         try:
             from ffi_leak_tracker._testing.checker import Checker
 
-            checker = Checker(_checks_all(config), _depth(config))
+            checker = Checker(settings or options.Settings(config))
         except ImportError as error:
             raise pytest.UsageError(str(error)) from error
         config.stash[_CHECKER] = checker

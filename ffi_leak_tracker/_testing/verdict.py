@@ -1,68 +1,86 @@
-"""Changes the reports of a test that leaks or exceeds a budget."""
+"""Changes the reports of tests that leak, misuse memory or go over budget."""
 
 from __future__ import annotations
 
-import unittest
-from os.path import dirname, join
+from itertools import chain
 from traceback import format_exception
 from typing import TYPE_CHECKING
 
-import _pytest
 from _pytest._code import code
 from _pytest.skipping import xfailed_key
 
-from ffi_leak_tracker._base.format import printable
-from ffi_leak_tracker._records.allocation import Allocation
+from ffi_leak_tracker._base.format import format_bytes, plural, printable
 from ffi_leak_tracker._records.exceptions import (
     BudgetError,
     LeaksFoundError,
     LeakTrackerError,
+    MisuseError,
 )
-from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.snapshot import Snapshot
+from ffi_leak_tracker._seam import misuse as misuses
+from ffi_leak_tracker._testing import watching
+from ffi_leak_tracker._testing.figures import (
+    BUDGETED,
+    FIGURES,
+    add_left,
+    figures_of,
+    properties_of,
+)
+from ffi_leak_tracker._testing.frames import without_runner
+from ffi_leak_tracker._testing.judge import owned_by_python
 from ffi_leak_tracker._tracking import detached
+from ffi_leak_tracker._tracking.tracker import LeakTracker
 
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, TypeAlias
 
     import pytest
 
-    from ffi_leak_tracker._records.allocation import Frame
+    from ffi_leak_tracker._testing.judge import Left
+    from ffi_leak_tracker._tracking.attach import Attachment
     from ffi_leak_tracker._tracking.scopes import Scope
 
-#: Attribute of a report: blocks and bytes that the test leaked, blocks that it
-#: allocated, and whether it was checked for leaks.
-FIGURES = "native_leaks"
-#: Functions of pytest and unittest that call the code of a test.
-_RUNNERS = {
-    "_callCleanup",
-    "_callSetUp",
-    "_callTearDown",
-    "_callTestMethod",
-    "_teardown_yield_fixture",
-    "call_fixture_func",
-    "finish",
-    "pytest_pyfunc_call",
-    "pytest_runtest_call",
-    "runtest",
-}
-_HOMES = (
-    join(dirname(_pytest.__file__), ""),
-    join(dirname(unittest.__file__), ""),
-)
+    #: Sorts what a test left behind; the flag says that the test failed.
+    Sorter: TypeAlias = Callable[["Watch", Snapshot, bool], Left]
+
+#: Misuses that one report shows whole.
+MOST_MISUSES = 5
 
 
 class Watch:
     """The test that runs, its scope and its reports."""
 
-    __slots__ = ("budget", "item", "logged", "reports", "scope")
+    __slots__ = (
+        "_attachment",
+        "_misuses",
+        "budget",
+        "figures",
+        "item",
+        "leaked",
+        "logged",
+        "reports",
+        "scope",
+        "unsure",
+    )
 
     def __init__(self, item: pytest.Item) -> None:
         self.item = item
         self.logged = False  # the report of the call was logged
         self.reports: dict[str, pytest.TestReport] = {}
-        self.scope: Scope | None = None  # its live blocks are leaks
+        self.scope: Scope | None = None  # its live blocks are judged
+        self.figures: dict[str, Any] = {}
+        self.leaked: set[int] = set()  # the sequence numbers of its leaks
         self.budget: tuple[Scope, dict[str, int | None]] | None = None
+        #: Why what is held may be a leak after all; "" if it is known.
+        self.unsure = ""
+        self._misuses = LeakTracker.misuses()
+        self._attachment: Attachment | None = None
+
+    def attach(self, names: tuple[str, ...]) -> None:
+        """Watch libraries until the test was judged."""
+        if names:
+            self._attachment = watching.attach_to(names)
 
     def _outcome(self) -> str:
         """Return the outcome of the test; a strict xpass counts as passed."""
@@ -81,9 +99,31 @@ class Watch:
         if self.budget is not None:
             self.budget[0].__exit__(None, None, None)
 
-    def judge(self) -> None:
-        """Add leaks and an exceeded budget to the reports."""
-        for look in (self._leaks, self._excess):
+    def judge(self, sorter: Sorter) -> None:
+        """Add leaks, misuse and an exceeded budget to the reports."""
+        try:
+            if self.scope is not None:
+                allocations = self.scope.stats.allocations
+                self.figures = figures_of(allocations)
+            self._judge(sorter)
+            self._tell_figures()
+        finally:
+            watching.detach(self._attachment)
+
+    def _tell_figures(self) -> None:
+        report = self.reports.get("teardown")
+        if self.scope is not None and report is not None:
+            report.__dict__[FIGURES] = self.figures
+            report.user_properties += properties_of(self.figures)
+
+    def _judge(self, sorter: Sorter) -> None:
+        looks = (
+            self._damage,
+            self._misuse,
+            lambda failed: self._leaks(failed, sorter),
+            self._excess,
+        )
+        for look in looks:
             outcome = self._outcome()
             error = None if outcome == "skipped" else look(outcome == "failed")
             if error is not None and outcome == "failed":
@@ -91,30 +131,85 @@ class Watch:
             elif error is not None:
                 self._fail(error)
 
-    def _leaks(self, failed: bool) -> Exception | None:
+    def _damage(self, failed: bool) -> Exception | None:
+        """Return what was written outside of a block, or to a freed one."""
         if self.scope is None:
             return None
-        figures = [0, 0, self.scope.stats.allocations, True]
-        self.reports["teardown"].__dict__[FIGURES] = figures
-        if not detached.is_clean(self.scope.number):
-            _let_go(self.item)
-        error = _error_of(self.scope, failed)
-        if isinstance(error, LeaksFoundError):
-            figures[:2] = error.count, error.total_bytes
-        return error
+        try:
+            misuses.check_damage()
+        except MisuseError as error:
+            self.figures["misuses"] += 1
+            return error
+        return None
+
+    def _misuse(self, failed: bool) -> Exception | None:
+        """Return what no call raised: misuse told by C and by finalizers."""
+        if self.scope is None:
+            return None
+        known = set(map(id, self._misuses))
+        found = [one for one in LeakTracker.misuses() if id(one) not in known]
+        self.figures["misuses"] += len(found)
+        return MisusesFound(found) if found else None
+
+    def _leaks(self, failed: bool, sorter: Sorter) -> Exception | None:
+        if self.scope is None:
+            return None
+        if detached.is_clean(self.scope.number):
+            return None
+        let_go(self.item)
+        try:
+            found = self.scope.leaks(
+                filter=owned_by_python() if failed else None
+            )
+            left = sorter(self, found, failed)
+        except Exception as error:  # of a filter, for one
+            return error
+        add_left(self.figures, left)
+        self.figures["unsure"] = self.unsure
+        if not len(left.leaks):
+            return None
+        self.leaked = {block.sequence for block in left.leaks}
+        return TestLeaks(without_runner(left.leaks), left)
+
+    def judge_fixtures(
+        self,
+        ended: list[tuple[str, list[Scope]]],
+        sorter: Callable[[Snapshot], Left],
+    ) -> None:
+        """Add the leaks of wider fixtures that were torn down after the test.
+
+        They are errors of the teardown, as pytest has it for a fixture that
+        fails there. The test keeps its outcome.
+        """
+        for name, scopes in ended:
+            error = _leaks_of_fixture(name, scopes, sorter)
+            if error is not None:
+                self._add_error(name, error)
+
+    def _add_error(self, name: str, error: Exception) -> None:
+        report = self.reports.get("teardown")
+        if report is None:
+            return
+        if report.outcome == "failed":
+            title = f"Native memory leaks of {printable(name)}"
+            report.sections.append((title, _text(error)))
+        else:
+            report.longrepr = _longrepr(self.item, error)
+            report.outcome = "failed"
 
     def _excess(self, failed: bool) -> Exception | None:
         if self.budget is None:
             return None
         scope, limits = self.budget
         stats = scope.stats
-        known = self.reports["teardown"].__dict__
-        known.setdefault(FIGURES, [0, 0, stats.allocations, False])
+        report = self.reports.get("teardown")
+        if report is not None:
+            report.__dict__[BUDGETED] = stats.allocations
         return BudgetError.of(stats, limits)
 
     def _add_section(self, error: Exception) -> None:
         """Add a section to the report of a test that failed."""
-        what = "budget" if isinstance(error, BudgetError) else "leaks"
+        what = _what(error)
         title = f"Native memory {what} of {printable(self.item.name)}"
         report = next(one for one in self.reports.values() if one.failed)
         if self.logged and report.when != "teardown":
@@ -125,6 +220,9 @@ class Watch:
 
     def _fail(self, error: Exception) -> None:
         """Make a test that passed fail, or xfail if that is expected."""
+        if self.figures:
+            self.figures["place"] = _place(self.item, error)
+            self.figures["message"] = _text(error).partition("\n")[0]
         late = self.logged or "call" not in self.reports
         report = self.reports["teardown" if late else "call"]
         expected = _expected(self.item, error)
@@ -138,12 +236,65 @@ class Watch:
             report.__dict__["wasxfail"] = expected
 
 
+def _leaks_of_fixture(
+    name: str, scopes: list[Scope], sorter: Callable[[Snapshot], Left]
+) -> Exception | None:
+    """Return the error for what the setup and the teardown left, or None."""
+    if all(detached.is_clean(scope.number) for scope in scopes):
+        return None
+    try:
+        found = [scope.leaks() for scope in scopes]
+        blocks = sorted(chain(*found), key=lambda block: block.sequence)
+        left = sorter(Snapshot(blocks, notes=found[0].notes))
+    except Exception as error:
+        return error
+    if not len(left.leaks):
+        return None
+    return TestLeaks(without_runner(left.leaks), left, name)
+
+
+class TestLeaks(LeaksFoundError):
+    """The leaks of a test, with what is known of them."""
+
+    __test__ = False  # the name does not make it a test
+
+    def __init__(self, leaks: Snapshot, left: Left, source: str = "") -> None:
+        super().__init__(leaks)
+        self._left = left
+        self._source = source
+
+    def __str__(self) -> str:
+        first, _, rest = super().__str__().partition("\n")
+        if self._source:
+            first = f"{printable(self._source)}: {first}"
+        lines = [first, *map(str, self._left.growths)]
+        if len(self._left.held):
+            blocks = plural(len(self._left.held), "block")
+            size = format_bytes(self._left.held.total_bytes)
+            lines.append(f"{blocks} more, {size}, held: not counted")
+        return "\n".join([*lines, rest])
+
+
+class MisusesFound(LeakTrackerError, AssertionError):
+    """Misuses of native memory during a test that no call raised."""
+
+    def __init__(self, found: list[MisuseError]) -> None:
+        super().__init__(found)
+        self.found = found
+
+    def __str__(self) -> str:
+        shown = [str(one).rstrip() for one in self.found[:MOST_MISUSES]]
+        if len(self.found) > MOST_MISUSES:
+            shown.append(f"and {len(self.found) - MOST_MISUSES:,} more")
+        return "\n\n".join(shown)
+
+
 def _is_xpass(report: pytest.TestReport) -> bool:
     text = report.longrepr
     return isinstance(text, str) and text.startswith("[XPASS(strict)]")
 
 
-def _let_go(item: pytest.Item) -> None:
+def let_go(item: pytest.Item) -> None:
     """Drop the objects that pytest keeps of a finished test.
 
     These are its arguments and the instance of its class. Memory that they own
@@ -157,72 +308,6 @@ def _let_go(item: pytest.Item) -> None:
             item.__dict__.pop(name, None)
 
 
-def _error_of(scope: Scope, failed: bool) -> Exception | None:
-    """Return the error for the live blocks of a finished test, or None.
-
-    It may be an error that a filter of the user raised.
-    """
-    held: LeakFilter | None = None
-    if failed:
-        held = LeakFilter.ignore_if(
-            lambda block: block.release == "gc",
-            "owned by Python objects, which the traceback keeps alive",
-        )
-    try:
-        scope.verify_no_leaks(filter=held)
-    except LeaksFoundError as error:
-        return LeaksFoundError(_without_runner(error.leaks))
-    except Exception as error:
-        return error
-    return None
-
-
-def _without_runner(leaks: Snapshot) -> Snapshot:
-    """Return the blocks without the frames of pytest in their call paths."""
-    known: dict[tuple[Frame, ...], tuple[Frame, ...]] = {}
-    return Snapshot(
-        [_shortened(block, known) for block in leaks],
-        leaks.stats,
-        leaks.notes,
-        leaks.taken_at,
-        leaks.duration,
-        leaks.scope,
-        leaks.filter,
-        leaks.hidden,
-    )
-
-
-def _shortened(
-    block: Allocation, known: dict[tuple[Frame, ...], tuple[Frame, ...]]
-) -> Allocation:
-    frames = block.frames
-    if frames not in known:
-        known[frames] = _own_frames(frames)
-    return Allocation(
-        block.address,
-        block.size,
-        block.type,
-        block.kind,
-        block.release,
-        known[frames],
-        block.native_frames,
-        block.epoch,
-        block.age,
-        block.sequence,
-        block.thread,
-        block.scope,
-    )
-
-
-def _own_frames(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
-    """Return the frames inside of the one that calls the test."""
-    for i, one in enumerate(frames):
-        function = one.function.rpartition(".")[2]
-        if function in _RUNNERS and one.filename.startswith(_HOMES):
-            return frames[:i]
-    return frames
-
-
 # --- into the reports ---------------------------------------------------
 def _text(error: Exception) -> str:
     if isinstance(error, LeakTrackerError):
@@ -231,6 +316,13 @@ def _text(error: Exception) -> str:
     first = f"the leak check failed: {type(error).__name__}: {error}"
     first = "\n".join(map(printable, first.split("\n")))
     return f"{first}\n\n{''.join(trace).rstrip()}"
+
+
+def _what(error: Exception) -> str:
+    if isinstance(error, BudgetError):
+        return "budget"
+    is_misuse = isinstance(error, (MisuseError, MisusesFound))
+    return "misuse" if is_misuse else "leaks"
 
 
 def _expected(item: pytest.Item, error: Exception) -> str | None:

@@ -157,10 +157,24 @@ def doubts(view: int = core.PROCESS) -> list[str]:
     """
     if settings.mode == "off":
         return [OFF]
+    return [*_doubts_of_libraries(), *_doubts(view), *_nothing_recorded()]
+
+
+def doubts_but_names() -> list[str]:
+    """Return ``doubts`` on what was recorded, without names of libraries."""
+    found = [] if watched.unmet() else _doubts_of_libraries()
+    return found + _doubts()
+
+
+def _doubts_of_libraries() -> list[str]:
     traced = 0
     if watched.is_attached:
         traced = core.self_figures()["hooks_ever_traced"]
-    found = _of_libraries(traced)
+    return _of_libraries(traced)
+
+
+def _doubts(view: int = core.PROCESS) -> list[str]:
+    found = []
     pauses = core.pauses()
     if pauses:
         found.append(
@@ -177,7 +191,7 @@ def doubts(view: int = core.PROCESS) -> list[str]:
     unsure = detached.unsure_text(view)
     if unsure is not None:
         found.append(unsure)
-    return found + _nothing_recorded()
+    return found
 
 
 def _nothing_recorded() -> list[str]:

@@ -1,0 +1,261 @@
+"""The options of the pytest plugin, and what they say together.
+
+Each option has two names and an ini setting. ``Settings`` reads them once and
+refuses what makes no sense. This module does not import the compiled core.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: How far a test is judged: up to lost blocks; also by calling it again; or
+#: every block that is left counts.
+MODES = ("auto", "fast", "strict")
+HELD = ("report", "fail")
+MAX_ROUNDS = 1000
+
+
+class Rounds(NamedTuple):
+    """How often a suspicious test is called again."""
+
+    warmup: int  # calls that are not counted
+    fewest: int  # calls that are
+    most: int  # calls, if it grew in each of the fewest
+
+
+AUTO = Rounds(1, 3, 40)
+
+#: The short name of each option, and its arguments.
+_OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    (
+        "leaks",
+        {
+            "nargs": "?",
+            "const": "auto",
+            "default": None,
+            "metavar": "MODE",
+            "help": "Fail tests that leak native memory. MODE is auto; fast: "
+            "do not call a suspicious test again; or strict: every block that "
+            "a test leaves is a leak.",
+        },
+    ),
+    (
+        "no-leaks",
+        {
+            "action": "store_const",
+            "const": "no",
+            "dest": "ffi_leaks",
+            "help": "Do not, whatever the ini option leaks says.",
+        },
+    ),
+    (
+        "leaks-depth",
+        {
+            "metavar": "N",
+            "help": "Python frames kept for each block, 0 to 64 (16 if not "
+            "given).",
+        },
+    ),
+    (
+        "leaks-attach",
+        {
+            "metavar": "LIB,...",
+            "help": "Watch these libraries only (all but the interpreter's if "
+            "not given).",
+        },
+    ),
+    (
+        "leaks-own",
+        {
+            "action": "store_true",
+            "default": None,
+            "help": "Watch no library, only the allocators of this package.",
+        },
+    ),
+    (
+        "leaks-repeat",
+        {
+            "metavar": "WARMUP:ROUNDS",
+            "help": "How often a test that leaves memory in use is called "
+            "again, to see whether that grows: auto, no, or two numbers.",
+        },
+    ),
+    (
+        "leaks-held",
+        {
+            "metavar": "WHAT",
+            "help": "What memory is that a test leaves in use, and that does "
+            "not grow: report (a line at the end) or fail.",
+        },
+    ),
+    (
+        "leaks-json",
+        {
+            "metavar": "FILE",
+            "help": "Write what each test left behind to a file, as JSON.",
+        },
+    ),
+)
+_INI: tuple[tuple[str, str, str], ...] = (
+    ("leaks", "bool", "As --leaks."),
+    ("leaks_mode", "string", "As MODE of --leaks."),
+    ("leaks_depth", "string", "As --leaks-depth."),
+    ("leaks_attach", "args", "As --leaks-attach."),
+    ("leaks_own", "bool", "As --leaks-own."),
+    ("leaks_repeat", "string", "As --leaks-repeat."),
+    ("leaks_held", "string", "As --leaks-held."),
+)
+
+
+def add_ini(parser: pytest.Parser) -> None:
+    """Add the ini settings."""
+    for name, kind, text in _INI:
+        default: object = {"bool": False, "args": []}.get(kind, "")
+        parser.addini(name, text, type=kind, default=default)  # type: ignore[arg-type]
+
+
+def add_options(parser: pytest.Parser) -> dict[str, str]:
+    """Add each option under two names; under one if the other is taken.
+
+    Return the names that were taken, and the ones to use in their place.
+    """
+    taken, lost = _names_taken(parser), {}
+    group = parser.getgroup("ffi-leaks", "native memory leaks")
+    for name, given in _OPTIONS:
+        own = _own_name(name)
+        names = [f"--{name}", own]
+        if names[0] in taken:
+            lost[names.pop(0)] = own
+        arguments = dict(given)
+        arguments.setdefault("dest", own[2:].replace("-", "_"))
+        group.addoption(*names, **arguments)
+    return lost
+
+
+def _own_name(name: str) -> str:
+    if name.startswith("no-"):
+        return f"--no-ffi-{name[3:]}"
+    return f"--ffi-{name}"
+
+
+def _names_taken(parser: pytest.Parser) -> set[str]:
+    """Return the names of all options so far.
+
+    pytest refuses a name that is taken only when it is too late, or only
+    within one group.
+    """
+    groups = [*getattr(parser, "_groups", ()), parser._anonymous]
+    options = [option for group in groups for option in group.options]
+    return {name for option in options for name in option.names()}
+
+
+def name_the_mode(args: list[str], lost: dict[str, str]) -> None:
+    """Write ``--leaks`` as ``--leaks=auto``.
+
+    The word after it would else be taken for its mode, as in
+    ``pytest --leaks tests``.
+    """
+    names = {"--leaks", "--ffi-leaks"} - set(lost)
+    end = args.index("--") if "--" in args else len(args)
+    for i, one in enumerate(args[:end]):
+        if one in names:
+            args[i] = f"{one}=auto"
+
+
+class Settings:
+    """What the options and ini settings of a run say.
+
+    Raises: pytest.UsageError for a value that is not one of an option.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        mode = self._value("leaks")
+        self.checks_all = bool(mode) and mode != "no"
+        self.mode = _one_of(
+            "--leaks", MODES, mode if self.checks_all else "auto"
+        )
+        self.depth = self._depth()
+        self.attach = self._attach()
+        self.own = bool(self._given("leaks-own") or config.getini("leaks_own"))
+        self.rounds = rounds_of(self._value("leaks-repeat") or "auto")
+        self.held = _one_of(
+            "--leaks-held", HELD, self._value("leaks-held") or "report"
+        )
+        self.json: str | None = self._given("leaks-json")
+        if self.own and self.attach:
+            raise pytest.UsageError(
+                "--leaks-own watches no library, so --leaks-attach cannot be "
+                "given with it"
+            )
+
+    def _given(self, name: str) -> Any:
+        dest = _own_name(name)[2:].replace("-", "_")
+        return self._config.getoption(dest, None)
+
+    def _value(self, name: str) -> str:
+        """Return an option, else its ini setting, else ""."""
+        given = self._given(name)
+        if given is not None:
+            return str(given)
+        if name != "leaks":
+            return str(self._config.getini(name.replace("-", "_")))
+        on = self._config.getini("leaks")
+        return str(self._config.getini("leaks_mode") or "auto") if on else ""
+
+    def _attach(self) -> tuple[str, ...]:
+        given = self._given("leaks-attach")
+        names = (
+            self._config.getini("leaks_attach")
+            if given is None
+            else given.split(",")
+        )
+        parts = [part for name in names for part in name.split(",")]
+        return tuple([part.strip() for part in parts if part.strip()])
+
+    def _depth(self) -> int | None:
+        text = self._value("leaks-depth")
+        if not text:
+            return None
+        if text.isdecimal() and int(text) <= 64:
+            return int(text)
+        raise pytest.UsageError(
+            f"--leaks-depth must be a number from 0 to 64, not {text!r}"
+        )
+
+
+def _one_of(option: str, values: tuple[str, ...], given: str) -> str:
+    if given in values:
+        return given
+    raise pytest.UsageError(
+        f"{option} must be one of {', '.join(values)}, not {given!r}"
+    )
+
+
+def rounds_of(text: object) -> Rounds | None:
+    """Return the calls of a suspicious test; None if it is not called again.
+
+    Args:
+        text: "auto", "no", or "WARMUP:ROUNDS".
+
+    Raises: pytest.UsageError for anything else.
+    """
+    if text == "auto":
+        return AUTO
+    if text == "no":
+        return None
+    parts = str(text).split(":")
+    if len(parts) == 2 and all(one.isdecimal() for one in parts):
+        warmup, rounds = map(int, parts)
+        if 0 <= warmup <= MAX_ROUNDS and 2 <= rounds <= MAX_ROUNDS:
+            return Rounds(warmup, rounds, rounds)
+    raise pytest.UsageError(
+        "--leaks-repeat must be auto, no, or WARMUP:ROUNDS with at least 2 "
+        f"rounds and at most {MAX_ROUNDS:,} of each, not {text!r}"
+    )

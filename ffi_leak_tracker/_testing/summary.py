@@ -1,0 +1,221 @@
+"""What the run says at its end, and the file of ``--leaks-json``."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ffi_leak_tracker._base.format import plural, printable
+from ffi_leak_tracker._testing.figures import BUDGETED, FIGURES, totals
+from ffi_leak_tracker._tracking import unseen, watched
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ffi_leak_tracker._testing.options import Settings
+    from ffi_leak_tracker._tracking.scopes import Scope
+
+#: Number of the format of the file.
+JSON_VERSION = 1
+
+
+class Summary:
+    """The figures of all tests of a run.
+
+    With pytest-xdist the main process gets them with the reports.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._tests: dict[tuple[str, str], dict[str, Any]] = {}
+        #: Blocks that tests with a budget allocated.
+        self._budgets: dict[tuple[str, str], int] = {}
+        self._unmet: set[str] | None = None
+        self._leaking: list[tuple[Scope, set[int]]] = []
+        self._freed = 0
+
+    def add(self, report: pytest.TestReport) -> None:
+        """Note the figures of a test, if its report has any."""
+        figures = getattr(report, FIGURES, None)
+        worker = getattr(report, "worker_id", "")
+        if figures is not None:
+            self._tests[report.nodeid, worker] = figures
+        allocations = getattr(report, BUDGETED, None)
+        if allocations is not None and figures is None:
+            self._budgets[report.nodeid, worker] = allocations
+
+    def keep(self, scope: Scope, leaked: set[int]) -> None:
+        """Remember the leaks of a test, to look at them again at the end."""
+        self._leaking.append((scope, leaked))
+
+    def _count_freed(self) -> int:
+        """Return how many leaked blocks were freed after their test."""
+        freed = 0
+        for scope, leaked in self._leaking:
+            live = {block.sequence for block in scope.snapshot()}
+            freed += len(leaked - live)
+        return freed
+
+    # --- libraries that were never loaded --------------------------------
+    def finish(self, session: pytest.Session) -> None:
+        """Fail a run whose options name a library that was never loaded.
+
+        A worker of pytest-xdist tells the main process.
+        """
+        output = getattr(session.config, "workeroutput", None)
+        self._freed += self._count_freed()
+        if output is not None:
+            output["ffi_leaks_freed"] = self._freed
+            output["ffi_leaks_unmet"] = list(watched.unmet())
+        elif (
+            self._settings.attach
+            and session.exitstatus in {0, pytest.ExitCode.NO_TESTS_COLLECTED}
+            and self.unmet()
+        ):
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        if output is None and self._settings.json is not None:
+            self._write_json(self._settings.json)
+
+    def add_worker(self, output: dict[str, Any]) -> None:
+        """Note what a worker of pytest-xdist tells at its end."""
+        self._freed += output.get("ffi_leaks_freed", 0)
+        unmet = set(output.get("ffi_leaks_unmet", ()))
+        self._unmet = unmet if self._unmet is None else self._unmet & unmet
+
+    def unmet(self) -> tuple[str, ...]:
+        """Return the names of libraries that no process of the run loaded."""
+        return watched.unmet() if self._unmet is None else tuple(self._unmet)
+
+    # --- output ----------------------------------------------------------
+    def write(self, terminal: pytest.TerminalReporter) -> None:
+        """Print the lines of the end of the run."""
+        figures = list(self._tests.values())
+        leaking = [one for one in figures if one["leaks"]]
+        held = [one for one in figures if one["held"]]
+        tests = plural(len(figures), "test")
+        if leaking:
+            verb = "leaks" if len(leaking) == 1 else "leak"
+            what = f"{len(leaking):,} of {tests} {verb}"
+            line = f"native leaks: {what} {totals(leaking, 'leaks')}"
+            terminal.write_line(line, red=True)
+        elif figures and not any(one["allocations"] for one in figures):
+            line = f"native leaks: no allocations were recorded in {tests}"
+            terminal.write_line(line + self._advice(), yellow=True)
+        elif terminal.config.option.verbose > 0:
+            terminal.write_line(f"native leaks: none in {tests}")
+        misused = [one for one in figures if one["misuses"]]
+        if misused:
+            what = plural(sum([one["misuses"] for one in misused]), "misuse")
+            tests_of = plural(len(misused), "test")
+            line = f"native leaks: {what} of memory in {tests_of}"
+            terminal.write_line(line, red=True)
+        if self._freed:
+            blocks = plural(self._freed, "leaked block")
+            terminal.write_line(
+                f"native leaks: {blocks} freed after the test, before the end "
+                "of the run"
+            )
+        if held:
+            self._write_held(terminal, held)
+        self.write_doubts(terminal)
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            self._annotate(terminal)
+
+    def write_doubts(self, terminal: pytest.TerminalReporter) -> None:
+        """Print why leaks may not have been seen."""
+        names = self.unmet()
+        found = [watched.unmet_text(names)] if names else []
+        if self._unmet is None:  # the tests ran in this process
+            found += unseen.doubts_but_names()
+        for text in found:
+            terminal.write_line(f"native leaks: {text}", red=True)
+
+    def write_silence(self, terminal: pytest.TerminalReporter) -> None:
+        """Print if fixtures and budgets saw nothing, without --leaks."""
+        seen = [one["allocations"] for one in self._tests.values()]
+        seen += self._budgets.values()
+        if seen and not any(seen):
+            terminal.write_line(
+                "native leaks: no allocations were recorded in "
+                f"{plural(len(seen), 'test')}; {unseen.watched_text()}",
+                yellow=True,
+            )
+        if seen:
+            self.write_doubts(terminal)
+
+    def _annotate(self, terminal: pytest.TerminalReporter) -> None:
+        """Print workflow commands, which GitHub shows beside the lines."""
+        for (nodeid, _), one in self._tests.items():
+            if one["place"] is not None:
+                file, line = one["place"]
+                where = f"file={_escaped(_relative(file), True)},line={line}"
+                title = _escaped(f"Native memory: {nodeid}", True)
+                text = _escaped("\n".join([one["message"], *one["growths"]]))
+                terminal.write_line(f"::error {where},title={title}::{text}")
+
+    def _advice(self) -> str:
+        """Return what was watched, and how to watch more."""
+        if self._settings.own:
+            return (
+                "; only the allocators of this package were watched: without "
+                "--leaks-own the libraries are, too"
+            )
+        if self._settings.attach:
+            names = ", ".join(map(printable, self._settings.attach))
+            return f"; only {names} was watched: see --leaks-attach"
+        return "; all libraries but the interpreter's were watched"
+
+    def _write_held(
+        self, terminal: pytest.TerminalReporter, held: list[dict[str, Any]]
+    ) -> None:
+        what = f"{totals(held, 'held')} of {plural(len(held), 'test')}"
+        unsure = [one for one in held if one["unsure"]]
+        line = f"native leaks: held, not counted: {what}"
+        if unsure:
+            line += f"; {plural(len(unsure), 'test')} could not be called again"
+        terminal.write_line(line)
+        if terminal.config.option.verbose > 0:
+            for (nodeid, _), one in self._tests.items():
+                if one["held"]:
+                    why = one["unsure"] or "it does not grow"
+                    terminal.write_line(
+                        f"  {nodeid}: {totals([one], 'held')} ({why})"
+                    )
+
+    def _write_json(self, path: str) -> None:
+        data = {
+            "version": JSON_VERSION,
+            "unmet_libraries": sorted(self.unmet()),
+            "tests": [
+                {"nodeid": nodeid, "worker": worker or None, **figures}
+                for (nodeid, worker), figures in self._tests.items()
+            ],
+        }
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(data, file, indent=1)
+            file.write("\n")
+
+
+def _relative(file: str) -> str:
+    """Return a path as GitHub knows it: from the folder of the checkout."""
+    try:
+        path = os.path.relpath(file, os.environ.get("GITHUB_WORKSPACE"))
+    except ValueError:  # on another drive
+        return file
+    return file if path.startswith(os.pardir) else path
+
+
+def _escaped(text: str, is_property: bool = False) -> str:
+    """Return text for a workflow command of GitHub.
+
+    Its documentation names these characters.
+    """
+    pairs = [("%", "%25"), ("\r", "%0D"), ("\n", "%0A")]
+    if is_property:
+        pairs += [(":", "%3A"), (",", "%2C")]
+    for character, code in pairs:
+        text = text.replace(character, code)
+    return text

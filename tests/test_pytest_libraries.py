@@ -1,0 +1,417 @@
+"""``pytest --leaks`` on a library with planted leaks, and how it judges."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="no hooks"),
+    pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler"),
+]
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = ROOT / "examples" / "planted_leaks"
+PLANTED = {
+    "test_leak_1_error_path",
+    "test_leak_2_owned_string",
+    "test_leak_3_shallow_destructor",
+    "test_leak_4_userdata_kept",
+    "test_leak_5_delete_for_new_array",
+    "test_leak_6_growing_cache",
+}
+#: In place of pytest-randomly, which need not be installed.
+SHUFFLE = """
+import os, random
+def pytest_collection_modifyitems(items):
+    if os.environ.get("SHUFFLE"):
+        random.Random(int(os.environ["SHUFFLE"])).shuffle(items)
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """The example project with its library compiled beside its package."""
+    place = tmp_path_factory.mktemp("planted") / "planted_leaks"
+    shutil.copytree(PROJECT, place)
+    (place / "tests" / "conftest.py").write_text(SHUFFLE)
+    spec = importlib.util.spec_from_file_location(
+        "build_shelf", place / "build_shelf.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.ffibuilder.compile(tmpdir=str(place / "src"))
+    return place
+
+
+@pytest.fixture
+def run(project, tmp_path):
+    """Run pytest in a copy of the tests; return its result."""
+
+    def run_there(*args, tests=None, **variables):
+        folder = project / "tests"
+        if tests is not None:
+            folder = tmp_path / "mine"
+            folder.mkdir(exist_ok=True)
+            (folder / "test_mine.py").write_text(tests)
+        path = os.pathsep.join([str(project / "src"), str(ROOT)])
+        return subprocess.run(
+            [
+                *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
+                *("-p", "no:randomly", "-p", "no:hypothesispytest"),
+                *("-p", "ffi_leak_tracker.pytest_plugin"),
+                *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+                *args,
+                str(folder),
+            ],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": path, **variables},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return run_there
+
+
+def failed(result):
+    """Return the names of the tests that failed, without parameters."""
+    lines = result.stdout.splitlines()
+    return {
+        line.split("::")[1].split(" ")[0]
+        for line in lines
+        if line.startswith("FAILED ")
+    }
+
+
+# --- the planted leaks --------------------------------------------------
+@pytest.mark.parametrize("seed", ["", "1", "2", "3"])
+def test_each_planted_leak_is_found_and_nothing_else(run, seed):
+    """No set-up is needed, and the order of the tests does not matter."""
+    result = run("--leaks", SHUFFLE=seed)
+    assert failed(result) == PLANTED, result.stdout
+    assert "6 failed, 6 passed" in result.stdout
+    assert "native leaks: 5 of 12 tests leak 8 blocks, 82 B" in result.stdout
+    # The demangler of this package once looked like a user of the library.
+    assert "frees missed" not in result.stdout
+
+
+def test_each_leak_is_named_by_its_line(run):
+    """The growth says which Python line, and how much a call."""
+    text = run("--leaks").stdout
+    for line in (
+        "grows by 2 blocks, 22 B a call",
+        "in Shelf.__init__",
+        "in Shelf.name",
+        "in Box.__init__",
+        "in each",
+        "in test_leak_6_growing_cache",
+        "release it by delete[], as operator new[] needs",
+    ):
+        assert line in text
+
+
+def test_nothing_is_watched_without_the_option(run):
+    """The plugin does nothing that it was not asked for."""
+    result = run()
+    assert "12 passed" in result.stdout
+    assert "leaks:" not in result.stdout
+
+
+# --- modes and options --------------------------------------------------
+LIBRARY = """
+from planted_leaks import Box, Shelf, each, lib, total
+import pytest
+"""
+
+
+@pytest.mark.parametrize(
+    ("args", "found"),
+    [
+        (["--leaks=fast"], {"test_leak_5_delete_for_new_array"}),
+        (
+            ["--leaks=strict"],
+            PLANTED | {"test_clean_cache_that_fills_once"},
+        ),
+        (["--leaks", "--leaks-own"], set()),
+        (["--leaks", "--leaks-attach=_shelf"], PLANTED),
+        (["--leaks", "--leaks-attach=libz.so.1,_shelf*"], PLANTED),
+        (["--leaks", "--leaks-repeat=0:2"], PLANTED),
+        (
+            ["--leaks", "--leaks-repeat=no"],
+            {"test_leak_5_delete_for_new_array"},
+        ),
+        (
+            ["--leaks", "--leaks-held=fail"],
+            PLANTED | {"test_clean_cache_that_fills_once"},
+        ),
+    ],
+)
+def test_modes(run, args, found):
+    """What each of the options finds in the project."""
+    result = run(*args)
+    # Where nothing is lost, a leak whose pointer lies about is only held.
+    missing = {"fast", "no"} & {args[-1].rpartition("=")[2]}
+    if missing:
+        assert found <= failed(result) <= PLANTED, result.stdout
+    else:
+        assert failed(result) == found, result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        (["--leaks=slow"], "--leaks must be one of auto, fast, strict, not"),
+        (["--leaks", "--leaks-repeat=3"], "--leaks-repeat must be auto, no"),
+        (["--leaks", "--leaks-repeat=1:1"], "at least 2 rounds"),
+        (["--leaks", "--leaks-held=maybe"], "--leaks-held must be one of"),
+        (["--leaks", "--leaks-depth=x"], "--leaks-depth must be a number"),
+        (
+            ["--leaks", "--leaks-own", "--leaks-attach=libz"],
+            "--leaks-own watches no library",
+        ),
+    ],
+)
+def test_bad_options(run, args, problem):
+    """They are refused before anything runs."""
+    result = run(*args)
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert problem in result.stderr
+
+
+def test_the_mode_does_not_take_a_path(run):
+    """The word after ``--leaks`` is a file, not the mode."""
+    result = run("--leaks", tests="def test_one(): pass")
+    assert "1 passed" in result.stdout, result.stdout + result.stderr
+
+
+def test_a_name_that_matches_nothing_fails_the_run(run):
+    """A name with a typing error would else pass for ever."""
+    result = run(
+        "--leaks",
+        "--leaks-attach=libnope.so",
+        tests="def test_one(): pass",
+    )
+    assert "1 passed" in result.stdout
+    assert "libnope.so" in result.stdout
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    met = run(
+        "--leaks", "--leaks-attach=_shelf", tests=LIBRARY + "def test(): pass"
+    )
+    assert met.returncode == 0
+
+
+def test_json(run, tmp_path):
+    """Each test has its figures and its largest places."""
+    file = tmp_path / "leaks.json"
+    run("--leaks", f"--leaks-json={file}")
+    tests = {
+        one["nodeid"].rpartition("::")[2]: one
+        for one in json.loads(file.read_text())["tests"]
+    }
+    leaking = tests["test_leak_2_owned_string"]
+    assert leaking["leaks"] == 1
+    assert leaking["leaked_bytes"] == 6
+    assert leaking["places"][0]["verdict"] == "leaked"
+    assert "in Shelf.name" in leaking["places"][0]["frames"][0]
+    assert tests["test_clean_shelf"]["leaks"] == 0
+    assert tests["test_clean_cache_that_fills_once"]["held"] == 1
+
+
+# --- how a test is judged -----------------------------------------------
+def test_garbage_is_no_leak(run):
+    """Cycles that own native memory are collected before the verdict."""
+    tests = """
+def test_cycle():
+    box = Box(3, "novels")
+    box.itself = box
+class TestIt:
+    def test_kept_by_the_instance(self):
+        self.box = Box(3, "novels")
+@pytest.fixture
+def box(): return Box(3, "novels")
+def test_argument(box): pass
+"""
+    result = run("--leaks", tests=LIBRARY + tests)
+    assert "3 passed" in result.stdout, result.stdout
+    assert "native leaks" not in result.stdout
+
+
+def test_what_an_import_makes_is_set_aside(run):
+    """A module that is imported by the first test is no leak of it."""
+    tests = "def test_import():\n    import planted_leaks, ssl, sqlite3\n"
+    result = run("--leaks=strict", tests=tests)
+    held = run("--leaks", "--leaks-held=fail", tests=tests)
+    assert "1 passed" in held.stdout, held.stdout
+    assert result.returncode in {0, 1}
+
+
+def test_a_cache_that_fills_slowly_passes(run):
+    """A cache of some entries grows at first: more calls show its end."""
+    tests = """
+words = [f"word {i}".encode() for i in range(20)]
+kept = []
+def test_cache():
+    if len(kept) < 12:
+        kept.append(lib.box_new(1, b"kept"))
+def test_leak():
+    kept.append(lib.box_new(1, b"kept"))
+"""
+    result = run("--leaks", tests=LIBRARY + tests)
+    assert failed(result) == {"test_leak"}, result.stdout
+
+
+def test_what_a_later_call_frees_does_not_grow(run):
+    """A cache of one entry replaces it at each call."""
+    tests = """
+kept = []
+def test_replaced():
+    kept.append(lib.box_new(1, b"kept"))
+    while len(kept) > 1:
+        lib.box_free(kept.pop(0))
+"""
+    result = run("--leaks", tests=LIBRARY + tests)
+    assert "1 passed" in result.stdout, result.stdout
+    assert "held, not counted: 2 blocks" in result.stdout
+
+
+def test_further_calls_are_not_seen(run):
+    """Neither their output, nor their number, nor their sections."""
+    tests = """
+kept, calls = [], []
+def test_loud(capsys, tmp_path, caplog):
+    calls.append(1)
+    print("noise", len(calls))
+    kept.append(lib.box_new(1, b"kept"))
+    if len(calls) > 2:
+        raise RuntimeError("only twice")
+def test_after(): assert len(calls) > 1
+"""
+    result = run("--leaks", "-v", tests=LIBRARY + tests)
+    assert "2 passed" in result.stdout, result.stdout
+    assert "noise" not in result.stdout
+    assert "it failed when it was called again: RuntimeError" in result.stdout
+    assert "could not be called again" in result.stdout
+
+
+def test_wider_fixtures_stay_during_further_calls(run):
+    """A module's fixture is set up once more at most, and torn down."""
+    tests = """
+kept, events = [], []
+@pytest.fixture(scope="module")
+def wide():
+    events.append("up")
+    yield
+    events.append("down")
+def test_first(wide): kept.append(lib.box_new(1, b"kept"))
+def test_second(wide): assert events == ["up"]
+"""
+    result = run("--leaks", tests=LIBRARY + tests)
+    assert failed(result) == {"test_first"}, result.stdout
+
+
+def test_failed_tests_keep_their_failure(run):
+    """Its leaks are a section; what the traceback may hold is left out."""
+    tests = """
+def test_fails():
+    box = Box(3, "novels")
+    assert not box.label
+"""
+    result = run("--leaks", tests=LIBRARY + tests)
+    assert "1 failed" in result.stdout
+    assert "assert not 'novels'" in result.stdout
+    assert "Native memory leaks" not in result.stdout
+
+
+def test_misuse_told_by_c_fails_its_test_alone(run):
+    """Also if no call raised it."""
+    tests = """
+def test_before(): pass
+def test_mismatch(): total([1, 2], is_array=False)
+def test_after(): pass
+"""
+    result = run("--leaks", tests=LIBRARY + tests)
+    assert failed(result) == {"test_mismatch"}, result.stdout
+    assert "mismatched free" in result.stdout
+
+
+# --- markers ------------------------------------------------------------
+def test_markers(run):
+    """The closest one counts; a limit that is not given is none."""
+    tests = """
+kept = []
+def leak(n=1):
+    kept.extend([lib.box_new(1, b"12345") for _ in range(n)])
+
+@pytest.mark.allow_leaks(reason="known")
+def test_allowed(): leak()
+@pytest.mark.leaks(max_blocks=2)
+def test_blocks(): leak()
+@pytest.mark.leaks(max_blocks=1)
+def test_too_many_blocks(): leak()
+@pytest.mark.leaks(max_bytes="1 KiB")
+def test_bytes(): leak()
+@pytest.mark.leaks(max_bytes=3)
+def test_too_many_bytes(): leak()
+@pytest.mark.leaks(ignore=lambda block: True)
+def test_ignored(): leak()
+@pytest.mark.leaks(repeat="no")
+def test_not_repeated(): lib.remember(b"kept")
+@pytest.mark.leaks(held="fail", repeat="no")
+def test_held_fails(): lib.remember(b"kept")
+@pytest.mark.leaks(max_blocks=0)
+class TestMany:
+    @pytest.mark.leaks(max_blocks=2)
+    def test_closest(self): leak()
+    def test_of_the_class(self): leak()
+"""
+    result = run("--leaks", tests=LIBRARY + tests)
+    assert failed(result) >= {
+        "test_too_many_blocks",
+        "test_too_many_bytes",
+        "test_held_fails",
+    }, result.stdout
+    assert "4 failed, 6 passed" in result.stdout, result.stdout
+    assert "TestMany::test_of_the_class" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("mark", "problem"),
+    [
+        ("leaks(3)", "by name"),
+        ("leaks(blocks=3)", "not blocks"),
+        ("leaks(max_blocks='3')", "max_blocks must be a number"),
+        ("leaks(max_bytes='x')", "'x' is no size"),
+        ("leaks(repeat=3)", "--leaks-repeat must be auto"),
+        ("leaks(held='yes')", "held must be one of report, fail"),
+        ("leaks(attach=3)", "attach must be a name of a library"),
+        ("leaks(ignore=3)", "expected a LeakFilter"),
+        ("allow_leaks(why='x')", "takes a reason only"),
+    ],
+)
+def test_bad_markers(run, mark, problem):
+    """They are refused before any test runs."""
+    tests = f"@pytest.mark.{mark}\ndef test_it(): pass"
+    result = run("--leaks", tests=LIBRARY + tests)
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert problem in result.stderr, result.stdout + result.stderr
+
+
+def test_a_marker_attaches_for_its_test(run):
+    """With --leaks-own only that test watches the library."""
+    tests = """
+kept = []
+@pytest.mark.leaks(attach="_shelf")
+def test_watched(): kept.append(lib.box_new(1, b"kept"))
+def test_not_watched(): kept.append(lib.box_new(1, b"kept"))
+"""
+    result = run("--leaks", "--leaks-own", tests=LIBRARY + tests)
+    assert failed(result) == {"test_watched"}, result.stdout
