@@ -333,7 +333,7 @@ def test_run_says_what_was_not_seen(tmp_path) -> None:
     for text, options, said, status in (
         ("", [], NOTHING, 0),
         ("", ["--library", "qqqq"], 'no loaded library matches "qqqq"', 2),
-        (pause, ["--native"], "1 pause in force", 0),
+        (pause, [], "1 pause in force", 0),
     ):
         program.write_text(text)
         done = command("run", *options, str(program))
