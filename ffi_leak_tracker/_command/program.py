@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
 from ffi_leak_tracker._base.source import allow_program
+from ffi_leak_tracker._tracking import watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,6 +88,7 @@ class Program:
         try:
             return _status_of(self._execute)
         finally:
+            _guarded(watched.unmet)  # while the program's libraries are loaded
             _guarded(threading._shutdown)  # type: ignore[attr-defined]
             _guarded(atexit._run_exitfuncs)
             sys.modules["__main__"] = before

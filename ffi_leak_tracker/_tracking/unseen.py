@@ -11,6 +11,10 @@ from ffi_leak_tracker._seam import core_hooks as hooks
 from ffi_leak_tracker._seam.blocks import BlockList
 from ffi_leak_tracker._tracking import detached, sampling, watched
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 OWN = "the allocators of this package"
 NOTHING = (
     "nothing was watched: only memory from this package's allocators; "
@@ -33,6 +37,8 @@ NO_LIBRARY = (
     "no loaded library is left to be recorded: the attachments exclude all "
     "that they name"
 )
+#: The verdict on a budget.
+WITHIN = "nothing exceeds the budget"
 RELEASE = (
     "the adaptive allocators do not track under python -O or "
     "FFI_LEAK_TRACKER=release; the diagnostic ones do"
@@ -202,13 +208,21 @@ def _nothing_recorded() -> list[str]:
     return [watched_text() if ever else NEVER]
 
 
-def warn_of_silence(view: int, verdict: str = "no leaks were found") -> None:
-    """Warn where a clean verdict on a view would say more than is known."""
-    found = [] if settings.mode == "off" else doubts(view)
+def warn_of_silence(
+    view: int,
+    more: Sequence[str] = (),
+    verdict: str = "no leaks were found",
+) -> None:
+    """Warn where a clean verdict on a view would say more than is known.
+
+    Args:
+        view: the scope that is judged.
+        more: what else is not known of it.
+        verdict: as the warning begins.
+    """
+    found = [] if settings.mode == "off" else [*more, *doubts(view)]
     if found:
         warn(f"{verdict}, but {'; '.join(found)}")
 
 
-set_tell_nothing(
-    lambda: warn_of_silence(core.PROCESS, "nothing exceeds the budget")
-)
+set_tell_nothing(lambda: warn_of_silence(core.PROCESS, (), WITHIN))

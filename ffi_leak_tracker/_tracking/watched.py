@@ -19,6 +19,8 @@ is_attached = False
 _watches: tuple[Watch, ...] = ()
 #: Names that match no library which was loaded so far, of the same.
 _unmet: tuple[Name, ...] = ()
+#: Libraries that were loaded at some time, for suggestions.
+_seen: dict[str, None] = {}
 
 #: "lib" STEM, and what build tools add: see csrc/hooks/library_names.h.
 _FILE_NAME = re.compile(
@@ -78,6 +80,7 @@ def watch(watches: Iterable[Watch]) -> None:
     global is_attached, _watches, _unmet  # noqa: PLW0603
     is_attached = True
     _watches = tuple(watches)
+    _seen.clear()
     _unmet = tuple([one for w in _watches for one in w.names or ()])
     unmet()
 
@@ -109,6 +112,8 @@ def unmet() -> tuple[str, ...]:
     if not _unmet:
         return ()
     _unmet = tuple([one for one in _unmet if not one.look()])
+    if _unmet:
+        _seen.update(dict.fromkeys([one.absolute for one in hooks.objects()]))
     core.judge_in_python("names", bool(_unmet))
     return tuple(dict.fromkeys([one.text for one in _unmet]))
 
@@ -125,7 +130,7 @@ def unmet_text(names: Iterable[str]) -> str:
 # --- suggestions ----------------------------------------------------------
 def _with_suggestion(name: str) -> str:
     """Return a name in quotes, and a similar name that matches something."""
-    found = suggestion(name, [one.absolute for one in hooks.objects()])
+    found = suggestion(name, _seen)
     text = f'"{printable(name)}"'
     return f'{text} (did you mean "{printable(found)}"?)' if found else text
 
