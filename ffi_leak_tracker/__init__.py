@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.exceptions import (
         ReportWriteError as ReportWriteError,
     )
+    from ffi_leak_tracker._records.exceptions import SearchError as SearchError
     from ffi_leak_tracker._records.filters import LeakFilter as LeakFilter
     from ffi_leak_tracker._records.group import Group as Group
     from ffi_leak_tracker._records.snapshot import Snapshot as Snapshot
@@ -98,6 +99,10 @@ if TYPE_CHECKING:
     )
     from ffi_leak_tracker._records.stats import TypeStats as TypeStats
     from ffi_leak_tracker._records.totals import Total as Total
+    from ffi_leak_tracker._records.verdicts import Holder as Holder
+    from ffi_leak_tracker._records.verdicts import Search as Search
+    from ffi_leak_tracker._records.verdicts import Verdict as Verdict
+    from ffi_leak_tracker._records.verdicts import Verdicts as Verdicts
     from ffi_leak_tracker._tracking.allocators import Allocator as Allocator
     from ffi_leak_tracker._tracking.allocators import (
         adaptive_calloc as adaptive_calloc,
@@ -144,13 +149,15 @@ _HOMES = {
         "AttachError BudgetError CorruptionError DoubleFreeError "
         "InvalidFreeError LeakTrackerError LeakTrackerException "
         "LeaksFoundError MismatchedFreeError MisuseError MisuseWarning "
-        "RecordFormatError ReportFormatError ReportWriteError"
+        "RecordFormatError ReportFormatError ReportWriteError "
+        "SearchError"
     ),
     "_records.filters": "LeakFilter",
     "_records.group": "Group",
     "_records.snapshot": "Snapshot",
     "_records.stats": "AllocationStats TypeStats",
     "_records.totals": "Total",
+    "_records.verdicts": "Holder Search Verdict Verdicts",
     "_tracking.allocators": (
         "Allocator adaptive_calloc adaptive_malloc calloc diagnostic_calloc "
         "diagnostic_malloc malloc"

@@ -20,6 +20,7 @@ from ffi_leak_tracker._records.exceptions import (
     RecordFormatError,
     ReportFormatError,
     ReportWriteError,
+    SearchError,
 )
 
 __all__ = [
@@ -38,4 +39,5 @@ __all__ = [
     "RecordFormatError",
     "ReportFormatError",
     "ReportWriteError",
+    "SearchError",
 ]

@@ -57,6 +57,15 @@ class AttachError(LeakTrackerError, RuntimeError):
     __module__ = "ffi_leak_tracker.exceptions"
 
 
+class SearchError(LeakTrackerError, RuntimeError):
+    """There is no verdict on live blocks; the message has the reason.
+
+    ``LeakTracker.find_lost()`` raises it. Nothing has changed.
+    """
+
+    __module__ = "ffi_leak_tracker.exceptions"
+
+
 class MisuseWarning(RuntimeWarning):
     """A misuse of native memory under the policy ``misuse="warn"``."""
 
