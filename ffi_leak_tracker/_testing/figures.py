@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 FIGURES = "native_leaks"
 #: The same for the blocks that a test with a budget allocated.
 BUDGETED = "native_budget"
+#: Another: what was used of suppressions and a baseline, and the places of the
+#: leaks, if a baseline is written.
+KNOWN = "native_known"
 #: Places of one test that the figures name; the largest.
 MOST_PLACES = 20
 
