@@ -46,7 +46,8 @@ fails (it is not an error). An xfail test that would have passed is xfailed,
 strict or not, if its ``raises`` matches. A test that failed or had an error
 keeps its outcome, and its report gets a section with the leaks. Blocks that
 Python objects own, and blocks that something points to, are left out there,
-since the traceback keeps the objects alive. Skipped and xfailed tests are not checked.
+since the traceback keeps the objects alive. Skipped and xfailed tests are not
+checked.
 
 Plugins that run tests themselves, as pytest-rerunfailures and pytest-forked,
 still run them. If such a plugin has reported the outcome before the teardown,
