@@ -220,7 +220,7 @@ def test_the_report_says_how_long_ago() -> None:
         assert re.search(said, stream.getvalue())
         stream = io.StringIO()
         ConsoleEmitter(stream).emit(LeakTracker.snapshot())
-        assert "LEAKED  2 blocks, 30 B" in stream.getvalue()
+        assert "  2 blocks, 30 B, from 2 places" in stream.getvalue()
         text = " ".join(stream.getvalue().split())
         assert re.search("note: " + said, text), text
         with LeakTracker.scope() as scope:
