@@ -12,7 +12,9 @@ pytestmark = needs_library
 
 
 # --- the planted leaks --------------------------------------------------
-@pytest.mark.parametrize("seed", ["", "1", "2", "3"])
+@pytest.mark.parametrize(
+    "seed", ["", *(pytest.param(n, marks=pytest.mark.slow) for n in "123")]
+)
 def test_each_planted_leak_is_found_and_nothing_else(run, seed):
     """No set-up is needed, and the order of the tests does not matter."""
     result = run("--leaks", SHUFFLE=seed)
@@ -47,6 +49,11 @@ def test_nothing_is_watched_without_the_option(run):
 
 
 # --- modes and options --------------------------------------------------
+def slow(values):
+    """Return parameters of a test that is not in the quick subset."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 ONCE = "test_clean_cache_that_fills_once"
 
 
@@ -55,10 +62,10 @@ ONCE = "test_clean_cache_that_fills_once"
     [
         (["--leaks=strict"], PLANTED | {ONCE}),
         (["--leaks", "--leaks-own"], set()),
-        (["--leaks", "--leaks-attach=_shelf"], PLANTED),
+        slow((["--leaks", "--leaks-attach=_shelf"], PLANTED)),
         (["--leaks", "--leaks-attach=libz.so.1,_shelf*"], PLANTED),
-        (["--leaks", "--leaks-repeat=0:2"], PLANTED),
-        (["--leaks", "--leaks-held=fail"], PLANTED | {ONCE}),
+        slow((["--leaks", "--leaks-repeat=0:2"], PLANTED)),
+        slow((["--leaks", "--leaks-held=fail"], PLANTED | {ONCE})),
     ],
 )
 def test_modes(run, args, found):

@@ -8,7 +8,7 @@ import pytest
 from planted import LIBRARY, failed, needs_library, project, run
 
 __all__ = ["project", "run"]
-pytestmark = needs_library
+pytestmark = [*needs_library, pytest.mark.slow]
 
 LEAK = (
     LIBRARY
