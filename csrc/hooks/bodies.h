@@ -20,6 +20,10 @@ bool flk_bodies_is_traced(uint32_t stub, const void *caller);
 bool flk_bodies_is_inner_release(const flk_marks *marks, uintptr_t a,
                                  uintptr_t here);
 
+// A block is being released by the function of this stub. False: that is proven
+// misuse, and is not to be passed on.
+bool flk_bodies_gone(uintptr_t a, uint32_t stub, uintptr_t caller);
+
 // The end of a move that flk_report_moves began. Whether the block is recorded:
 // a sampled block is drawn again.
 bool flk_bodies_end_move(uintptr_t from, const flk_record *record, uintptr_t to,
