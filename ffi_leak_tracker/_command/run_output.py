@@ -93,7 +93,8 @@ class Output:
     def __init__(self, options: argparse.Namespace) -> None:
         self.json = _writable(options.json)
         self.text = _writable(options.report)
-        self.fails = options.fail_on_leaks
+        self.held = options.held
+        self.fails = options.fail_on if options.fail_on_leaks else frozenset()
         self.owned = options.owned
         self.types = options.types
         self.top, self.tree = options.top, options.tree
@@ -108,7 +109,9 @@ class Output:
                 "--follow-fork needs --json FILE or --report FILE"
             )
         hidden = None if self.owned else _owned()
-        return Children(scope, hidden, self.json, self.text, self.console)
+        return Children(
+            scope, hidden, self.json, self.text, self.console, self.held
+        )
 
     def console(self, target: str | TextIO | None) -> ConsoleEmitter:
         """Return an emitter for text reports with the chosen options."""
@@ -141,11 +144,12 @@ class Output:
 
     def report(self, scope: Scope) -> int:
         """Report the blocks of the scope; return the exit status."""
-        from ffi_leak_tracker._tracking import watched
+        from ffi_leak_tracker._tracking import lost, watched
         from ffi_leak_tracker._tracking.tracker import LeakTracker
 
         self._settle_streams()
-        found = scope.snapshot(filter=None if self.owned else _owned())
+        hidden = None if self.owned else _owned()
+        found, counts = lost.judge(scope, hidden, self.held)
         written = self._write(found)
         misuses = LeakTracker.misuses()
         for error in misuses[:MISUSES_SHOWN]:
@@ -158,8 +162,9 @@ class Output:
         if not written or unmet:
             return UNUSABLE
         proven = [error for error in misuses if not error.suspected]
-        failed = len(found) or len(proven)
-        return LEAKED if failed and self.fails else CLEAN
+        counts["misuse"] = len(proven)
+        failed = any(counts[what] for what in self.fails)
+        return LEAKED if failed else CLEAN
 
     def _settle_streams(self) -> None:
         """Flush standard output; reopen standard error if it is closed."""

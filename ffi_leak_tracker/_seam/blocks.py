@@ -135,6 +135,11 @@ class BlockList(Sequence[Allocation]):
         """Return the address and the layer of each block."""
         return [(row[0], row[core_blocks.ROW_LAYER]) for row in self.rows()]
 
+    def are_of_kind(self, kind: str) -> list[bool]:
+        """Return for each block whether it is of a kind."""
+        wanted = _types_with(1, kind)
+        return [number in wanted for number in self._types()]
+
     def scopes(self) -> dict[int, int]:
         """Return the number of blocks of each scope."""
         counts: dict[int, int] = {}

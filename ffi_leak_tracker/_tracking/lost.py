@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from ffi_leak_tracker._records.exceptions import SearchError
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.snapshot import Snapshot
-from ffi_leak_tracker._records.verdicts import Verdicts
+from ffi_leak_tracker._records.verdicts import HOOKED, Verdicts
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_lost
 from ffi_leak_tracker._seam.blocks import BlockList
+from ffi_leak_tracker._tracking import detached
 
 TIME_MAX = 3600  # seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ffi_leak_tracker._records.filters import FilterLike
     from ffi_leak_tracker._tracking.view import View
 
 
@@ -47,6 +50,35 @@ def find(
     if filter == LeakFilter.ignore_none():
         return everything
     return _narrowed(everything, blocks.without(filter))
+
+
+def judge(
+    view: View, filter: FilterLike, show_held: bool
+) -> tuple[Snapshot, dict[str, int]]:
+    """Return what a report shows, and the counts of ``Verdicts.counts``.
+
+    Without a verdict, or if later frees were not seen, what is live counts as
+    lost. Nothing is searched if no block was made by native code.
+    """
+    live = view.snapshot(filter=filter)
+    hooked = _hooked(live)
+    counts = {"lost": hooked, "held": 0, "own": len(live) - hooked}
+    if not hooked or detached.blocks_in(view.number, 0) is not None:
+        return live, counts
+    try:
+        found = view.find_lost(filter=filter, gc=False)
+    except SearchError as error:
+        values = list(live._values())
+        values[2] = (*live.notes, f"{error}; all live blocks are shown")
+        return Snapshot(*values), counts
+    return live if show_held else found.leaks(), found.counts()
+
+
+def _hooked(blocks: Snapshot) -> int:
+    known = blocks._allocations
+    if isinstance(known, BlockList):
+        return sum(known.are_of_kind(HOOKED))
+    return sum([one.kind == HOOKED for one in known])
 
 
 def _check_time(seconds: float) -> None:
