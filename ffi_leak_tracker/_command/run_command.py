@@ -55,6 +55,7 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
         what.add_argument("-c", action="store_true", help="run program text")
         self._add_recording(parser)
         self._add_reporting(parser)
+        self._add_failing(parser)
         self._add_tables(parser)
         add(
             "program",
@@ -126,6 +127,14 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             "FILE with 1, 2, ... before its suffix",
         )
         add(
+            "--owned",
+            action="store_true",
+            help="count memory whose Python owners (ffi.new) still live",
+        )
+
+    def _add_failing(self, parser: argparse.ArgumentParser) -> None:
+        add = parser.add_argument
+        add(
             "--held",
             action="store_true",
             help="show also what native code made and still can reach, which "
@@ -144,11 +153,6 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             action=argparse.BooleanOptionalAction,
             default=True,
             help="--no-fail-on-leaks is --fail-on never",
-        )
-        add(
-            "--owned",
-            action="store_true",
-            help="count memory whose Python owners (ffi.new) still live",
         )
 
     def _add_tables(self, parser: argparse.ArgumentParser) -> None:
