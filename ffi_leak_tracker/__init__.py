@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.analysis import CallTree as CallTree
     from ffi_leak_tracker._records.analysis import Hotspot as Hotspot
     from ffi_leak_tracker._records.analysis import Node as Node
+    from ffi_leak_tracker._records.baseline import Baseline as Baseline
     from ffi_leak_tracker._records.diff import Change as Change
     from ffi_leak_tracker._records.diff import SnapshotDiff as SnapshotDiff
     from ffi_leak_tracker._records.emit_console import (
@@ -61,6 +62,9 @@ if TYPE_CHECKING:
     )
     from ffi_leak_tracker._records.exceptions import (
         DoubleFreeError as DoubleFreeError,
+    )
+    from ffi_leak_tracker._records.exceptions import (
+        FilterFileError as FilterFileError,
     )
     from ffi_leak_tracker._records.exceptions import (
         InvalidFreeError as InvalidFreeError,
@@ -98,6 +102,9 @@ if TYPE_CHECKING:
         AllocationStats as AllocationStats,
     )
     from ffi_leak_tracker._records.stats import TypeStats as TypeStats
+    from ffi_leak_tracker._records.suppressions import (
+        Suppressions as Suppressions,
+    )
     from ffi_leak_tracker._records.totals import Total as Total
     from ffi_leak_tracker._records.verdicts import Holder as Holder
     from ffi_leak_tracker._records.verdicts import Search as Search
@@ -140,6 +147,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "_records.allocation": "Allocation Frame NativeFrame",
     "_records.analysis": "CallTree Hotspot Node",
+    "_records.baseline": "Baseline",
     "_records.diff": "Change SnapshotDiff",
     "_records.emit_console": "ConsoleEmitter",
     "_records.emit_json": "JsonEmitter load",
@@ -147,14 +155,15 @@ _HOMES = {
     "_records.emitters": "LeaksEmitter",
     "_records.exceptions": (
         "AttachError BudgetError CorruptionError DoubleFreeError "
-        "InvalidFreeError LeakTrackerError LeakTrackerException "
-        "LeaksFoundError MismatchedFreeError MisuseError MisuseWarning "
-        "RecordFormatError ReportFormatError ReportWriteError "
+        "FilterFileError InvalidFreeError LeakTrackerError "
+        "LeakTrackerException LeaksFoundError MismatchedFreeError MisuseError "
+        "MisuseWarning RecordFormatError ReportFormatError ReportWriteError "
         "SearchError"
     ),
     "_records.filters": "LeakFilter",
     "_records.group": "Group",
     "_records.snapshot": "Snapshot",
+    "_records.suppressions": "Suppressions",
     "_records.stats": "AllocationStats TypeStats",
     "_records.totals": "Total",
     "_records.verdicts": "Holder Search Verdict Verdicts",

@@ -151,6 +151,9 @@ _Static_assert(FLK_TICK_NS == 1 << FLK_TICK_SHIFT, "one tick");
 // Hooked slots whose changes by others are noticed: 24 bytes each, touched only
 // as far as used. Some 20 a library.
 #define FLK_WATCHED_SLOTS_MAX 65536
+// Ranges of writable data in which copied pointers are searched: 40 bytes each.
+// Two for an object, mostly.
+#define FLK_COPIES_RANGES_MAX 8192
 // Events delayed while a thread forks: what other fork handlers allocate.
 #define FLK_LATE_EVENTS_MAX 256
 // Pages of one munmap that are searched, one by one, for records that begin

@@ -191,6 +191,8 @@ typedef struct flk_attach_figures {
     uint64_t retaken_slots;            // hooked, then changed by another tool
     uint64_t changed_pointers;         // in data; changed by the program itself
     uint64_t unwatched_slots;          // no room in the table of watched slots
+    uint64_t copied_pointers;          // in variables, that were hooked; ever
+    uint64_t unsearched_ranges;        // of writable data: no room in a table
     uint64_t unsettled_slots;          // still changing after all passes
     uint64_t failed_words;             // that could not be changed; ever
     uint64_t passes;                   // over all objects; ever

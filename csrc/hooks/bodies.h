@@ -9,10 +9,17 @@
 #ifndef FLK_BODIES_H
 #define FLK_BODIES_H
 
+#include "hooks/returned.h"
 #include "hooks/stub_table.h"
 #include "registry/registry.h"
 
 #ifdef FLK_HAS_ELF
+// Whether an allocating function of a provider is running that allocates
+// inside. `here` is FLK_STACK_HERE.
+static inline bool flk_bodies_is_allocating(uintptr_t here) {
+    uintptr_t frame = flk_platform_thread_marks()->allocating_frame;
+    return frame && !flk_returned_is_left_behind(frame, here);
+}
 // Whether the calling object is traced. `caller` is the return address.
 bool flk_bodies_is_traced(uint32_t stub, const void *caller);
 

@@ -62,7 +62,8 @@ class Children:
         if self._reported:
             return
         self._reported = True
-        found, _ = lost.judge(self._scope, self._filter, self._show_held)
+        judged = lost.judge(self._scope, self._filter, self._show_held)
+        found = judged.found.at_end()
         for path, emitter in zip(
             self._paths, (JsonEmitter, self._console), strict=True
         ):

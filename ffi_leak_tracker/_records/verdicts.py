@@ -256,34 +256,24 @@ class Verdicts:
             return are_of_kind(HOOKED)  # type: ignore[no-any-return]
         return [one.kind == HOOKED for one in self._blocks]
 
-    def counts(self) -> dict[str, int]:
-        """Return the number of blocks that are ``lost``, ``held``, ``own``.
-
-        ``own`` blocks were made by the allocators of this package or given to
-        ``LeakTracker.track``, whose users promised to free them: they are
-        leaks whether they are held or not. The others are hooked.
-        """
-        counts = {"lost": 0, "held": 0, "own": 0}
-        for verdict, is_hooked in zip(
-            self._verdicts, self._hooked(), strict=True
-        ):
-            is_lost = verdict in (LOST, LOST_BELOW)
-            word = "lost" if is_lost else "held"
-            counts[word if is_hooked else "own"] += 1
-        return counts
-
-    def leaks(self) -> Snapshot:
-        """Return the blocks that are lost or own, as a snapshot to report.
-
-        A note for each root says how much it holds of the others.
-        """
+    def _are_leaks(self) -> list[bool]:
         facts = zip(self._verdicts, self._hooked(), strict=True)
-        is_leak = [
+        return [
             verdict in (LOST, LOST_BELOW) or not is_hooked
             for verdict, is_hooked in facts
         ]
-        others = [i for i, one in enumerate(is_leak) if not one]
-        found = self._snapshot([i for i, one in enumerate(is_leak) if one])
+
+    def leaks(self) -> Snapshot:
+        """Return what counts as a leak, as a snapshot to report.
+
+        These are all lost blocks, and those that the allocators of this
+        package made or ``LeakTracker.track`` was given: their users promised
+        to free them, so they are leaks whether they are held or not. A note
+        for each root says how much it holds of the others.
+        """
+        are_leaks = self._are_leaks()
+        others = [i for i, one in enumerate(are_leaks) if not one]
+        found = self._snapshot([i for i, one in enumerate(are_leaks) if one])
         values = list(found._values())
         values[2] = (*found.notes, *self._notes(others))
         return Snapshot(*values)

@@ -52,26 +52,51 @@ def find(
     return _narrowed(everything, blocks.without(filter))
 
 
-def judge(
-    view: View, filter: FilterLike, show_held: bool
-) -> tuple[Snapshot, dict[str, int]]:
-    """Return what a report shows, and the counts of ``Verdicts.counts``.
+class Judged:
+    """What a report shows, and which of it is held.
+
+    Args:
+        held: sequence numbers of blocks that native code made and can reach.
+    """
+
+    def __init__(self, found: Snapshot, held: frozenset[int]) -> None:
+        self.found = found
+        self._held = held
+
+    def counts(self, left: Snapshot) -> dict[str, int]:
+        """Return how many blocks are lost, held, and of own allocators.
+
+        Args:
+            left: what filters left of ``found``.
+        """
+        hooked = _hooked(left)
+        shown = self._held.intersection(_sequences(left))
+        return {
+            "lost": hooked - len(shown),
+            "held": len(self._held),
+            "own": len(left) - hooked,
+        }
+
+
+def judge(view: View, filter: FilterLike, show_held: bool) -> Judged:
+    """Return the leaks of a view, with the held blocks on request.
 
     Without a verdict, or if later frees were not seen, what is live counts as
     lost. Nothing is searched if no block was made by native code.
     """
     live = view.snapshot(filter=filter)
-    hooked = _hooked(live)
-    counts = {"lost": hooked, "held": 0, "own": len(live) - hooked}
-    if not hooked or detached.blocks_in(view.number, 0) is not None:
-        return live, counts
+    nothing: frozenset[int] = frozenset()
+    if not _hooked(live) or detached.blocks_in(view.number, 0) is not None:
+        return Judged(live, nothing)
     try:
         found = view.find_lost(filter=filter, gc=False)
     except SearchError as error:
         values = list(live._values())
         values[2] = (*live.notes, f"{error}; all live blocks are shown")
-        return Snapshot(*values), counts
-    return live if show_held else found.leaks(), found.counts()
+        return Judged(Snapshot(*values), nothing)
+    pairs = zip(_sequences(found.blocks), found._are_leaks(), strict=True)
+    held = frozenset([number for number, is_leak in pairs if not is_leak])
+    return Judged(found.blocks if show_held else found.leaks(), held)
 
 
 def _hooked(blocks: Snapshot) -> int:

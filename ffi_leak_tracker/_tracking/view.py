@@ -128,6 +128,7 @@ class View:
             found.taken_at,
             self.duration,
             self.name,
+            ended=getattr(self, "ended", False),
         )
         whole = self._whole_filter(filter)
         if whole == LeakFilter.ignore_none():
