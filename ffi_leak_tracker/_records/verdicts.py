@@ -274,9 +274,7 @@ class Verdicts:
         are_leaks = self._are_leaks()
         others = [i for i, one in enumerate(are_leaks) if not one]
         found = self._snapshot([i for i, one in enumerate(are_leaks) if one])
-        values = list(found._values())
-        values[2] = (*found.notes, *self._notes(others))
-        return Snapshot(*values)
+        return found._noted(self._notes(others))
 
     def _notes(self, positions: Sequence[int]) -> list[str]:
         holders = self._holders_of(positions)

@@ -91,9 +91,8 @@ def judge(view: View, filter: FilterLike, show_held: bool) -> Judged:
     try:
         found = view.find_lost(filter=filter, gc=False)
     except SearchError as error:
-        values = list(live._values())
-        values[2] = (*live.notes, f"{error}; all live blocks are shown")
-        return Judged(Snapshot(*values), nothing)
+        note = f"{error}; all live blocks are shown"
+        return Judged(live._noted([note]), nothing)
     pairs = zip(_sequences(found.blocks), found._are_leaks(), strict=True)
     held = frozenset([number for number, is_leak in pairs if not is_leak])
     return Judged(found.blocks if show_held else found.leaks(), held)
