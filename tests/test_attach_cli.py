@@ -9,7 +9,13 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from c_library import child_environment, needs_hooks, path
+from c_library import (
+    COMPILER,
+    child_environment,
+    extension,
+    needs_hooks,
+    path,
+)
 from children import environment
 from helpers import rows_of
 
@@ -52,7 +58,16 @@ def line_of(program: str, text: str) -> int:
 
 @pytest.mark.parametrize(
     "options",
-    [("--native",), ("--library", "libplain*"), ("--library", "*/libplain.so")],
+    [
+        ("--native",),
+        ("--library", "libplain*"),
+        ("--library", "*/libplain.so"),
+        ("--library", "plain"),
+        ("--library", "libplain"),
+        ("--library", "libplain.so.1"),
+        ("--library", path("plain") if COMPILER else "plain"),
+        ("--native", "--library", "plain"),
+    ],
     ids=" ".join,
 )
 def test_a_leak_of_a_library_is_reported(options) -> None:
@@ -96,6 +111,51 @@ def test_a_name_that_matches_nothing_is_status_2(options) -> None:
     assert done.returncode == 2, done.stderr
     assert "LEAKED" in done.stderr
     assert run("raise SystemExit(7)", "--library=no").returncode == 7
+
+
+@pytest.mark.parametrize("name", ["_flk_api", "shelfpkg"])
+def test_a_module_beside_the_program_is_found(name) -> None:
+    """By its name, or by that of its package, before it is imported."""
+    (built,) = extension("_flk_api", "plain").glob("*.so")
+    Path("here/shelfpkg").mkdir(parents=True)
+    Path("here/shelfpkg/__init__.py").touch()
+    Path("here/shelfpkg", built.name).symlink_to(built)
+    Path("here", built.name).symlink_to(built)
+    line = {
+        "_flk_api": "from _flk_api import lib",
+        "shelfpkg": "from shelfpkg._flk_api import lib",
+    }[name]
+    Path("here/program.py").write_text(f"{line}\nlib.take(9)\n", "utf-8")
+    command = [sys.executable, "-m", "ffi_leak_tracker", "run", "--library"]
+    done = subprocess.run(
+        [*command, name, "here/program.py"],
+        env=environment(**child_environment()),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "LEAKED  1 block, 9 B" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (("--library", ""), 2, "a library's name must not be empty"),
+        (("--library", "plainn"), 2, '"plainn" (did you mean "plain"?)'),
+        (("--native", "--library", "qqqq"), 2, '"qqqq", so nothing'),
+        (("--library", "plain"), 0, "No native memory leaks."),
+    ],
+    ids=str,
+)
+def test_a_bad_name_is_said(options, status, said) -> None:
+    """In one line, with status 2; a name that matches is not mentioned."""
+    done = run(CLEAN, *options)
+    assert done.returncode == status, done.stderr
+    assert said in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert status or "note:" not in done.stderr
 
 
 def test_the_report_as_json() -> None:

@@ -198,7 +198,7 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
         parent = os.getpid()
         try:
             program.check()
-            scope = _start(options, output.needs_whole_paths)
+            scope = _start(options, program, output.needs_whole_paths)
             children = output.follow(scope) if options.follow_fork else None
             if options.dump_signal:
                 output.dump_on(options.dump_signal, scope)
@@ -213,10 +213,13 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
         return status or verdict
 
 
-def _start(options: argparse.Namespace, whole_paths: bool) -> Scope:
+def _start(
+    options: argparse.Namespace, program: Program, whole_paths: bool
+) -> Scope:
     """Track the whole process from now on.
 
     Args:
+        program: to be run.
         whole_paths: record more frames than a report shows, for filters.
     """
     import atexit
@@ -230,7 +233,7 @@ def _start(options: argparse.Namespace, whole_paths: bool) -> Scope:
     LeakTracker.enable(stack_depth=depth)
     check_tracking()
     if options.native or options.library:
-        _attach(options)
+        _attach(options, program)
     core.hide_callers()
     if settings.is_release:
         print(
@@ -244,19 +247,27 @@ def _start(options: argparse.Namespace, whole_paths: bool) -> Scope:
     return scope
 
 
-def _attach(options: argparse.Namespace) -> None:
-    """Attach to libraries until the end of the process."""
+def _attach(options: argparse.Namespace, program: Program) -> None:
+    """Attach to libraries until the end of the process.
+
+    Modules are found as the program finds them.
+    """
     from ffi_leak_tracker._records.exceptions import AttachError
     from ffi_leak_tracker._tracking.tracker import LeakTracker
 
+    wanted: list[list[str] | None] = [None] if options.native else []
+    if options.library:
+        wanted.append(options.library)
     try:
-        LeakTracker.attach(
-            None if options.native else options.library,
-            native_depth=options.native_depth,
-            native_lines=True,
-            misuse=options.misuse,
-        )
-    except AttachError as error:
+        with program.searching():
+            for libraries in wanted:
+                LeakTracker.attach(
+                    libraries,
+                    native_depth=options.native_depth,
+                    native_lines=True,
+                    misuse=options.misuse,
+                )
+    except (AttachError, ValueError) as error:
         raise CommandError(str(error)) from None
 
 

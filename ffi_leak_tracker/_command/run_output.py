@@ -259,11 +259,22 @@ class Output:
                 written = False
         if self.text and not written:
             self.console(self.stream).emit(found)
-        elif self.text and found.verdict != "clean":
-            word = "LEAKED" if len(found) else "no allocations were recorded"
-            path = printable(self.text)
-            self._say(f"ffi-leak-tracker run: {word}, see {path}")
+        elif self.text:
+            self._say_beside(self.text, found)
         return written
+
+    def _say_beside(self, path: str, found: Snapshot) -> None:
+        """Say what the report in a file is about, unless all is clear."""
+        from ffi_leak_tracker._tracking import unseen
+
+        doubts = unseen.doubts()
+        if found.verdict == "clean" and not doubts:
+            return
+        word = {
+            "leaked": "LEAKED",
+            "nothing recorded": "no allocations were recorded",
+        }.get(found.verdict, f"no leaks were found, but {'; '.join(doubts)}")
+        self._say(f"ffi-leak-tracker run: {word}, see {printable(path)}")
 
     def _drop_closed_pipe(self) -> None:
         """Let the standard error go nowhere if its reader has left.

@@ -133,7 +133,8 @@ class BlockList(Sequence[Allocation]):
 
     def places(self) -> list[tuple[int, int]]:
         """Return the address and the layer of each block."""
-        return [(row[0], row[core_blocks.ROW_LAYER]) for row in self.rows()]
+        hidden, layer = core_blocks.HIDDEN, core_blocks.ROW_LAYER
+        return [(row[0] ^ hidden, row[layer]) for row in self.rows()]
 
     def are_of_kind(self, kind: str) -> list[bool]:
         """Return for each block whether it is of a kind."""
