@@ -278,3 +278,59 @@ def test_a_real_program_is_clean() -> None:
     assert done.stdout == ""
     # What libraries keep on purpose is shown; nothing crashes.
     assert done.returncode in {0, 1}
+
+
+# --- lost or held -------------------------------------------------------
+# The names of the program itself are gone when run reports.
+HELD = "import sys; sys.kept = [lib.take(1000) for _ in range(3)]"
+OWN = (
+    "import sys; from ffi_leak_tracker import diagnostic_malloc; "
+    'sys.own = diagnostic_malloc("char", 10)'
+)
+
+
+def test_what_is_held_is_one_line() -> None:
+    """Native memory that something leads to is no leak; a note says so."""
+    done = run(HELD, "--native")
+    assert 0 == done.returncode
+    assert done.stderr.startswith("No native memory leaks.")
+    assert "3 blocks, 2.9 KiB held by Python heap: not counted" in done.stderr
+
+
+def test_held_blocks_are_shown_on_request() -> None:
+    """--held shows them; they fail a run only if --fail-on says so."""
+    done = run(HELD, "--native", "--held")
+    assert 0 == done.returncode
+    assert done.stderr.startswith("LEAKED  3 blocks")
+    done = run(HELD, "--native", "--fail-on", "lost,held")
+    assert 1 == done.returncode
+
+
+def test_lost_blocks_come_without_the_held_ones() -> None:
+    """The report has what is lost; what is held is noted below it."""
+    done = run(HELD + "\nlib.take(500)", "--native")
+    assert 1 == done.returncode
+    assert done.stderr.startswith("LEAKED  1 block, 500 B")
+    assert "held by Python heap" in done.stderr
+
+
+def test_own_blocks_are_leaks_though_held() -> None:
+    """Who uses an allocator of this package promised to free."""
+    done = run(f"{HELD}\n{OWN}", "--native")
+    assert 1 == done.returncode
+    assert done.stderr.startswith("LEAKED  1 block, 10 B")
+    assert 0 == run(OWN, "--native", "--fail-on", "lost").returncode
+
+
+@pytest.mark.parametrize("program", [LEAK, OWN])
+def test_never_fails(program) -> None:
+    """--fail-on never leaves the status to the program."""
+    done = run(program, "--native", "--fail-on", "never")
+    assert 0 == done.returncode
+    assert done.stderr.startswith("LEAKED  1 block")
+
+
+def test_unknown_failures_are_refused() -> None:
+    done = run(LEAK, "--fail-on", "lost,found")
+    assert 2 == done.returncode
+    assert "expected some of lost,held,own,misuse, or never" in done.stderr

@@ -136,6 +136,11 @@ class BlockList(Sequence[Allocation]):
         hidden, layer = core_blocks.HIDDEN, core_blocks.ROW_LAYER
         return [(row[0] ^ hidden, row[layer]) for row in self.rows()]
 
+    def are_of_kind(self, kind: str) -> list[bool]:
+        """Return for each block whether it is of a kind."""
+        wanted = _types_with(1, kind)
+        return [number in wanted for number in self._types()]
+
     def scopes(self) -> dict[int, int]:
         """Return the number of blocks of each scope."""
         counts: dict[int, int] = {}
