@@ -288,7 +288,7 @@ def test_a_sample_of_objects() -> None:
                 lib.free_paths(lib.find_paths())
                 lib.release(lib.text_of_stream(20))
             assert LeakTracker.misuses() == ()
-            LeakTracker.verify_no_leaks()
+            assert not LeakTracker.has_leaks
     """)
 
 

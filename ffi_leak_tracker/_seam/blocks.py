@@ -133,7 +133,13 @@ class BlockList(Sequence[Allocation]):
 
     def places(self) -> list[tuple[int, int]]:
         """Return the address and the layer of each block."""
-        return [(row[0], row[core_blocks.ROW_LAYER]) for row in self.rows()]
+        hidden, layer = core_blocks.HIDDEN, core_blocks.ROW_LAYER
+        return [(row[0] ^ hidden, row[layer]) for row in self.rows()]
+
+    def are_of_kind(self, kind: str) -> list[bool]:
+        """Return for each block whether it is of a kind."""
+        wanted = _types_with(1, kind)
+        return [number in wanted for number in self._types()]
 
     def scopes(self) -> dict[int, int]:
         """Return the number of blocks of each scope."""
