@@ -148,6 +148,16 @@ def test_json(run, tmp_path):
     assert tests["test_clean_cache_that_fills_once"]["held"] == 1
 
 
+def test_json_that_cannot_be_written(run, tmp_path):
+    """It is an error of use, not one inside of pytest."""
+    file = tmp_path / "nowhere" / "leaks.json"
+    tests = "def test_one(): pass"
+    result = run("--leaks", f"--leaks-json={file}", tests=tests)
+    assert "INTERNALERROR" not in result.stdout + result.stderr
+    assert "cannot write the report" in result.stdout + result.stderr
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+
+
 # --- how a test is judged -----------------------------------------------
 def test_garbage_is_no_leak(run):
     """Cycles that own native memory are collected before the verdict."""

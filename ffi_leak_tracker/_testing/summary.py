@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ffi_leak_tracker._base.format import plural, printable
 from ffi_leak_tracker._records.exceptions import ReportWriteError
+from ffi_leak_tracker._records.report_file import write_report
 from ffi_leak_tracker._testing.figures import (
     BUDGETED,
     FIGURES,
@@ -218,9 +220,10 @@ class Summary:
                 for (nodeid, worker), figures in self._tests.items()
             ],
         }
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(data, file, indent=1)
-            file.write("\n")
+        try:
+            write_report(Path(path), [json.dumps(data, indent=1), "\n"])
+        except ReportWriteError as error:
+            raise pytest.UsageError(str(error)) from error
 
 
 def _is_whole_run(terminal: pytest.TerminalReporter) -> bool:
