@@ -17,6 +17,8 @@ ORDER = (
     "roles",
     "stub_table",
     "report",
+    "proof",
+    "judge",
     "libc_objects",
     "returned",
     "behalf",

@@ -26,6 +26,7 @@ OUTSIDE = {"README.md", "build_ffi.py"}
 SEE_PYTHON = {
     "paths/pyframe_layout.h",
     "paths/pyframe.c",
+    "paths/pycontext.c",
     "paths/codes.c",
 }
 PLATFORM = {"pthread.h", "sys/mman.h", "sched.h"}

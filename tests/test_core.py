@@ -25,8 +25,8 @@ COMMON = ["-std=c11", "-D_GNU_SOURCE", "-g", f"-I{CSRC}", f"-I{CORE}"]
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 SECONDS = 150  # a program that takes longer hangs
 
-# The sources that see Python.h; stub_python.c stands in for the first two.
-NEEDS_PYTHON = re.compile(r"paths/(pyframe|codes)\.c|python/\w+\.c")
+# The sources that see Python.h; stub_python.c stands in for the first three.
+NEEDS_PYTHON = re.compile(r"paths/(pyframe|pycontext|codes)\.c|python/\w+\.c")
 # A test of what is static includes its source, which is not linked then.
 INCLUDED = re.compile(r'^#include "\w+/(\w+\.c)"', re.M)
 

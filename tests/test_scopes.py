@@ -381,14 +381,15 @@ def test_run_scoped_awaits_coroutines() -> None:
 
 
 # --- contexts and threads -----------------------------------------------
-def test_thread_does_not_see_context_scope() -> None:
-    """A new thread has a context of its own: the process's view."""
-    with LeakTracker.scope() as scope:
+def test_thread_without_a_scope_feeds_the_open_one() -> None:
+    """A new thread has a context of its own; there is one scope to choose."""
+    with LeakTracker.scope("s") as scope:
         pointer = in_thread(lambda: alloc("int"))
-        assert not scope.has_leaks
-    assert 1 == LeakTracker.stats.live_blocks
-    assert LeakTracker.snapshot()[0].scope is None
+    after = in_thread(lambda: alloc("int"))
+    assert 1 == scope.stats.live_blocks
+    assert ["s"] == [block.scope for block in scope.snapshot()]
     alloc.free(pointer)
+    alloc.free(after)
 
 
 def test_copied_context_is_seen() -> None:

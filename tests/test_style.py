@@ -209,7 +209,7 @@ def test_shared_functions_have_the_prefix(path) -> None:
 
 
 def test_the_core_does_not_allocate() -> None:
-    """Malloc and free are called for the host's blocks only."""
+    """Malloc and free are called for the host's blocks, and to ask them."""
     call = re.compile(
         r"(?<![\w.>])(malloc|calloc|realloc|free|posix_memalign)\("
     )
@@ -222,6 +222,7 @@ def test_the_core_does_not_allocate() -> None:
         "heap.c",
         "quarantine.c",
         "callbacks.c",
+        "proof.c",
     }
 
 

@@ -31,7 +31,7 @@ static atomic_bool is_ready;
 // --- preconditions -----------------------------------------------------
 static bool is_scope(uint32_t scope) {
     return scope == FLK_SCOPE_NONE || scope == FLK_SCOPE_NOWHERE ||
-           scope < FLK_SCOPES_MAX;
+           scope == FLK_SCOPE_UNCLAIMED || scope < FLK_SCOPES_MAX;
 }
 
 static bool is_path(uint32_t path) {
@@ -212,13 +212,6 @@ void flk_scope_gone(uint32_t scope) {
 void flk_set_process_scope(uint32_t scope) {
     FLK_ASSERT(scope < FLK_SCOPES_MAX);
     atomic_store(&flk_tracker_settings.process_scope, scope);
-}
-
-void flk_set_thread_scope(uint32_t scope, int change) {
-    FLK_ASSERT(is_scope(scope));
-    FLK_ASSERT(change >= -1 && change <= 1);
-    flk_context_count(change);
-    flk_context_set(scope);
 }
 
 // --- threads -----------------------------------------------------------

@@ -97,9 +97,6 @@ uint32_t flk_scope_new(uint32_t parent, int isolated);
 // The Python object of the scope was deleted.
 void flk_scope_gone(uint32_t scope);
 void flk_set_process_scope(uint32_t scope);
-// Sets the scope that C code of this thread allocates in. `change` is +1 when
-// a context scope opens, -1 when one ends, else 0.
-void flk_set_thread_scope(uint32_t scope, int change);
 
 // --- figures ------------------------------------------------------------
 typedef struct flk_figures {
@@ -128,6 +125,7 @@ typedef struct flk_self {
     // FLK_THREADS_MAX.
     uint64_t paths_cut, threads_unnumbered;
     uint64_t double_frees, interior_frees, mismatched_frees, damages;
+    uint64_t suspected_frees;
     uint64_t held_blocks, held_bytes, longest_move;
     uint64_t open_scopes, pauses;
     uint64_t ever_enabled;   // 1 if tracking was on at any time, else 0

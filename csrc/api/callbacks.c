@@ -35,11 +35,9 @@ static uint16_t type_of(const void *opaque) {
 
 static flk_origin origin_of(const void *opaque) {
     flk_origin origin = {0, FLK_SCOPE_NOWHERE, FLK_PATH_WALK};
-    flk_thread *thread = flk_thread_enter();
-    if (!thread)
+    if (flk_thread_is_inside())
         return origin;
-    origin.scope = flk_context_scope(thread);
-    flk_thread_leave(thread);
+    origin.scope = flk_context_here();
     origin.type = type_of(opaque);
     return origin;
 }

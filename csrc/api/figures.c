@@ -91,6 +91,7 @@ static void read_events(flk_self *out) {
     out->double_frees = flk_misuse_counted(FLK_DOUBLE_FREE);
     out->interior_frees = flk_misuse_counted(FLK_INTERIOR_FREE);
     out->mismatched_frees = flk_misuse_counted(FLK_MISMATCHED_FREE);
+    out->suspected_frees = flk_misuse_counted(FLK_SUSPECTED);
     out->damages = flk_misuse_counted(FLK_OVERRUN) +
                    flk_misuse_counted(FLK_WRITE_AFTER_FREE);
 }

@@ -90,6 +90,20 @@
 #define FLK_QUARANTINE_BYTES_DEFAULT (UINT64_C(1) << 20)
 // Blocks that one free can push out of the quarantine.
 #define FLK_QUARANTINE_LEAVING_MAX 8
+// Frees that hooks remember, to tell a double free: 64 bytes each, a power of
+// two. An older free of the same place is forgotten.
+#define FLK_FREED_ENTRIES 2048
+// Blocks that are requested from the allocator to prove that an address is
+// free, and their bytes in all. glibc caches 7 blocks of a size for a thread.
+#define FLK_PROOF_BLOCKS_MAX 40
+#define FLK_PROOF_BYTES_MAX (UINT64_C(1) << 26)
+// Misuses that wait for a reader. The oldest goes.
+#define FLK_MISUSES_MAX 1000
+// Misuses of hooked blocks whose texts are written to stderr. Further ones are
+// counted and queued only.
+#define FLK_MISUSE_TEXTS_MAX 100
+// Native frames of the path of a misuse of hooked blocks.
+#define FLK_MISUSE_NATIVE_DEPTH 16
 // Zeroed blocks up to this size are allocated by malloc and memset, larger
 // ones by calloc, which does not touch fresh pages. This is the largest size
 // that glibc's per-thread caches hold.
@@ -157,7 +171,7 @@ _Static_assert((FLK_PATH_SHARDS & (FLK_PATH_SHARDS - 1)) == 0,
 _Static_assert((FLK_PATH_MEMO_ENTRIES & (FLK_PATH_MEMO_ENTRIES - 1)) == 0,
                "a power of two");
 _Static_assert(FLK_REGION_GRANULES == 256, "a granule index is one byte");
-_Static_assert(FLK_SCOPES_MAX <= 1u << 24, "24 bits of a record");
+_Static_assert(FLK_SCOPES_MAX <= 1u << 20, "20 bits of a record");
 _Static_assert(FLK_TYPES_MAX <= 65535 && FLK_THREADS_MAX <= 65535,
                "16 bits of a record each");
 

@@ -7,8 +7,11 @@
 #include "base/config.h"
 #include "base/platform.h"
 
-enum { LEAF_CELLS = 64, MIDDLE_LEAVES = 256 };
-enum { LEAF_SHIFT = 6, MIDDLE_SHIFT = 14 };
+enum { LEAF_SHIFT = FLK_CELLS_LEAF_SHIFT, MIDDLE_SHIFT = FLK_CELLS_ROOT_SHIFT };
+enum {
+    LEAF_CELLS = 1 << LEAF_SHIFT,
+    MIDDLE_LEAVES = 1 << (MIDDLE_SHIFT - LEAF_SHIFT)
+};
 
 typedef struct leaf {
     flk_cell cells[LEAF_CELLS];

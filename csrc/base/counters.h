@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 // One thread's part of a sum; one cache line. The live part is negative in a
@@ -26,8 +27,9 @@ typedef struct flk_cell {
     atomic_ullong folded;  // ended threads whose cells were added to this one
 } flk_cell;
 
-// A sparse array of cells by number: 64 x 256 x 64. Only the owner thread adds
-// parts to it.
+// A sparse array of cells by number: 64 roots lead to 256 leaves each, with 64
+// cells each. Only the owner thread adds parts to it.
+enum { FLK_CELLS_LEAF_SHIFT = 6, FLK_CELLS_ROOT_SHIFT = 14 };
 typedef struct flk_cells {
     _Atomic(void *) roots[64];
 } flk_cells;
@@ -42,6 +44,22 @@ typedef struct flk_sum {
 // The cell of a number. A missing cell is made if `make`; NULL if there is
 // none.
 flk_cell *flk_counters_at(flk_cells *cells, uint32_t number, bool make);
+// The same without making one. Acquire: a part is complete before it is seen.
+static inline flk_cell *flk_counters_find(const flk_cells *cells,
+                                          uint32_t number) {
+    enum {
+        LEAVES = 1u << (FLK_CELLS_ROOT_SHIFT - FLK_CELLS_LEAF_SHIFT),
+        CELLS = 1u << FLK_CELLS_LEAF_SHIFT
+    };
+    _Atomic(void *) *leaves = atomic_load_explicit(
+        &cells->roots[number >> FLK_CELLS_ROOT_SHIFT], memory_order_acquire);
+    if (!leaves)
+        return NULL;
+    flk_cell *leaf = atomic_load_explicit(
+        &leaves[number >> FLK_CELLS_LEAF_SHIFT & (LEAVES - 1)],
+        memory_order_acquire);
+    return leaf ? &leaf[number & (CELLS - 1)] : NULL;
+}
 // Releases all cells. No other thread may read them.
 void flk_counters_free(flk_cells *cells);
 // Calls `visit` for each cell that exists.
@@ -83,6 +101,10 @@ static inline void flk_cell_free(flk_cell *cell, uint64_t size_bytes) {
     uint64_t bytes = FLK_CELL_GET(cell, free_bytes) + size_bytes;
     atomic_store_explicit(&cell->free_bytes, bytes, memory_order_release);
     atomic_store_explicit(&cell->free_count, count, memory_order_release);
+}
+
+static inline uint64_t flk_cell_frees(const flk_cell *cell) {
+    return atomic_load_explicit(&cell->free_count, memory_order_acquire);
 }
 
 // The size of a live block changed.

@@ -153,7 +153,7 @@ typedef struct flk_marks {
     // Stack pointer before the outermost call of an allocating function whose
     // provider allocates inside; 0 = none is running. May be left behind.
     uintptr_t allocating_frame;
-    bool is_forking;  // this thread holds all locks
+    bool is_forking;     // this thread holds all locks
     bool is_demangling;  // elf/demangle.c uses the C++ runtime: not recorded
     // Sampling (hooks/sample.h): bytes left to the next sample, and the mean
     // distance they were drawn from.

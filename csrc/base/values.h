@@ -43,10 +43,12 @@ typedef struct flk_block {
 
 // Special scope numbers. PROCESS: the whole process, which never ends. NONE: no
 // scope; the allocation is counted in the current process scope. NOWHERE: the
-// allocation is not recorded.
+// allocation is not recorded. UNCLAIMED: of a thread that no scope claims
+// (registry/nesting.h).
 #define FLK_SCOPE_PROCESS 0
 #define FLK_SCOPE_NONE 4294967295
 #define FLK_SCOPE_NOWHERE 4294967294
+#define FLK_SCOPE_UNCLAIMED 4294967293
 
 // A sequence number shifted right by this many bits is its clock tick. Ticks
 // begin with 1.
@@ -92,12 +94,17 @@ typedef struct flk_native_place {
 #define FLK_OVERRUN -4           // freed, but its guard bytes are damaged
 #define FLK_WRITE_AFTER_FREE -5  // a block was written to after its free
 #define FLK_NO_ROOM -6           // realloc: the C function returned NULL
+#define FLK_SUSPECTED -7         // a counter: not proven
 
 typedef struct flk_misuse {
     int32_t verdict;
     uint32_t free_path;  // the path of the first free, if there was one
     uint32_t here_path;  // the path of this call
     int32_t damage;      // offset of the first damaged byte, else 0
+    int32_t suspected;   // 1: not proven, since the address may have been given
+                         // out again by code that is not watched
+    int32_t passed;      // 1: hooks passed the call on to the C function
+    uint64_t address;    // that was released; 0: that of the block
     flk_block block;     // the block concerned
 } flk_misuse;
 

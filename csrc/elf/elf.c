@@ -415,4 +415,16 @@ size_t flk_elf_each_export(const flk_elf *elf, flk_elf_export_visitor visit,
     }
     return visited;
 }
+
+// A symbol without a size is left out: its function may end anywhere.
+const char *flk_elf_function_at(const flk_elf *elf, uintptr_t address) {
+    FLK_ASSERT(elf->symbols || elf->symbol_count == 0);
+    for (size_t i = 1; i < elf->symbol_count; i++) {
+        const Elf64_Sym *symbol = &elf->symbols[i];
+        if (is_exported(symbol) && is_definition(symbol) &&
+            address - (elf->base + symbol->st_value) < symbol->st_size)
+            return flk_elf_name(elf, i);
+    }
+    return "";
+}
 #endif

@@ -90,6 +90,8 @@ typedef void (*flk_elf_export_visitor)(const flk_elf_export *one,
                                        void *context);
 size_t flk_elf_each_export(const flk_elf *elf, flk_elf_export_visitor visit,
                            void *context);
+// The exported function around the address; "" if there is none. O(symbols).
+const char *flk_elf_function_at(const flk_elf *elf, uintptr_t address);
 // Visits the names of the objects that it is linked to (DT_NEEDED).
 typedef void (*flk_elf_needed_visitor)(const char *name, void *context);
 void flk_elf_each_needed(const flk_elf *elf, flk_elf_needed_visitor visit,

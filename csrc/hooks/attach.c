@@ -24,11 +24,13 @@ static int refuse(char *reason, size_t reason_bytes, const char *text) {
 #include "hooks/late_objects.h"
 #include "hooks/loader.h"
 #include "hooks/passes.h"
+#include "hooks/proof.h"
 #include "hooks/providers.h"
 #include "hooks/report.h"
 #include "hooks/selection.h"
 #include "hooks/stubs.h"
 #include "paths/unwind.h"
+#include "tracker/freed.h"
 #include "tracker/tracker.h"
 
 // The lock is not taken before the first begin, which registers the fork
@@ -157,6 +159,7 @@ static void begin_session(void) {
     flk_passes_patch(true, attach.with_mappings);
     flk_platform_fence_threads();
     flk_stub_table_next_session();
+    flk_freed_clear();
     flk_stub_table_set_state(FLK_HOOKS_ON);
 }
 
@@ -187,9 +190,11 @@ int flk_attach_begin(const flk_attach_options *options, char *reason,
     if (against)
         return refuse(reason, reason_bytes, against);
     handle_forks();
+    flk_proof_start();
     flk_loader_keep(flk_stubs_at(0, FLK_FN_MALLOC, FLK_VIA_TRACED));
     flk_late_objects_start(pass_in_hook);
-    flk_unwind_start();  // calls of C++ runtimes are judged by the stack
+    flk_unwind_start();  // calls of C++ runtimes are judged by the stack, and
+                         // misuse is told with native frames
     flk_loader_look_up(addresses);
     flk_lock_take(&attach.lock);
     set_looked_up(addresses);

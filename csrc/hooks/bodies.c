@@ -5,6 +5,7 @@
 
 #ifdef FLK_HAS_ELF
 #include "hooks/behalf.h"
+#include "hooks/judge.h"
 #include "hooks/report_hot.h"
 #include "hooks/returned.h"
 #include "hooks/sample.h"
@@ -148,12 +149,27 @@ bool flk_bodies_is_inner_release(const flk_marks *marks, uintptr_t a,
     return is_inner_release(marks, a, here);
 }
 
-static FLK_HOT void gone(flk_marks *marks, uintptr_t a, uint32_t stub) {
+// Where a body's stub was called: the stub ends in a jump to the body.
+#define RETURNS_TO ((uintptr_t)__builtin_return_address(0))
+
+static FLK_NOINLINE bool gone_unrecorded(uintptr_t a, uint32_t stub) {
+    flk_judged judged = flk_judge_release(a, stub);
+    FLK_ASSERT(a != 0 && judged <= FLK_JUDGED_REFUSED);
+    if (judged == FLK_JUDGED_FOREIGN && !flk_sample_is_on())
+        flk_report_count(FLK_HOOK_FOREIGN_FREES);
+    return judged != FLK_JUDGED_REFUSED;
+}
+
+// False: the release is proven misuse, and is not to be passed on.
+static FLK_HOT bool gone(flk_marks *marks, uintptr_t a, uint32_t stub,
+                         uintptr_t caller) {
     FLK_ASSERT(a != 0);
-    if (FLK_LIKELY(!marks->returned.type) ||
-        !flk_returned_forget(&marks->returned, a))
-        flk_report_gone_hot(marks, FLK_LAYER_HEAP, a,
-                            flk_stub_table_type(stub));
+    if (FLK_UNLIKELY(marks->returned.type) &&
+        flk_returned_forget(&marks->returned, a))
+        return true;
+    return FLK_LIKELY(flk_report_gone_hot(marks, FLK_LAYER_HEAP, a,
+                                          flk_stub_table_type(stub), caller)) ||
+           gone_unrecorded(a, stub);
 }
 
 uintptr_t flk_bodies_free(uintptr_t a, uintptr_t b, uintptr_t c,
@@ -163,8 +179,9 @@ uintptr_t flk_bodies_free(uintptr_t a, uintptr_t b, uintptr_t c,
     if (FLK_UNLIKELY(!atomic_load_explicit(&flk_stub_table_now.has_one_free,
                                            memory_order_relaxed)))
         return flk_bodies_release(a, b, c, stub);
-    if (FLK_LIKELY(a && !is_inner_release(marks, a, FLK_STACK_HERE)))
-        gone(marks, a, stub);
+    if (FLK_LIKELY(a && !is_inner_release(marks, a, FLK_STACK_HERE)) &&
+        FLK_UNLIKELY(!gone(marks, a, stub, RETURNS_TO)))
+        return 0;
     return ((flk_function_of_3)flk_stub_table_original(stub))(a, b, c);
 }
 
@@ -176,7 +193,8 @@ uintptr_t flk_bodies_release(uintptr_t a, uintptr_t b, uintptr_t c,
     if (FLK_LIKELY(flk_stub_table_is_off()) || !a ||
         is_inner_release(marks, a, FLK_STACK_HERE))
         return original(a, b, c);
-    gone(marks, a, stub);
+    if (FLK_UNLIKELY(!gone(marks, a, stub, RETURNS_TO)))
+        return 0;
     uintptr_t outer = marks->releasing, outer_frame = marks->releasing_frame;
     marks->releasing = a;
     marks->releasing_frame = FLK_STACK_HERE;
@@ -203,23 +221,37 @@ static uintptr_t call_resize(uintptr_t a, uintptr_t b, uintptr_t c,
     return moved;
 }
 
+// What would free memory that is not allocated fails instead.
+static uintptr_t resize_unrecorded(uintptr_t a, uintptr_t b, uintptr_t c,
+                                   uint32_t stub) {
+    FLK_ASSERT(a != 0);
+    if (flk_judge_release(a, stub) != FLK_JUDGED_REFUSED)
+        return call_resize(a, b, c, stub);
+    errno = ENOMEM;
+    return 0;
+}
+
 // A size of zero frees the block in some C libraries and resizes it in others.
 // NULL then means either "freed" or "failed"; errno tells which.
 static uintptr_t resize_to_nothing(uintptr_t a, uintptr_t b, uintptr_t c,
-                                   uint32_t stub, uint32_t session) {
+                                   uint32_t stub, uint32_t session,
+                                   uintptr_t caller) {
     flk_record record;
     FLK_ASSERT(a != 0 && flk_stub_table_size(stub, a, b, c) == 0);
-    if (!flk_report_moves(FLK_LAYER_HEAP, a, flk_stub_table_type(stub),
-                          &record))
-        return call_resize(a, b, c, stub);
+    if (flk_report_moves(FLK_LAYER_HEAP, a, flk_stub_table_type(stub),
+                         &record) == FLK_MOVES_NOT)
+        return resize_unrecorded(a, b, c, stub);
     flk_tracker_move_cancel(FLK_LAYER_HEAP, a, &record);
     flk_tracker_on_free(FLK_LAYER_HEAP, a, 0, &record);
+    flk_freed_note(a, &record, caller);
     int saved = errno;
     errno = 0;
     uintptr_t moved = call_resize(a, b, c, stub);
     bool has_failed = !moved && errno == ENOMEM;
     if (errno == 0)
         errno = saved;
+    if (has_failed || moved == a)
+        flk_freed_forget(a);
     if (has_failed) {
         flk_report_back(session, FLK_LAYER_HEAP, a, &record);
     } else if (moved) {
@@ -256,23 +288,55 @@ bool flk_bodies_end_move(uintptr_t from, const flk_record *record, uintptr_t to,
     return false;
 }
 
+// The block was made by operator new, say, which was told. From now on it is
+// one of realloc, so that free() of it is right.
+static void retype(uint32_t session, uintptr_t block, uint16_t type) {
+    flk_record record;
+    FLK_ASSERT(block != 0 && type != 0);
+    if (flk_tracker_on_free(FLK_LAYER_HEAP, block, 0, &record) != FLK_TAKEN)
+        return;
+    record.type = type;
+    flk_report_back(session, FLK_LAYER_HEAP, block, &record);
+}
+
+// The old address is noted as freed before another thread can be given it, and
+// is not if the block did not move.
+static uintptr_t resize_recorded(uintptr_t a, uintptr_t b, uintptr_t c,
+                                 uint32_t stub, const flk_record *record,
+                                 uintptr_t caller) {
+    FLK_ASSERT(a != 0 && record->type != 0);
+    flk_freed_note(a, record, caller);
+    uintptr_t moved = call_resize(a, b, c, stub);
+    if (!moved || moved == a)
+        flk_freed_forget(a);
+    if (moved)
+        flk_bodies_end_move(a, record, moved,
+                            flk_stub_table_size(stub, a, b, c));
+    else
+        flk_tracker_move_cancel(FLK_LAYER_HEAP, a, record);
+    return moved;
+}
+
 static uintptr_t resize(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t stub,
-                        uint16_t type, uint32_t session) {
+                        uint16_t type, uint32_t session, uintptr_t caller) {
     uint64_t size_bytes = flk_stub_table_size(stub, a, b, c);
     FLK_ASSERT(a != 0);
     if (size_bytes == 0)
-        return resize_to_nothing(a, b, c, stub, session);
+        return resize_to_nothing(a, b, c, stub, session, caller);
     flk_record record;
-    bool is_known =
+    flk_moves moves =
         flk_report_moves(FLK_LAYER_HEAP, a, flk_stub_table_type(stub), &record);
-    uintptr_t moved = call_resize(a, b, c, stub);
-    if (is_known && moved)
-        flk_bodies_end_move(a, &record, moved, size_bytes);
-    else if (is_known)
-        flk_tracker_move_cancel(FLK_LAYER_HEAP, a, &record);
-    else if (moved && type)
-        note_or_made(session, moved, size_bytes, type);
-    if (is_known)
+    uintptr_t moved;
+    if (moves == FLK_MOVES_NOT) {
+        moved = resize_unrecorded(a, b, c, stub);
+        if (moved && type)
+            note_or_made(session, moved, size_bytes, type);
+        return moved;
+    }
+    moved = resize_recorded(a, b, c, stub, &record, caller);
+    if (moved && moves == FLK_MOVES_WRONGLY)
+        retype(session, moved, flk_stub_table_type(stub));
+    else
         flk_report_settle(session, FLK_LAYER_HEAP, moved ? moved : a,
                           record.type);
     return moved;
@@ -297,6 +361,6 @@ uintptr_t flk_bodies_resize(uintptr_t a, uintptr_t b, uintptr_t c,
         flk_report_count(FLK_HOOK_REENTERED);
         return call_resize(a, b, c, stub);
     }
-    return resize(a, b, c, stub, type, session);
+    return resize(a, b, c, stub, type, session, (uintptr_t)caller);
 }
 #endif

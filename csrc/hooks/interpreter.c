@@ -254,7 +254,8 @@ FLK_NOINLINE void *flk_interpreter_move(flk_domain domain, void *context,
     flk_record record;
     FLK_ASSERT(block != NULL && domain < FLK_DOMAIN_COUNT);
     if (!is_ours(address, here) ||
-        !flk_report_moves(FLK_LAYER_HEAP, address, type_of(domain), &record))
+        flk_report_moves(FLK_LAYER_HEAP, address, type_of(domain), &record) ==
+            FLK_MOVES_NOT)
         return original(context, block, size_bytes);
     releasing outer = begin_release(address, here);
     uintptr_t moved = (uintptr_t)original(context, block, size_bytes);

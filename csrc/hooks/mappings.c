@@ -48,7 +48,7 @@ static void becomes(uint32_t session, uintptr_t from, uintptr_t begin,
                     uintptr_t end) {
     FLK_ASSERT(begin < end);
     flk_record record;
-    if (!flk_report_moves(FLK_LAYER_MAPPING, from, 0, &record))
+    if (flk_report_moves(FLK_LAYER_MAPPING, from, 0, &record) == FLK_MOVES_NOT)
         return;
     flk_tracker_move_end(FLK_LAYER_MAPPING, from, &record, begin, end - begin);
     flk_report_settle(session, FLK_LAYER_MAPPING, begin, record.type);
@@ -138,7 +138,7 @@ static uintptr_t remap(const uintptr_t *w, uint32_t stub, const void *caller) {
         forget_range(w[4], whole_pages(w[2]));
     if (!find_mapping(w[0], &known) || w[3] & REMAP_KEEPS ||
         known.size_bytes != whole_pages(w[1]) ||
-        !flk_report_moves(FLK_LAYER_MAPPING, w[0], 0, &known))
+        flk_report_moves(FLK_LAYER_MAPPING, w[0], 0, &known) == FLK_MOVES_NOT)
         return remap_part(w, stub, caller);
     uintptr_t mapped = call(w, stub);
     if (mapped == FAILED)

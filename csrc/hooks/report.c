@@ -191,17 +191,20 @@ FLK_NOINLINE void flk_report_gone_wrong(flk_layer layer, uintptr_t address,
 }
 
 void flk_report_gone(flk_layer layer, uintptr_t address, uint16_t type) {
-    flk_report_gone_hot(flk_platform_thread_marks(), layer, address, type);
+    if (!flk_report_gone_hot(flk_platform_thread_marks(), layer, address, type,
+                             0) &&
+        !flk_sample_is_on())  // else perhaps not in the sample
+        flk_report_count(FLK_HOOK_FOREIGN_FREES);
 }
 
-bool flk_report_moves(flk_layer layer, uintptr_t address, uint16_t type,
-                      flk_record *out) {
+flk_moves flk_report_moves(flk_layer layer, uintptr_t address, uint16_t type,
+                           flk_record *out) {
     FLK_ASSERT(address != 0 && !flk_thread_is_inside());
     flk_taken taken = flk_tracker_move_begin(layer, address, type, out);
-    if (FLK_UNLIKELY(taken == FLK_KEPT)) {
-        note_mismatch(address, out);
-        taken = flk_tracker_move_begin(layer, address, 0, out);
-    }
-    return taken == FLK_TAKEN;
+    if (FLK_LIKELY(taken != FLK_KEPT))
+        return taken == FLK_TAKEN ? FLK_MOVES : FLK_MOVES_NOT;
+    note_mismatch(address, out);
+    taken = flk_tracker_move_begin(layer, address, 0, out);
+    return taken == FLK_TAKEN ? FLK_MOVES_WRONGLY : FLK_MOVES_NOT;
 }
 #endif

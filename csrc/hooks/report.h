@@ -46,9 +46,14 @@ void flk_report_gone(flk_layer layer, uintptr_t address, uint16_t type);
 // The block is still there after all: its record is entered again.
 void flk_report_back(uint32_t session, flk_layer layer, uintptr_t address,
                      const flk_record *record);
-// As flk_tracker_move_begin, but a wrong release is only counted.
-bool flk_report_moves(flk_layer layer, uintptr_t address, uint16_t type,
-                      flk_record *out);
+typedef enum flk_moves {
+    FLK_MOVES_NOT,      // the block is not recorded
+    FLK_MOVES,          // it is marked as moving
+    FLK_MOVES_WRONGLY,  // as well; another function must release it
+} flk_moves;
+// As flk_tracker_move_begin, but a wrong release is only told and counted.
+flk_moves flk_report_moves(flk_layer layer, uintptr_t address, uint16_t type,
+                           flk_record *out);
 // After each move: if the session has ended since the hook began, the record
 // of the block is removed again. Only for blocks that the caller does not
 // have yet.

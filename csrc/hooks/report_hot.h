@@ -11,6 +11,7 @@
 #include "hooks/sample.h"
 #include "hooks/stub_table.h"
 #include "tracker/context.h"
+#include "tracker/freed.h"
 #include "tracker/observe.h"
 #include "tracker/tracker_hot.h"
 
@@ -37,9 +38,10 @@ void flk_report_observe_made(flk_layer layer, uintptr_t address);
 void flk_report_observe_gone(flk_layer layer, uintptr_t address,
                              const flk_record *record);
 
-static FLK_HOT uint32_t flk_report_scope_of(const flk_thread *thread) {
-    return FLK_LIKELY(!flk_context_is_open()) ? FLK_SCOPE_NONE
-                                              : flk_context_scope(thread);
+static FLK_HOT uint32_t flk_report_scope_of(flk_thread *thread) {
+    return FLK_LIKELY(!flk_context_is_open())
+               ? FLK_SCOPE_NONE
+               : flk_context_scope(thread, false);
 }
 
 // The comparison stands inside the guard. The end of a session changes its
@@ -88,26 +90,31 @@ static FLK_HOT bool flk_report_made_hot(flk_marks *marks, uint32_t session,
 
 void flk_report_gone_wrong(flk_layer layer, uintptr_t address,
                            flk_record *record);
-static FLK_HOT void flk_report_gone_hot(const flk_marks *marks, flk_layer layer,
-                                        uintptr_t address, uint16_t type) {
+// False: the block is not recorded. `caller` is where the release returns to.
+// The free is noted before the memory is given to the original function.
+static FLK_HOT bool flk_report_gone_hot(const flk_marks *marks, flk_layer layer,
+                                        uintptr_t address, uint16_t type,
+                                        uintptr_t caller) {
     FLK_ASSERT(address != 0);
     if (FLK_UNLIKELY(!flk_report_may_record(marks))) {
         flk_report_put_off((flk_late_event){address, 0, type, layer, false});
-        return;
+        return true;
     }
     flk_record record;
     switch (flk_tracker_free_hot(layer, address, type, &record, NULL, NULL)) {
     case FLK_TAKEN:
+        flk_freed_note(address, &record, caller);
         if (FLK_UNLIKELY(flk_observe_is_on()))
             flk_report_observe_gone(layer, address, &record);
-        return;
-    case FLK_ABSENT:  // never recorded, or not in the sample
-        if (!flk_sample_is_on())
-            flk_report_count(FLK_HOOK_FOREIGN_FREES);
-        return;
+        return true;
     case FLK_KEPT:
         flk_report_gone_wrong(layer, address, &record);
+        flk_freed_note(address, &record, caller);
+        return true;
+    case FLK_ABSENT:
+        break;
     }
+    return false;
 }
 #endif
 #endif

@@ -288,9 +288,9 @@ uintptr_t flk_results_object(uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d,
         return ((flk_function_of_4)flk_stub_table_original(stub))(a, b, c, d);
     marked m;
     flk_record known;
-    bool is_known =
-        o.before && flk_report_moves(FLK_LAYER_HEAP, o.before,
-                                     flk_stub_table_type(stub), &known);
+    bool is_known = o.before && flk_report_moves(FLK_LAYER_HEAP, o.before,
+                                                 flk_stub_table_type(stub),
+                                                 &known) != FLK_MOVES_NOT;
     uintptr_t result = call_object(&o, &m, words, stub);
     uint64_t bytes;
     uintptr_t after = block_after(&o, &m, result, &bytes);

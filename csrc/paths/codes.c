@@ -142,13 +142,14 @@ static uint64_t lines_hash_of(const PyCodeObject *code) {
 
 static bool identify(const void *address, flk_code_identity *out) {
     FLK_ASSERT(address && out);
-    if (!flk_pyframe_hold())
+    const void *state = flk_pyframe_hold();
+    if (!state)
         return false;
     const PyCodeObject *code = address;
     read_names(address, &out->function, &out->filename);
     out->lines_hash = lines_hash_of(code);
     out->is_own = has_prefix(code->co_filename, codes.prefix);
-    flk_pyframe_release();
+    flk_pyframe_release(state);
     return true;
 }
 
@@ -156,11 +157,12 @@ static const flk_sites_reader reader = {identify, read_names, read_line};
 
 bool flk_codes_is_seam(const void *code) {
     FLK_ASSERT(code != NULL);
-    if (!flk_pyframe_hold())
+    const void *state = flk_pyframe_hold();
+    if (!state)
         return false;
     bool is_seam = has_prefix(((const PyCodeObject *)code)->co_filename,
                               codes.seam_prefix);
-    flk_pyframe_release();
+    flk_pyframe_release(state);
     return is_seam;
 }
 

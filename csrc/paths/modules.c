@@ -190,6 +190,28 @@ bool flk_modules_describe(uint32_t site, flk_native_place *out) {
     return true;
 }
 
+uint32_t flk_modules_site_at(uintptr_t address) {
+    flk_loaded loaded;
+    uint32_t module = flk_modules_at(address, &loaded);
+    return module ? flk_modules_site(module, loaded.base, address) : 0;
+}
+
+// A module that was loaded again elsewhere is not found at its first base.
+const char *flk_modules_function(uint32_t site) {
+    const flk_module *one =
+        flk_modules_get(flk_modules_of_code(flk_sites_code_of(site)));
+    flk_loaded loaded;
+    flk_elf elf;
+    if (!one || !one->fingerprint || !flk_loaded_is_lock_free())
+        return "";
+    uintptr_t address = one->base + (uint32_t)flk_sites_offset_of(site);
+    bool is_loaded = flk_loaded_at(address, &loaded) &&
+                     loaded.base == one->base &&
+                     fingerprint_of(&loaded) == one->fingerprint &&
+                     flk_loaded_open(&loaded, &elf);
+    return is_loaded ? flk_elf_function_at(&elf, address) : "";
+}
+
 // --- checks and the fork -----------------------------------------------
 bool flk_modules_check(void) {
     bool is_sound = true;

@@ -43,6 +43,14 @@ uint32_t flk_modules_of_code(uint32_t code);
 // memory.
 uint32_t flk_modules_site(uint32_t module, uintptr_t base, uintptr_t address);
 
+// The site of an address on this thread's stack, or of code that is certainly
+// loaded; 0 without memory.
+uint32_t flk_modules_site_at(uintptr_t address);
+// The name of the exported function that a native site lies in; "" if it is not
+// known, or if the loader cannot be asked without a lock. The module need not
+// be loaded any more.
+const char *flk_modules_function(uint32_t site);
+
 // Reads the path of the program from the system, once.
 void flk_modules_start(void);
 uint32_t flk_modules_count(void);

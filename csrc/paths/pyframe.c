@@ -343,34 +343,19 @@ bool flk_pyframe_innermost(flk_raw_frame *out) {
     return is_found;
 }
 
-bool flk_pyframe_context(const void **context, uint64_t *version) {
-    FLK_ASSERT(context && version);
+const void *flk_pyframe_hold(void) {
     const PyThreadState *tstate = THIS_THREAD_STATE();
     if (!tstate)
-        return false;
-    bool is_open = enter(tstate);
-    if (is_open) {
-        *context = tstate->context;
-        *version = tstate->context_ver;
-    }
+        return NULL;
+    if (FLK_LIKELY(enter(tstate)))
+        return tstate;
     leave(tstate);
-    return is_open;
+    return NULL;
 }
 
-bool flk_pyframe_hold(void) {
-    const PyThreadState *tstate = THIS_THREAD_STATE();
-    if (!tstate)
-        return false;
-    if (enter(tstate))
-        return true;
-    leave(tstate);
-    return false;
-}
-
-void flk_pyframe_release(void) {
-    const PyThreadState *tstate = THIS_THREAD_STATE();
-    FLK_ASSERT(tstate != NULL);
-    leave(tstate);
+void flk_pyframe_release(const void *thread_state) {
+    FLK_ASSERT(thread_state == THIS_THREAD_STATE());
+    leave((const PyThreadState *)thread_state);
 }
 
 // --- versions ----------------------------------------------------------
@@ -422,16 +407,12 @@ size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
     (void)frames, (void)frames_max, (void)is_lasting;
     return 0;
 }
+const void *flk_pyframe_hold(void) { return NULL; }
+void flk_pyframe_release(const void *thread_state) { (void)thread_state; }
 bool flk_pyframe_innermost(flk_raw_frame *out) {
     (void)out;
     return false;
 }
-bool flk_pyframe_context(const void **context, uint64_t *version) {
-    (void)context, (void)version;
-    return false;
-}
-bool flk_pyframe_hold(void) { return false; }
-void flk_pyframe_release(void) {}
 void flk_pyframe_open(void) {}
 void flk_pyframe_close(void) {}
 bool flk_pyframe_is_open(void) { return false; }

@@ -80,15 +80,13 @@ size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
 // The innermost frame, shims and incomplete frames left out. Only where Python
 // objects may be made: attached, and not in a signal handler.
 bool flk_pyframe_innermost(flk_raw_frame *out);
-// The context object of the calling thread and its version, for scopes. False
-// if the thread has no thread state.
-bool flk_pyframe_context(const void **context, uint64_t *version);
 
-// Between flk_pyframe_hold, if it returns true, and flk_pyframe_release the code
-// objects of this thread's frames can be read: flk_pyframe_close waits. In
-// between the thread must not nest, take a lock or wait.
-bool flk_pyframe_hold(void);
-void flk_pyframe_release(void);
+// Returns the state of this thread, or NULL. Until flk_pyframe_release it can be
+// read, and so can what it refers to, such as the code objects of its frames:
+// flk_pyframe_close waits. In between the thread must not nest, take a lock or
+// wait.
+const void *flk_pyframe_hold(void);
+void flk_pyframe_release(const void *thread_state);
 
 // Opens the frames of the interpreter of the calling thread, which holds the
 // GIL. The caller has made sure that the death of code objects is reported, and

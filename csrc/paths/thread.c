@@ -13,7 +13,8 @@ static struct {
     uint32_t number;         // the last one assigned
     atomic_uint live_count;  // relaxed: figures
     atomic_ullong unnumbered_count;
-    uint32_t wait;  // the last call of flk_thread_wait_outside
+    uint32_t wait;     // the last call of flk_thread_wait_outside
+    uint64_t doubted;  // by threads that ended; `lock` guards it
     flk_totals totals;
 } threads = {
     .lock = FLK_LOCK_INIT(FLK_RANK_THREADS),
@@ -45,9 +46,14 @@ static void list_add(flk_thread *thread) {
     flk_lock_release(&threads.lock);
 }
 
+static uint64_t doubted_by(const flk_thread *thread) {
+    return atomic_load_explicit(&thread->doubted, memory_order_relaxed);
+}
+
 // The caller holds the lock, or is the only thread.
 static void list_remove(flk_thread *thread) {
     FLK_ASSERT(atomic_load(&threads.live_count) > 0);
+    threads.doubted += doubted_by(thread);
     if (thread->previous)
         thread->previous->next = thread->next;
     else
@@ -95,6 +101,51 @@ uint64_t flk_thread_ident_of(uint32_t number) {
     return ident;
 }
 
+// --- scopes ------------------------------------------------------------
+uint64_t flk_thread_doubted_count(void) {
+    flk_thread *guard = lock_list();
+    uint64_t count = threads.doubted;
+    for (const flk_thread *t = threads.first; t; t = t->next)
+        count += doubted_by(t);
+    unlock_list(guard);
+    return count;
+}
+
+void flk_thread_scope_opened(flk_thread *thread, bool is_bare) {
+    FLK_ASSERT(thread->inside && thread == flk_platform_thread_pointer());
+    atomic_fetch_add(&thread->opened, 1);
+    if (is_bare)
+        atomic_fetch_add(&thread->opened_bare, 1);
+}
+
+// Another thread without a number may have opened the scope.
+static void count_down(atomic_uint *count) {
+    uint32_t now = atomic_load(count);
+    while (now > 0 && !atomic_compare_exchange_weak(count, &now, now - 1))
+        ;
+}
+
+static void close_in(flk_thread *thread, bool was_bare) {
+    FLK_ASSERT(thread != NULL);
+    count_down(&thread->opened);
+    if (was_bare)
+        count_down(&thread->opened_bare);
+}
+
+void flk_thread_scope_closed(uint32_t opener, bool was_bare) {
+    FLK_ASSERT(opener <= FLK_THREADS_MAX);
+    flk_thread *self = flk_platform_thread_pointer();
+    if (FLK_LIKELY(self && self->number == opener)) {
+        close_in(self, was_bare);
+        return;
+    }
+    flk_thread *guard = lock_list();
+    for (flk_thread *t = threads.first; t && opener; t = t->next)
+        if (t->number == opener)
+            close_in(t, was_bare);
+    unlock_list(guard);
+}
+
 // --- totals ------------------------------------------------------------
 flk_totals *flk_thread_totals_lock(void) {
     flk_thread_lock(&threads.totals_lock);
@@ -125,11 +176,18 @@ static void block_free(flk_thread *thread) {
     flk_platform_pages_unmap(thread, block_bytes());
 }
 
+static atomic_ullong last_end;  // relaxed
+
+uint64_t flk_thread_last_end(void) {
+    return atomic_load_explicit(&last_end, memory_order_relaxed);
+}
+
 // A thread ends: its counts are added to the totals, and its block is unmapped.
 static void thread_ends(void *pointer) {
     flk_thread *thread = pointer;
     FLK_ASSERT(thread == flk_platform_thread_pointer());
     thread->inside++;
+    atomic_store_explicit(&last_end, flk_sequence_mark(), memory_order_relaxed);
     flk_lock_take(&threads.lock);
     list_remove(thread);
     flk_totals *totals = flk_thread_totals_lock();

@@ -14,6 +14,7 @@
 #include "base/counters.h"
 #include "base/platform.h"
 #include "base/sequence.h"
+#include "paths/pycontext.h"
 #include "paths/pyframe.h"
 
 struct flk_native;
@@ -52,14 +53,21 @@ typedef struct flk_thread {
     flk_cell *cached_scope_cell, *cached_type_cell;
     // The last two types whose releases matched: given << 16 | recorded.
     uint32_t matched_types;
-    // The scope that Python code set last, and the context it was set in.
+    // The context seen last, and the scope that it has; FLK_SCOPE_NONE: none.
+    flk_context_mark context;
     uint32_t context_scope, context_serial;
-    // The process scope in which an event of this thread is about to be
-    // recorded, else 0. Its number is not reused meanwhile (a hazard pointer:
+    bool is_context_entered;  // flk_context_value; for contexts without scope
+    // Open context scopes that this thread opened, and those among them that
+    // were opened outside of tasks and Context.run. Written by the thread that
+    // opens or closes one.
+    atomic_uint opened, opened_bare;
+    // Blocks of this thread that may belong to more than one context scope.
+    // Written by the owner. Relaxed.
+    atomic_ullong doubted;
+    // The scope in which an event of this thread is about to be recorded, if no
+    // object of this thread refers to it, else 0. Its number is not reused meanwhile (a hazard pointer:
     // Michael, 2004). Written by the owner, read by registry/account.c.
     atomic_uint scope_in_use;
-    const void *context;
-    uint64_t context_version;
     struct flk_native *native;           // paths/unwind.h; NULL at first
     struct flk_thread *next, *previous;  // FLK_RANK_THREADS
     uint32_t outside_at;     // the last wait that saw it outside; same lock
@@ -100,6 +108,9 @@ static inline void flk_thread_leave(flk_thread *thread) {
     atomic_signal_fence(memory_order_seq_cst);
     flk_thread_set_inside(thread, 0);
 }
+
+// A mark (base/sequence.h) of when a thread with a block ended last; 0: none.
+uint64_t flk_thread_last_end(void);
 
 // True if the guard of this thread is set.
 bool flk_thread_is_inside(void);
@@ -193,6 +204,12 @@ uint32_t flk_thread_list_live_count(void);
 uint64_t flk_thread_unnumbered_count(void);
 // The threading.get_ident() of a thread number; 0 when the thread has ended.
 uint64_t flk_thread_ident_of(uint32_t number);
+// The sum of `doubted` over all threads that ever ran.
+uint64_t flk_thread_doubted_count(void);
+// Counts a context scope that this thread opened. Inside the guard.
+void flk_thread_scope_opened(flk_thread *thread, bool is_bare);
+// Counts that a context scope is no longer open, for the thread that opened it.
+void flk_thread_scope_closed(uint32_t opener, bool was_bare);
 // In the child of a fork: frees the blocks of all other threads.
 void flk_thread_list_forget_others(void);
 

@@ -33,7 +33,7 @@ static PyObject *set_up(PyObject *self, PyObject *args) {
     keep(&flk_callables.process_top, Py_None);
     if (flk_cdata_probe(void_pointer) < 0)
         return NULL;
-    Py_RETURN_NONE;
+    return Py_BuildValue("z", flk_scopes_read_contexts());
 }
 
 static PyObject *set_process_top(PyObject *self, PyObject *scope) {

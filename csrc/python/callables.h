@@ -27,8 +27,7 @@ typedef struct flk_callables_context {
 } flk_callables_context;
 extern flk_callables_context flk_callables;
 
-// The scope of an allocation that happens now; FLK_SCOPE_NONE: no context
-// scope is open. Never fails.
+// The scope of an allocation that happens now, for flk_origin. Never fails.
 uint32_t flk_scopes_open(void);
 static inline uint32_t flk_scopes_now(void) {
     return FLK_LIKELY(
@@ -36,6 +35,8 @@ static inline uint32_t flk_scopes_now(void) {
                ? FLK_SCOPE_NONE
                : flk_scopes_open();
 }
+// Lets the core read contexts; NULL, or a text that says why it cannot.
+const char *flk_scopes_read_contexts(void);
 // A new reference to the innermost scope that has not ended. NULL without an
 // exception: there is none.
 PyObject *flk_scopes_current(void);

@@ -7,7 +7,9 @@
 #include <structmember.h>
 
 #include "base/platform.h"
+#include "paths/pycontext.h"
 #include "registry/account.h"
+#include "registry/nesting.h"
 #include "registry/scope.h"
 #include "tracker/context.h"
 #include "tracker/gate.h"
@@ -50,17 +52,47 @@ PyObject *flk_scopes_current(void) {
     return found;
 }
 
-uint32_t flk_scopes_open(void) {
+// The scope of the current context, as Python says; FLK_SCOPE_NONE: none.
+// FLK_SCOPE_PROCESS: it has one that ended, and so did all around it.
+static uint32_t number_in_context(void) {
     FLK_ASSERT(flk_callables.variable);
     PyObject *value = NULL;
     if (PyContextVar_Get(flk_callables.variable, NULL, &value) < 0) {
         PyErr_Clear();
         return FLK_SCOPE_NONE;
     }
-    scope *found = value && value != Py_None ? live(value) : NULL;
-    uint32_t number = found ? found->number : FLK_SCOPE_NONE;
+    uint32_t number = FLK_SCOPE_NONE;
+    if (value && value != Py_None) {
+        const scope *found = live(value);
+        number = found ? found->number : FLK_SCOPE_PROCESS;
+    }
     Py_XDECREF(value);
     return number;
+}
+
+static bool are_contexts_read;  // with the GIL
+
+uint32_t flk_scopes_open(void) {
+    if (FLK_UNLIKELY(!are_contexts_read)) {
+        uint32_t number = number_in_context();
+        return number == FLK_SCOPE_NONE      ? flk_context_without_scope()
+               : number == FLK_SCOPE_PROCESS ? FLK_SCOPE_NONE
+                                             : number;
+    }
+    flk_thread *thread = flk_thread_enter();
+    if (!thread)
+        return FLK_SCOPE_NONE;
+    uint32_t number = flk_context_scope(thread, true);
+    flk_thread_leave(thread);
+    return number;
+}
+
+const char *flk_scopes_read_contexts(void) {
+    FLK_ASSERT(flk_callables.variable);
+    const char *problem =
+        flk_pycontext_install(flk_callables.variable, offsetof(scope, number));
+    are_contexts_read = problem == NULL;
+    return problem;
 }
 
 // --- life --------------------------------------------------------------
@@ -142,12 +174,28 @@ static int scope_clear(PyObject *object) {
     return 0;
 }
 
+// At the limit of scopes a scope has the number of its parent.
+static bool has_own_number(const scope *self) {
+    FLK_ASSERT(self->is_entered);
+    uint32_t above = is_scope(self->parent) ? ((scope *)self->parent)->number
+                                            : FLK_SCOPE_PROCESS;
+    return self->number != above;
+}
+
+static uint32_t own_number_of(const scope *self) {
+    return has_own_number(self) ? self->number : FLK_SCOPE_NONE;
+}
+
 // Ends the scope, except that the context is unchanged.
 static void end_only(scope *self) {
     FLK_ASSERT(self->is_entered && !self->is_ended);
     self->is_ended = 1;
     flk_scope_end(self->number);
     self->ended_ns = flk_platform_clock_coarse();
+    if (!self->is_process)
+        flk_context_close(own_number_of(self));
+    else if (has_own_number(self))
+        flk_nesting_end(self->number);
     flk_gate_scope(-1);
 }
 
@@ -157,13 +205,9 @@ static void scope_dealloc(PyObject *object) {
     scope *self = (scope *)object;
     PyObject_GC_UnTrack(object);
     if (self->is_entered) {
-        if (!self->is_ended && !self->is_process)
-            flk_context_count(-1);
         if (!self->is_ended)
             end_only(self);
-        bool is_own = !is_scope(self->parent) ||
-                      ((scope *)self->parent)->number != self->number;
-        if (is_own && self->number != FLK_SCOPE_PROCESS)
+        if (has_own_number(self))
             flk_account_drop_scope(self->number);
     }
     scope_clear(object);
@@ -234,7 +278,9 @@ static int enter_context(scope *self) {
         flk_context_count(-1);
         return -1;
     }
-    flk_context_set(self->number);
+    uint32_t outer = back == Py_None ? FLK_SCOPE_NONE : ((scope *)back)->number;
+    flk_context_open(own_number_of(self), outer, true);
+    flk_context_set(self->number, true);
     return 0;
 }
 
@@ -263,7 +309,7 @@ static int leave_context(scope *self) {
     int status = now == (PyObject *)self ? set_variable(self->previous) : 0;
     Py_XDECREF(now);
     Py_SETREF(self->previous, Py_NewRef(Py_None));
-    flk_set_thread_scope(flk_scopes_now(), -1);
+    flk_context_set(number_in_context(), true);
     return status;
 }
 
@@ -299,7 +345,9 @@ static PyObject *judge_in_python(PyObject *module, PyObject *is_needed) {
 static bool is_clean(const scope *self) {
     FLK_ASSERT(self->is_entered);
     return !flk_guard_is_used() && !atomic_load(&judges_in_python) &&
-           flk_gate_pauses() == 0 && flk_account_scope_is_empty(self->number);
+           flk_gate_pauses() == 0 && flk_account_scope_is_empty(self->number) &&
+           (!flk_nesting_is_doubted() ||
+            flk_nesting_doubted(self->number) == 0);
 }
 
 static PyObject *scope_exit(PyObject *object, PyObject *const *args,
@@ -331,8 +379,11 @@ static PyObject *scope_verify(PyObject *object, PyObject *const *args,
 // For _enter_process: opens the scope below `parent`; the context stays.
 static PyObject *scope_open(PyObject *object, PyObject *parent) {
     FLK_ASSERT(is_scope(object));
-    if (open_below((scope *)object, parent) < 0)
+    scope *self = (scope *)object;
+    if (open_below(self, parent) < 0)
         return NULL;
+    if (has_own_number(self))
+        flk_nesting_open_root(self->number);
     Py_RETURN_NONE;
 }
 

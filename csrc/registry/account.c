@@ -166,10 +166,27 @@ void flk_account_type(uint32_t type, flk_sum *sum) {
     sum_up(types_of, type, sum);
 }
 
+// Each scope is asked twice: at its end, and when its number may be free.
+// Frees are read before allocations, as in sum_up.
 bool flk_account_scope_is_empty(uint32_t scope) {
-    flk_sum sum;
-    flk_account_scope(scope, &sum);
-    return sum.alloc_count == sum.free_count;
+    FLK_ASSERT(scope < FLK_SCOPES_MAX);
+    flk_thread_list_lock();
+    const flk_cell *ended =
+        flk_counters_find(&flk_thread_totals_lock()->scopes, scope);
+    const flk_thread *first = flk_thread_list_first();
+    uint64_t live = ended ? 0 - flk_cell_frees(ended) : 0;
+    for (const flk_thread *t = first; t; t = t->next) {
+        const flk_cell *cell = flk_counters_find(&t->scopes, scope);
+        live -= cell ? flk_cell_frees(cell) : 0;
+    }
+    live += ended ? FLK_CELL_GET(ended, alloc_count) : 0;
+    for (const flk_thread *t = first; t; t = t->next) {
+        const flk_cell *cell = flk_counters_find(&t->scopes, scope);
+        live += cell ? FLK_CELL_GET(cell, alloc_count) : 0;
+    }
+    flk_thread_totals_unlock();
+    flk_thread_list_unlock();
+    return live == 0;
 }
 
 // --- corrections -------------------------------------------------------
@@ -324,7 +341,7 @@ uint32_t flk_account_open_scope(uint32_t parent, bool isolated, bool *made) {
     }
     *made = number != FLK_SCOPE_NONE;
     if (*made)
-        flk_scope_begin_held(number, isolated ? FLK_SCOPE_NONE : parent);
+        flk_scope_begin_held(number, parent, isolated);
     flk_scope_unlock_all();
     return *made ? number : parent;
 }

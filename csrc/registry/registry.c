@@ -268,6 +268,8 @@ bool flk_registry_containing(flk_layer layer, uint64_t address,
         for (uint64_t back = 0; back <= regions_back[l] && back <= own;
              back++) {
             flk_spot s = flk_spot_of_region(layer, (flk_level)l, own - back);
+            if (!flk_shard_may_hold(s.hash))
+                continue;
             flk_thread_lock(&s.shard->lock);
             flk_region *region = flk_shard_region(&s);
             if (region)

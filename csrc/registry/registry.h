@@ -35,7 +35,9 @@ typedef enum flk_record_flag {
 
 typedef struct flk_record {
     uint64_t size_bytes : 40;
-    uint64_t scope : 24;
+    uint64_t scope : 20;
+    uint64_t is_doubted : 1;  // may belong to a scope below `scope`
+    uint64_t unused : 3;
     uint64_t sequence : 56;
     uint64_t flags : 8;
     uint32_t path;
@@ -45,13 +47,17 @@ typedef struct flk_record {
 
 _Static_assert(sizeof(flk_record) == 24, "rank-implied address");
 
+// Added to the scope of a new record that is doubted.
+#define FLK_RECORD_DOUBTED (1u << 20)
+
 // Makes a record from its parts, each within its limit. The three words are
 // combined in registers, because compilers write bit fields byte by byte.
 static inline flk_record flk_record_of(uint64_t size_bytes, uint32_t scope,
                                        uint64_t sequence, uint8_t flags,
                                        uint32_t path, uint16_t type,
                                        uint16_t thread) {
-    FLK_ASSERT(size_bytes < UINT64_C(1) << 40 && scope < 1u << 24);
+    FLK_ASSERT(size_bytes < UINT64_C(1) << 40);
+    FLK_ASSERT(scope < 2 * FLK_RECORD_DOUBTED);
     FLK_ASSERT(sequence < UINT64_C(1) << 56);
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     uint64_t words[3] = {size_bytes | (uint64_t)scope << 40,
@@ -61,7 +67,9 @@ static inline flk_record flk_record_of(uint64_t size_bytes, uint32_t scope,
     memcpy(&record, words, sizeof record);
     return record;
 #else
-    return (flk_record){size_bytes, scope, sequence, flags, path, type, thread};
+    return (flk_record){size_bytes, scope,    scope / FLK_RECORD_DOUBTED,
+                        0,          sequence, flags,
+                        path,       type,     thread};
 #endif
 }
 

@@ -7,12 +7,15 @@
 #include "paths/thread.h"
 
 typedef struct scope {
-    atomic_uint parent;  // relaxed: set before the number is returned
+    // Relaxed: set before the number is returned.
+    atomic_uint parent;
+    atomic_uint outer;  // the scope it was opened in, also if it is isolated
     // In a free number: the next free number. Else for the owner of the number.
     uint32_t link;
     atomic_bool is_dropped;  // relaxed
     // Rises by 2 when the scope begins. Odd after the scope ended. Relaxed.
     atomic_uint serial;
+    flk_scope_nest nest;
 } scope;
 
 enum { PAGE_SCOPES = 512, SCOPE_PAGES = FLK_SCOPES_MAX / PAGE_SCOPES };
@@ -69,12 +72,14 @@ void flk_scope_give_back_held(uint32_t number) {
     scopes.used_count--;
 }
 
-void flk_scope_begin_held(uint32_t number, uint32_t parent) {
-    FLK_ASSERT(parent == FLK_SCOPE_NONE || parent < FLK_SCOPES_MAX);
-    FLK_ASSERT(is_locked() && number != parent);
+void flk_scope_begin_held(uint32_t number, uint32_t outer, bool isolated) {
+    FLK_ASSERT(outer < FLK_SCOPES_MAX);
+    FLK_ASSERT(is_locked() && number != outer);
+    uint32_t parent = isolated ? FLK_SCOPE_NONE : outer;
     scope *begun = scope_at(number);
     atomic_store_explicit(&begun->is_dropped, false, memory_order_relaxed);
     atomic_store_explicit(&begun->parent, parent, memory_order_relaxed);
+    atomic_store_explicit(&begun->outer, outer, memory_order_relaxed);
     atomic_store_explicit(&begun->serial, flk_scope_serial(number) + 2,
                           memory_order_relaxed);
 }
@@ -88,6 +93,13 @@ void flk_scope_set_dropped_held(uint32_t number) {
 uint32_t *flk_scope_link_held(uint32_t number) {
     FLK_ASSERT(is_locked());
     return &scope_at(number)->link;
+}
+
+flk_scope_nest *flk_scope_nest_held(uint32_t number) {
+    static flk_scope_nest of_process = {
+        .is_open = true, .is_root = true, .is_sure = true};
+    FLK_ASSERT(is_locked());
+    return number == FLK_SCOPE_PROCESS ? &of_process : &scope_at(number)->nest;
 }
 
 // --- the tree ----------------------------------------------------------
@@ -142,8 +154,9 @@ uint32_t flk_scope_open_ancestor(uint32_t number, uint32_t serial) {
     FLK_ASSERT(number == FLK_SCOPE_NONE || number < FLK_SCOPES_MAX);
     if (number == FLK_SCOPE_NONE || flk_scope_serial(number) != serial)
         return FLK_SCOPE_NONE;
-    while (number != FLK_SCOPE_NONE && !is_open(number))
-        number = flk_scope_parent(number);
+    while (!is_open(number))  // the process is
+        number = atomic_load_explicit(&scope_at(number)->outer,
+                                      memory_order_relaxed);
     return number;
 }
 

@@ -19,14 +19,28 @@
 // Takes a number that is not in use.
 uint32_t flk_scope_take_held(void);
 void flk_scope_give_back_held(uint32_t scope);
-// Begins the scope of a taken number. `parent` is FLK_SCOPE_NONE for an isolated
-// scope: its events are not part of any other view.
-void flk_scope_begin_held(uint32_t scope, uint32_t parent);
+// Begins the scope of a taken number. `outer` is the scope it is opened in; the
+// events of an isolated scope are not part of any other view.
+void flk_scope_begin_held(uint32_t scope, uint32_t outer, bool isolated);
 // Drops the scope: its Python object is gone, and no code refers to the number.
 void flk_scope_set_dropped_held(uint32_t scope);
 // A word for lists of numbers. The owner of a number may use it from taking the
 // number until giving it back.
 uint32_t *flk_scope_link_held(uint32_t scope);
+
+// What registry/nesting.c keeps of each scope.
+typedef struct flk_scope_nest {
+    uint32_t above;         // the open scope around it, or a root
+    uint32_t below_count;   // open context scopes directly below it
+    uint32_t below_sum;     // sum of their numbers: the number of an only one
+    uint32_t innermost;     // of a root: its answer
+    uint64_t doubted;       // blocks that may be its own, at the last change
+    uint64_t doubted_from;  // in doubt: all such blocks at its beginning
+    uint64_t doubt_begin, doubt_end;  // sequence numbers; 0: none
+    uint16_t opener;  // number of the thread that opened it; 0: unknown
+    bool is_open, is_root, is_sure, is_bare;
+} flk_scope_nest;
+flk_scope_nest *flk_scope_nest_held(uint32_t scope);
 
 // --- the tree -----------------------------------------------------------
 // The parent: the next scope in which an event of `scope` is counted. `scope` is
@@ -45,13 +59,13 @@ bool flk_scope_is_dropped(uint32_t scope);
 bool flk_scope_is_unseen(uint32_t scope);
 
 // --- which scope is current ---------------------------------------------
-// Ends a scope. Code that still has its number gets the nearest ancestor that did
-// not end, from flk_scope_open_ancestor.
+// Ends a scope. Code that still has its number gets the nearest scope around it
+// that did not end, from flk_scope_open_ancestor.
 void flk_scope_end(uint32_t scope);
 // Distinguishes scopes that have the same number at different times.
 uint32_t flk_scope_serial(uint32_t scope);
-// The scope if it is open, else its nearest open ancestor. FLK_SCOPE_NONE if no
-// ancestor is open, or if the number has another serial now.
+// The scope if it is open, else the nearest open scope in which it was opened,
+// isolated or not. FLK_SCOPE_NONE if the number has another serial now.
 uint32_t flk_scope_open_ancestor(uint32_t scope, uint32_t serial);
 
 // --- all of them --------------------------------------------------------

@@ -1,15 +1,16 @@
 // misuse.c - counters and ring. Contract: tracker/misuse.h.                  SPDX-License-Identifier: MIT
 #include "tracker/misuse.h"
 
+#include "base/config.h"
 #include "base/platform.h"
 #include "paths/thread.h"
 
-enum { RING_ENTRIES = 64, KINDS = 8 };
+enum { KINDS = 8 };
 
 static struct {
-    flk_lock lock;  // guards ring, next and first
-    uint32_t first, next;
-    flk_misuse ring[RING_ENTRIES];
+    flk_lock lock;          // guards ring, first and count
+    uint32_t first, count;  // the oldest one, and how many there are
+    flk_misuse ring[FLK_MISUSES_MAX];
     atomic_ullong counts[KINDS];  // relaxed; indexed by -verdict
 } misuses = {.lock = FLK_LOCK_INIT(FLK_RANK_RECENT)};
 
@@ -36,19 +37,25 @@ void flk_misuse_clear(void) {
 void flk_misuse_push(const flk_misuse *misuse) {
     FLK_ASSERT(misuse != NULL && misuse->verdict < 0);
     flk_thread_lock(&misuses.lock);
-    FLK_ASSERT(misuses.next - misuses.first <= RING_ENTRIES);
-    if (misuses.next - misuses.first == RING_ENTRIES)
-        misuses.first++;
-    misuses.ring[misuses.next++ % RING_ENTRIES] = *misuse;
+    FLK_ASSERT(misuses.count <= FLK_MISUSES_MAX);
+    uint32_t place = (misuses.first + misuses.count) % FLK_MISUSES_MAX;
+    misuses.ring[place] = *misuse;
+    if (misuses.count < FLK_MISUSES_MAX)
+        misuses.count++;
+    else
+        misuses.first = (misuses.first + 1) % FLK_MISUSES_MAX;
     flk_thread_unlock(&misuses.lock);
 }
 
 bool flk_misuse_pop(flk_misuse *out) {
     FLK_ASSERT(out != NULL);
     flk_thread_lock(&misuses.lock);
-    bool found = misuses.first != misuses.next;
-    if (found)
-        *out = misuses.ring[misuses.first++ % RING_ENTRIES];
+    bool found = misuses.count > 0;
+    if (found) {
+        *out = misuses.ring[misuses.first];
+        misuses.first = (misuses.first + 1) % FLK_MISUSES_MAX;
+        misuses.count--;
+    }
     flk_thread_unlock(&misuses.lock);
     return found;
 }

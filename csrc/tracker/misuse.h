@@ -1,5 +1,5 @@
 // misuse.h - counts misuse and queues misuse without a caller to report to. SPDX-License-Identifier: MIT
-// Keeps:   a counter for each kind, and a ring of the last 64 unreported misuses.
+// Keeps:   a counter for each kind, and a ring of the last FLK_MISUSES_MAX unreported misuses.
 // Cost:    O(1), in the case of misuse only. Callers: any thread, inside the guard. Lock rank: FLK_RANK_RECENT.
 #ifndef FLK_MISUSE_H
 #define FLK_MISUSE_H

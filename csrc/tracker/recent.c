@@ -179,6 +179,15 @@ uint32_t flk_recent_add(uint32_t thread_number, const flk_free *freed,
     return count;
 }
 
+bool flk_recent_may_hold(uint64_t address) {
+    FLK_ASSERT(address != 0);
+    uint32_t bucket = bucket_of(address);
+    for (uint32_t left = stripes_used(); left; left &= left - 1)
+        if (!is_surely_absent(&recent.stripes[__builtin_ctz(left)], bucket))
+            return true;
+    return false;
+}
+
 // --- all stripes -------------------------------------------------------
 bool flk_recent_find(uint64_t address, flk_free *out) {
     FLK_ASSERT(out != NULL);

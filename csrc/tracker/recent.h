@@ -42,6 +42,8 @@ flk_recent_limits flk_recent_read_limits(void);
 // are filled in.
 uint32_t flk_recent_add(uint32_t thread_number, const flk_free *freed,
                         flk_free *out, uint32_t out_max);
+// False: no block at this address is held. Takes no lock.
+bool flk_recent_may_hold(uint64_t address);
 // Finds the free of this address whose block is still held. There is at most
 // one.
 bool flk_recent_find(uint64_t address, flk_free *out);

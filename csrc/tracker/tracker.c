@@ -13,12 +13,15 @@
 #include "paths/stack.h"
 #include "registry/account.h"
 #include "registry/names.h"
+#include "registry/nesting.h"
 #include "registry/object_table.h"
 #include "registry/scope.h"
+#include "tracker/context.h"
 #include "tracker/gate.h"
 #include "tracker/misuse.h"
 #include "tracker/observe.h"
 #include "tracker/recent.h"
+#include "tracker/tell.h"
 #include "tracker/tracker.h"
 
 flk_settings flk_tracker_settings = {.stack_depth = FLK_STACK_DEPTH_DEFAULT,
@@ -90,20 +93,37 @@ bool flk_tracker_releases_match(flk_thread *thread, uint16_t given,
 }
 
 // --- events ------------------------------------------------------------
-// Returns the current process scope and holds it until release_scope, so that
-// its number cannot be reused. The scope is first published in scope_in_use and
-// then read again. Both accesses are sequentially consistent, as those of
-// flk_set_process_scope and flk_account_drop_scope are.
-uint32_t flk_tracker_hold_process_scope(flk_thread *thread) {
+// Returns the scope in `word` and holds it until release_scope, so that its
+// number cannot be reused. The scope is first published in scope_in_use and then
+// read again. Both accesses are sequentially consistent, as those of
+// flk_set_process_scope, registry/nesting.c and flk_account_drop_scope are.
+static uint32_t hold(flk_thread *thread, const atomic_uint *word) {
     FLK_ASSERT(thread != NULL && thread->inside > 0);
-    uint32_t scope = atomic_load(&flk_tracker_settings.process_scope);
+    uint32_t seen = atomic_load(word);
     for (;;) {
-        atomic_store(&thread->scope_in_use, scope);
-        uint32_t again = atomic_load(&flk_tracker_settings.process_scope);
-        if (again == scope)
-            return scope;
-        scope = again;
+        atomic_store(&thread->scope_in_use, seen & ~FLK_NESTING_DOUBT);
+        uint32_t again = atomic_load(word);
+        if (again == seen)
+            return seen;
+        seen = again;
     }
+}
+
+uint32_t flk_tracker_hold_process_scope(flk_thread *thread) {
+    return hold(thread, &flk_tracker_settings.process_scope);
+}
+
+uint32_t flk_tracker_hold_unclaimed(flk_thread *thread, uint32_t *doubted) {
+    FLK_ASSERT(doubted != NULL);
+    uint32_t word = hold(thread, &flk_nesting_unclaimed);
+    if (word & FLK_NESTING_DOUBT) {
+        *doubted = FLK_RECORD_DOUBTED;
+        atomic_store_explicit(
+            &thread->doubted,
+            atomic_load_explicit(&thread->doubted, memory_order_relaxed) + 1,
+            memory_order_relaxed);
+    }
+    return word & ~FLK_NESTING_DOUBT;
 }
 
 bool flk_tracker_on_alloc(flk_layer layer, uint64_t address,
@@ -124,7 +144,7 @@ flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address, uint16_t type,
 static bool judge_untrack(const flk_record *record, void *context) {
     FLK_ASSERT(record != NULL);
     return flk_record_lead(record) == 0 &&
-           flk_tracker_judge_free(record, context);
+           flk_tracker_judge_plain(record, context);
 }
 
 flk_taken flk_tracker_untrack(flk_layer layer, uint64_t address,
@@ -223,6 +243,7 @@ static void lock_all(void) {
     flk_thread_totals_lock();
     flk_recent_lock_all();
     flk_misuse_lock_all();
+    flk_tell_lock_all();
     flk_object_table_lock_all();
     flk_observe_lock_all();
     flk_names_lock_all();
@@ -240,6 +261,7 @@ static void unlock_all(void) {
     flk_names_unlock_all();
     flk_observe_unlock_all();
     flk_object_table_unlock_all();
+    flk_tell_unlock_all();
     flk_misuse_unlock_all();
     flk_recent_unlock_all();
     flk_thread_totals_unlock();
@@ -265,10 +287,12 @@ static void after_fork_in_child(void) {
     atomic_store(&flk_tracker_counted.unknown_frees, 0);
     atomic_store(&flk_tracker_counted.scopes_dropped, 0);
     flk_stack_cut_clear();
+    flk_context_forked();
     flk_misuse untold;
     while (flk_misuse_pop(&untold))  // the parent reports it
         ;
     flk_misuse_clear();
+    flk_tell_again();
     flk_observe_clear();
     flk_gate_forked();
     flk_thread_let_go(thread);
@@ -549,9 +573,10 @@ static bool counters_agree(void) {
 }
 
 static bool all_sound(void) {
-    return counters_agree() && flk_registry_check() && flk_callpath_check() &&
-           flk_modules_check() && flk_sites_check() && flk_names_check() &&
-           flk_recent_check() && flk_object_table_check() && flk_arena_check();
+    return counters_agree() && flk_registry_check() && flk_nesting_check() &&
+           flk_callpath_check() && flk_modules_check() && flk_sites_check() &&
+           flk_names_check() && flk_recent_check() &&
+           flk_object_table_check() && flk_arena_check();
 }
 
 bool flk_tracker_check(void) {

@@ -62,7 +62,7 @@ static inline bool flk_tracker_is_enabled(void) { return FLK_SETTING(enabled); }
 // The properties of a new block that the caller supplies.
 typedef struct flk_origin {
     uint16_t type;   // flk_names
-    uint32_t scope;  // or FLK_SCOPE_NONE: the process scope
+    uint32_t scope;  // or FLK_SCOPE_NONE, FLK_SCOPE_UNCLAIMED
     uint32_t path;   // or FLK_PATH_WALK, FLK_PATH_WALK_NATIVE
 } flk_origin;
 

@@ -59,6 +59,7 @@ static FLK_HOT void flk_tracker_count_alloc(const flk_record *record,
 
 // --- allocation --------------------------------------------------------
 uint32_t flk_tracker_hold_process_scope(flk_thread *thread);
+uint32_t flk_tracker_hold_unclaimed(flk_thread *thread, uint32_t *doubted);
 void flk_tracker_wake(void);
 // Called after an insert. A thread that searches for records sets `wakes` before
 // it takes the lock of the shard. Therefore either that thread finds the record,
@@ -68,9 +69,13 @@ static FLK_HOT void flk_tracker_wake_if_asked(void) {
         flk_tracker_wake();
 }
 
+// `*doubted` becomes FLK_RECORD_DOUBTED, or stays 0.
 static FLK_HOT uint32_t flk_tracker_scope(flk_thread *thread,
-                                          const flk_origin *origin) {
+                                          const flk_origin *origin,
+                                          uint32_t *doubted) {
     FLK_ASSERT(thread != NULL && origin != NULL);
+    if (FLK_UNLIKELY(origin->scope == FLK_SCOPE_UNCLAIMED))
+        return flk_tracker_hold_unclaimed(thread, doubted);
     if (origin->scope != FLK_SCOPE_NONE)
         return origin->scope;  // held by an object or the thread's context
     if (FLK_LIKELY(FLK_SETTING(process_scope) == FLK_SCOPE_PROCESS))
@@ -110,7 +115,8 @@ static FLK_HOT bool flk_tracker_record(flk_thread *thread, flk_layer layer,
                                        const flk_origin *origin) {
     FLK_ASSERT(thread != NULL && thread->inside > 0);
     FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
-    uint32_t scope = flk_tracker_scope(thread, origin);
+    uint32_t doubted = 0;
+    uint32_t scope = flk_tracker_scope(thread, origin, &doubted);
     uint32_t path = flk_tracker_path_of(thread, origin);
     flk_usual_cells usual = flk_account_usual(thread, scope, origin->type);
     if (FLK_UNLIKELY(path == FLK_PATH_NONE || size_bytes > FLK_SIZE_MAX) ||
@@ -118,8 +124,9 @@ static FLK_HOT bool flk_tracker_record(flk_thread *thread, flk_layer layer,
         return false;
     uint64_t tick = flk_sequence_tick();
     uint64_t sequence = flk_sequence_take(&thread->sequence, tick);
-    flk_record record = flk_record_of(size_bytes, scope, sequence, flags, path,
-                                      origin->type, (uint16_t)thread->number);
+    flk_record record =
+        flk_record_of(size_bytes, scope | doubted, sequence, flags, path,
+                      origin->type, (uint16_t)thread->number);
     flk_event e = {.thread = thread, .usual = usual};
     bool replaced;
     flk_status status = flk_registry_insert_hot(
@@ -167,15 +174,23 @@ static FLK_HOT bool flk_tracker_may_release(const flk_record *record,
            flk_tracker_releases_match(e->thread, e->type, record->type);
 }
 
-static FLK_HOT bool flk_tracker_judge_free(const flk_record *record,
-                                           void *context) {
+static FLK_HOT bool flk_tracker_judge_plain(const flk_record *record,
+                                            void *context) {
     FLK_ASSERT(record != NULL && context != NULL);
     if (!flk_tracker_may_release(record, context))
         return false;
-    flk_event *e = context;
-    flk_tracker_count_free(record, e);
-    if (e->on_taken)
-        e->on_taken(record, e->thread, e->context);
+    flk_tracker_count_free(record, context);
+    return true;
+}
+
+static FLK_HOT bool flk_tracker_judge_free(const flk_record *record,
+                                           void *context) {
+    FLK_ASSERT(record != NULL && context != NULL);
+    if (!flk_tracker_judge_plain(record, context))
+        return false;
+    const flk_event *e = context;
+    FLK_ASSERT(e->on_taken != NULL);
+    e->on_taken(record, e->thread, e->context);
     return true;
 }
 
@@ -190,12 +205,14 @@ static FLK_HOT flk_taken flk_tracker_free_hot(flk_layer layer, uint64_t address,
         flk_tracker_count(&flk_tracker_counted.dropped);
         return FLK_ABSENT;
     }
-    flk_event e = {.thread = thread,
-                   .type = type,
-                   .on_taken = on_taken,
-                   .context = context};
-    flk_taken taken =
-        flk_registry_take_hot(layer, address, flk_tracker_judge_free, &e, out);
+    flk_event e;  // what a free does not use is left as it is
+    e.thread = thread;
+    e.type = type;
+    e.on_taken = on_taken;
+    e.context = context;
+    flk_taken taken = flk_registry_take_hot(
+        layer, address,
+        on_taken ? flk_tracker_judge_free : flk_tracker_judge_plain, &e, out);
     flk_thread_leave(thread);
     return taken;
 }

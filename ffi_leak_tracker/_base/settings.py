@@ -14,6 +14,8 @@
 ``FFI_LEAK_TRACKER_DEPTH`` is the number of frames for ``on`` and ``attach``,
 16 by default. ``FFI_LEAK_TRACKER_REPORT`` is the path of the report, written
 as JSON if it ends in ``.json``; by default the report goes to standard error.
+``FFI_LEAK_TRACKER_MISUSE`` is ``refuse`` (the default) or ``pass``: what
+``attach`` does with a proven misuse of native code.
 """
 
 from __future__ import annotations
@@ -62,8 +64,21 @@ def _read_depth() -> int:
     return depth
 
 
+def _read_misuse() -> str:
+    text = (variable("FFI_LEAK_TRACKER_MISUSE") or "refuse").strip().lower()
+    if text in {"refuse", "pass"}:
+        return text
+    warnings.warn(
+        f"FFI_LEAK_TRACKER_MISUSE={text!r} is ignored: use refuse or pass",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return "refuse"
+
+
 mode = _read_mode()
 depth = _read_depth()
+misuse = _read_misuse()
 report = variable("FFI_LEAK_TRACKER_REPORT")
 is_release = mode in {"off", "release"} or not __debug__
 

@@ -86,6 +86,14 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             "package or distribution; * and ? match anything (may be given "
             "more than once)",
         )
+        add(
+            "--misuse",
+            choices=("refuse", "pass"),
+            default="refuse",
+            help="what happens to a proven double or interior free in native "
+            "code, with --native and --library: it is not carried out, or it "
+            "is (refuse)",
+        )
 
     def _add_reporting(self, parser: argparse.ArgumentParser) -> None:
         add = parser.add_argument
@@ -197,6 +205,7 @@ def _attach(options: argparse.Namespace) -> None:
             None if options.native else options.library,
             native_depth=options.native_depth,
             native_lines=True,
+            misuse=options.misuse,
         )
     except AttachError as error:
         raise CommandError(str(error)) from None

@@ -157,7 +157,8 @@ class Output:
             self._say(f"ffi-leak-tracker run: {watched.unmet_text(unmet)}")
         if not written or unmet:
             return UNUSABLE
-        failed = len(found) or len(misuses)
+        proven = [error for error in misuses if not error.suspected]
+        failed = len(found) or len(proven)
         return LEAKED if failed and self.fails else CLEAN
 
     def _settle_streams(self) -> None:

@@ -131,4 +131,6 @@ class LeakDetector(Window):
             from ffi_leak_tracker._records.exceptions import LeaksFoundError
 
             raise LeaksFoundError(found, place=caller())
-        unseen.warn_of_silence(self._scope.number)
+        unseen.warn_of_silence(
+            self._scope.number, self._scope._uncertain_owned()
+        )

@@ -84,19 +84,21 @@ class Measurement(Window):
     def uncertain(self) -> int:
         """Number of blocks that may belong here, but are not in ``stats``.
 
-        These are hooked blocks for which the current context scope was not
-        certain, for example after an ``await`` during which other tasks ran.
-        It is 0 if no library is attached, and with ``where="process"``.
+        They are those of ``Scope.uncertain``. It is 0 with
+        ``where="process"``. Where contexts cannot be read (a line of every
+        report says so), it includes hooked blocks for which the scope was
+        not certain.
         """
         if self._scope.where == "process":
             return 0
-        if self._final is None:
-            return max(0, int(core.scope_unknown()) - self._unknown)
-        return self._unknown
+        if self._final is not None:
+            return self._unknown
+        unread = int(core.scope_unread()) - self._unknown
+        return self._scope.uncertain + max(0, unread)
 
     def __enter__(self: Measured) -> Measured:
         super().__enter__()
-        self._unknown = core.scope_unknown()
+        self._unknown = core.scope_unread()
         return self
 
     def _finish(self, error: BaseException | None) -> None:

@@ -25,8 +25,9 @@ class Window:
     Args:
         name: name in reports; None for no name.
         where: "context" follows contextvars, so measurements in several tasks
-            and threads do not mix. "process" has the blocks of all threads
-            and tasks that are in no context scope.
+            and threads do not mix. Threads that are in no scope are counted
+            as ``LeakTracker.scope`` says. "process" has the blocks of all
+            threads and tasks that are in no context scope.
         isolated: leave its blocks out of the outer scopes.
         filter: blocks to leave out of the reports of its scope.
     """

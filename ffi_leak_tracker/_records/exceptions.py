@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from ffi_leak_tracker._records.allocation import Allocation, Frame
+    from ffi_leak_tracker._records.allocation import (
+        Allocation,
+        Frame,
+        NativeFrame,
+    )
     from ffi_leak_tracker._records.snapshot import Snapshot
     from ffi_leak_tracker._records.stats import AllocationStats
 
@@ -232,6 +236,11 @@ class MisuseError(LeakTrackerError):
         freed_frames: call path of the first free, innermost first, or None.
         frames: call path of the misuse, innermost first, or None.
         detail: more about the misuse, as a sentence, or None.
+        native_frames: C functions of the misuse, innermost first.
+        freed_native_frames: C functions of the first free. Of a free that
+            hooks saw, the one that called it.
+        suspected: whether it is likely and not proven: code that is not
+            watched may have been given the address since.
     """
 
     __module__ = "ffi_leak_tracker.exceptions"
@@ -247,6 +256,9 @@ class MisuseError(LeakTrackerError):
         *,
         frames: tuple[Frame, ...] | None = None,
         detail: str | None = None,
+        native_frames: tuple[NativeFrame, ...] = (),
+        freed_native_frames: tuple[NativeFrame, ...] = (),
+        suspected: bool = False,
     ) -> None:
         super().__init__(address)
         self.address = address
@@ -254,6 +266,9 @@ class MisuseError(LeakTrackerError):
         self.freed_frames = freed_frames
         self.frames = frames
         self.detail = detail
+        self.native_frames = native_frames
+        self.freed_native_frames = freed_native_frames
+        self.suspected = suspected
 
     def __str__(self) -> str:
         return _misuse_text(self)
@@ -305,14 +320,18 @@ def _misuse_text(error: MisuseError) -> str:
     """Return the message: the misuse, the call paths, and what to do."""
     block = error.allocation
     first = error.verdict.format(address=format_address(error.address))
+    if error.suspected:
+        first = f"suspected {first}"
     detail = "" if error.detail is None else f": {error.detail}"
     lines = [printable(first + detail)]
     if block is not None:
         lines.append(f"  the block: {_block_text(block, error.address)}")
-    lines += _path_lines("this free at", error.frames)
-    lines += _path_lines("freed at first", error.freed_frames)
+    lines += _path_lines("this free at", error.frames, error.native_frames)
+    lines += _path_lines(
+        "freed at first", error.freed_frames, error.freed_native_frames
+    )
     if block is not None:
-        lines += _path_lines("allocated at", block.frames)
+        lines += _path_lines("allocated at", block.frames, block.native_frames)
     advice = error.advice
     if isinstance(error, MismatchedFreeError) and block is not None:
         made = block.type if block.kind == "hook" else block.kind
@@ -336,8 +355,12 @@ def _block_text(block: Allocation, address: int) -> str:
     return text
 
 
-def _path_lines(title: str, frames: tuple[Frame, ...] | None) -> list[str]:
+def _path_lines(
+    title: str,
+    frames: tuple[Frame, ...] | None,
+    native_frames: tuple[NativeFrame, ...] = (),
+) -> list[str]:
     """Return a title and a call path; no lines if there is no path."""
-    if frames is None:
+    if frames is None and not native_frames:
         return []
-    return [f"  {title}:", *frame_lines(frames)]
+    return [f"  {title}:", *frame_lines(frames or (), native_frames)]

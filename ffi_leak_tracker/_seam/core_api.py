@@ -152,6 +152,16 @@ def _callables() -> Any:
 
 
 callables = _callables()
+#: Why the core cannot read contexts; None if it can.
+contexts_problem: str | None = None
+
+
+def read_contexts(scope_variable: object) -> None:
+    """Let the core read a context variable; its values begin with a number."""
+    global contexts_problem  # noqa: PLW0603
+    address = ffi.cast("void *", id(scope_variable))
+    problem = lib.flk_pycontext_install(address, 0)
+    contexts_problem = text(problem) if problem else None
 
 
 def objects_functions() -> Any:
@@ -178,9 +188,19 @@ scope_gone = lib.flk_scope_gone
 scope_is_clean = lib.flk_account_scope_is_empty
 scope_is_within = lib.flk_scope_is_within
 scope_serial = lib.flk_scope_serial
+scope_here = lib.flk_context_here
+scope_without = lib.flk_context_without_scope
+scope_unread = lib.flk_context_unread
 scope_unknown = lib.flk_context_unknown
+scope_doubted = lib.flk_context_doubted
+scope_doubted_live = lib.flk_context_doubted_live
+context_count = lib.flk_context_count
+context_open = lib.flk_context_open
+context_close = lib.flk_context_close
+context_set = lib.flk_context_set
+nesting_open_root = lib.flk_nesting_open_root
+nesting_close = lib.flk_nesting_end
 set_process_scope = lib.flk_set_process_scope
-set_thread_scope = lib.flk_set_thread_scope
 mark = lib.flk_sequence_mark
 reset = lib.flk_tracker_reset
 reset_peak = lib.flk_tracker_reset_peak
@@ -365,7 +385,7 @@ def _sites_of(path: int) -> list[int]:
 def path_frames(path: int) -> tuple[Frame, ...]:
     """Return the Python frames of a path, innermost first."""
     sites = _sites_of(path)
-    if _has_native:
+    if _is_mixed:
         sites = [site for site in sites if _native_site(site) is None]
     return _above_hidden(tuple(map(_frame, sites)))
 
@@ -423,8 +443,15 @@ def frames_of(path: int) -> _PathFrames:
 
 
 # --- native frames ------------------------------------------------------
-_has_native = False  # whether any path may have native frames
+_has_native = False  # whether paths of blocks may have native frames
+_is_mixed = False  # whether any path may; those of misuse do while attached
 _native_sites: dict[int, tuple[str, int, int] | None] = {}
+
+
+def note_native_paths() -> None:
+    """Expect native frames in paths from now on."""
+    global _is_mixed  # noqa: PLW0603
+    _is_mixed = True
 
 
 def set_native_depth(frames: int, *, lines: bool = False) -> None:
@@ -437,6 +464,7 @@ def set_native_depth(frames: int, *, lines: bool = False) -> None:
     lib.flk_set_native_depth(frames)
     _has_native = _has_native or frames > 0
     if frames:
+        note_native_paths()
         from ffi_leak_tracker._seam import symbols
 
         symbols.set_lines(lines)

@@ -11,6 +11,7 @@ from ffi_leak_tracker._seam.core_api import (
     frames_of,
     lib,
     mark,
+    native_frames,
     native_of,
     path_frames,
     path_here,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from ffi_leak_tracker._records.allocation import Frame
+    from ffi_leak_tracker._records.allocation import Frame, NativeFrame
     from ffi_leak_tracker._seam.core_api import CData
 
 #: Delivers waiting events to observers; set while there are any.
@@ -180,13 +181,25 @@ def misuse_from(raw: bytes) -> Misuse:
 class Misuse:
     """A misuse that the core found: verdict, block and call paths."""
 
-    __slots__ = ("block", "damage", "free_path", "here_path", "verdict")
+    __slots__ = (
+        "address",
+        "block",
+        "damage",
+        "free_path",
+        "here_path",
+        "passed",
+        "suspected",
+        "verdict",
+    )
 
     def __init__(self, raw: CData) -> None:
         self.verdict: int = raw.verdict
         self.damage: int = raw.damage
         self.free_path: int = raw.free_path
         self.here_path: int = raw.here_path
+        self.suspected = bool(raw.suspected)
+        self.passed = bool(raw.passed)
+        self.address: int = raw.address or raw.block.address
         self.block = one_block(raw.block)
 
     def freed_frames(self) -> tuple[Frame, ...] | None:
@@ -196,6 +209,14 @@ class Misuse:
     def frames(self) -> tuple[Frame, ...] | None:
         """Return the call path of the misuse; None if it is not known."""
         return path_frames(self.here_path) if self.here_path else None
+
+    def native_frames(self) -> tuple[NativeFrame, ...]:
+        """Return the C functions of the misuse, inside of its frames."""
+        return native_frames(self.here_path) if self.here_path else ()
+
+    def freed_native_frames(self) -> tuple[NativeFrame, ...]:
+        """Return the C functions of the first free; of hooks, the last one."""
+        return native_frames(self.free_path) if self.free_path else ()
 
 
 DOUBLE_FREE = lib.FLK_DOUBLE_FREE

@@ -9,6 +9,7 @@ from ffi_leak_tracker._seam.core_api import (
     ffi,
     lib,
     note_ending_threads,
+    note_native_paths,
     thread_name,
 )
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 detach = lib.flk_hooks_detach
 drop = lib.flk_attach_drop
 sample = lib.flk_hooks_sample
+#: Whether proven misuse is passed on, and whether suspicions are told.
+set_misuse = lib.flk_judge_set
 
 
 def attach(rules: Sequence[str], mappings: bool) -> str | None:
@@ -31,6 +34,7 @@ def attach(rules: Sequence[str], mappings: bool) -> str | None:
     if done != 0:
         return ffi.string(reason).decode()
     note_ending_threads()
+    note_native_paths()  # of misuse
     return None
 
 

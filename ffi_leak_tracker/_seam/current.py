@@ -27,7 +27,7 @@ def _report(raw: bytes, pointer: object) -> None:
 def set_up() -> None:
     """Give the C callables the Python objects that they use."""
     if core.callables is not None:
-        core.callables.set_up(
+        core.contexts_problem = core.callables.set_up(
             variable,
             core.scope_names,
             _report,
@@ -36,3 +36,5 @@ def set_up() -> None:
             core.backend_typeof,
             core.backend_gc,
         )
+    else:
+        core.read_contexts(variable)

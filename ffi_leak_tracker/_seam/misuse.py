@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 # As threading does it: the module collections takes 3 ms to load.
@@ -27,8 +28,19 @@ _ERRORS = {
 }
 
 policy = "raise"
+#: What hooks do with a proven misuse of native code, as ``attach(misuse=)``.
+HOOK_POLICIES = ("refuse", "pass")
 #: The last misuses that no call raised or warned of, oldest first.
 unreported: deque[MisuseError] = deque(maxlen=1000)
+
+
+def _after_fork_in_child() -> None:
+    """Forget what the parent reports."""
+    unreported.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def set_policy(name: str) -> None:
@@ -49,6 +61,12 @@ def check_policy(name: object) -> None:
         )
 
 
+def check_hook_policy(name: object) -> None:
+    """Raise ValueError unless it is a policy of hooks."""
+    if name not in HOOK_POLICIES:
+        raise ValueError(f"misuse must be 'refuse' or 'pass', not {name!r}")
+
+
 def _detail(misuse: core_blocks.Misuse) -> str | None:
     block = misuse.block
     if misuse.verdict == core_blocks.OVERRUN:
@@ -60,6 +78,10 @@ def _detail(misuse: core_blocks.Misuse) -> str | None:
         return f"guard bytes were written to, {where}"
     if misuse.verdict == core_blocks.WRITE_AFTER_FREE:
         return f"byte {misuse.damage} was written to after the block was freed"
+    if misuse.suspected:
+        return "it is not proven, and was carried out"
+    if misuse.passed:
+        return "it was carried out, as misuse='pass' says"
     return None
 
 
@@ -68,11 +90,14 @@ def error_of(
 ) -> MisuseError:
     """Return the exception for a misuse."""
     return _ERRORS[misuse.verdict](
-        misuse.block.address if address is None else address,
+        misuse.address if address is None else address,
         misuse.block,
         misuse.freed_frames(),
         frames=misuse.frames(),
         detail=_detail(misuse),
+        native_frames=misuse.native_frames(),
+        freed_native_frames=misuse.freed_native_frames(),
+        suspected=misuse.suspected,
     )
 
 

@@ -5,6 +5,7 @@ It has the same members and the same behaviour as the base class in C.
 
 from __future__ import annotations
 
+import sys
 import time
 
 from ffi_leak_tracker._seam import core_api as core
@@ -25,6 +26,28 @@ def set_process_top(scope: Any) -> None:
     _process_top = scope
 
 
+class _Held(bytes):
+    """A scope as the value of the variable.
+
+    It begins with the number of the scope, which the core reads without the
+    GIL (csrc/paths/pycontext.h).
+    """
+
+    scope: Any
+
+    @classmethod
+    def of(cls, scope: Any) -> _Held:
+        made = cls(scope.number.to_bytes(4, sys.byteorder))
+        made.scope = scope
+        return made
+
+
+def _in_context() -> Any:
+    """Return the scope of this context, ended or not, or None."""
+    value = variable.get()
+    return None if value is None else value.scope
+
+
 def _live(scope: Any) -> Any:
     while scope is not None and scope.ended:
         scope = scope.parent
@@ -33,15 +56,28 @@ def _live(scope: Any) -> Any:
 
 def current_scope() -> Any:
     """Return the innermost open scope of this context, else of the process."""
-    scope = _live(variable.get())
+    scope = _live(_in_context())
     return _process_top if scope is None else scope
 
 
 def current_number() -> int:
     """Return the number of the scope of an allocation that happens now."""
-    scope = _live(variable.get())
-    number: int = core.CURRENT_SCOPE if scope is None else scope.number
-    return number
+    if core.contexts_problem is None:
+        return int(core.scope_here())
+    last = _in_context()
+    if last is None:
+        return int(core.scope_without())
+    scope = _live(last)
+    return core.CURRENT_SCOPE if scope is None else int(scope.number)
+
+
+def _number_in_context() -> int:
+    """Return the same for this context; PROCESS if all its scopes ended."""
+    last = _in_context()
+    if last is None:
+        return int(core.CURRENT_SCOPE)
+    scope = _live(last)
+    return core.PROCESS if scope is None else int(scope.number)
 
 
 class ScopeBase:
@@ -118,6 +154,8 @@ class ScopeBase:
             core.scope_names.pop(self._number, None)
         self._opened_at = time.monotonic()
         core.gate_scope(+1)
+        if self.where == "process" and self._own_number() == self._number:
+            core.nesting_open_root(self._number)
 
     def __enter__(self) -> Any:
         if self._number is not None:
@@ -127,10 +165,17 @@ class ScopeBase:
             )
         if self.where == "process":
             return self._enter_process()  # type: ignore[attr-defined]
-        self._previous = _live(variable.get())
+        around = _live(_in_context())
+        if around is not None and around.where == "context":
+            self._previous = around
         self._open(current_scope())
-        variable.set(self)
-        core.set_thread_scope(self._number, +1)
+        core.context_count(+1)
+        variable.set(_Held.of(self))
+        outer = core.CURRENT_SCOPE
+        if self._previous is not None:
+            outer = self._previous.number
+        core.context_open(self._own_number(), outer, False)
+        core.context_set(self._number, False)
         return self
 
     def _end(self) -> None:
@@ -139,15 +184,31 @@ class ScopeBase:
         self.ended = True
         self._ended_at = time.monotonic()
         core.scope_left(self._number)
-        core.gate_scope(-1)
+        self._close()
         if self.where == "process":
             self._leave_process()  # type: ignore[attr-defined]
             return
         # If another task or thread leaves it, the variable there may hold
         # another scope.
-        if variable.get() is self:
-            variable.set(self._previous)
-        core.set_thread_scope(current_number(), -1)
+        if _in_context() is self:
+            back = self._previous
+            variable.set(None if back is None else _Held.of(back))
+        self._previous = None
+        core.context_set(_number_in_context(), False)
+
+    def _own_number(self) -> int:
+        """Return its number; at the limit it has the one of its parent."""
+        above = core.PROCESS if self.parent is None else self.parent.number
+        is_own = self._number is not None and self._number != above
+        return self._number if is_own else core.CURRENT_SCOPE  # type: ignore[return-value]
+
+    def _close(self) -> None:
+        number = self._own_number()
+        if self.where == "context":
+            core.context_close(number)
+        elif number != core.CURRENT_SCOPE:
+            core.nesting_close(number)
+        core.gate_scope(-1)
 
     def __exit__(self, *problem: Any) -> None:
         __tracebackhide__ = True
@@ -163,8 +224,6 @@ class ScopeBase:
         if not self.ended:  # a generator that was never finished
             self.ended = True
             core.scope_left(number)
-            core.gate_scope(-1)
-            if self.where == "context":
-                core.set_thread_scope(core.CURRENT_SCOPE, -1)
-        if self.parent is None or number != self.parent.number:
+            self._close()
+        if self._own_number() != core.CURRENT_SCOPE:
             core.scope_gone(number)

@@ -31,7 +31,9 @@ def _attach() -> None:
     from ffi_leak_tracker._tracking.tracker import LeakTracker
 
     try:
-        LeakTracker.attach()
+        LeakTracker.attach(
+            misuse="pass" if settings.misuse == "pass" else "refuse"
+        )
     except AttachError as error:
         warnings.warn(
             f"FFI_LEAK_TRACKER=attach: {error}", RuntimeWarning, stacklevel=4

@@ -105,6 +105,7 @@ class Attachment:
         sample_bytes: int | None = None,
     ) -> None:
         self.is_all = libraries is None
+        exclude = tuple(exclude)
         #: The libraries that were named, to be looked for.
         self.names = [
             watched.Name(*one)
@@ -123,6 +124,8 @@ class Attachment:
         self.mappings = bool(mappings)
         self.sample_bytes = sample_bytes or 0
         self.native = 0, False  # frames, and whether with lines
+        self.passes_misuse = False
+        self.sees_all = self.is_all and not exclude
 
     def rules(self) -> list[str]:
         """Return the rules of the core that select its libraries."""
@@ -320,6 +323,10 @@ def _apply() -> None:
         return
     _set_native()
     _sample(_active[0].sample_bytes)
+    hooks.set_misuse(
+        any(one.passes_misuse for one in _active),
+        any(one.sees_all for one in _active),
+    )
     mappings = any(one.mappings for one in _active)
     for one in _active:  # the core forgets what was met under other rules
         one._unmet()

@@ -10,12 +10,13 @@ from time import monotonic
 from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._base.warn import warn
 from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import misuse as misuses
 from ffi_leak_tracker._tracking.view import View
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
+    from typing import Any, Literal
 
     from ffi_leak_tracker._records.emitters import EmitterLike
     from ffi_leak_tracker._records.snapshot import Snapshot
@@ -45,6 +46,7 @@ class Attaching(View):
         native_depth: int = 0,
         native_lines: bool = False,
         sample_bytes: int | None = None,
+        misuse: Literal["refuse", "pass"] = "refuse",
     ) -> Attachment:
         """Record the allocations of native libraries from now on.
 
@@ -78,6 +80,13 @@ class Attaching(View):
             sample_bytes: record one block for about this many bytes; large
                 blocks are more likely to be recorded. For production. Reports
                 then contain estimates. None: record all blocks.
+            misuse: what happens to a proven double free, or free of an
+                address inside a block, of a recorded block in native code. It
+                is always written to the standard error before the C function
+                could run, and is in ``misuses()``. "refuse": the C function is
+                not called; ``realloc`` fails. "pass": it is called. What is
+                likely and not proven is told as a suspicion and carried out.
+                Of several attachments, "pass" counts.
 
         Returns: an ``Attachment``. It ends by ``detach()`` or at the end of a
             ``with`` statement. Several may be active at once.
@@ -96,6 +105,8 @@ class Attaching(View):
             libraries, exclude, include_python, mappings, sample_bytes
         )
         wanted.native = native_depth, native_lines
+        misuses.check_hook_policy(misuse)
+        wanted.passes_misuse = misuse == "pass"
         check_range("stack_depth", stack_depth, core.STACK_DEPTH_MAX)
         check_range("sample_bytes", sample_bytes, core.SIZE_MAX)
         depth = core.stack_depth()

@@ -6,6 +6,7 @@ import os
 from _thread import RLock  # threading takes 7 ms to load
 
 from ffi_leak_tracker._base.decorate import decorated
+from ffi_leak_tracker._base.format import plural
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import current
@@ -64,9 +65,10 @@ class Scope(_base.ScopeBase, View):  # type: ignore[misc]
     Args:
         name: name in reports; None for no name.
         where: "context" follows contextvars: a task is in the scope in which
-            it was created, a thread only if its context was copied.
-            "process" has the blocks of all threads and tasks that are in no
-            context scope.
+            it was created. Threads that are in no scope, C's own included,
+            are in the innermost one, if all open scopes are inside of each
+            other; see ``uncertain`` for other cases. "process" has the blocks
+            of all threads and tasks that are in no context scope.
         isolated: leave its blocks out of the outer scopes.
         filter: blocks to leave out of its reports, besides those of the
             filters of outer scopes and of ``LeakTracker.global_filter``.
@@ -164,6 +166,37 @@ class Scope(_base.ScopeBase, View):  # type: ignore[misc]
             after the scope. Open a scope in the body instead.
         """
         return decorated(function, self._another, "a scope")
+
+    @property
+    def uncertain(self) -> int:
+        """Number of blocks that may be its own, but are not in its view.
+
+        Threads that are in no scope made them while several scopes were open
+        that are not inside of each other. They are in the scope around all of
+        these, or only in the reports of the process. Freed blocks count.
+        """
+        return int(core.scope_doubted(self.number))
+
+    def _uncertain_owned(self) -> list[str]:
+        count = self.uncertain and core.scope_doubted_live(self.number)
+        if not count:
+            return []
+        blocks = plural(count, "block")
+        return [
+            f"{blocks} more may be its own: threads that no scope claims made "
+            "them while other scopes were open"
+        ]
+
+    def _uncertain_notes(self) -> list[str]:
+        if self.where == "process":
+            return super()._uncertain_notes()
+        unread, found = core.scope_unread(), self._uncertain_owned()
+        if unread:
+            blocks = plural(unread, "block")
+            found.append(
+                f"{blocks} given to the process scope: scope not certain"
+            )
+        return found
 
     def __repr__(self) -> str:
         state = (

@@ -96,11 +96,16 @@ def isolated_notes(view: int, since: int) -> list[str]:
 _was_ever_on = settings.mode == "off"  # which is said when it is asked for
 
 
-def warn_of_silence(view: int) -> None:
-    """Warn where "no leaks" of a view would say more than is known. O(1)."""
+def warn_of_silence(view: int, more: list[str]) -> None:
+    """Warn where "no leaks" of a view would say more than is known. O(1).
+
+    Args:
+        view: the scope that is judged.
+        more: what else is not known of it.
+    """
     global _was_ever_on  # noqa: PLW0603
     names, pauses = watched.unmet(), core.pauses()
-    reasons = [watched.unmet_text(names)] if names else []
+    reasons = [*more, *([watched.unmet_text(names)] if names else [])]
     if pauses:
         reasons.append(
             f"{plural(pauses, 'pause')} in force: nothing is recorded until "

@@ -135,12 +135,24 @@ class View:
 
     def _notes(self, allocations: int, since: int) -> list[str]:
         figures = core.self_figures()
-        found = [*limits_of(figures), *unseen.notes(allocations, figures)]
+        found = [
+            *limits_of(figures),
+            *self._uncertain_notes(),
+            *unseen.notes(allocations, figures),
+        ]
         if self._tells_unseen:
             live = core.scope_figures(core.PROCESS).live_blocks
             if figures["entries"] > live:
                 found += unseen.isolated_notes(self.number, since)
         return found
+
+    def _uncertain_notes(self) -> list[str]:
+        """Return the line about blocks whose scope is not certain."""
+        count = core.scope_unknown()
+        if not count:
+            return []
+        blocks = plural(count, "block")
+        return [f"{blocks} given to the process scope: scope not certain"]
 
     def checkpoint(self) -> Checkpoint:
         """Return the current moment, for ``since``. Cost: O(1)."""
@@ -227,7 +239,11 @@ class View:
 
                 raise LeaksFoundError(found)
         if self._tells_unseen:
-            unseen.warn_of_silence(self.number)
+            unseen.warn_of_silence(self.number, self._uncertain_owned())
+
+    def _uncertain_owned(self) -> list[str]:
+        """Return the line about live blocks that may belong to this view."""
+        return []
 
     def verify_no_leaks_in_debug(
         self, *, filter: FilterLike = None, gc: bool = True
@@ -341,12 +357,12 @@ _LIMITS = (
     ("missed_frees", "free", "missed: an address came back while recorded"),
     ("scopes_dropped", "scope", "merged into its parent: too many scopes"),
     ("types_merged", "type", "shown under one name: too many types"),
-    ("scope_unknown", "block", "given to the process scope: scope not certain"),
     ("paths_cut", "call path", "cut: made in a signal handler"),
     ("threads_unnumbered", "thread", "not told apart: more than 65,535 ran"),
     ("double_frees", "double free", "found"),
     ("interior_frees", "free", "of an address inside a block"),
     ("mismatched_frees", "free", "by the wrong release"),
+    ("suspected_frees", "free", "suspected to be misuse, not proven"),
     ("damages", "block", "written to outside its bounds or after its free"),
     ("hooks_failed_words", "function pointer", "not to be hooked"),
     (
@@ -398,4 +414,6 @@ def limits_of(figures: dict[str, int]) -> list[str]:
     ]
     if core.frames_problem and core.walks_frames:
         found.append(f"Python frames: {core.frames_problem}")
+    if core.contexts_problem and core.walks_frames:
+        found.append(f"scopes of hooked blocks: {core.contexts_problem}")
     return found

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "paths/codes.h"
+#include "paths/pycontext.h"
 #include "paths/pyframe.h"
 
 enum { FRAMES_MAX = 128 };
@@ -12,9 +13,11 @@ enum { FRAMES_MAX = 128 };
 static _Thread_local struct {
     flk_raw_frame frames[FRAMES_MAX];
     size_t count;
-    const void *context;
+    const stub_context *context;
     uint64_t version;
+    bool has_state;
 } mine;
+static atomic_bool is_unreadable;
 
 static atomic_ullong walk_count;
 static atomic_uint forked_count;
@@ -28,9 +31,19 @@ void stub_set_frames(const stub_code *const *codes, size_t count,
             (flk_raw_frame){codes[i], (int32_t)offset, (uint32_t)i};
 }
 
-void stub_set_context(const void *context, uint64_t version) {
+void stub_set_context(const stub_context *context, uint64_t version) {
     mine.context = context;
     mine.version = version;
+    mine.has_state = context != NULL;
+}
+
+void stub_set_no_context(uint64_t version) {
+    stub_set_context(NULL, version);
+    mine.has_state = true;
+}
+
+void stub_set_readable(bool is_readable) {
+    atomic_store(&is_unreadable, !is_readable);
 }
 
 uint64_t stub_walk_count(void) { return atomic_load(&walk_count); }
@@ -91,27 +104,42 @@ size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
     return count;
 }
 
+const void *flk_pyframe_hold(void) { return &mine; }
+void flk_pyframe_release(const void *thread_state) { (void)thread_state; }
 bool flk_pyframe_innermost(flk_raw_frame *out) {
     if (mine.count)
         *out = mine.frames[0];
     return mine.count > 0;
 }
 
-bool flk_pyframe_context(const void **context, uint64_t *version) {
-    *context = mine.context;
-    *version = mine.version;
-    return mine.context != NULL;
-}
-
 uint64_t flk_pyframe_cut_count(void) { return 0; }
 void flk_pyframe_cut_clear(void) {}
-bool flk_pyframe_hold(void) { return true; }
-void flk_pyframe_release(void) {}
 void flk_pyframe_open(void) {}
 void flk_pyframe_close(void) {}
 bool flk_pyframe_is_open(void) { return true; }
 void flk_pyframe_forked(void) { atomic_fetch_add(&forked_count, 1); }
 const char *flk_pyframe_mismatch(void) { return NULL; }
+
+// --- paths/pycontext.h -----------------------------------------------------
+bool flk_pycontext_look(flk_context_mark *out, bool is_attached) {
+    (void)is_attached;
+    *out = (flk_context_mark){mine.context, mine.version, 1};
+    return mine.has_state;
+}
+
+bool flk_pycontext_find(flk_context_value *out, bool is_attached) {
+    (void)is_attached;
+    if (!mine.context || atomic_load(&is_unreadable))
+        return false;
+    *out = (flk_context_value){mine.context->scope != UINT32_MAX,
+                               mine.context->is_entered, mine.context->scope};
+    return true;
+}
+
+const char *flk_pycontext_install(void *variable, size_t number_offset) {
+    (void)variable, (void)number_offset;
+    return NULL;
+}
 
 // --- paths/codes.h -------------------------------------------------------
 static void read_names(const void *address, const char **function,

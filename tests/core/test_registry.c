@@ -89,7 +89,7 @@ static void test_each_layer_and_level(void) {
 
 static void test_record_comes_back_whole(void) {
     flk_record in = {.size_bytes = FLK_SIZE_MAX,
-                     .scope = 0xFFFFFE,
+                     .scope = 0xFFFFE,
                      .sequence = (UINT64_C(1) << 56) - 2,
                      .flags = 4,
                      .path = UINT32_MAX - 5,
