@@ -23,6 +23,7 @@ ROOMS = (
     "paths",
     "registry",
     "tracker",
+    "reach",
     "hooks",
     "api",
     "python",
@@ -123,6 +124,8 @@ PREAMBLE = """
 #include "paths/sites.h"
 #include "paths/thread.h"
 #include "python/callables.h"
+#include "reach/lost.h"
+#include "reach/pools.h"
 #include "registry/account.h"
 #include "registry/names.h"
 #include "registry/nesting.h"

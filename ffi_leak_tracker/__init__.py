@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.analysis import CallTree as CallTree
     from ffi_leak_tracker._records.analysis import Hotspot as Hotspot
     from ffi_leak_tracker._records.analysis import Node as Node
+    from ffi_leak_tracker._records.baseline import Baseline as Baseline
     from ffi_leak_tracker._records.diff import Change as Change
     from ffi_leak_tracker._records.diff import SnapshotDiff as SnapshotDiff
     from ffi_leak_tracker._records.emit_console import (
@@ -61,6 +62,9 @@ if TYPE_CHECKING:
     )
     from ffi_leak_tracker._records.exceptions import (
         DoubleFreeError as DoubleFreeError,
+    )
+    from ffi_leak_tracker._records.exceptions import (
+        FilterFileError as FilterFileError,
     )
     from ffi_leak_tracker._records.exceptions import (
         InvalidFreeError as InvalidFreeError,
@@ -90,6 +94,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.exceptions import (
         ReportWriteError as ReportWriteError,
     )
+    from ffi_leak_tracker._records.exceptions import SearchError as SearchError
     from ffi_leak_tracker._records.filters import LeakFilter as LeakFilter
     from ffi_leak_tracker._records.group import Group as Group
     from ffi_leak_tracker._records.snapshot import Snapshot as Snapshot
@@ -97,7 +102,14 @@ if TYPE_CHECKING:
         AllocationStats as AllocationStats,
     )
     from ffi_leak_tracker._records.stats import TypeStats as TypeStats
+    from ffi_leak_tracker._records.suppressions import (
+        Suppressions as Suppressions,
+    )
     from ffi_leak_tracker._records.totals import Total as Total
+    from ffi_leak_tracker._records.verdicts import Holder as Holder
+    from ffi_leak_tracker._records.verdicts import Search as Search
+    from ffi_leak_tracker._records.verdicts import Verdict as Verdict
+    from ffi_leak_tracker._records.verdicts import Verdicts as Verdicts
     from ffi_leak_tracker._tracking.allocators import Allocator as Allocator
     from ffi_leak_tracker._tracking.allocators import (
         adaptive_calloc as adaptive_calloc,
@@ -135,6 +147,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "_records.allocation": "Allocation Frame NativeFrame",
     "_records.analysis": "CallTree Hotspot Node",
+    "_records.baseline": "Baseline",
     "_records.diff": "Change SnapshotDiff",
     "_records.emit_console": "ConsoleEmitter",
     "_records.emit_json": "JsonEmitter load",
@@ -142,15 +155,18 @@ _HOMES = {
     "_records.emitters": "LeaksEmitter",
     "_records.exceptions": (
         "AttachError BudgetError CorruptionError DoubleFreeError "
-        "InvalidFreeError LeakTrackerError LeakTrackerException "
-        "LeaksFoundError MismatchedFreeError MisuseError MisuseWarning "
-        "RecordFormatError ReportFormatError ReportWriteError"
+        "FilterFileError InvalidFreeError LeakTrackerError "
+        "LeakTrackerException LeaksFoundError MismatchedFreeError MisuseError "
+        "MisuseWarning RecordFormatError ReportFormatError ReportWriteError "
+        "SearchError"
     ),
     "_records.filters": "LeakFilter",
     "_records.group": "Group",
     "_records.snapshot": "Snapshot",
+    "_records.suppressions": "Suppressions",
     "_records.stats": "AllocationStats TypeStats",
     "_records.totals": "Total",
+    "_records.verdicts": "Holder Search Verdict Verdicts",
     "_tracking.allocators": (
         "Allocator adaptive_calloc adaptive_malloc calloc diagnostic_calloc "
         "diagnostic_malloc malloc"

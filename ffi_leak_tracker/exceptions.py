@@ -10,6 +10,7 @@ from ffi_leak_tracker._records.exceptions import (
     BudgetError,
     CorruptionError,
     DoubleFreeError,
+    FilterFileError,
     InvalidFreeError,
     LeaksFoundError,
     LeakTrackerError,
@@ -20,6 +21,7 @@ from ffi_leak_tracker._records.exceptions import (
     RecordFormatError,
     ReportFormatError,
     ReportWriteError,
+    SearchError,
 )
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "BudgetError",
     "CorruptionError",
     "DoubleFreeError",
+    "FilterFileError",
     "GrowthFoundError",
     "InvalidFreeError",
     "LeakTrackerError",
@@ -38,4 +41,5 @@ __all__ = [
     "RecordFormatError",
     "ReportFormatError",
     "ReportWriteError",
+    "SearchError",
 ]

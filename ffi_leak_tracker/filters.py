@@ -8,6 +8,7 @@ Filters combine with ``&``, ``|`` and ``~``. Any callable that takes an
 'kind is in: "gc" AND (size <= 8 OR type is in: "A")'
 """
 
+from ffi_leak_tracker._records.baseline import Baseline
 from ffi_leak_tracker._records.filters import (
     FilterLike,
     LeakFilter,
@@ -22,5 +23,6 @@ from ffi_leak_tracker._records.filters import (
     _RangeFilter,
     _StackFilter,
 )
+from ffi_leak_tracker._records.suppressions import Suppressions
 
-__all__ = ["FilterLike", "LeakFilter"]
+__all__ = ["Baseline", "FilterLike", "LeakFilter", "Suppressions"]

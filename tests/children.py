@@ -22,7 +22,11 @@ def environment(**changes: str) -> dict[str, str]:
         or not name.startswith(("FFI_LEAK_TRACKER", "PYTHON", "PYTEST"))
     }
     # Without the variable glibc writes its last message to the terminal.
-    fixed = {"PYTHONPATH": PACKAGE_PARENT, "LIBC_FATAL_STDERR_": "1"}
+    fixed = {
+        "PYTHONPATH": PACKAGE_PARENT,
+        "LIBC_FATAL_STDERR_": "1",
+        "COLUMNS": "100",  # of reports
+    }
     return {**kept, **fixed, **changes}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from ffi_leak_tracker._tracking import scopes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+os.environ["COLUMNS"] = "100"  # of reports
 IS_PYPY = sys.implementation.name == "pypy"
 
 

@@ -128,7 +128,7 @@ def output(command: str, commands: Path) -> str:
         env=environment(
             PATH=f"{commands}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             PYTEST_ADDOPTS="-p no:cacheprovider",
-            COLUMNS="80",
+            COLUMNS="100",
         ),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

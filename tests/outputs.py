@@ -10,6 +10,8 @@ _CHANGES = (
     (r"\b\d+\.\d+ s\b", "TIME s"),
     (r"\bin \d+\.\d+s\b", "in TIMEs"),
     (r"#\d+", "#NUMBER"),
+    (r"={5,}", "====="),  # of pytest, as wide as the terminal
+    (r"_{5,}", "_____"),
     (r"(?m)[ \t]+$", ""),
     (r"(?<=\S)  +", "  "),
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from textwrap import dedent
 
+import children
 import pytest
-from c_library import CXX, child, needs_hooks
+from c_library import CXX, child, child_environment, needs_hooks
 
 pytestmark = needs_hooks
 
@@ -284,4 +285,44 @@ def test_what_a_callback_allocates_is_its_own() -> None:
             lib.release(lib.nested_lines(3))
             types = [b.type for b in LeakTracker.snapshot()]
             assert types == ["strdup"] * 3, types
+    """)
+
+
+def test_an_object_that_is_closed_twice() -> None:
+    """It is told and not passed on, where the allocator proves it."""
+    code = """
+        lib = opened("results")
+        with LeakTracker.attach([lib]):
+            for make, end in {!r}:
+                block = getattr(lib, make)()
+                getattr(lib, end)(block)
+                getattr(lib, end)(block)
+            told = [type(one).__name__ for one in LeakTracker.misuses()]
+            print(told)
+            LeakTracker.verify_no_leaks()
+    """
+    pairs = [
+        ("open_file", "close_file"),
+        ("open_locale", "close_locale"),
+        ("open_converter", "close_converter"),
+    ]
+    text = "from c_library import *\n" + dedent(code.format(pairs))
+    done = children.run(text, **child_environment())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(["DoubleFreeError"] * 3)
+    assert done.stderr.count("double free") == 3, done.stderr
+
+
+def test_sizes_of_objects_are_no_larger_than_their_blocks() -> None:
+    """Else other blocks would lie inside them, and their frees be told."""
+    child(f"""
+        import ctypes
+        usable = ctypes.CDLL(None).malloc_usable_size
+        usable.argtypes = [ctypes.c_void_p]
+        lib = opened("results")
+        with LeakTracker.attach([lib]):
+            for name in {[*OBJECTS, *BLOCKS]!r}:
+                getattr(lib, name)(*[90] * ("text_of_stream" in name))
+            for one in LeakTracker.snapshot():
+                assert one.size <= usable(one.address), one
     """)

@@ -29,6 +29,7 @@ ORDER = (
     "stubs",
     "providers",
     "slots",
+    "copies",
     "loader",
     "late_objects",
     "passes",

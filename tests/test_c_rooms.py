@@ -17,6 +17,7 @@ ROOMS = (
     "paths",
     "registry",
     "tracker",
+    "reach",
     "hooks",
     "api",
     "python",

@@ -604,7 +604,7 @@ def test_version_and_help() -> None:
     version = f"ffi-leak-tracker {ffi_leak_tracker.__version__}\n"
     assert version == cli("--version").stdout
     for words in ([], ["run"], ["demo"]):
-        done = cli(*words, "--help")
+        done = cli(*words, "--help", COLUMNS="80")
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.startswith("usage: ffi-leak-tracker")
         assert all(len(line) <= 80 for line in done.stdout.splitlines())

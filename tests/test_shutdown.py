@@ -213,7 +213,7 @@ LATE = """
 def test_late_finalizers_report_as_text(place) -> None:
     """When nothing can be imported any more."""
     lines = output(LATE.format(target=None, place=place)).splitlines()
-    assert lines[0].startswith("LEAKED  1 block, 4 B")
+    assert lines[0].startswith("LIVE  1 block, 4 B")
     assert lines[-1].endswith("thread MainThread")
 
 

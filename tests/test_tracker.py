@@ -673,11 +673,11 @@ def test_emit_takes_all_kinds(enabled, tmp_path, capsys) -> None:
     ):
         LeakTracker.emit(target)
     LeakTracker.emit()
-    assert "LEAKED  1 block" in (tmp_path / "a.txt").read_text("utf-8")
+    assert "LIVE  1 block" in (tmp_path / "a.txt").read_text("utf-8")
     assert json.loads((tmp_path / "b.json").read_text("utf-8"))
-    assert stream.getvalue().startswith("LEAKED  1 block")
+    assert stream.getvalue().startswith("LIVE  1 block")
     assert got[0].count == 1
-    assert "LEAKED  1 block" in capsys.readouterr().out
+    assert "LIVE  1 block" in capsys.readouterr().out
     assert LeakTracker.has_leaks, "emitting clears nothing"
     alloc.free(pointer)
 

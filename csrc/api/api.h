@@ -131,6 +131,9 @@ typedef struct flk_self {
     uint64_t ever_enabled;   // 1 if tracking was on at any time, else 0
     uint64_t observed_lost;  // events that no observer got
     uint64_t types_merged;   // types that share one name: there are too many
+    // Searches for lost blocks, and the most that one took: mapped memory, time
+    // of the call, time in which allocations waited.
+    uint64_t searches, search_bytes, search_ns, search_standing_ns;
 } flk_self;
 void flk_self_figures(flk_self *out);
 // Sets the counters of events to 0, for a reset.
@@ -161,6 +164,7 @@ typedef struct flk_row_indexes {
     uint32_t group, thread, scope;
 } flk_row_indexes;
 // Writes each block as "[group,address,size,sequence,time,age,thread,scope]",
+// where the given address is the complement, as in copies (flk_snapshot_hide);
 // with `separator` between two rows; returns the number of bytes written. Times
 // are seconds with six decimals; `taken_at` is in seconds since 1970. There is
 // room for count * (FLK_ROW_BYTES + strlen(separator)) bytes.

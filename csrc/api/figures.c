@@ -6,6 +6,7 @@
 #include "paths/callpath.h"
 #include "paths/sites.h"
 #include "paths/stack.h"
+#include "reach/lost.h"
 #include "registry/account.h"
 #include "registry/names.h"
 #include "registry/scope.h"
@@ -120,6 +121,12 @@ void flk_self_figures(flk_self *out) {
     out->pauses = (uint64_t)flk_gate_pauses();
     out->ever_enabled = FLK_SETTING(ever_enabled);
     out->types_merged = flk_names_merged();
+    flk_lost_figures searches;
+    flk_lost_read(&searches);
+    out->searches = searches.count;
+    out->search_bytes = searches.bytes_max;
+    out->search_ns = searches.whole_ns_max;
+    out->search_standing_ns = searches.standing_ns_max;
     read_events(out);
     flk_thread_let_go(thread);
 }

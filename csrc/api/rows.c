@@ -49,7 +49,7 @@ static char *put_row(char *out, const flk_block *block,
     *out++ = '[';
     out = put_index(out, at->group);
     *out++ = ',';
-    out = put_number(out, block->address);
+    out = put_number(out, ~block->address);
     *out++ = ',';
     out = put_number(out, block->size_bytes);
     *out++ = ',';

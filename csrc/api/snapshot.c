@@ -165,6 +165,12 @@ bool flk_snapshot_collect(uint32_t view, uint64_t since, bool inherited,
     return true;
 }
 
+void flk_snapshot_hide(flk_snapshot *snapshot) {
+    FLK_ASSERT(snapshot && (snapshot->blocks || snapshot->count == 0));
+    for (size_t i = 0; i < snapshot->count; i++)
+        snapshot->blocks[i].address = ~snapshot->blocks[i].address;
+}
+
 void flk_snapshot_drop(flk_snapshot *snapshot) {
     FLK_ASSERT(snapshot);
     if (snapshot->blocks)

@@ -23,6 +23,9 @@ typedef struct flk_snapshot {
 // fork.
 bool flk_snapshot_collect(uint32_t view, uint64_t since, bool inherited,
                           flk_snapshot *out);
+// Replaces each address by its complement: a copy that lives on must hold no
+// pointers, or a search would find the blocks held by it.
+void flk_snapshot_hide(flk_snapshot *snapshot);
 void flk_snapshot_drop(flk_snapshot *snapshot);
 
 #endif

@@ -130,6 +130,9 @@ _Static_assert(FLK_TICK_NS == 1 << FLK_TICK_SHIFT, "one tick");
 #define FLK_SLAB_BYTES 16384
 #define FLK_SPAN_BYTES_MIN (UINT64_C(1) << 18)
 #define FLK_SPAN_BYTES_MAX (UINT64_C(1) << 21)
+// Mappings of the core that a search for pointers leaves out: 8 bytes each, in
+// pages touched when used. A registry of 1e7 blocks has some thousands.
+#define FLK_OWN_MAPPINGS_MAX 65536
 
 // --- hooks --------------------------------------------------------------
 // Loaded objects whose calls can be told apart: 32 bytes each, in pages mapped
@@ -148,11 +151,23 @@ _Static_assert(FLK_TICK_NS == 1 << FLK_TICK_SHIFT, "one tick");
 // Hooked slots whose changes by others are noticed: 24 bytes each, touched only
 // as far as used. Some 20 a library.
 #define FLK_WATCHED_SLOTS_MAX 65536
+// Ranges of writable data in which copied pointers are searched: 40 bytes each.
+// Two for an object, mostly.
+#define FLK_COPIES_RANGES_MAX 8192
 // Events delayed while a thread forks: what other fork handlers allocate.
 #define FLK_LATE_EVENTS_MAX 256
 // Pages of one munmap that are searched, one by one, for records that begin
 // inside the unmapped range: 256 MiB of 4 KiB pages.
 #define FLK_UNMAP_PAGES_MAX 65536
+
+// --- the search for pointers (reach/) ------------------------------------
+// Threads whose stack pointer is noted: 88 bytes each. The whole stacks of
+// further threads are searched.
+#define FLK_STACKS_MAX 1024
+// Named roots. What further ones hold is held by untracked memory.
+#define FLK_HOLDERS_MAX 4096
+// Pieces in which memory is searched: the pools of Python's allocator.
+#define FLK_PIECE_BYTES 16384
 
 // --- Python objects and observers ---------------------------------------
 // Object trackers at one time, classes of each, and creations and ends that

@@ -2,16 +2,22 @@
 #include "base/platform.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/config.h"
 #if defined(__linux__)
 #include <linux/membarrier.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #endif
 
@@ -196,6 +202,98 @@ size_t flk_platform_page_bytes(void) {
     return known;
 }
 
+// A list of the core's own mappings. An entry has the number of the first page
+// of 4 KiB and, in the lower bits, the number of pages; 0 is a free entry. There
+// is no lock: a signal handler may map pages, too.
+enum { OWN_PAGE_SHIFT = 12, OWN_COUNT_BITS = 20 };
+static struct {
+    atomic_ullong entries[FLK_OWN_MAPPINGS_MAX];
+    atomic_uint top;       // all entries from here on are free
+    atomic_uint may_free;  // no entry below this one was free lately
+} own;
+
+static uint64_t own_entry(uintptr_t begin, size_t bytes) {
+    FLK_ASSERT(bytes >> OWN_PAGE_SHIFT < UINT64_C(1) << OWN_COUNT_BITS);
+    return (uint64_t)(begin >> OWN_PAGE_SHIFT) << OWN_COUNT_BITS |
+           bytes >> OWN_PAGE_SHIFT;
+}
+
+// Changes the first entry `from` to `to`; false if there is none.
+static bool own_change(uint32_t first, uint32_t end, uint64_t from, uint64_t to,
+                       uint32_t *where) {
+    FLK_ASSERT(first <= end && end <= FLK_OWN_MAPPINGS_MAX);
+    for (uint32_t i = first; i < end; i++) {
+        unsigned long long expected = from;
+        if (atomic_load_explicit(&own.entries[i], memory_order_relaxed) ==
+                from &&
+            atomic_compare_exchange_strong(&own.entries[i], &expected, to)) {
+            *where = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void own_note(uint64_t entry) {
+    FLK_ASSERT(entry != 0);
+    uint32_t at, first = atomic_load(&own.may_free);
+    if (!own_change(first, FLK_OWN_MAPPINGS_MAX, 0, entry, &at) &&
+        !own_change(0, first, 0, entry, &at))
+        return;
+    atomic_store(&own.may_free, at + 1);
+    uint32_t top = atomic_load(&own.top);
+    while (top <= at && !atomic_compare_exchange_weak(&own.top, &top, at + 1))
+        ;
+}
+
+static void own_forget(uint64_t entry) {
+    uint32_t at;
+    if (own_change(0, atomic_load(&own.top), entry, 0, &at) &&
+        atomic_load(&own.may_free) > at)
+        atomic_store(&own.may_free, at);
+}
+
+// Calls for each part of a mapping that fits into one entry.
+static void own_each(void *pages, size_t bytes, void (*each)(uint64_t entry)) {
+    const size_t most = ((size_t)1 << (OWN_PAGE_SHIFT + OWN_COUNT_BITS)) -
+                        ((size_t)1 << OWN_PAGE_SHIFT);
+    uintptr_t at = (uintptr_t)pages;
+    FLK_ASSERT(at % ((size_t)1 << OWN_PAGE_SHIFT) == 0);
+    while (bytes > 0) {
+        size_t part = bytes < most ? bytes : most;
+        each(own_entry(at, part));
+        at += part;
+        bytes -= part;
+    }
+}
+
+size_t flk_platform_pages_own(flk_pair *out, size_t max) {
+    FLK_ASSERT(out || max == 0);
+    size_t count = 0;
+    uint32_t top = atomic_load(&own.top);
+    for (uint32_t i = 0; i < top; i++) {
+        uint64_t entry = atomic_load(&own.entries[i]);
+        if (!entry)
+            continue;
+        uint64_t pages = entry & ((UINT64_C(1) << OWN_COUNT_BITS) - 1);
+        uint64_t begin = entry >> OWN_COUNT_BITS << OWN_PAGE_SHIFT;
+        if (count < max)
+            out[count] = (flk_pair){begin, begin + (pages << OWN_PAGE_SHIFT)};
+        count++;
+    }
+    return count;
+}
+
+static void unmap(void *pages, size_t bytes) {
+    if (bytes > 0 && munmap(pages, bytes) != 0) {
+        if (errno != ENOMEM)
+            flk_platform_fatal("munmap failed", __FILE__, __LINE__);
+        // At the system's limit of mappings no mapping can be split. The
+        // memory is returned, the addresses are lost.
+        madvise(pages, bytes, MADV_DONTNEED);
+    }
+}
+
 void *flk_platform_pages_map(size_t bytes, size_t alignment) {
     FLK_ASSERT(bytes > 0 && bytes % flk_platform_page_bytes() == 0);
     FLK_ASSERT(alignment > 0 && (alignment & (alignment - 1)) == 0);
@@ -209,25 +307,37 @@ void *flk_platform_pages_map(size_t bytes, size_t alignment) {
     errno = saved;
     if (pages == MAP_FAILED)
         return NULL;
-    if (padded == bytes)
-        return pages;
-    // Unmap what lies before and behind the aligned part.
-    size_t before = (size_t)(-(uintptr_t)pages & (alignment - 1));
-    flk_platform_pages_unmap(pages, before);
-    flk_platform_pages_unmap(pages + before + bytes, alignment - before);
-    return pages + before;
+    if (padded > bytes) {
+        // Unmap what lies before and behind the aligned part.
+        size_t before = (size_t)(-(uintptr_t)pages & (alignment - 1));
+        unmap(pages, before);
+        unmap(pages + before + bytes, alignment - before);
+        errno = saved;
+        pages += before;
+    }
+    own_each(pages, bytes, own_note);
+    return pages;
+}
+
+void *flk_platform_pages_share(size_t bytes) {
+    FLK_ASSERT(bytes > 0 && bytes % flk_platform_page_bytes() == 0);
+    if (mapping_must_fail())
+        return NULL;
+    int saved = errno;
+    void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    errno = saved;
+    if (pages == MAP_FAILED)
+        return NULL;
+    own_each(pages, bytes, own_note);
+    return pages;
 }
 
 void flk_platform_pages_unmap(void *pages, size_t bytes) {
     FLK_ASSERT((uintptr_t)pages % flk_platform_page_bytes() == 0);
     int saved = errno;
-    if (bytes > 0 && munmap(pages, bytes) != 0) {
-        if (errno != ENOMEM)
-            flk_platform_fatal("munmap failed", __FILE__, __LINE__);
-        // At the system's limit of mappings no mapping can be split. The
-        // memory is returned, the addresses are lost.
-        madvise(pages, bytes, MADV_DONTNEED);
-    }
+    own_each(pages, bytes, own_forget);  // before the addresses are reused
+    unmap(pages, bytes);
     errno = saved;
 }
 
@@ -237,6 +347,59 @@ void flk_platform_pages_forget(void *pages, size_t bytes) {
     madvise(pages, bytes, MADV_DONTNEED);
     errno = saved;
 }
+
+bool flk_platform_pages_resident(uintptr_t begin, size_t pages,
+                                 unsigned char *out) {
+    FLK_ASSERT(out && begin % flk_platform_page_bytes() == 0);
+    int saved = errno;
+    bool known =
+        mincore((void *)begin, pages * flk_platform_page_bytes(), out) == 0;
+    errno = saved;
+    for (size_t i = 0; i < pages && known; i++)
+        out[i] &= 1;
+    return known;
+}
+
+#if defined(__linux__)
+// PAGEMAP_SCAN of linux/fs.h, which older headers lack.
+typedef struct page_region {
+    uint64_t start, end, categories;
+} page_region;
+
+typedef struct scan_arguments {
+    uint64_t size, flags, start, end, walk_end;
+    uint64_t regions, region_count, pages_max;
+    uint64_t inverted, needed, any_of, returned;
+} scan_arguments;
+
+enum { PAGE_IN_MEMORY = 1 << 3, PAGE_IN_SWAP = 1 << 4 };
+
+uintptr_t flk_platform_pages_next_used(int pagemap_file, uintptr_t begin,
+                                       uintptr_t end) {
+    FLK_ASSERT(begin < end && begin % flk_platform_page_bytes() == 0);
+    page_region found = {0};
+    scan_arguments arguments = {.size = sizeof arguments,
+                                .start = begin,
+                                .end = end,
+                                .regions = (uintptr_t)&found,
+                                .region_count = 1,
+                                .pages_max = 1,
+                                .any_of = PAGE_IN_MEMORY | PAGE_IN_SWAP,
+                                .returned = PAGE_IN_MEMORY | PAGE_IN_SWAP};
+    int saved = errno;
+    int count = ioctl(pagemap_file, _IOWR('f', 16, scan_arguments), &arguments);
+    errno = saved;
+    if (count < 0)
+        return begin;
+    return count == 0 ? end : (uintptr_t)found.start;
+}
+#else
+uintptr_t flk_platform_pages_next_used(int pagemap_file, uintptr_t begin,
+                                       uintptr_t end) {
+    (void)pagemap_file, (void)end;
+    return begin;
+}
+#endif
 
 bool flk_platform_pages_protect(uintptr_t address, size_t bytes, unsigned may) {
     FLK_ASSERT(bytes > 0 &&
@@ -313,6 +476,8 @@ uint64_t flk_platform_clock_coarse(void) {
 #endif
 }
 
+uint64_t flk_platform_clock_exact(void) { return clock_read(CLOCK_MONOTONIC); }
+
 uint64_t flk_platform_clock_wall(void) { return clock_read(CLOCK_REALTIME); }
 
 // --- fork --------------------------------------------------------------
@@ -332,3 +497,114 @@ void flk_platform_at_fork(void (*prepare)(void), void (*parent)(void),
     }
     flk_platform_fatal("a third set of fork handlers", __FILE__, __LINE__);
 }
+
+// --- a child that looks -------------------------------------------------
+static atomic_int child_fault;
+
+void flk_platform_child_fail(int how) { atomic_store(&child_fault, how); }
+
+#if defined(__linux__)
+enum { CHILD_ENDS_WELL = 0 };
+
+// The child has the descriptors of the program. It closes them, so that readers
+// of pipes see their end when the program closes its side.
+static void close_descriptors(void) {
+#ifdef SYS_close_range
+    syscall(SYS_close_range, 3u, ~0u, 0u);
+#endif
+}
+
+_Noreturn static void run_child(void (*work)(void *), void *context,
+                                flk_child_fault fault) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    close_descriptors();
+    // Handlers of the program for faulty accesses would run in the child.
+    signal(SIGSEGV, SIG_DFL);
+    signal(SIGBUS, SIG_DFL);
+    if (fault == FLK_CHILD_DIES)
+        syscall(SYS_kill, (long)syscall(SYS_getpid), SIGKILL);
+    while (fault == FLK_CHILD_HANGS)
+        flk_platform_pause();
+    work(context);
+    for (;;)
+        syscall(SYS_exit_group, CHILD_ENDS_WELL);
+}
+
+int flk_platform_child_begin(void (*work)(void *), void *context) {
+    FLK_ASSERT(work);
+    flk_child_fault fault =
+        (flk_child_fault)atomic_exchange(&child_fault, FLK_CHILD_SOUND);
+    if (fault == FLK_CHILD_REFUSED)
+        return -1;
+    int saved = errno;
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    // Not fork(), which runs the fork handlers of all libraries and of Python.
+    // Without a signal for its end, the child is seen by waits with __WCLONE
+    // only, and the program gets no SIGCHLD.
+    long child = syscall(SYS_clone, 0L, NULL, NULL, NULL, NULL);
+    if (child == 0)
+        run_child(work, context, fault);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = saved;
+    return child > 0 ? (int)child : -1;
+}
+
+flk_child_state flk_platform_child_look(int child) {
+    FLK_ASSERT(child > 0);
+    int status = 0, saved = errno;
+    pid_t ended;
+    do
+        ended = waitpid(child, &status, WNOHANG | __WCLONE);
+    while (ended < 0 && errno == EINTR);
+    errno = saved;
+    if (ended == 0)
+        return FLK_CHILD_RUNS;
+    bool is_well = ended == child && WIFEXITED(status) &&
+                   WEXITSTATUS(status) == CHILD_ENDS_WELL;
+    return is_well ? FLK_CHILD_ENDED : FLK_CHILD_KILLED;
+}
+
+void flk_platform_child_kill(int child) {
+    FLK_ASSERT(child > 0);
+    int saved = errno;
+    kill(child, SIGKILL);
+    while (waitpid(child, NULL, __WCLONE) < 0 && errno == EINTR)
+        ;
+    errno = saved;
+}
+
+bool flk_platform_memory_copy(int memory_file, uintptr_t from, void *to,
+                              size_t bytes) {
+    FLK_ASSERT(to && bytes > 0);
+    int saved = errno;
+    bool done = true;
+    for (size_t have = 0; done && have < bytes;) {
+        ssize_t got = pread(memory_file, (char *)to + have, bytes - have,
+                            (off_t)(from + have));
+        done = got > 0;
+        have += done ? (size_t)got : 0;
+    }
+    errno = saved;
+    return done;
+}
+#else
+int flk_platform_child_begin(void (*work)(void *), void *context) {
+    (void)work, (void)context;
+    return -1;
+}
+
+flk_child_state flk_platform_child_look(int child) {
+    (void)child;
+    return FLK_CHILD_KILLED;
+}
+
+void flk_platform_child_kill(int child) { (void)child; }
+
+bool flk_platform_memory_copy(int memory_file, uintptr_t from, void *to,
+                              size_t bytes) {
+    (void)memory_file, (void)from, (void)to, (void)bytes;
+    return false;
+}
+#endif

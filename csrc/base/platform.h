@@ -36,6 +36,11 @@
 #define FLK_OPAQUE(value) ((void)(value))
 #endif
 
+// Two words, sorted by the first (base/pairs.h).
+typedef struct flk_pair {
+    uint64_t key, value;
+} flk_pair;
+
 typedef enum flk_status {
     FLK_OK = 0,
     FLK_NO_MEMORY = -1,  // no page left: the caller counts a drop
@@ -178,6 +183,23 @@ void flk_platform_pages_unmap(void *pages, size_t bytes);
 // Returns the memory but keeps the addresses, which read zero afterwards.
 void flk_platform_pages_forget(void *pages, size_t bytes);
 size_t flk_platform_page_bytes(void);
+// The mappings that flk_platform_pages_map returned and that are not unmapped,
+// as pairs of (begin, end) in no order. Fills in at most `max` pairs; returns
+// how many there are. Of more than FLK_OWN_MAPPINGS_MAX mappings, some are
+// missing.
+size_t flk_platform_pages_own(flk_pair *out, size_t max);
+// Zeroed pages that a child of flk_platform_child_begin shares with this
+// process. To be unmapped by flk_platform_pages_unmap. NULL when there are none.
+void *flk_platform_pages_share(size_t bytes);
+// For each page from `begin` on, 1 if it is in memory; false if the system does
+// not tell.
+bool flk_platform_pages_resident(uintptr_t begin, size_t pages,
+                                 unsigned char *out);
+// The first page from `begin` on, but below `end`, that is in memory or in swap;
+// `end` if there is none. `begin` itself if the system does not tell (Linux
+// before 6.7). A sparse mapping of terabytes is passed in microseconds.
+uintptr_t flk_platform_pages_next_used(int pagemap_file, uintptr_t begin,
+                                       uintptr_t end);
 // Access rights of pages. FLK_PAGE_WRITE implies reading.
 enum { FLK_PAGE_READ = 1, FLK_PAGE_WRITE = 2, FLK_PAGE_EXECUTE = 4 };
 // Sets the rights of the pages that hold these bytes. False if the system
@@ -197,9 +219,24 @@ bool flk_platform_can_read(const void *start, size_t bytes);
 // system does not report. One system call.
 size_t flk_platform_stack_left(void);
 
+// Where the stack of the function that expands it begins, for a reader of live
+// words: with the registers that it keeps for its caller, which are saved here,
+// but without its own variables (on x86-64).
+#if defined(__x86_64__) && defined(__GNUC__)
+#define FLK_STACK_BEGIN() \
+    (__builtin_unwind_init(), (uintptr_t)__builtin_frame_address(0) - 5 * 8)
+#elif defined(__GNUC__)
+#define FLK_STACK_BEGIN() \
+    (__builtin_unwind_init(), (uintptr_t)__builtin_frame_address(0))
+#else
+#define FLK_STACK_BEGIN() ((uintptr_t)0)  // the whole stack
+#endif
+
 // --- clocks ------------------------------------------------------------
 // Steady clock in nanoseconds with steps of at most 4 ms; no system call.
 uint64_t flk_platform_clock_coarse(void);
+// The same in steps of the hardware.
+uint64_t flk_platform_clock_exact(void);
 // Nanoseconds since 1970, for turning the steady clock into a date.
 uint64_t flk_platform_clock_wall(void);
 
@@ -210,5 +247,35 @@ uint64_t flk_platform_clock_wall(void);
 // There is room for two sets.
 void flk_platform_at_fork(void (*prepare)(void), void (*parent)(void),
                           void (*child)(void));
+
+// --- a child that looks -------------------------------------------------
+// A copy of this process with one thread, which calls `work` and ends. No fork
+// handler runs and no exit handler; the program gets no SIGCHLD, and its waits
+// do not see the child. The locks that `work` needs must be held by the caller,
+// and are held in the child. `work` must not call malloc or Python. Signals are
+// blocked there but for those of faulty accesses, which kill the child. The
+// child is killed if the calling thread ends. Returns its process number, or -1
+// if the system refuses.
+int flk_platform_child_begin(void (*work)(void *context), void *context);
+typedef enum flk_child_state {
+    FLK_CHILD_RUNS,
+    FLK_CHILD_ENDED,   // `work` returned
+    FLK_CHILD_KILLED,  // by a signal, or by another process
+} flk_child_state;
+// Looks once, without waiting; not again after the end.
+flk_child_state flk_platform_child_look(int child);
+void flk_platform_child_kill(int child);
+// For tests, the next child: is refused, is killed at once, or never ends.
+typedef enum flk_child_fault {
+    FLK_CHILD_SOUND,
+    FLK_CHILD_REFUSED,
+    FLK_CHILD_DIES,
+    FLK_CHILD_HANGS,
+} flk_child_fault;
+void flk_platform_child_fail(int how);
+// In such a child: copies memory, though it may not be readable. False: it is
+// not. Also for memory that other threads may unmap meanwhile. Needs /proc.
+bool flk_platform_memory_copy(int memory_file, uintptr_t from, void *to,
+                              size_t bytes);
 
 #endif

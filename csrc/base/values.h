@@ -108,6 +108,56 @@ typedef struct flk_misuse {
     flk_block block;     // the block concerned
 } flk_misuse;
 
+// --- lost or held ---------------------------------------------------------
+#define FLK_VERDICT_LOST 1        // nothing points into it
+#define FLK_VERDICT_LOST_BELOW 2  // only lost blocks point into it
+#define FLK_VERDICT_HELD 3        // a root points into it
+#define FLK_VERDICT_HELD_BELOW 4  // a block that is held points into it
+
+// What holds a block, as a number, if there is none or it is not known.
+#define FLK_HOLDER_NONE 4294967295
+
+// A root: memory that is reachable by itself.
+#define FLK_HOLDER_UNTRACKED 0    // memory that no tracker records
+#define FLK_HOLDER_PYTHON 1       // small objects of Python
+#define FLK_HOLDER_MOVING 2       // a realloc that was under way
+#define FLK_HOLDER_UNSEARCHED 3   // there was no room to look for pointers
+#define FLK_HOLDER_DATA 4         // initialised data of an object
+#define FLK_HOLDER_BSS 5          // other data of an object
+#define FLK_HOLDER_STACK 6        // of a thread
+#define FLK_HOLDER_THREAD_DATA 7  // thread-local variables of the main thread
+#define FLK_HOLDER_REGISTERS 8    // of a thread
+#define FLK_HOLDER_SHARED 9       // memory shared with other processes
+#define FLK_HOLDER_NAME_BYTES 120
+typedef struct flk_holder {
+    uint32_t kind;
+    uint32_t thread;  // its number; 0 = unknown; FLK_HOLDER_MAIN
+    char name[120];   // file name of an object or of shared memory
+} flk_holder;
+#define FLK_HOLDER_MAIN 4294967295
+
+// The memory of an object of one exact type of Python, so that what lies behind
+// it in its block, left from an earlier object, is not taken for pointers.
+#define FLK_PYTHON_TYPES_MAX 512
+#define FLK_PYTHON_PLAIN 0   // bytes + item_bytes * size
+#define FLK_PYTHON_NUMBER 1  // has no pointers: int, float
+#define FLK_PYTHON_TEXT 2    // str: no pointers if it is compact ASCII
+typedef struct flk_python_type {
+    uint64_t address;  // of the type
+    uint32_t bytes;    // of an object, with what lies before it
+    uint16_t item_bytes;
+    uint8_t head_bytes;  // before the object: 16 if it is garbage collected
+    uint8_t kind;        // FLK_PYTHON_...
+    uint32_t text_state, text_mask;  // of compact ASCII: some bits of its state
+} flk_python_type;
+
+// Why there is no verdict.
+#define FLK_LOST_FOUND 0  // there is one
+#define FLK_LOST_NO_MEMORY -1
+#define FLK_LOST_TOO_LONG -2
+#define FLK_LOST_DIED -3        // the child was killed
+#define FLK_LOST_IMPOSSIBLE -4  // no /proc, or not 64-bit Linux
+
 // --- events for observers -----------------------------------------------
 #define FLK_OBSERVED_MADE 1
 #define FLK_OBSERVED_FREED 2
@@ -141,6 +191,8 @@ typedef struct flk_attach_figures {
     uint64_t retaken_slots;            // hooked, then changed by another tool
     uint64_t changed_pointers;         // in data; changed by the program itself
     uint64_t unwatched_slots;          // no room in the table of watched slots
+    uint64_t copied_pointers;          // in variables, that were hooked; ever
+    uint64_t unsearched_ranges;        // of writable data: no room in a table
     uint64_t unsettled_slots;          // still changing after all passes
     uint64_t failed_words;             // that could not be changed; ever
     uint64_t passes;                   // over all objects; ever

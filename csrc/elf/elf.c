@@ -160,6 +160,15 @@ static bool defines_by_search(const flk_elf *elf, const char *name) {
     return false;
 }
 
+bool flk_elf_mentions(const flk_elf *elf, const char *beginning) {
+    FLK_ASSERT(elf->symbols && beginning);
+    size_t length = strlen(beginning);
+    for (size_t i = 1; i < elf->symbol_count; i++)
+        if (strncmp(flk_elf_name(elf, i), beginning, length) == 0)
+            return true;
+    return false;
+}
+
 bool flk_elf_defines(const flk_elf *elf, const char *name) {
     FLK_ASSERT(elf->symbols && name);
     gnu_table table;

@@ -96,6 +96,8 @@ const char *flk_elf_function_at(const flk_elf *elf, uintptr_t address);
 typedef void (*flk_elf_needed_visitor)(const char *name, void *context);
 void flk_elf_each_needed(const flk_elf *elf, flk_elf_needed_visitor visit,
                          void *context);
+// True if it imports or exports a symbol whose name begins so.
+bool flk_elf_mentions(const flk_elf *elf, const char *beginning);
 // True if the object defines this function.
 bool flk_elf_defines(const flk_elf *elf, const char *name);
 

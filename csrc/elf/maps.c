@@ -117,4 +117,27 @@ bool flk_maps_path(uintptr_t address, char *out, size_t out_bytes) {
     return read_maps(address, &range, &path) && path.length > 0 &&
            path.length + 1 < out_bytes;
 }
+
+static void visit_in(int fd, flk_maps_visitor visit, void *context) {
+    FLK_ASSERT(fd >= 0);
+    char text[4096];
+    reader r = {.part = BEGIN};
+    ssize_t count;
+    while ((count = read(fd, text, sizeof text)) > 0)
+        for (ssize_t i = 0; i < count; i++)
+            if (read_byte(&r, text[i]))
+                visit(&r.range, context);
+}
+
+bool flk_maps_each(flk_maps_visitor visit, void *context) {
+    FLK_ASSERT(visit != NULL);
+    int saved = errno;
+    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        visit_in(fd, visit, context);
+        close(fd);
+    }
+    errno = saved;
+    return fd >= 0;
+}
 #endif

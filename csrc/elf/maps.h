@@ -17,6 +17,9 @@ typedef struct flk_maps_range {
 
 // The mapping that contains the address.
 bool flk_maps_find(uintptr_t address, flk_maps_range *out);
+// Visits all mappings, by rising address. False if they cannot be read.
+typedef void (*flk_maps_visitor)(const flk_maps_range *range, void *context);
+bool flk_maps_each(flk_maps_visitor visit, void *context);
 // The path of the file that is mapped at the address, absolute and without
 // links. False if no file is, or if the path is too long.
 bool flk_maps_path(uintptr_t address, char *out, size_t out_bytes);

@@ -114,6 +114,12 @@ static void pass_held(void) {
     flk_passes_patch(true, attach.with_mappings);
 }
 
+static void patch_all(bool is_hooked) {
+    FLK_ASSERT(is_held());
+    flk_passes_patch(is_hooked, attach.with_mappings);
+    flk_passes_patch_copies();
+}
+
 // Runs in a hook, perhaps in a constructor, while the application may hold any
 // lock. So nothing is looked up by name, and no lock is waited for. Inside the
 // guard (in a signal handler) this thread may hold a lock of the tracker,
@@ -156,7 +162,7 @@ static void begin_session(void) {
     FLK_ASSERT(flk_stub_table_read_state() == FLK_HOOKS_OFF);
     flk_passes_begin_session();
     flk_stub_table_set_state(FLK_HOOKS_PAUSED);
-    flk_passes_patch(true, attach.with_mappings);
+    patch_all(true);
     flk_platform_fence_threads();
     flk_stub_table_next_session();
     flk_freed_clear();
@@ -176,7 +182,7 @@ static const char *begin_held(const flk_attach_options *o) {
     if (is_new)
         begin_session();
     else
-        flk_passes_patch(true, attach.with_mappings);
+        patch_all(true);
     return NULL;
 }
 
@@ -220,6 +226,7 @@ void flk_attach_refresh(void) {
     if (attach.is_attached) {
         set_looked_up(addresses);
         pass_held();
+        flk_passes_patch_copies();
     }
     flk_lock_release(&attach.lock);
 }
@@ -244,7 +251,7 @@ static void end_session(void) {
     flk_stub_table_set_state(FLK_HOOKS_PAUSED);
     attach.is_attached = false;
     flk_passes_collect();
-    flk_passes_patch(false, attach.with_mappings);
+    patch_all(false);
     flk_stub_table_set_state(FLK_HOOKS_OFF);
     flk_stub_table_next_session();
     flk_thread_wait_outside();

@@ -15,16 +15,15 @@ static flk_caller find(uintptr_t address) {
 }
 
 // --- C++ runtimes ----------------------------------------------------------
-static bool is_passed(uintptr_t address, void *context) {
-    flk_caller *found = context;
-    *found = find(address);
-    return *found == FLK_CALLER_PASSED;
+static uint8_t judge_frame(uintptr_t address) {
+    flk_caller found = find(address);
+    return found == FLK_CALLER_PASSED ? 0 : (uint8_t)(found + 1);
 }
 
 // The innermost caller that is not a part of what calls it. Not inlined: the
 // walk begins with the frame of this function.
 static FLK_NOINLINE flk_caller find_on_stack(void) {
-    flk_caller found = FLK_CALLER_UNKNOWN;
+    uint8_t judged = 0;
     flk_registers here = flk_unwind_here();
     flk_thread *thread = flk_thread_enter();
     if (!thread)
@@ -32,9 +31,10 @@ static FLK_NOINLINE flk_caller find_on_stack(void) {
     if (!thread->native)
         thread->native = flk_unwind_new();
     if (thread->native)
-        flk_unwind_each(thread->native, &here, is_passed, &found);
+        judged = flk_unwind_find(thread->native, &here, flk_callers_version(),
+                                 judge_frame);
     flk_thread_leave(thread);
-    return found == FLK_CALLER_PASSED ? FLK_CALLER_UNKNOWN : found;
+    return judged ? (flk_caller)(judged - 1) : FLK_CALLER_UNKNOWN;
 }
 
 // A return address in an untraced object that is not linked to a C++ runtime
@@ -56,14 +56,19 @@ static bool is_runtime_recorded(flk_caller found) {
     }
 }
 
+// Without a traced object that is linked to a runtime there is nothing to find,
+// unless the runtime itself, or the C library, is traced.
+//
 // This module is a part of what calls it, so what the demangler allocates for
 // it would be recorded; but this module's own free is not seen.
 static bool is_call_of_runtime_recorded(const void *caller) {
     if (flk_platform_thread_marks()->is_demangling)
         return false;
     flk_caller found = find((uintptr_t)caller);
-    return is_runtime_recorded(found == FLK_CALLER_PASSED ? find_on_stack()
-                                                          : found);
+    if (found != FLK_CALLER_PASSED)
+        return is_runtime_recorded(found);
+    return flk_callers_have_traced_cxx() &&
+           is_runtime_recorded(find_on_stack());
 }
 
 // --- looked-up functions ---------------------------------------------------

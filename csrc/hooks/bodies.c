@@ -172,6 +172,10 @@ static FLK_HOT bool gone(flk_marks *marks, uintptr_t a, uint32_t stub,
            gone_unrecorded(a, stub);
 }
 
+bool flk_bodies_gone(uintptr_t a, uint32_t stub, uintptr_t caller) {
+    return gone(flk_platform_thread_marks(), a, stub, caller);
+}
+
 uintptr_t flk_bodies_free(uintptr_t a, uintptr_t b, uintptr_t c,
                           uint32_t stub) {
     FLK_ASSERT(flk_stub_table_function(stub) == FLK_FN_FREE);

@@ -9,16 +9,27 @@
 #ifndef FLK_BODIES_H
 #define FLK_BODIES_H
 
+#include "hooks/returned.h"
 #include "hooks/stub_table.h"
 #include "registry/registry.h"
 
 #ifdef FLK_HAS_ELF
+// Whether an allocating function of a provider is running that allocates
+// inside. `here` is FLK_STACK_HERE.
+static inline bool flk_bodies_is_allocating(uintptr_t here) {
+    uintptr_t frame = flk_platform_thread_marks()->allocating_frame;
+    return frame && !flk_returned_is_left_behind(frame, here);
+}
 // Whether the calling object is traced. `caller` is the return address.
 bool flk_bodies_is_traced(uint32_t stub, const void *caller);
 
 // Whether an address is being released by an outer hook of this thread.
 bool flk_bodies_is_inner_release(const flk_marks *marks, uintptr_t a,
                                  uintptr_t here);
+
+// A block is being released by the function of this stub. False: that is proven
+// misuse, and is not to be passed on.
+bool flk_bodies_gone(uintptr_t a, uint32_t stub, uintptr_t caller);
 
 // The end of a move that flk_report_moves began. Whether the block is recorded:
 // a sampled block is drawn again.

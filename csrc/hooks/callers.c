@@ -73,6 +73,10 @@ flk_caller flk_callers_listed(uintptr_t address) {
     return FLK_CALLER_UNKNOWN;
 }
 
+uint32_t flk_callers_version(void) {
+    return atomic_load_explicit(&callers.version, memory_order_acquire) | 1;
+}
+
 flk_late flk_callers_notice(unsigned function) {
     flk_late (*notice)(unsigned) = atomic_load(&notice_late_objects);
     return notice ? notice(function) : FLK_LATE_NO;

@@ -31,6 +31,8 @@ typedef enum flk_caller {
 flk_caller flk_callers_find(uintptr_t address);
 // By the table alone.
 flk_caller flk_callers_listed(uintptr_t address);
+// Another number, not 0, whenever the table has changed.
+uint32_t flk_callers_version(void);
 
 // Objects that were loaded after the last pass. Two callbacks, both NULL at
 // first. `find` is called for addresses that the table does not contain.

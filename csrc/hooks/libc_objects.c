@@ -42,29 +42,18 @@ uintptr_t flk_libc_objects_block(flk_sizes kind, uintptr_t structure) {
     }
 }
 
-static uint64_t bytes_of_texts(char *const *texts, size_t skipped,
-                               size_t count) {
-    FLK_ASSERT(texts != NULL);
-    uint64_t bytes = (skipped + count + 1) * sizeof *texts;
-    for (size_t i = skipped; i < skipped + count; i++)
-        bytes += texts[i] ? strlen(texts[i]) + 1 : 0;
-    return bytes;
-}
-
 static uint64_t bytes_of_addresses(const struct addrinfo *first) {
-    uint64_t bytes = 0;
-    for (const struct addrinfo *one = first; one; one = one->ai_next) {
-        bytes += sizeof *one + one->ai_addrlen;
-        bytes += one->ai_canonname ? strlen(one->ai_canonname) + 1 : 0;
-    }
-    return bytes;
+    FLK_ASSERT(first != NULL);
+    return sizeof *first + first->ai_addrlen;
 }
 
-static uint64_t bytes_of_interfaces(const struct if_nameindex *one) {
-    uint64_t bytes = sizeof *one;  // of the entry that ends the array
-    for (; one->if_index || one->if_name; one++)
-        bytes += sizeof *one + (one->if_name ? strlen(one->if_name) + 1 : 0);
-    return bytes;
+static uint64_t bytes_of_interfaces(const struct if_nameindex *list) {
+    FLK_ASSERT(list != NULL);
+    size_t count = 1;  // with the entry that ends the array
+    for (const struct if_nameindex *one = list; one->if_index || one->if_name;
+         one++)
+        count++;
+    return count * sizeof *list;
 }
 
 uint64_t flk_libc_objects_bytes(flk_sizes kind, uintptr_t structure) {
@@ -73,11 +62,11 @@ uint64_t flk_libc_objects_bytes(flk_sizes kind, uintptr_t structure) {
     const wordexp_t *words = (const wordexp_t *)structure;
     switch (kind) {
     case FLK_SIZES_GLOB:
-        return bytes_of_texts(
-            paths->gl_pathv, paths->gl_flags & GLOB_DOOFFS ? paths->gl_offs : 0,
-            paths->gl_pathc);
+        return (paths->gl_pathc + 1 +
+                (paths->gl_flags & GLOB_DOOFFS ? paths->gl_offs : 0)) *
+               sizeof *paths->gl_pathv;
     case FLK_SIZES_WORDS:
-        return bytes_of_texts(words->we_wordv, words->we_offs, words->we_wordc);
+        return (words->we_wordc + 1 + words->we_offs) * sizeof *words->we_wordv;
     case FLK_SIZES_ADDRESSES:
         return bytes_of_addresses(*(const struct addrinfo *const *)structure);
     case FLK_SIZES_INTERFACES:
@@ -156,12 +145,13 @@ static const char *read_conversion(const char *f, conversion *c) {
     return c->letter == '[' ? skip_set(f) : f;
 }
 
-// The blocks were cut to their contents.
+// The blocks were cut to their contents. How many letters were there for %mc is
+// not seen in them.
 static uint64_t made_bytes(const conversion *c, uintptr_t block) {
     FLK_ASSERT(block != 0);
     uint64_t unit = c->is_wide ? sizeof(wchar_t) : 1;
     if (c->letter == 'c' || c->letter == 'C')
-        return (c->width ? c->width : 1) * unit;
+        return unit;
     return c->is_wide ? (wcslen((const wchar_t *)block) + 1) * unit
                       : strlen((const char *)block) + 1;
 }

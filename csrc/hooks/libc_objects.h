@@ -16,8 +16,7 @@
 // wordexp_t, a regex_t, a variable that holds a list of addresses. For all
 // other kinds the structure is the block.
 uintptr_t flk_libc_objects_block(flk_sizes kind, uintptr_t structure);
-// What the object occupies. Of a regular expression only the block itself: the
-// rest is not visible in it.
+// The bytes of that block. What else belongs to the object lies in other blocks.
 uint64_t flk_libc_objects_bytes(flk_sizes kind, uintptr_t structure);
 
 // The bytes of the array that scandir makes for so many entries.
@@ -26,7 +25,7 @@ uint64_t flk_libc_objects_list_bytes(uint64_t count);
 uint64_t flk_libc_objects_entry_bytes(uintptr_t entry);
 
 // Calls back for each block that scanf with this format has made when it
-// returned `assigned`. `list` is the va_list of the call, as it was before.
+// returned `assigned`. The bytes are at most those of the block. `list` is the va_list of the call, as it was before.
 typedef void (*flk_libc_objects_made)(uintptr_t block, uint64_t bytes,
                                       void *context);
 void flk_libc_objects_scanned(const char *format, va_list *list, int assigned,

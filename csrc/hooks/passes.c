@@ -8,6 +8,7 @@
 #include "base/config.h"
 #include "elf/maps.h"
 #include "hooks/callers.h"
+#include "hooks/copies.h"
 #include "hooks/late_objects.h"
 #include "hooks/loader.h"
 #include "hooks/providers.h"
@@ -112,10 +113,13 @@ static void note_runtime(const char *name, void *is_linked) {
     *(bool *)is_linked |= flk_roles_is_runtime(name);
 }
 
+// A plugin may leave it to the program to load the runtime. What exports a
+// runtime of its own may be bound to a shared one all the same.
 static bool is_linked_to_runtime(const flk_elf *elf) {
     bool is_linked = false;
     flk_elf_each_needed(elf, note_runtime, &is_linked);
-    return is_linked;
+    return is_linked || flk_elf_mentions(elf, "__gxx_personality_v0") ||
+           flk_elf_mentions(elf, "_ZNSt") || flk_elf_mentions(elf, "_ZSt");
 }
 
 // --- collecting ----------------------------------------------------------
@@ -254,6 +258,17 @@ typedef struct slot_pass {
     flk_slots_counts counts;
 } slot_pass;
 
+static flk_slots_policy policy_of(const object *o, const flk_elf *elf,
+                                  const struct dl_phdr_info *info) {
+    return (flk_slots_policy){.is_hooked = passes.is_hooked,
+                              .with_mappings = passes.with_mappings,
+                              .via = via_of(o),
+                              .via_of_mappings = via_of_mappings(o, elf),
+                              .is_provider = o->provider >= 0,
+                              .with_python =
+                                  takes_from_python(o, elf, path_of(info))};
+}
+
 static int patch_slots(struct dl_phdr_info *info, size_t size, void *context) {
     (void)size;
     slot_pass *p = context;
@@ -263,9 +278,7 @@ static int patch_slots(struct dl_phdr_info *info, size_t size, void *context) {
         return 0;
     flk_patcher patcher = {.elf = &elf};
     object o = object_of(&elf, info);
-    flk_slots_policy policy = {passes.is_hooked, passes.with_mappings,
-                               via_of(&o), via_of_mappings(&o, &elf),
-                               takes_from_python(&o, &elf, path_of(info))};
+    flk_slots_policy policy = policy_of(&o, &elf, info);
     flk_slots_set(&patcher, &policy, &p->counts);
     p->changed += patcher.changed;
     passes.figures.failed_words += patcher.failed;
@@ -304,6 +317,50 @@ void flk_passes_patch(bool is_hooked, bool with_mappings) {
     passes.figures.unsettled_slots = p.changed;
     if (!is_hooked)
         flk_slots_unbound_clear();
+}
+
+// --- copied pointers -----------------------------------------------------
+// What an allocator copies is what it calls inside; what the C library holds is
+// its own.
+static int add_copies(struct dl_phdr_info *info, size_t size, void *subs) {
+    (void)size;
+    flk_elf elf;
+    *(uint64_t *)subs = info->dlpi_subs;
+    if (!open_object(&elf, info) || is_left_alone(&elf))
+        return 0;
+    object o = object_of(&elf, info);
+    flk_slots_policy policy = policy_of(&o, &elf, info);
+    if (!o.is_c_library && !flk_elf_defines(&elf, "malloc"))
+        flk_copies_add(&elf, &policy);
+    return 0;
+}
+
+typedef struct copy_pass {
+    uint64_t subs;
+    bool is_done;
+} copy_pass;
+
+// No object is unloaded inside dl_iterate_phdr.
+static int set_copies(struct dl_phdr_info *info, size_t size, void *context) {
+    (void)size;
+    copy_pass *p = context;
+    p->is_done = info->dlpi_subs == p->subs;
+    if (p->is_done) {
+        flk_copies_counts counts = flk_copies_set();
+        passes.figures.copied_pointers += counts.hooked;
+        passes.figures.unsearched_ranges = counts.left_out;
+    }
+    return 1;
+}
+
+void flk_passes_patch_copies(void) {
+    enum { TRIES = 10 };
+    copy_pass p = {.is_done = false};
+    for (int i = 0; i < TRIES && !p.is_done; i++) {
+        flk_copies_begin();
+        dl_iterate_phdr(add_copies, &p.subs);
+        dl_iterate_phdr(set_copies, &p);
+    }
 }
 
 // --- is a pass due? ------------------------------------------------------

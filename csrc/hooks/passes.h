@@ -20,6 +20,9 @@ bool flk_passes_collect(void);
 // After collect: every slot and export leads to a stub, or to its own
 // function again.
 void flk_passes_patch(bool is_hooked, bool with_mappings);
+// Then the same for copied pointers in the variables of programs. Not in hooks:
+// it reads all writable data.
+void flk_passes_patch_copies(void);
 // Whether an object was loaded or unloaded after the last pass, or a slot
 // changed.
 bool flk_passes_are_due(void);

@@ -265,6 +265,11 @@ int flk_providers_default(flk_function function) {
     return owner >= 0 ? owner : first_loaded(function);
 }
 
+uintptr_t flk_providers_canonical(flk_function function) {
+    FLK_ASSERT(function < FLK_FN_COUNT);
+    return providers.canonical[function];
+}
+
 bool flk_providers_is_canonical(flk_function function, uintptr_t address) {
     FLK_ASSERT(function < FLK_FN_COUNT);
     return address && providers.canonical[function] == address;

@@ -43,6 +43,8 @@ int flk_providers_default(flk_function function);
 // Whether this is the function's canonical address: an entry of the linkage
 // table of a program that is not position-independent. It jumps through the
 // program's own slot.
+// The canonical address; 0: there is none.
+uintptr_t flk_providers_canonical(flk_function function);
 bool flk_providers_is_canonical(flk_function function, uintptr_t address);
 
 // The exports of a provider lead to stubs, or to its functions again.

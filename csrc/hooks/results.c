@@ -145,10 +145,12 @@ uintptr_t flk_results_list(uintptr_t a, uintptr_t b, uintptr_t c, uintptr_t d,
 
 typedef struct scanned {
     uint32_t stub, session;
+    const flk_returned *notes;
 } scanned;
 
 static void record_scanned(uintptr_t block, uint64_t bytes, void *context) {
     const scanned *s = context;
+    flk_returned_find(s->notes, block, &bytes);
     record(s->stub, s->session, block, bytes);
 }
 
@@ -159,7 +161,7 @@ uintptr_t flk_results_scan(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t stub,
     bool has_source = kind_of(stub) == FLK_SIZES_SECOND;
     const char *format = (const char *)(has_source ? b : a);
     va_list *list = (va_list *)(has_source ? c : b);
-    scanned s = {stub, flk_stub_table_session()};
+    uint32_t session = flk_stub_table_session();
     if (!is_recorded(stub, caller) || !strchr(format, 'm'))
         return original(a, b, c);
     va_list before;
@@ -167,8 +169,9 @@ uintptr_t flk_results_scan(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t stub,
     marked m;
     begin_notes(&m, flk_stub_table_type(stub), FLK_STACK_HERE);
     uintptr_t result = original(a, b, c);
-    end_notes(&m);
+    scanned s = {stub, session, &m.marks->returned};
     flk_libc_objects_scanned(format, &before, (int)result, record_scanned, &s);
+    end_notes(&m);
     va_end(before);
     return result;
 }
@@ -314,10 +317,11 @@ static bool find_block(uintptr_t block, flk_record *out) {
 }
 
 static uintptr_t release(uintptr_t block, uintptr_t a, uintptr_t b, uintptr_t c,
-                         uint32_t stub) {
+                         uint32_t stub, const void *caller) {
     flk_marks *marks = flk_platform_thread_marks();
     FLK_ASSERT(block != 0);
-    flk_report_gone(FLK_LAYER_HEAP, block, flk_stub_table_type(stub));
+    if (FLK_UNLIKELY(!flk_bodies_gone(block, stub, (uintptr_t)caller)))
+        return 0;
     uintptr_t outer = marks->releasing, outer_frame = marks->releasing_frame;
     marks->releasing = block;
     marks->releasing_frame = FLK_STACK_HERE;
@@ -362,10 +366,11 @@ uintptr_t flk_results_close(uintptr_t a, uintptr_t b, uintptr_t c,
         return ((flk_function_of_3)flk_stub_table_original(stub))(a, b, c);
     flk_record stream;
     if (!is_to_memory(block, stub, &stream))
-        return release(block, a, b, c, stub);
+        return release(block, a, b, c, stub, __builtin_return_address(0));
     marked m;
     begin_notes(&m, flk_stub_table_text_type(stream.type), FLK_STACK_HERE);
-    uintptr_t result = release(block, a, b, c, stub);
+    uintptr_t result =
+        release(block, a, b, c, stub, __builtin_return_address(0));
     record_text(&m, session, &stream);
     end_notes(&m);
     return result;

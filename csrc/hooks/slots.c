@@ -102,7 +102,6 @@ typedef struct setting {
     flk_patcher *patcher;
     const flk_slots_policy *policy;
     flk_slots_counts *counts;
-    bool is_provider;
 } setting;
 
 static void note_late(const setting *s, flk_function function, flk_via held) {
@@ -143,18 +142,18 @@ static bool is_release(flk_shape shape) {
 // Releases are hooked in every object. An allocation that a provider makes
 // through its own slot may build the result of a traced caller's call. A call
 // of a traced provider's function marks the thread, whoever makes it.
-static bool is_to_be_hooked(const setting *s, int owner,
+static bool is_to_be_hooked(const flk_slots_policy *policy, int owner,
                             flk_function function) {
     FLK_ASSERT(function < FLK_FN_COUNT);
-    if (!s->policy->is_hooked ||
-        (function >= FLK_FN_MMAP && !s->policy->with_mappings) ||
-        (flk_functions_is_of_python(function) && !s->policy->with_python))
+    if (!policy->is_hooked ||
+        (function >= FLK_FN_MMAP && !policy->with_mappings) ||
+        (flk_functions_is_of_python(function) && !policy->with_python))
         return false;
     flk_shape shape = flk_functions_info[function].shape;
-    bool is_marked = s->is_provider ||
+    bool is_marked = policy->is_provider ||
                      (owner >= 0 && flk_stub_table_flags_of((unsigned)owner) &
                                         FLK_PROVIDER_IS_TRACED);
-    return s->policy->via != FLK_VIA_UNTRACED || is_release(shape) ||
+    return policy->via != FLK_VIA_UNTRACED || is_release(shape) ||
            (is_marked &&
             (shape == FLK_SHAPE_ALLOCATE || shape == FLK_SHAPE_PLACE));
 }
@@ -177,16 +176,21 @@ static void count_other(const setting *s, const flk_elf_slot *slot,
     s->counts->malloc_others += is_of_malloc(slot, function);
 }
 
+uintptr_t flk_slots_value(const flk_slots_policy *policy, unsigned provider,
+                          flk_function function) {
+    FLK_ASSERT(provider < FLK_PROVIDERS_MAX && function < FLK_FN_COUNT);
+    if (!is_to_be_hooked(policy, (int)provider, function))
+        return flk_stub_table_original_of(provider, function);
+    return flk_stubs_at(provider, function,
+                        function >= FLK_FN_MMAP ? policy->via_of_mappings
+                                                : policy->via);
+}
+
 static uintptr_t value_of(const setting *s, const flk_elf_slot *slot,
                           unsigned provider, flk_function function,
                           bool is_hooked) {
-    FLK_ASSERT(provider < FLK_PROVIDERS_MAX);
-    if (is_hooked)
-        return flk_stubs_at(provider, function,
-                            function >= FLK_FN_MMAP ? s->policy->via_of_mappings
-                                                    : s->policy->via);
-    uintptr_t before = flk_slots_unbound_value(slot->word);
-    return before ? before : flk_stub_table_original_of(provider, function);
+    uintptr_t before = is_hooked ? 0 : flk_slots_unbound_value(slot->word);
+    return before ? before : flk_slots_value(s->policy, provider, function);
 }
 
 static void set_slot(const flk_elf_slot *slot, void *context) {
@@ -196,7 +200,7 @@ static void set_slot(const flk_elf_slot *slot, void *context) {
         return;
     bool is_bound;
     int owner = owner_of(s, slot, &function, &is_bound);
-    bool is_hooked = is_to_be_hooked(s, owner, function);
+    bool is_hooked = is_to_be_hooked(s->policy, owner, function);
     s->counts->malloc_slots += is_hooked && is_of_malloc(slot, function);
     bool is_known =
         owner >= 0 && flk_stub_table_original_of((unsigned)owner, function);
@@ -221,7 +225,7 @@ static void set_slot(const flk_elf_slot *slot, void *context) {
 void flk_slots_set(flk_patcher *patcher, const flk_slots_policy *policy,
                    flk_slots_counts *counts) {
     FLK_ASSERT(patcher->elf != NULL);
-    setting s = {patcher, policy, counts, flk_providers_of(patcher->elf) >= 0};
+    setting s = {patcher, policy, counts};
     flk_elf_each_slot(patcher->elf, set_slot, &s);
 }
 #endif

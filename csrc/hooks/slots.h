@@ -21,6 +21,7 @@ typedef struct flk_slots_policy {
     bool with_mappings;  // mmap, munmap and mremap too
     flk_via via;         // of the slots of this object
     flk_via via_of_mappings;
+    bool is_provider;  // the object defines an allocator
     bool with_python;  // what it takes from the interpreter's allocators too
 } flk_slots_policy;
 
@@ -62,6 +63,9 @@ void flk_slots_late_clear(void);
 bool flk_slots_were_late(flk_function function);
 
 // --- all slots of an object ----------------------------------------------
+// The stub that a bound slot of this function is to hold, or the function.
+uintptr_t flk_slots_value(const flk_slots_policy *policy, unsigned provider,
+                          flk_function function);
 // Adds to `counts` and to the patcher's counts.
 void flk_slots_set(flk_patcher *patcher, const flk_slots_policy *policy,
                    flk_slots_counts *counts);

@@ -15,6 +15,7 @@
 // to the original at once, whose place in the table is a constant. About 60
 // bytes each.
 #define CALLER __builtin_return_address(0)
+#define HERE(v) (FLK_VIA_##v == FLK_VIA_RUNTIME ? FLK_STACK_HERE : 0)
 #define NUMBER(d, v, id) FLK_STUB(d, FLK_VIA_##v, FLK_FN_##id)
 #define NAME(d, v, id) stub_##d##_##v##_##id
 
@@ -24,11 +25,12 @@
 
 // Allocations of an untraced object are recorded only while the C library
 // builds a result for a traced one. Inside a traced provider they are marked.
-static inline bool is_not_recorded(flk_via via, uint32_t stub) {
+static inline bool is_not_recorded(flk_via via, uint32_t stub, uintptr_t here) {
     return flk_stub_table_state() != FLK_HOOKS_ON ||
            (via == FLK_VIA_UNTRACED &&
             !(FLK_STUB_GET(stub, flags) & FLK_PROVIDER_IS_TRACED) &&
-            !flk_platform_thread_marks()->returned.type);
+            !flk_platform_thread_marks()->returned.type) ||
+           (via == FLK_VIA_RUNTIME && flk_bodies_is_allocating(here));
 }
 
 #define STUB_WITH_3(d, v, id, body, has_nothing_to_do)                       \
@@ -40,10 +42,10 @@ static inline bool is_not_recorded(flk_via via, uint32_t stub) {
     }
 #define STUB_ALLOCATE(d, v, id)                \
     STUB_WITH_3(d, v, id, flk_bodies_allocate, \
-                is_not_recorded(FLK_VIA_##v, NUMBER(d, v, id)))
+                is_not_recorded(FLK_VIA_##v, NUMBER(d, v, id), HERE(v)))
 #define STUB_PLACE(d, v, id)                \
     STUB_WITH_3(d, v, id, flk_bodies_place, \
-                is_not_recorded(FLK_VIA_##v, NUMBER(d, v, id)))
+                is_not_recorded(FLK_VIA_##v, NUMBER(d, v, id), HERE(v)))
 #define STUB_RESIZE(d, v, id) \
     STUB_WITH_3(d, v, id, flk_bodies_resize, flk_stub_table_is_off())
 #define STUB_RELEASE(d, v, id)                                               \
@@ -211,41 +213,60 @@ uintptr_t flk_stubs_at(unsigned provider, flk_function function, flk_via via) {
 
 enum { STUB_COUNT = FLK_PROVIDERS_MAX * FLK_VIA_COUNT * FLK_FN_COUNT };
 
-// The lowest and the highest address of a stub. Under FLK_RANK_ATTACH, so
-// consistent in the child of a fork.
+// The stubs by rising address. Under FLK_RANK_ATTACH, so consistent in the child
+// of a fork.
 static struct {
-    uintptr_t first, last;
-    bool is_ready;
-} span;
+    uint16_t by_address[STUB_COUNT];
+    unsigned count;  // 0: not sorted yet
+} sorted;
+_Static_assert(STUB_COUNT <= UINT16_MAX, "an index");
 
-static void find_span(void) {
-    const uintptr_t *all = &stubs[0][0][0];
-    span.first = span.last = all[0];
-    for (int i = 1; i < STUB_COUNT; i++) {
-        if (all[i] && all[i] < span.first)
-            span.first = all[i];
-        if (all[i] > span.last)
-            span.last = all[i];
+static uintptr_t stub_at(unsigned i) {
+    FLK_ASSERT(i < STUB_COUNT);
+    return (&stubs[0][0][0])[i];
+}
+
+// They mostly lie in the order of the table.
+static void sort(void) {
+    for (unsigned i = 0; i < STUB_COUNT; i++) {
+        if (!stub_at(i))
+            continue;
+        unsigned k = sorted.count++;
+        for (; k > 0 && stub_at(sorted.by_address[k - 1]) > stub_at(i); k--)
+            sorted.by_address[k] = sorted.by_address[k - 1];
+        sorted.by_address[k] = (uint16_t)i;
     }
-    span.is_ready = true;
-    FLK_ASSERT(span.first < span.last);
+}
+
+void flk_stubs_span(uintptr_t *first, uintptr_t *last) {
+    FLK_ASSERT(first != NULL && last != NULL);
+    if (!sorted.count)
+        sort();
+    *first = stub_at(sorted.by_address[0]);
+    *last = stub_at(sorted.by_address[sorted.count - 1]);
 }
 
 bool flk_stubs_find(uintptr_t address, unsigned *provider,
                     flk_function *function, flk_via *via) {
-    if (!span.is_ready)
-        find_span();
-    if (address < span.first || address > span.last)
+    uintptr_t first, last;
+    flk_stubs_span(&first, &last);
+    if (address < first || address > last)
         return false;
-    const uintptr_t *all = &stubs[0][0][0];
-    for (unsigned i = 0; i < STUB_COUNT; i++)
-        if (all[i] == address) {
-            *provider = i / (FLK_VIA_COUNT * FLK_FN_COUNT);
-            *via = (flk_via)(i / FLK_FN_COUNT % FLK_VIA_COUNT);
-            *function = (flk_function)(i % FLK_FN_COUNT);
-            return true;
-        }
-    return false;
+    unsigned low = 0, high = sorted.count;
+    while (high - low > 1) {
+        unsigned middle = (low + high) / 2;
+        if (stub_at(sorted.by_address[middle]) <= address)
+            low = middle;
+        else
+            high = middle;
+    }
+    unsigned i = sorted.by_address[low];
+    if (stub_at(i) != address)
+        return false;
+    *provider = i / (FLK_VIA_COUNT * FLK_FN_COUNT);
+    *via = (flk_via)(i / FLK_FN_COUNT % FLK_VIA_COUNT);
+    *function = (flk_function)(i % FLK_FN_COUNT);
+    return true;
 }
 
 #endif

@@ -11,6 +11,8 @@
 
 #ifdef FLK_HAS_ELF
 uintptr_t flk_stubs_at(unsigned provider, flk_function function, flk_via via);
+// The lowest and the highest address of a stub.
+void flk_stubs_span(uintptr_t *first, uintptr_t *last);
 // Whether the address is a stub, and which one.
 bool flk_stubs_find(uintptr_t address, unsigned *provider,
                     flk_function *function, flk_via *via);

@@ -358,6 +358,12 @@ void flk_pyframe_release(const void *thread_state) {
     leave((const PyThreadState *)thread_state);
 }
 
+int flk_pyframe_attach(void) { return (int)PyGILState_Ensure(); }
+
+void flk_pyframe_detach(int attached) {
+    PyGILState_Release((PyGILState_STATE)attached);
+}
+
 // --- versions ----------------------------------------------------------
 #define COMPILED_VERSION \
     Py_STRINGIFY(PY_MAJOR_VERSION) "." Py_STRINGIFY(PY_MINOR_VERSION) "."
@@ -413,6 +419,8 @@ bool flk_pyframe_innermost(flk_raw_frame *out) {
     (void)out;
     return false;
 }
+int flk_pyframe_attach(void) { return 0; }
+void flk_pyframe_detach(int attached) { (void)attached; }
 void flk_pyframe_open(void) {}
 void flk_pyframe_close(void) {}
 bool flk_pyframe_is_open(void) { return false; }

@@ -102,6 +102,10 @@ void flk_pyframe_cut_clear(void);
 // In the child of a fork: the other threads, which may have been reading, do not
 // exist there.
 void flk_pyframe_forked(void);
+// Takes the GIL, or attaches to a free-threaded interpreter; no lock of the core
+// is held. The result is passed to flk_pyframe_detach.
+int flk_pyframe_attach(void);
+void flk_pyframe_detach(int attached);
 // NULL if this module was compiled for the running interpreter; otherwise a
 // static text that names both.
 const char *flk_pyframe_mismatch(void);

@@ -24,6 +24,8 @@ typedef struct rule {
     uint32_t site;  // SHOWN only
     uint8_t kind;
     bool is_understood;
+    uint8_t judged;  // by a caller of flk_unwind_find, with this stamp
+    uint32_t stamp;
 } rule;
 
 struct flk_native {
@@ -93,7 +95,7 @@ static void learn_rule(rule *out, uintptr_t address) {
 }
 
 // A rule without a site, because memory was short, is learned again.
-static const rule *rule_at(flk_native *native, uintptr_t address) {
+static rule *rule_at(flk_native *native, uintptr_t address) {
     FLK_ASSERT(address != 0);
     size_t i = flk_hash_key(address) >> 32 & (FLK_NATIVE_RULES - 1);
     rule *found = &native->rules[i];
@@ -188,47 +190,68 @@ size_t flk_unwind_walk(flk_native *native, const flk_wanted *wanted,
     return w.has_no_memory ? FLK_UNWIND_NO_MEMORY : w.count;
 }
 
-// --- a walk without a path ---------------------------------------------
+// --- a search for a frame ----------------------------------------------
+typedef struct search {
+    flk_native *native;
+    uint32_t stamp;
+    flk_unwind_judge judge;
+    uint8_t found;
+} search;
+
 static bool has_rule(const flk_native *native, uintptr_t address) {
     size_t i = flk_hash_key(address) >> 32 & (FLK_NATIVE_RULES - 1);
     return native->rules[i].address == address;
 }
 
+static uint8_t judged(const search *s, rule *one) {
+    FLK_ASSERT(s->stamp != 0 && one->address != 0);
+    if (FLK_UNLIKELY(one->stamp != s->stamp)) {
+        one->judged = s->judge(one->address);
+        one->stamp = s->stamp;
+    }
+    return one->judged;
+}
+
 // False: a frame is not understood.
-static bool visit_by_rules(flk_native *native, flk_registers at,
-                           flk_unwind_visitor visit, void *context) {
+static bool search_by_rules(search *s, flk_registers at) {
     uintptr_t address = at.pc, limit = limit_of(&at);
     for (int i = 0; i < FLK_NATIVE_STEPS_MAX; i++) {
-        if (!visit(address, context))
-            return true;
-        if (FLK_UNLIKELY(!has_rule(native, address)) &&
+        if (FLK_UNLIKELY(!has_rule(s->native, address)) &&
             flk_platform_stack_left() < FLK_NATIVE_STACK_BYTES)
             return true;
-        const rule *found = rule_at(native, address);
-        if (found->is_understood && found->how.flags & FLK_CFI_END)
+        rule *one = rule_at(s->native, address);
+        s->found = judged(s, one);
+        if (s->found || (one->is_understood && one->how.flags & FLK_CFI_END))
             return true;
-        if (!found->is_understood ||
-            !flk_step_is_sound(&found->how, &at, limit))
+        if (!one->is_understood || !flk_step_is_sound(&one->how, &at, limit))
             return false;
-        flk_step(&found->how, &at);
+        flk_step(&one->how, &at);
         if (!at.pc)
             return true;
-        address = at.pc - !(found->how.flags & FLK_CFI_SIGNAL);
-        if (found->how.flags & FLK_CFI_SIGNAL)
+        address = at.pc - !(one->how.flags & FLK_CFI_SIGNAL);
+        if (one->how.flags & FLK_CFI_SIGNAL)
             limit = UINTPTR_MAX;
     }
     return true;
 }
 
-void flk_unwind_each(flk_native *native, const flk_registers *from,
-                     flk_unwind_visitor visit, void *context) {
-    FLK_ASSERT(native && from && visit);
+static bool search_address(uintptr_t address, void *context) {
+    search *s = context;
+    s->found = s->judge(address);
+    return !s->found;
+}
+
+uint8_t flk_unwind_find(flk_native *native, const flk_registers *from,
+                        uint32_t stamp, flk_unwind_judge judge) {
+    FLK_ASSERT(native && from && judge && stamp != 0);
+    search s = {native, stamp, judge, 0};
     keep_up(native, native->depth ? native->depth : 1);
-    if (visit_by_rules(native, *from, visit, context) ||
-        flk_platform_stack_left() < FLK_LIBGCC_STACK_BYTES)
-        return;
-    atomic_fetch_add_explicit(&gcc_count, 1, memory_order_relaxed);
-    flk_unwind_gcc(visit, context);
+    if (!search_by_rules(&s, *from) &&
+        flk_platform_stack_left() >= FLK_LIBGCC_STACK_BYTES) {
+        atomic_fetch_add_explicit(&gcc_count, 1, memory_order_relaxed);
+        flk_unwind_gcc(search_address, &s);
+    }
+    return s.found;
 }
 
 uint64_t flk_unwind_gcc_count(void) { return atomic_load(&gcc_count); }

@@ -73,11 +73,13 @@ size_t flk_unwind_walk(flk_native *native, const flk_wanted *wanted,
 // Enters the path of the last walk into the cache.
 void flk_unwind_remember(flk_native *native, const flk_wanted *wanted,
                          uint32_t path);
-// Visits each frame, innermost first, frames of this module included, until the
-// visitor returns false. May begin again at the first frame. Ends early where
-// too little stack is left to learn a rule.
-void flk_unwind_each(flk_native *native, const flk_registers *from,
-                     flk_unwind_visitor visit, void *context);
+// What `judge` says of the innermost frame of which it does not say 0, frames
+// of this module included; 0 if there is none, or if too little stack is left
+// to learn a rule. The judgement of an address is kept for calls with the same
+// stamp (not 0).
+typedef uint8_t (*flk_unwind_judge)(uintptr_t address);
+uint8_t flk_unwind_find(flk_native *native, const flk_registers *from,
+                        uint32_t stamp, flk_unwind_judge judge);
 // How often libgcc was used, by all threads.
 uint64_t flk_unwind_gcc_count(void);
 bool flk_unwind_check(const flk_native *native);

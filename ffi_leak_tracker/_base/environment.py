@@ -32,8 +32,15 @@ def mark_process() -> None:
 
 
 def is_child() -> bool:
-    """Return whether a process above this one tracks, too."""
-    return variable(_PROCESS) != str(os.getpid())
+    """Return whether it is a child of a process that has the package.
+
+    Children that were forked are; those that were started are if the first
+    process called ``mark_process``.
+    """
+    return variable(_PROCESS, str(_first)) != str(os.getpid())
+
+
+_first = os.getpid()  # the process that imported the package
 
 
 def is_privileged() -> bool:

@@ -24,7 +24,7 @@ SIZE_MAX = 1 << 24  # bytes of a file; there is no line of a larger one
 LINE_MAX = 1000  # characters of a line
 _allowed: set[str] = set()
 _files: dict[str, list[str]] = {}
-_modules: tuple[int, set[str]] = 0, set()
+_modules: tuple[int, dict[str, str]] = 0, {}
 
 
 def allow(filenames: Iterable[str]) -> None:
@@ -67,13 +67,33 @@ def _may_be_read(filename: str) -> bool:
     return filename in _allowed or filename in _module_files()
 
 
-def _module_files() -> set[str]:
-    """Return the files of all modules; O(1) while none is added."""
+def module_of(filename: str) -> str | None:
+    """Return the name of the module of a file; None if it is not known.
+
+    A module that is not loaded is named by its place below ``sys.path``.
+    """
+    name = _module_files().get(filename)
+    if name is not None and name != "__main__":
+        return name
+    folders = [one + "/" for one in sys.path if isinstance(one, str) and one]
+    above = [one for one in folders if filename.startswith(one)]
+    stem, _, suffix = filename.rpartition(".")
+    if not above or suffix != "py":
+        return None
+    inner = stem[len(max(above, key=len)) :].removesuffix("/__init__")
+    return inner.replace("/", ".") or None
+
+
+def _module_files() -> dict[str, str]:
+    """Return the names of all modules by file; O(1) while none is added."""
     global _modules  # noqa: PLW0603
     if _modules[0] != len(sys.modules):
-        known = list(sys.modules.values())
-        files = {_file_of(one) for one in known}
-        _modules = len(known), {one for one in files if isinstance(one, str)}
+        known = list(sys.modules.items())
+        files = [(_file_of(one), name) for name, one in reversed(known)]
+        _modules = (
+            len(known),
+            {file: name for file, name in files if isinstance(file, str)},
+        )
     return _modules[1]
 
 

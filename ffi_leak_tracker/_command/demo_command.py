@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ffi_leak_tracker._command.run_output import (
     CLEAN,
     CommandError,
+    add_color,
     check_tracking,
     ignore_closed_pipe,
 )
@@ -30,10 +31,12 @@ class Demo:
     epilog = ""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add no arguments."""
+        """Add the option."""
+        add_color(parser)
 
     def __call__(self, options: argparse.Namespace) -> int:
         """Run the demo and print the report."""
+        from ffi_leak_tracker._records.emit_console import ConsoleEmitter
         from ffi_leak_tracker._seam import core_api as core
         from ffi_leak_tracker._tracking.tracker import LeakTracker
 
@@ -46,7 +49,8 @@ class Demo:
             except OSError as error:
                 raise CommandError(str(error)) from None
         with ignore_closed_pipe():
-            scope.emit(sys.stdout)
+            emitter = ConsoleEmitter(sys.stdout, color=options.color)
+            emitter.emit(scope.snapshot().at_end())
             print(f"\n{demo['ADVICE']}\nIts source: {demo['__source__']}")
             sys.stdout.flush()
         return CLEAN

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ffi_leak_tracker._command.run_output import (
     CommandError,
+    add_color,
     add_top,
     add_tree,
     ignore_closed_pipe,
@@ -14,6 +15,7 @@ from ffi_leak_tracker._command.run_output import (
 
 if TYPE_CHECKING:
     import argparse
+    from typing import Any
 
     from ffi_leak_tracker._records.diff import SnapshotDiff
     from ffi_leak_tracker._records.snapshot import Snapshot
@@ -47,6 +49,7 @@ exit status:
             help="group blocks by call path and type (it is the default), by "
             "C type, or by the innermost Python line",
         )
+        add_color(parser)
         add_top(parser)
         add_tree(parser)
         add(
@@ -95,13 +98,18 @@ def _load(path: str) -> Snapshot:
 
 
 def _print(diff: SnapshotDiff, options: argparse.Namespace) -> None:
-    from ffi_leak_tracker._records.emit_console import wants_color
+    from ffi_leak_tracker._base.terminal import wants_color, width_of
     from ffi_leak_tracker._records.report_stream import write_stream
 
-    color = wants_color(sys.stdout)
-    top = {} if options.top is None else {"limit": options.top}
-    parts = [diff.to_text(color=color, **top)]
+    color = options.color
+    show: dict[str, Any] = {
+        "color": wants_color(sys.stdout) if color == "auto" else color,
+        "width": width_of(sys.stdout),
+    }
+    if options.top is not None:
+        show["limit"] = options.top
+    parts = [diff.to_text(**show)]
     if options.tree and len(diff):
-        parts.append(diff.call_tree().to_text(color=color, **top))
+        parts.append(diff.call_tree().to_text(**show))
     with ignore_closed_pipe():
         write_stream(sys.stdout, "\n".join(parts))

@@ -59,7 +59,7 @@ class Children:
         if self._reported:
             return
         self._reported = True
-        found = self._scope.snapshot(filter=self._filter)
+        found = self._scope.snapshot(filter=self._filter).at_end()
         for path, emitter in zip(
             self._paths, (JsonEmitter, self._console), strict=True
         ):

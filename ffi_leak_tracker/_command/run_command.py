@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ffi_leak_tracker._command.run_output import (
     CommandError,
     Output,
+    add_color,
     add_top,
     add_tree,
     check_tracking,
@@ -54,6 +55,7 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
         what.add_argument("-c", action="store_true", help="run program text")
         self._add_recording(parser)
         self._add_reporting(parser)
+        self._add_known(parser)
         self._add_tables(parser)
         add(
             "program",
@@ -136,6 +138,28 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             help="count memory whose Python owners (ffi.new) still live",
         )
 
+    def _add_known(self, parser: argparse.ArgumentParser) -> None:
+        add = parser.add_argument
+        add(
+            "--suppressions",
+            action="append",
+            default=[],
+            metavar="FILE",
+            help="leave out the leaks that a rule of FILE fits, as "
+            "leak:PATTERN (may be given more than once)",
+        )
+        add(
+            "--baseline",
+            metavar="FILE",
+            help="leave out the leaks at the places that FILE lists",
+        )
+        add(
+            "--write-baseline",
+            metavar="FILE",
+            help="write the places of all leaks to FILE, for --baseline, and "
+            "do not fail for them",
+        )
+
     def _add_tables(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--types",
@@ -144,6 +168,7 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
         )
         add_top(parser)
         add_tree(parser)
+        add_color(parser)
 
     def __call__(self, options: argparse.Namespace) -> int:
         """Run the program, report, and return the exit status."""
@@ -154,7 +179,7 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
         parent = os.getpid()
         try:
             program.check()
-            scope = _start(options)
+            scope = _start(options, output.needs_whole_paths)
             children = output.follow(scope) if options.follow_fork else None
             if options.dump_signal:
                 output.dump_on(options.dump_signal, scope)
@@ -169,8 +194,12 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
         return status or verdict
 
 
-def _start(options: argparse.Namespace) -> Scope:
-    """Track the whole process from now on."""
+def _start(options: argparse.Namespace, whole_paths: bool) -> Scope:
+    """Track the whole process from now on.
+
+    Args:
+        whole_paths: record more frames than a report shows, for filters.
+    """
     import atexit
 
     from ffi_leak_tracker._base import settings
@@ -178,7 +207,8 @@ def _start(options: argparse.Namespace) -> Scope:
     from ffi_leak_tracker._tracking import at_import
     from ffi_leak_tracker._tracking.tracker import LeakTracker
 
-    LeakTracker.enable(stack_depth=options.depth)
+    depth = DEPTH_MAX if whole_paths else options.depth
+    LeakTracker.enable(stack_depth=depth)
     check_tracking()
     if options.native or options.library:
         _attach(options)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.emit_console import ConsoleEmitter
     from ffi_leak_tracker._records.emitters import LeaksEmitter
     from ffi_leak_tracker._records.filters import LeakFilter
+    from ffi_leak_tracker._records.known import Known
     from ffi_leak_tracker._records.snapshot import Snapshot
     from ffi_leak_tracker._tracking.scopes import Scope
 
@@ -43,6 +44,34 @@ def add_tree(parser: argparse.ArgumentParser) -> None:
     """Add the option ``--tree``."""
     parser.add_argument(
         "--tree", action="store_true", help="show the tree of call paths, too"
+    )
+
+
+def add_color(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--color``, whose value is that of ConsoleEmitter."""
+    parser.add_argument(
+        "--color",
+        metavar="WHEN",
+        type=_when,
+        default="auto",
+        help="colours in reports: auto (on terminals, unless NO_COLOR or "
+        "FORCE_COLOR is set), always or never",
+    )
+
+
+def _when(text: str) -> bool | str:
+    """Return a value for ``color=``, or raise ArgumentTypeError."""
+    import argparse
+
+    known: dict[str, bool | str] = {
+        "auto": "auto",
+        "always": True,
+        "never": False,
+    }
+    if text in known:
+        return known[text]
+    raise argparse.ArgumentTypeError(
+        f"expected auto, always or never, not {text!r}"
     )
 
 
@@ -94,10 +123,23 @@ class Output:
         self.json = _writable(options.json)
         self.text = _writable(options.report)
         self.fails = options.fail_on_leaks
+        self._known = _known(options)
+        self._depth = options.depth
         self.owned = options.owned
         self.types = options.types
         self.top, self.tree = options.top, options.tree
+        self._color = options.color
         self.stream: TextIO | None = sys.stderr
+
+    @property
+    def needs_whole_paths(self) -> bool:
+        """Whether leaks are known by frames that a report may not show."""
+        return not self._known.is_empty
+
+    def _filter(self) -> LeakFilter:
+        """Return the blocks that no report has."""
+        known = self._known.filter
+        return known if self.owned else known | _owned()
 
     def follow(self, scope: Scope) -> Children:
         """Make forked children report, in files named by process number."""
@@ -107,16 +149,23 @@ class Output:
             raise CommandError(
                 "--follow-fork needs --json FILE or --report FILE"
             )
-        hidden = None if self.owned else _owned()
-        return Children(scope, hidden, self.json, self.text, self.console)
+        return Children(
+            scope, self._filter(), self.json, self.text, self.console
+        )
 
     def console(self, target: str | TextIO | None) -> ConsoleEmitter:
         """Return an emitter for text reports with the chosen options."""
-        from ffi_leak_tracker._records.emit_console import ConsoleEmitter
+        from ffi_leak_tracker._records.emit_console import (
+            LIMIT,
+            ConsoleEmitter,
+        )
 
-        if self.top is None:
-            return ConsoleEmitter(target, tree=self.tree)
-        return ConsoleEmitter(target, limit=self.top, tree=self.tree)
+        limit = LIMIT if self.top is None else self.top
+        made = ConsoleEmitter(
+            target, color=self._color, limit=limit, tree=self.tree
+        )
+        made._depth = self._depth
+        return made
 
     def dump_on(self, number: int, scope: Scope) -> None:
         """Report the running program at each signal, in numbered files."""
@@ -124,7 +173,7 @@ class Output:
         from ffi_leak_tracker._tracking import signal_dump
 
         def dump(count: int) -> None:
-            found = scope.snapshot(filter=None if self.owned else _owned())
+            found = scope.snapshot(filter=self._filter())
             if self.json:
                 as_emitter(signal_dump.numbered(self.json, count)).emit(found)
             if self.text:
@@ -145,13 +194,15 @@ class Output:
         from ffi_leak_tracker._tracking.tracker import LeakTracker
 
         self._settle_streams()
-        found = scope.snapshot(filter=None if self.owned else _owned())
-        written = self._write(found)
+        found = scope.snapshot(filter=self._filter()).at_end()
+        found, settled = self._settle(found)
+        written = self._write(found) and settled
         misuses = LeakTracker.misuses()
         for error in misuses[:MISUSES_SHOWN]:
             self._say(f"\n{error}")
         if self.types and not (self.text and written):
             self._say(self._types().rstrip())
+        self._drop_closed_pipe()
         unmet = watched.unmet()
         if unmet and self.text:  # otherwise the report has said so
             self._say(f"ffi-leak-tracker run: {watched.unmet_text(unmet)}")
@@ -170,6 +221,16 @@ class Output:
             with suppress(OSError):
                 self.stream = os.fdopen(2, "w", closefd=False)
 
+    def _settle(self, found: Snapshot) -> tuple[Snapshot, bool]:
+        """Return what is left of the leaks, and if the baseline was written."""
+        from ffi_leak_tracker._records.exceptions import ReportWriteError
+
+        try:
+            return self._known.settled(found), True
+        except ReportWriteError as error:
+            self._say(f"ffi-leak-tracker run: {error}")
+            return found, False
+
     def _write(self, found: Snapshot) -> bool:
         from ffi_leak_tracker._records.emit_json import JsonEmitter
         from ffi_leak_tracker._records.exceptions import ReportWriteError
@@ -185,6 +246,8 @@ class Output:
             try:
                 emitter.emit(found)
             except ReportWriteError as error:
+                if error.errno == errno.EPIPE:  # the reader has left
+                    continue
                 self._say(f"ffi-leak-tracker run: {error}")
                 written = False
         if self.text and not written:
@@ -194,6 +257,23 @@ class Output:
             path = printable(self.text)
             self._say(f"ffi-leak-tracker run: {word}, see {path}")
         return written
+
+    def _drop_closed_pipe(self) -> None:
+        """Let the standard error go nowhere if its reader has left.
+
+        The interpreter flushes it at its end, and changes the exit status if
+        it cannot.
+        """
+        stream = self.stream
+        if stream is None:
+            return
+        with suppress(OSError, ValueError):
+            try:
+                stream.flush()
+            except BrokenPipeError:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
 
     def _types(self) -> str:
         """Return an empty line and the table of C types."""
@@ -213,6 +293,20 @@ def _owned() -> LeakFilter:
     from ffi_leak_tracker._records.filters import OwnedFilter
 
     return OwnedFilter()
+
+
+def _known(options: argparse.Namespace) -> Known:
+    from ffi_leak_tracker._records.exceptions import FilterFileError
+    from ffi_leak_tracker._records.known import Known
+
+    try:
+        return Known(
+            options.suppressions,
+            options.baseline,
+            _writable(options.write_baseline),
+        )
+    except FilterFileError as error:
+        raise CommandError(str(error)) from None
 
 
 def _writable(path: str | None) -> str | None:

@@ -9,10 +9,10 @@ from ffi_leak_tracker._base.format import (
     printable,
     shorten,
 )
+from ffi_leak_tracker._base.terminal import width_of_errors
 from ffi_leak_tracker._growth import patterns
 from ffi_leak_tracker._records.report import (
     TYPE_MAX,
-    WIDTH,
     _Paint,
     frame_lines,
 )
@@ -57,7 +57,7 @@ def _verdict(growth: GrowthReport, paint: _Paint) -> str:
     else:
         word, style, rest = "Does not grow.", "clean", ""
     facts = f"{plural(growth.calls, 'call')}, {format_age(growth.seconds)}"
-    gap = max(4, WIDTH - len(word) - len(rest) - len(facts))
+    gap = max(4, width_of_errors() - len(word) - len(rest) - len(facts))
     return paint(style, word) + rest + " " * gap + paint("dim", facts)
 
 

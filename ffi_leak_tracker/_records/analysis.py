@@ -303,6 +303,7 @@ class CallTree:
         depth: int | None = None,
         source: bool = True,
         color: bool = False,
+        width: int | None = None,
     ) -> str:
         """Return the tree as text; it ends with a newline.
 
@@ -313,11 +314,14 @@ class CallTree:
             limit, by, depth: as for ``pruned``.
             source: show the source line of each Python frame.
             color: add escape sequences for colours.
+            width: columns of a line, where possible, as for ``render``.
         """
         from ffi_leak_tracker._records.report_tree import render_tree
 
         small = self.pruned(limit, by, depth=depth)
-        return render_tree(small, by=by, source=source, color=color)
+        return render_tree(
+            small, by=by, source=source, color=color, width=width
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the tree as JSON has it: two flat lists.

@@ -206,6 +206,7 @@ class SnapshotDiff(Sequence[Change]):
         frames: int | None = 8,
         source: bool = True,
         color: bool = False,
+        width: int | None = None,
     ) -> str:
         """Return the report of the changes; it ends with a newline.
 
@@ -214,11 +215,17 @@ class SnapshotDiff(Sequence[Change]):
             frames: number of frames to show of each call path; None for all.
             source: show the source line of each frame.
             color: add escape sequences for colours.
+            width: columns of a line, where possible, as for ``render``.
         """
         from ffi_leak_tracker._records.report_diff import render_diff
 
         return render_diff(
-            self, limit=limit, frames=frames, source=source, color=color
+            self,
+            limit=limit,
+            frames=frames,
+            source=source,
+            color=color,
+            width=width,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -64,7 +64,8 @@ class LoggingEmitter:
         extra = _summary_facts(snapshot)
         self._logger.log(level, "%s", _summary(snapshot), extra=extra)
         for one in groups:
-            self._logger.log(level, "%s", _place(one), extra=_facts(one))
+            text = _place(one, snapshot.verdict)
+            self._logger.log(level, "%s", text, extra=_facts(one))
 
 
 def _level_of(name: str, level: object) -> int:
@@ -96,7 +97,7 @@ def _summary(snapshot: Snapshot) -> str:
         blocks = plural(snapshot.count, "native block")
         size = format_bytes(snapshot.total_bytes)
         places = plural(len(snapshot.groups()), "place")
-        words = f"{blocks} leaked ({size}) from {places}"
+        words = f"{blocks} {snapshot.verdict} ({size}) from {places}"
     return printable("; note: ".join([words, *snapshot.notes]))
 
 
@@ -116,16 +117,16 @@ def _summary_facts(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def _place(one: Group) -> str:
+def _place(one: Group, verdict: str) -> str:
     """Return a group as one line."""
     blocks = plural(one.count, "block")
     size = format_bytes(one.total_bytes)
     what = f"{blocks} of {one.type} ({size}, {one.kind})"
     if not one.frames:
-        return printable(f"{what} leaked, call path not recorded")
+        return printable(f"{what} {verdict}, call path not recorded")
     site = one.frames[0]
     place = f"{site.location} in {site.function}"
-    return printable(f"{what} leaked at {place}")
+    return printable(f"{what} {verdict} at {place}")
 
 
 def _facts(one: Group) -> dict[str, Any]:

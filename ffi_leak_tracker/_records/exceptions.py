@@ -9,6 +9,7 @@ from ffi_leak_tracker._base.format import (
     printable,
 )
 from ffi_leak_tracker._records.report import frame_lines, render
+from ffi_leak_tracker._records.runners import own_frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,10 +49,25 @@ class ReportWriteError(LeakTrackerError, OSError):
     __module__ = "ffi_leak_tracker.exceptions"
 
 
+class FilterFileError(LeakTrackerError, ValueError):
+    """Suppressions or a baseline cannot be read; the message has the line."""
+
+    __module__ = "ffi_leak_tracker.exceptions"
+
+
 class AttachError(LeakTrackerError, RuntimeError):
     """Hooks cannot be installed; the message has the reason.
 
     The process was not changed.
+    """
+
+    __module__ = "ffi_leak_tracker.exceptions"
+
+
+class SearchError(LeakTrackerError, RuntimeError):
+    """There is no verdict on live blocks; the message has the reason.
+
+    ``LeakTracker.find_lost()`` raises it. Nothing has changed.
     """
 
     __module__ = "ffi_leak_tracker.exceptions"
@@ -116,8 +132,19 @@ class LeaksFoundError(LeakTrackerError, AssertionError):
         at = f"{printable(self.place)}: " if self.place else ""
         return f"{at}{blocks} leaked ({size}) from {places}"
 
+    def render(self, *, color: bool = False, width: int | None = None) -> str:
+        """Return the message.
+
+        Args:
+            color: add escape sequences for colours.
+            width: columns of a line, where possible, as for the report.
+        """
+        leaks = self.leaks.at_end()
+        report = render(leaks, color=color, width=width).rstrip()
+        return f"{self.summary}\n\n{report}"
+
     def __str__(self) -> str:
-        return f"{self.summary}\n\n{render(self.leaks).rstrip()}"
+        return self.render()
 
     def __reduce__(self) -> tuple[Any, ...]:
         filter = None if self.filter is None else str(self.filter)
@@ -363,4 +390,7 @@ def _path_lines(
     """Return a title and a call path; no lines if there is no path."""
     if frames is None and not native_frames:
         return []
-    return [f"  {title}:", *frame_lines(frames or (), native_frames)]
+    return [
+        f"  {title}:",
+        *frame_lines(own_frames(frames or ()), native_frames),
+    ]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from ffi_leak_tracker._records.allocation import Allocation
+    from ffi_leak_tracker._records.snapshot import Snapshot
 
 
 FilterLike: TypeAlias = "LeakFilter | Callable[[Allocation], bool] | None"
@@ -36,12 +37,25 @@ class LeakFilter:
     __module__ = "ffi_leak_tracker.filters"
 
     __slots__ = ()
+    #: Whether it decides the same for all blocks of a call path and type.
+    decides_groups = False
 
     def ignore(self, allocation: Allocation) -> bool:
         """Return whether reports ignore this allocation."""
         raise NotImplementedError(
             f"{type(self).__name__} must override LeakFilter.ignore"
         )
+
+    def bound_to(self, snapshot: Snapshot) -> LeakFilter:
+        """Return the filter to use for the blocks of a snapshot.
+
+        It is another one if the decision depends on all of them.
+        """
+        return self
+
+    def remarks(self) -> list[str]:
+        """Return notes for the report of a snapshot that it is bound to."""
+        return []
 
     def __call__(self, allocation: Allocation) -> bool:
         return bool(self.ignore(allocation))
@@ -216,6 +230,7 @@ class _IgnoreNone(_KeyedFilter):
     """Ignores nothing."""
 
     __slots__ = ()
+    decides_groups = True
 
     def ignore(self, allocation: Allocation) -> bool:
         return False
@@ -228,6 +243,7 @@ class _IgnoreAll(_KeyedFilter):
     """Ignores every allocation."""
 
     __slots__ = ()
+    decides_groups = True
 
     def ignore(self, allocation: Allocation) -> bool:
         return True
@@ -264,6 +280,7 @@ class _StackFilter(_KeyedFilter):
     """Ignores allocations whose call path contains or matches a pattern."""
 
     __slots__ = ()
+    decides_groups = True
 
     def __init__(self, pattern: str | re.Pattern[str]) -> None:
         text = getattr(pattern, "pattern", pattern)
@@ -339,6 +356,12 @@ class _NotFilter(_KeyedFilter):
     def ignore(self, allocation: Allocation) -> bool:
         return not self._key[0].ignore(allocation)
 
+    def bound_to(self, snapshot: Snapshot) -> LeakFilter:
+        return _NotFilter(self._key[0].bound_to(snapshot))
+
+    def remarks(self) -> list[str]:
+        return self._key[0].remarks()  # type: ignore[no-any-return]
+
     def __str__(self) -> str:
         return f"NOT ({self._key[0]})"
 
@@ -367,6 +390,12 @@ class _JoinedFilter(LeakFilter):
             self._parts = _unfolded(self)
             self._is_flat = True
         return self._parts
+
+    def bound_to(self, snapshot: Snapshot) -> LeakFilter:
+        return type(self)(*[one.bound_to(snapshot) for one in self.operands])
+
+    def remarks(self) -> list[str]:
+        return [note for one in self.operands for note in one.remarks()]
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -493,8 +522,7 @@ def is_of_group(filter: object) -> bool:
         return is_of_group(filter._key[0])
     if isinstance(filter, _MemberFilter):
         return filter._key[0] in _FIELDS
-    whole = (_StackFilter, _IgnoreAll, _IgnoreNone)
-    return isinstance(filter, (*whole, OwnedFilter))
+    return isinstance(filter, LeakFilter) and filter.decides_groups
 
 
 def chosen(
@@ -518,6 +546,7 @@ class OwnedFilter(_KeyedFilter):
     """Ignores memory that a live Python object will release."""
 
     __slots__ = ()
+    decides_groups = True
 
     def ignore(self, allocation: Allocation) -> bool:
         """Return whether a Python object owns the block."""

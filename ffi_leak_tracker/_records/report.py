@@ -10,11 +10,16 @@ from ffi_leak_tracker._base.format import (
     format_address,
     format_age,
     format_bytes,
-    format_path,
     plural,
     printable,
     shorten,
-    shorten_head,
+)
+from ffi_leak_tracker._base.terminal import width_of_errors
+from ffi_leak_tracker._records.frame_rows import (
+    Columns,
+    Row,
+    native_row,
+    python_rows,
 )
 
 TYPE_CHECKING = False
@@ -25,11 +30,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.group import Group
     from ffi_leak_tracker._records.snapshot import Snapshot
 
-WIDTH = 100  # columns of a line, where possible
-LOCATION_MAX = 50  # columns of a file name and line
-FUNCTION_MAX = 30
-SOURCE_MIN = 12  # columns; a source line is left out rather than cut shorter
-TYPE_MAX = 40
+TYPE_MAX = 40  # columns of a C type
 ADDRESSES_MAX = 3  # blocks in a group whose addresses are listed
 NAMES_MAX = 3  # threads or scopes named in a line
 _COLORS = {
@@ -44,6 +45,7 @@ _COLORS = {
 
 _VERDICTS = {
     "leaked": ("LEAKED", "leak"),
+    "live": ("LIVE", "size"),
     "clean": ("No native memory leaks.", "clean"),
     "nothing recorded": ("No allocations were recorded.", "size"),
 }
@@ -68,6 +70,8 @@ def render(
     limit: int | None = 20,
     frames: int | None = 8,
     source: bool = True,
+    width: int | None = None,
+    depth: int | None = None,
 ) -> str:
     """Return the report of a snapshot: verdict, places, notes.
 
@@ -77,31 +81,37 @@ def render(
         limit: number of places to show, the largest first; None for all.
         frames: number of frames to show of each call path; None for all.
         source: show the source line of each Python frame.
+        width: columns of a line, where possible; None for COLUMNS, or the
+            terminal of the standard error, or 80.
+        depth: Python frames to show, of those that were recorded; None for
+            all. The others are not counted.
 
-    Returns: text that ends with a newline. Lines have no trailing blanks, and
-        100 columns where possible.
+    Returns: text that ends with a newline. Lines have no trailing blanks.
     """
     paint = _Paint(color)
+    width = width_of_errors() if width is None else width
     groups = snapshot.groups()
     shown = groups if limit is None else groups[: max(limit, 0)]
-    parts = [_verdict(snapshot, len(groups), paint)]
-    heads = _heads(shown, paint)
+    parts = [_verdict(snapshot, len(groups), paint, width)]
+    heads = _heads(shown, paint, width)
     for head, one in zip(heads, shown, strict=True):
-        body = _group_body(one, paint, frames, source)
+        body = _group_body(one, paint, frames, source, width, depth)
         parts.append([head, *body])
     parts.append(_rest(groups[len(shown) :]))
     parts.append(_notes(snapshot, paint))
     return "\n\n".join(["\n".join(part) for part in parts if part]) + "\n"
 
 
-def _verdict(snapshot: Snapshot, places: int, paint: _Paint) -> list[str]:
+def _verdict(
+    snapshot: Snapshot, places: int, paint: _Paint, width: int
+) -> list[str]:
     """Return the first line; two lines if it is too long for one."""
     word, style = _VERDICTS[snapshot.verdict]
     rest = ""
     if snapshot.count:
         rest = f"  {_amount(snapshot)}, from {plural(places, 'place')}"
     facts = ", ".join(_facts(snapshot))
-    gap = WIDTH - len(word) - len(rest) - len(facts)
+    gap = width - len(word) - len(rest) - len(facts)
     left = paint(style, word) + rest
     if not facts:
         return [left]
@@ -130,10 +140,11 @@ def _facts(snapshot: Snapshot) -> list[str]:
     return facts
 
 
-def _heads(groups: Sequence[Group], paint: _Paint) -> list[str]:
+def _heads(groups: Sequence[Group], paint: _Paint, width: int) -> list[str]:
     """Return the first line of each group, with aligned columns."""
     sizes = [_sizes(one) for one in groups]
-    types = [shorten(printable(one.type), TYPE_MAX) for one in groups]
+    longest = min(TYPE_MAX, width * 2 // 5)
+    types = [shorten(printable(one.type), longest) for one in groups]
     size_width = max(map(len, sizes), default=0)
     type_width = max(map(len, types), default=0)
     return [
@@ -163,11 +174,21 @@ def _origin(one: Group) -> str:
 
 
 def _group_body(
-    one: Group, paint: _Paint, limit: int | None, source: bool
+    one: Group,
+    paint: _Paint,
+    limit: int | None,
+    source: bool,
+    width: int,
+    depth: int | None,
 ) -> list[str]:
     """Return the lines below the head of a group."""
     lines = frame_lines(
-        one.frames, one.native_frames, limit, source=source, paint=paint
+        one.frames[:depth],
+        one.native_frames,
+        limit,
+        source=source,
+        paint=paint,
+        width=width,
     )
     if one.count <= ADDRESSES_MAX:
         addresses = [format_address(b.address) for b in one.allocations]
@@ -222,21 +243,27 @@ def frame_lines(
     *,
     source: bool = True,
     paint: _Paint | None = None,
+    width: int | None = None,
 ) -> list[str]:
     """Return a line for each frame, innermost first, in aligned columns.
+
+    The frames of an import are one line.
 
     Never empty: there is a line that says so if no frame was recorded. At
     least half of the limit is kept for Python frames, if there are so many.
     """
     paint = paint or _Paint(False)
-    total = len(frames) + len(native_frames) if limit is None else limit
-    shown = min(len(native_frames), total - min(len(frames), total // 2))
-    native = [_native_cells(frame) for frame in native_frames[:shown]]
-    python = [_cells(frame, source) for frame in frames[: total - shown]]
-    lines = _columns(native + python, paint)
+    width = width_of_errors() if width is None else width
+    python = python_rows(frames, native_frames, source=source)
+    total = len(python) + len(native_frames) if limit is None else limit
+    shown = min(len(native_frames), total - min(len(python), total // 2))
+    native = [native_row(frame) for frame in native_frames[:shown]]
+    python = python[: total - shown]
+    lines = _lines(native + python, paint, width)
     hidden = len(native_frames) - shown
     lines[shown:shown] = _more(hidden, "native frame", paint)
-    lines += _more(len(frames) - len(python), "frame", paint)
+    hidden = len(frames) - sum([row.count for row in python])
+    lines += _more(hidden, "frame", paint)
     return lines or ["    " + paint("dim", "(call path not recorded)")]
 
 
@@ -246,39 +273,11 @@ def _more(count: int, what: str, paint: _Paint) -> list[str]:
     return ["    " + paint("dim", f"... {plural(count, f'more {what}')}")]
 
 
-def _cells(frame: Frame, source: bool) -> tuple[str, str, str]:
-    """Return the location, function and source line of a Python frame."""
-    place = printable(format_path(frame.filename))
-    if frame.lineno is not None:
-        place = f"{place}:{frame.lineno}"
-    line = (frame.source_line if source else None) or ""
-    function = shorten("in " + printable(frame.function), FUNCTION_MAX)
-    text = printable(line.replace("\t", " "))
-    return shorten_head(place, LOCATION_MAX), function, text
-
-
-def _native_cells(frame: NativeFrame) -> tuple[str, str, str]:
-    """Return the module, function and location of a native frame."""
-    module = printable(frame.module.rpartition("/")[2])
-    function = shorten("in " + printable(frame.function or "??"), FUNCTION_MAX)
-    place = "" if frame.function else f"+0x{frame.offset:x}"
-    if frame.filename is not None:
-        place = printable(format_path(frame.filename))
-        if frame.lineno is not None:
-            place = f"{place}:{frame.lineno}"
-    return shorten_head(module, LOCATION_MAX), function, place
-
-
-def _columns(cells: list[tuple[str, str, str]], paint: _Paint) -> list[str]:
-    """Return the cells as lines: location, function, source line."""
-    first = max([len(place) for place, _, _ in cells], default=0)
-    second = max([len(function) for _, function, _ in cells], default=0)
-    space = WIDTH - (4 + first + 2 + second + 3)
+def _lines(rows: list[Row], paint: _Paint, width: int) -> list[str]:
+    columns = Columns(rows, width)
     lines = []
-    for place, function, text in cells:
-        line = "    " + paint("place", place) + " " * (first - len(place) + 2)
-        line += function
-        if text and space >= SOURCE_MIN:
-            line += " " * (second - len(function) + 3) + shorten(text, space)
-        lines.append(line)
+    for row in rows:
+        place, rest = columns.cells(row)
+        style = "place" if row.function else "dim"
+        lines.append("    " + paint(style, place) + rest)
     return lines

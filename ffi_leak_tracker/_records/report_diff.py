@@ -10,6 +10,7 @@ from ffi_leak_tracker._base.format import (
     printable,
     shorten,
 )
+from ffi_leak_tracker._base.terminal import width_of_errors
 from ffi_leak_tracker._records.report import TYPE_MAX, _Paint, frame_lines
 
 TYPE_CHECKING = False
@@ -29,13 +30,25 @@ def render_diff(
     frames: int | None = 8,
     source: bool = True,
     color: bool = False,
+    width: int | None = None,
 ) -> str:
     """Return the verdict, then an entry for each change; see ``to_text``."""
     paint = _Paint(color)
     shown = diff[: len(diff) if limit is None else max(limit, 0)]
     parts = [[_verdict(diff, paint)]]
-    for head, one in zip(_heads(shown, paint), shown, strict=True):
-        body = _path_lines(one, diff.group_by, frames, source, paint)
+    width = width_of_errors() if width is None else width
+    heads = _heads(shown, paint, min(TYPE_MAX, width * 2 // 5))
+    for head, one in zip(heads, shown, strict=True):
+        body: list[str] = []
+        if diff.group_by != "type":
+            body = frame_lines(
+                one.frames,
+                one.native_frames,
+                frames,
+                source=source,
+                paint=paint,
+                width=width,
+            )
         parts.append([head, *body])
     left = diff[len(shown) :]
     if left:
@@ -72,9 +85,11 @@ def _net(changes: Sequence[Change]) -> str:
     return format_amount_change(blocks, sum([one.bytes for one in changes]))
 
 
-def _heads(changes: Sequence[Change], paint: _Paint) -> list[str]:
+def _heads(
+    changes: Sequence[Change], paint: _Paint, type_max: int
+) -> list[str]:
     """Return the first line of each change, with aligned columns."""
-    rows = [_head_cells(one) for one in changes]
+    rows = [_head_cells(one, type_max) for one in changes]
     if not rows:
         return []
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -90,7 +105,7 @@ def _heads(changes: Sequence[Change], paint: _Paint) -> list[str]:
     return heads
 
 
-def _head_cells(one: Change) -> tuple[str, str, str, str, str]:
+def _head_cells(one: Change, type_max: int) -> tuple[str, str, str, str, str]:
     origin = printable(one.kind or "")
     if one.release:
         origin = f"{origin}, freed by {printable(one.release)}"
@@ -99,20 +114,6 @@ def _head_cells(one: Change) -> tuple[str, str, str, str, str]:
         one.what,
         f"{one.old_blocks:,} -> {plural(one.new_blocks, 'block')}, "
         f"{format_bytes(one.old_bytes)} -> {format_bytes(one.new_bytes)}",
-        shorten(printable(one.type or ""), TYPE_MAX),
+        shorten(printable(one.type or ""), type_max),
         origin,
-    )
-
-
-def _path_lines(
-    one: Change,
-    group_by: str,
-    frames: int | None,
-    source: bool,
-    paint: _Paint,
-) -> list[str]:
-    if group_by == "type":
-        return []
-    return frame_lines(
-        one.frames, one.native_frames, frames, source=source, paint=paint
     )

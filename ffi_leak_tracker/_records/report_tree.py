@@ -8,15 +8,16 @@ from ffi_leak_tracker._base.format import (
     format_change,
     plural,
     shorten,
+    shorten_head,
 )
+from ffi_leak_tracker._base.terminal import width_of_errors
 from ffi_leak_tracker._records.allocation import Frame
-from ffi_leak_tracker._records.report import (
+from ffi_leak_tracker._records.frame_rows import (
     SOURCE_MIN,
-    WIDTH,
-    _cells,
-    _native_cells,
-    _Paint,
+    native_row,
+    python_row,
 )
+from ffi_leak_tracker._records.report import _Paint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,9 +51,11 @@ def render_tree(
     by: str = "bytes",
     source: bool = True,
     color: bool = False,
+    width: int | None = None,
 ) -> str:
     """Return the text of a tree; it ends with a newline."""
     paint = _Paint(color)
+    width = width_of_errors() if width is None else width
     first = "outermost callers" if tree.outermost_first else "allocation sites"
     what = "CALL TREE"
     amount = f"{plural(tree.blocks, 'block')}, {format_bytes(tree.bytes)}"
@@ -60,23 +63,25 @@ def render_tree(
         what = "CHANGED CALL PATHS"
         amount = format_amount_change(tree.blocks, tree.bytes)
     title = f"{paint('type', what)}  {amount}, {first} first"
-    lines = list(_lines(tree, by, source))
-    table = ["", *_table(lines, tree, by, paint)] if lines else []
+    lines = list(_lines(tree, by, source, width))
+    table = ["", *_table(lines, tree, by, paint, width)] if lines else []
     return "\n".join([title, *table]) + "\n"
 
 
-def _lines(tree: CallTree, by: str, source: bool) -> Iterator[_Line]:
+def _lines(
+    tree: CallTree, by: str, source: bool, width: int
+) -> Iterator[_Line]:
     """Yield the lines below the root; not recursive, so of any depth."""
     waiting = [(tree.root, -len(BRANCH))]
     while waiting:
         node, indent = waiting.pop()
         is_root = node.parent is None
         if not is_root:
-            text = _text(node, tree, source)
+            text = _text(node, tree, source, width)
             yield _Line(_figures(node), indent, BRANCH + text[0], text[1])
             while _has_only_child(node):
                 (node,) = node.children
-                text = _text(node, tree, source)
+                text = _text(node, tree, source, width)
                 yield _Line(None, indent, "  " + text[0], text[1])
         below = indent + len(BRANCH)
         own = node.self_blocks, node.self_bytes
@@ -110,29 +115,32 @@ def _end(is_root: bool, tree: CallTree) -> str:
     return "(allocated here)" if tree.outermost_first else "(path ends here)"
 
 
-def _text(node: Node, tree: CallTree, source: bool) -> tuple[str, str]:
+def _text(
+    node: Node, tree: CallTree, source: bool, width: int
+) -> tuple[str, str]:
     """Return the label and the source line of a node."""
     if node.frame is not None:
-        return _frame_text(node.frame, source)
+        return _frame_text(node.frame, source, width)
     what = "callee" if tree.outermost_first else "caller"
     if node.depth == 1:
         what = "outermost caller" if tree.outermost_first else "site"
     return f"... {plural(node.merged, f'more {what}')}", ""
 
 
-def _frame_text(frame: AnyFrame, source: bool) -> tuple[str, str]:
+def _frame_text(frame: AnyFrame, source: bool, width: int) -> tuple[str, str]:
     """Return the location and function of a frame, and its source line."""
     if isinstance(frame, Frame):
-        place, function, text = _cells(frame, source)
+        row, text = python_row(frame, source), ""
     else:
-        place, function, text = _native_cells(frame)
-        text = text or f"+0x{frame.offset:x}"  # two calls in one function
-    return f"{place}  {function}", text
+        row, text = native_row(frame), f"+0x{frame.offset:x}"
+    place = shorten_head(row.place, width // 2)
+    # Two calls in one function differ in their offsets.
+    return f"{place}  {row.function}", row.text or text
 
 
 # --- columns ------------------------------------------------------------
 def _table(
-    lines: list[_Line], tree: CallTree, by: str, paint: _Paint
+    lines: list[_Line], tree: CallTree, by: str, paint: _Paint, width: int
 ) -> list[str]:
     """Return the lines with their figures, in aligned columns."""
     head: tuple[str, ...] = ("bytes", "blocks")
@@ -149,7 +157,7 @@ def _table(
     made = [paint("dim", joined(head))]
     for row, line in zip(rows, lines, strict=True):
         figures = paint("size", joined(row)) if any(row) else joined(row)
-        made.append(f"{figures}   {_with_source(line, used)}")
+        made.append(f"{figures}   {_with_source(line, used, width)}")
     return made
 
 
@@ -168,9 +176,9 @@ def _figure_cells(
     return share, format_bytes(size), f"{blocks:,}"
 
 
-def _with_source(line: _Line, used: int) -> str:
+def _with_source(line: _Line, used: int, width: int) -> str:
     """Return the text of a line, with its source line if there is room."""
-    room = WIDTH - used - len(line.text) - 3
+    room = width - used - len(line.text) - 3
     if not line.source or room < SOURCE_MIN:
         return line.text
     return f"{line.text}   {shorten(line.source, room)}"

@@ -39,6 +39,8 @@ class Snapshot(Sequence[Allocation]):
         scope: name of the scope whose blocks these are, or None.
         filter: the filter that was applied, or None.
         hidden: number of blocks that the filter removed.
+        ended: False if the program or the scope whose blocks these are goes
+            on. Reports then say that they live, not that they leaked.
 
     >>> blocks = Snapshot([Allocation(16, 64, "int32_t")])
     >>> blocks
@@ -50,6 +52,7 @@ class Snapshot(Sequence[Allocation]):
     __slots__ = (
         "_allocations",
         "_duration",
+        "_ended",
         "_filter",
         "_groups",
         "_hidden",
@@ -72,6 +75,7 @@ class Snapshot(Sequence[Allocation]):
         "filter", "The filter that was applied; its text once loaded."
     )
     hidden: int = reader("hidden", "Number of blocks that the filter removed.")
+    ended: bool = reader("ended", "Whether what it shows had ended.")
 
     def __init__(
         self,
@@ -83,6 +87,7 @@ class Snapshot(Sequence[Allocation]):
         scope: str | None = None,
         filter: Any = None,
         hidden: int = 0,
+        ended: bool = True,
     ) -> None:
         self._allocations = _kept(allocations)
         self._stats = stats
@@ -92,6 +97,7 @@ class Snapshot(Sequence[Allocation]):
         self._scope = scope
         self._filter = filter
         self._hidden = hidden
+        self._ended = ended
         self._groups: tuple[Group, ...] | None = None
         self._total: int | None = None
 
@@ -132,13 +138,14 @@ class Snapshot(Sequence[Allocation]):
 
     @property
     def verdict(self) -> str:
-        """``leaked``, ``clean``, or ``nothing recorded``.
+        """``leaked``, ``live``, ``clean``, or ``nothing recorded``.
 
-        The last one is no all-clear: no allocation was recorded at all. The
-        notes say why, and what to do about it.
+        Blocks are live while the program or the scope goes on, and leaked at
+        its end. ``nothing recorded`` is no all-clear: no allocation was
+        recorded at all. The notes say why, and what to do about it.
         """
         if len(self):
-            return "leaked"
+            return "leaked" if self._ended else "live"
         stats = self._stats
         if stats is not None and not stats.allocations and not self._hidden:
             return "nothing recorded"
@@ -237,10 +244,19 @@ class Snapshot(Sequence[Allocation]):
             filter: a LeakFilter, or a callable that returns true for blocks
                 to leave out. A filter that was applied before stays applied.
         """
-        ignore = getattr(filter, "ignore", filter)
+        bind = getattr(filter, "bound_to", None)
+        bound = filter if bind is None else bind(self)
+        ignore = getattr(bound, "ignore", bound)
         before = self._filter
         both = filter if before is None else _either(before, filter)
-        return self._narrowed(lambda block: not ignore(block), both, filter)
+        found = self._narrowed(lambda block: not ignore(block), both, bound)
+        return found if bind is None else found._noted(bound.remarks())
+
+    def _noted(self, notes: Iterable[str]) -> Snapshot:
+        """Return this snapshot with more notes."""
+        values = list(self._values())
+        values[2] = (*self._notes, *notes)
+        return Snapshot(*values)
 
     def _narrowed(
         self,
@@ -253,8 +269,12 @@ class Snapshot(Sequence[Allocation]):
         kept = chosen(self._allocations, predicate, source)
         values = list(self._values())
         values[0] = kept
-        values[6:] = filter, self._hidden + len(self) - len(kept)
+        values[6:8] = filter, self._hidden + len(self) - len(kept)
         return Snapshot(*values)
+
+    def at_end(self) -> Snapshot:
+        """Return this snapshot as one of the end: what is live has leaked."""
+        return self if self._ended else Snapshot(*self._values()[:8])
 
     def _values(self) -> tuple[Any, ...]:
         """Return the arguments that make this snapshot again."""
@@ -267,6 +287,7 @@ class Snapshot(Sequence[Allocation]):
             self._scope,
             self._filter,
             self._hidden,
+            self._ended,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -285,6 +306,7 @@ class Snapshot(Sequence[Allocation]):
             "scope": self._scope,
             "filter": None if self._filter is None else str(self._filter),
             "hidden": self._hidden,
+            "ended": self._ended,
         }
 
     @classmethod
@@ -313,6 +335,7 @@ class Snapshot(Sequence[Allocation]):
             facts.optional(facts.text, "scope"),
             facts.optional(facts.text, "filter"),
             facts.natural("hidden"),
+            facts.optional(facts.boolean, "ended") is not False,
         )
 
     def __eq__(self, other: object) -> bool:

@@ -77,8 +77,13 @@ class BlockList(Sequence[Allocation]):
         return list(core_blocks.BLOCK.iter_unpack(self._raw))
 
     # --- one field of all blocks ----------------------------------------
-    def _sizes(self) -> memoryview:
+    def sizes(self) -> memoryview:
+        """Return the sizes of all blocks."""
         return memoryview(self._raw).cast("Q")[_SIZE_QUAD::_QUADS]
+
+    def sequences(self) -> memoryview:
+        """Return the sequence numbers of all blocks, which rise."""
+        return memoryview(self._raw).cast("Q")[_SEQUENCE_QUAD::_QUADS]
 
     def _types(self) -> memoryview:
         return memoryview(self._raw).cast("H")[_TYPE_HALF::_HALVES]
@@ -86,14 +91,14 @@ class BlockList(Sequence[Allocation]):
     @property
     def total_bytes(self) -> int:
         """Bytes of all blocks."""
-        return sum(self._sizes())
+        return sum(self.sizes())
 
     def largest_at(self) -> int:
         """Return the position of the largest block; the first of equal ones.
 
         There must be a block.
         """
-        sizes = self._sizes().tolist()
+        sizes = self.sizes().tolist()
         return sizes.index(max(sizes))
 
     def has_release(self, release: str) -> bool:
@@ -103,7 +108,7 @@ class BlockList(Sequence[Allocation]):
     def sizes_of(self, kind: str) -> list[int]:
         """Return the sizes of the blocks of a kind."""
         wanted = _types_with(1, kind)
-        pairs = zip(self._sizes(), self._types(), strict=True)
+        pairs = zip(self.sizes(), self._types(), strict=True)
         return [size for size, number in pairs if number in wanted]
 
     # --- parts ----------------------------------------------------------
@@ -149,7 +154,7 @@ class BlockList(Sequence[Allocation]):
     def types(self) -> dict[str, tuple[int, int]]:
         """Return the number and the bytes of the blocks of each C type."""
         sums: dict[str, tuple[int, int]] = {}
-        for size, number in zip(self._sizes(), self._types(), strict=True):
+        for size, number in zip(self.sizes(), self._types(), strict=True):
             name = core.type_of(number)[0]
             blocks, total = sums.get(name, (0, 0))
             sums[name] = blocks + 1, total + size

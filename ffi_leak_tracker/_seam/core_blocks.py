@@ -36,6 +36,9 @@ BLOCK = Struct("=QQQIIIHBB")
 _, ROW_SIZE, ROW_SEQUENCE, ROW_PATH, _, ROW_THREAD, ROW_TYPE = range(7)
 ROW_LAYER = 7
 assert BLOCK.size == ffi.sizeof("flk_block")
+#: Copies have the complements of addresses: a search for pointers to blocks
+#: must not find them there.
+HIDDEN = 2**64 - 1
 _TICK_NS: int = lib.FLK_TICK_NS
 _SEQUENCES: int = lib.FLK_TICK_SEQUENCE_SHIFT
 _START_NS = lib.flk_sequence_wall_time(1 << _SEQUENCES)
@@ -47,12 +50,12 @@ def _epoch(sequence: int) -> float:
 
 
 def allocation_of(fields: tuple[int, ...], taken_at: float) -> Allocation:
-    """Return the record of a block from the fields of ``BLOCK``."""
-    address, size, sequence, path, scope, thread, kind_of, _, _ = fields
+    """Return the record of a copied block from the fields of ``BLOCK``."""
+    hidden, size, sequence, path, scope, thread, kind_of, _, _ = fields
     name, kind, release = type_of(kind_of)
     when = _epoch(sequence)
     return Allocation(
-        address,
+        hidden ^ HIDDEN,
         size,
         name,
         kind,
@@ -77,8 +80,9 @@ def take_blocks(
     taken = ffi.new("flk_snapshot *")
     if not lib.flk_snapshot_collect(scope, since, inherited, taken):
         raise _no_room_for("a snapshot of")
+    lib.flk_snapshot_hide(taken)
     try:
-        raw = _copy(taken.blocks, taken.count * BLOCK.size)
+        raw = copy_bytes(taken.blocks, taken.count * BLOCK.size)
         return raw, taken.taken_wall_ns / 1e9
     finally:
         lib.flk_snapshot_drop(taken)
@@ -100,8 +104,8 @@ def group_blocks(raw: bytes) -> tuple[bytes, bytes]:
     if lib.flk_group_blocks(blocks, len(raw) // BLOCK.size, made):
         raise _no_room_for("groups of")
     try:
-        groups = _copy(made.groups, made.count * GROUP.size)
-        return groups, _copy(made.members, made.member_count * 4)
+        groups = copy_bytes(made.groups, made.count * GROUP.size)
+        return groups, copy_bytes(made.members, made.member_count * 4)
     finally:
         lib.flk_grouping_free(made)
 
@@ -134,7 +138,8 @@ def print_rows(raw: Any, indexes: Any, taken_at: float, separator: str) -> str:
     return str(ffi.buffer(out, used)[:], "ascii")
 
 
-def _copy(start: CData, size: int) -> bytes:
+def copy_bytes(start: CData, size: int) -> bytes:
+    """Return a copy of memory of the core."""
     return bytes(ffi.buffer(start, size)) if size else b""
 
 
@@ -147,7 +152,8 @@ def _no_room_for(what: str) -> MemoryError:
 
 def one_block(block: CData) -> Allocation:
     raw = bytes(ffi.buffer(ffi.addressof(block)))
-    return allocation_of(BLOCK.unpack(raw), _epoch(mark()))
+    address, *others = BLOCK.unpack(raw)
+    return allocation_of((address ^ HIDDEN, *others), _epoch(mark()))
 
 
 def find(address: int, layer: int) -> Allocation | None:

@@ -210,8 +210,9 @@ def object_blocks(tracker: int, places: list[int]) -> BlockList:
     parts = core_blocks.BLOCK.iter_unpack(raw)
     ordered = sorted(parts, key=itemgetter(_SEQUENCE))
     now = lib.flk_sequence_wall_time(lib.flk_sequence_mark()) / 1e9
+    hidden = [(p[0] ^ core_blocks.HIDDEN, *p[1:]) for p in ordered]
     return BlockList(
-        b"".join([core_blocks.BLOCK.pack(*p) for p in ordered]), now
+        b"".join([core_blocks.BLOCK.pack(*p) for p in hidden]), now
     )
 
 

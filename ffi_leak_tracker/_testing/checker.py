@@ -50,8 +50,11 @@ class Checker:
         self._budget = Budget()
         self._summary = Summary(settings)
         self._depth_before = core.stack_depth()
-        if settings.depth is not None:
-            core.set_stack_depth(settings.depth)
+        depth = settings.depth
+        if settings.known is not None:
+            depth = core.STACK_DEPTH_MAX  # its filters see all frames
+        if depth is not None:
+            core.set_stack_depth(depth)
         self._attachment = (
             watching.attach(settings) if settings.checks_all else None
         )
@@ -90,7 +93,7 @@ class Checker:
 
     def _watched(self, item: pytest.Item) -> Watch:
         if self._watch is None:
-            self._watch = Watch(item)
+            self._watch = Watch(item, self._settings)
         return self._watch
 
     def scope_of_fixture(self, item: pytest.Item) -> Scope:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 #: The attribute of a report.
 FIGURES = "native_leaks"
+#: Another: what was used of suppressions and a baseline, and the places of the
+#: leaks, if a baseline is written.
+KNOWN = "native_known"
 #: Places of one test that the figures name; the largest.
 MOST_PLACES = 20
 

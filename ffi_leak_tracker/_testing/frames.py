@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import unittest
-from os.path import basename, dirname, join
+from os.path import basename, join
 from typing import TYPE_CHECKING
 
-import _pytest
-
 from ffi_leak_tracker._records.allocation import Allocation
+from ffi_leak_tracker._records.runners import is_importer, own_frames
 from ffi_leak_tracker._records.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -17,25 +15,6 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.allocation import Frame, NativeFrame
     from ffi_leak_tracker._records.group import Group
 
-#: Functions of pytest and unittest that call the code of a test.
-_RUNNERS = {
-    "_callCleanup",
-    "_callSetUp",
-    "_callTearDown",
-    "_callTestMethod",
-    "_teardown_yield_fixture",
-    "call_fixture_func",
-    "finish",
-    "pytest_pyfunc_call",
-    "pytest_runtest_call",
-    "runtest",
-}
-_HOMES = (
-    join(dirname(_pytest.__file__), ""),
-    join(dirname(unittest.__file__), ""),
-)
-#: The files of Python's import system.
-_IMPORT = "<frozen importlib"
 #: Functions that load a library, and the ends of their files' names.
 _LOADERS = {
     ("_load_backend_lib", join("cffi", "api.py")),
@@ -44,15 +23,6 @@ _LOADERS = {
 #: What the dynamic loader is called, and its functions in glibc.
 _DYNAMIC_LOADERS = ("ld-linux", "ld-musl", "ld64.so")
 _CONSTRUCTORS = {"_dl_init", "call_init", "call_constructors"}
-
-
-def own_frames(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
-    """Return the frames inside of the one that calls the test."""
-    for i, one in enumerate(frames):
-        function = one.function.rpartition(".")[2]
-        if function in _RUNNERS and one.filename.startswith(_HOMES):
-            return frames[:i]
-    return frames
 
 
 def key_of(frames: tuple[Frame, ...], first: Allocation) -> object:
@@ -81,7 +51,7 @@ def is_loading(
 
 def _imports(frame: Frame) -> bool:
     function = frame.function.rpartition(".")[2]
-    return frame.filename.startswith(_IMPORT) or any(
+    return is_importer(frame) or any(
         function == name and frame.filename.endswith(file)
         for name, file in _LOADERS
     )
@@ -92,11 +62,15 @@ def _constructs(frame: NativeFrame) -> bool:
     return frame.function in _CONSTRUCTORS or name.startswith(_DYNAMIC_LOADERS)
 
 
-def without_runner(leaks: Snapshot) -> Snapshot:
-    """Return the blocks without the frames of pytest in their call paths."""
+def without_runner(leaks: Snapshot, shown: int | None = None) -> Snapshot:
+    """Return the blocks without the frames of pytest in their call paths.
+
+    Args:
+        shown: the most Python frames of a path; None for all.
+    """
     known: dict[tuple[Frame, ...], tuple[Frame, ...]] = {}
     return Snapshot(
-        [_shortened(block, known) for block in leaks],
+        [_shortened(block, shown, known) for block in leaks],
         leaks.stats,
         leaks.notes,
         leaks.taken_at,
@@ -108,11 +82,13 @@ def without_runner(leaks: Snapshot) -> Snapshot:
 
 
 def _shortened(
-    block: Allocation, known: dict[tuple[Frame, ...], tuple[Frame, ...]]
+    block: Allocation,
+    shown: int | None,
+    known: dict[tuple[Frame, ...], tuple[Frame, ...]],
 ) -> Allocation:
     frames = block.frames
     if frames not in known:
-        known[frames] = own_frames(frames)
+        known[frames] = own_frames(frames)[:shown]
     return Allocation(
         block.address,
         block.size,

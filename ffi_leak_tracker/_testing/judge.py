@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ffi_leak_tracker._base.format import format_bytes, plural
 from ffi_leak_tracker._records.filters import LeakFilter
+from ffi_leak_tracker._records.runners import own_frames
 from ffi_leak_tracker._records.snapshot import Snapshot
-from ffi_leak_tracker._testing.frames import is_loading, key_of, own_frames
+from ffi_leak_tracker._testing.frames import is_loading, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ffi_leak_tracker._records.known import Known
+
 #: How far a test is judged: up to lost blocks; also by calling it again; or
 #: every block that is left counts.
 MODES = ("auto", "fast", "strict")
@@ -95,6 +97,31 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         },
     ),
     (
+        "leaks-suppressions",
+        {
+            "metavar": "FILE",
+            "action": "append",
+            "default": [],
+            "help": "Leave out the leaks that a rule of FILE fits, as "
+            "leak:PATTERN (may be given more than once).",
+        },
+    ),
+    (
+        "leaks-baseline",
+        {
+            "metavar": "FILE",
+            "help": "Leave out the leaks at the places that FILE lists.",
+        },
+    ),
+    (
+        "leaks-write-baseline",
+        {
+            "metavar": "FILE",
+            "help": "Write the places of all leaks to FILE, for "
+            "--leaks-baseline, and do not fail for them.",
+        },
+    ),
+    (
         "leaks-json",
         {
             "metavar": "FILE",
@@ -110,13 +137,15 @@ _INI: tuple[tuple[str, str, str], ...] = (
     ("leaks_own", "bool", "As --leaks-own."),
     ("leaks_repeat", "string", "As --leaks-repeat."),
     ("leaks_held", "string", "As --leaks-held."),
+    ("leaks_suppressions", "paths", "As --leaks-suppressions."),
+    ("leaks_baseline", "paths", "As --leaks-baseline."),
 )
 
 
 def add_ini(parser: pytest.Parser) -> None:
     """Add the ini settings."""
     for name, kind, text in _INI:
-        default: object = {"bool": False, "args": []}.get(kind, "")
+        default: object = {"bool": False, "args": [], "paths": []}.get(kind, "")
         parser.addini(name, text, type=kind, default=default)  # type: ignore[arg-type]
 
 
@@ -189,6 +218,7 @@ class Settings:
             "--leaks-held", HELD, self._value("leaks-held") or "report"
         )
         self.json: str | None = self._given("leaks-json")
+        self.known = self._known()
         if self.own and self.attach:
             raise pytest.UsageError(
                 "--leaks-own watches no library, so --leaks-attach cannot be "
@@ -208,6 +238,27 @@ class Settings:
             return str(self._config.getini(name.replace("-", "_")))
         on = self._config.getini("leaks")
         return str(self._config.getini("leaks_mode") or "auto") if on else ""
+
+    def _known(self) -> Known | None:
+        """Return the leaks that fail no test; None if no option names any."""
+        rules = [
+            *map(str, self._config.getini("leaks_suppressions")),
+            *(self._given("leaks-suppressions") or ()),
+        ]
+        baseline = self._given("leaks-baseline")
+        if baseline is None:
+            paths = self._config.getini("leaks_baseline")
+            baseline = str(paths[0]) if paths else None
+        written = self._given("leaks-write-baseline")
+        if not (self.checks_all and (rules or baseline or written)):
+            return None
+        from ffi_leak_tracker._records.exceptions import FilterFileError
+        from ffi_leak_tracker._records.known import Known
+
+        try:
+            return Known(rules, baseline, written)
+        except FilterFileError as error:
+            raise pytest.UsageError(str(error)) from None
 
     def _attach(self) -> tuple[str, ...]:
         given = self._given("leaks-attach")

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ffi_leak_tracker._base.format import plural, printable
-from ffi_leak_tracker._testing.figures import FIGURES, totals
+from ffi_leak_tracker._records.exceptions import ReportWriteError
+from ffi_leak_tracker._testing.figures import FIGURES, KNOWN, totals
 from ffi_leak_tracker._tracking import watched
 
 if TYPE_CHECKING:
     from typing import Any
 
+    from ffi_leak_tracker._records.known import Known
     from ffi_leak_tracker._testing.options import Settings
     from ffi_leak_tracker._tracking.scopes import Scope
 
@@ -34,6 +36,7 @@ class Summary:
         self._unmet: set[str] | None = None
         self._leaking: list[tuple[Scope, set[int]]] = []
         self._freed = 0
+        self._places: set[str] = set()  # for the baseline that is written
 
     def add(self, report: pytest.TestReport) -> None:
         """Note the figures of a test, if its report has any."""
@@ -41,6 +44,10 @@ class Summary:
         if figures is not None:
             worker = getattr(report, "worker_id", "")
             self._tests[report.nodeid, worker] = figures
+        used, places = getattr(report, KNOWN, ((), ()))
+        if self._settings.known is not None:
+            self._settings.known.note_used(used)
+            self._places.update(places)
 
     def keep(self, scope: Scope, leaked: set[int]) -> None:
         """Remember the leaks of a test, to look at them again at the end."""
@@ -73,6 +80,15 @@ class Summary:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if output is None and self._settings.json is not None:
             self._write_json(self._settings.json)
+        known = self._settings.known
+        if output is None and known is not None and known.writes:
+            self._write_baseline(known)
+
+    def _write_baseline(self, known: Known) -> None:
+        try:
+            known.write(self._places)
+        except ReportWriteError as error:
+            raise pytest.UsageError(str(error)) from error
 
     def add_worker(self, output: dict[str, Any]) -> None:
         """Note what a worker of pytest-xdist tells at its end."""
@@ -115,6 +131,9 @@ class Summary:
             )
         if held:
             self._write_held(terminal, held)
+        if self._settings.known is not None and _is_whole_run(terminal):
+            for note in self._settings.known.remarks():
+                terminal.write_line(f"native leaks: {note}")
         names = self.unmet()
         if names:
             line = f"native leaks: {watched.unmet_text(names)}"
@@ -173,6 +192,15 @@ class Summary:
         with open(path, "w", encoding="utf-8") as file:
             json.dump(data, file, indent=1)
             file.write("\n")
+
+
+def _is_whole_run(terminal: pytest.TerminalReporter) -> bool:
+    """Return whether all tests ran, so that what fits no leak is gone."""
+    config = terminal.config
+    given = getattr(config, "args_source", None)
+    is_part = getattr(given, "name", "") == "ARGS"
+    is_cut = is_part or bool(terminal.stats.get("deselected"))
+    return config.option.verbose > 0 or not is_cut
 
 
 def _relative(file: str) -> str:

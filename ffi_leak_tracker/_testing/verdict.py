@@ -21,6 +21,7 @@ from ffi_leak_tracker._seam import misuse as misuses
 from ffi_leak_tracker._testing import watching
 from ffi_leak_tracker._testing.figures import (
     FIGURES,
+    KNOWN,
     add_left,
     figures_of,
     properties_of,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import pytest
 
     from ffi_leak_tracker._testing.judge import Left
+    from ffi_leak_tracker._testing.options import Settings
     from ffi_leak_tracker._tracking.attach import Attachment
     from ffi_leak_tracker._tracking.scopes import Scope
 
@@ -52,7 +54,10 @@ class Watch:
 
     __slots__ = (
         "_attachment",
+        "_known",
         "_misuses",
+        "_places",
+        "_shown",
         "budget",
         "figures",
         "item",
@@ -63,8 +68,11 @@ class Watch:
         "unsure",
     )
 
-    def __init__(self, item: pytest.Item) -> None:
+    def __init__(self, item: pytest.Item, settings: Settings) -> None:
         self.item = item
+        self._known = settings.known
+        self._shown = settings.depth  # Python frames of a path
+        self._places: set[str] = set()  # for the baseline that is written
         self.logged = False  # the report of the call was logged
         self.reports: dict[str, pytest.TestReport] = {}
         self.scope: Scope | None = None  # its live blocks are judged
@@ -114,6 +122,9 @@ class Watch:
         if self.scope is not None and report is not None:
             report.__dict__[FIGURES] = self.figures
             report.user_properties += properties_of(self.figures)
+        if self._known is not None and report is not None:
+            told = self._known.used(), sorted(self._places)
+            report.__dict__[KNOWN] = told
 
     def _judge(self, sorter: Sorter) -> None:
         looks = (
@@ -160,15 +171,29 @@ class Watch:
             found = self.scope.leaks(
                 filter=owned_by_python() if failed else None
             )
-            left = sorter(self, found, failed)
+            left = sorter(self, self._unknown(found), failed)
         except Exception as error:  # of a filter, for one
             return error
         add_left(self.figures, left)
         self.figures["unsure"] = self.unsure
-        if not len(left.leaks):
+        if self._accepts(left.leaks) or not len(left.leaks):
             return None
         self.leaked = {block.sequence for block in left.leaks}
-        return TestLeaks(without_runner(left.leaks), left)
+        return TestLeaks(without_runner(left.leaks, self._shown), left)
+
+    def _unknown(self, found: Snapshot) -> Snapshot:
+        """Return the blocks that no suppression and no baseline knows."""
+        if self._known is None:
+            return found
+        return found.without(self._known.filter)
+
+    def _accepts(self, leaks: Snapshot) -> bool:
+        """Note leaks for the baseline; return whether one is written."""
+        if self._known is None or not self._known.writes:
+            return False
+        self._places |= self._known.places_of(leaks)
+        self.figures.update(leaks=0, leaked_bytes=0, places=[], growths=[])
+        return True
 
     def judge_fixtures(
         self,
@@ -181,9 +206,29 @@ class Watch:
         fails there. The test keeps its outcome.
         """
         for name, scopes in ended:
-            error = _leaks_of_fixture(name, scopes, sorter)
+            error = self._leaks_of_fixture(name, scopes, sorter)
             if error is not None:
                 self._add_error(name, error)
+
+    def _leaks_of_fixture(
+        self,
+        name: str,
+        scopes: list[Scope],
+        sorter: Callable[[Snapshot], Left],
+    ) -> Exception | None:
+        """Return the error for what setup and teardown left, or None."""
+        if all(detached.is_clean(scope.number) for scope in scopes):
+            return None
+        try:
+            found = [scope.leaks() for scope in scopes]
+            blocks = sorted(chain(*found), key=lambda block: block.sequence)
+            whole = Snapshot(blocks, notes=found[0].notes)
+            left = sorter(self._unknown(whole))
+        except Exception as error:
+            return error
+        if self._accepts(left.leaks) or not len(left.leaks):
+            return None
+        return TestLeaks(without_runner(left.leaks, self._shown), left, name)
 
     def _add_error(self, name: str, error: Exception) -> None:
         report = self.reports.get("teardown")
@@ -231,23 +276,6 @@ class Watch:
             report.__dict__["wasxfail"] = expected
 
 
-def _leaks_of_fixture(
-    name: str, scopes: list[Scope], sorter: Callable[[Snapshot], Left]
-) -> Exception | None:
-    """Return the error for what the setup and the teardown left, or None."""
-    if all(detached.is_clean(scope.number) for scope in scopes):
-        return None
-    try:
-        found = [scope.leaks() for scope in scopes]
-        blocks = sorted(chain(*found), key=lambda block: block.sequence)
-        left = sorter(Snapshot(blocks, notes=found[0].notes))
-    except Exception as error:
-        return error
-    if not len(left.leaks):
-        return None
-    return TestLeaks(without_runner(left.leaks), left, name)
-
-
 class TestLeaks(LeaksFoundError):
     """The leaks of a test, with what is known of them."""
 
@@ -258,8 +286,10 @@ class TestLeaks(LeaksFoundError):
         self._left = left
         self._source = source
 
-    def __str__(self) -> str:
-        first, _, rest = super().__str__().partition("\n")
+    def render(self, *, color: bool = False, width: int | None = None) -> str:
+        """Return the message, with what is known of the leaks."""
+        text = super().render(color=color, width=width)
+        first, _, rest = text.partition("\n")
         if self._source:
             first = f"{printable(self._source)}: {first}"
         lines = [first, *map(str, self._left.growths)]
@@ -304,7 +334,11 @@ def let_go(item: pytest.Item) -> None:
 
 
 # --- into the reports ---------------------------------------------------
-def _text(error: Exception) -> str:
+def _text(
+    error: Exception, color: bool = False, width: int | None = None
+) -> str:
+    if isinstance(error, LeaksFoundError):
+        return error.render(color=color, width=width).rstrip()
     if isinstance(error, LeakTrackerError):
         return str(error).rstrip()
     trace = format_exception(type(error), error, error.__traceback__)
@@ -335,13 +369,36 @@ def _expected(item: pytest.Item, error: Exception) -> str | None:
 
 def _longrepr(item: pytest.Item, error: Exception) -> Any:
     """Return the failure as pytest shows it; pytest-xdist can transfer it."""
-    text = _text(error)
+    width = _width(item.config)
+    text = _text(error, width=width)
     path, lineno = _place(item, error)
     message = text.partition("\n")[0]
-    return code.ReprExceptionInfo(
+    shown = _Failure(
         reprtraceback=code.ReprTracebackNative([text + "\n"]),
         reprcrash=code.ReprFileLocation(path, lineno, message),
     )
+    shown.colored = _text(error, True, width)
+    return shown
+
+
+class _Failure(code.ReprExceptionInfo):
+    """A failure that is shown in colours where pytest uses them."""
+
+    colored = ""
+
+    def toterminal(self, tw: Any) -> None:
+        """Write it; ``--color`` of pytest decides about the colours."""
+        if tw.hasmarkup:
+            tw.line(self.colored)
+        else:
+            super().toterminal(tw)
+
+
+def _width(config: pytest.Config) -> int | None:
+    """Return the columns of the terminal; None in workers of pytest-xdist."""
+    if not config.pluginmanager.has_plugin("terminalreporter"):
+        return None
+    return int(config.get_terminal_writer().fullwidth)
 
 
 def _place(item: pytest.Item, error: Exception) -> tuple[str, int]:

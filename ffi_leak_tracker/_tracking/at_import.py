@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from ffi_leak_tracker._base import environment, settings
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ffi_leak_tracker._records.emitters import EmitterLike
+
 
 def apply() -> None:
     """Switch tracking off, or on with a report at exit; see settings."""
@@ -51,6 +55,14 @@ def _target(path: str, is_child: bool) -> str:
     return numbered(path, os.getpid())
 
 
+def _emit(target: EmitterLike) -> None:
+    """Report what is live at the end."""
+    from ffi_leak_tracker._records.emitters import as_emitter
+    from ffi_leak_tracker._tracking.tracker import LeakTracker
+
+    as_emitter(target).emit(LeakTracker.snapshot().at_end())
+
+
 def report() -> None:
     """Write the report at exit: to a file, or to standard error.
 
@@ -72,10 +84,10 @@ def report() -> None:
     with suppress(ReportWriteError, OSError, ValueError):
         if settings.report:
             try:
-                LeakTracker.emit(_target(settings.report, is_child))
+                _emit(_target(settings.report, is_child))
                 return
             except ReportWriteError as error:
                 if stderr is not None:
                     stderr.write(f"ffi_leak_tracker: {error}\n")
         if stderr is not None:
-            LeakTracker.emit(stderr)
+            _emit(stderr)

@@ -112,6 +112,8 @@ bool flk_pyframe_innermost(flk_raw_frame *out) {
     return mine.count > 0;
 }
 
+int flk_pyframe_attach(void) { return 0; }
+void flk_pyframe_detach(int attached) { (void)attached; }
 uint64_t flk_pyframe_cut_count(void) { return 0; }
 void flk_pyframe_cut_clear(void) {}
 void flk_pyframe_open(void) {}

@@ -26,7 +26,7 @@ static void test_no_blocks_no_text(void) {
 
 static void test_a_row_has_all_fields(void) {
     uint64_t sequence = flk_sequence_mark();
-    flk_block block = {.address = 4096, .size_bytes = 0, .sequence = sequence};
+    flk_block block = {.address = ~UINT64_C(4096), .sequence = sequence};
     flk_row_indexes at = {.group = 7, .thread = 0, .scope = FLK_NO_INDEX};
     unsigned long long micros = llrint(time_of(sequence) * 1e6);
     char expected[ROOM];
@@ -38,7 +38,7 @@ static void test_a_row_has_all_fields(void) {
 }
 
 static void test_the_longest_row_fits(void) {
-    flk_block block = {.address = UINT64_MAX,
+    flk_block block = {.address = 0,  // the complement
                        .size_bytes = UINT64_MAX,
                        .sequence = UINT64_MAX};
     uint32_t largest = FLK_NO_INDEX - 1;

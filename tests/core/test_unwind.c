@@ -81,11 +81,31 @@ static void check_same(const stack *ours, const stack *theirs) {
     CHECK(are_same(ours, theirs));
 }
 
+// --- a search for one frame ---------------------------------------------
+static uintptr_t sought;
+static uint8_t judge_frame(uintptr_t address) {
+    return sought - address <= 1 ? 7 : 0;
+}
+
+// Any frame of the stack is found, with a new stamp and with a known one; an
+// address that is in no frame is not.
+static void check_search(const stack *theirs, const flk_registers *here) {
+    static uint32_t stamp;
+    if (theirs->count == 0)
+        return;
+    sought = theirs->addresses[stamp % theirs->count];
+    CHECK(flk_unwind_find(native, here, ++stamp, judge_frame) == 7);
+    CHECK(flk_unwind_find(native, here, stamp, judge_frame) == 7);
+    sought = (uintptr_t)&stamp;
+    CHECK(flk_unwind_find(native, here, ++stamp, judge_frame) == 0);
+}
+
 // Both ways, and by memory; called by the libraries.
 static FLK_NOINLINE int probe(void) {
     stack theirs = expected();
     uint32_t sites[DEPTH];
     flk_wanted wanted = {flk_unwind_here(), 0, DEPTH};
+    check_search(&theirs, &wanted.at);
     uint32_t path = flk_unwind_recall(native, &wanted);
     if (path != UINT32_MAX) {
         check_same(&known[path], &theirs);

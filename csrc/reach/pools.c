@@ -1,0 +1,137 @@
+// pools.c - reads pools of pymalloc. Contract: reach/pools.h.             SPDX-License-Identifier: MIT
+#include "reach/pools.h"
+
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/platform.h"
+
+// As CPython declares it.
+typedef struct pool_header {
+    uint64_t live_count;  // a union of unsigned int and pointer
+    uint64_t free_block;
+    uint64_t next, previous;
+    uint32_t arena_index;
+    uint32_t size_index;
+    uint32_t next_offset;  // of the first block that was never handed out
+    uint32_t last_offset;  // the largest that next_offset has
+} pool_header;
+
+_Static_assert(sizeof(pool_header) == FLK_POOL_HEAD, "the head of a pool");
+
+enum { SIZES = 32, POOL_BYTES = FLK_PIECE_BYTES };
+
+static bool has_sound_numbers(const pool_header *head, flk_pool *out) {
+    if (head->size_index >= SIZES)
+        return false;
+    uint32_t bytes = (head->size_index + 1) * FLK_POOL_STEP;
+    if (head->last_offset != POOL_BYTES - bytes ||
+        head->next_offset < FLK_POOL_HEAD + bytes ||
+        head->next_offset > POOL_BYTES ||
+        (head->next_offset - FLK_POOL_HEAD) % bytes != 0)
+        return false;
+    out->block_bytes = bytes;
+    out->count = (head->next_offset - FLK_POOL_HEAD) / bytes;
+    FLK_ASSERT(out->count <= FLK_POOL_BLOCKS_MAX);
+    return (uint32_t)head->live_count <= out->count;
+}
+
+// Follows the list of free blocks; false if it leaves the pool or has a circle.
+static bool mark_free(const char *copy, uintptr_t address, uint64_t link,
+                      flk_pool *out, uint32_t *free_count) {
+    memset(out->free_bits, 0, sizeof out->free_bits);
+    for (*free_count = 0; link; ++*free_count) {
+        uint64_t offset = link - address - FLK_POOL_HEAD;
+        if (offset >= (uint64_t)out->count * out->block_bytes ||
+            offset % out->block_bytes != 0)
+            return false;
+        uint32_t block = (uint32_t)(offset / out->block_bytes);
+        if (flk_pools_is_free(out, block))
+            return false;
+        out->free_bits[block / 64] |= UINT64_C(1) << block % 64;
+        memcpy(&link, copy + FLK_POOL_HEAD + offset, sizeof link);
+    }
+    return true;
+}
+
+bool flk_pools_read(const void *copy, uintptr_t address, flk_pool *out) {
+    FLK_ASSERT(copy && out && address % POOL_BYTES == 0);
+    pool_header head;
+    uint32_t free_count;
+    memcpy(&head, copy, sizeof head);
+    return has_sound_numbers(&head, out) &&
+           mark_free(copy, address, head.free_block, out, &free_count) &&
+           free_count + (uint32_t)head.live_count == out->count;
+}
+
+// --- objects of known types ------------------------------------------------------
+// A hash table of types; an entry with the address 0 is free.
+enum { TYPE_PLACES = 2 * FLK_PYTHON_TYPES_MAX };
+_Static_assert((TYPE_PLACES & (TYPE_PLACES - 1)) == 0, "a power of two");
+static flk_python_type known_types[TYPE_PLACES];
+
+static flk_python_type *type_at(uint64_t address) {
+    uint64_t i = flk_hash_mix(address) % TYPE_PLACES;
+    while (known_types[i].address && known_types[i].address != address)
+        i = (i + 1) % TYPE_PLACES;
+    return &known_types[i];
+}
+
+void flk_pools_set_types(const flk_python_type *types, uint32_t count) {
+    FLK_ASSERT(types || count == 0);
+    memset(known_types, 0, sizeof known_types);
+    for (uint32_t i = 0; i < count && i < FLK_PYTHON_TYPES_MAX; i++)
+        *type_at(types[i].address) = types[i];
+}
+
+// The start of an object: its references, its type; size or first field; then
+// for a str its hash and its state.
+typedef struct object_head {
+    uint64_t references, type;
+    int64_t size;
+    uint64_t hash;
+    uint32_t state;
+} object_head;
+
+enum { HEAD_BYTES = 40, REFERENCES_SHIFT_MAX = 40 };
+
+static uint32_t bytes_of(const flk_python_type *type, const object_head *head) {
+    bool is_ascii = (head->state & type->text_mask) == type->text_state;
+    if (type->kind == FLK_PYTHON_NUMBER ||
+        (type->kind == FLK_PYTHON_TEXT && is_ascii))
+        return 0;
+    uint64_t size =
+        type->item_bytes ? (uint64_t)(head->size < 0 ? 0 : head->size) : 0;
+    // Larger objects are read whole.
+    if (size > UINT16_MAX)
+        return UINT32_MAX;
+    return type->bytes + (uint32_t)size * type->item_bytes;
+}
+
+// `before` is the distance of the object from the start of the block.
+static bool read_object(const char *block, uint32_t block_bytes,
+                        uint32_t before, uint32_t *used) {
+    object_head head = {0};
+    uint32_t left = block_bytes - before;
+    memcpy(&head, block + before, left < HEAD_BYTES ? left : HEAD_BYTES);
+    const flk_python_type *type = type_at(head.type);
+    bool is_counted =
+        head.references != 0 && head.references >> REFERENCES_SHIFT_MAX == 0;
+    if (!type->address || !head.type || type->head_bytes != before ||
+        !is_counted)
+        return false;
+    uint32_t bytes = bytes_of(type, &head);
+    bool fits = bytes <= block_bytes && block_bytes - bytes < 2 * FLK_POOL_STEP;
+    if (type->kind == FLK_PYTHON_PLAIN && !fits)
+        return false;
+    *used = bytes < block_bytes ? bytes : block_bytes;
+    return true;
+}
+
+uint32_t flk_pools_used(const void *block, uint32_t block_bytes) {
+    FLK_ASSERT(block && block_bytes >= FLK_POOL_STEP);
+    uint32_t used = block_bytes;
+    if (!read_object(block, block_bytes, 0, &used) && block_bytes >= 32)
+        read_object(block, block_bytes, 16, &used);
+    return used;
+}

@@ -1,0 +1,42 @@
+// pools.h - which blocks of a pool of Python's small object allocator live. SPDX-License-Identifier: MIT
+// Keeps:   the sizes of objects of some types of Python.
+// Cost:    reads the list of free blocks of a pool, at most 1,021.
+// Callers: the search for pointers, with a copy of the memory or the memory itself.
+// Fails:   false if the memory is no pool, or a pool that another thread is changing.
+// Invariant: a pool is recognised only if its numbers agree in every way: the last offset follows from the size, and
+//            the live and the free blocks are together as many as were ever handed out. Memory that is no pool does
+//            not look so by chance.
+//          An object is recognised by its type, a plausible count of references and the size of its block.
+// Source:  struct pool_header, unchanged in CPython 3.10 to 3.14 (Include/internal/pycore_obmalloc.h).
+#ifndef FLK_POOLS_H
+#define FLK_POOLS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/config.h"
+#include "base/values.h"
+
+enum { FLK_POOL_HEAD = 48, FLK_POOL_STEP = 16 };
+enum { FLK_POOL_BLOCKS_MAX = FLK_PIECE_BYTES / FLK_POOL_STEP };
+
+typedef struct flk_pool {
+    uint32_t block_bytes;
+    uint32_t count;  // blocks that were ever handed out: the first ones
+    uint64_t free_bits[FLK_POOL_BLOCKS_MAX / 64];
+} flk_pool;
+
+// `copy` is what lies at `address`, which is a multiple of FLK_PIECE_BYTES.
+bool flk_pools_read(const void *copy, uintptr_t address, flk_pool *out);
+
+static inline bool flk_pools_is_free(const flk_pool *pool, uint32_t block) {
+    return pool->free_bits[block / 64] >> block % 64 & 1;
+}
+// The types of Python whose objects are known. Called before a search, with all
+// of them; no search may run. At most FLK_PYTHON_TYPES_MAX are kept.
+void flk_pools_set_types(const flk_python_type *types, uint32_t count);
+// How many bytes of a block of Python's allocator or of malloc, from its start,
+// may have pointers: less than its size if it is an object of a known type.
+uint32_t flk_pools_used(const void *block, uint32_t block_bytes);
+
+#endif

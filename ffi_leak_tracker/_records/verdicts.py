@@ -1,0 +1,283 @@
+"""Verdicts on live blocks: lost, or held and by what."""
+
+from __future__ import annotations
+
+from ffi_leak_tracker._base.format import (
+    format_address,
+    format_bytes,
+    plural,
+    printable,
+)
+from ffi_leak_tracker._base.record import Record, field
+from ffi_leak_tracker._records.snapshot import Snapshot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ffi_leak_tracker._records.allocation import Allocation
+
+LOST, LOST_BELOW, HELD, HELD_BELOW = 1, 2, 3, 4
+NONE = 2**32 - 1
+
+
+class Verdict(Record):
+    """The verdict on one block.
+
+    >>> print(Verdict(False, root=".data of libcrypto.so.3"))
+    held by .data of libcrypto.so.3
+    """
+
+    __module__ = "ffi_leak_tracker.records"
+
+    is_lost: bool = field("No chain of pointers leads to it.")
+    block: Allocation | None = field(
+        "The block that points to it; None if none of these does.",
+        default=None,
+    )
+    root: str | None = field(
+        "Where the chain of pointers to it begins; None if it is lost.",
+        default=None,
+    )
+    is_direct: bool = field(
+        "It is lost, and no other lost block leads to it.", default=False
+    )
+
+    def __str__(self) -> str:
+        via = ""
+        if self.block is not None:
+            via = f"the block at {format_address(self.block.address)}"
+        if not self.is_lost:
+            parts = [via, printable(self.root or "")]
+            return "held by " + " in ".join([one for one in parts if one])
+        if self.is_direct:
+            return "lost"
+        return "lost, below " + (via or "a block of another scope")
+
+
+class Holder(Record):
+    """A root, and the blocks that it holds, those of chains included.
+
+    >>> print(Holder(".bss of libfoo.so", 2, 2048))
+    .bss of libfoo.so: 2 blocks, 2.0 KiB
+    """
+
+    __module__ = "ffi_leak_tracker.records"
+
+    root: str = field("Its name.")
+    blocks: int = field("Number of blocks.")
+    total_bytes: int = field("Bytes of these blocks.")
+
+    def __str__(self) -> str:
+        amount = f"{plural(self.blocks, 'block')}, "
+        return f"{printable(self.root)}: {amount}{self.size_text}"
+
+    @property
+    def size_text(self) -> str:
+        """The bytes as text."""
+        return format_bytes(self.total_bytes)
+
+
+class Search(Record):
+    """How the verdicts were found."""
+
+    __module__ = "ffi_leak_tracker.records"
+
+    is_weak: bool = field(
+        "The process searched its own memory while other threads changed it: "
+        "no child process could be made. A block may be called lost to which "
+        "a pointer was just being moved.",
+        default=False,
+    )
+    moving_threads: int = field(
+        "Threads that ran meanwhile. A pointer that only their registers had "
+        "was not seen.",
+        default=0,
+    )
+    words: int = field("Number of words that were read.", default=0)
+    standing: float = field(
+        "Seconds in which threads that allocate had to wait.", default=0.0
+    )
+    duration: float = field("Seconds that the call took.", default=0.0)
+
+
+class Verdicts:
+    """Which live blocks are lost, and what holds the others.
+
+    A lost block is a leak for certain, as far as pointers to it were plain:
+    pointers that are kept changed (compressed, XORed, at an address that is
+    no multiple of 8), in memory of a device or in other processes are not
+    seen. A block that is held may be a leak as well.
+
+    The result of ``LeakTracker.find_lost()``.
+
+    Args:
+        blocks: the blocks that were judged.
+        verdicts: 1 to 4 for each: lost; below a lost block; held by a root;
+            below a block that is held.
+        held_by: for each block below another one, the position of that; for
+            each held by a root, the number of the root.
+        ends: the position of the head of its tree if it is lost; else the
+            number of the root.
+        roots: names of the roots.
+        search: how it was found.
+    """
+
+    __module__ = "ffi_leak_tracker.records"
+
+    def __init__(
+        self,
+        blocks: Snapshot,
+        verdicts: Sequence[int],
+        held_by: Sequence[int],
+        ends: Sequence[int],
+        roots: Sequence[str],
+        search: Search,
+    ) -> None:
+        self._blocks = blocks
+        self._verdicts = bytes(verdicts)
+        self._held_by = held_by
+        self._ends = ends
+        self._roots = roots
+        self._search = search
+        self._positions: dict[tuple[int, int], int] = {}
+        self._below: dict[int, list[int]] | None = None
+
+    @property
+    def search(self) -> Search:
+        """How the verdicts were found."""
+        return self._search
+
+    # --- the blocks -------------------------------------------------------
+    @property
+    def blocks(self) -> Snapshot:
+        """All blocks that were judged."""
+        return self._blocks
+
+    def _with(self, *verdicts: int) -> Snapshot:
+        wanted = frozenset(verdicts)
+        found = enumerate(self._verdicts)
+        return self._snapshot([i for i, one in found if one in wanted])
+
+    def _snapshot(self, positions: Sequence[int]) -> Snapshot:
+        return _part(self._blocks, positions)
+
+    @property
+    def lost(self) -> Snapshot:
+        """The lost blocks, with those that only lost blocks point to."""
+        return self._with(LOST, LOST_BELOW)
+
+    @property
+    def direct(self) -> Snapshot:
+        """The heads of lost trees: free these, and what hangs below them.
+
+        Of a ring of blocks, one is the head.
+        """
+        return self._with(LOST)
+
+    @property
+    def held(self) -> Snapshot:
+        """The blocks that a chain of pointers leads to."""
+        return self._with(HELD, HELD_BELOW)
+
+    def of(self, block: Allocation) -> Verdict:
+        """Return the verdict on a block.
+
+        Raises: KeyError if the block is none of ``blocks``.
+        """
+        return self._verdict(self._position(block))
+
+    def _position(self, block: Allocation) -> int:
+        if not self._positions:
+            self._positions = {
+                (one.address, one.sequence): i
+                for i, one in enumerate(self._blocks)
+            }
+        return self._positions[block.address, block.sequence]
+
+    def _verdict(self, position: int) -> Verdict:
+        verdict = self._verdicts[position]
+        holder = self._held_by[position]
+        block = None
+        if verdict in (LOST_BELOW, HELD_BELOW) and holder != NONE:
+            block = self._blocks[holder]
+        if verdict in (LOST, LOST_BELOW):
+            return Verdict(True, block, None, verdict == LOST)
+        return Verdict(False, block, self._roots[self._ends[position]])
+
+    def below(self, block: Allocation) -> Snapshot:
+        """Return the blocks that are reached from a block, oldest first.
+
+        Each block hangs below one other, though several may point to it.
+
+        Raises: KeyError if the block is none of ``blocks``.
+        """
+        children = self._children()
+        found: list[int] = []
+        waiting = [self._position(block)]
+        while waiting:
+            next_ones = children.get(waiting.pop(), [])
+            found += next_ones
+            waiting += next_ones
+        return self._snapshot(sorted(found))
+
+    def _children(self) -> dict[int, list[int]]:
+        if self._below is None:
+            self._below = {}
+            for i, verdict in enumerate(self._verdicts):
+                if verdict in (LOST_BELOW, HELD_BELOW):
+                    self._below.setdefault(self._held_by[i], []).append(i)
+        return self._below
+
+    def holders(self) -> tuple[Holder, ...]:
+        """Return each root with what it holds, most bytes first."""
+        sizes = getattr(self._blocks._allocations, "sizes", None)
+        known = sizes() if sizes else [one.size for one in self._blocks]
+        sums: dict[str, list[int]] = {}
+        for size, verdict, end in zip(
+            known, self._verdicts, self._ends, strict=True
+        ):
+            if verdict in (HELD, HELD_BELOW):
+                total = sums.setdefault(self._roots[end], [0, 0])
+                total[0] += 1
+                total[1] += size
+        found = [Holder(root, *total) for root, total in sums.items()]
+        return tuple(
+            sorted(found, key=lambda one: (-one.total_bytes, one.root))
+        )
+
+    def _only(self, blocks: Snapshot, kept: Sequence[int]) -> Verdicts:
+        """Return the verdicts on the blocks at some positions."""
+        place = {old: new for new, old in enumerate(kept)}
+
+        def moved(numbers: Sequence[int], *kinds: int) -> list[int]:
+            """Return positions as they are now; other numbers as they are."""
+            return [
+                place.get(numbers[i], NONE)
+                if self._verdicts[i] in kinds
+                else numbers[i]
+                for i in kept
+            ]
+
+        return Verdicts(
+            blocks,
+            [self._verdicts[i] for i in kept],
+            moved(self._held_by, LOST_BELOW, HELD_BELOW),
+            moved(self._ends, LOST, LOST_BELOW),
+            self._roots,
+            self._search,
+        )
+
+    def __repr__(self) -> str:
+        counts = [self._verdicts.count(i) for i in range(HELD_BELOW + 1)]
+        lost = plural(counts[LOST] + counts[LOST_BELOW], "block")
+        held = f"{counts[HELD] + counts[HELD_BELOW]:,}"
+        return f"<Verdicts: {lost} lost, {held} held>"
+
+
+def _part(blocks: Snapshot, positions: Sequence[int]) -> Snapshot:
+    """Return some blocks of a snapshot, with its other values."""
+    values = list(blocks._values())
+    part = getattr(blocks._allocations, "part", None)
+    values[0] = part(positions) if part else [blocks[i] for i in positions]
+    return Snapshot(*values)

@@ -1,0 +1,175 @@
+"""The seam to the compiled core for lost blocks."""
+
+from __future__ import annotations
+
+import sys
+from types import CodeType
+
+from ffi_leak_tracker._records.exceptions import SearchError
+from ffi_leak_tracker._records.verdicts import Search
+from ffi_leak_tracker._seam.blocks import BlockList
+from ffi_leak_tracker._seam.core_api import ffi, lib, thread_name
+from ffi_leak_tracker._seam.core_blocks import BLOCK, copy_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ffi_leak_tracker._seam.core_api import CData
+
+_FAILURES: dict[int, str] = {
+    lib.FLK_LOST_NO_MEMORY: "there is no memory for the search",
+    lib.FLK_LOST_TOO_LONG: "the search took longer than its time limit",
+    lib.FLK_LOST_DIED: "the process that searched was killed",
+    lib.FLK_LOST_IMPOSSIBLE: "this needs 64-bit Linux and /proc",
+}
+
+_NAMES = {
+    lib.FLK_HOLDER_UNTRACKED: "memory nobody tracks",
+    lib.FLK_HOLDER_PYTHON: "Python heap",
+    lib.FLK_HOLDER_MOVING: "a realloc under way",
+    lib.FLK_HOLDER_UNSEARCHED: "no memory: its address is a number",
+    lib.FLK_HOLDER_DATA: ".data of {}",
+    lib.FLK_HOLDER_BSS: ".bss of {}",
+    lib.FLK_HOLDER_STACK: "stack of thread {}",
+    lib.FLK_HOLDER_THREAD_DATA: "thread-local data of thread {}",
+    lib.FLK_HOLDER_REGISTERS: "registers",
+    lib.FLK_HOLDER_SHARED: "shared memory {}",
+}
+
+
+class Found:
+    """What the core found, without pointers into its memory."""
+
+    def __init__(self, out: CData) -> None:
+        count = out.count
+        self.blocks = BlockList(
+            copy_bytes(out.blocks, count * BLOCK.size), out.taken_wall_ns / 1e9
+        )
+        self.verdicts = copy_bytes(out.verdicts, count)
+        self.held_by = _numbers(out.held_by, count)
+        self.ends = _numbers(out.ends, count)
+        self.holders = [_name(out.holders[i]) for i in range(out.holder_count)]
+        self.search = Search(
+            bool(out.is_weak),
+            out.moving_threads,
+            out.words,
+            out.standing_ns / 1e9,
+            out.whole_ns / 1e9,
+        )
+
+
+def _numbers(start: CData, count: int) -> memoryview:
+    return memoryview(copy_bytes(start, count * 4)).cast("I")
+
+
+def _name(holder: CData) -> str:
+    name = bytes(ffi.string(holder.name)).decode("utf-8", "backslashreplace")
+    if holder.kind in (
+        lib.FLK_HOLDER_STACK,
+        lib.FLK_HOLDER_THREAD_DATA,
+    ):
+        is_main = holder.thread == lib.FLK_HOLDER_MAIN
+        name = "MainThread" if is_main else _thread(holder.thread)
+    return _NAMES[holder.kind].format(name)
+
+
+def _thread(number: int) -> str:
+    return thread_name(number).removeprefix("thread ")
+
+
+# --- the types of Python ------------------------------------------------
+_HEAP_TYPE, _COLLECTED = 1 << 9, 1 << 14  # bits of a type's __flags__
+_GC_HEAD = 16
+_types_are_known = False
+
+
+def _builtin_types() -> list[type]:
+    """Return the static types of the interpreter itself."""
+    found, waiting = {object}, [object]
+    while waiting:
+        for one in type.__subclasses__(waiting.pop()):
+            if one not in found:
+                found.add(one)
+                waiting.append(one)
+    return [
+        one
+        for one in found
+        if one.__module__ == "builtins" and not one.__flags__ & _HEAP_TYPE
+    ]
+
+
+def _text_state() -> tuple[int, int]:
+    """Return the state word of an ASCII text, and the bits of it that count.
+
+    The other bits tell whether it is interned, or have no meaning.
+    """
+    text = "-".join(["plain", "text"])
+    # After references, type, length and hash.
+    start = ffi.cast("uint32_t *", id(text) + 4 * ffi.sizeof("uint64_t"))
+    mask = 0x7C if sys.version_info < (3, 14) else 0x1F0000
+    return start[0] & mask, mask
+
+
+def _teach_types() -> None:
+    """Tell the core how large objects are, so that it skips what is behind."""
+    global _types_are_known  # noqa: PLW0603
+    if _types_are_known or sys.implementation.name != "cpython":
+        return
+    _types_are_known = True
+    rows = []
+    for one in _builtin_types():
+        head = _GC_HEAD if one.__flags__ & _COLLECTED else 0
+        kind = lib.FLK_PYTHON_PLAIN
+        if one in (int, float, bool):
+            kind = lib.FLK_PYTHON_NUMBER
+        elif one is str:
+            kind = lib.FLK_PYTHON_TEXT
+        elif one.__itemsize__ and one not in (bytes, tuple, CodeType):
+            continue  # not all of these keep their length in one place
+        size = head + one.__basicsize__
+        row = id(one), size, one.__itemsize__, head, kind
+        rows.append((*row, *(_text_state() if one is str else (0, 0))))
+    types = ffi.new("flk_python_type[]", rows)
+    lib.flk_pools_set_types(types, len(rows))
+
+
+def _wipe(depth: int) -> None:
+    """Overwrite what ended calls left on the interpreter's own stack."""
+    a = b = c = d = e = f = g = h = i = j = k = m = n = o = p = q = None
+    if depth:
+        _wipe(depth - 1)
+    del a, b, c, d, e, f, g, h, i, j, k, m, n, o, p, q
+
+
+WIPED_CALLS = 80  # 16 KiB, the first piece of that stack
+
+
+def find(
+    scope: int, since: int, inherited: bool, may_fork: bool, limit: float
+) -> Found:
+    """Return the verdict on the live blocks of a scope.
+
+    Args:
+        since: leave out blocks with a lower sequence number.
+        inherited: include blocks from before a fork.
+        may_fork: let a child search; else this process itself does.
+        limit: seconds.
+
+    Raises: SearchError.
+    """
+    _teach_types()
+    _wipe(WIPED_CALLS)
+    out = ffi.new("flk_lost *")
+    failure = lib.flk_lost_find(
+        scope, since, inherited, may_fork, int(limit * 1000), out
+    )
+    if failure:
+        raise SearchError(f"no verdict on live blocks: {_FAILURES[failure]}")
+    try:
+        return Found(out)
+    finally:
+        lib.flk_lost_drop(out)
+
+
+def fail_next(how: int) -> None:
+    """For tests: 1 refuses the next child, 2 kills it, 3 lets it hang."""
+    lib.flk_platform_child_fail(how)

@@ -1,0 +1,79 @@
+"""``find_lost``: the verdict on the live blocks of a view."""
+
+from __future__ import annotations
+
+from ffi_leak_tracker._records.filters import LeakFilter
+from ffi_leak_tracker._records.snapshot import Snapshot
+from ffi_leak_tracker._records.verdicts import Verdicts
+from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_lost
+from ffi_leak_tracker._seam.blocks import BlockList
+
+TIME_MAX = 3600  # seconds
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ffi_leak_tracker._tracking.view import View
+
+
+def find(
+    view: View, filter: LeakFilter, gc: bool, fork: bool, time_limit: float
+) -> Verdicts:
+    """Return the verdicts on the blocks of a view that a filter leaves."""
+    _check_time(time_limit)
+    if gc:
+        import gc as collector
+
+        collector.collect()
+    core.hooks_refresh()
+    found = core_lost.find(view.number, 0, False, fork, time_limit)
+    stats = view.stats
+    blocks = Snapshot(
+        found.blocks,
+        stats,
+        view._notes(stats.allocations, 0),
+        found.blocks.taken_at,
+        view.duration,
+        view.name,
+    )
+    everything = Verdicts(
+        blocks,
+        found.verdicts,
+        found.held_by,
+        found.ends,
+        found.holders,
+        found.search,
+    )
+    if filter == LeakFilter.ignore_none():
+        return everything
+    return _narrowed(everything, blocks.without(filter))
+
+
+def _check_time(seconds: float) -> None:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(
+            f"time_limit must be a number, not {type(seconds).__name__}"
+        )
+    if not 0 < seconds <= TIME_MAX:
+        raise ValueError(
+            f"time_limit must be above 0 and at most {TIME_MAX} seconds, but "
+            f"is {seconds}"
+        )
+
+
+def _narrowed(everything: Verdicts, kept: Snapshot) -> Verdicts:
+    """Return the verdicts on the blocks of a part of the snapshot."""
+    sequences = set(_sequences(kept))
+    positions = [
+        i
+        for i, one in enumerate(_sequences(everything.blocks))
+        if one in sequences
+    ]
+    return everything._only(kept, positions)
+
+
+def _sequences(blocks: Snapshot) -> list[int]:
+    known = blocks._allocations
+    if isinstance(known, BlockList):
+        return known.sequences().tolist()
+    return [one.sequence for one in known]
