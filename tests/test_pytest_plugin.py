@@ -148,6 +148,71 @@ def test_thread(leak_tracker):
     result.stdout.fnmatch_lines(["*thread worker*"])
 
 
+def test_scope_in_a_test_has_its_threads(run):
+    """A scope that a test opens is inside of the scope of the test."""
+    result = run("""
+def in_thread(function):
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join()
+
+def test_scope(leak_tracker):
+    with LeakTracker.scope() as scope:
+        in_thread(lambda: calloc("int"))
+    in_thread(lambda: calloc("char"))
+    assert ["int"] == [b.type for b in scope.snapshot()]
+    assert 2 == leak_tracker.stats.live_blocks
+    leak_tracker.reset()
+
+def test_nothing(leak_tracker):
+    pass
+""")
+    outcomes(result, passed=2)
+
+
+def test_threads_of_earlier_tests(run):
+    """They feed the test that runs, unless a scope of theirs is open."""
+    result = run("""
+steps, done = threading.Semaphore(0), threading.Semaphore(0)
+
+def work():
+    for is_own in (False, True, False):
+        steps.acquire()
+        if is_own:
+            with LeakTracker.scope(verify=False):
+                calloc("int")
+        else:
+            calloc("int")
+        done.release()
+
+thread = threading.Thread(target=work, daemon=True)
+
+def go_on():
+    steps.release()
+    done.acquire()
+
+def test_start(leak_tracker):
+    thread.start()
+
+def test_fed(leak_tracker):
+    go_on()
+    assert 1 == leak_tracker.stats.live_blocks
+    leak_tracker.reset()
+
+def test_scope_of_the_thread(leak_tracker):
+    go_on()
+    assert 1 == leak_tracker.stats.live_blocks
+    leak_tracker.reset()
+
+def test_fed_through_a_scope(leak_tracker):
+    with LeakTracker.scope() as scope:
+        go_on()
+    assert 1 == scope.stats.live_blocks
+    leak_tracker.reset()
+""")
+    outcomes(result, passed=4)
+
+
 def test_fixture_named_late(run):
     """Asked for by name only, with no hook yet: an error at teardown."""
     result = run("""

@@ -804,6 +804,92 @@ def test_a_thread_that_forks() -> None:
     """)
 
 
+# --- signal handlers --------------------------------------------------------
+def test_signal_handlers() -> None:
+    """They read the context that they interrupt, also amid a switch of it."""
+    child("""
+        import asyncio, contextvars, time
+        lib = opened("handler")
+        variable = contextvars.ContextVar("v")
+
+        def spin():
+            variable.set(variable.get(0) + 1)
+            sum(range(200))
+
+        def run_in(context, seconds):
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                context.run(spin)
+
+        def signals_in(context, s):
+            before = s.stats.allocations
+            lib.start_signals(200)
+            run_in(context, 0.4)
+            return lib.stop_signals(), s.stats.allocations - before
+
+        async def part():
+            for _ in range(100):
+                await asyncio.sleep(0)
+
+        async def tasks():
+            await asyncio.gather(*(part() for _ in range(5)))
+
+        with LeakTracker.attach([lib]):
+            with LeakTracker.scope() as s:
+                inside = contextvars.copy_context()
+                outside = contextvars.Context()
+                count, seen = inside.run(signals_in, inside.copy(), s)
+                assert count - 10 <= seen and count > 20, (count, seen)
+                count, seen = outside.run(signals_in, outside.copy(), s)
+                assert seen == 0 and count > 20, (count, seen)
+                lib.start_signals(100)
+                for _ in range(20):
+                    asyncio.run(tasks())
+                    run_in(outside, 0.01)
+                    run_in(inside, 0.01)
+                lib.stop_signals()
+            assert s.uncertain == 0
+            assert LeakTracker.self_stats["scope_unknown"] == 0
+            assert core.lib.flk_tracker_check()
+    """)
+
+
+def test_threads_without_the_gil() -> None:
+    """Each reads its own context, whatever the others do meanwhile."""
+    child("""
+        import contextvars
+        lib = opened("threads")
+
+        def work(size, scopes):
+            for _ in range(15):
+                with LeakTracker.scope() as s:
+                    scopes.append(s)
+                    contextvars.copy_context().run(lib.take_slowly, size, 300)
+                    contextvars.Context().run(lib.take_slowly, 1000, 300)
+
+        def spin(done):
+            contexts = [contextvars.copy_context() for _ in range(10)]
+            while not done.is_set():
+                for one in contexts:
+                    one.run(int)
+
+        done, kept = threading.Event(), [[] for _ in range(5)]
+        with LeakTracker.attach([lib]):
+            workers = [threading.Thread(target=work, args=(i + 1, kept[i]))
+                       for i in range(5)]
+            spinning = threading.Thread(target=spin, args=(done,))
+            for thread in (*workers, spinning):
+                thread.start()
+            for thread in workers:
+                thread.join()
+            done.set()
+            spinning.join()
+            for i, scopes in enumerate(kept):
+                for s in scopes:
+                    assert sizes(s.snapshot()) == [i + 1], s.snapshot()
+    """)
+
+
 # --- no reader ------------------------------------------------------------
 UNREAD = """
 from ffi_leak_tracker._seam import core_api

@@ -157,13 +157,44 @@ def native_code() -> str:
     return START + NATIVE.format(PATH=library_path())
 
 
+SCOPE = """
+scope = LeakTracker.scope()
+scope.__enter__()
+"""
+
+
 @pytest.mark.skipif(not core.walks_frames, reason="CPython's finalisation")
-def test_c_threads_through_the_end() -> None:
+@pytest.mark.parametrize("scope", ["", SCOPE], ids=["plain", "open scope"])
+def test_c_threads_through_the_end(scope) -> None:
     """C threads that allocate while the interpreter goes away."""
-    code = native_code()
+    code = native_code() + scope
     for _ in range(8):
         done = run(code)
         assert (0, "") == (done.returncode, done.stderr)
+
+
+CALLS = """
+import contextvars, cffi
+ffi = cffi.FFI()
+ffi.cdef("void *malloc(size_t); void free(void *);")
+lib = ffi.dlopen(None)
+LeakTracker.attach()
+def work():
+    contexts = [contextvars.Context() for _ in range(3)]
+    contexts[0].run(LeakTracker.scope().__enter__)
+    while True:
+        for one in contexts:
+            one.run(lambda: lib.free(lib.malloc(10)))
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.02)
+"""
+
+
+@pytest.mark.skipif(not core.walks_frames, reason="CPython's finalisation")
+def test_contexts_of_daemon_threads() -> None:
+    """Hooked calls that read contexts through the end of the interpreter."""
+    assert_ends_well(START + SCOPE + CALLS, 8)
 
 
 @pytest.mark.slow
