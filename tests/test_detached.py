@@ -219,7 +219,7 @@ def test_the_report_says_how_long_ago() -> None:
         assert re.search(said, stream.getvalue())
         stream = io.StringIO()
         ConsoleEmitter(stream).emit(LeakTracker.snapshot())
-        assert "LEAKED  2 blocks, 30 B" in stream.getvalue()
+        assert "LIVE  2 blocks, 30 B" in stream.getvalue()
         assert re.search("note: " + said, stream.getvalue())
         with LeakTracker.scope() as scope:
             pass
