@@ -34,9 +34,10 @@ The check runs after the teardown of the test, when pytest has dropped the
 arguments of the test and garbage was collected. So it does not matter which
 fixture frees a block, nor in which order fixtures are named. Blocks of this
 package's allocators that are left are leaks. Blocks of a library are set aside
-if an import or the loading of a library made them. For the others the test is
-called again, with fresh fixtures: a place that leaves a block at each call is
-a leak, what does not grow is held, and a line at the end of the run says so.
+if an import or the loading of a library made them, and are leaks if nothing in
+memory points to them. For the others the test is called again, with fresh
+fixtures: a place that leaves a block at each call is a leak, what does not
+grow is held, and a line at the end of the run says so.
 ``--leaks=fast`` does not call tests again. With ``--leaks=strict`` every block
 is a leak.
 
@@ -44,8 +45,9 @@ The result of a leak, of a misuse or of an exceeded budget: a test that passed
 fails (it is not an error). An xfail test that would have passed is xfailed,
 strict or not, if its ``raises`` matches. A test that failed or had an error
 keeps its outcome, and its report gets a section with the leaks. Blocks that
-Python objects may own are left out there, since the traceback keeps the
-objects alive. Skipped and xfailed tests are not checked.
+Python objects own, and blocks that something points to, are left out there,
+since the traceback keeps the objects alive. Skipped and xfailed tests are not
+checked.
 
 Plugins that run tests themselves, as pytest-rerunfailures and pytest-forked,
 still run them. If such a plugin has reported the outcome before the teardown,

@@ -19,10 +19,46 @@ if TYPE_CHECKING:
 _PARTS = ("_raw", "_raw_pedantic", "extra_info")
 
 
-def pause_while_it_times(fixture: Any) -> None:
-    """Change a fixture of pytest-benchmark; leave anything else alone."""
+def adapt(fixture: Any, is_repeating: bool) -> None:
+    """Change a fixture of pytest-benchmark; leave anything else alone.
+
+    Args:
+        fixture: what the fixture ``benchmark`` returned.
+        is_repeating: the test is called again to see what grows. Then the
+            function is called once, and nothing is timed.
+    """
     if not all(hasattr(fixture, name) for name in _PARTS):
         return
+    if is_repeating:
+        fixture._raw = _call
+        fixture._raw_pedantic = _call_pedantic
+    else:
+        _pause_while_it_times(fixture)
+
+
+def _call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return function(*args, **kwargs)
+
+
+def _call_pedantic(
+    target: Callable[..., Any],
+    args: Any = (),
+    kwargs: Any = None,
+    setup: Callable[[], Any] | None = None,
+    teardown: Callable[..., Any] | None = None,
+    **ignored: Any,
+) -> Any:
+    kwargs = kwargs or {}
+    made = setup() if setup is not None else None
+    if made is not None:
+        args, kwargs = made
+    result = target(*args, **kwargs)
+    if teardown is not None:
+        teardown(*args, **kwargs)
+    return result
+
+
+def _pause_while_it_times(fixture: Any) -> None:
     timing, pedantic = fixture._raw, fixture._raw_pedantic
 
     def timed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

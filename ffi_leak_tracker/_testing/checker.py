@@ -80,14 +80,19 @@ class Checker:
         if self._is_repeating:
             return  # the repeater has opened one
         self._close()
-        takes, limits = self._takes(item), rules.budget_of(item)
+        try:
+            own, limits = rules.rules_of(item), rules.budget_of(item)
+            ignored = rules.filter_of(item)
+        except (TypeError, ValueError, pytest.UsageError) as error:
+            pytest.fail(str(error), pytrace=False)
+        takes = self._takes(item)
         if not takes and limits is None:
             return
-        scope = open_scope(item.name, rules.filter_of(item))
+        scope = open_scope(item.name, ignored)
         watch = self._watched(item)
         if takes:
             watch.scope = scope
-            watch.attach(rules.rules_of(item).attach)
+            watch.attach(own.attach)
         if limits is not None:
             watch.budget = scope, limits
 
@@ -113,7 +118,7 @@ class Checker:
         if fixturedef.scope == "function":
             made = yield
             if fixturedef.argname == "benchmark" and self._watch is not None:
-                benchmark.pause_while_it_times(made)
+                benchmark.adapt(made, self._is_repeating)
             return made
         if self._watch is None:
             return (yield)
@@ -208,27 +213,41 @@ class Checker:
             self._summary.keep(watch.scope, watch.leaked)
         watch.judge_fixtures(self._wide.take_ended(), self._sort_wide)
 
-    def _sort(self, watch: Watch, found: Snapshot, failed: bool) -> judge.Left:
+    def _sort(
+        self, watch: Watch, take: Callable[[], Snapshot], failed: bool
+    ) -> judge.Left:
         mode, own = self._settings.mode, rules.rules_of(watch.item)
         rounds = own.rounds or self._settings.rounds
         is_called_again = (mode == "auto" or own.rounds) and own.is_repeated
+        scope = watch.scope
+        assert scope is not None
 
-        def growths(kept: Snapshot) -> tuple[judge.Growth, ...]:
+        def growths() -> tuple[judge.Growth, ...]:
             if failed or rounds is None or not is_called_again:
                 return ()
             return self._growths(watch, rounds)
 
-        left = judge.sort(found, mode == "strict", judge.lost_in, growths)
-        if (own.held or self._settings.held) == "fail" and not failed:
+        left = judge.sort(
+            take, mode == "strict", lambda: judge.lost_in(scope), growths
+        )
+        if failed:
+            return judge.none_held(left)
+        if (own.held or self._settings.held) == "fail":
             left = judge.all_leak(left)
         if own.allow(len(left.leaks), left.leaks.total_bytes):
             return judge.none_leaks(left)
         return left
 
-    def _sort_wide(self, found: Snapshot) -> judge.Left:
+    def _sort_wide(
+        self, take: Callable[[], Snapshot], scopes: list[Scope]
+    ) -> judge.Left:
         """Sort what a fixture of a wider scope left; it is not repeated."""
+
+        def lost() -> set[int]:
+            return set().union(*map(judge.lost_in, scopes))
+
         is_strict = self._settings.mode == "strict"
-        return judge.sort(found, is_strict, judge.lost_in, lambda kept: ())
+        return judge.sort(take, is_strict, lost, lambda: ())
 
     def _growths(
         self, watch: Watch, rounds: Rounds
@@ -245,11 +264,13 @@ class Checker:
             lambda: open_scope(item.name, rules.filter_of(item)),
             let_go,
         )
-        begin, self._is_repeating = monotonic(), True
+        begin = monotonic()
+        # Hooks of fixtures see the test that was judged, not a new one.
+        self._is_repeating, self._watch = True, watch
         try:
             found = repeater.growths(rounds, seconds)
         finally:
-            self._is_repeating = False
+            self._is_repeating, self._watch = False, None
             self._budget.spend(monotonic() - begin)
         if isinstance(found, str):
             watch.unsure = found

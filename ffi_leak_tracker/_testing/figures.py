@@ -35,6 +35,7 @@ def figures_of(allocations: int) -> dict[str, Any]:
         "allocations": allocations,
         "leaks": 0,
         "leaked_bytes": 0,
+        "lost": 0,
         "held": 0,
         "held_bytes": 0,
         "once": 0,
@@ -52,6 +53,7 @@ def add_left(figures: dict[str, Any], left: Left) -> None:
     figures.update(
         leaks=len(left.leaks),
         leaked_bytes=left.leaks.total_bytes,
+        lost=left.lost,
         held=len(left.held),
         held_bytes=left.held.total_bytes,
         once=left.once,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ffi_leak_tracker._base.format import format_bytes, plural
+from ffi_leak_tracker._records.exceptions import SearchError
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.runners import own_frames
 from ffi_leak_tracker._records.snapshot import Snapshot
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ffi_leak_tracker._records.allocation import Allocation
+    from ffi_leak_tracker._tracking.scopes import Scope
 
+#: The most seconds that a search for lost blocks may take.
+SEARCH_SECONDS = 10.0
 #: A block of a library, as opposed to one of this package's allocators.
 HOOKED = "hook"
 
@@ -43,36 +47,59 @@ class Left(NamedTuple):
     held: Snapshot  # still in use, and not seen to grow
     once: int  # blocks made by imports and by loading libraries
     growths: tuple[Growth, ...]  # of the leaks
+    lost: int = 0  # leaks to which nothing in memory points
 
 
 def sort(
-    found: Snapshot,
+    take: Callable[[], Snapshot],
     is_strict: bool,
-    lost: Callable[[Snapshot], set[int]],
-    growths: Callable[[Snapshot], tuple[Growth, ...]],
+    lost: Callable[[], set[int]],
+    growths: Callable[[], tuple[Growth, ...]],
 ) -> Left:
     """Sort the blocks that a test left behind.
 
     Args:
-        found: the blocks that are live after its garbage was collected.
+        take: returns the blocks that are live after garbage was collected.
         is_strict: whether all of them are leaks.
-        lost: returns the addresses of the blocks that nothing refers to.
+        lost: returns the sequence numbers of the blocks that nothing in the
+            memory of the process points to. No snapshot may live meanwhile:
+            its copies of the addresses would be such pointers.
         growths: returns the places that grow when the test is called again.
             Both are asked only if there is something to ask.
     """
-    nothing = found.keep(_nothing)
-    if is_strict or not any(group.kind == HOOKED for group in found.groups()):
-        return Left(found, nothing, 0, ())
-    once = _once(found)
-    rest = found.keep(lambda b: b.kind == HOOKED and b.sequence not in once)
-    gone = lost(rest) if len(rest) else set()
-    kept = rest.keep(lambda block: block.address not in gone)
-    grown = growths(kept) if len(kept) else ()
+    found = take()
+    once = set() if is_strict else _once(found)
+    if is_strict or not _doubtful(found, once):
+        doubtful = found.keep(_nothing)
+        return Left(_without(found, once), doubtful, len(once), ())
+    del found
+    gone = lost()
+    found = take()
+    kept = _doubtful(found, once | gone)
+    grown = growths() if kept else ()
     places = {one.key for one in grown}
-    held = kept.keep(lambda b: key_of(b.frames, b) not in places)
+    held = found.keep(
+        lambda b: b.sequence in kept and key_of(b.frames, b) not in places
+    )
     left = {block.sequence for block in held} | once
-    leaks = found.keep(lambda block: block.sequence not in left)
-    return Left(leaks, held, len(once), grown)
+    leaks = _without(found, left)
+    lost_ones = sum([block.sequence in gone for block in leaks])
+    return Left(leaks, held, len(once), grown, lost_ones)
+
+
+def _doubtful(found: Snapshot, sure: set[int]) -> set[int]:
+    """Return the blocks of libraries that are not known to be leaks or not."""
+    return {
+        block.sequence
+        for group in found.groups()
+        if group.kind == HOOKED
+        for block in group.allocations
+        if block.sequence not in sure
+    }
+
+
+def _without(found: Snapshot, left_out: set[int]) -> Snapshot:
+    return found.keep(lambda block: block.sequence not in left_out)
 
 
 def _once(found: Snapshot) -> set[int]:
@@ -89,14 +116,23 @@ def _once(found: Snapshot) -> set[int]:
 def owned_by_python() -> LeakFilter:
     """Return a filter of what the traceback of a failed test keeps alive."""
     return LeakFilter.ignore_if(
-        lambda block: block.release == "gc" or block.kind == HOOKED,
-        "may be owned by Python objects, which the traceback keeps alive",
+        lambda block: block.release == "gc",
+        "owned by Python objects, which the traceback keeps alive",
     )
 
 
-def lost_in(blocks: Snapshot) -> set[int]:
-    """Return the addresses of the blocks that nothing refers to."""
-    return set()
+def lost_in(scope: Scope) -> set[int]:
+    """Return the sequence numbers of the blocks that are lost for certain.
+
+    None are if memory cannot be searched here, or only while it changes.
+    """
+    try:
+        found = scope.find_lost(gc=False, time_limit=SEARCH_SECONDS)
+    except SearchError:
+        return set()
+    if found.search.is_weak:
+        return set()
+    return {block.sequence for block in found.lost}
 
 
 def all_leak(left: Left) -> Left:
@@ -117,4 +153,10 @@ def _nothing(block: Allocation) -> bool:
 
 def none_leaks(left: Left) -> Left:
     """Return the same without leaks: a marker allows them."""
-    return left._replace(leaks=left.leaks.keep(_nothing), growths=())
+    leaks = left.leaks.keep(_nothing)
+    return left._replace(leaks=leaks, growths=(), lost=0)
+
+
+def none_held(left: Left) -> Left:
+    """Return the same without what is held, as by a traceback."""
+    return left._replace(held=left.held.keep(_nothing))

@@ -10,7 +10,7 @@ from ffi_leak_tracker._testing import options
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ffi_leak_tracker._testing.checker import Checker
     from ffi_leak_tracker._tracking.scopes import Scope
@@ -109,13 +109,22 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         from ffi_leak_tracker._testing import rules
 
         for item in marked:
-            rules.check(item)
+            _check(item, rules.check)
     if _CHECKER in session.config.stash:
         return
     if any(item.get_closest_marker("leak_budget") for item in marked) or any(
         _FIXTURE in getattr(item, "fixturenames", ()) for item in session.items
     ):
         checker_of(session.config)
+
+
+def _check(item: pytest.Item, check: Callable[[pytest.Item], None]) -> None:
+    """Refuse markers; in a worker of pytest-xdist the test fails later."""
+    try:
+        check(item)
+    except pytest.UsageError:
+        if not hasattr(item.config, "workerinput"):
+            raise
 
 
 # --- the fixture --------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain
 from traceback import format_exception
 from typing import TYPE_CHECKING
@@ -42,8 +43,12 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._tracking.attach import Attachment
     from ffi_leak_tracker._tracking.scopes import Scope
 
+    #: Returns the live blocks.
+    Take: TypeAlias = Callable[[], Snapshot]
+    #: Sorts what a fixture left behind.
+    WideSorter: TypeAlias = Callable[[Take, list[Scope]], Left]
     #: Sorts what a test left behind; the flag says that the test failed.
-    Sorter: TypeAlias = Callable[["Watch", Snapshot, bool], Left]
+    Sorter: TypeAlias = Callable[["Watch", Take, bool], Left]
 
 #: Misuses that one report shows whole.
 MOST_MISUSES = 5
@@ -168,10 +173,7 @@ class Watch:
             return None
         let_go(self.item)
         try:
-            found = self.scope.leaks(
-                filter=owned_by_python() if failed else None
-            )
-            left = sorter(self, self._unknown(found), failed)
+            left = sorter(self, partial(self._take, failed), failed)
         except Exception as error:  # of a filter, for one
             return error
         add_left(self.figures, left)
@@ -195,10 +197,16 @@ class Watch:
         self.figures.update(leaks=0, leaked_bytes=0, places=[], growths=[])
         return True
 
+    def _take(self, failed: bool) -> Snapshot:
+        """Return the live blocks of a finished test."""
+        assert self.scope is not None
+        kept = owned_by_python() if failed else None
+        return self._unknown(self.scope.leaks(filter=kept))
+
     def judge_fixtures(
         self,
         ended: list[tuple[str, list[Scope]]],
-        sorter: Callable[[Snapshot], Left],
+        sorter: WideSorter,
     ) -> None:
         """Add the leaks of wider fixtures that were torn down after the test.
 
@@ -214,21 +222,24 @@ class Watch:
         self,
         name: str,
         scopes: list[Scope],
-        sorter: Callable[[Snapshot], Left],
+        sorter: WideSorter,
     ) -> Exception | None:
         """Return the error for what setup and teardown left, or None."""
         if all(detached.is_clean(scope.number) for scope in scopes):
             return None
         try:
-            found = [scope.leaks() for scope in scopes]
-            blocks = sorted(chain(*found), key=lambda block: block.sequence)
-            whole = Snapshot(blocks, notes=found[0].notes)
-            left = sorter(self._unknown(whole))
+            left = sorter(partial(self._take_joined, scopes), scopes)
         except Exception as error:
             return error
         if self._accepts(left.leaks) or not len(left.leaks):
             return None
         return TestLeaks(without_runner(left.leaks, self._shown), left, name)
+
+    def _take_joined(self, scopes: list[Scope]) -> Snapshot:
+        """Return the live blocks of a setup and of a teardown."""
+        found = [scope.leaks() for scope in scopes]
+        blocks = sorted(chain(*found), key=lambda block: block.sequence)
+        return self._unknown(Snapshot(blocks, notes=found[0].notes))
 
     def _add_error(self, name: str, error: Exception) -> None:
         report = self.reports.get("teardown")
@@ -292,7 +303,11 @@ class TestLeaks(LeaksFoundError):
         first, _, rest = text.partition("\n")
         if self._source:
             first = f"{printable(self._source)}: {first}"
-        lines = [first, *map(str, self._left.growths)]
+        lines = [first]
+        if self._left.lost:
+            lost = plural(self._left.lost, "block")
+            lines.append(f"lost: nothing in memory points to {lost}")
+        lines += map(str, self._left.growths)
         if len(self._left.held):
             blocks = plural(len(self._left.held), "block")
             size = format_bytes(self._left.held.total_bytes)
