@@ -12,7 +12,7 @@ from harness import (
     values_row,
 )
 
-from ffi_leak_tracker import LeakTracker
+from ffi_leak_tracker import LeakTracker, diagnostic_calloc
 
 N = size(1_000, 10)
 MANY = size(1_000_000, 1_000)
@@ -61,7 +61,14 @@ def left_by(count: int) -> tuple[int, int, list[float]]:
     )
 
 
+def record_one() -> None:
+    """Record a block: while nothing was ever recorded, checks warn of it."""
+    with LeakTracker.scope():
+        diagnostic_calloc.free(diagnostic_calloc("char"))
+
+
 def rows() -> list[Row]:
+    record_one()
     times = interleaved(
         {EMPTY: empty, "scope": scopes, "verify=True": verifying_scopes}, N
     )

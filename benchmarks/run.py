@@ -3,8 +3,8 @@
     python benchmarks/run.py [--json FILE] [--smallest] [NAME...]
 
 Names: allocators, scopes, objects, import, analysis, json, instructions, core,
-hooks, native, growth, pytest (default: all). ``compare.py`` shows two JSON
-files side by side.
+hooks, native, growth, verdict, pytest (default: all). ``compare.py`` shows
+two JSON files side by side.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ NAMES = (
     "hooks",
     "native",
     "growth",
+    "verdict",
     "pytest",
 )
 

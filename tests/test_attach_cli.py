@@ -9,7 +9,13 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from c_library import child_environment, needs_hooks, path
+from c_library import (
+    COMPILER,
+    child_environment,
+    extension,
+    needs_hooks,
+    path,
+)
 from children import environment
 from helpers import rows_of
 
@@ -52,7 +58,16 @@ def line_of(program: str, text: str) -> int:
 
 @pytest.mark.parametrize(
     "options",
-    [("--native",), ("--library", "libplain*"), ("--library", "*/libplain.so")],
+    [
+        ("--native",),
+        ("--library", "libplain*"),
+        ("--library", "*/libplain.so"),
+        ("--library", "plain"),
+        ("--library", "libplain"),
+        ("--library", "libplain.so.1"),
+        ("--library", path("plain") if COMPILER else "plain"),
+        ("--native", "--library", "plain"),
+    ],
     ids=" ".join,
 )
 def test_a_leak_of_a_library_is_reported(options) -> None:
@@ -96,6 +111,51 @@ def test_a_name_that_matches_nothing_is_status_2(options) -> None:
     assert done.returncode == 2, done.stderr
     assert "LEAKED" in done.stderr
     assert run("raise SystemExit(7)", "--library=no").returncode == 7
+
+
+@pytest.mark.parametrize("name", ["_flk_api", "shelfpkg"])
+def test_a_module_beside_the_program_is_found(name) -> None:
+    """By its name, or by that of its package, before it is imported."""
+    (built,) = extension("_flk_api", "plain").glob("*.so")
+    Path("here/shelfpkg").mkdir(parents=True)
+    Path("here/shelfpkg/__init__.py").touch()
+    Path("here/shelfpkg", built.name).symlink_to(built)
+    Path("here", built.name).symlink_to(built)
+    line = {
+        "_flk_api": "from _flk_api import lib",
+        "shelfpkg": "from shelfpkg._flk_api import lib",
+    }[name]
+    Path("here/program.py").write_text(f"{line}\nlib.take(9)\n", "utf-8")
+    command = [sys.executable, "-m", "ffi_leak_tracker", "run", "--library"]
+    done = subprocess.run(
+        [*command, name, "here/program.py"],
+        env=environment(**child_environment()),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "LEAKED  1 block, 9 B" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (("--library", ""), 2, "a library's name must not be empty"),
+        (("--library", "plainn"), 2, '"plainn" (did you mean "plain"?)'),
+        (("--native", "--library", "qqqq"), 2, '"qqqq", so nothing'),
+        (("--library", "plain"), 0, "No native memory leaks."),
+    ],
+    ids=str,
+)
+def test_a_bad_name_is_said(options, status, said) -> None:
+    """In one line, with status 2; a name that matches is not mentioned."""
+    done = run(CLEAN, *options)
+    assert done.returncode == status, done.stderr
+    assert said in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert status or "note:" not in done.stderr
 
 
 def test_the_report_as_json() -> None:
@@ -218,3 +278,59 @@ def test_a_real_program_is_clean() -> None:
     assert done.stdout == ""
     # What libraries keep on purpose is shown; nothing crashes.
     assert done.returncode in {0, 1}
+
+
+# --- lost or held -------------------------------------------------------
+# The names of the program itself are gone when run reports.
+HELD = "import sys; sys.kept = [lib.take(1000) for _ in range(3)]"
+OWN = (
+    "import sys; from ffi_leak_tracker import diagnostic_malloc; "
+    'sys.own = diagnostic_malloc("char", 10)'
+)
+
+
+def test_what_is_held_is_one_line() -> None:
+    """Native memory that something leads to is no leak; a note says so."""
+    done = run(HELD, "--native")
+    assert 0 == done.returncode
+    assert done.stderr.startswith("No native memory leaks.")
+    assert "3 blocks, 2.9 KiB held by Python heap: not counted" in done.stderr
+
+
+def test_held_blocks_are_shown_on_request() -> None:
+    """--held shows them; they fail a run only if --fail-on says so."""
+    done = run(HELD, "--native", "--held")
+    assert 0 == done.returncode
+    assert done.stderr.startswith("LEAKED  3 blocks")
+    done = run(HELD, "--native", "--fail-on", "lost,held")
+    assert 1 == done.returncode
+
+
+def test_lost_blocks_come_without_the_held_ones() -> None:
+    """The report has what is lost; what is held is noted below it."""
+    done = run(HELD + "\nlib.take(500)", "--native")
+    assert 1 == done.returncode
+    assert done.stderr.startswith("LEAKED  1 block, 500 B")
+    assert "held by Python heap" in done.stderr
+
+
+def test_own_blocks_are_leaks_though_held() -> None:
+    """Who uses an allocator of this package promised to free."""
+    done = run(f"{HELD}\n{OWN}", "--native")
+    assert 1 == done.returncode
+    assert done.stderr.startswith("LEAKED  1 block, 10 B")
+    assert 0 == run(OWN, "--native", "--fail-on", "lost").returncode
+
+
+@pytest.mark.parametrize("program", [LEAK, OWN])
+def test_never_fails(program) -> None:
+    """--fail-on never leaves the status to the program."""
+    done = run(program, "--native", "--fail-on", "never")
+    assert 0 == done.returncode
+    assert done.stderr.startswith("LEAKED  1 block")
+
+
+def test_unknown_failures_are_refused() -> None:
+    done = run(LEAK, "--fail-on", "lost,found")
+    assert 2 == done.returncode
+    assert "expected some of lost,held,own,misuse, or never" in done.stderr

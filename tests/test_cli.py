@@ -78,7 +78,9 @@ def is_clean(report: str) -> bool:
 def is_empty(report: str) -> bool:
     """Return whether it is the report of a program that allocated nothing."""
     found = re.match(
-        r"No allocations were recorded\. .*\n\nnote: watched: .*\n\Z", report
+        r"No allocations were recorded\. .*\n\n"
+        r"note: nothing was watched: .*\n\Z",
+        report,
     )
     return found is not None
 

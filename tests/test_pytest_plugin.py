@@ -309,6 +309,56 @@ def test_nothing_recorded_in_all_tests_is_said(run):
     run(silent).stdout.no_fnmatch_line("*native leaks*")
 
 
+@pytest.mark.parametrize(
+    ("test", "quiet"),
+    [
+        ("def test_one(leak_tracker): ", "calloc.free(calloc('int'))"),
+        (
+            "@pytest.mark.leak_budget(blocks=1)\ndef test_one(): ",
+            "calloc.free(calloc('int'))",
+        ),
+    ],
+    ids=["fixture", "budget"],
+)
+def test_nothing_recorded_without_the_option_is_said(run, test, quiet):
+    """Fixture and budget watch the allocators of this package only."""
+    result = run(f"{test}pass")
+    outcomes(result, passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "native leaks: no allocations were recorded in 1 test; nothing "
+            "was watched: only memory from this package's allocators; *"
+        ]
+    )
+    run(test + quiet).stdout.no_fnmatch_line("*native leaks*")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no hooks")
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("LeakTracker.kept = LeakTracker.pause()", "1 pause in force: *"),
+        ("LeakTracker.disable()", "switched off by disable(): *"),
+        ("pass", ""),
+    ],
+)
+def test_the_summary_says_why_leaks_were_not_seen(spawn, state, said):
+    """Though a test recorded something; without a reason it is silent."""
+    result = spawn(
+        f"""
+def test_one(): calloc.free(calloc("int"))
+def test_two():
+    {state}
+""",
+        "--leaks",
+    )
+    outcomes(result, passed=2)
+    if said:
+        result.stdout.fnmatch_lines([f"native leaks: {said}"])
+    else:
+        result.stdout.no_fnmatch_line("*native leaks*")
+
+
 def test_blocks_of_wider_fixtures_are_no_note(run):
     """They are isolated on purpose; reports of tests do not mention it."""
     result = run(

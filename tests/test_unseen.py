@@ -138,8 +138,8 @@ NOTHING = {
     "unused": (
         "LeakTracker.enable()",
         {},
-        "watched: the allocators of this package; LeakTracker.attach(), or "
-        "run --native, records",
+        "nothing was watched: only memory from this package's allocators; "
+        "LeakTracker.attach(), or run --native, watches the libraries",
     ),
 }
 
@@ -190,22 +190,25 @@ def test_verdicts_of_snapshots() -> None:
     assert "clean" == Snapshot(stats=AllocationStats(), hidden=1).verdict
 
 
-def test_verifying_what_was_never_tracked_warns() -> None:
-    """Once tracking was on, it is silent; with "off" it is as asked for."""
+def test_verifying_what_recorded_nothing_warns() -> None:
+    """Until something was recorded; with "off" it is as asked for."""
     code = """
         import warnings
-        from ffi_leak_tracker import LeakTracker
-        for _ in range(2):
+        from ffi_leak_tracker import LeakTracker, diagnostic_calloc as alloc
+        for step in range(3):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 LeakTracker.verify_no_leaks()
             print([str(one.message)[:55] for one in caught])
             LeakTracker.enable()
+            if step:
+                alloc.free(alloc("int"))
             LeakTracker.disable()
     """
-    said = "no leaks were found, but tracking was never enabled: ca"
-    assert f"{[said]}\n[]" == output(code)
-    assert "[]\n[]" == output(code, FFI_LEAK_TRACKER="off")
+    never = "no leaks were found, but tracking was never enabled: ca"
+    nothing = "no leaks were found, but nothing was watched: only memo"
+    assert f"{[never]}\n{[nothing]}\n[]" == output(code)
+    assert "[]\n[]\n[]" == output(code, FFI_LEAK_TRACKER="off")
 
 
 # --- isolated scopes ----------------------------------------------------

@@ -151,6 +151,9 @@ _Static_assert(FLK_TICK_NS == 1 << FLK_TICK_SHIFT, "one tick");
 // Hooked slots whose changes by others are noticed: 24 bytes each, touched only
 // as far as used. Some 20 a library.
 #define FLK_WATCHED_SLOTS_MAX 65536
+// Letters of a wide format of scanf that are read for conversions with `m`; on
+// the stack.
+#define FLK_WIDE_FORMAT_MAX 512
 // Ranges of writable data in which copied pointers are searched: 40 bytes each.
 // Two for an object, mostly.
 #define FLK_COPIES_RANGES_MAX 8192

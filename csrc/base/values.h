@@ -181,6 +181,7 @@ typedef struct flk_attach_figures {
     uint64_t attached, paused;         // 0 or 1
     uint64_t objects, objects_traced;  // loaded; allocations recorded
     uint64_t objects_left_out;         // no room in the table of callers
+    uint64_t ever_traced;              // 1: some object, since the last begin
     uint64_t providers;                // allocators in the process
     uint64_t providers_left_out;       // of malloc, and not hooked: no room
     uint64_t slots;                    // hold a hook

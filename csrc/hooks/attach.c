@@ -142,6 +142,7 @@ static const char *reason_against_held(const flk_attach_options *o) {
     if (!flk_selection_set(o->rules, o->rule_count))
         return "the patterns are too long, more than 65,536 bytes in all: name "
                "fewer libraries, or use * in a pattern";
+    flk_passes_select_anew();
     if (!flk_stub_table_init())
         return "no memory left for the tracker";
     flk_loader_read_program();

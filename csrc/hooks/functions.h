@@ -108,16 +108,19 @@
     X(__VA_ARGS__, SCANDIR, "scandir", "scandir", LIST, SECOND, "free")      \
     X(__VA_ARGS__, SCANDIRAT, "scandirat", "scandirat", LIST, THIRD, "free")
 
-// scanf: each conversion with `m`, as %ms, gives the caller a block. STREAM:
-// the format is the second argument, else the first. __isoc99_ and __isoc23_
-// are what compilers call for the C standard in use.
+// scanf: each conversion with `m`, as %ms, gives the caller a block. FIRST,
+// SECOND: which argument is the format; WIDE_...: and it is a wide text.
+// __isoc99_ and __isoc23_ are what compilers call for the C standard in use.
 #define FLK_SCAN(X, id, prefix, name, sizes, ...)                      \
     X(__VA_ARGS__, V##id, prefix "v" name, name, VSCAN, sizes, "free") \
     X(__VA_ARGS__, id, prefix name, name, SCAN, sizes, "free")
-#define FLK_SCANS(X, of, prefix, ...)                              \
-    FLK_SCAN(X, SSCANF##of, prefix, "sscanf", SECOND, __VA_ARGS__) \
-    FLK_SCAN(X, FSCANF##of, prefix, "fscanf", SECOND, __VA_ARGS__) \
-    FLK_SCAN(X, SCANF##of, prefix, "scanf", FIRST, __VA_ARGS__)
+#define FLK_SCANS(X, of, prefix, ...)                                     \
+    FLK_SCAN(X, SSCANF##of, prefix, "sscanf", SECOND, __VA_ARGS__)        \
+    FLK_SCAN(X, FSCANF##of, prefix, "fscanf", SECOND, __VA_ARGS__)        \
+    FLK_SCAN(X, SCANF##of, prefix, "scanf", FIRST, __VA_ARGS__)           \
+    FLK_SCAN(X, SWSCANF##of, prefix, "swscanf", WIDE_SECOND, __VA_ARGS__) \
+    FLK_SCAN(X, FWSCANF##of, prefix, "fwscanf", WIDE_SECOND, __VA_ARGS__) \
+    FLK_SCAN(X, WSCANF##of, prefix, "wscanf", WIDE_FIRST, __VA_ARGS__)
 #define FLK_FAMILY_SCAN(X, ...)                  \
     FLK_SCANS(X, , "", __VA_ARGS__)              \
     FLK_SCANS(X, _C99, "__isoc99_", __VA_ARGS__) \
@@ -285,6 +288,8 @@ typedef enum flk_sizes {
     FLK_SIZES_GLOB,
     FLK_SIZES_WORDS,
     FLK_SIZES_REGEX,
+    FLK_SIZES_WIDE_FIRST,  // no size; where the format is
+    FLK_SIZES_WIDE_SECOND,
     FLK_SIZES_BYTES,  // of a text, with the end
     FLK_SIZES_WIDE,
     FLK_SIZES_WIDE_COUNTED,  // as WIDE; the second argument may have the count

@@ -205,6 +205,7 @@ static int collect(struct dl_phdr_info *info, size_t size, void *context) {
     flk_callers_add(elf.whole.begin, elf.whole.end, o.kind);
     passes.figures.objects++;
     passes.figures.objects_traced += o.kind == FLK_CALLER_TRACED;
+    passes.figures.ever_traced |= o.kind == FLK_CALLER_TRACED;
     return 0;
 }
 
@@ -380,6 +381,8 @@ bool flk_passes_are_due(void) {
 }
 
 void flk_passes_begin_session(void) { passes.figures.retaken_slots = 0; }
+
+void flk_passes_select_anew(void) { passes.figures.ever_traced = 0; }
 
 // --- a list of objects ---------------------------------------------------
 typedef struct list {

@@ -28,6 +28,8 @@ void flk_passes_patch_copies(void);
 bool flk_passes_are_due(void);
 // A session begins: figures that count since then start at 0.
 void flk_passes_begin_session(void);
+// Other objects are selected from now on.
+void flk_passes_select_anew(void);
 void flk_passes_read(flk_attach_figures *out);
 // The loaded objects but the loader and this module: for each one '+' if it is
 // traced, else '-', its path as the loader has it, a zero byte, its absolute

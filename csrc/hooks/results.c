@@ -4,8 +4,10 @@
 #ifdef FLK_HAS_ELF
 #include <glob.h>
 #include <string.h>
+#include <wchar.h>
 #include <wordexp.h>
 
+#include "base/config.h"
 #include "hooks/bodies.h"
 #include "hooks/libc_objects.h"
 #include "hooks/report.h"
@@ -154,15 +156,46 @@ static void record_scanned(uintptr_t block, uint64_t bytes, void *context) {
     record(s->stub, s->session, block, bytes);
 }
 
+// A wide format as a narrow one: what matters in it is ASCII. False: it makes
+// no blocks, or is too long.
+static bool narrow(const wchar_t *format, char *out, size_t room) {
+    FLK_ASSERT(format != NULL && room > 0);
+    bool has_m = false;
+    for (size_t i = 0; i < room; i++) {
+        out[i] = (char)(format[i] < 128 ? format[i] : '?');
+        has_m |= format[i] == L'm';
+        if (!format[i])
+            return has_m;
+    }
+    return false;
+}
+
+static bool is_wide(flk_sizes kind) {
+    return kind == FLK_SIZES_WIDE_FIRST || kind == FLK_SIZES_WIDE_SECOND;
+}
+
+// Whether the format may make blocks; then `*format` is a narrow one.
+static bool makes_blocks(flk_sizes kind, const char **format, char *copy,
+                         size_t room) {
+    if (!is_wide(kind))
+        return strchr(*format, 'm') != NULL;
+    const wchar_t *wide = (const wchar_t *)(uintptr_t)*format;
+    *format = copy;
+    return narrow(wide, copy, room);
+}
+
 uintptr_t flk_results_scan(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t stub,
                            const void *caller) {
     flk_function_of_3 original =
         (flk_function_of_3)flk_stub_table_original(stub);
-    bool has_source = kind_of(stub) == FLK_SIZES_SECOND;
+    flk_sizes kind = kind_of(stub);
+    bool has_source = kind == FLK_SIZES_SECOND || kind == FLK_SIZES_WIDE_SECOND;
     const char *format = (const char *)(has_source ? b : a);
     va_list *list = (va_list *)(has_source ? c : b);
     uint32_t session = flk_stub_table_session();
-    if (!is_recorded(stub, caller) || !strchr(format, 'm'))
+    char copy[FLK_WIDE_FORMAT_MAX];
+    if (!is_recorded(stub, caller) ||
+        !makes_blocks(kind, &format, copy, sizeof copy))
         return original(a, b, c);
     va_list before;
     va_copy(before, *list);

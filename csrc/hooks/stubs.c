@@ -123,6 +123,8 @@ static inline bool is_not_recorded(flk_via via, uint32_t stub, uintptr_t here) {
         va_end(list);                                                          \
         return count;                                                          \
     }
+#define STUB_SCAN_WIDE_FIRST(d, v, id) STUB_SCAN_FIRST(d, v, id)
+#define STUB_SCAN_WIDE_SECOND(d, v, id) STUB_SCAN_SECOND(d, v, id)
 #define STUB_SCAN_SECOND(d, v, id)                                           \
     static int NAME(d, v, id)(uintptr_t from, const char *format, ...) {     \
         va_list list;                                                        \

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from ffi_leak_tracker._tracking import lost
 from ffi_leak_tracker._tracking.signal_dump import numbered
 
 if TYPE_CHECKING:
@@ -32,11 +33,13 @@ class Children:
         json: str | None,
         text: str | None,
         console: Callable[[str], LeaksEmitter],
+        show_held: bool,
     ) -> None:
         self._scope = scope
         self._filter = filter
         self._paths = json, text
         self._console = console
+        self._show_held = show_held
         self._reported = True  # the parent reports elsewhere
         self._exit = os._exit
         os._exit = self._report_and_exit
@@ -59,7 +62,8 @@ class Children:
         if self._reported:
             return
         self._reported = True
-        found = self._scope.snapshot(filter=self._filter).at_end()
+        judged = lost.judge(self._scope, self._filter, self._show_held)
+        found = judged.found.at_end()
         for path, emitter in zip(
             self._paths, (JsonEmitter, self._console), strict=True
         ):

@@ -16,14 +16,16 @@ import runpy
 import sys
 import threading
 import traceback
+from contextlib import contextmanager
 from importlib import machinery
 from typing import TYPE_CHECKING
 
 from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
 from ffi_leak_tracker._base.source import allow_program
+from ffi_leak_tracker._tracking import watched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import CodeType, ModuleType, TracebackType
     from typing import Any
 
@@ -64,15 +66,29 @@ class Program:
         """Return the code, and the initial names of ``__main__``."""
         raise NotImplementedError
 
+    @contextmanager
+    def searching(self) -> Iterator[None]:
+        """Search modules where the program will; for names of modules."""
+        before = sys.path[:]
+        self._set_path()
+        try:
+            yield
+        finally:
+            sys.path[:] = before
+
+    def _set_path(self) -> None:
+        if not _is_path_safe():
+            sys.path[:1] = [self.path()]
+
     def run(self) -> int:
         """Run the program to its end and return its exit status."""
         sys.argv[:] = [self.argv0(), *self.arguments]
-        if not _is_path_safe():
-            sys.path[:1] = [self.path()]
+        self._set_path()
         before = sys.modules["__main__"]
         try:
             return _status_of(self._execute)
         finally:
+            _guarded(watched.unmet)  # while the program's libraries are loaded
             _guarded(threading._shutdown)  # type: ignore[attr-defined]
             _guarded(atexit._run_exitfuncs)
             sys.modules["__main__"] = before

@@ -36,7 +36,8 @@ class Run:
     epilog = """\
 exit status:
   the program's own if that is not 0 (130 when interrupted); else 1 if it
-  leaked or misused native memory, 0 if not; 2 if there was nothing to run, a
+  lost or misused native memory or did not free that of this package's
+  allocators (--fail-on), 0 if not; 2 if there was nothing to run, a
   report could not be written, or no library was loaded that --library names.
 
 no report: after os._exit, os.exec*, a signal that kills the process, and in
@@ -55,6 +56,7 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
         what.add_argument("-c", action="store_true", help="run program text")
         self._add_recording(parser)
         self._add_reporting(parser)
+        self._add_failing(parser)
         self._add_known(parser)
         self._add_tables(parser)
         add(
@@ -127,15 +129,32 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             "FILE with 1, 2, ... before its suffix",
         )
         add(
-            "--fail-on-leaks",
-            action=argparse.BooleanOptionalAction,
-            default=True,
-            help="end with status 1 if the program leaked (it is the default)",
-        )
-        add(
             "--owned",
             action="store_true",
             help="count memory whose Python owners (ffi.new) still live",
+        )
+
+    def _add_failing(self, parser: argparse.ArgumentParser) -> None:
+        add = parser.add_argument
+        add(
+            "--held",
+            action="store_true",
+            help="show also what native code made and still can reach, which "
+            "is not counted as a leak",
+        )
+        add(
+            "--fail-on",
+            metavar="WHAT",
+            type=_failures,
+            default="lost,own,misuse",
+            help="end with status 1 for these, of lost, held, own and misuse; "
+            "never for none (lost,own,misuse)",
+        )
+        add(
+            "--fail-on-leaks",
+            action=argparse.BooleanOptionalAction,
+            default=True,
+            help="--no-fail-on-leaks is --fail-on never",
         )
 
     def _add_known(self, parser: argparse.ArgumentParser) -> None:
@@ -179,7 +198,7 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
         parent = os.getpid()
         try:
             program.check()
-            scope = _start(options, output.needs_whole_paths)
+            scope = _start(options, program, output.needs_whole_paths)
             children = output.follow(scope) if options.follow_fork else None
             if options.dump_signal:
                 output.dump_on(options.dump_signal, scope)
@@ -194,10 +213,13 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
         return status or verdict
 
 
-def _start(options: argparse.Namespace, whole_paths: bool) -> Scope:
+def _start(
+    options: argparse.Namespace, program: Program, whole_paths: bool
+) -> Scope:
     """Track the whole process from now on.
 
     Args:
+        program: to be run.
         whole_paths: record more frames than a report shows, for filters.
     """
     import atexit
@@ -211,7 +233,7 @@ def _start(options: argparse.Namespace, whole_paths: bool) -> Scope:
     LeakTracker.enable(stack_depth=depth)
     check_tracking()
     if options.native or options.library:
-        _attach(options)
+        _attach(options, program)
     core.hide_callers()
     if settings.is_release:
         print(
@@ -225,19 +247,27 @@ def _start(options: argparse.Namespace, whole_paths: bool) -> Scope:
     return scope
 
 
-def _attach(options: argparse.Namespace) -> None:
-    """Attach to libraries until the end of the process."""
+def _attach(options: argparse.Namespace, program: Program) -> None:
+    """Attach to libraries until the end of the process.
+
+    Modules are found as the program finds them.
+    """
     from ffi_leak_tracker._records.exceptions import AttachError
     from ffi_leak_tracker._tracking.tracker import LeakTracker
 
+    wanted: list[list[str] | None] = [None] if options.native else []
+    if options.library:
+        wanted.append(options.library)
     try:
-        LeakTracker.attach(
-            None if options.native else options.library,
-            native_depth=options.native_depth,
-            native_lines=True,
-            misuse=options.misuse,
-        )
-    except AttachError as error:
+        with program.searching():
+            for libraries in wanted:
+                LeakTracker.attach(
+                    libraries,
+                    native_depth=options.native_depth,
+                    native_lines=True,
+                    misuse=options.misuse,
+                )
+    except (AttachError, ValueError) as error:
         raise CommandError(str(error)) from None
 
 
@@ -263,6 +293,18 @@ def _depth(text: str) -> int:
         return int(text)
     raise argparse.ArgumentTypeError(
         f"expected 0 to {DEPTH_MAX} frames, not {text!r}"
+    )
+
+
+def _failures(text: str) -> frozenset[str]:
+    """Return what fails a run, or raise ArgumentTypeError."""
+    words = frozenset(text.split(","))
+    if words == {"never"}:
+        return frozenset()
+    if words <= {"lost", "held", "own", "misuse"}:
+        return words
+    raise argparse.ArgumentTypeError(
+        f"expected some of lost,held,own,misuse, or never, not {text!r}"
     )
 
 

@@ -122,7 +122,8 @@ class Output:
     def __init__(self, options: argparse.Namespace) -> None:
         self.json = _writable(options.json)
         self.text = _writable(options.report)
-        self.fails = options.fail_on_leaks
+        self.held = options.held
+        self.fails = options.fail_on if options.fail_on_leaks else frozenset()
         self._known = _known(options)
         self._depth = options.depth
         self.owned = options.owned
@@ -150,7 +151,12 @@ class Output:
                 "--follow-fork needs --json FILE or --report FILE"
             )
         return Children(
-            scope, self._filter(), self.json, self.text, self.console
+            scope,
+            self._filter(),
+            self.json,
+            self.text,
+            self.console,
+            self.held,
         )
 
     def console(self, target: str | TextIO | None) -> ConsoleEmitter:
@@ -190,12 +196,12 @@ class Output:
 
     def report(self, scope: Scope) -> int:
         """Report the blocks of the scope; return the exit status."""
-        from ffi_leak_tracker._tracking import watched
+        from ffi_leak_tracker._tracking import lost, watched
         from ffi_leak_tracker._tracking.tracker import LeakTracker
 
         self._settle_streams()
-        found = scope.snapshot(filter=self._filter()).at_end()
-        found, settled = self._settle(found)
+        judged = lost.judge(scope, self._filter(), self.held)
+        found, settled = self._settle(judged.found.at_end())
         written = self._write(found) and settled
         misuses = LeakTracker.misuses()
         for error in misuses[:MISUSES_SHOWN]:
@@ -209,8 +215,9 @@ class Output:
         if not written or unmet:
             return UNUSABLE
         proven = [error for error in misuses if not error.suspected]
-        failed = len(found) or len(proven)
-        return LEAKED if failed and self.fails else CLEAN
+        counts = {**judged.counts(found), "misuse": len(proven)}
+        failed = any(counts[what] for what in self.fails)
+        return LEAKED if failed else CLEAN
 
     def _settle_streams(self) -> None:
         """Flush standard output; reopen standard error if it is closed."""
@@ -252,11 +259,22 @@ class Output:
                 written = False
         if self.text and not written:
             self.console(self.stream).emit(found)
-        elif self.text and found.verdict != "clean":
-            word = "LEAKED" if len(found) else "no allocations were recorded"
-            path = printable(self.text)
-            self._say(f"ffi-leak-tracker run: {word}, see {path}")
+        elif self.text:
+            self._say_beside(self.text, found)
         return written
+
+    def _say_beside(self, path: str, found: Snapshot) -> None:
+        """Say what the report in a file is about, unless all is clear."""
+        from ffi_leak_tracker._tracking import unseen
+
+        doubts = unseen.doubts()
+        if found.verdict == "clean" and not doubts:
+            return
+        word = {
+            "leaked": "LEAKED",
+            "nothing recorded": "no allocations were recorded",
+        }.get(found.verdict, f"no leaks were found, but {'; '.join(doubts)}")
+        self._say(f"ffi-leak-tracker run: {word}, see {printable(path)}")
 
     def _drop_closed_pipe(self) -> None:
         """Let the standard error go nowhere if its reader has left.

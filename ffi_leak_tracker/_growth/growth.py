@@ -11,7 +11,7 @@ from ffi_leak_tracker._records.allocation import Frame
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._seam import core_api as core
-from ffi_leak_tracker._tracking import sampling, view
+from ffi_leak_tracker._tracking import sampling, unseen, view
 from ffi_leak_tracker._tracking.scopes import add_note
 
 TYPE_CHECKING = False
@@ -175,8 +175,10 @@ def _report(run: Run) -> GrowthReport:
         run.watch.warm,
         run.seconds,
         run.allocations,
-        tuple(_notes(run)),
+        (*_notes(run), *_unseen(run)),
         Snapshot(tuple(blocks)),
+        unseen.watched_now(),
+        _unseen(run),
     )
 
 
@@ -185,24 +187,34 @@ def _rank(one: PathGrowth) -> tuple[bool, bool, float, int]:
     return not one.is_leak, not is_rare, -one.bytes_per_call, -one.bytes
 
 
+def _unseen(run: Run) -> tuple[str, ...]:
+    """Return why leaks of the calls may not have been seen."""
+    found = unseen.doubts()
+    if not run.is_on and not found:
+        found.append("not all was recorded: tracking was switched off")
+    if run.detaches:
+        found.append(
+            "an attachment ended during the calls: what lived then is not "
+            "judged; call LeakTracker.attach() around find_growth"
+        )
+    nothing = unseen.NOTHING
+    has_libraries = len(unseen.watched_now()) > 1
+    if not (run.allocations or run.unseen or found or has_libraries):
+        found.append(nothing)
+    return tuple(found)
+
+
 def _notes(run: Run) -> list[str]:
     notes = view.limits_of(core.self_figures())
     if run.cut:
         notes.append(f"not more calls: {run.cut}")
-    if not run.is_on:
-        notes.append(
-            "not all was recorded: tracking is disabled, paused or forbidden"
-        )
-    elif run.unseen:
+    if run.unseen:
         notes.append(
             f"{plural(run.unseen, 'block')} of isolated scopes not seen: use "
             "scope(), or run_scoped(isolated=False), in the function"
         )
     elif not run.allocations:
-        notes.append(
-            "no call allocated anything that is recorded: use the allocators "
-            "of this package, or LeakTracker.attach()"
-        )
+        notes.append("no call allocated anything that is recorded")
     if not run.watch.is_watched:
         notes.append(
             "so many blocks were live before that they were not watched for "

@@ -16,7 +16,7 @@ from ffi_leak_tracker._growth.suspect import Ratchets, Suspect
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam.blocks import BlockList
-from ffi_leak_tracker._tracking import view
+from ffi_leak_tracker._tracking import unseen, view
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ class GrowthMonitor:
     threshold above the maximum at its last increase, so slow growth adds up.
     After ``increases`` increases it is a suspect, and again at each further
     increase. The first sample sets the initial maxima. Tracking must be on,
-    by ``LeakTracker.enable()`` or ``attach()``.
+    by ``LeakTracker.enable()`` or ``attach()``; if growth cannot be seen, a
+    warning is logged, and ``unseen`` says why.
 
     Suspects are traced: until the next sample, blocks are recorded with
     ``trace_depth`` frames. This holds for the whole process, which has one
@@ -123,6 +124,7 @@ snapshot=None),)
         _monitors.add(self)
 
     def _begin_anew(self) -> None:
+        self._told: tuple[str, ...] = ()
         self._lock = threading.RLock()
         self._stopping = threading.Event()
         self._ratchets.clear()
@@ -145,17 +147,41 @@ snapshot=None),)
 
             gc.collect()
         with self._lock:
+            is_first = not self._is_begun
             figures = self._by_type() if self.by == "type" else self._by_path()
             traced = self._end_trace(figures)
             suspects = self._compare(figures)
             self._begin_trace(suspects)
         found = traced + suspects
+        self._tell_unseen(is_first)
         if found:
             try:
                 self._on_growth(found)
             except Exception:
                 _log_error("on_growth failed; the monitor goes on")
         return found
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Why growth may not be seen now; empty if nothing is known.
+
+        These are logged as a warning when they change.
+        """
+        found = unseen.doubts()
+        if not (found or core.is_enabled()):
+            found.append(unseen.NOT_NOW)
+        return tuple(found)
+
+    def _tell_unseen(self, is_first: bool) -> None:
+        now = self.unseen
+        if is_first:  # the program has only begun
+            now = tuple([one for one in now if one != unseen.NOTHING])
+        if now and now != self._told:
+            import logging
+
+            text = f"growth may not be seen: {'; '.join(now)}"
+            logging.getLogger("ffi_leak_tracker").warning("%s", text)
+        self._told = now
 
     @staticmethod
     def _by_type() -> dict[Key, tuple[int, int]]:

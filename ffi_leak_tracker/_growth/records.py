@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ffi_leak_tracker._base.record import Record, field
+from ffi_leak_tracker._base.warn import warn
 from ffi_leak_tracker._growth import patterns
 from ffi_leak_tracker._growth.stats import detection_limit
 from ffi_leak_tracker._records.exceptions import LeaksFoundError
@@ -81,6 +82,16 @@ class GrowthReport(Record):
     snapshot: Snapshot = field(
         "The live blocks of leaks; without leaks, of undecided paths."
     )
+    watched: tuple[str, ...] = field(
+        "What was watched, the allocators of this package first.",
+        default=(),
+        convert=tuple,
+    )
+    unseen: tuple[str, ...] = field(
+        "Why leaks may not have been seen; these are notes as well.",
+        default=(),
+        convert=tuple,
+    )
 
     def _of(self, names: tuple[str, ...]) -> tuple[PathGrowth, ...]:
         return tuple(one for one in self.paths if one.pattern in names)
@@ -123,12 +134,16 @@ class GrowthReport(Record):
         Args:
             strict: raise for undecided paths as well.
 
+        Warns (RuntimeWarning) if leaks may not have been seen (``unseen``).
+
         Raises: GrowthFoundError, which is a LeaksFoundError and an
             AssertionError.
         """
         __tracebackhide__ = True
         if self.leaks or (strict and self.undecided):
             raise GrowthFoundError(self)
+        if self.unseen:
+            warn(f"no growth was found, but {'; '.join(self.unseen)}")
 
     def render(
         self,

@@ -54,6 +54,8 @@ def _verdict(growth: GrowthReport, paint: _Paint) -> str:
     elif growth.undecided:
         word, style = "MAY GROW", "size"
         rest = f"  {plural(len(growth.undecided), 'place')}"
+    elif not growth.allocations:
+        word, style, rest = "No allocations were recorded.", "size", ""
     else:
         word, style, rest = "Does not grow.", "clean", ""
     facts = f"{plural(growth.calls, 'call')}, {format_age(growth.seconds)}"
@@ -143,10 +145,21 @@ def _site(one: PathGrowth) -> str:
 
 def _notes(growth: GrowthReport) -> list[str]:
     notes = list(map(printable, growth.notes))
-    if not growth.allocations:  # nothing could have been found
+    if growth.unseen:  # it is not known what would have been found
         return notes
+    if not growth.allocations:
+        return [*notes, f"watched: {_watched(growth)}"]
     found = (
-        f"would have been seen: a leak in each {growth.calls:,}th call, or at "
-        f"random in one of {1 / growth.detection_limit:,.0f} (with 95 %)"
+        f"would have been seen in {_watched(growth)}: a leak in each "
+        f"{growth.calls:,}th call, or at random in one of "
+        f"{1 / growth.detection_limit:,.0f} (with 95 %)"
     )
+    if len(growth.watched) == 1:
+        found += "; LeakTracker.attach() around the calls watches libraries"
     return [found, *notes]
+
+
+def _watched(growth: GrowthReport) -> str:
+    """Return what was watched, as words."""
+    *others, last = map(printable, growth.watched or ("what was watched",))
+    return f"{', '.join(others)} and {last}" if others else last

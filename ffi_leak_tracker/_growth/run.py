@@ -17,6 +17,7 @@ from ffi_leak_tracker._growth.patterns import PARTS, Evidence, Verdict
 from ffi_leak_tracker._growth.watch import Watch
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_hooks as hooks
+from ffi_leak_tracker._tracking import detached
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class Run:
         self._before = core.scope_figures(core.PROCESS).allocations
         self._before_in_all = _allocations_in_all()
         self._was_on = core.is_enabled()
+        self._detaches = detached.count
         return self
 
     def __exit__(
@@ -154,6 +156,11 @@ class Run:
         """Blocks that were allocated in isolated scopes during the run."""
         in_all = _allocations_in_all() - self._before_in_all
         return max(0, in_all - self.allocations)
+
+    @property
+    def detaches(self) -> int:
+        """How often a last attachment ended during the run."""
+        return detached.count - self._detaches
 
     @property
     def is_on(self) -> bool:

@@ -11,6 +11,7 @@ from ffi_leak_tracker._base.decorate import (
 from ffi_leak_tracker._measuring.window import Window
 from ffi_leak_tracker._records.stats import AllocationStats
 from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._tracking import unseen
 from ffi_leak_tracker._tracking.scopes import add_note
 
 TYPE_CHECKING = False
@@ -76,9 +77,14 @@ class Measurement(Window):
         """Raise BudgetError if ``stats`` exceeds a budget.
 
         Limits and errors are those of ``AllocationStats.assert_max``.
+        Warns (RuntimeWarning) as ``LeakTracker.verify_no_leaks``.
         """
         __tracebackhide__ = True
-        self.stats.assert_max(blocks=blocks, bytes=bytes, peak=peak)
+        limits = {"blocks": blocks, "bytes": bytes, "peak": peak}
+        self.stats._check_max(limits)
+        scope = self._scope
+        more = scope._uncertain_owned()
+        unseen.warn_of_silence(scope.number, more, unseen.WITHIN)
 
     @property
     def uncertain(self) -> int:

@@ -124,10 +124,12 @@ class CallTree:
     """The call paths of blocks as a tree; immutable.
 
     Below the root are the allocation sites, and below each site its callers.
-    With ``outermost_first`` the outermost callers are below the root, and
-    below each caller what it calls. Blocks without a recorded path belong to
-    the root itself. ``new - old`` is the tree of the changes, with signed
-    counts.
+    A site is a line of Python, whatever C code it called; blocks without
+    Python frames have C functions as sites. With ``outermost_first`` the
+    outermost callers are below the root, and below each caller what it calls:
+    the C functions are the subtree of the line of Python that called them.
+    Blocks without a recorded path belong to the root itself. ``new - old`` is
+    the tree of the changes, with signed counts.
 
     Args:
         totals: totals of call paths, as from ``Snapshot.totals("path")``.
@@ -160,7 +162,10 @@ class CallTree:
         nodes = Nodes()
         step = -1 if outermost_first else 1
         for one in totals:
-            path: list[AnyFrame] = [*one.native_frames, *one.frames]
+            native = one.native_frames
+            if one.frames and not outermost_first:
+                native = ()
+            path: list[AnyFrame] = [*native, *one.frames]
             nodes.add_path(path[::step], one.blocks, one.bytes)
         self._outermost_first = outermost_first
         self._is_difference = False

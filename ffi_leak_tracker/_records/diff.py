@@ -124,14 +124,12 @@ class SnapshotDiff(Sequence[Change]):
         cls, new: Iterable[Total], old: Iterable[Total], group_by: str
     ) -> SnapshotDiff:
         """Return the difference of totals that were grouped by ``group_by``."""
-        before = {one.key: (one.blocks, one.bytes) for one in old}
-        after = {one.key: (one.blocks, one.bytes) for one in new}
-        changes = []
-        for key in {**before, **after}:
-            old_blocks, old_bytes = before.get(key, (0, 0))
-            new_blocks, new_bytes = after.get(key, (0, 0))
-            counts = [old_blocks, new_blocks, old_bytes, new_bytes]
-            changes.append(Change(*key, *counts))
+        before = {one.key: one for one in old}
+        after = {one.key: one for one in new}
+        changes = [
+            _change(before.get(key), after.get(key))
+            for key in {**before, **after}
+        ]
         changed = [one for one in changes if one.what != "same"]
         return cls(changed, group_by, len(changes) - len(changed))
 
@@ -283,6 +281,23 @@ class SnapshotDiff(Sequence[Change]):
         count = len(self)
         noun = "change" if count == 1 else "changes"
         return f"<SnapshotDiff of {count:,} {noun}, {size}>"
+
+
+def _change(old: Total | None, new: Total | None) -> Change:
+    """Return the change of one total; either may be missing."""
+    shown = new or old
+    assert shown is not None, "there is one before or after"
+    return Change(
+        shown.type,
+        shown.kind,
+        shown.release,
+        shown.frames,
+        shown.native_frames,
+        old.blocks if old else 0,
+        new.blocks if new else 0,
+        old.bytes if old else 0,
+        new.bytes if new else 0,
+    )
 
 
 def _rank(one: Change) -> tuple[int, int]:

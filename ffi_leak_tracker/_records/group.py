@@ -1,4 +1,4 @@
-"""Groups of allocations with the same call path and type."""
+"""Groups of allocations: the entries of a report."""
 
 from __future__ import annotations
 
@@ -21,8 +21,16 @@ if TYPE_CHECKING:
     )
 
 
+HOOK = "hook"  # the kind of blocks that native code allocated by itself
+
+
 class Group(Record):
-    """Allocations of the same call path, type, kind and release.
+    """Allocations of one Python call path: an entry of a report.
+
+    Blocks of this package's allocators have the same type, kind and release
+    as well. Blocks that native code allocated by itself (kind ``hook``) are
+    one group for each Python call path, whatever C code allocated them:
+    ``parts`` are groups with the same C frames, type and release.
 
     Args:
         allocations: at least one; their order is kept.
@@ -32,7 +40,7 @@ class Group(Record):
 
     __module__ = "ffi_leak_tracker.records"
 
-    __slots__ = ("_allocations",)
+    __slots__ = ("_allocations", "_parts")
     _fields = ("allocations",)
     total_bytes: int = field("Bytes of all blocks.", init=False)
     min_size: int = field("Bytes of the smallest block.", init=False)
@@ -40,6 +48,7 @@ class Group(Record):
 
     def __init__(self, allocations: Iterable[Allocation]) -> None:
         self._allocations: Sequence[Allocation] = tuple(allocations)
+        self._parts: tuple[Group, ...] | None = None
         if not self._allocations:
             raise ValueError("a group holds at least one allocation")
         sizes = [block.size for block in self._allocations]
@@ -58,9 +67,23 @@ class Group(Record):
         return len(self._allocations)
 
     @property
+    def parts(self) -> tuple[Group, ...]:
+        """Groups of the same C frames, type and release, most bytes first.
+
+        The group itself, if all of its blocks have these in common.
+        """
+        if self._parts is None:
+            found = exact_groups(self._allocations)
+            self._parts = tuple(found) if len(found) > 1 else (self,)
+        return self._parts
+
+    @property
     def type(self) -> str:
-        """Name of the C type of each block."""
-        return self._allocations[0].type
+        """C type of the blocks; for hooks what allocated them.
+
+        Several are one text, those of most bytes first.
+        """
+        return self._texts("type")
 
     @property
     def kind(self) -> str:
@@ -69,8 +92,14 @@ class Group(Record):
 
     @property
     def release(self) -> str:
-        """What must release each block."""
-        return self._allocations[0].release
+        """What must release the blocks; several are one text, as for type."""
+        return self._texts("release")
+
+    def _texts(self, name: str) -> str:
+        if self.kind != HOOK or len(self.parts) == 1:
+            return str(getattr(self._allocations[0], name))
+        firsts = [one._allocations[0] for one in self.parts]
+        return ", ".join(dict.fromkeys(getattr(one, name) for one in firsts))
 
     @property
     def frames(self) -> tuple[Frame, ...]:
@@ -79,8 +108,31 @@ class Group(Record):
 
     @property
     def native_frames(self) -> tuple[NativeFrame, ...]:
-        """The common C frames, innermost first."""
-        return self._allocations[0].native_frames
+        """The C frames of all blocks, innermost first.
+
+        Those that all parts have in common, from the function that Python
+        called inwards.
+        """
+        common = self._allocations[0].native_frames
+        for one in self.parts[1:] if self.kind == HOOK else ():
+            common = _common(common, one._allocations[0].native_frames)
+        return common
+
+    @property
+    def c_functions(self) -> tuple[NativeFrame, ...]:
+        """The functions of libraries that Python called, by bytes of parts.
+
+        The outermost C frame of each part; a function is named once. Empty
+        without C frames.
+        """
+        if self.kind != HOOK:
+            return ()
+        found: dict[tuple[object, ...], NativeFrame] = {}
+        for one in self.parts:
+            for frame in one._allocations[0].native_frames[-1:]:
+                name = frame.function or frame.offset
+                found.setdefault((frame.module, name), frame)
+        return tuple(found.values())
 
     @property
     def first(self) -> Allocation:
@@ -125,6 +177,7 @@ class Group(Record):
             "release": self.release,
             "frames": [frame.to_dict() for frame in self.frames],
             "native_frames": [f.to_dict() for f in self.native_frames],
+            "c_functions": [f.to_dict() for f in self.c_functions],
             "first": self.first.sequence,
             "last": self.last.sequence,
             "threads": list(self.threads),
@@ -157,14 +210,22 @@ def _sequence(allocation: Allocation) -> int:
     return allocation.sequence
 
 
-def group(allocations: Iterable[Allocation]) -> list[Group]:
-    """Return the allocations in groups, most bytes first.
+def _common(
+    one: tuple[NativeFrame, ...], other: tuple[NativeFrame, ...]
+) -> tuple[NativeFrame, ...]:
+    """Return the outermost frames that two paths have in common."""
+    count = 0
+    for first, second in zip(reversed(one), reversed(other), strict=False):
+        if first != second:
+            break
+        count += 1
+    return one[len(one) - count :]
 
-    Groups of equal bytes are ordered by count, most first, then by their
-    lowest sequence number.
 
-    Cost: O(n). The call path of blocks that share a callable for their frames
-        is resolved once.
+def exact_groups(allocations: Iterable[Allocation]) -> list[Group]:
+    """Return groups of the same call path, C frames, type and release.
+
+    They are ordered as by ``group``.
     """
     numbers = _PathNumbers()
     found: dict[object, list[Allocation]] = {}
@@ -172,7 +233,49 @@ def group(allocations: Iterable[Allocation]) -> list[Group]:
         key = numbers.of(block), block.type, block.kind, block.release
         found.setdefault(key, []).append(block)
     groups = [Group(blocks) for blocks in found.values()]
+    for one in groups:
+        one._parts = (one,)
     return sorted(groups, key=_rank)
+
+
+def entry_of(one: Group) -> object:
+    """Return a key that is equal for exact groups of one entry of a report.
+
+    Blocks of native code are one entry for each Python call path. Those
+    without Python frames, and all other blocks, are as many entries as groups.
+    """
+    first = one._allocations[0]
+    if first.kind == HOOK and first.frames:
+        return first.frames
+    return id(one)
+
+
+def group(allocations: Iterable[Allocation]) -> list[Group]:
+    """Return the allocations as entries of a report, most bytes first.
+
+    Groups of equal bytes are ordered by count, most first, then by their
+    lowest sequence number.
+
+    Cost: O(n). The call path of blocks that share a callable for their frames
+        is resolved once.
+    """
+    blocks = tuple(allocations)
+    entries: dict[object, list[Group]] = {}
+    for one in exact_groups(blocks):
+        entries.setdefault(entry_of(one), []).append(one)
+    order = {id(block): i for i, block in enumerate(blocks)}
+    groups = [_joined(parts, order) for parts in entries.values()]
+    return sorted(groups, key=_rank)
+
+
+def _joined(parts: list[Group], order: dict[int, int]) -> Group:
+    """Return one group of several; the order of blocks is kept."""
+    if len(parts) == 1:
+        return parts[0]
+    blocks = [block for one in parts for block in one._allocations]
+    whole = Group(sorted(blocks, key=lambda block: order[id(block)]))
+    whole._parts = tuple(parts)
+    return whole
 
 
 class _PathNumbers:

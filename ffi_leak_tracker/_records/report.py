@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.snapshot import Snapshot
 
 TYPE_MAX = 40  # columns of a C type
+NAME_MAX = 40  # columns of a C function, or a library, in the head
+PARTS_MAX = 5  # C paths below one call path that are shown
 ADDRESSES_MAX = 3  # blocks in a group whose addresses are listed
 NAMES_MAX = 3  # threads or scopes named in a line
 _COLORS = {
@@ -169,8 +171,20 @@ def _sizes(one: Group) -> str:
 
 def _origin(one: Group) -> str:
     """Return how the blocks of a group are allocated and released."""
-    kind = printable(one.kind)
+    kind = printable(one.kind) + _called(one)
     return f"{kind}, freed by {printable(one.release)}" if one.release else kind
+
+
+def _called(one: Group) -> str:
+    """Return the function of a library that Python called, as words."""
+    functions = one.c_functions
+    if not functions:
+        return ""
+    first = functions[0]
+    name = f" in {shorten(printable(first.function or '??'), NAME_MAX)}"
+    module = printable(first.module.rpartition("/")[2])
+    more = f" and {len(functions) - 1:,} more" if functions[1:] else ""
+    return f"{name} of {shorten(module, NAME_MAX)}{more}"
 
 
 def _group_body(
@@ -190,10 +204,35 @@ def _group_body(
         paint=paint,
         width=width,
     )
+    lines += _parts(one, paint, width)
     if one.count <= ADDRESSES_MAX:
         addresses = [format_address(b.address) for b in one.allocations]
         lines.append("    " + paint("dim", "at " + ", ".join(addresses)))
     lines.append("    " + paint("dim", _history(one)))
+    return lines
+
+
+def _parts(one: Group, paint: _Paint, width: int) -> list[str]:
+    """Return a line for each of the C paths of a group, if it has several."""
+    parts = one.parts
+    if len(parts) == 1:
+        return []
+    common = len(one.native_frames)
+    lines = []
+    for part in parts[:PARTS_MAX]:
+        names = [
+            printable(frame.function or f"+0x{frame.offset:x}")
+            for frame in part.native_frames
+        ]
+        inner = names[: len(names) - common]
+        text = f"+ {_sizes(part)}  {printable(part.type)}"
+        path = " < ".join(inner)
+        if path:
+            text += f"  in {path}"
+        lines.append("    " + paint("dim", shorten(text, width - 4)))
+    left = len(parts) - len(lines)
+    if left:
+        lines.append("    " + paint("dim", f"+ {plural(left, 'more C path')}"))
     return lines
 
 

@@ -68,18 +68,20 @@ def pieces(snapshot: Snapshot, indent: int | None = 2) -> Iterator[str]:
 
 
 def _document(snapshot: Snapshot, indent: int | None) -> Iterator[str]:
-    blocks, groups = _grouped(snapshot)
+    blocks, places = _grouped(snapshot)
+    groups = [part for one in places for part in one.parts]
     tables = _Tables(groups)
     breaks = [_line_break(indent, level) for level in range(4)]
     parts: dict[str, Iterable[str]] = {
         "schema": [json.dumps(SCHEMA)],
         "version": [json.dumps(VERSION)],
         "generated_at": [json.dumps(iso_text(datetime.now(timezone.utc)))],
-        "summary": _fields(_summary(snapshot, groups), breaks[1:]),
+        "summary": _fields(_summary(snapshot, places), breaks[1:]),
         "frames": _array(tables.frames(), breaks[1:]),
         "native_frames": _array(tables.native_frames(), breaks[1:]),
         "threads": [json.dumps(list(tables.threads))],
         "scopes": [json.dumps(list(tables.scopes))],
+        "places": _array(tables.places(places), breaks[1:]),
         "groups": _array(tables.groups(groups), breaks[1:]),
         "blocks": _block_table(blocks, groups, tables, breaks[1:]),
     }
@@ -90,7 +92,7 @@ def _document(snapshot: Snapshot, indent: int | None) -> Iterator[str]:
 def _grouped(
     snapshot: Snapshot,
 ) -> tuple[Sequence[Allocation], Sequence[Group]]:
-    """Return the blocks and their groups, which hold the same records."""
+    """Return the blocks and the entries, which hold the same records."""
     blocks: Any = snapshot._allocations
     if hasattr(blocks, "rows_text"):  # copied by the core, without records
         return blocks, snapshot.groups()
@@ -98,12 +100,12 @@ def _grouped(
     return blocks, group(blocks)
 
 
-def _summary(snapshot: Snapshot, groups: Sequence[Group]) -> dict[str, Any]:
+def _summary(snapshot: Snapshot, places: Sequence[Group]) -> dict[str, Any]:
     return {
         "verdict": snapshot.verdict,
         "count": snapshot.count,
         "total_bytes": snapshot.total_bytes,
-        "places": len(groups),
+        "places": len(places),
         **snapshot._facts(),
     }
 
@@ -130,6 +132,22 @@ class _Tables:
     def native_frames(self) -> Iterator[str]:
         """Yield the native frames, each once."""
         return map(_dumped, self._native)
+
+    def places(self, places: Iterable[Group]) -> Iterator[str]:
+        """Yield the entries of the report, each on one line."""
+        next_group = 0
+        for one in places:
+            first = next_group
+            next_group += len(one.parts)
+            data = {
+                "count": one.count,
+                "total_bytes": one.total_bytes,
+                "frames": self._frames.positions(self._first[first].frames),
+                "c_functions": self._native.equal_to(one.c_functions),
+                "groups": list(range(first, next_group)),
+            }
+            yield _encode(data)
+        assert next_group == len(self._first), "a group is part of one entry"
 
     def groups(self, groups: Iterable[Group]) -> Iterator[str]:
         """Yield the groups that the tables were made of, each on one line."""
@@ -175,6 +193,9 @@ class _FrameTable:
 
     def positions(self, frames: Iterable[Frame | NativeFrame]) -> list[int]:
         return [self._at_id[id(one)] for one in frames]
+
+    def equal_to(self, frames: Iterable[Frame | NativeFrame]) -> list[int]:
+        return [self._at[one] for one in frames]
 
     def __iter__(self) -> Iterator[Frame | NativeFrame]:
         return iter(self._at)

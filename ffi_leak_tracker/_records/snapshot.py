@@ -161,9 +161,11 @@ class Snapshot(Sequence[Allocation]):
         return max(self, key=lambda block: block.size, default=None)
 
     def groups(self) -> tuple[Group, ...]:
-        """Return the blocks grouped by call path and type, most bytes first.
+        """Return the entries of the report, most bytes first.
 
-        Kind and release belong to the key of a group as well.
+        Blocks of this package's allocators are grouped by call path, type,
+        kind and release. Blocks of native code are one group for each Python
+        call path; ``Group.parts`` tells their C frames and types apart.
 
         Cost: O(n). ``Allocation`` objects are made for one block of each
             group; for the others when they are read.
@@ -179,7 +181,7 @@ class Snapshot(Sequence[Allocation]):
 
         Args:
             group_by: "type" for the C type; "line" for the innermost Python
-                frame; "path" for call path, type, kind and release.
+                frame; "path" as for ``groups``.
 
         Raises: ValueError for another ``group_by``.
         Cost: that of ``groups``, then O(groups). ``LeakTracker.types()`` has
@@ -200,8 +202,10 @@ class Snapshot(Sequence[Allocation]):
         Cost: that of ``groups``, then O(groups x depth).
         """
         from ffi_leak_tracker._records.analysis import CallTree
+        from ffi_leak_tracker._records.totals import exact_totals
 
-        return CallTree(self.totals("path"), outermost_first=outermost_first)
+        totals = exact_totals(self.groups())
+        return CallTree(totals, outermost_first=outermost_first)
 
     def compare_to(
         self, old: Snapshot, *, group_by: str = "path"

@@ -90,10 +90,18 @@ class AllocationStats(Record):
         Raises: BudgetError that names the line of the caller and each limit
             that was exceeded; TypeError, ValueError for invalid limits.
 
+        Warns (RuntimeWarning) if there are no allocations, and none could be
+        recorded.
+
         >>> AllocationStats(12, 7, 4096, 1024, 6, 3500).assert_max(peak=3500)
         """
         __tracebackhide__ = True
-        limits = {"blocks": blocks, "bytes": bytes, "peak": peak}
+        self._check_max({"blocks": blocks, "bytes": bytes, "peak": peak})
+        if not self.allocations:
+            _tell_nothing()
+
+    def _check_max(self, limits: dict[str, int | None]) -> None:
+        __tracebackhide__ = True
         error = BudgetError.of(self, limits)
         if error is not None:
             error.place = caller()
@@ -143,6 +151,19 @@ def _counts_in(data: Reader) -> list[Any]:
 
 
 _capture: Callable[[], AllocationStats] = AllocationStats
+
+
+def _say_nothing() -> None:
+    """Stand in for the function that warns, until there is a tracker."""
+
+
+_tell_nothing: Callable[[], None] = _say_nothing
+
+
+def set_tell_nothing(tell: Callable[[], None]) -> None:
+    """Set the function that warns if nothing could have been recorded."""
+    global _tell_nothing  # noqa: PLW0603
+    _tell_nothing = tell
 
 
 def set_capture(read: Callable[[], AllocationStats]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ffi_leak_tracker._base.record import Record, field
 from ffi_leak_tracker._records.allocation import Frame
+from ffi_leak_tracker._records.group import HOOK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +39,12 @@ class Total(Record):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """The shared fields. Keys of different processes can be compared."""
+        """The shared fields. Keys of different processes can be compared.
+
+        Blocks of native code with a Python call path have that in common.
+        """
+        if self.kind == HOOK and self.frames:
+            return None, HOOK, None, self.frames, ()
         return self._values()[:5]
 
 
@@ -50,6 +56,7 @@ def totals_of(groups: Iterable[Group], group_by: str) -> tuple[Total, ...]:
     check_choice("group_by", group_by, GROUPINGS)
     if group_by == "path":  # a group has one path already
         return tuple([_of_group(one) for one in groups])
+    groups = [part for one in groups for part in one.parts]
     key_of = _KEYS[group_by]
     sums: dict[tuple[Any, ...], list[int]] = {}
     for one in groups:
@@ -58,6 +65,11 @@ def totals_of(groups: Iterable[Group], group_by: str) -> tuple[Total, ...]:
         both[1] += one.total_bytes
     found = [Total(*key, *both) for key, both in sums.items()]
     return tuple(sorted(found, key=_rank))
+
+
+def exact_totals(groups: Iterable[Group]) -> tuple[Total, ...]:
+    """Return the totals of all parts of groups, with all of their C frames."""
+    return tuple([_of_group(part) for one in groups for part in one.parts])
 
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

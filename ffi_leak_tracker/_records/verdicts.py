@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 LOST, LOST_BELOW, HELD, HELD_BELOW = 1, 2, 3, 4
 NONE = 2**32 - 1
+HOOKED = "hook"  # the kind of blocks that native code made by itself
+HOLDERS_SHOWN = 10
 
 
 class Verdict(Record):
@@ -231,20 +233,70 @@ class Verdicts:
 
     def holders(self) -> tuple[Holder, ...]:
         """Return each root with what it holds, most bytes first."""
+        return self._holders_of(range(len(self._verdicts)))
+
+    def _holders_of(self, positions: Sequence[int]) -> tuple[Holder, ...]:
         sizes = getattr(self._blocks._allocations, "sizes", None)
         known = sizes() if sizes else [one.size for one in self._blocks]
         sums: dict[str, list[int]] = {}
-        for size, verdict, end in zip(
-            known, self._verdicts, self._ends, strict=True
-        ):
-            if verdict in (HELD, HELD_BELOW):
-                total = sums.setdefault(self._roots[end], [0, 0])
+        for i in positions:
+            if self._verdicts[i] in (HELD, HELD_BELOW):
+                total = sums.setdefault(self._roots[self._ends[i]], [0, 0])
                 total[0] += 1
-                total[1] += size
+                total[1] += known[i]
         found = [Holder(root, *total) for root, total in sums.items()]
         return tuple(
             sorted(found, key=lambda one: (-one.total_bytes, one.root))
         )
+
+    # --- what counts as a leak ----------------------------------------------
+    def _hooked(self) -> list[bool]:
+        are_of_kind = getattr(self._blocks._allocations, "are_of_kind", None)
+        if are_of_kind is not None:
+            return are_of_kind(HOOKED)  # type: ignore[no-any-return]
+        return [one.kind == HOOKED for one in self._blocks]
+
+    def _are_leaks(self) -> list[bool]:
+        facts = zip(self._verdicts, self._hooked(), strict=True)
+        return [
+            verdict in (LOST, LOST_BELOW) or not is_hooked
+            for verdict, is_hooked in facts
+        ]
+
+    def leaks(self) -> Snapshot:
+        """Return what counts as a leak, as a snapshot to report.
+
+        These are all lost blocks, and those that the allocators of this
+        package made or ``LeakTracker.track`` was given: their users promised
+        to free them, so they are leaks whether they are held or not. A note
+        for each root says how much it holds of the others.
+        """
+        are_leaks = self._are_leaks()
+        others = [i for i, one in enumerate(are_leaks) if not one]
+        found = self._snapshot([i for i, one in enumerate(are_leaks) if one])
+        return found._noted(self._notes(others))
+
+    def _notes(self, positions: Sequence[int]) -> list[str]:
+        holders = self._holders_of(positions)
+        notes = [
+            f"{plural(one.blocks, 'block')}, {one.size_text} held by "
+            f"{one.root}: not counted as leaks"
+            for one in holders[:HOLDERS_SHOWN]
+        ]
+        rest = holders[HOLDERS_SHOWN:]
+        if rest:
+            blocks = plural(sum([one.blocks for one in rest]), "block")
+            size = format_bytes(sum([one.total_bytes for one in rest]))
+            notes.append(
+                f"{blocks}, {size} held by {len(rest):,} others: not counted "
+                "as leaks"
+            )
+        if self._search.is_weak:
+            notes.append(
+                "weak verdicts: no child process could be made, and the "
+                "memory may have changed while it was searched"
+            )
+        return notes
 
     def _only(self, blocks: Snapshot, kept: Sequence[int]) -> Verdicts:
         """Return the verdicts on the blocks at some positions."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from sys import byteorder
 
 from ffi_leak_tracker._records.allocation import Allocation
-from ffi_leak_tracker._records.group import Group
+from ffi_leak_tracker._records.group import HOOK, Group
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 
@@ -133,7 +133,13 @@ class BlockList(Sequence[Allocation]):
 
     def places(self) -> list[tuple[int, int]]:
         """Return the address and the layer of each block."""
-        return [(row[0], row[core_blocks.ROW_LAYER]) for row in self.rows()]
+        hidden, layer = core_blocks.HIDDEN, core_blocks.ROW_LAYER
+        return [(row[0] ^ hidden, row[layer]) for row in self.rows()]
+
+    def are_of_kind(self, kind: str) -> list[bool]:
+        """Return for each block whether it is of a kind."""
+        wanted = _types_with(1, kind)
+        return [number in wanted for number in self._types()]
 
     def scopes(self) -> dict[int, int]:
         """Return the number of blocks of each scope."""
@@ -239,15 +245,19 @@ class BlockList(Sequence[Allocation]):
         """Return what ``group`` returns, without a record for each block."""
         raw, raw_members = core_blocks.group_blocks(self._raw)
         members = memoryview(raw_members).cast("I")
-        keys: dict[int, object] = {}
-        found: dict[object, list[_Part]] = {}
+        keys: dict[int, _PathKey] = {}
+        found: dict[tuple[_PathKey, int], list[_Part]] = {}
         for total, low, high, path, kind, first, n in _fields_of(raw):
             key = keys.get(path)
             if key is None:
                 key = keys[path] = _path_key(path)
             part = total, low, high, members[first : first + n]
             found.setdefault((key, kind), []).append(part)
-        groups = [self._group(one) for one in found.values()]
+        entries: dict[object, list[_LazyGroup]] = {}
+        for (path_key, kind), parts in found.items():
+            entry = _entry_key(path_key, kind)
+            entries.setdefault(entry, []).append(self._group(parts))
+        groups = [self._joined(exact) for exact in entries.values()]
         return tuple(sorted(groups, key=_LazyGroup.rank))
 
     def where(self, predicate: Callable[[Allocation], object]) -> BlockList:
@@ -273,8 +283,23 @@ class BlockList(Sequence[Allocation]):
         blocks = _Members(self, positions)
         return _LazyGroup(blocks, sum(totals), min(lows), max(highs))
 
+    def _joined(self, parts: list[_LazyGroup]) -> _LazyGroup:
+        """Return one group of several: an entry of a report."""
+        if len(parts) == 1:
+            return parts[0]
+        positions = sorted(i for one in parts for i in one.positions)
+        whole = _LazyGroup(
+            _Members(self, positions),
+            sum([one.total_bytes for one in parts]),
+            min([one.min_size for one in parts]),
+            max([one.max_size for one in parts]),
+        )
+        whole._parts = tuple(sorted(parts, key=_LazyGroup.rank))
+        return whole
+
 
 _Part = tuple[int, int, int, "Sequence[int]"]
+_PathKey = tuple[tuple[int, ...], object]
 
 
 def _integers(what: Iterable[int] | int) -> array[int]:
@@ -303,7 +328,14 @@ _NAMED: dict[str, tuple[int, Callable[[int], str | None]]] = {
 }
 
 
-def _path_key(path: int) -> object:
+def _entry_key(path_key: _PathKey, kind: int) -> object:
+    """Return the key of an entry of a report; see ``group.entry_of``."""
+    if core.type_of(kind)[1] == HOOK and path_key[0]:
+        return HOOK, path_key[0]
+    return path_key, kind
+
+
+def _path_key(path: int) -> _PathKey:
     """Return a key that is equal for paths with equal frames."""
     native = core.native_of(path)
     frames = core.frames_of(path)()
@@ -348,6 +380,7 @@ class _LazyGroup(Group):
         self._total_bytes = total
         self._min_size = smallest
         self._max_size = largest
+        self._parts = (self,)
 
     def rank(self) -> tuple[int, int, int]:
         """Return the sort key of ``group``, with positions for sequences."""

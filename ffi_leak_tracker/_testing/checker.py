@@ -313,11 +313,13 @@ class Checker:
     ) -> None:
         """Print the number of leaking tests; with -v also if there is none.
 
-        Print also if no test recorded anything, and the libraries that were
-        named in an attach and never loaded.
+        Print also if no test recorded anything, and why leaks may not have
+        been seen: pauses, libraries that were named and never loaded.
         """
         if self._settings.checks_all:
             self._summary.write(terminalreporter)
+        else:
+            self._summary.write_silence(terminalreporter)
 
 
 # --- parts --------------------------------------------------------------

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: The attribute of a report.
 FIGURES = "native_leaks"
+#: The same for the blocks that a test with a budget allocated.
+BUDGETED = "native_budget"
 #: Another: what was used of suppressions and a baseline, and the places of the
 #: leaks, if a baseline is written.
 KNOWN = "native_known"

@@ -106,7 +106,8 @@ def _once(found: Snapshot) -> set[int]:
     """Return the blocks that imports and the loading of libraries made."""
     return {
         block.sequence
-        for group in found.groups()
+        for entry in found.groups()
+        for group in entry.parts
         if group.kind == HOOKED
         and is_loading(own_frames(group.frames), group.native_frames)
         for block in group.allocations

@@ -198,8 +198,9 @@ def growing(scopes: list[Scope]) -> tuple[Growth, ...]:
 
 def _places(scope: Scope) -> dict[object, list[Group]]:
     found: dict[object, list[Group]] = {}
-    for group in scope.leaks().groups():
-        found.setdefault(key_of_group(group), []).append(group)
+    for entry in scope.leaks().groups():
+        for group in entry.parts:
+            found.setdefault(key_of_group(group), []).append(group)
     return found
 
 

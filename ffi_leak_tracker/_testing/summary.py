@@ -10,8 +10,13 @@ import pytest
 
 from ffi_leak_tracker._base.format import plural, printable
 from ffi_leak_tracker._records.exceptions import ReportWriteError
-from ffi_leak_tracker._testing.figures import FIGURES, KNOWN, totals
-from ffi_leak_tracker._tracking import watched
+from ffi_leak_tracker._testing.figures import (
+    BUDGETED,
+    FIGURES,
+    KNOWN,
+    totals,
+)
+from ffi_leak_tracker._tracking import unseen, watched
 
 if TYPE_CHECKING:
     from typing import Any
@@ -33,6 +38,8 @@ class Summary:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._tests: dict[tuple[str, str], dict[str, Any]] = {}
+        #: Blocks that tests with a budget allocated.
+        self._budgets: dict[tuple[str, str], int] = {}
         self._unmet: set[str] | None = None
         self._leaking: list[tuple[Scope, set[int]]] = []
         self._freed = 0
@@ -41,9 +48,12 @@ class Summary:
     def add(self, report: pytest.TestReport) -> None:
         """Note the figures of a test, if its report has any."""
         figures = getattr(report, FIGURES, None)
+        worker = getattr(report, "worker_id", "")
         if figures is not None:
-            worker = getattr(report, "worker_id", "")
             self._tests[report.nodeid, worker] = figures
+        allocations = getattr(report, BUDGETED, None)
+        if allocations is not None and figures is None:
+            self._budgets[report.nodeid, worker] = allocations
         used, places = getattr(report, KNOWN, ((), ()))
         if self._settings.known is not None:
             self._settings.known.note_used(used)
@@ -134,12 +144,31 @@ class Summary:
         if self._settings.known is not None and _is_whole_run(terminal):
             for note in self._settings.known.remarks():
                 terminal.write_line(f"native leaks: {note}")
-        names = self.unmet()
-        if names:
-            line = f"native leaks: {watched.unmet_text(names)}"
-            terminal.write_line(line, red=True)
+        self.write_doubts(terminal)
         if os.environ.get("GITHUB_ACTIONS") == "true":
             self._annotate(terminal)
+
+    def write_doubts(self, terminal: pytest.TerminalReporter) -> None:
+        """Print why leaks may not have been seen."""
+        names = self.unmet()
+        found = [watched.unmet_text(names)] if names else []
+        if self._unmet is None:  # the tests ran in this process
+            found += unseen.doubts_but_names()
+        for text in found:
+            terminal.write_line(f"native leaks: {text}", red=True)
+
+    def write_silence(self, terminal: pytest.TerminalReporter) -> None:
+        """Print if fixtures and budgets saw nothing, without --leaks."""
+        seen = [one["allocations"] for one in self._tests.values()]
+        seen += self._budgets.values()
+        if seen and not any(seen):
+            terminal.write_line(
+                "native leaks: no allocations were recorded in "
+                f"{plural(len(seen), 'test')}; {unseen.watched_text()}",
+                yellow=True,
+            )
+        if seen:
+            self.write_doubts(terminal)
 
     def _annotate(self, terminal: pytest.TerminalReporter) -> None:
         """Print workflow commands, which GitHub shows beside the lines."""

@@ -21,6 +21,7 @@ from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._seam import misuse as misuses
 from ffi_leak_tracker._testing import watching
 from ffi_leak_tracker._testing.figures import (
+    BUDGETED,
     FIGURES,
     KNOWN,
     add_left,
@@ -256,7 +257,11 @@ class Watch:
         if self.budget is None:
             return None
         scope, limits = self.budget
-        return BudgetError.of(scope.stats, limits)
+        stats = scope.stats
+        report = self.reports.get("teardown")
+        if report is not None:
+            report.__dict__[BUDGETED] = stats.allocations
+        return BudgetError.of(stats, limits)
 
     def _add_section(self, error: Exception) -> None:
         """Add a section to the report of a test that failed."""

@@ -16,6 +16,7 @@ from ffi_leak_tracker._seam.blocks import BlockList
 from ffi_leak_tracker._tracking import (
     detached,
     sampling,
+    unseen,
     watched,
     watched_libraries,
 )
@@ -115,7 +116,9 @@ class Attachment:
             raise ValueError(
                 "no library is named: name one, or pass None for all"
             )
-        self.exclude = exclusions_of(exclude)
+        left_out = named(exclude)
+        self.exclude = exclusions_of(left_out)
+        self.excluded = [text for text, _ in left_out]
         #: Excluded as callers. What they call through pointers that were
         #: looked up, as ``ffi.dlopen(None).malloc``, is the user's.
         self.exclude_own = (
@@ -302,6 +305,7 @@ def _set_native() -> None:
 
 def _sample(mean_bytes: int) -> None:
     sampling.mean_bytes = mean_bytes
+    core.judge_in_python("sampled", mean_bytes > 0)
     hooks.sample(mean_bytes)
 
 
@@ -335,11 +339,14 @@ def _apply() -> None:
         raise AttachError(printable(f"cannot attach: {reason}"))
     for one in _active:
         detached.forget_attached(one.selects)
-    names = [name for one in _active for name in one.names]
-    texts = [name.text for name in names]
-    if any(one.is_all for one in _active):
-        texts = ["all libraries"]
-    watched.watch(texts, names)
+    unseen.silenced.clear()
+    core.judge_in_python("disabled", False)
+    traced = core.self_figures()["hooks_ever_traced"]
+    core.judge_in_python("no library", not traced)
+    watched.watch(
+        watched.Watch(None if one.is_all else one.names, one.excluded)
+        for one in _active
+    )
 
 
 def _put_back() -> None:
@@ -351,6 +358,7 @@ def _put_back() -> None:
             detached.keep(recorded, hooks.drop)
     finally:
         watched.ended()
+        core.judge_in_python("no library", False)
         _sample(0)
         core.set_native_depth(0)
 

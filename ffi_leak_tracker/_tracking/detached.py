@@ -93,6 +93,8 @@ def _locked(function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
+#: How often a last attachment ended.
+count = 0
 _batches: list[_Batch] = []
 #: For each alias the scope and all scopes around it.
 _chains: dict[int, frozenset[Key]] = {}
@@ -120,6 +122,8 @@ def keep(libraries: Sequence[LoadedObject], drop: Callable[[], object]) -> None:
         libraries: those that were recorded.
         drop: makes the core forget these blocks.
     """
+    global count  # noqa: PLW0603
+    count += 1
     try:
         found = BlockList.take(core.CURRENT_SCOPE).of_kind("hook")
         types = type_figures() if len(found) else {}

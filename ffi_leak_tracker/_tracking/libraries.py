@@ -71,9 +71,9 @@ def named(libraries: Iterable[Library]) -> list[tuple[str, list[str]]]:
     return found
 
 
-def exclusions_of(libraries: Iterable[Library]) -> list[str]:
-    """Return the rules that exclude all objects that these libraries are."""
-    found = [rule for _, some in named(libraries) for rule in some]
+def exclusions_of(libraries: Iterable[tuple[str, list[str]]]) -> list[str]:
+    """Return the rules that exclude what ``named`` returned rules for."""
+    found = [rule for _, some in libraries for rule in some]
     return [_EXCLUDES[rule[0]] + rule[1:] for rule in dict.fromkeys(found)]
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from ffi_leak_tracker._records.exceptions import SearchError
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.snapshot import Snapshot
-from ffi_leak_tracker._records.verdicts import Verdicts
+from ffi_leak_tracker._records.verdicts import HOOKED, Verdicts
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_lost
 from ffi_leak_tracker._seam.blocks import BlockList
+from ffi_leak_tracker._tracking import detached
 
 TIME_MAX = 3600  # seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ffi_leak_tracker._records.filters import FilterLike
     from ffi_leak_tracker._tracking.view import View
 
 
@@ -47,6 +50,59 @@ def find(
     if filter == LeakFilter.ignore_none():
         return everything
     return _narrowed(everything, blocks.without(filter))
+
+
+class Judged:
+    """What a report shows, and which of it is held.
+
+    Args:
+        held: sequence numbers of blocks that native code made and can reach.
+    """
+
+    def __init__(self, found: Snapshot, held: frozenset[int]) -> None:
+        self.found = found
+        self._held = held
+
+    def counts(self, left: Snapshot) -> dict[str, int]:
+        """Return how many blocks are lost, held, and of own allocators.
+
+        Args:
+            left: what filters left of ``found``.
+        """
+        hooked = _hooked(left)
+        shown = self._held.intersection(_sequences(left))
+        return {
+            "lost": hooked - len(shown),
+            "held": len(self._held),
+            "own": len(left) - hooked,
+        }
+
+
+def judge(view: View, filter: FilterLike, show_held: bool) -> Judged:
+    """Return the leaks of a view, with the held blocks on request.
+
+    Without a verdict, or if later frees were not seen, what is live counts as
+    lost. Nothing is searched if no block was made by native code.
+    """
+    live = view.snapshot(filter=filter)
+    nothing: frozenset[int] = frozenset()
+    if not _hooked(live) or detached.blocks_in(view.number, 0) is not None:
+        return Judged(live, nothing)
+    try:
+        found = view.find_lost(filter=filter, gc=False)
+    except SearchError as error:
+        note = f"{error}; all live blocks are shown"
+        return Judged(live._noted([note]), nothing)
+    pairs = zip(_sequences(found.blocks), found._are_leaks(), strict=True)
+    held = frozenset([number for number, is_leak in pairs if not is_leak])
+    return Judged(found.blocks if show_held else found.leaks(), held)
+
+
+def _hooked(blocks: Snapshot) -> int:
+    known = blocks._allocations
+    if isinstance(known, BlockList):
+        return sum(known.are_of_kind(HOOKED))
+    return sum([one.kind == HOOKED for one in known])
 
 
 def _check_time(seconds: float) -> None:

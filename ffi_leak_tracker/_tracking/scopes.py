@@ -53,6 +53,16 @@ def current_scope() -> Scope | None:
     return _base.current_scope()  # type: ignore[no-any-return]
 
 
+def open_scopes() -> list[Scope]:
+    """Return the open scopes of this context, and those of the process."""
+    found = list(_process_scopes)
+    scope = current_scope()
+    while scope is not None:
+        found.append(scope)
+        scope = scope.parent
+    return [one for one in found if not one.ended]
+
+
 class Scope(_base.ScopeBase, View):  # type: ignore[misc]
     """The blocks that are allocated while it is open.
 

@@ -11,10 +11,20 @@ from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam import misuse as misuses
-from ffi_leak_tracker._tracking import arguments, detached, view, watched
+from ffi_leak_tracker._tracking import (
+    arguments,
+    detached,
+    unseen,
+    view,
+    watched,
+)
 from ffi_leak_tracker._tracking.attaching import Attaching
 from ffi_leak_tracker._tracking.pausing import Pause
-from ffi_leak_tracker._tracking.scopes import Scope, current_scope
+from ffi_leak_tracker._tracking.scopes import (
+    Scope,
+    current_scope,
+    open_scopes,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,6 +95,8 @@ class LeakTrackerType(Attaching):
         self._configure(stack_depth, misuse, quarantine, poison, guard)
         self._note_start()
         core.enable(True)
+        unseen.silenced.clear()
+        core.judge_in_python("disabled", False)
 
     def _configure(
         self,
@@ -127,6 +139,11 @@ class LeakTrackerType(Attaching):
         are still recorded.
         """
         core.enable(False)
+        scopes = open_scopes()
+        unseen.silenced.update(
+            (one.number, core.scope_serial(one.number)) for one in scopes
+        )
+        core.judge_in_python("disabled", bool(unseen.silenced))
 
     def pause(self) -> Pause:
         """Record no allocations until ``resume()`` or the end of a ``with``.

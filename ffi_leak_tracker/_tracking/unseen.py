@@ -3,68 +3,116 @@
 from __future__ import annotations
 
 from ffi_leak_tracker._base import settings
-from ffi_leak_tracker._base.format import plural
+from ffi_leak_tracker._base.format import format_bytes, plural
 from ffi_leak_tracker._base.warn import warn
+from ffi_leak_tracker._records.stats import set_tell_nothing
 from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_hooks as hooks
 from ffi_leak_tracker._seam.blocks import BlockList
-from ffi_leak_tracker._tracking import detached, watched
+from ffi_leak_tracker._tracking import detached, sampling, watched
 
-MORE = (
-    "LeakTracker.attach(), or run --native, records what libraries allocate "
-    "by themselves"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OWN = "the allocators of this package"
+NOTHING = (
+    "nothing was watched: only memory from this package's allocators; "
+    "LeakTracker.attach(), or run --native, watches the libraries"
 )
 OFF = "FFI_LEAK_TRACKER=off forbids tracking: unset it"
 NEVER = (
     "tracking was never enabled: call LeakTracker.enable(), open a "
     "LeakTracker.scope(), or use ffi-leak-tracker run"
 )
+NOT_NOW = (
+    "tracking is off now: LeakTracker.enable(), a scope and attach() switch "
+    "it on"
+)
 DISABLED = (
     "switched off by disable(): nothing is recorded until enable(), an "
     "outermost scope or attach()"
 )
+NO_LIBRARY = (
+    "no loaded library is left to be recorded: the attachments exclude all "
+    "that they name"
+)
+#: The verdict on a budget.
+WITHIN = "nothing exceeds the budget"
 RELEASE = (
     "the adaptive allocators do not track under python -O or "
     "FFI_LEAK_TRACKER=release; the diagnostic ones do"
 )
 
+#: Scopes that ``disable()`` switched off, each with its serial number.
+silenced: set[tuple[int, int]] = set()
 
-def notes(allocations: int, figures: dict[str, int]) -> list[str]:
+
+# --- reports --------------------------------------------------------------
+def notes(view: int, allocations: int, figures: dict[str, int]) -> list[str]:
     """Return what a report must say, a sentence each.
 
     Args:
-        allocations: of the view that is reported.
+        view: the scope that is reported.
+        allocations: of the view.
         figures: of the tracker itself.
     """
-    found = []
-    names = watched.unmet()
-    if names:
-        found.append(watched.unmet_text(names))
-    if _is_disabled():
+    found = _of_libraries(figures["hooks_ever_traced"])
+    if _is_disabled(view):
         found.append(DISABLED)
     if allocations == 0:
-        found += _why_nothing(figures)
+        found += _why_nothing(view, figures)
     return found
 
 
-def _is_disabled() -> bool:
-    """Return whether ``disable()`` stops an attachment that is active."""
+def _of_libraries(traced: int) -> list[str]:
+    """Return what to say of attachments that record less than was asked."""
+    names = watched.unmet()
+    if names:
+        return [watched.unmet_text(names)]
+    return [NO_LIBRARY] if watched.is_attached and not traced else []
+
+
+def _is_disabled(view: int) -> bool:
+    """Return whether ``disable()`` stops an attachment, or this scope."""
+    if silenced and not silenced.isdisjoint(core.scope_chain(view)):
+        return True
     is_off = not core.is_enabled() and not core.pauses()
     return watched.is_attached and is_off
 
 
-def _why_nothing(figures: dict[str, int]) -> list[str]:
+def _why_nothing(view: int, figures: dict[str, int]) -> list[str]:
     """Return why a view may have no allocations, and what was watched."""
     if settings.mode == "off":
         return [OFF]
     if not figures["ever_enabled"]:
         return [NEVER]
-    found = [f"watched: the allocators of this package; {MORE}"]
-    if watched.recorded:
-        libraries = ", ".join(watched.recorded)
-        found = [f"watched: the allocators of this package, and {libraries}"]
+    found = [watched_text()]
+    is_off = not core.is_enabled() and not core.pauses()
+    if view == core.PROCESS and is_off and not watched.is_attached:
+        found.append(NOT_NOW)
     if settings.is_release:
         found.append(RELEASE)
     return found
+
+
+def watched_now() -> tuple[str, ...]:
+    """Return what is watched, the allocators of this package first."""
+    return (OWN, *(watched.texts() if watched.is_attached else ()))
+
+
+def watched_text() -> str:
+    """Return what is watched as a sentence, and how to watch more."""
+    libraries = ", ".join(watched.texts())
+    if watched.is_attached:
+        more = f", and {libraries}" if libraries else ""
+        return f"watched: {OWN}{more}"
+    if not libraries:
+        return NOTHING
+    return (
+        f"nothing is watched since the attachment to {libraries} ended: only "
+        "memory from this package's allocators"
+    )
 
 
 def isolated_notes(view: int, since: int) -> list[str]:
@@ -93,31 +141,88 @@ def isolated_notes(view: int, since: int) -> list[str]:
     ]
 
 
-_was_ever_on = settings.mode == "off"  # which is said when it is asked for
+# --- verdicts without a report ----------------------------------------------
+_has_recorded = settings.mode == "off"  # which is said when it is asked for
+core.judge_in_python("nothing", not _has_recorded)
 
 
-def warn_of_silence(view: int, more: list[str]) -> None:
-    """Warn where "no leaks" of a view would say more than is known. O(1).
+def has_recorded() -> bool:
+    """Return whether anything was recorded in this process, in any scope."""
+    global _has_recorded  # noqa: PLW0603
+    if not _has_recorded:
+        made = (counts[0] for *_, counts in hooks.thread_figures())
+        _has_recorded = any(made)
+        core.judge_in_python("nothing", not _has_recorded)
+    return _has_recorded
+
+
+def doubts(view: int = core.PROCESS) -> list[str]:
+    """Return why a clean verdict on a view would say more than is known.
+
+    O(1), until something is recorded for the first time.
+    """
+    if settings.mode == "off":
+        return [OFF]
+    return [*_doubts_of_libraries(), *_doubts(view), *_nothing_recorded()]
+
+
+def doubts_but_names() -> list[str]:
+    """Return ``doubts`` on what was recorded, without names of libraries."""
+    found = [] if watched.unmet() else _doubts_of_libraries()
+    return found + _doubts()
+
+
+def _doubts_of_libraries() -> list[str]:
+    traced = 0
+    if watched.is_attached:
+        traced = core.self_figures()["hooks_ever_traced"]
+    return _of_libraries(traced)
+
+
+def _doubts(view: int = core.PROCESS) -> list[str]:
+    found = []
+    pauses = core.pauses()
+    if pauses:
+        found.append(
+            f"{plural(pauses, 'pause')} in force: nothing is recorded until "
+            "the last one ends"
+        )
+    if _is_disabled(view):
+        found.append(DISABLED)
+    if sampling.mean_bytes:
+        found.append(
+            f"a sample is recorded, a block for each "
+            f"{format_bytes(sampling.mean_bytes)} of what libraries allocate"
+        )
+    unsure = detached.unsure_text(view)
+    if unsure is not None:
+        found.append(unsure)
+    return found
+
+
+def _nothing_recorded() -> list[str]:
+    """Return why nothing was recorded in this process, if that is no proof."""
+    if watched.is_attached or has_recorded():
+        return []
+    ever = core.self_figures()["ever_enabled"]
+    return [watched_text() if ever else NEVER]
+
+
+def warn_of_silence(
+    view: int,
+    more: Sequence[str] = (),
+    verdict: str = "no leaks were found",
+) -> None:
+    """Warn where a clean verdict on a view would say more than is known.
 
     Args:
         view: the scope that is judged.
         more: what else is not known of it.
+        verdict: as the warning begins.
     """
-    global _was_ever_on  # noqa: PLW0603
-    names, pauses = watched.unmet(), core.pauses()
-    reasons = [*more, *([watched.unmet_text(names)] if names else [])]
-    if pauses:
-        reasons.append(
-            f"{plural(pauses, 'pause')} in force: nothing is recorded until "
-            "the last one ends"
-        )
-    if _is_disabled():
-        reasons.append(DISABLED)
-    unsure = detached.unsure_text(view)
-    if unsure is not None:
-        reasons.append(unsure)
-    if not _was_ever_on:
-        _was_ever_on = bool(core.self_figures()["ever_enabled"])
-        reasons += [] if _was_ever_on else [NEVER]
-    if reasons:
-        warn(f"no leaks were found, but {'; '.join(reasons)}")
+    found = [] if settings.mode == "off" else [*more, *doubts(view)]
+    if found:
+        warn(f"{verdict}, but {'; '.join(found)}")
+
+
+set_tell_nothing(lambda: warn_of_silence(core.PROCESS, (), WITHIN))

@@ -140,7 +140,7 @@ class View:
         found = [
             *limits_of(figures),
             *self._uncertain_notes(),
-            *unseen.notes(allocations, figures),
+            *unseen.notes(self.number, allocations, figures),
         ]
         if self._tells_unseen:
             live = core.scope_figures(core.PROCESS).live_blocks
@@ -314,10 +314,14 @@ class View:
         """Raise BudgetError if ``stats`` exceeds a budget.
 
         Limits and errors are those of ``AllocationStats.assert_max``.
+        Warns (RuntimeWarning) as ``verify_no_leaks``.
         Cost: O(threads).
         """
         __tracebackhide__ = True
-        self.stats.assert_max(blocks=blocks, bytes=bytes, peak=peak)
+        limits = {"blocks": blocks, "bytes": bytes, "peak": peak}
+        self.stats._check_max(limits)
+        more = self._uncertain_owned()
+        unseen.warn_of_silence(self.number, more, unseen.WITHIN)
 
     def emit(
         self, emitter: EmitterLike = None, *, filter: FilterLike = None

@@ -11,15 +11,16 @@ from ffi_leak_tracker._seam import core_hooks as hooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-#: What the attachments record: names of libraries, or "all libraries". Of the
-#: last attachments if none is on.
-recorded: tuple[str, ...] = ()
 #: Whether an attachment is on.
 is_attached = False
+#: What the attachments record; of the last attachments if none is on.
+_watches: tuple[Watch, ...] = ()
 #: Names that match no library which was loaded so far, of the same.
 _unmet: tuple[Name, ...] = ()
+#: Libraries that were loaded at some time, for suggestions.
+_seen: dict[str, None] = {}
 
 #: "lib" STEM, and what build tools add: see csrc/hooks/library_names.h.
 _FILE_NAME = re.compile(
@@ -50,13 +51,44 @@ class Name:
         return any(hooks.fits(rule, library) for rule in self.rules)
 
 
-def watch(texts: Iterable[str], names: Iterable[Name]) -> None:
-    """Remember what attachments record; ``names`` are to be looked for."""
-    global is_attached, recorded, _unmet  # noqa: PLW0603
+class Watch:
+    """What one attachment records.
+
+    Args:
+        names: of libraries; None for all.
+        excluded: texts of the libraries that it leaves out.
+    """
+
+    __slots__ = ("excluded", "names")
+
+    def __init__(
+        self, names: Sequence[Name] | None, excluded: Sequence[str]
+    ) -> None:
+        self.names = names
+        self.excluded = excluded
+
+    def texts(self) -> list[str]:
+        """Return what it records, without names that match nothing so far."""
+        but = f" but {', '.join(self.excluded)}" if self.excluded else ""
+        if self.names is None:
+            return [f"all libraries{but}"]
+        return [f"{one.text}{but}" for one in self.names if one.look()]
+
+
+def watch(watches: Iterable[Watch]) -> None:
+    """Remember what attachments record."""
+    global is_attached, _watches, _unmet  # noqa: PLW0603
     is_attached = True
-    recorded = tuple(dict.fromkeys(texts))
-    _unmet = tuple(names)
+    _watches = tuple(watches)
+    _seen.clear()
+    _unmet = tuple([one for w in _watches for one in w.names or ()])
     unmet()
+
+
+def texts() -> tuple[str, ...]:
+    """Return what is recorded, or was by the last attachments."""
+    found = dict.fromkeys([text for one in _watches for text in one.texts()])
+    return ("all libraries",) if "all libraries" in found else tuple(found)
 
 
 def ended() -> None:
@@ -68,9 +100,9 @@ def ended() -> None:
 
 def forget() -> None:
     """Remember nothing, unless an attachment is on."""
-    global recorded, _unmet  # noqa: PLW0603
+    global _watches, _unmet  # noqa: PLW0603
     if not is_attached:
-        recorded = _unmet = ()
+        _watches = _unmet = ()
         core.judge_in_python("names", False)
 
 
@@ -80,6 +112,8 @@ def unmet() -> tuple[str, ...]:
     if not _unmet:
         return ()
     _unmet = tuple([one for one in _unmet if not one.look()])
+    if _unmet:
+        _seen.update(dict.fromkeys([one.absolute for one in hooks.objects()]))
     core.judge_in_python("names", bool(_unmet))
     return tuple(dict.fromkeys([one.text for one in _unmet]))
 
@@ -96,7 +130,7 @@ def unmet_text(names: Iterable[str]) -> str:
 # --- suggestions ----------------------------------------------------------
 def _with_suggestion(name: str) -> str:
     """Return a name in quotes, and a similar name that matches something."""
-    found = suggestion(name, [one.absolute for one in hooks.objects()])
+    found = suggestion(name, _seen)
     text = f'"{printable(name)}"'
     return f'{text} (did you mean "{printable(found)}"?)' if found else text
 

@@ -60,6 +60,14 @@ void *scan_wide(void) {
     wchar_t *word = 0;
     return sscanf("wide", "%mls", &word) == 1 ? word : 0;
 }
+void *scan_wide_format(void) {
+    char *word = 0;
+    wchar_t *wide = 0;
+    if (swscanf(L"first second", L"%ms %mls", &word, &wide) != 2)
+        abort();
+    free(wide);
+    return word;
+}
 static int read_list(const char *text, const char *format, ...) {
     va_list list;
     va_start(list, format);
