@@ -96,6 +96,17 @@ static FLK_NOINLINE uintptr_t allocate_marked(uintptr_t a, uintptr_t b,
     uintptr_t block = call_marked(a, b, c, stub, FLK_STACK_HERE);
     if (block && type)
         note_or_made(session, block, flk_stub_table_size(stub, a, b, c), type);
+    else if (block)
+        flk_freed_forget(block);
+    return block;
+}
+
+// The address was given out again, so its next free is no second one.
+static uintptr_t allocate_unrecorded(flk_function_of_3 original, uintptr_t a,
+                                     uintptr_t b, uintptr_t c) {
+    uintptr_t block = original(a, b, c);
+    if (block)
+        flk_freed_forget(block);
     return block;
 }
 
@@ -111,7 +122,7 @@ uintptr_t flk_bodies_allocate(uintptr_t a, uintptr_t b, uintptr_t c,
     if (FLK_UNLIKELY(FLK_STUB_GET(stub, flags) & FLK_PROVIDER_CALLS_INNER))
         return allocate_marked(a, b, c, stub, type, session);
     if (!type)
-        return original(a, b, c);
+        return allocate_unrecorded(original, a, b, c);
     if (FLK_UNLIKELY(marks->returned.type))
         return allocate_marked(a, b, c, stub, type, session);
     uintptr_t block = original(a, b, c);
@@ -130,8 +141,10 @@ uintptr_t flk_bodies_place(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t stub,
     flk_marks *marks = flk_platform_thread_marks();
     uint16_t type = type_of_call(stub, caller, marks, FLK_STACK_HERE);
     uintptr_t error = call_marked(a, b, c, stub, FLK_STACK_HERE);
-    if (type && (int)error == 0 && *(uintptr_t *)a)
+    if ((int)error == 0 && *(uintptr_t *)a && type)
         note_or_made(session, *(uintptr_t *)a, c, type);
+    else if ((int)error == 0 && *(uintptr_t *)a)
+        flk_freed_forget(*(uintptr_t *)a);
     return error;
 }
 
