@@ -55,7 +55,14 @@ def unit(room: str) -> str:
 
 SOURCES = [unit(room) for room in ROOMS]
 
-DEBUG = os.environ.get("FFI_LEAK_TRACKER_BUILD") == "debug"
+BUILD = os.environ.get("FFI_LEAK_TRACKER_BUILD", "")
+#: A sanitizer needs its library to be loaded first: tests/stress/run.py does.
+SANITIZERS = {
+    "asan": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+    "tsan": ["-fsanitize=thread"],
+}
+SANITIZER = SANITIZERS.get(BUILD, [])
+DEBUG = BUILD == "debug" or BUILD in SANITIZERS
 
 
 def link_time_flags() -> list[str]:
@@ -155,10 +162,11 @@ ffibuilder.set_source(
         "-fvisibility=hidden",
         "-g1",
         *LINK_TIME,
+        *SANITIZER,
     ]
     if sys.platform != "win32"
     else ["/std:c11", "/O2"],
-    extra_link_args=["-Wl,-z,now", "-O2", *LINK_TIME]
+    extra_link_args=["-Wl,-z,now", "-O2", *LINK_TIME, *SANITIZER]
     if sys.platform == "linux"
     else LINK_TIME,
     libraries=["pthread", "m"] if sys.platform == "linux" else [],

@@ -29,13 +29,17 @@ def collect() -> None:
         gc.collect()
 
 
+ANY_HOLDER = (1 << 32) - 1  # FLK_GATE_ANY
+
+
 def restore_tracker(*, always_collects: bool) -> None:
     """Undo all that a test may have changed."""
     core.lib.flk_platform_pages_fail_at(0)
     current.variable.set(None)
     for scope in list(scopes._process_scopes):
         scope._end()
-    core.gate_pause(-core.self_figures()["pauses"])
+    while core.pauses():
+        core.gate_pause_end(ANY_HOLDER)
     LeakTracker.disable()
     if always_collects or not core.scope_is_clean(core.PROCESS):
         collect()

@@ -451,3 +451,47 @@ def test_a_fork_forgets_what_lived_at_a_detach() -> None:
         assert os.waitpid(pid, 0)[1] == 0
         assert sizes(LeakTracker.snapshot()) == [10]
     """)
+
+
+def test_a_callback_may_forget_what_a_reader_looks_at() -> None:
+    """It runs in the middle of a snapshot, as pending calls and finalizers."""
+    run("""
+        from ffi_leak_tracker._seam import core_blocks
+        from ffi_leak_tracker._tracking import detached
+
+        lib = opened("plain")
+        with LeakTracker.attach([lib]):
+            lib.take(10)
+        with LeakTracker.attach([opened("callbacks")]):
+            opened("callbacks").take(20)
+
+        def is_used_and_forget(*place):
+            core_blocks.is_used = was
+            LeakTracker.reset()
+            return False
+
+        was, core_blocks.is_used = core_blocks.is_used, is_used_and_forget
+        assert len(LeakTracker.snapshot()) == 0
+        sound()
+    """)
+
+
+def test_readers_wait_for_a_thread_that_forgets() -> None:
+    """What is shown is that of before or after, never half."""
+    run("""
+        from ffi_leak_tracker._tracking import detached
+
+        with LeakTracker.attach([opened("plain")]):
+            opened("plain").take(10)
+        found = []
+        reader = threading.Thread(
+            target=lambda: found.append(len(LeakTracker.snapshot()))
+        )
+        with detached._lock:
+            reader.start()
+            reader.join(0.3)
+            assert reader.is_alive() and not found
+            LeakTracker.reset()
+        reader.join()
+        assert found == [0]
+    """)

@@ -132,6 +132,29 @@ def test_shown_json_is_a_report() -> None:
         assert loads(text).count == json.loads(text)["summary"]["count"]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"taken_at": 1e16},
+        {"duration": -1e16},
+        {"hidden": 1 << 64},
+        {"hidden": -1},
+    ],
+    ids=str,
+)
+def test_the_schema_has_the_limits_of_the_reader(change) -> None:
+    """What is refused when read is refused by the schema, and the reverse."""
+    fastjsonschema = pytest.importorskip("fastjsonschema")
+    texts = [text for page in PAGES.values() for text in page.texts("json")]
+    document = json.loads(texts[0])
+    check(document)
+    document["summary"].update(change)
+    with pytest.raises(ffi_leak_tracker.RecordFormatError):
+        loads(json.dumps(document))
+    with pytest.raises(fastjsonschema.JsonSchemaValueException):
+        check(document)
+
+
 def test_written_reports_are_as_the_schema_says(tmp_path: Path) -> None:
     """Also empty ones, and with a scope, a filter and notes."""
     path = tmp_path / "report.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import traceback
 
 import pytest
@@ -269,3 +270,76 @@ def test_multiprocessing_child() -> None:
         print(child.exitcode)
     """
     assert "1\n0" == output(code, "-W", "ignore")
+
+
+# --- what other threads began -----------------------------------------------
+def in_ended_thread(function):
+    """Return what a function returns in a thread that ends."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(function()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_the_pause_of_another_thread_cannot_end_one_of_the_child() -> None:
+    """Its object exists in the child, where the fork ended the pause."""
+    others = in_ended_thread(LeakTracker.pause)
+    own = LeakTracker.pause()
+
+    def child() -> None:
+        assert 1 == LeakTracker.self_stats["pauses"]
+        others.resume()
+        assert 1 == LeakTracker.self_stats["pauses"]
+        own.resume()
+        assert 0 == LeakTracker.self_stats["pauses"]
+        with LeakTracker.pause():
+            others.resume()
+            assert 1 == LeakTracker.self_stats["pauses"]
+
+    in_child(child)
+    others.resume()
+    assert 1 == LeakTracker.self_stats["pauses"]
+    own.resume()
+
+
+def test_scopes_of_other_threads_do_not_keep_tracking_on_in_a_child() -> None:
+    """Those of the forking thread and of the process do."""
+    LeakTracker.disable()
+    entered, leave = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with LeakTracker.scope():
+            entered.set()
+            leave.wait(60)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert entered.wait(60)
+
+    def off() -> None:
+        assert (0, False) == (
+            LeakTracker.self_stats["open_scopes"],
+            LeakTracker.enabled,
+        )
+        with LeakTracker.scope() as scope:
+            alloc.free(alloc("int"))
+        assert 1 == scope.stats.allocations
+        assert not LeakTracker.enabled
+
+    def on() -> None:
+        assert (1, True) == (
+            LeakTracker.self_stats["open_scopes"],
+            LeakTracker.enabled,
+        )
+
+    try:
+        in_child(off)
+        with LeakTracker.scope():
+            in_child(on)
+        with LeakTracker.scope(where="process"):
+            in_child(on)
+    finally:
+        leave.set()
+        thread.join()
+    assert 0 == LeakTracker.self_stats["open_scopes"]

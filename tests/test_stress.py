@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from c_library import FOLDER, needs_hooks
 from children import PACKAGE_PARENT, environment
 
+ROOT = Path(__file__).resolve().parents[1]
 RUNNER = Path(__file__).parent / "stress" / "run.py"
 SCRIPTS = sorted(
     path.stem
@@ -18,6 +20,15 @@ SCRIPTS = sorted(
 )
 #: Need C libraries that are watched.
 HOOKED = {"attach", "loading", "reattach", "signals"}
+
+ignored_of_copies = shutil.ignore_patterns("*.so", "__pycache__")
+needs_sanitizer = pytest.mark.skipif(
+    not (ROOT / "csrc").is_dir()
+    or sys.implementation.name == "pypy"
+    or not sys.platform.startswith("linux")
+    or not all(map(shutil.which, ("gcc", "setarch"))),
+    reason="needs a checkout, CPython on Linux, gcc and setarch",
+)
 
 
 def stress(*options: str) -> subprocess.CompletedProcess[str]:
@@ -47,6 +58,43 @@ def test_nothing_breaks_and_nothing_is_wrong(name) -> None:
     *_, last, verdict = done.stdout.splitlines()
     assert "0 faults, 0 wrong" == verdict
     assert int(last.split()[2].replace(",", "")) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sanitizer", ["asan", "tsan"])
+@needs_sanitizer
+def test_nothing_breaks_under_a_sanitizer(sanitizer, tmp_path) -> None:
+    """The core is built with it, and each script that needs no hooks runs."""
+    for name in ("csrc", "ffi_leak_tracker", "tests", "setup.py"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(
+                ROOT / name, tmp_path / name, ignore=ignored_of_copies
+            )
+        else:
+            shutil.copy(ROOT / name, tmp_path)
+    build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    changes = {"FFI_LEAK_TRACKER_BUILD": sanitizer}
+    made = subprocess.run(
+        build,
+        env=environment(**changes),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    runner = str(tmp_path / "tests/stress/run.py")
+    done = subprocess.run(
+        [sys.executable, runner, "--seconds=2", "--sanitizer", sanitizer],
+        env=environment(PYTHONPATH=str(tmp_path)),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "0 faults, 0 wrong" == done.stdout.splitlines()[-1]
 
 
 # --- the runner -----------------------------------------------------------

@@ -21,6 +21,7 @@ typedef struct scope {
     PyObject *previous;            // the variable's value before, or None
     PyObject *own_filter;          // LeakFilter or None
     uint32_t number;
+    uint32_t holder;  // at the gate, while it is open
     char is_entered, is_ended, is_isolated, is_process, verifies, collects;
     uint64_t opened_ns, ended_ns;
 } scope;
@@ -196,7 +197,7 @@ static void end_only(scope *self) {
         flk_context_close(own_number_of(self));
     else if (has_own_number(self))
         flk_nesting_end(self->number);
-    flk_gate_scope(-1);
+    flk_gate_scope_end(self->holder);
 }
 
 // The number may be reused once no live block carries it. A scope that was
@@ -245,7 +246,7 @@ static int open_below(scope *self, PyObject *parent) {
     self->number = flk_scope_new(above, self->is_isolated);
     self->is_entered = 1;
     self->opened_ns = flk_platform_clock_coarse();
-    flk_gate_scope(+1);
+    self->holder = flk_gate_scope_begin(self->is_process);
     return name_number(self);
 }
 

@@ -130,7 +130,7 @@ class Run:
         self.cut: str | None = None  # reason for an end before it was clear
 
     def __enter__(self) -> Run:
-        core.gate_scope(+1)
+        self._holder = core.gate_scope_begin(False)
         self._before = core.scope_figures(core.PROCESS).allocations
         self._before_in_all = _allocations_in_all()
         self._was_on = core.is_enabled()
@@ -143,7 +143,7 @@ class Run:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        core.gate_scope(-1)
+        core.gate_scope_end(self._holder)
 
     @property
     def allocations(self) -> int:

@@ -174,8 +174,10 @@ backend_gc = _cffi_backend.gcp  # ffi.gc
 
 # --- C functions that need no conversion --------------------------------
 enable = lib.flk_gate_set
-gate_scope = lib.flk_gate_scope
-gate_pause = lib.flk_gate_pause
+gate_scope_begin = lib.flk_gate_scope_begin
+gate_scope_end = lib.flk_gate_scope_end
+gate_pause_begin = lib.flk_gate_pause_begin
+gate_pause_end = lib.flk_gate_pause_end
 pauses = lib.flk_gate_pauses
 forbid = lib.flk_gate_forbid
 hooks_refresh = lib.flk_attach_refresh

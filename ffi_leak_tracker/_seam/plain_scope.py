@@ -153,7 +153,7 @@ class ScopeBase:
         else:
             core.scope_names.pop(self._number, None)
         self._opened_at = time.monotonic()
-        core.gate_scope(+1)
+        self._holder = core.gate_scope_begin(self.where == "process")
         if self.where == "process" and self._own_number() == self._number:
             core.nesting_open_root(self._number)
 
@@ -208,7 +208,7 @@ class ScopeBase:
             core.context_close(number)
         elif number != core.CURRENT_SCOPE:
             core.nesting_close(number)
-        core.gate_scope(-1)
+        core.gate_scope_end(self._holder)
 
     def __exit__(self, *problem: Any) -> None:
         __tracebackhide__ = True

@@ -8,6 +8,8 @@ anew. The core counts them as freed; counts that are read here put them back.
 from __future__ import annotations
 
 import os
+from _thread import RLock  # threading takes 7 ms to load
+from functools import wraps
 from time import monotonic
 
 from ffi_leak_tracker._base.format import format_age, plural
@@ -25,9 +27,12 @@ from ffi_leak_tracker._tracking.watched_libraries import Owners
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import ParamSpec, TypeVar
 
     from ffi_leak_tracker._seam.core_hooks import LoadedObject
 
+    P = ParamSpec("P")
+    T = TypeVar("T")
     #: The number of a scope and what tells it from later ones of that number.
     Key = tuple[int, int]
 
@@ -72,6 +77,22 @@ class _Batch:
         return self.blocks.part(kept), self.blocks.part(unsure)
 
 
+#: Held by whatever reads or changes the following; taken behind the lock of
+#: ``attach``. Fork: the child gets a new one, and forgets all.
+_lock = RLock()
+
+
+def _locked(function: Callable[P, T]) -> Callable[P, T]:
+    """Return a function that holds the lock."""
+
+    @wraps(function)
+    def call(*arguments: P.args, **named: P.kwargs) -> T:
+        with _lock:
+            return function(*arguments, **named)
+
+    return call
+
+
 #: How often a last attachment ended.
 count = 0
 _batches: list[_Batch] = []
@@ -91,6 +112,7 @@ _unsure: dict[Key, int] = {}
 
 
 # --- at a detach ----------------------------------------------------------
+@_locked
 def keep(libraries: Sequence[LoadedObject], drop: Callable[[], object]) -> None:
     """Keep what hooks recorded and still lives, in whatever scope.
 
@@ -146,7 +168,7 @@ def _prune() -> None:
     keys = _keys_of_chains()
     left = {alias for alias, chain in _chains.items() if chain & keys}
     if len(left) < len(_chains):
-        _leave([one.blocks.of_scopes(left) for one in _batches])
+        _leave(_left_of(lambda one: one.blocks.of_scopes(left)))
     for some in (_peaks, _unsure):
         for key in [one for one in some if core.scope_serial(one[0]) != one[1]]:
             del some[key]
@@ -167,6 +189,7 @@ def _raise_peak(key: Key, kept_blocks: int, kept_bytes: int) -> None:
     )
 
 
+@_locked
 def reset_peak(view: int) -> None:
     """Set the peaks of a view to what is live in it now."""
     core.reset_peak(view)
@@ -174,6 +197,7 @@ def reset_peak(view: int) -> None:
 
 
 # --- forgetting -----------------------------------------------------------
+@_locked
 def forget(view: int | None = None) -> None:
     """Forget the blocks of a view; of all views for None."""
     if not (_batches or _unsure):
@@ -184,40 +208,54 @@ def forget(view: int | None = None) -> None:
         _unsure.pop(_key_of(view), None)
     scopes = set(_chains) if view is None else _scopes_in(view)
     left = set(_chains) - scopes
-    _leave([one.blocks.of_scopes(left) for one in _batches])
+    _leave(_left_of(lambda one: one.blocks.of_scopes(left)))
     _tell_core()
 
 
+@_locked
 def forget_attached(selects: Callable[[LoadedObject], bool]) -> None:
     """Forget the blocks of libraries that are attached anew."""
-    pairs = [one.without(selects) for one in _batches]
-    for _, unsure in pairs:
+
+    def left_of(one: _Batch) -> BlockList:
+        left, unsure = one.without(selects)
         for scope, count in unsure.scopes().items():
             for key in _chains[scope]:
                 _unsure[key] = _unsure.get(key, 0) + count
-    _leave([left for left, _ in pairs])
+        return left
+
+    _leave(_left_of(left_of))
 
 
+@_locked
 def settle() -> None:
     """Forget blocks that were freed for certain: their address came back."""
     if not _batches:
         return
-    found = []
-    for one in _batches:
+
+    def left_of(one: _Batch) -> BlockList:
         places = one.blocks.places()
         left = [
             i for i, at in enumerate(places) if not core_blocks.is_used(*at)
         ]
-        found.append(
-            one.blocks if len(left) == len(places) else one.blocks.part(left)
-        )
-    _leave(found)
+        return one.blocks if len(left) == len(places) else one.blocks.part(left)
+
+    _leave(_left_of(left_of))
 
 
-def _leave(blocks: list[BlockList]) -> None:
-    """Replace the blocks of each batch by a part of them."""
-    pairs = list(zip(blocks, _batches, strict=True))
-    if all(len(left) == len(batch.blocks) for left, batch in pairs):
+def _left_of(
+    function: Callable[[_Batch], BlockList],
+) -> list[tuple[_Batch, BlockList, BlockList]]:
+    """Return each batch, its blocks, and those that a function leaves."""
+    return [(one, one.blocks, function(one)) for one in list(_batches)]
+
+
+def _leave(parts: list[tuple[_Batch, BlockList, BlockList]]) -> None:
+    """Replace the blocks of each batch by a part of them.
+
+    A callback or finalizer that ran in this thread meanwhile may have replaced
+    some; these stay as they are.
+    """
+    if all(len(left) == len(blocks) for _, blocks, left in parts):
         return
     for key in _keys_of_chains():
         _raise_peak(key, *_sums_in(key))
@@ -225,8 +263,9 @@ def _leave(blocks: list[BlockList]) -> None:
         if name in _type_peaks:
             peaks = stats.peak_blocks, stats.peak_bytes
             _type_peaks[name] = (_type_peaks[name][0], *peaks)
-    for left, batch in pairs:
-        batch.blocks = left
+    for batch, blocks, left in parts:
+        if batch.blocks is blocks:
+            batch.blocks = left
     _batches[:] = [one for one in _batches if len(one.blocks)]
     used = {scope for one in _batches for scope in one.blocks.scopes()}
     for alias in set(_chains) - used:
@@ -257,6 +296,7 @@ def _parts_in(view: int, since: int = 0) -> list[tuple[_Batch, BlockList]]:
     return [(one, found) for one, found in parts if len(found)]
 
 
+@_locked
 def blocks_in(view: int, since: int = 0) -> BlockList | None:
     """Return the blocks of a view from a sequence number on, None if none."""
     found: BlockList | None = None
@@ -272,6 +312,7 @@ def _sums_in(key: Key) -> tuple[int, int]:
     return sum(map(len, parts)), sum(one.total_bytes for one in parts)
 
 
+@_locked
 def figures(view: int) -> AllocationStats:
     """Return the counts of a view, the blocks kept here included."""
     stats = core.scope_figures(view)
@@ -291,6 +332,7 @@ def figures(view: int) -> AllocationStats:
     )
 
 
+@_locked
 def type_figures() -> dict[str, TypeStats]:
     """Return the counts of each C type, the blocks kept here included.
 
@@ -330,6 +372,7 @@ def _type_stats(
     )
 
 
+@_locked
 def threads() -> dict[int, tuple[int, int]]:
     """Return the number and bytes of the blocks that each thread allocated."""
     sums: dict[int, tuple[int, int]] = {}
@@ -341,12 +384,14 @@ def threads() -> dict[int, tuple[int, int]]:
     return sums
 
 
+@_locked
 def is_clean(view: int) -> bool:
     """Return whether no block of a view lives, or lived when detached."""
     settle()
     return bool(core.scope_is_clean(view)) and blocks_in(view) is None
 
 
+@_locked
 def unsure_text(view: int) -> str | None:
     """Return what must be said of blocks that are not shown any more."""
     count = _unsure.get(_key_of(view), 0) if _unsure else 0
@@ -359,6 +404,7 @@ def unsure_text(view: int) -> str | None:
     )
 
 
+@_locked
 def notes_in(view: int, since: int = 0) -> list[str]:
     """Return what a report of a view must say of blocks kept here."""
     unsure = unsure_text(view)
@@ -386,11 +432,17 @@ def _notes_on(parts: list[tuple[_Batch, BlockList]]) -> list[str]:
 
 
 def _forked() -> None:
-    """In the child of a fork: reports hold what it did itself."""
-    forget()
-    _peaks.clear()
-    _unsure.clear()
-    _type_peaks.clear()
+    """In the child of a fork: reports hold what it did itself.
+
+    Another thread may have been changing all this.
+    """
+    global _lock  # noqa: PLW0603
+    _lock = RLock()
+    for alias in _chains:
+        core.scope_names.pop(alias, None)
+    for some in (_chains, _peaks, _unsure, _type_peaks, _batches):
+        some.clear()
+    _tell_core()
 
 
 set_capture(lambda: figures(core.PROCESS))

@@ -22,14 +22,15 @@ class Pause:
 
     def __init__(self) -> None:
         self._place = caller()
-        core.gate_pause(+1)
+        self._holder = core.gate_pause_begin()
         self._active = True
 
     def resume(self) -> None:
         """End the pause; once is enough."""
         if self._active:
             self._active = False
-            core.gate_pause(-1)
+            # In a forked child it has ended if another thread began it.
+            core.gate_pause_end(self._holder)
 
     def __enter__(self) -> Pause:
         return self

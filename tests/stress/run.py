@@ -26,6 +26,22 @@ SCRIPTS = sorted(
     for path in HERE.glob("*.py")
     if path.stem != "run" and not path.stem.startswith("_")
 )
+#: Scripts that attach, which a sanitizer's allocator rules out.
+HOOKED = {"attach", "loading", "reattach", "signals"}
+#: What a core built with FFI_LEAK_TRACKER_BUILD=asan or tsan needs: its library
+#: first, and options. Leaks are those of the interpreter. The addresses of a
+#: process must not be too random for TSan.
+SANITIZERS = {
+    "asan": {
+        "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+        "PYTHONMALLOC": "malloc",
+    },
+    "tsan": {
+        "TSAN_OPTIONS": "report_thread_leaks=0:report_signal_unsafe=0:"
+        "ignore_noninstrumented_modules=1:die_after_fork=0:exitcode=66",
+    },
+}
 GRACE = 60.0  # seconds that a round may take to begin and to end
 SHOWN = 3000  # characters of the standard error of a fault
 
@@ -73,7 +89,10 @@ def finished(command: list[str], timeout: float) -> tuple[object, str, str]:
         tempfile.TemporaryFile("w+") as err,
     ):
         process = subprocess.Popen(
-            command, stdout=out, stderr=err, start_new_session=True
+            as_preloaded(command),
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
         )
         status: object = "hung"
         try:
@@ -127,9 +146,29 @@ def verdict(tallies: list[Tally]) -> str:
     return f"{faults:,} faults, {sum(one.wrong for one in tallies):,} wrong"
 
 
+def use_sanitizer(name: str) -> None:
+    """Let rounds load the library of a sanitizer."""
+    asked = ["gcc", f"-print-file-name=lib{name}.so"]
+    library = subprocess.run(asked, check=True, capture_output=True, text=True)
+    os.environ["FLK_STRESS_PRELOAD"] = library.stdout.strip()
+    os.environ.update(SANITIZERS[name])
+
+
+def as_preloaded(command: list[str]) -> list[str]:
+    """Return a command with the library of the sanitizer, if there is one."""
+    library = os.environ.get("FLK_STRESS_PRELOAD")
+    if not library:
+        return command
+    return ["setarch", "-R", "env", f"LD_PRELOAD={library}", *command]
+
+
 def run_all(options: argparse.Namespace) -> list[Tally]:
     """Run rounds of all scripts in turn until the time is over."""
-    tallies = [Tally(name) for name in options.only or SCRIPTS]
+    names = options.only or SCRIPTS
+    if options.sanitizer:
+        use_sanitizer(options.sanitizer)
+        names = [name for name in names if name not in HOOKED]
+    tallies = [Tally(name) for name in names]
     pythons = options.python or [sys.executable]
     seconds = options.seconds
     end = time.monotonic() + 60 * (options.minutes or 0)
@@ -155,6 +194,7 @@ def main() -> int:
     add("--seed", type=int, default=1, help="of the first round (1)")
     add("--only", action="append", choices=SCRIPTS, help="these scripts")
     add("--python", action="append", help="interpreters in place of this one")
+    add("--sanitizer", choices=SANITIZERS, help="the core was built with it")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="flk-stress-") as folder:
         os.environ.setdefault("C_LIBRARIES", folder)
