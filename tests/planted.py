@@ -14,11 +14,15 @@ from pathlib import Path
 
 import pytest
 
+import ffi_leak_tracker
+
 needs_library = [
     pytest.mark.skipif(sys.platform != "linux", reason="no hooks"),
     pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler"),
 ]
 ROOT = Path(__file__).resolve().parents[1]
+#: Where the package is: a checkout has no compiled core.
+HOME = Path(ffi_leak_tracker.__file__).parents[1]
 PROJECT = ROOT / "examples" / "planted_leaks"
 PLANTED = {
     "test_leak_1_error_path",
@@ -67,7 +71,7 @@ def run(project, tmp_path):
             folder = tmp_path / "mine"
             folder.mkdir(exist_ok=True)
             (folder / "test_mine.py").write_text(tests)
-        path = os.pathsep.join([str(project / "src"), str(ROOT)])
+        path = os.pathsep.join([str(project / "src"), str(HOME)])
         return subprocess.run(
             [
                 *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),

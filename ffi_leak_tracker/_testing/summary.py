@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ffi_leak_tracker._base.environment import variable
 from ffi_leak_tracker._base.format import plural, printable
 from ffi_leak_tracker._records.exceptions import ReportWriteError
 from ffi_leak_tracker._records.report_file import write_report
@@ -147,7 +148,7 @@ class Summary:
             for note in self._settings.known.remarks():
                 terminal.write_line(f"native leaks: {note}")
         self.write_doubts(terminal)
-        if os.environ.get("GITHUB_ACTIONS") == "true":
+        if variable("GITHUB_ACTIONS") == "true":
             self._annotate(terminal)
 
     def write_doubts(self, terminal: pytest.TerminalReporter) -> None:
@@ -238,7 +239,7 @@ def _is_whole_run(terminal: pytest.TerminalReporter) -> bool:
 def _relative(file: str) -> str:
     """Return a path as GitHub knows it: from the folder of the checkout."""
     try:
-        path = os.path.relpath(file, os.environ.get("GITHUB_WORKSPACE"))
+        path = os.path.relpath(file, variable("GITHUB_WORKSPACE"))
     except ValueError:  # on another drive
         return file
     return file if path.startswith(os.pardir) else path
