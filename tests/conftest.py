@@ -50,6 +50,7 @@ def restore_tracker(*, always_collects: bool) -> None:
     misuses.set_policy("raise")
     LeakTracker.clear_global_filter()
     LeakTracker.reset()
+    LeakTracker.reset_peak()
     core.lib.flk_tracker_begin_anew()
     LeakTracker._enabled_at = None
 

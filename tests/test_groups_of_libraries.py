@@ -251,7 +251,7 @@ def test_totals_by_type_and_line_are_not_joined(deep) -> None:
 @pytest.mark.parametrize("flags", [(), ("-O0",), ("-O2",), ("-s",)], ids=str)
 def test_one_line_that_calls_a_library(flags) -> None:
     """Copied blocks are grouped by the core in the same way."""
-    name = f"deep{''.join(flags)}"
+    name = "one_line" + "".join(flags)
     path("deep_paths", *flags, as_name=name)
     child(f"""
         lib = opened("deep_paths", as_name={name!r})

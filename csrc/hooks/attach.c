@@ -21,6 +21,7 @@ static int refuse(char *reason, size_t reason_bytes, const char *text) {
 
 #ifdef FLK_HAS_ELF
 #include "hooks/interpreter.h"
+#include "hooks/judge.h"
 #include "hooks/late_objects.h"
 #include "hooks/loader.h"
 #include "hooks/passes.h"
@@ -30,7 +31,6 @@ static int refuse(char *reason, size_t reason_bytes, const char *text) {
 #include "hooks/selection.h"
 #include "hooks/stubs.h"
 #include "paths/unwind.h"
-#include "tracker/freed.h"
 #include "tracker/tracker.h"
 
 // The lock is not taken before the first begin, which registers the fork
@@ -163,11 +163,20 @@ static void begin_session(void) {
     FLK_ASSERT(flk_stub_table_read_state() == FLK_HOOKS_OFF);
     flk_passes_begin_session();
     flk_stub_table_set_state(FLK_HOOKS_PAUSED);
+    flk_judge_settle(true);
     patch_all(true);
     flk_platform_fence_threads();
     flk_stub_table_next_session();
-    flk_freed_clear();
     flk_stub_table_set_state(FLK_HOOKS_ON);
+    flk_judge_settle(false);
+}
+
+// Code whose slots were not patched may have been given what was freed before.
+static void change_session(void) {
+    FLK_ASSERT(is_held() && attach.is_attached);
+    flk_judge_settle(true);
+    patch_all(true);
+    flk_judge_settle(false);
 }
 
 static const char *begin_held(const flk_attach_options *o) {
@@ -183,7 +192,7 @@ static const char *begin_held(const flk_attach_options *o) {
     if (is_new)
         begin_session();
     else
-        patch_all(true);
+        change_session();
     return NULL;
 }
 
@@ -237,7 +246,9 @@ void flk_attach_pause(int is_paused) {
         return;
     flk_lock_take(&attach.lock);
     if (attach.is_attached) {
+        flk_judge_settle(true);
         flk_stub_table_set_state(is_paused ? FLK_HOOKS_PAUSED : FLK_HOOKS_ON);
+        flk_judge_settle(false);
         if (is_paused)
             flk_stub_table_idle_if_empty();
     }

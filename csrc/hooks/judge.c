@@ -12,8 +12,18 @@
 #include "tracker/tell.h"
 
 static struct {
-    atomic_bool passes, suspects;  // relaxed
+    // Relaxed. `settles`: slots or the state of the hooks change, so some
+    // allocations were not seen.
+    atomic_bool passes, suspects, settles;
 } judgement;
+
+void flk_judge_settle(bool begins) {
+    if (!begins) {
+        flk_platform_fence_threads();
+        flk_freed_clear();
+    }
+    atomic_store(&judgement.settles, begins);
+}
 
 void flk_judge_set(bool passes, bool suspects) {
     atomic_store(&judgement.passes, passes);
@@ -79,8 +89,11 @@ static flk_judged tell(const finding *f) {
     return passes ? FLK_JUDGED_PASSES : FLK_JUDGED_REFUSED;
 }
 
+// In a pause allocations are not seen, so any address may have been given out.
 static bool may_suspect(uint32_t stub) {
-    return atomic_load_explicit(&judgement.suspects, memory_order_relaxed) &&
+    return flk_stub_table_state() == FLK_HOOKS_ON &&
+           !atomic_load_explicit(&judgement.settles, memory_order_relaxed) &&
+           atomic_load_explicit(&judgement.suspects, memory_order_relaxed) &&
            flk_stub_table_via(stub) == FLK_VIA_TRACED;
 }
 

@@ -14,6 +14,9 @@
 #ifdef FLK_HAS_ELF
 #include "tracker/freed.h"
 
+// Around a change of slots or of the state of the hooks, meanwhile nothing is
+// suspected. At the end the remembered frees are forgotten.
+void flk_judge_settle(bool begins);
 // Whether proven misuse is passed on to the original function, and whether
 // misuse that is only likely is told: no untraced object but the interpreter's
 // could have been given the address.

@@ -327,16 +327,16 @@ def _apply() -> None:
         return
     _set_native()
     _sample(_active[0].sample_bytes)
-    hooks.set_misuse(
-        any(one.passes_misuse for one in _active),
-        any(one.sees_all for one in _active),
-    )
+    # While slots change, an allocation may not be seen: nothing is suspected.
+    passes = any(one.passes_misuse for one in _active)
+    hooks.set_misuse(passes, False)
     mappings = any(one.mappings for one in _active)
     for one in _active:  # the core forgets what was met under other rules
         one._unmet()
     reason = hooks.attach(_rules(), mappings)
     if reason is not None:
         raise AttachError(printable(f"cannot attach: {reason}"))
+    hooks.set_misuse(passes, any(one.sees_all for one in _active))
     for one in _active:
         detached.forget_attached(one.selects)
     unseen.silenced.clear()

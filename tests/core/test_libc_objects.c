@@ -60,13 +60,16 @@ static void test_blocks_of_a_format(void) {
 }
 
 static void test_letters_and_wide_texts(void) {
+    wchar_t *other = NULL;
+#ifndef __SANITIZE_ADDRESS__  // its scanf takes the letters for a string
     char *letter = NULL;
-    wchar_t *wide = NULL, *other = NULL;
+    wchar_t *wide = NULL;
     CHECK(scan("abc wide", "%3mc %mls", &letter, &wide) == 2);
     CHECK(found.count == 2 && is_found(0, letter, 1));  // at least
     CHECK(is_found(1, wide, 5 * sizeof(wchar_t)));
     free(letter);
     free(wide);
+#endif
     CHECK(scan("wide", "%*ms%mS", &other) <= 0 && found.count == 0);
     CHECK(scan("wide", "%10mS", &other) == 1 && found.count == 1);
     CHECK(is_found(0, other, 5 * sizeof(wchar_t)));

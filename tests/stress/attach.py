@@ -112,6 +112,7 @@ class Work:
         """Nothing is left; what comes is recorded as ever."""
         self.give()
         self.detach_all()
+        LeakTracker.reset()  # what lived then, in calls of other threads
         with LeakTracker.attach([self.plain]):
             block = self.plain.take(10)
             line = here() - 1
