@@ -64,7 +64,7 @@ def _compile(source: Path, target: Path) -> Path:
 def _sees_python(source: Path) -> bool:
     """Return whether a file includes Python.h, or is one of python/."""
     room, name = source.parts[-2:]
-    return room == "python" or name in {"pyframe.c", "codes.c"}
+    return room == "python" or name in {"pyframe.c", "codes.c", "pycontext.c"}
 
 
 def _peer(target: Path) -> Path:
