@@ -130,7 +130,7 @@ class Attachment:
         self.passes_misuse = False
         self.sees_all = self.is_all and not exclude
 
-    def rules(self) -> list[str]:
+    def _own_rules(self) -> list[str]:
         """Return the rules of the core that select its libraries."""
         included = [rule for one in self.names for rule in one.rules]
         excluded = [*self.exclude, *self.exclude_own]
@@ -154,7 +154,7 @@ class Attachment:
         recorded = [one for one in hooks.objects() if one.is_recorded]
         owners = watched_libraries.Owners([one.absolute for one in recorded])
         everything = BlockList.take(core.CURRENT_SCOPE).of_kind("hook")
-        own = [one.absolute for one in recorded if self.selects(one)]
+        own = [one.absolute for one in recorded if self._selects(one)]
         return watched_libraries.listed(own, owners.sums(everything))
 
     @property
@@ -164,7 +164,7 @@ class Attachment:
             core.hooks_refresh()
         return tuple([one.text for one in self.names if not one.look()])
 
-    def selects(self, library: hooks.LoadedObject) -> bool:
+    def _selects(self, library: hooks.LoadedObject) -> bool:
         """Return whether it watches a library."""
         excluded = (*self.exclude, *self.exclude_own)
         if any(hooks.fits(rule, library) for rule in excluded):
@@ -338,7 +338,7 @@ def _apply() -> None:
         raise AttachError(printable(f"cannot attach: {reason}"))
     hooks.set_misuse(passes, any(one.sees_all for one in _active))
     for one in _active:
-        detached.forget_attached(one.selects)
+        detached.forget_attached(one._selects)
     unseen.silenced.clear()
     core.judge_in_python("disabled", False)
     traced = core.self_figures()["hooks_ever_traced"]
@@ -368,4 +368,4 @@ def _rules() -> list[str]:
 
     "|" begins the rules of an attachment.
     """
-    return [rule for one in _active for rule in ("|", *one.rules())]
+    return [rule for one in _active for rule in ("|", *one._own_rules())]
