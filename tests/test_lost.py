@@ -7,6 +7,7 @@ import json
 import platform
 import sys
 
+import cffi
 import pytest
 from c_library import child, needs_hooks
 
@@ -352,6 +353,25 @@ def test_guarded_and_aligned_blocks_are_judged(scope) -> None:
     finally:
         LeakTracker.enable(guard=0)
         LeakTracker.disable()
+
+
+@despite_stale_words
+def test_what_lies_behind_a_pointer_object_holds_nothing(scope) -> None:
+    """A cdata does not fill its memory; the rest has words of freed objects.
+
+    Each text is freed with the address of a lost block as its last word, and
+    a pointer takes its place.
+    """
+    ffi = cffi.FFI()
+    texts = []
+    for _ in range(200):
+        block = int(ffi.cast("intptr_t", diagnostic_malloc("char", 64)))
+        texts += [b"8 bytes " + block.to_bytes(8, "little")[:7] for _ in "ten"]
+    assert sys.getsizeof(texts[0]) == 48
+    texts.clear()
+    kept = [ffi.cast("char *", count) for count in range(1000)]
+    assert len(scope.find_lost().lost) >= 190
+    del kept
 
 
 def test_handles_that_are_numbers_are_held(scope) -> None:

@@ -120,7 +120,6 @@ int flk_callables_install(void *module) {
     int status = add_callables(module);
     if (status < 0)
         PyErr_WriteUnraisable(module);
-    flk_memory_install();
     PyGILState_Release(gil);
     return status == 0;
 }
@@ -157,6 +156,8 @@ int flk_callables_add_claim(void *module) {
     int status = PyModule_AddFunctions(module, claim_functions);
     if (status < 0)
         PyErr_WriteUnraisable(module);
+    // Hooks need it also where the callables are switched off.
+    flk_memory_install();
     PyGILState_Release(gil);
     return status == 0;
 }

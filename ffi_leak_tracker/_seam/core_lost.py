@@ -79,11 +79,15 @@ def _thread(number: int) -> str:
 # --- the types of Python ------------------------------------------------
 _HEAP_TYPE, _COLLECTED = 1 << 9, 1 << 14  # bits of a type's __flags__
 _GC_HEAD = 16
+_POINTER_TYPES = "_CDataBase", "__CDataGCP", "__CDataFromBuf"
 _types_are_known = False
 
 
-def _builtin_types() -> list[type]:
-    """Return the static types of the interpreter itself."""
+def _known_types() -> list[type]:
+    """Return static types: the interpreter's, and cffi's pointers.
+
+    Other types of cffi keep what they own behind the fields of an object.
+    """
     found, waiting = {object}, [object]
     while waiting:
         for one in type.__subclasses__(waiting.pop()):
@@ -93,7 +97,8 @@ def _builtin_types() -> list[type]:
     return [
         one
         for one in found
-        if one.__module__ == "builtins" and not one.__flags__ & _HEAP_TYPE
+        if not one.__flags__ & _HEAP_TYPE
+        and (one.__module__ == "builtins" or one.__name__ in _POINTER_TYPES)
     ]
 
 
@@ -116,7 +121,7 @@ def _teach_types() -> None:
         return
     _types_are_known = True
     rows = []
-    for one in _builtin_types():
+    for one in _known_types():
         head = _GC_HEAD if one.__flags__ & _COLLECTED else 0
         kind = lib.FLK_PYTHON_PLAIN
         if one in (int, float, bool):
