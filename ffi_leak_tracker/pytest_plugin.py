@@ -34,7 +34,8 @@ The check runs after the teardown of the test, when pytest has dropped the
 arguments of the test and garbage was collected. So it does not matter which
 fixture frees a block, nor in which order fixtures are named. Blocks of this
 package's allocators that are left are leaks. Blocks of a library are set aside
-if an import or the loading of a library made them, and are leaks if nothing in
+if an import or the loading of a library made them, or if they are tables that
+known libraries make once (``--leaks-tables``), and are leaks if nothing in
 memory points to them. For the others the test is called again, with fresh
 fixtures: a place that leaves a block at each call is a leak, what does not
 grow is held, and a line at the end of the run says so.
@@ -63,6 +64,7 @@ from ffi_leak_tracker._testing.plugin import (
     checker_of,
     leak_tracker,
     pytest_addoption,
+    pytest_cmdline_main,
     pytest_collection_finish,
     pytest_configure,
     pytest_load_initial_conftests,

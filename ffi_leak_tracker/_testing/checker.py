@@ -15,7 +15,7 @@ from _pytest.runner import runtestprotocol
 
 from ffi_leak_tracker._base import settings as environment
 from ffi_leak_tracker._seam import core_api as core
-from ffi_leak_tracker._testing import benchmark, judge, rules, watching
+from ffi_leak_tracker._testing import benchmark, judge, rules, tables, watching
 from ffi_leak_tracker._testing.fixtures import WideFixtures
 from ffi_leak_tracker._testing.repeat import Budget, Repeater
 from ffi_leak_tracker._testing.scopes import open_scope
@@ -49,6 +49,7 @@ class Checker:
         self._protocols: list[Protocol] = []
         self._budget = Budget()
         self._summary = Summary(settings)
+        self._tables = tables.load() if settings.tables == "yes" else None
         self._depth_before = core.stack_depth()
         depth = settings.depth
         if settings.known is not None:
@@ -214,7 +215,7 @@ class Checker:
         watch.judge_fixtures(self._wide.take_ended(), self._sort_wide)
 
     def _sort(
-        self, watch: Watch, take: Callable[[], Snapshot], failed: bool
+        self, watch: Watch, take: Callable[[bool], Snapshot], failed: bool
     ) -> judge.Left:
         mode, own = self._settings.mode, rules.rules_of(watch.item)
         rounds = own.rounds or self._settings.rounds
@@ -228,7 +229,11 @@ class Checker:
             return self._growths(watch, rounds)
 
         left = judge.sort(
-            take, mode == "strict", lambda: judge.lost_in(scope), growths
+            take,
+            mode == "strict",
+            lambda: judge.lost_in(scope),
+            growths,
+            self._tables,
         )
         if failed:
             return judge.none_held(left)
@@ -239,7 +244,7 @@ class Checker:
         return left
 
     def _sort_wide(
-        self, take: Callable[[], Snapshot], scopes: list[Scope]
+        self, take: Callable[[bool], Snapshot], scopes: list[Scope]
     ) -> judge.Left:
         """Sort what a fixture of a wider scope left; it is not repeated."""
 
@@ -247,7 +252,7 @@ class Checker:
             return set().union(*map(judge.lost_in, scopes))
 
         is_strict = self._settings.mode == "strict"
-        return judge.sort(take, is_strict, lost, lambda: ())
+        return judge.sort(take, is_strict, lost, lambda: (), self._tables)
 
     def _growths(
         self, watch: Watch, rounds: Rounds
@@ -263,6 +268,7 @@ class Checker:
             self._nextitem,
             lambda: open_scope(item.name, rules.filter_of(item)),
             let_go,
+            self._budget.growing,
         )
         begin = monotonic()
         # Hooks of fixtures see the test that was judged, not a new one.
@@ -275,6 +281,7 @@ class Checker:
         if isinstance(found, str):
             watch.unsure = found
             return ()
+        self._budget.growing.update([one.where for one in found])
         return found
 
     # --- reporting --------------------------------------------------------

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: every block that is left counts.
 MODES = ("auto", "fast", "strict")
 HELD = ("report", "fail")
+#: Whether the tables that libraries make once are set aside.
+TABLES = ("yes", "no", "show")
 MAX_ROUNDS = 1000
 
 
@@ -97,6 +99,14 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         },
     ),
     (
+        "leaks-tables",
+        {
+            "metavar": "WHAT",
+            "help": "Set aside the tables that known libraries make once: "
+            "yes; no; or show: print the rules and exit.",
+        },
+    ),
+    (
         "leaks-suppressions",
         {
             "metavar": "FILE",
@@ -137,6 +147,7 @@ _INI: tuple[tuple[str, str, str], ...] = (
     ("leaks_own", "bool", "As --leaks-own."),
     ("leaks_repeat", "string", "As --leaks-repeat."),
     ("leaks_held", "string", "As --leaks-held."),
+    ("leaks_tables", "string", "As --leaks-tables: yes or no."),
     ("leaks_suppressions", "paths", "As --leaks-suppressions."),
     ("leaks_baseline", "paths", "As --leaks-baseline."),
 )
@@ -197,6 +208,11 @@ def name_the_mode(args: list[str], lost: dict[str, str]) -> None:
             args[i] = f"{one}=auto"
 
 
+def shows_tables(config: pytest.Config) -> bool:
+    """Return whether the run only prints the rules of known tables."""
+    return bool(config.getoption("ffi_leaks_tables", None) == "show")
+
+
 class Settings:
     """What the options and ini settings of a run say.
 
@@ -216,6 +232,9 @@ class Settings:
         self.rounds = rounds_of(self._value("leaks-repeat") or "auto")
         self.held = _one_of(
             "--leaks-held", HELD, self._value("leaks-held") or "report"
+        )
+        self.tables = _one_of(
+            "--leaks-tables", TABLES, self._value("leaks-tables") or "yes"
         )
         self.json: str | None = self._given("leaks-json")
         self.known = self._known()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from functools import partial
 from itertools import chain
 from traceback import format_exception
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._tracking.attach import Attachment
     from ffi_leak_tracker._tracking.scopes import Scope
 
-    #: Returns the live blocks.
-    Take: TypeAlias = Callable[[], Snapshot]
+    #: Returns the live blocks; True: garbage is collected first.
+    Take: TypeAlias = Callable[[bool], Snapshot]
     #: Sorts what a fixture left behind.
     WideSorter: TypeAlias = Callable[[Take, list[Scope]], Left]
     #: Sorts what a test left behind; the flag says that the test failed.
@@ -180,6 +181,9 @@ class Watch:
         if detached.is_clean(self.scope.number):
             return None
         let_go(self.item)
+        gc.collect(1)  # what a short test leaves is young, and this is fast
+        if detached.is_clean(self.scope.number):
+            return None
         try:
             left = sorter(self, partial(self._take, failed), failed)
         except Exception as error:  # of a filter, for one
@@ -205,11 +209,11 @@ class Watch:
         self.figures.update(leaks=0, leaked_bytes=0, places=[], growths=[])
         return True
 
-    def _take(self, failed: bool) -> Snapshot:
+    def _take(self, failed: bool, collects: bool) -> Snapshot:
         """Return the live blocks of a finished test."""
         assert self.scope is not None
         kept = owned_by_python() if failed else None
-        return self._unknown(self.scope.leaks(filter=kept))
+        return self._unknown(self.scope.leaks(filter=kept, gc=collects))
 
     def judge_fixtures(
         self,
@@ -243,9 +247,9 @@ class Watch:
             return None
         return TestLeaks(without_runner(left.leaks, self._shown), left, name)
 
-    def _take_joined(self, scopes: list[Scope]) -> Snapshot:
+    def _take_joined(self, scopes: list[Scope], collects: bool) -> Snapshot:
         """Return the live blocks of a setup and of a teardown."""
-        found = [scope.leaks() for scope in scopes]
+        found = [scope.leaks(gc=collects) for scope in scopes]
         blocks = sorted(chain(*found), key=lambda block: block.sequence)
         return self._unknown(Snapshot(blocks, notes=found[0].notes))
 
