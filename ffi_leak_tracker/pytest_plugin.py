@@ -24,7 +24,9 @@ Of several markers the closest one counts, for each argument.
 The blocks of a test: with ``--leaks``, those that are allocated from before
 the setup of its first fixture until after the teardown of its last one. With
 the fixture alone, those from the setup of the fixture on; fixtures that were
-set up before it are outside. All threads and tasks count. (If a fixture of a
+set up before it are outside. All threads and tasks count, but a thread that an
+earlier test started feeds that one (``--leaks-own-threads``: other threads do
+not count). (If a fixture of a
 wider scope keeps a context scope open, the blocks go to that scope, and the
 scope of the test follows the context too.) Blocks that are allocated in the
 setup or teardown of a fixture of a wider scope belong to that fixture. They

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._records.allocation import Allocation
     from ffi_leak_tracker._records.group import Group
+    from ffi_leak_tracker._testing.tables import Tables
     from ffi_leak_tracker._tracking.scopes import Scope
 
 #: The most seconds that a search for lost blocks may take.
@@ -56,7 +57,7 @@ def sort(
     is_strict: bool,
     lost: Callable[[], set[int]],
     growths: Callable[[], tuple[Growth, ...]],
-    tables: LeakFilter | None = None,
+    tables: Tables | None = None,
 ) -> Left:
     """Sort the blocks that a test left behind.
 
@@ -105,7 +106,7 @@ def _without(found: Snapshot, left_out: set[int]) -> Snapshot:
     return found.keep(lambda block: block.sequence not in left_out)
 
 
-def _once(found: Snapshot, tables: LeakFilter | None) -> set[int]:
+def _once(found: Snapshot, tables: Tables | None) -> set[int]:
     """Return what imports, the loading of libraries and known tables made."""
     return {
         block.sequence
@@ -116,10 +117,10 @@ def _once(found: Snapshot, tables: LeakFilter | None) -> set[int]:
     }
 
 
-def _is_made_once(group: Group, tables: LeakFilter | None) -> bool:
+def _is_made_once(group: Group, tables: Tables | None) -> bool:
     if is_loading(own_frames(group.frames), group.native_frames):
         return True
-    return tables is not None and tables.ignore(group.first)
+    return tables is not None and tables.fit(group.native_frames)
 
 
 def owned_by_python() -> LeakFilter:

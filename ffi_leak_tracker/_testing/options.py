@@ -83,6 +83,15 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         },
     ),
     (
+        "leaks-own-threads",
+        {
+            "action": "store_true",
+            "default": None,
+            "help": "Count only what the thread of a test, and those that it "
+            "started, allocated.",
+        },
+    ),
+    (
         "leaks-repeat",
         {
             "metavar": "WARMUP:ROUNDS",
@@ -145,6 +154,7 @@ _INI: tuple[tuple[str, str, str], ...] = (
     ("leaks_depth", "string", "As --leaks-depth."),
     ("leaks_attach", "args", "As --leaks-attach."),
     ("leaks_own", "bool", "As --leaks-own."),
+    ("leaks_own_threads", "bool", "As --leaks-own-threads."),
     ("leaks_repeat", "string", "As --leaks-repeat."),
     ("leaks_held", "string", "As --leaks-held."),
     ("leaks_tables", "string", "As --leaks-tables: yes or no."),
@@ -229,6 +239,10 @@ class Settings:
         self.depth = self._depth()
         self.attach = self._attach()
         self.own = bool(self._given("leaks-own") or config.getini("leaks_own"))
+        self.own_threads = bool(
+            self._given("leaks-own-threads")
+            or config.getini("leaks_own_threads")
+        )
         self.rounds = rounds_of(self._value("leaks-repeat") or "auto")
         self.held = _one_of(
             "--leaks-held", HELD, self._value("leaks-held") or "report"
