@@ -203,10 +203,11 @@ def test_a_known_interpreter_is_silent() -> None:
     code = """
         from ffi_leak_tracker import LeakTracker
         LeakTracker.enable()
+        notes = LeakTracker.snapshot().notes
         print(LeakTracker.self_stats["frames_unread"],
-              LeakTracker.snapshot().notes)
+              [note for note in notes if "frames" in note])
     """
-    assert "0 ()" == output(code, "-W", "error")
+    assert "0 []" == output(code, "-W", "error")
     assert core.walks_frames
     assert not core.lacks_frames
 
