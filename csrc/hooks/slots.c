@@ -139,7 +139,8 @@ static int owner_of(const setting *s, const flk_elf_slot *slot,
     *is_bound = !(slot->kind == FLK_ELF_JUMP_SLOT &&
                   flk_elf_is_code(s->patcher->elf, now)) &&
                 !flk_providers_is_canonical(*function, now);
-    return *is_bound ? FLK_PROVIDER_NONE : flk_providers_default(*function);
+    return *is_bound ? FLK_PROVIDER_NONE
+                     : flk_providers_default_of(*function, slot->name);
 }
 
 static bool is_release(flk_shape shape) {
