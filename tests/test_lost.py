@@ -484,7 +484,7 @@ def test_figures_count_searches(scope) -> None:
 
 
 def test_threads_that_run_are_counted() -> None:
-    """A thread in a loop has registers that nobody sees."""
+    """A thread in a loop has registers that cannot be read."""
     code = """
     import time
     stop = []
