@@ -315,7 +315,7 @@ class Checker:
         if isinstance(found, str):
             watch.unsure = found
             return ()
-        self._budget.growing.update([one.where for one in found])
+        self._budget.growing.update([one.kind for one in found])
         return found
 
     # --- reporting --------------------------------------------------------

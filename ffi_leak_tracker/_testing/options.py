@@ -31,9 +31,10 @@ class Rounds(NamedTuple):
     warmup: int  # calls that are not counted
     fewest: int  # calls that are
     most: int  # calls, if it grew in each of the fewest
+    enough: int  # calls that show growth, and no cache that fills
 
 
-AUTO = Rounds(1, 3, 40)
+AUTO = Rounds(1, 3, 120, 10)
 
 #: The short name of each option, and its arguments.
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -338,7 +339,7 @@ def rounds_of(text: object) -> Rounds | None:
     if len(parts) == 2 and all(one.isdecimal() for one in parts):
         warmup, rounds = map(int, parts)
         if 0 <= warmup <= MAX_ROUNDS and 2 <= rounds <= MAX_ROUNDS:
-            return Rounds(warmup, rounds, rounds)
+            return Rounds(warmup, rounds, rounds, rounds)
     raise pytest.UsageError(
         "--leaks-repeat must be auto, no, or WARMUP:ROUNDS with at least 2 "
         f"rounds and at most {MAX_ROUNDS:,} of each, not {text!r}"

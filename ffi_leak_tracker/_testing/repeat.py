@@ -35,8 +35,8 @@ SECONDS_A_TEST = 5.0
 #: but at least these.
 SECONDS_AT_LEAST = 10.0
 #: Seconds in which a test that seems to grow is called more often: a cache
-#: of some dozen entries is then full.
-SECONDS_OF_MORE = 1.0
+#: of a hundred entries is then full. More are used only for ``enough`` calls.
+SECONDS_OF_MORE = 2.0
 #: Calls that a verdict needs.
 FEWEST = 2
 
@@ -47,8 +47,8 @@ class Budget:
     def __init__(self) -> None:
         self._begin = monotonic()
         self._spent = 0.0
-        #: Places that grew in a test: another test need not be called so often.
-        self.growing: set[str] = set()
+        #: What grew in a test: another test need not be called so often.
+        self.growing: set[object] = set()
 
     def left(self) -> float:
         """Return the seconds for one test; 0 or less if there are none."""
@@ -72,7 +72,7 @@ class Repeater:
         nextitem: the test after it, or None; fixtures that it needs stay.
         open_scope: opens the scope of a call.
         let_go: drops what pytest keeps of a call.
-        growing: the places that grew in other tests.
+        growing: the kinds of growth that were seen in other tests.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Repeater:
         nextitem: pytest.Item | None,
         open_scope: Callable[[], Scope],
         let_go: Callable[[pytest.Item], None],
-        growing: set[str],
+        growing: set[object],
     ) -> None:
         self._item = item
         self._nextitem = nextitem
@@ -118,9 +118,13 @@ class Repeater:
         try:
             self._call_until(rounds.warmup + rounds.fewest, end)
             found = self._found(rounds, seconds)
-            if not isinstance(found, str) and self._has_new(found):
-                self._call_until(rounds.warmup + rounds.most, min(end, early))
+            if found and not isinstance(found, str):
+                self._call_until(rounds.warmup + rounds.enough, end)
+                if self._has_new(found):
+                    most = rounds.warmup + rounds.most
+                    self._call_until(most, min(end, early))
                 found = self._found(rounds, seconds)
+                found = _if_certain(found, rounds.enough)
         except CallFailed as failed:
             return f"it failed when it was called again: {failed}"
         finally:
@@ -128,8 +132,8 @@ class Repeater:
         return found
 
     def _has_new(self, found: tuple[Growth, ...]) -> bool:
-        """Return whether a place grows that did not in another test."""
-        return any(one.where not in self._growing for one in found)
+        """Return whether something grows that did not in another test."""
+        return any(one.kind not in self._growing for one in found)
 
     def _leave(self) -> None:
         """Tear down the fixtures that the next test does not need.
@@ -189,6 +193,13 @@ class Repeater:
         return printable(call.excinfo.exconly(tryshort=True))
 
 
+def _if_certain(found: Found, enough: int) -> Found:
+    """Return what grows if the test was called often enough to know it."""
+    if not found or isinstance(found, str) or found[0].calls >= enough:
+        return found
+    return f"it {found[0]}, and is too slow for {enough} calls"
+
+
 def growing(scopes: list[Scope]) -> tuple[Growth, ...]:
     """Return the places at which each of the scopes has live blocks now.
 
@@ -230,4 +241,10 @@ def _growth(key: object, calls: list[list[Group]]) -> Growth:
         min([sum([group.count for group in groups]) for groups in calls]),
         min([sum([group.total_bytes for group in groups]) for groups in calls]),
         len(calls),
+        (where, frozenset(map(_native, calls[-1]))),
     )
+
+
+def _native(group: Group) -> object:
+    """Return the C frames of a group, whatever Python code led to them."""
+    return tuple([(one.module, one.offset) for one in group.native_frames])
