@@ -6,9 +6,9 @@ refuses what makes no sense. This module does not import the compiled core.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pytest
+
+from ffi_leak_tracker._testing.rounds import AUTO, Rounds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,17 +24,6 @@ HELD = ("report", "fail")
 TABLES = ("yes", "no", "show")
 MAX_ROUNDS = 1000
 
-
-class Rounds(NamedTuple):
-    """How often a suspicious test is called again."""
-
-    warmup: int  # calls that are not counted
-    fewest: int  # calls that are
-    most: int  # calls, if it grew in each of the fewest
-    enough: int  # calls that show growth, and no cache that fills
-
-
-AUTO = Rounds(1, 3, 120, 10)
 
 #: The short name of each option, and its arguments.
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
