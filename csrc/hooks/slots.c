@@ -139,7 +139,8 @@ static int owner_of(const setting *s, const flk_elf_slot *slot,
     *is_bound = !(slot->kind == FLK_ELF_JUMP_SLOT &&
                   flk_elf_is_code(s->patcher->elf, now)) &&
                 !flk_providers_is_canonical(*function, now);
-    return *is_bound ? FLK_PROVIDER_NONE : flk_providers_default(*function);
+    return *is_bound ? FLK_PROVIDER_NONE
+                     : flk_providers_default_of(*function, slot->name);
 }
 
 static bool is_release(flk_shape shape) {
@@ -150,7 +151,7 @@ static bool is_release(flk_shape shape) {
 
 // Releases are hooked in every object. An allocation that a provider makes
 // through its own slot may build the result of a traced caller's call. A call
-// of a traced provider's function marks the thread, whoever makes it.
+// of a traced provider's function marks the thread, whatever object makes it.
 static bool is_to_be_hooked(const flk_slots_policy *policy, int owner,
                             flk_function function) {
     FLK_ASSERT(function < FLK_FN_COUNT);
