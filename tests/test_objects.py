@@ -145,7 +145,7 @@ def test_a_forgotten_tracker_closes_itself() -> None:
 
 
 def test_clear_forgets_and_goes_on(tracker) -> None:
-    """Also while it runs; what was forgotten is nobody's free."""
+    """Also while it runs; what was forgotten is no free."""
     tracker.track(Thing)
     tracker.start()
     kept = Thing()
@@ -469,7 +469,7 @@ def test_cdata_of_our_allocators(tracker, enabled) -> None:
 
 
 def test_own_cdata_are_left_out(tracker) -> None:
-    """Reading the tracker makes cdata, of which nobody hears."""
+    """Reading the tracker makes cdata, of which nothing is reported."""
     LeakTracker.enable()
     entries = LeakTracker.self_stats["entries"]  # other tests' forgotten ones
     tracker.track(ffi.CData)
@@ -503,7 +503,7 @@ def make_here() -> Thing:
 
 
 def test_the_path_is_that_of_the_creation(tracker) -> None:
-    """Not of when somebody looks (defect 13)."""
+    """Not of when it is read (defect 13)."""
     tracker.track(Thing, on_create=lambda cls: None)
     tracker.start()
     kept = make_here()
@@ -767,7 +767,7 @@ def test_callbacks_are_replaced(tracker) -> None:
     kept.append(Thing())
     kept.clear()
     tracker.flush()
-    # Of the third nobody was told that it came.
+    # The third was not reported when it came.
     assert freed == [None, None, None]
 
 

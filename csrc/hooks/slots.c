@@ -151,7 +151,7 @@ static bool is_release(flk_shape shape) {
 
 // Releases are hooked in every object. An allocation that a provider makes
 // through its own slot may build the result of a traced caller's call. A call
-// of a traced provider's function marks the thread, whoever makes it.
+// of a traced provider's function marks the thread, whatever object makes it.
 static bool is_to_be_hooked(const flk_slots_policy *policy, int owner,
                             flk_function function) {
     FLK_ASSERT(function < FLK_FN_COUNT);
