@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: every block that is left counts.
 MODES = ("auto", "fast", "strict")
 HELD = ("report", "fail")
+#: Whether the tables that libraries make once are set aside.
+TABLES = ("yes", "no", "show")
 MAX_ROUNDS = 1000
 
 
@@ -81,6 +83,15 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         },
     ),
     (
+        "leaks-own-threads",
+        {
+            "action": "store_true",
+            "default": None,
+            "help": "Count only what the thread of a test, and those that it "
+            "started, allocated.",
+        },
+    ),
+    (
         "leaks-repeat",
         {
             "metavar": "WARMUP:ROUNDS",
@@ -94,6 +105,14 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
             "metavar": "WHAT",
             "help": "What memory is that a test leaves in use, and that does "
             "not grow: report (a line at the end) or fail.",
+        },
+    ),
+    (
+        "leaks-tables",
+        {
+            "metavar": "WHAT",
+            "help": "Set aside the tables that known libraries make once: "
+            "yes; no; or show: print the rules and exit.",
         },
     ),
     (
@@ -135,8 +154,10 @@ _INI: tuple[tuple[str, str, str], ...] = (
     ("leaks_depth", "string", "As --leaks-depth."),
     ("leaks_attach", "args", "As --leaks-attach."),
     ("leaks_own", "bool", "As --leaks-own."),
+    ("leaks_own_threads", "bool", "As --leaks-own-threads."),
     ("leaks_repeat", "string", "As --leaks-repeat."),
     ("leaks_held", "string", "As --leaks-held."),
+    ("leaks_tables", "string", "As --leaks-tables: yes or no."),
     ("leaks_suppressions", "paths", "As --leaks-suppressions."),
     ("leaks_baseline", "paths", "As --leaks-baseline."),
 )
@@ -197,6 +218,11 @@ def name_the_mode(args: list[str], lost: dict[str, str]) -> None:
             args[i] = f"{one}=auto"
 
 
+def shows_tables(config: pytest.Config) -> bool:
+    """Return whether the run only prints the rules of known tables."""
+    return bool(config.getoption("ffi_leaks_tables", None) == "show")
+
+
 class Settings:
     """What the options and ini settings of a run say.
 
@@ -213,9 +239,16 @@ class Settings:
         self.depth = self._depth()
         self.attach = self._attach()
         self.own = bool(self._given("leaks-own") or config.getini("leaks_own"))
+        self.own_threads = bool(
+            self._given("leaks-own-threads")
+            or config.getini("leaks_own_threads")
+        )
         self.rounds = rounds_of(self._value("leaks-repeat") or "auto")
         self.held = _one_of(
             "--leaks-held", HELD, self._value("leaks-held") or "report"
+        )
+        self.tables = _one_of(
+            "--leaks-tables", TABLES, self._value("leaks-tables") or "yes"
         )
         self.json: str | None = self._given("leaks-json")
         self.known = self._known()

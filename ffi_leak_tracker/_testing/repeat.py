@@ -6,6 +6,7 @@ in use and do not grow. A leak whose pointer lies about somewhere does.
 
 from __future__ import annotations
 
+import gc
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 
 #: Seconds for the calls of one test.
 SECONDS_A_TEST = 5.0
-#: Seconds for all tests of a run: as many as the run took so far, but at
-#: least these.
-SECONDS_AT_LEAST = 20.0
+#: Seconds for all tests of a run: as many as the rest of the run took so far,
+#: but at least these.
+SECONDS_AT_LEAST = 10.0
 #: Seconds in which a test that seems to grow is called more often: a cache
 #: of some dozen entries is then full.
 SECONDS_OF_MORE = 1.0
@@ -46,11 +47,13 @@ class Budget:
     def __init__(self) -> None:
         self._begin = monotonic()
         self._spent = 0.0
+        #: Places that grew in a test: another test need not be called so often.
+        self.growing: set[str] = set()
 
     def left(self) -> float:
         """Return the seconds for one test; 0 or less if there are none."""
-        allowed = max(SECONDS_AT_LEAST, monotonic() - self._begin)
-        return min(SECONDS_A_TEST, allowed - self._spent)
+        run = monotonic() - self._begin - self._spent
+        return min(SECONDS_A_TEST, max(SECONDS_AT_LEAST, run) - self._spent)
 
     def spend(self, seconds: float) -> None:
         """Count what one test took."""
@@ -69,6 +72,7 @@ class Repeater:
         nextitem: the test after it, or None; fixtures that it needs stay.
         open_scope: opens the scope of a call.
         let_go: drops what pytest keeps of a call.
+        growing: the places that grew in other tests.
     """
 
     def __init__(
@@ -77,11 +81,13 @@ class Repeater:
         nextitem: pytest.Item | None,
         open_scope: Callable[[], Scope],
         let_go: Callable[[pytest.Item], None],
+        growing: set[str],
     ) -> None:
         self._item = item
         self._nextitem = nextitem
         self._open_scope = open_scope
         self._let_go = let_go
+        self._growing = growing
         self._scopes: list[Scope] = []
 
     def growths(self, rounds: Rounds, seconds: float) -> Found:
@@ -112,7 +118,7 @@ class Repeater:
         try:
             self._call_until(rounds.warmup + rounds.fewest, end)
             found = self._found(rounds, seconds)
-            if found and not isinstance(found, str):
+            if not isinstance(found, str) and self._has_new(found):
                 self._call_until(rounds.warmup + rounds.most, min(end, early))
                 found = self._found(rounds, seconds)
         except CallFailed as failed:
@@ -120,6 +126,10 @@ class Repeater:
         finally:
             self._leave()
         return found
+
+    def _has_new(self, found: tuple[Growth, ...]) -> bool:
+        """Return whether a place grows that did not in another test."""
+        return any(one.where not in self._growing for one in found)
 
     def _leave(self) -> None:
         """Tear down the fixtures that the next test does not need.
@@ -185,6 +195,8 @@ def growing(scopes: list[Scope]) -> tuple[Growth, ...]:
     A cache that drops old entries for new ones is none: what an earlier call
     put there was freed since.
     """
+    for _ in range(2):
+        gc.collect()  # once for all scopes: it takes longer than the rest
     seen = [_places(scope) for scope in scopes]
     common = set(seen[0]).intersection(*seen[1:])
     return tuple(
@@ -198,7 +210,7 @@ def growing(scopes: list[Scope]) -> tuple[Growth, ...]:
 
 def _places(scope: Scope) -> dict[object, list[Group]]:
     found: dict[object, list[Group]] = {}
-    for entry in scope.leaks().groups():
+    for entry in scope.leaks(gc=False).groups():
         for group in entry.parts:
             found.setdefault(key_of_group(group), []).append(group)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from functools import partial
 from itertools import chain
 from traceback import format_exception
@@ -19,7 +20,7 @@ from ffi_leak_tracker._records.exceptions import (
 )
 from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._seam import misuse as misuses
-from ffi_leak_tracker._testing import watching
+from ffi_leak_tracker._testing import threads, watching
 from ffi_leak_tracker._testing.figures import (
     BUDGETED,
     FIGURES,
@@ -34,7 +35,7 @@ from ffi_leak_tracker._tracking import detached
 from ffi_leak_tracker._tracking.tracker import LeakTracker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, TypeAlias
 
     import pytest
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._tracking.attach import Attachment
     from ffi_leak_tracker._tracking.scopes import Scope
 
-    #: Returns the live blocks.
-    Take: TypeAlias = Callable[[], Snapshot]
+    #: Returns the live blocks; True: garbage is collected first.
+    Take: TypeAlias = Callable[[bool], Snapshot]
     #: Sorts what a fixture left behind.
     WideSorter: TypeAlias = Callable[[Take, list[Scope]], Left]
     #: Sorts what a test left behind; the flag says that the test failed.
@@ -64,13 +65,17 @@ class Watch:
         "_misuses",
         "_places",
         "_shown",
+        "beside",
         "budget",
         "figures",
         "item",
+        "late",
         "leaked",
         "logged",
+        "own_threads",
         "reports",
         "scope",
+        "started",
         "unsure",
     )
 
@@ -88,6 +93,12 @@ class Watch:
         #: Why what is held may be a leak after all; "" if it is known.
         self.unsure = ""
         self._misuses = LeakTracker.misuses()
+        self.own_threads = settings.own_threads
+        #: Threads that ran when the test began, and the tests they are of.
+        self.beside: dict[str, str] = {}
+        self.started: set[str] = set()  # threads of the test that still run
+        #: Blocks of threads of other tests, by test.
+        self.late: dict[str, set[int]] = {}
         self._attachment: Attachment | None = None
 
     def attach(self, names: tuple[str, ...]) -> None:
@@ -180,6 +191,9 @@ class Watch:
         if detached.is_clean(self.scope.number):
             return None
         let_go(self.item)
+        gc.collect(1)  # what a short test leaves is young, and this is fast
+        if detached.is_clean(self.scope.number):
+            return None
         try:
             left = sorter(self, partial(self._take, failed), failed)
         except Exception as error:  # of a filter, for one
@@ -189,7 +203,9 @@ class Watch:
         if self._accepts(left.leaks) or not len(left.leaks):
             return None
         self.leaked = {block.sequence for block in left.leaks}
-        return TestLeaks(without_runner(left.leaks, self._shown), left)
+        remarks = threads.remarks(left.leaks, self.beside)
+        leaks = without_runner(left.leaks, self._shown)
+        return TestLeaks(leaks, left, remarks=remarks)
 
     def _unknown(self, found: Snapshot) -> Snapshot:
         """Return the blocks that no suppression and no baseline knows."""
@@ -205,11 +221,29 @@ class Watch:
         self.figures.update(leaks=0, leaked_bytes=0, places=[], growths=[])
         return True
 
-    def _take(self, failed: bool) -> Snapshot:
+    def _take(self, failed: bool, collects: bool) -> Snapshot:
         """Return the live blocks of a finished test."""
         assert self.scope is not None
         kept = owned_by_python() if failed else None
-        return self._unknown(self.scope.leaks(filter=kept))
+        found = self._unknown(self.scope.leaks(filter=kept, gc=collects))
+        return self._of_own_threads(found) if self.beside else found
+
+    def _of_own_threads(self, found: Snapshot) -> Snapshot:
+        """Return the blocks without those of the threads of other tests."""
+        others = {
+            name: owner
+            for name, owner in self.beside.items()
+            if (owner or self.own_threads) and name not in self.started
+        }
+        self.late = {}
+        for block in found:
+            if block.thread in others:
+                owner = others[block.thread]
+                self.late.setdefault(owner, set()).add(block.sequence)
+        if not self.late:
+            return found
+        self.figures["other_threads"] = sum(map(len, self.late.values()))
+        return found.keep(lambda block: block.thread not in others)
 
     def judge_fixtures(
         self,
@@ -243,9 +277,9 @@ class Watch:
             return None
         return TestLeaks(without_runner(left.leaks, self._shown), left, name)
 
-    def _take_joined(self, scopes: list[Scope]) -> Snapshot:
+    def _take_joined(self, scopes: list[Scope], collects: bool) -> Snapshot:
         """Return the live blocks of a setup and of a teardown."""
-        found = [scope.leaks() for scope in scopes]
+        found = [scope.leaks(gc=collects) for scope in scopes]
         blocks = sorted(chain(*found), key=lambda block: block.sequence)
         return self._unknown(Snapshot(blocks, notes=found[0].notes))
 
@@ -304,10 +338,17 @@ class TestLeaks(LeaksFoundError):
 
     __test__ = False  # the name does not make it a test
 
-    def __init__(self, leaks: Snapshot, left: Left, source: str = "") -> None:
+    def __init__(
+        self,
+        leaks: Snapshot,
+        left: Left,
+        source: str = "",
+        remarks: Sequence[str] = (),
+    ) -> None:
         super().__init__(leaks)
         self._left = left
         self._source = source
+        self._remarks = remarks
 
     def render(self, *, color: bool = False, width: int | None = None) -> str:
         """Return the message, with what is known of the leaks."""
@@ -320,6 +361,7 @@ class TestLeaks(LeaksFoundError):
             lost = plural(self._left.lost, "block")
             lines.append(f"lost: nothing in memory points to {lost}")
         lines += map(str, self._left.growths)
+        lines += self._remarks
         if len(self._left.held):
             blocks = plural(len(self._left.held), "block")
             size = format_bytes(self._left.held.total_bytes)
