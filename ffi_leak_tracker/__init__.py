@@ -1,6 +1,8 @@
 """Finds native blocks that were never freed, and the Python lines behind them.
 
 Each name is loaded when it is first used. The README has an introduction.
+
+PYTEST_DONT_REWRITE: this package has no assertions of tests.
 """
 
 from __future__ import annotations

@@ -76,6 +76,7 @@ def run(project, tmp_path):
             [
                 *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
                 *("-p", "no:randomly", "-p", "no:hypothesispytest"),
+                *("-p", "no:flaky"),
                 *("-p", "ffi_leak_tracker.pytest_plugin"),
                 *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
                 *args,

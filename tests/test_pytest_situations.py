@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
-from planted import LIBRARY, failed, needs_library, project, run
+from planted import HOME, LIBRARY, failed, needs_library, project, run
 
 __all__ = ["project", "run"]
 pytestmark = [*needs_library, pytest.mark.slow]
@@ -440,3 +443,139 @@ def test_own_threads_count_with_the_option(run):
     )
     result = run("--leaks", "--leaks-own-threads", tests=tests)
     assert failed(result) == {"test_leak"}, result.stdout
+
+
+# --- warnings that are errors, names, and other plugins ------------------
+@pytest.mark.parametrize("way", ["-W", "ini"])
+def test_warnings_that_are_errors(project, tmp_path, way):
+    """``run -m pytest`` imports the package first: pytest does not warn."""
+    (tmp_path / "test_mine.py").write_text("def test_one(): pass\n")
+    args = ["-W", "error"] if way == "-W" else []
+    if way == "ini":
+        (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings=error\n")
+    # An entry point, as an installed package has it, marks it for rewriting.
+    info = tmp_path / "ffi_leak_tracker-9.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Name: ffi-leak-tracker\nVersion: 9\n")
+    (info / "RECORD").write_text("ffi_leak_tracker/__init__.py,,\n")
+    (info / "entry_points.txt").write_text(
+        "[pytest11]\nffi_leak_tracker = ffi_leak_tracker.pytest_plugin\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(HOME)])
+    for command in (["-m", "ffi_leak_tracker", "run", "-m"], ["-m"]):
+        done = subprocess.run(
+            [
+                *(sys.executable, *command, "pytest", *args, "--leaks"),
+                *("-p", "no:cacheprovider", "-p", "no:asyncio"),
+                str(tmp_path),
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        text = done.stdout + done.stderr
+        assert "1 passed" in text, text
+        assert "already imported" not in text, text
+
+
+def test_two_tests_of_one_name(run, tmp_path):
+    """Figures are kept apart by file, class and parameter."""
+    file = tmp_path / "leaks.json"
+    tests = (
+        LEAK
+        + """
+class TestOne:
+    def test_it(self): leak()
+class TestTwo:
+    def test_it(self): clean()
+@pytest.mark.parametrize("n", [1, 1])
+def test_it(n): leak()
+"""
+    )
+    more = tmp_path / "mine" / "more"
+    more.mkdir(parents=True)
+    (more / "__init__.py").touch()
+    (more / "test_mine.py").write_text(LEAK + "def test_it(): leak()\n")
+    options = ("--leaks=strict", "--import-mode=importlib")
+    result = run(*options, f"--leaks-json={file}", tests=tests)
+    assert totals(result) == "4 failed, 1 passed", result.stdout
+    line = "native leaks: 4 of 5 tests leak 8 blocks, 88 B"
+    assert line in result.stdout
+    found = json.loads(file.read_text())["tests"]
+    assert len({one["nodeid"] for one in found}) == 5
+    assert sum(one["leaks"] for one in found) == 8
+
+
+ASYNC = """
+import {module}
+{mark}
+async def test_leak():
+    await {module}.sleep(0)
+    leak()
+{mark}
+async def test_clean():
+    await {module}.sleep(0)
+    clean()
+"""
+
+
+@pytest.mark.parametrize(
+    ("plugin", "module", "mark"),
+    [
+        ("pytest_asyncio", "asyncio", "asyncio"),
+        ("pytest_trio", "trio", "trio"),
+        ("anyio", "trio", "anyio"),
+    ],
+)
+def test_async_plugins(run, plugin, module, mark):
+    """Tests of pytest-asyncio and pytest-trio, and of anyio on trio."""
+    pytest.importorskip(plugin)
+    pytest.importorskip(module)
+    tests = LEAK + ASYNC.format(module=module, mark=f"@pytest.mark.{mark}")
+    if plugin == "anyio":
+        tests += "@pytest.fixture\ndef anyio_backend(): return 'trio'\n"
+    result = run("--leaks", tests=tests)
+    assert failed(result) == {"test_leak"}, result.stdout
+
+
+def test_flaky(run):
+    """A test that flaky runs again is judged, and its failure stays."""
+    pytest.importorskip("flaky")
+    tests = (
+        LEAK
+        + """
+calls = []
+@pytest.mark.flaky(max_runs=2)
+def test_flaky():
+    calls.append(1)
+    clean()
+    assert len(calls) > 1
+def test_leak(): leak()
+def test_clean(): clean()
+"""
+    )
+    options = ("-p", "no:rerunfailures", "-p", "flaky")
+    result = run("--leaks", *options, tests=tests)
+    assert result.returncode == 1
+    assert "native leaks: 1 of 3 tests leaks" in result.stdout, result.stdout
+
+
+def test_randomly(run):
+    """The verdict does not depend on the order."""
+    pytest.importorskip("pytest_randomly")
+    tests = (
+        LEAK
+        + """
+def test_leak(): leak()
+def test_clean_1(): clean()
+def test_clean_2(): clean()
+"""
+    )
+    for seed in ("1", "2"):
+        options = ("-p", "randomly", f"--randomly-seed={seed}")
+        result = run("--leaks", *options, tests=tests)
+        assert "--randomly-seed" in result.stdout, result.stdout
+        assert failed(result) == {"test_leak"}, result.stdout

@@ -14,4 +14,4 @@ class Rounds(NamedTuple):
     enough: int  # calls that show growth, and no cache that fills
 
 
-AUTO = Rounds(1, 3, 120, 10)
+AUTO = Rounds(1, 3, 120, 16)

@@ -33,14 +33,19 @@ class Tables:
         rules = Suppressions(text(), _FILE.name).rules
         self._of_one = [one for one in rules if " <- " not in one.text]
         self._of_more = [one for one in rules if " <- " in one.text]
-        self._known: dict[tuple[str, ...], bool] = {}
+        self._known: dict[tuple[str, str], bool] = {}
+        self._paths: dict[tuple[tuple[str, str], ...], bool] = {}
 
     def fit(self, frames: tuple[NativeFrame, ...]) -> bool:
         """Return whether a block with these frames is part of a table."""
-        texts = [(frame.function or "", frame.module) for frame in frames]
-        return any(map(self._fits, texts)) or any(
-            rule.fits(texts) for rule in self._of_more
-        )
+        texts = tuple([(one.function or "", one.module) for one in frames])
+        known = self._paths.get(texts)
+        if known is None:
+            known = any(map(self._fits, texts)) or any(
+                rule.fits(texts) for rule in self._of_more
+            )
+            self._paths[texts] = known
+        return known
 
     def _fits(self, texts: tuple[str, str]) -> bool:
         known = self._known.get(texts)
