@@ -8,12 +8,15 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#if !defined(_WIN32)
+#include <sys/mman.h>
+#include <sys/wait.h>
+#endif
 
 #include "base/config.h"
+#include "base/win32.h"
 #if defined(__linux__)
 #include <linux/membarrier.h>
 #include <sys/ioctl.h>
@@ -352,8 +355,8 @@ bool flk_platform_pages_resident(uintptr_t begin, size_t pages,
                                  unsigned char *out) {
     FLK_ASSERT(out && begin % flk_platform_page_bytes() == 0);
     int saved = errno;
-    bool known =
-        mincore((void *)begin, pages * flk_platform_page_bytes(), out) == 0;
+    bool known = mincore((void *)begin, pages * flk_platform_page_bytes(),
+                         (void *)out) == 0;  // char * on some systems
     errno = saved;
     for (size_t i = 0; i < pages && known; i++)
         out[i] &= 1;
