@@ -452,6 +452,9 @@ bool flk_platform_can_read(const void *start, size_t bytes) {
 #endif
 
 // --- stacks ------------------------------------------------------------
+#if defined(_WIN32)  // no stacks of signal handlers
+size_t flk_platform_stack_left(void) { return SIZE_MAX; }
+#else
 size_t flk_platform_stack_left(void) {
     stack_t stack;
     int saved = errno;
@@ -463,6 +466,7 @@ size_t flk_platform_stack_left(void) {
     FLK_ASSERT(here > (uintptr_t)stack.ss_sp);
     return here - (uintptr_t)stack.ss_sp;
 }
+#endif
 
 // --- clocks ------------------------------------------------------------
 static uint64_t clock_read(clockid_t clock) {

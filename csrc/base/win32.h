@@ -82,19 +82,5 @@ static inline long sysconf(int name) {
     GetSystemInfo(&info);
     return (long)info.dwPageSize;
 }
-
-// --- no signal stacks -----------------------------------------------
-typedef struct stack_t {
-    void *ss_sp;
-    int ss_flags;
-    size_t ss_size;
-} stack_t;
-enum { SS_ONSTACK = 1 };
-
-static inline int sigaltstack(const stack_t *now, stack_t *before) {
-    (void)now;
-    *before = (stack_t){.ss_flags = 0};
-    return 0;
-}
 #endif
 #endif
