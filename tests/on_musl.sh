@@ -11,13 +11,15 @@ folder=$(mktemp -d)
 trap 'rm -r "$folder"' EXIT
 echo 'int _dl_find_object(void *pc, void *out)
 { (void)pc, (void)out; return -1; }' >"$folder/stub.c"
+# The headers of the kernel lie beside those of glibc.
+kernel="-idirafter /usr/include -idirafter /usr/include/$(gcc -print-multiarch)"
 musl-gcc -O1 -fPIC -c "$folder/stub.c" -o "$folder/stub.o"
 cat >"$folder/cc" <<END
 #!/bin/sh
 for one; do
-    [ "\$one" = -c ] && exec musl-gcc "\$@"
+    [ "\$one" = -c ] && exec musl-gcc "\$@" $kernel
 done
-exec musl-gcc "\$@" "$folder/stub.o"
+exec musl-gcc "\$@" $kernel "$folder/stub.o"
 END
 chmod +x "$folder/cc"
 cd "$(dirname "$0")/.."
