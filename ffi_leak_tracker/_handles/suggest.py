@@ -120,13 +120,16 @@ class Suggestions:
     def __len__(self) -> int:
         return len(self.found)
 
+    def at_least(self, confidence: str) -> Suggestions:
+        """Return those that are as sure as this: high, medium or low."""
+        kept = CONFIDENCES[: CONFIDENCES.index(confidence) + 1]
+        return Suggestions([o for o in self.found if o.confidence in kept])
+
     def spec(self, confidence: str = "medium") -> Spec:
         """Return the specification of those that are as sure as this."""
-        kept = CONFIDENCES[: CONFIDENCES.index(confidence) + 1]
         words: dict[str, list[Word]] = {}
-        for one in self.found:
-            if one.confidence in kept:
-                words.setdefault(one.name, []).append(one.word)
+        for one in self.at_least(confidence):
+            words.setdefault(one.name, []).append(one.word)
         return Spec(words)
 
     def toml(self, confidence: str = "low") -> str:
