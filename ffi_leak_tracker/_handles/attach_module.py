@@ -31,14 +31,21 @@ class ModuleHandles:
     """
 
     __module__ = "ffi_leak_tracker.handles"
-    __slots__ = ("_hook", "_old", "_source", "_spec", "_switch", "name")
+    __slots__ = {
+        "_hook": "waits for the import",
+        "_old": "what was replaced, and by what",
+        "_source": "of the specification",
+        "_spec": "None: what is suggested",
+        "_switch": "of the wrappers",
+        "name": "the name of the module",
+    }
 
     def __init__(self, name: str, spec: Spec | None, source: str) -> None:
         self.name = name
         self._spec = spec
         self._source = source
         self._switch = Switch()
-        self._old: list[tuple[Any, Any]] = []  # what was replaced, by what
+        self._old: list[tuple[Any, Any]] = []
         self._hook: Hook | None = None
 
     @property
