@@ -6,9 +6,9 @@ refuses what makes no sense. This module does not import the compiled core.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pytest
+
+from ffi_leak_tracker._testing.rounds import AUTO, Rounds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,16 +24,6 @@ HELD = ("report", "fail")
 TABLES = ("yes", "no", "show")
 MAX_ROUNDS = 1000
 
-
-class Rounds(NamedTuple):
-    """How often a suspicious test is called again."""
-
-    warmup: int  # calls that are not counted
-    fewest: int  # calls that are
-    most: int  # calls, if it grew in each of the fewest
-
-
-AUTO = Rounds(1, 3, 40)
 
 #: The short name of each option, and its arguments.
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -356,7 +346,7 @@ def rounds_of(text: object) -> Rounds | None:
     if len(parts) == 2 and all(one.isdecimal() for one in parts):
         warmup, rounds = map(int, parts)
         if 0 <= warmup <= MAX_ROUNDS and 2 <= rounds <= MAX_ROUNDS:
-            return Rounds(warmup, rounds, rounds)
+            return Rounds(warmup, rounds, rounds, rounds)
     raise pytest.UsageError(
         "--leaks-repeat must be auto, no, or WARMUP:ROUNDS with at least 2 "
         f"rounds and at most {MAX_ROUNDS:,} of each, not {text!r}"
