@@ -58,6 +58,8 @@ class Plan:
             if ctype is not None:
                 mine = self._fitting(name, several, ctype)
                 fitted.update({name: list(mine)} if mine else {})
+                for word in mine:
+                    functions.check(name, word, ctype)
                 _add_types(freeing, mine, ctype)
         #: What the words say about functions that there are.
         self.fitted = Spec(
