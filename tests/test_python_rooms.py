@@ -29,7 +29,7 @@ ROOMS = (
 FACES_TEXT = """
 allocators analysis cli detector emitters emitters.console emitters.json
 emitters.logging exceptions filters growth handles measure monitor objects
-profiler pytest_plugin records scopes tracker
+profiler pytest_plugin records scopes testing tracker
 _allocation _calltree _diff _group _group_filter _growth_records _histogram
 _object_view _sampling _stats _suspect _threads _totals _view
 """

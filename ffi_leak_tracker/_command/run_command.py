@@ -75,6 +75,26 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             type=_depth,
             help="Python frames recorded for each block, 0 to 64 (16)",
         )
+        self._add_libraries(parser)
+        add(
+            "--handles",
+            action="append",
+            default=[],
+            metavar="MODULE[:FILE]",
+            help="record the objects of a library that this module of cffi "
+            "binds, as the TOML file says, else as pyproject.toml does or "
+            "their names suggest (may be given more than once)",
+        )
+        add(
+            "--misuse",
+            choices=("refuse", "pass"),
+            default="refuse",
+            help="what happens to a proven double or interior free in native "
+            "code: it is not carried out, or it is (refuse)",
+        )
+
+    def _add_libraries(self, parser: argparse.ArgumentParser) -> None:
+        add = parser.add_argument
         watched = parser.add_mutually_exclusive_group()
         watched.add_argument(
             "--native",
@@ -96,13 +116,6 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             help="record only the libraries of this name, path, module, "
             "package or distribution; * and ? match anything (may be given "
             "more than once)",
-        )
-        add(
-            "--misuse",
-            choices=("refuse", "pass"),
-            default="refuse",
-            help="what happens to a proven double or interior free in native "
-            "code: it is not carried out, or it is (refuse)",
         )
 
     def _add_reporting(self, parser: argparse.ArgumentParser) -> None:
@@ -213,6 +226,7 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             status = program.run()
         except ProgramError as error:
             raise CommandError(str(error)) from None
+        _say_unmet(options.handles)
         if os.getpid() != parent:
             if children:
                 children.report()
@@ -242,6 +256,8 @@ def _start(
     check_tracking()
     if not options.own:
         _attach(options, program)
+    if options.handles:
+        _attach_handles(options, program)
     core.hide_callers()
     if settings.is_release:
         print(
@@ -285,6 +301,29 @@ def _attach(options: argparse.Namespace, program: Program) -> None:
             f"watched: {error}",
             file=sys.stderr,
         )
+
+
+def _attach_handles(options: argparse.Namespace, program: Program) -> None:
+    """Record the objects of libraries until the end of the process."""
+    from ffi_leak_tracker._handles.by_name import attach_named
+    from ffi_leak_tracker._handles.vocabulary import SpecError
+
+    try:
+        with program.searching():
+            attach_named(options.handles)
+    except SpecError as error:
+        raise CommandError(f"--handles {error}") from None
+
+
+def _say_unmet(names: list[str]) -> None:
+    """Say which modules of --handles the program did not import."""
+    if not names:
+        return
+    from ffi_leak_tracker._handles import by_name
+    from ffi_leak_tracker._handles.attach_module import attached_modules
+
+    for line in by_name.unmet(attached_modules()):
+        print(f"ffi-leak-tracker run: note: {line}", file=sys.stderr)
 
 
 def _program(options: argparse.Namespace) -> Program:

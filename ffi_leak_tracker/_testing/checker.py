@@ -17,19 +17,22 @@ from ffi_leak_tracker._base import settings as environment
 from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._testing import benchmark, judge, rules, tables, watching
+from ffi_leak_tracker._testing.calls import Budget
 from ffi_leak_tracker._testing.fixtures import WideFixtures, name_of
+from ffi_leak_tracker._testing.found import TestLeaks
 from ffi_leak_tracker._testing.frames import without_runner
-from ffi_leak_tracker._testing.repeat import Budget, Repeater
+from ffi_leak_tracker._testing.repeat import Repeater
 from ffi_leak_tracker._testing.scopes import open_scope
 from ffi_leak_tracker._testing.summary import Summary
 from ffi_leak_tracker._testing.threads import Late, Threads
-from ffi_leak_tracker._testing.verdict import TestLeaks, Watch, let_go
+from ffi_leak_tracker._testing.verdict import Watch, let_go
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any, TypeAlias
 
-    from ffi_leak_tracker._testing.options import Rounds, Settings
+    from ffi_leak_tracker._testing.options import Settings
+    from ffi_leak_tracker._testing.rounds import Rounds
     from ffi_leak_tracker._tracking.scopes import Scope
 
     Protocol: TypeAlias = Callable[[pytest.Item, pytest.Item | None], object]
@@ -63,11 +66,16 @@ class Checker:
         self._attachment = (
             watching.attach(settings) if settings.checks_all else None
         )
+        self._handles = (
+            watching.attach_handles(settings) if settings.checks_all else []
+        )
 
     def pytest_unconfigure(self) -> None:
         """Close the last scope, detach, and restore the stack depth."""
         self._close()
         watching.detach(self._attachment)
+        for one in self._handles:
+            one.close()
         core.set_stack_depth(self._depth_before)
 
     def _close(self) -> None:
@@ -315,7 +323,7 @@ class Checker:
         if isinstance(found, str):
             watch.unsure = found
             return ()
-        self._budget.growing.update([one.where for one in found])
+        self._budget.growing.update([one.kind for one in found])
         return found
 
     # --- reporting --------------------------------------------------------

@@ -6,9 +6,9 @@ refuses what makes no sense. This module does not import the compiled core.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pytest
+
+from ffi_leak_tracker._testing.rounds import AUTO, Rounds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,16 +24,6 @@ HELD = ("report", "fail")
 TABLES = ("yes", "no", "show")
 MAX_ROUNDS = 1000
 
-
-class Rounds(NamedTuple):
-    """How often a suspicious test is called again."""
-
-    warmup: int  # calls that are not counted
-    fewest: int  # calls that are
-    most: int  # calls, if it grew in each of the fewest
-
-
-AUTO = Rounds(1, 3, 40)
 
 #: The short name of each option, and its arguments.
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -72,6 +62,16 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
             "metavar": "LIB,...",
             "help": "Watch these libraries only (all but the interpreter's if "
             "not given).",
+        },
+    ),
+    (
+        "leaks-handles",
+        {
+            "metavar": "MODULE[:FILE],...",
+            "action": "append",
+            "default": [],
+            "help": "Record the objects of the libraries that these modules "
+            "of cffi bind (may be given more than once).",
         },
     ),
     (
@@ -153,6 +153,7 @@ _INI: tuple[tuple[str, str, str], ...] = (
     ("leaks_mode", "string", "As MODE of --leaks."),
     ("leaks_depth", "string", "As --leaks-depth."),
     ("leaks_attach", "args", "As --leaks-attach."),
+    ("leaks_handles", "args", "As --leaks-handles."),
     ("leaks_own", "bool", "As --leaks-own."),
     ("leaks_own_threads", "bool", "As --leaks-own-threads."),
     ("leaks_repeat", "string", "As --leaks-repeat."),
@@ -238,6 +239,9 @@ class Settings:
         )
         self.depth = self._depth()
         self.attach = self._attach()
+        self.handles = _parts(
+            self._given("leaks-handles") or config.getini("leaks_handles")
+        )
         self.own = bool(self._given("leaks-own") or config.getini("leaks_own"))
         self.own_threads = bool(
             self._given("leaks-own-threads")
@@ -300,8 +304,7 @@ class Settings:
             if given is None
             else given.split(",")
         )
-        parts = [part for name in names for part in name.split(",")]
-        return tuple([part.strip() for part in parts if part.strip()])
+        return _parts(names)
 
     def _depth(self) -> int | None:
         text = self._value("leaks-depth")
@@ -312,6 +315,11 @@ class Settings:
         raise pytest.UsageError(
             f"--leaks-depth must be a number from 0 to 64, not {text!r}"
         )
+
+
+def _parts(names: list[str]) -> tuple[str, ...]:
+    parts = [part for name in names for part in name.split(",")]
+    return tuple([part.strip() for part in parts if part.strip()])
 
 
 def _one_of(option: str, values: tuple[str, ...], given: str) -> str:
@@ -338,7 +346,7 @@ def rounds_of(text: object) -> Rounds | None:
     if len(parts) == 2 and all(one.isdecimal() for one in parts):
         warmup, rounds = map(int, parts)
         if 0 <= warmup <= MAX_ROUNDS and 2 <= rounds <= MAX_ROUNDS:
-            return Rounds(warmup, rounds, rounds)
+            return Rounds(warmup, rounds, rounds, rounds)
     raise pytest.UsageError(
         "--leaks-repeat must be auto, no, or WARMUP:ROUNDS with at least 2 "
         f"rounds and at most {MAX_ROUNDS:,} of each, not {text!r}"
