@@ -165,6 +165,9 @@ def declarations(name: str) -> str:
     return "\n".join(line for line in lines if keep.match(line))
 
 
+#: The same bytes in whatever folder it is built.
+SAME_ANYWHERE = f"-ffile-prefix-map={HERE.parent}=."
+
 ffibuilder = cffi.FFI()
 for name in ("base/values.h", "api/api.h", "api/lower.cdef"):
     ffibuilder.cdef(declarations(name))
@@ -232,12 +235,13 @@ ffibuilder.set_source(
         "-O2",
         "-fvisibility=hidden",
         "-g1",
+        SAME_ANYWHERE,
         *LINK_TIME,
         *SANITIZER,
     ]
     if sys.platform != "win32"
     else ["/std:c11", "/O2"],
-    extra_link_args=["-Wl,-z,now", "-O2", *LINK_TIME, *SANITIZER]
+    extra_link_args=["-Wl,-z,now", "-O2", SAME_ANYWHERE, *LINK_TIME, *SANITIZER]
     if sys.platform == "linux"
     else LINK_TIME,
     libraries=["pthread", "m"] if sys.platform == "linux" else [],

@@ -56,14 +56,24 @@ static uint64_t bytes_of_interfaces(const struct if_nameindex *list) {
     return count * sizeof *list;
 }
 
+// Places before the paths that the caller asked to leave free. musl does not
+// keep whether it did.
+static size_t free_paths(const glob_t *paths) {
+#if defined(__GLIBC__)
+    return paths->gl_flags & GLOB_DOOFFS ? paths->gl_offs : 0;
+#else
+    (void)paths;
+    return 0;
+#endif
+}
+
 uint64_t flk_libc_objects_bytes(flk_sizes kind, uintptr_t structure) {
     FLK_ASSERT(structure != 0);
     const glob_t *paths = (const glob_t *)structure;
     const wordexp_t *words = (const wordexp_t *)structure;
     switch (kind) {
     case FLK_SIZES_GLOB:
-        return (paths->gl_pathc + 1 +
-                (paths->gl_flags & GLOB_DOOFFS ? paths->gl_offs : 0)) *
+        return (paths->gl_pathc + 1 + free_paths(paths)) *
                sizeof *paths->gl_pathv;
     case FLK_SIZES_WORDS:
         return (words->we_wordc + 1 + words->we_offs) * sizeof *words->we_wordv;
