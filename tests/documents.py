@@ -160,7 +160,7 @@ def prints(command: str, expected: str, printed: str) -> bool:
 def why_not(text: str) -> str | None:
     """Return why a program or command cannot run here; None if it can."""
     has_hooks = sys.platform.startswith("linux") and not IS_PYPY
-    if re.search(r"attach|--native|--library", text) and not has_hooks:
+    if re.search(r"attach|ffi.leak.tracker run", text) and not has_hooks:
         return "needs hooks: CPython on Linux"
     if "ObjectTracker" in text and IS_PYPY:
         return "PyPy does not report the creation of objects"

@@ -1,7 +1,8 @@
-"""The command line: run --native and run --library."""
+"""The command line: what run watches, --library and --own."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -59,6 +60,7 @@ def line_of(program: str, text: str) -> int:
 @pytest.mark.parametrize(
     "options",
     [
+        (),
         ("--native",),
         ("--library", "libplain*"),
         ("--library", "*/libplain.so"),
@@ -79,7 +81,7 @@ def test_a_leak_of_a_library_is_reported(options) -> None:
     assert "malloc" in done.stderr
 
 
-@pytest.mark.parametrize("option", ["--native", "--library=libplain*"])
+@pytest.mark.parametrize("option", ["--depth=9", "--library=libplain*"])
 def test_a_program_that_frees_is_clean(option) -> None:
     """Exit status 0, and nothing is reported."""
     done = run(CLEAN, option)
@@ -87,10 +89,47 @@ def test_a_program_that_frees_is_clean(option) -> None:
     assert done.stderr.startswith("No native memory leaks."), done.stderr
 
 
-def test_without_the_options_libraries_are_not_watched() -> None:
-    """Native blocks are recorded on request only."""
-    done = run(LEAK)
+def test_own_watches_no_library() -> None:
+    """Native blocks are not recorded then; those of our allocators are."""
+    done = run(f"{LEAK}\n{OWN}", "--own")
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("LEAKED  1 block, 10 B")
+    done = run(LEAK, "--own")
     assert done.returncode == 0, done.stderr
+    assert "nothing was watched" in done.stderr
+
+
+@pytest.mark.parametrize("other", ["--native", "--library=plain"])
+def test_own_excludes_libraries(other) -> None:
+    """Status 2, in one line."""
+    done = run(LEAK, "--own", other)
+    assert done.returncode == 2
+    assert "not allowed with" in done.stderr or "exclude" in done.stderr
+    assert 1 == done.stderr.count("\n"), done.stderr
+
+
+def test_where_libraries_cannot_be_watched() -> None:
+    """It is said, and an error only if they were asked for."""
+    program = """
+        import sys
+        from ffi_leak_tracker import cli
+        from ffi_leak_tracker._seam import core_hooks
+        core_hooks.attach = lambda *_: "no function pointers here"
+        sys.exit(cli.main(["run", *sys.argv[1:], "-c", "print(7)"]))
+    """
+    Path("cannot.py").write_text(dedent(program), "utf-8")
+    for options, status in (([], 0), (["--native"], 2)):
+        done = subprocess.run(
+            [sys.executable, "cannot.py", *options],
+            env=environment(**child_environment()),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+        assert "cannot attach: no function pointers here" in done.stderr
+        assert done.stdout == ("" if status else "7\n")
 
 
 def test_other_libraries_are_silent() -> None:
@@ -170,9 +209,9 @@ def test_the_report_as_json() -> None:
 
 def test_status_of_the_program_comes_first() -> None:
     """A leak does not hide the exit status of the program."""
-    assert run("raise SystemExit(7)", "--native").returncode == 7
-    assert run(f"{LEAK}\nraise SystemExit(7)", "--native").returncode == 7
-    assert run(LEAK, "--native", "--no-fail-on-leaks").returncode == 0
+    assert run("raise SystemExit(7)").returncode == 7
+    assert run(f"{LEAK}\nraise SystemExit(7)").returncode == 7
+    assert run(LEAK, "--no-fail-on-leaks").returncode == 0
 
 
 def test_depth_is_obeyed() -> None:
@@ -199,7 +238,7 @@ def test_what_hooks_found_wrong_is_reported() -> None:
         cxx = cxx.dlopen({library!r})
         cxx.release(cxx.new_one(24))
     """
-    done = run(program, "--native")
+    done = run(program)
     assert done.returncode == 1, done.stderr
     assert done.stderr.startswith("No native memory leaks."), done.stderr
     assert "operator new" in done.stderr
@@ -232,7 +271,7 @@ def test_children_of_a_fork_report_nothing() -> None:
         status = os.waitpid(pid, 0)[1]
         assert os.waitstatus_to_exitcode(status) == 9, status
     """
-    done = run(program, "--native")
+    done = run(program)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("No allocations were") == 1, done.stderr
 
@@ -240,19 +279,19 @@ def test_children_of_a_fork_report_nothing() -> None:
 def test_os_exit_and_exec_end_quietly() -> None:
     """No report, no crash, and the status of the program."""
     for end in ("os._exit(3)", "os.execv('/bin/sh', ['sh', '-c', 'exit 3'])"):
-        done = run(f"import os\n{LEAK}\n{end}", "--native")
+        done = run(f"import os\n{LEAK}\n{end}")
         assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
 
 
 def test_programs_that_attach_themselves() -> None:
-    """Their detach leaves what --native asked for."""
+    """Their detach leaves what run attached."""
     program = """
         from ffi_leak_tracker import LeakTracker
         with LeakTracker.attach(["libplain*"]) as handle:
             lib.take(10)
         lib.take(1000)
     """
-    done = run(program, "--native")
+    done = run(program)
     assert done.returncode == 1
     assert "2 blocks" in done.stderr, done.stderr
 
@@ -273,11 +312,30 @@ def test_a_real_program_is_clean() -> None:
         db.close()
         xml.dom.minidom.parseString("<a><b/></a>")
     """
-    done = run(program, "--native")
-    print(done.stderr)
-    assert done.stdout == ""
-    # What libraries keep on purpose is shown; nothing crashes.
-    assert done.returncode in {0, 1}
+    done = run(program)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert done.stderr.startswith("No native memory leaks."), done.stderr
+
+
+#: A name is imported if its distribution is installed.
+IMPORTS = ["ssl", "sqlite3", "lzma", "ctypes", "numpy", "lxml.etree", "h5py"]
+
+
+@pytest.mark.slow
+def test_imports_lose_nothing() -> None:
+    """Status 0, and a line at most for each holder of what is kept."""
+    here = [
+        name for name in IMPORTS if importlib.util.find_spec(name.split(".")[0])
+    ]
+    done = run(f"import {', '.join(here)}")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    head, _facts, *rest = done.stderr.splitlines()
+    assert head.startswith("No native memory leaks."), done.stderr
+    notes = [line for line in rest if line]
+    holders = [line.partition(" held by ")[2] for line in notes]
+    assert all(holders), done.stderr
+    assert len(holders) == len(set(holders)), done.stderr
+    assert len(notes) <= 20, done.stderr
 
 
 # --- lost or held -------------------------------------------------------
@@ -291,7 +349,7 @@ OWN = (
 
 def test_what_is_held_is_one_line() -> None:
     """Native memory that something leads to is no leak; a note says so."""
-    done = run(HELD, "--native")
+    done = run(HELD)
     assert 0 == done.returncode
     assert done.stderr.startswith("No native memory leaks.")
     assert "3 blocks, 2.9 KiB held by Python heap: not counted" in done.stderr
@@ -299,16 +357,16 @@ def test_what_is_held_is_one_line() -> None:
 
 def test_held_blocks_are_shown_on_request() -> None:
     """--held shows them; they fail a run only if --fail-on says so."""
-    done = run(HELD, "--native", "--held")
+    done = run(HELD, "--held")
     assert 0 == done.returncode
     assert done.stderr.startswith("LEAKED  3 blocks")
-    done = run(HELD, "--native", "--fail-on", "lost,held")
+    done = run(HELD, "--fail-on", "lost,held")
     assert 1 == done.returncode
 
 
 def test_lost_blocks_come_without_the_held_ones() -> None:
     """The report has what is lost; what is held is noted below it."""
-    done = run(HELD + "\nlib.take(500)", "--native")
+    done = run(HELD + "\nlib.take(500)")
     assert 1 == done.returncode
     assert done.stderr.startswith("LEAKED  1 block, 500 B")
     assert "held by Python heap" in done.stderr
@@ -316,16 +374,16 @@ def test_lost_blocks_come_without_the_held_ones() -> None:
 
 def test_own_blocks_are_leaks_though_held() -> None:
     """Who uses an allocator of this package promised to free."""
-    done = run(f"{HELD}\n{OWN}", "--native")
+    done = run(f"{HELD}\n{OWN}")
     assert 1 == done.returncode
     assert done.stderr.startswith("LEAKED  1 block, 10 B")
-    assert 0 == run(OWN, "--native", "--fail-on", "lost").returncode
+    assert 0 == run(OWN, "--fail-on", "lost").returncode
 
 
 @pytest.mark.parametrize("program", [LEAK, OWN])
 def test_never_fails(program) -> None:
     """--fail-on never leaves the status to the program."""
-    done = run(program, "--native", "--fail-on", "never")
+    done = run(program, "--fail-on", "never")
     assert 0 == done.returncode
     assert done.stderr.startswith("LEAKED  1 block")
 

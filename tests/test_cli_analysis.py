@@ -210,6 +210,29 @@ def test_diff_fails_on_growth_if_asked() -> None:
     assert (0, "Nothing changed.\n") == (done.returncode, done.stdout)
 
 
+def test_diff_of_reports_that_recorded_nothing() -> None:
+    """It is no all-clear: it says that nothing was compared."""
+    for number, text in enumerate(("pass", "pass", CLEAN_PROGRAM)):
+        Path("empty.py").write_text(text)
+        done = cli("run", "--own", "--json", f"empty{number}.json", "empty.py")
+        assert done.returncode == 0, done.stderr
+    names = [f"empty{number}.json" for number in range(3)]
+    for old, new, said in (
+        (0, 1, "Neither report has recorded anything: nothing was compared.\n"),
+        (0, 2, "The earlier report has recorded nothing.\n"),
+        (2, 0, "The later report has recorded nothing.\n"),
+        (2, 2, "Nothing changed.\n"),
+    ):
+        done = cli("diff", names[old], names[new])
+        assert (0, said) == (done.returncode, done.stdout)
+
+
+CLEAN_PROGRAM = """
+from ffi_leak_tracker import diagnostic_malloc
+diagnostic_malloc.free(diagnostic_malloc("char", 1))
+"""
+
+
 def test_diff_of_no_report_is_refused() -> None:
     """In one line that names the file; status 2."""
     Path("list.json").write_text("[]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 import weakref
@@ -11,7 +12,12 @@ import pytest
 from c_library import COMPILER, here
 from handle_library import SPEC, compiled, opened
 
-from ffi_leak_tracker import LeakTracker, MismatchedFreeError
+from ffi_leak_tracker import (
+    LeakFilter,
+    LeakTracker,
+    MismatchedFreeError,
+    diagnostic_calloc,
+)
 from ffi_leak_tracker._handles import ledger
 from ffi_leak_tracker.handles import (
     Chain,
@@ -599,3 +605,47 @@ def test_instrument_twice_wraps_the_raw_library(both, scope) -> None:
     assert live(scope) == [TREE]
     again.tree_free(one)
     assert sys.getrefcount(one) < 10
+
+
+# --- one object, one entry ---------------------------------------------
+def test_a_handle_on_a_recorded_block_is_one_entry() -> None:
+    """``track`` of what ``calloc`` recorded; its free removes it."""
+    with LeakTracker.scope(isolated=True) as scope:
+        one = LeakTracker.track(diagnostic_calloc("int", 4))
+        assert live(scope) == [("int", "calloc", "free")]
+        diagnostic_calloc.free(one)
+        assert not live(scope)
+
+
+def test_track_takes_pointers_of_ctypes() -> None:
+    """By their target, as pointers of cffi."""
+    pair = (ctypes.c_int * 2)()
+    number = ctypes.c_int()
+    with LeakTracker.scope(isolated=True) as scope:
+        LeakTracker.track(pair)
+        LeakTracker.track(ctypes.pointer(number))
+        LeakTracker.track(ctypes.c_void_p(4096))
+        found = sorted((one.type, one.size) for one in scope.snapshot())
+        assert found == [("c_int", 4), ("c_int_Array_2", 8), ("void", 0)]
+        for one in (pair, ctypes.pointer(number), ctypes.c_void_p(4096)):
+            LeakTracker.untrack(one)
+        assert not live(scope)
+    with pytest.raises(TypeError, match="expected a cdata pointer"):
+        LeakTracker.track(ctypes.c_int(3))
+
+
+# --- figures, filters and observers -------------------------------------
+def test_figures_and_observers_speak_of_handle_types(ffi, lib, scope) -> None:
+    """In the spelling of cffi; an array type stands for each length."""
+    seen: list[Any] = []
+    with (
+        LeakTracker.observe("struct tree", allocated=seen.append),
+        LeakTracker.observe(ffi.typeof("int[3]"), allocated=seen.append),
+    ):
+        one = lib.tree_new()
+        numbers = ffi.new("int[]", 7)
+    assert [block.type for block in seen] == ["struct tree", "int[]"]
+    assert LeakTracker.types()["struct tree"].live_blocks >= 1
+    assert len(scope.snapshot(filter=LeakFilter.ignore_types(["int[]"]))) == 1
+    lib.tree_free(one)
+    del numbers

@@ -152,6 +152,7 @@ def test_examples_run(name: str) -> None:
     for one in Finder().find(module, name):
         runner.run(one)
     assert runner.failures == 0
+    assert LeakTracker.attachments == ()
 
 
 def test_examples_are_found() -> None:

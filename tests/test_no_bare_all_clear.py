@@ -331,7 +331,8 @@ def test_run_says_what_was_not_seen(tmp_path) -> None:
     pause = "from ffi_leak_tracker import *\n"
     pause += "LeakTracker.kept = LeakTracker.pause()\n"
     for text, options, said, status in (
-        ("", [], NOTHING, 0),
+        ("", ["--own"], NOTHING, 0),
+        ("", [], "and all libraries", 0),
         ("", ["--library", "qqqq"], 'no loaded library matches "qqqq"', 2),
         (pause, [], "1 pause in force", 0),
     ):

@@ -139,7 +139,7 @@ NOTHING = {
         "LeakTracker.enable()",
         {},
         "nothing was watched: only memory from this package's allocators; "
-        "LeakTracker.attach(), or run --native, watches the libraries",
+        "LeakTracker.attach(), or run without --own, watches the libraries",
     ),
 }
 

@@ -30,8 +30,8 @@ class Run:
     help = "run a program and report what it leaked"
     description = (
         "Run a Python program and report at its end, after its exit\n"
-        "handlers, the native memory that it allocated through\n"
-        "ffi_leak_tracker and never freed."
+        "handlers, the native memory that it lost, and what it allocated\n"
+        "through ffi_leak_tracker and never freed."
     )
     epilog = """\
 exit status:
@@ -75,21 +75,7 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             type=_depth,
             help="Python frames recorded for each block, 0 to 64 (16)",
         )
-        add(
-            "--native",
-            action="store_true",
-            help="record what native code allocates by itself, too, in all "
-            "libraries but the interpreter's",
-        )
-        add(
-            "--library",
-            action="append",
-            default=[],
-            metavar="NAME",
-            help="the same in the libraries of this name, path, module, "
-            "package or distribution; * and ? match anything (may be given "
-            "more than once)",
-        )
+        self._add_libraries(parser)
         add(
             "--handles",
             action="append",
@@ -104,8 +90,32 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             choices=("refuse", "pass"),
             default="refuse",
             help="what happens to a proven double or interior free in native "
-            "code, with --native and --library: it is not carried out, or it "
-            "is (refuse)",
+            "code: it is not carried out, or it is (refuse)",
+        )
+
+    def _add_libraries(self, parser: argparse.ArgumentParser) -> None:
+        add = parser.add_argument
+        watched = parser.add_mutually_exclusive_group()
+        watched.add_argument(
+            "--native",
+            action="store_true",
+            help="record what native code allocates by itself, in all "
+            "libraries but the interpreter's; it is the default without "
+            "--library",
+        )
+        watched.add_argument(
+            "--own",
+            action="store_true",
+            help="record nothing but this package's allocators",
+        )
+        add(
+            "--library",
+            action="append",
+            default=[],
+            metavar="NAME",
+            help="record only the libraries of this name, path, module, "
+            "package or distribution; * and ? match anything (may be given "
+            "more than once)",
         )
 
     def _add_reporting(self, parser: argparse.ArgumentParser) -> None:
@@ -121,7 +131,7 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             metavar="N",
             type=_depth,
             default=8,
-            help="native frames recorded with --native and --library, 0 to "
+            help="native frames recorded for what native code allocates, 0 to "
             "64 (8), with lines where there is debug information",
         )
         add(
@@ -203,6 +213,8 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
         from ffi_leak_tracker._command.program import ProgramError
 
         program = _program(options)
+        if options.own and options.library:
+            raise CommandError("--own and --library exclude each other")
         output = Output(options)
         parent = os.getpid()
         try:
@@ -242,7 +254,7 @@ def _start(
     depth = DEPTH_MAX if whole_paths else options.depth
     LeakTracker.enable(stack_depth=depth)
     check_tracking()
-    if options.native or options.library:
+    if not options.own:
         _attach(options, program)
     if options.handles:
         _attach_handles(options, program)
@@ -262,14 +274,16 @@ def _start(
 def _attach(options: argparse.Namespace, program: Program) -> None:
     """Attach to libraries until the end of the process.
 
-    Modules are found as the program finds them.
+    Modules are found as the program finds them. Where libraries cannot be
+    watched, that is said, and an error only if they were asked for.
     """
     from ffi_leak_tracker._records.exceptions import AttachError
     from ffi_leak_tracker._tracking.tracker import LeakTracker
 
-    wanted: list[list[str] | None] = [None] if options.native else []
-    if options.library:
-        wanted.append(options.library)
+    named = options.library
+    wanted: list[list[str] | None] = [named] if named else []
+    if options.native or not named:
+        wanted.insert(0, None)
     try:
         with program.searching():
             for libraries in wanted:
@@ -280,7 +294,13 @@ def _attach(options: argparse.Namespace, program: Program) -> None:
                     misuse=options.misuse,
                 )
     except (AttachError, ValueError) as error:
-        raise CommandError(str(error)) from None
+        if options.native or named:
+            raise CommandError(str(error)) from None
+        print(
+            f"ffi-leak-tracker run: note: only this package's allocators are "
+            f"watched: {error}",
+            file=sys.stderr,
+        )
 
 
 def _attach_handles(options: argparse.Namespace, program: Program) -> None:

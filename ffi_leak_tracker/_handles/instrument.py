@@ -211,7 +211,7 @@ def instrument(
     Raises: SpecError if the specification does not fit the library.
 
     Cost: functions without a word cost what they cost before. For the others
-        see ``benchmarks/bench_handles.py``.
+        see ``benchmarks/handles_cost.py``.
 
     >>> from cffi import FFI
     >>> from ffi_leak_tracker import LeakTracker

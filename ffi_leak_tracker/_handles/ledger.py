@@ -24,6 +24,8 @@ is_enabled = core.is_enabled
 _cast = core.ffi.cast
 _typeof = core.ffi.typeof
 _CData = core.ffi.CData
+_ADDRESS = _typeof("uintptr_t")
+_numbers: dict[tuple[str, str, tuple[str, ...]], int] = {}
 
 
 class Handle:
@@ -56,7 +58,7 @@ def address_of(pointer: CData) -> int:
     """Return the address of a cdata pointer, 0 for other values."""
     if isinstance(pointer, _CData):
         try:
-            return int(_cast("uintptr_t", _cast("void *", pointer)))
+            return int(_cast(_ADDRESS, pointer))
         except TypeError:  # a structure
             return 0
     return 0
@@ -149,7 +151,10 @@ def record(
 ) -> None:
     """Record an object at an address; it replaces an older one."""
     core.note_thread()
-    number = core.type_id(type, kind, " or ".join(free) or NO_FREE)
+    number = _numbers.get((type, kind, free))
+    if number is None:
+        number = core.type_id(type, kind, " or ".join(free) or NO_FREE)
+        _numbers[type, kind, free] = number
     live[address] = Handle(type, kind, free, of_gc)
     core_blocks.track(address, size, core.HANDLE, number, current_number())
 

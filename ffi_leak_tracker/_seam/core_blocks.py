@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from struct import Struct
 
 from ffi_leak_tracker._records.allocation import Allocation
@@ -295,10 +296,34 @@ def address_of(pointer: Any) -> int:
             return int(ffi.cast("uintptr_t", ffi.cast("void *", pointer)))
         except TypeError:  # a structure
             pass
+    found = ctypes_target(pointer)
+    if found is not None:
+        return found[0]
     raise TypeError(
         "expected a cdata pointer or an address (int), not "
         f"{type(pointer).__name__}"
     )
+
+
+def ctypes_target(pointer: Any) -> tuple[int, str, int] | None:
+    """Return address, type and size of what a ctypes pointer points to.
+
+    Of an array or a structure, those of itself. None for other values.
+    """
+    ctypes = sys.modules.get("ctypes")
+    if ctypes is None:
+        return None
+    if isinstance(pointer, ctypes._Pointer):
+        target = type(pointer)._type_
+        address = ctypes.cast(pointer, ctypes.c_void_p).value or 0
+        return address, target.__name__, ctypes.sizeof(target)
+    if isinstance(pointer, (ctypes.c_void_p, ctypes.c_char_p)):
+        name = "void" if isinstance(pointer, ctypes.c_void_p) else "char"
+        return ctypes.cast(pointer, ctypes.c_void_p).value or 0, name, 0
+    if isinstance(pointer, (ctypes.Array, ctypes.Structure, ctypes.Union)):
+        size = ctypes.sizeof(pointer)
+        return ctypes.addressof(pointer), type(pointer).__name__, size
+    return None
 
 
 def track(

@@ -48,12 +48,16 @@ class LeakCheckMixin(_Base):
     this package's allocators, lost blocks, and what grows when the test is
     called again. A test that failed or was skipped is not judged.
 
+    Libraries are watched until the cleanups of the class, which test suites
+    run. After ``run()`` without a suite call ``doClassCleanups()``.
+
     >>> import unittest
     >>> from ffi_leak_tracker.testing import LeakCheckMixin
     >>> class TestImage(LeakCheckMixin, unittest.TestCase):
     ...     def test_nothing(self):
     ...         pass
-    >>> TestImage("test_nothing").run().wasSuccessful()
+    >>> suite = unittest.TestSuite([TestImage("test_nothing")])
+    >>> suite.run(unittest.TestResult()).wasSuccessful()
     True
     """
 

@@ -106,6 +106,8 @@ def _name_of(type: Any) -> str | None:
     if type is None or isinstance(type, str):
         return type
     if isinstance(type, core.ffi.CType):
+        if type.kind == "array":  # records of arrays have no length
+            return f"{type.item.cname}[]"
         return str(type.cname)
     raise TypeError(
         "observe() takes the name of a C type, a ctype object or None, not "

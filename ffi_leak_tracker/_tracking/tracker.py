@@ -275,7 +275,8 @@ class LeakTrackerType(Attaching):
         Nothing is recorded while tracking is off.
 
         Args:
-            pointer: a cdata pointer, or an address as an int.
+            pointer: a cdata pointer, a ctypes pointer, or an address as an
+                int.
             size: bytes; None for the size of the type of the pointer, or 0 if
                 that is opaque.
             type: name of the C type; None for the type of the pointer.
@@ -285,16 +286,23 @@ class LeakTrackerType(Attaching):
             layer: "handle" for an object of a library, "heap" for memory of
                 malloc, "mapping" for memory of mmap.
 
+        A live block of this package's allocators is recorded already: without
+        a type, kind and release of its own, a handle on it is not recorded
+        again.
+
         Raises: TypeError, ValueError for invalid arguments.
         """
         address = core_blocks.address_of(pointer)
         number = _layer(layer)
+        says_more = (type, kind, release) != (None, "handle", "custom")
         name, known_size = _type_and_size(pointer)
         name = arguments.type_name(type, name)
         arguments.word("kind", kind, "handle")
         arguments.word("release", release, "image_close")
         total = known_size if size is None else size
         check_range("size", total, core.SIZE_MAX)
+        if number == core.HANDLE and not says_more:
+            address = 0 if core_blocks.find(address, core.HEAP) else address
         if address and self.enabled:
             from ffi_leak_tracker._tracking.scopes import current_number
 
@@ -476,6 +484,9 @@ def _type_and_size(pointer: Any) -> tuple[str, int]:
     """Return C type and size of the target of a pointer; void, 0 for an int."""
     if isinstance(pointer, int):
         return "void", 0
+    found = core_blocks.ctypes_target(pointer)
+    if found is not None:
+        return found[1:]
     ctype = core.ffi.typeof(pointer)
     if ctype.kind == "array":
         return ctype.item.cname, core.ffi.sizeof(pointer)

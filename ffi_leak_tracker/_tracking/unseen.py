@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 OWN = "the allocators of this package"
 NOTHING = (
     "nothing was watched: only memory from this package's allocators; "
-    "LeakTracker.attach(), or run --native, watches the libraries"
+    "LeakTracker.attach(), or run without --own, watches the libraries"
 )
 OFF = "FFI_LEAK_TRACKER=off forbids tracking: unset it"
 NEVER = (

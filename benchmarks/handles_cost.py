@@ -1,6 +1,6 @@
 """What a wrapped function of a library costs: raw, off, and on.
 
-``python benchmarks/bench_handles.py [--smallest]``
+``python benchmarks/handles_cost.py [--smallest]``
 """
 
 from __future__ import annotations
