@@ -11,7 +11,7 @@ from typing import Any
 from core.build import build
 from harness import Row, is_smallest, main, missing_row
 
-PROGRAMS = ("registry", "footprint", "growth", "threads", "events")
+PROGRAMS = ("registry", "footprint", "growth", "threads", "events", "patterns")
 
 
 def run(program: Path, folder: Path) -> list[dict[str, Any]]:
