@@ -30,6 +30,7 @@ from ffi_leak_tracker import (
 )
 from ffi_leak_tracker import diagnostic_calloc as alloc
 from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._tracking import owners
 
 ffi = cffi.FFI()
 ffi.cdef("void *malloc(size_t); void free(void *);")
@@ -614,6 +615,8 @@ def test_verify_does_not_collect_for_others(enabled, monkeypatch) -> None:
     import gc
 
     pointer = alloc("int")
+    # Set for good where a test before called ffi.gc of an instrumented ffi.
+    monkeypatch.setattr(owners, "gc_is_used", False)
     monkeypatch.setattr(gc, "collect", lambda *_: pytest.fail("collected"))
     with pytest.raises(LeaksFoundError):
         LeakTracker.verify_no_leaks()

@@ -375,32 +375,66 @@ typedef struct scan_arguments {
     uint64_t inverted, needed, any_of, returned;
 } scan_arguments;
 
-enum { PAGE_IN_MEMORY = 1 << 3, PAGE_IN_SWAP = 1 << 4 };
+enum {
+    PAGE_IN_MEMORY = 1 << 3,
+    PAGE_IN_SWAP = 1 << 4,
+    PAGE_IS_A_GUARD = 1 << 8
+};
 
-uintptr_t flk_platform_pages_next_used(int pagemap_file, uintptr_t begin,
-                                       uintptr_t end) {
+// The first region of pages with one of the categories, as long as it is or one
+// page of it; the number of regions, 0 or 1; below 0: the system does not tell.
+static int next_region(int pagemap_file, uintptr_t begin, uintptr_t end,
+                       uint64_t any_of, uint64_t pages_max,
+                       page_region *found) {
     FLK_ASSERT(begin < end && begin % flk_platform_page_bytes() == 0);
-    page_region found = {0};
     scan_arguments arguments = {.size = sizeof arguments,
                                 .start = begin,
                                 .end = end,
-                                .regions = (uintptr_t)&found,
+                                .regions = (uintptr_t)found,
                                 .region_count = 1,
-                                .pages_max = 1,
-                                .any_of = PAGE_IN_MEMORY | PAGE_IN_SWAP,
-                                .returned = PAGE_IN_MEMORY | PAGE_IN_SWAP};
+                                .pages_max = pages_max,
+                                .any_of = any_of,
+                                .returned = any_of};
     int saved = errno;
     int count = ioctl(pagemap_file, _IOWR('f', 16, scan_arguments), &arguments);
     errno = saved;
+    return count;
+}
+
+uintptr_t flk_platform_pages_next_used(int pagemap_file, uintptr_t begin,
+                                       uintptr_t end) {
+    page_region found = {0};
+    int count = next_region(pagemap_file, begin, end,
+                            PAGE_IN_MEMORY | PAGE_IN_SWAP, 1, &found);
     if (count < 0)
         return begin;
     return count == 0 ? end : (uintptr_t)found.start;
+}
+
+bool flk_platform_pages_next_guard(int pagemap_file, uintptr_t begin,
+                                   uintptr_t end, uintptr_t *guard_begin,
+                                   uintptr_t *guard_end) {
+    FLK_ASSERT(guard_begin && guard_end);
+    page_region found = {0};
+    if (next_region(pagemap_file, begin, end, PAGE_IS_A_GUARD, 0, &found) != 1)
+        return false;
+    *guard_begin = (uintptr_t)found.start;
+    *guard_end = (uintptr_t)found.end;
+    return true;
 }
 #else
 uintptr_t flk_platform_pages_next_used(int pagemap_file, uintptr_t begin,
                                        uintptr_t end) {
     (void)pagemap_file, (void)end;
     return begin;
+}
+
+bool flk_platform_pages_next_guard(int pagemap_file, uintptr_t begin,
+                                   uintptr_t end, uintptr_t *guard_begin,
+                                   uintptr_t *guard_end) {
+    (void)pagemap_file, (void)begin, (void)end;
+    (void)guard_begin, (void)guard_end;
+    return false;
 }
 #endif
 

@@ -201,6 +201,13 @@ bool flk_platform_pages_resident(uintptr_t begin, size_t pages,
 // before 6.7). A sparse mapping of terabytes is passed in microseconds.
 uintptr_t flk_platform_pages_next_used(int pagemap_file, uintptr_t begin,
                                        uintptr_t end);
+// The first guard pages from `begin` on, but below `end`, that the system keeps
+// inside of a mapping (MADV_GUARD_INSTALL): glibc 2.42 and later guards stacks
+// so. A read of them ends the process. False if there are none, or if the system
+// does not tell (Linux before 6.16, which may have them from 6.13 on).
+bool flk_platform_pages_next_guard(int pagemap_file, uintptr_t begin,
+                                   uintptr_t end, uintptr_t *guard_begin,
+                                   uintptr_t *guard_end);
 // Access rights of pages. FLK_PAGE_WRITE implies reading.
 enum { FLK_PAGE_READ = 1, FLK_PAGE_WRITE = 2, FLK_PAGE_EXECUTE = 4 };
 // Sets the rights of the pages that hold these bytes. False if the system

@@ -68,11 +68,6 @@ static bool each_line(line_visitor visit, void *context) {
     return got == 0;
 }
 
-static void count_line(char *line, void *context) {
-    FLK_ASSERT(line && context);
-    ++*(size_t *)context;
-}
-
 // "begin-end rwxp offset device inode     path"
 typedef struct parsed {
     uintptr_t begin, end;
@@ -131,8 +126,32 @@ static const char *last_part(const char *path) {
 }
 
 // --- the array -----------------------------------------------------------------
+// Memory that may have guard pages inside of it.
+static bool may_have_guards(const parsed *p) {
+    return kind_of(p) == FLK_AREA_ANONYMOUS && p->may[1] == 'w';
+}
+
+typedef struct counter {
+    size_t areas;
+    int pagemap;
+} counter;
+
+static void count_line(char *line, void *context) {
+    FLK_ASSERT(line && context);
+    counter *c = context;
+    parsed p;
+    parse(line, &p);
+    c->areas++;
+    for (uintptr_t at = p.begin, guard; may_have_guards(&p) && at < p.end;) {
+        if (!flk_platform_pages_next_guard(c->pagemap, at, p.end, &guard, &at))
+            return;
+        c->areas += 2;
+    }
+}
+
 typedef struct filler {
     flk_areas *areas;
+    int pagemap;
     flk_holders *holders;
     size_t capacity;
     // The object whose data the last area was, for what follows it.
@@ -162,6 +181,32 @@ static uint32_t holder_of(filler *f, const flk_area *area, const parsed *p,
     }
 }
 
+// Makes areas of their own of the guard pages in the last area, and of what
+// follows each.
+static void split_at_guards(filler *f) {
+    flk_areas *areas = f->areas;
+    flk_area whole = areas->items[areas->count - 1];
+    uintptr_t begin, end = whole.begin;
+    while (end < whole.end && areas->count + 2 <= f->capacity &&
+           flk_platform_pages_next_guard(f->pagemap, end, whole.end, &begin,
+                                         &end)) {
+        flk_area *last = &areas->items[areas->count - 1];
+        last->end = begin;
+        if (last->begin == begin)
+            areas->count--;
+        areas->items[areas->count++] = (flk_area){.begin = begin,
+                                                  .end = end,
+                                                  .kind = FLK_AREA_CLOSED,
+                                                  .holder = whole.holder};
+        if (end == whole.end)
+            return;
+        flk_area *next = &areas->items[areas->count++];
+        *next = whole;
+        next->begin = end;
+        next->follows_guard = true;
+    }
+}
+
 static void fill_line(char *line, void *context) {
     filler *f = context;
     flk_areas *areas = f->areas;
@@ -179,22 +224,28 @@ static void fill_line(char *line, void *context) {
         before && before->end == made->begin && before->kind == FLK_AREA_CLOSED;
     made->holder = holder_of(f, made, &p, before);
     areas->count++;
+    if (may_have_guards(&p))
+        split_at_guards(f);
 }
 
-bool flk_areas_read(flk_areas *areas, flk_holders *holders) {
+bool flk_areas_read(flk_areas *areas, flk_holders *holders, int pagemap) {
     FLK_ASSERT(areas && holders && holders->count > 0);
-    size_t lines = 64;  // the array itself is a mapping, too
+    // The array itself is a mapping, too.
+    counter counted = {.areas = 64, .pagemap = pagemap};
     int saved = errno;
     *areas = (flk_areas){.count = 0};
-    bool good = each_line(count_line, &lines);
+    bool good = each_line(count_line, &counted);
     size_t page = flk_platform_page_bytes();
-    size_t bytes = (lines * sizeof(flk_area) + page - 1) & ~(page - 1);
+    size_t bytes = (counted.areas * sizeof(flk_area) + page - 1) & ~(page - 1);
     if (good)
         areas->items = flk_platform_pages_map(bytes, page);
     good = areas->items != NULL;
     if (good) {
         areas->mapped_bytes = bytes;
-        filler f = {.areas = areas, .holders = holders, .capacity = lines};
+        filler f = {.areas = areas,
+                    .pagemap = pagemap,
+                    .holders = holders,
+                    .capacity = counted.areas};
         good = each_line(fill_line, &f);
     }
     errno = saved;

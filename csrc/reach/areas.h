@@ -47,7 +47,9 @@ void flk_areas_begin_holders(flk_holders *holders);
 // The number of a holder, which is added if it is new.
 uint32_t flk_areas_holder(flk_holders *holders, uint32_t kind, uint32_t thread,
                           const char *name);
-bool flk_areas_read(flk_areas *areas, flk_holders *holders);
+// `pagemap`: /proc/self/pagemap, or -1. Guard pages inside of a mapping are
+// closed areas.
+bool flk_areas_read(flk_areas *areas, flk_holders *holders, int pagemap);
 void flk_areas_drop(flk_areas *areas);
 // The area that contains the address, or the next one above; NULL if none.
 flk_area *flk_areas_at(const flk_areas *areas, uintptr_t address);

@@ -14,9 +14,16 @@
 // lower bits, then the block.
 enum { HEAD = 16, LEAST = 32, ALIGNMENT = 16, FLAGS = 7, PREVIOUS_IN_USE = 1 };
 // malloc_state: lock and flags, the fast bins, the last chunk, a remainder, the
-// other bins, and more.
-enum { FAST_BINS = 10, FAST_OFFSET = 16, TOP_OFFSET = 96, BINS_OFFSET = 112 };
-enum { BINS_CHECKED = 64, STATE_BYTES = 0x898 };
+// other bins, and more. glibc 2.43 has no fast bins.
+typedef struct layout {
+    uint32_t fast, fast_bins, top, bins, bytes;
+} layout;
+static const layout layouts[] = {{16, 10, 96, 112, 0x898},
+                                 {8, 0, 8, 24, 0x840}};
+enum { LAYOUTS = sizeof layouts / sizeof *layouts };
+// That of the first arena that was found.
+static const layout *in_use = layouts;
+enum { BINS_CHECKED = 64 };
 enum { HEAP_ALIGNMENT = 1 << 26 };  // of heaps of other arenas
 
 static uint64_t word_at(uintptr_t address) {
@@ -75,17 +82,18 @@ uint64_t flk_chunks_key(int memory_file) {
 }
 
 // --- arenas --------------------------------------------------------------------
-size_t flk_chunks_arena_bytes(void) { return STATE_BYTES; }
+size_t flk_chunks_arena_bytes(void) { return in_use->bytes; }
 
 static bool is_within(uintptr_t address, uintptr_t begin, uintptr_t end) {
     return address >= begin && address < end;
 }
 
 // Each bin is empty, and points to itself, or leads into the heap.
-static bool has_bins(uintptr_t state, uintptr_t begin, uintptr_t end) {
+static bool has_bins(const layout *how, uintptr_t state, uintptr_t begin,
+                     uintptr_t end) {
     int empty = 0;
     for (int i = 0; i < BINS_CHECKED; i++) {
-        uintptr_t bin = state + BINS_OFFSET + (uintptr_t)i * 16;
+        uintptr_t bin = state + how->bins + (uintptr_t)i * 16;
         uintptr_t self = bin - 16, forward = word_at(bin);
         empty += forward == self;
         if ((forward == self) != (word_at(bin + 8) == self) ||
@@ -100,15 +108,29 @@ static bool is_top(uintptr_t chunk, uintptr_t begin, uintptr_t end) {
            chunk + size_of(chunk) == end;
 }
 
+#if defined(__GLIBC__)
+static uintptr_t find_arena(const layout *how, uintptr_t begin, uintptr_t end,
+                            uintptr_t heap_begin, uintptr_t heap_end) {
+    for (uintptr_t state = begin; state + how->bytes <= end; state += 16)
+        if (is_top(word_at(state + how->top), heap_begin, heap_end) &&
+            has_bins(how, state, heap_begin, heap_end))
+            return state;
+    return 0;
+}
+#endif
+
 uintptr_t flk_chunks_find_arena(uintptr_t begin, uintptr_t end,
                                 uintptr_t heap_begin, uintptr_t heap_end) {
     FLK_ASSERT(begin <= end && heap_begin < heap_end);
 #if defined(__GLIBC__)
-    for (uintptr_t state = (begin + 15) & ~(uintptr_t)15;
-         state + STATE_BYTES <= end; state += 16)
-        if (is_top(word_at(state + TOP_OFFSET), heap_begin, heap_end) &&
-            has_bins(state, heap_begin, heap_end))
-            return state;
+    for (const layout *how = layouts; how < layouts + LAYOUTS; how++) {
+        uintptr_t found = find_arena(how, (begin + 15) & ~(uintptr_t)15, end,
+                                     heap_begin, heap_end);
+        if (found) {
+            in_use = how;
+            return found;
+        }
+    }
 #endif
     return 0;
 }
@@ -121,12 +143,12 @@ uintptr_t flk_chunks_arena_of(uintptr_t begin, uintptr_t end) {
         return 0;
     uintptr_t state = word_at(begin), size = word_at(begin + 16);
     if (!is_within(state, begin + 32, begin + 128) || size > end - begin ||
-        size < STATE_BYTES + 128 || word_at(begin + 8) != 0)
+        size < in_use->bytes + 128 || word_at(begin + 8) != 0)
         return 0;
-    uintptr_t top = word_at(state + TOP_OFFSET);
+    uintptr_t top = word_at(state + in_use->top);
     // The last chunk may lie in a newer heap of the arena.
     bool is_own = is_top(top, begin, begin + size);
-    return is_own && has_bins(state, begin, begin + size) ? state : 0;
+    return is_own && has_bins(in_use, state, begin, begin + size) ? state : 0;
 #else
     return 0;
 #endif
@@ -146,8 +168,8 @@ static bool are_links_mixed(void) {
 
 static void list_fast(flk_chunks *c, uintptr_t arena, uintptr_t begin) {
     bool is_mixed = are_links_mixed();
-    for (int bin = 0; bin < FAST_BINS; bin++) {
-        uintptr_t chunk = word_at(arena + FAST_OFFSET + (uintptr_t)bin * 8);
+    for (uint32_t bin = 0; bin < in_use->fast_bins; bin++) {
+        uintptr_t chunk = word_at(arena + in_use->fast + (uintptr_t)bin * 8);
         while (is_within(chunk, begin, c->end - LEAST) &&
                chunk % ALIGNMENT == 0 && c->fast_count < c->fast_max) {
             c->fast[c->fast_count++] = (flk_pair){chunk, 0};
@@ -174,7 +196,7 @@ void flk_chunks_begin(flk_chunks *chunks, uintptr_t begin, uintptr_t end,
         chunks->at = end;
     } else if (is_within(arena, begin, end)) {
         chunks->end = begin + word_at(begin + 16);
-        chunks->at = (arena + STATE_BYTES + 15) & ~(uintptr_t)15;
+        chunks->at = (arena + in_use->bytes + 15) & ~(uintptr_t)15;
     }
     if (arena && chunks->fast)
         list_fast(chunks, arena, begin);

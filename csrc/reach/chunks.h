@@ -6,7 +6,7 @@
 //          another C library or another malloc.
 // Invariant: only memory that malloc may hand out is reported as free: chunks that the next head says are free, chunks
 //            with the key of the thread caches, chunks that are listed in a fast bin, and the rest of the heap.
-// Source:  malloc/malloc.c and malloc/arena.c of glibc 2.26 to 2.41: malloc_chunk, malloc_state, heap_info.
+// Source:  malloc/malloc.c and malloc/arena.c of glibc 2.26 to 2.43: malloc_chunk, malloc_state, heap_info.
 #ifndef FLK_CHUNKS_H
 #define FLK_CHUNKS_H
 

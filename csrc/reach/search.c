@@ -758,7 +758,7 @@ static void search_all(search *s) {
     wait_for_stacks(s);
     if (s->failure || !collect(s))
         return;
-    if (!flk_areas_read(&s->areas, &s->result->holders)) {
+    if (!flk_areas_read(&s->areas, &s->result->holders, s->pagemap)) {
         s->failure = FLK_LOST_IMPOSSIBLE;
         return;
     }

@@ -88,15 +88,16 @@ def _known_types() -> list[type]:
 
     Other types of cffi keep what they own behind the fields of an object.
     """
-    found, waiting = {object}, [object]
+    # By identity: comparing some types has effects (deprecation warnings).
+    found, waiting = {id(object): object}, [object]
     while waiting:
         for one in type.__subclasses__(waiting.pop()):
-            if one not in found:
-                found.add(one)
+            if id(one) not in found:
+                found[id(one)] = one
                 waiting.append(one)
     return [
         one
-        for one in found
+        for one in found.values()
         if not one.__flags__ & _HEAP_TYPE
         and (one.__module__ == "builtins" or one.__name__ in _POINTER_TYPES)
     ]
