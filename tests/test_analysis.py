@@ -325,6 +325,7 @@ BLOCKS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(BLOCKS, st.booleans(), st.integers(0, 3), st.integers(0, 3))
 def test_tree_sums_equal_table_sums(
@@ -359,6 +360,7 @@ def test_hotspots_equal_table_sums(made: list[Allocation]) -> None:
         assert sum(b.size for b in on_it) == one.bytes
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(BLOCKS, BLOCKS, st.booleans())
 def test_difference_sums_equal_table_sums(

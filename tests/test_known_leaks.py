@@ -431,7 +431,13 @@ def check(*words: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one", "workers"])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        pytest.param((), id="one"),
+        pytest.param(("-n", "2"), id="workers", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("prefix", ["", "ffi-"])
 def test_baselines_of_tests(workers: tuple[str, ...], prefix: str) -> None:
     """Known leaks pass, new ones fail, gone ones are listed."""
