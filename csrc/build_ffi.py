@@ -62,7 +62,47 @@ SANITIZERS = {
     "tsan": ["-fsanitize=thread"],
 }
 SANITIZER = SANITIZERS.get(BUILD, [])
-DEBUG = BUILD == "debug" or BUILD in SANITIZERS
+#: "unknown" builds as for a CPython of which nothing is known, "plain" as for
+#: an interpreter that is no CPython: tests do so.
+DEBUG = BUILD in {"debug", "unknown", "plain"} or BUILD in SANITIZERS
+
+#: Frames are laid out as csrc/paths/pyframe_layout.h says below this version.
+UNKNOWN_FROM = (3, 16)
+COMPILER = (sysconfig.get_config_var("CC") or "cc").split()
+
+
+def compiles_with(macro: str) -> bool:
+    """Return whether what includes Python.h compiles with this macro."""
+    units = [unit("paths"), unit("python")]
+    include = ["-I" + sysconfig.get_path("include"), f"-I{CSRC}"]
+    flags = ["-fsyntax-only", "-std=c11", "-D_GNU_SOURCE", f"-D{macro}"]
+    tried = subprocess.run(
+        [*COMPILER, *flags, *include, *units],
+        cwd=HERE.parent,
+        capture_output=True,
+        check=False,
+    )
+    return tried.returncode == 0
+
+
+def python_macros() -> list[tuple[str, str]]:
+    """Return macros that say what of this interpreter C may read.
+
+    FLK_PLAIN_PYTHON: nothing, and its C interface is not used.
+    FLK_UNKNOWN_PYTHON: what its headers declare, but no frames.
+    """
+    if sys.implementation.name != "cpython" or BUILD == "plain":
+        return [("FLK_PLAIN_PYTHON", "1")]
+    if sys.version_info[:2] < UNKNOWN_FROM and BUILD != "unknown":
+        return []
+    if compiles_with("FLK_UNKNOWN_PYTHON"):
+        return [("FLK_UNKNOWN_PYTHON", "1")]
+    return [("FLK_PLAIN_PYTHON", "1")]
+
+
+#: cffi defines it for a free-threaded interpreter. It would hide what the
+#: module reads of objects.
+NOT_DEFINED = ["Py_TARGET_ABI3T"]
 
 
 def link_time_flags() -> list[str]:
@@ -140,7 +180,7 @@ PREAMBLE = """
 #include "tracker/quarantine.h"
 #include "tracker/tracker.h"
 static void flk_bind_cffi(void) {
-#ifdef PYPY_VERSION
+#ifdef FLK_PLAIN_PYTHON
     flk_cdata_bind(NULL);
 #else
     flk_cdata_bind(_cffi_exports);
@@ -155,7 +195,12 @@ ffibuilder.set_source(
     include_dirs=[CSRC],
     # Compiled for one interpreter: the frame layouts are its own.
     py_limited_api=False,
-    define_macros=[("_GNU_SOURCE", "1")] + [("FLK_DEBUG", "1")] * DEBUG,
+    define_macros=[
+        ("_GNU_SOURCE", "1"),
+        *python_macros(),
+        *[("FLK_DEBUG", "1")] * DEBUG,
+    ],
+    undef_macros=NOT_DEFINED,
     extra_compile_args=[
         "-std=c11",
         "-O2",

@@ -131,7 +131,7 @@ class World:
 
     def expected(self, thread: int, context: ModelContext) -> ModelScope | None:
         if all(one.is_process or not one.is_open for one in self.scopes):
-            return self.top()  # nobody looks into contexts then
+            return self.top()  # contexts are not read then
         if context.value is not None:
             found = live(context.value)
             return self.top() if found is None else found

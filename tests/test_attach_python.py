@@ -270,6 +270,25 @@ def test_modules_of_the_interpreter_take_its_memory_for_it() -> None:
     """)
 
 
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_the_interpreter_itself_takes_its_memory(order: str) -> None:
+    """Its modules may be loaded later, its slots may be bound later."""
+    child(f"""
+        if {order!r} == "before":
+            import array, _json, _pickle, _struct
+        with LeakTracker.attach():
+            import array, json, pickle, struct
+            kept = [array.array("d", range(1000)), struct.Struct("iid"),
+                    pickle.dumps([1] * 1000), json.loads('{{"a": [1]}}'),
+                    bytes(8), bytearray(2000), "a" * 3000]
+            types = [b.type for b in LeakTracker.snapshot()]
+            assert not [one for one in types if one.startswith("Py")], types
+            made = LeakTracker.stats.allocations
+            kept += [bytes(count) for count in range(1000)]
+            assert LeakTracker.stats.allocations == made
+    """)
+
+
 def test_threads_without_the_gil() -> None:
     """Raw memory, from several threads, freed by others."""
     child("""

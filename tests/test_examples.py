@@ -143,7 +143,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 def test_example_prints_what_it_should(name: str) -> None:
     """Apart from addresses, to the letter."""
     if name == "python_objects" and sys.implementation.name == "pypy":
-        pytest.skip("PyPy tells nobody of new objects")
+        pytest.skip("PyPy reports no new objects")
     done = run(f"{name}.py")
     assert (done.returncode, done.stderr) == (0, "")
     assert normalised(done.stdout) == normalised(OUTPUTS[name])

@@ -193,7 +193,7 @@ def test_realloc_keeps_first_path() -> None:
 
 # --- kinds of frames ----------------------------------------------------
 def test_generator() -> None:
-    """A generator's frame and who advanced it."""
+    """A generator's frame and the frame that advanced it."""
 
     def produce():
         yield alloc("int")

@@ -487,7 +487,7 @@ def test_the_last_thousand_are_kept() -> None:
 
 
 def test_blocks_of_our_allocators_given_to_native_code() -> None:
-    """What the quarantine holds is freed by it, and by nobody else."""
+    """What the quarantine holds is freed by it, and by nothing else."""
     out, errors = ended("""
         from ffi_leak_tracker import diagnostic_calloc as alloc
         lib = opened("misuse")

@@ -179,6 +179,27 @@ lib.held_in_tls(1)
     assert {"2030"} == set(found)
 
 
+def test_stacks_of_ended_threads_hold_nothing() -> None:
+    """The C library keeps them for threads to come, as they were."""
+    child("""
+        lib = opened("plain")
+        def wait_until_alone():
+            while len(os.listdir("/proc/self/task")) > 1:
+                pass
+        with LeakTracker.scope(where="process") as scope:
+            with LeakTracker.attach([lib]):
+                for size in range(1, 101):
+                    args = (size,)
+                    thread = threading.Thread(target=lib.take, args=args)
+                    thread.start()
+                    thread.join()
+                wait_until_alone()
+                found = scope.find_lost()
+        assert len(found.blocks) == 100
+        assert len(found.lost) >= 97, len(found.lost)
+    """)
+
+
 def test_numpy_arrays_hold() -> None:
     """The data of an array is memory like any other."""
     pytest.importorskip("numpy")
@@ -463,7 +484,7 @@ def test_figures_count_searches(scope) -> None:
 
 
 def test_threads_that_run_are_counted() -> None:
-    """A thread in a loop has registers that nobody sees."""
+    """A thread in a loop has registers that cannot be read."""
     code = """
     import time
     stop = []

@@ -511,7 +511,7 @@ def test_tracking_with_windows_in_threads() -> None:
 
 
 def test_who_disables_in_a_window_is_obeyed() -> None:
-    """There and in windows inside, until somebody enables."""
+    """There and in windows inside, until enable() is called."""
     LeakTracker.enable()
     with measure() as outer:
         LeakTracker.disable()

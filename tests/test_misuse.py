@@ -122,7 +122,7 @@ def test_realloc_to_zero_is_a_free() -> None:
 
 
 def test_held_address_is_not_reused() -> None:
-    """While a block is held back nobody gets its address: silence."""
+    """While a block is held back its address is not given out: silence."""
     pointers = [alloc("char", 48) for _ in range(64)]
     held = {address(p) for p in pointers}
     for pointer in pointers:
@@ -204,7 +204,7 @@ def test_foreign_memory_at_a_freed_address_is_silent(
 
 
 def test_address_that_came_back_is_silent() -> None:
-    """An address that was recorded again is nobody's double free."""
+    """An address that was recorded again is no double free."""
     LeakTracker.enable(quarantine=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -290,7 +290,7 @@ def test_interior_realloc_is_refused() -> None:
 
 
 def test_end_of_block_is_not_inside() -> None:
-    """One past the end belongs to nobody; find() says so."""
+    """One past the end belongs to no block; find() says so."""
     pointer = allocate_here()
     assert LeakTracker.find(pointer + 3).address == address(pointer)
     assert LeakTracker.find(pointer + 4) is None
@@ -620,7 +620,7 @@ def test_poison_without_misuse_is_silent() -> None:
 
 
 def test_damage_unseen_is_queued() -> None:
-    """Draining tells nobody: misuses() does."""
+    """Draining reports nothing: misuses() does."""
     LeakTracker.enable(poison=True)
     pointer = allocate_here()
     alloc.free(pointer)

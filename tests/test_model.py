@@ -211,7 +211,7 @@ class CoreAgainstDict(RuleBasedStateMachine):
         block = self.real()[pick % len(self.real())]
         misuse = ffi.new("flk_misuse *")
         old = ffi.cast("void *", block.address)
-        # Identity and scope are the block's own, whoever resizes it.
+        # Identity and scope are the block's own, whatever resizes it.
         moved = lib.flk_resize(old, size, block.type, self.root, 0, misuse)
         assert misuse.verdict == lib.FLK_FREED
         del self.blocks[block.layer, block.address]

@@ -433,7 +433,7 @@ def test_a_callback_that_cannot_be_called() -> None:
 
 
 def test_ctrl_c_in_a_callback_passes(make) -> None:
-    """It is the user's, where he calls sample() himself."""
+    """It is the user's, where the user calls sample()."""
 
     def interrupted(suspects) -> None:
         raise KeyboardInterrupt
@@ -627,7 +627,7 @@ class TestFork:
             assert watch.running
 
     def test_forked_while_it_samples(self, make) -> None:
-        """The lock that somebody held is nobody's in the child."""
+        """A lock that another thread held is free in the child."""
         watch = GrowthMonitor(Calls(), blocks=10, interval=3600)
         with watch, watch._lock:
 

@@ -236,11 +236,6 @@ def test_a_scope_that_was_switched_off_is_said(name) -> None:
     )
 
 
-@pytest.mark.xfail(
-    sys.version_info >= (3, 13),
-    strict=False,
-    reason="something else is recorded there in the state `excluded`",
-)
 # --- growth -------------------------------------------------------------------
 @pytest.mark.parametrize("state", STATES)
 def test_find_growth_promises_only_what_it_saw(state) -> None:

@@ -11,6 +11,6 @@ pytestmark = pytest.mark.skipif(not IS_PYPY, reason="PyPy only")
 
 
 def test_pypy_says_what_to_do() -> None:
-    """It tells nobody of new objects: an error, not silence."""
+    """It reports no new objects: an error, not silence."""
     with pytest.raises(RuntimeError, match="run this on CPython"):
         ObjectTracker()

@@ -134,7 +134,7 @@ def test_track_and_untrack_are_told(log) -> None:
 
 
 def test_frees_are_told_while_disabled(log) -> None:
-    """What is recorded; new blocks are not, so nobody is told of them."""
+    """What is recorded; new blocks are not, so they are not reported."""
     block = diagnostic_calloc("char", 3)
     LeakTracker.disable()
     silent = diagnostic_calloc("char", 5)
@@ -460,7 +460,7 @@ def test_no_memory_loses_and_counts(log) -> None:
     ],
 )
 def test_wrong_arguments(type, callbacks) -> None:
-    """TypeError, and nobody observes."""
+    """TypeError, and nothing is observed."""
     with pytest.raises(TypeError, match=r"observe\(\)"):
         LeakTracker.observe(type, **callbacks)
     assert core_blocks.tell_observers is None

@@ -559,7 +559,7 @@ def test_threads_of_every_kind() -> None:
 
 
 def test_two_chains_are_in_doubt() -> None:
-    """The process gets what nobody claims; each report says how many."""
+    """The process gets what no scope claims; each report says how many."""
     with_each_taker("""
         def other(entered, leave, found):
             with scope("other") as s:
@@ -748,7 +748,7 @@ def test_a_scope_that_another_thread_leaves() -> None:
 
 
 def test_dropped_scopes_leave_no_chain() -> None:
-    """A scope that nobody can leave any more is in nobody's way."""
+    """A scope that cannot be left any more changes no other scope."""
     with_each_taker("""
         contextvars.copy_context().run(scope().__enter__)
         gc.collect()

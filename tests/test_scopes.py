@@ -1,4 +1,4 @@
-"""Scopes: who sees which block, in nesting, tasks, threads and time."""
+"""Scopes: which one sees which block, in nesting, tasks, threads and time."""
 
 # What a test nests is what it is about.
 # ruff: noqa: SIM117
@@ -641,7 +641,7 @@ def test_a_scope_that_is_open_at_a_yield_is_its_consumer_s() -> None:
 
 
 def test_abandoned_generator_ends_its_scope() -> None:
-    """A generator that nobody finishes does not keep tracking on."""
+    """A generator that is not finished does not keep tracking on."""
 
     def work():
         with LeakTracker.scope():
@@ -655,7 +655,7 @@ def test_abandoned_generator_ends_its_scope() -> None:
 
 
 def test_dropped_scope_ends() -> None:
-    """An open scope that nobody can leave any more ends."""
+    """An open scope that cannot be left any more ends."""
     contextvars.copy_context().run(LeakTracker.scope().__enter__)
     collect()
     assert not LeakTracker.enabled
@@ -796,7 +796,7 @@ def test_exits_elsewhere_leave_memory_flat() -> None:
 
 
 def test_numbers_are_not_reused_while_named() -> None:
-    """A scope that somebody holds keeps its number to itself."""
+    """The number of a scope that is referred to is not reused."""
     held = []
     for _ in range(200):
         with LeakTracker.scope() as scope:

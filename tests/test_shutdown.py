@@ -1,4 +1,4 @@
-"""The end of the interpreter: nothing crashes, whoever is late."""
+"""The end of the interpreter: nothing crashes, whatever comes late."""
 
 # ruff: noqa: E501
 

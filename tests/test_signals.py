@@ -321,7 +321,7 @@ def test_children_report_in_files_of_their_own(tmp_path) -> None:
 
 
 def test_children_are_silent_otherwise(tmp_path) -> None:
-    # The signal that nobody asked about would kill: so it is asked about.
+    # A signal without a handler would end the process: so one is set.
     found = run(tmp_path, "--dump-signal", "SIGUSR1")
     assert found == {"a.json": [33], "a.1.json": [33]}
 

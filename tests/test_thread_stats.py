@@ -1,4 +1,4 @@
-"""LeakTracker.threads(): who allocated, who freed."""
+"""LeakTracker.threads(): which thread allocated, which freed."""
 
 from __future__ import annotations
 

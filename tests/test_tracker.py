@@ -338,7 +338,7 @@ def test_snapshot_is_oldest_first(enabled) -> None:
 
 
 def test_snapshot_does_not_change(enabled) -> None:
-    """It is what was live then; nobody can write to it."""
+    """It is what was live then; it cannot be written to."""
     pointer = alloc("int")
     shot = LeakTracker.snapshot()
     alloc.free(pointer)
@@ -352,7 +352,7 @@ def test_snapshot_does_not_change(enabled) -> None:
 
 
 def test_snapshot_is_lazy(enabled) -> None:
-    """No Allocation is made before somebody looks at one."""
+    """No Allocation is made before one is read."""
     pointers = [alloc("int") for _ in range(50)]
     shot = LeakTracker.snapshot()
     made = shot._allocations._made
@@ -610,7 +610,7 @@ def test_verify_collects_owned_garbage(enabled) -> None:
 
 
 def test_verify_does_not_collect_for_others(enabled, monkeypatch) -> None:
-    """Blocks that nobody owns are judged at once."""
+    """Blocks that have no owner are judged at once."""
     import gc
 
     pointer = alloc("int")

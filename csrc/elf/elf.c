@@ -112,6 +112,20 @@ static uint32_t gnu_chain(const flk_elf *elf, const gnu_table *table,
     return can_read(elf, at, 4, 4) ? *(const uint32_t *)at : 1;
 }
 
+// The highest index of a symbol that a relocation names, or `highest`.
+static size_t highest_relocated(const flk_elf *elf, size_t highest) {
+    for (size_t t = 0; t < FLK_ELF_TABLES; t++) {
+        const flk_elf_table *table = &elf->tables[t];
+        for (size_t i = 0; i < table->count; i++) {
+            uintptr_t entry = table->begin + i * table->stride;
+            size_t symbol = ELF64_R_SYM(((const Elf64_Rel *)entry)->r_info);
+            if (symbol > highest)
+                highest = symbol;
+        }
+    }
+    return highest;
+}
+
 // The table does not hold the number of symbols. The chain of the last bucket
 // ends with the last symbol.
 static size_t gnu_count(const flk_elf *elf) {
@@ -122,8 +136,8 @@ static size_t gnu_count(const flk_elf *elf) {
     for (uint32_t i = 0; i < table.bucket_count; i++)
         if (table.buckets[i] > last)
             last = table.buckets[i];
-    if (last < table.first_symbol)
-        return table.first_symbol;  // only undefined symbols
+    if (last < table.first_symbol)  // only undefined symbols
+        return highest_relocated(elf, 0) + 1;
     while (!(gnu_chain(elf, &table, last) & 1) && last < UINT32_MAX)
         last++;
     return (size_t)last + 1;
@@ -304,8 +318,6 @@ bool flk_elf_open(flk_elf *out, uintptr_t base, const Elf64_Phdr *headers,
         return false;
     dynamic d = {.gnu_hash = 0};
     read_dynamic(out, header, &d);
-    if (!set_symbols(out, &d))
-        return false;
     const uint64_t *v = d.values;
     size_t plt_stride =
         v[DT_PLTREL] == DT_REL ? sizeof(Elf64_Rel) : sizeof(Elf64_Rela);
@@ -313,7 +325,7 @@ bool flk_elf_open(flk_elf *out, uintptr_t base, const Elf64_Phdr *headers,
               sizeof(Elf64_Rela));
     set_table(out, &out->tables[1], v[DT_REL], v[DT_RELSZ], sizeof(Elf64_Rel));
     set_table(out, &out->tables[2], v[DT_JMPREL], v[DT_PLTRELSZ], plt_stride);
-    return true;
+    return set_symbols(out, &d);
 }
 
 #if defined(__x86_64__)

@@ -1,6 +1,7 @@
 // elf.h - reads the dynamic section of one loaded object.                SPDX-License-Identifier: MIT
 // Keeps:   nothing. A flk_elf points into the memory of the object and is valid while the object stays loaded.
-// Cost:    flk_elf_open: O(segments + dynamic entries), and O(symbols) without DT_HASH; 0.9 KiB of stack. A visit:
+// Cost:    flk_elf_open: O(segments + dynamic entries), and O(symbols) without DT_HASH, and O(relocations)
+//          in an object that exports nothing; 0.9 KiB of stack. A visit:
 //          O(entries). flk_elf_defines: O(1) with a hash table.
 // Callers: any thread. The caller must keep the object loaded, for example inside dl_iterate_phdr. No lock, no
 //          allocation.

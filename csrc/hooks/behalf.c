@@ -72,19 +72,31 @@ static bool is_call_of_runtime_recorded(const void *caller) {
 }
 
 // --- looked-up functions ---------------------------------------------------
-// Whether the call instruction goes through the caller's own slot. A pass has
-// just given that slot the original function, or a stub, which is in this
-// module.
-static bool is_by_own_slot(uint32_t stub, const void *caller) {
+// What the slot of the call instruction holds; 0: the call goes through none.
+static uintptr_t own_slot_of(const void *caller) {
     flk_loaded object;
     flk_elf elf;
     if (!flk_loaded_at((uintptr_t)caller, &object) ||
         !flk_loaded_open(&object, &elf))
-        return false;
+        return 0;
     const uintptr_t *slot = flk_call_slot(&elf, (uintptr_t)caller);
-    uintptr_t now = slot ? __atomic_load_n(slot, __ATOMIC_RELAXED) : 0;
+    return slot ? __atomic_load_n(slot, __ATOMIC_RELAXED) : 0;
+}
+
+// Whether the call instruction goes through the caller's own slot. A pass has
+// just given that slot the original function, or a stub, which is in this
+// module.
+static bool is_by_own_slot(uint32_t stub, const void *caller) {
+    uintptr_t now = own_slot_of(caller);
     return now && (now == flk_stub_table_original(stub) ||
                    flk_callers_listed(now) == FLK_CALLER_PASSED);
+}
+
+// Whether a module of the interpreter takes the interpreter's memory: a pass
+// has just given its slot the original function.
+static bool is_of_interpreter(uint32_t stub, const void *caller) {
+    return flk_functions_is_of_python(flk_stub_table_function(stub)) &&
+           own_slot_of(caller) == flk_stub_table_original(stub);
 }
 
 static bool is_pointer_recorded(flk_caller found, uint32_t stub) {
@@ -118,8 +130,10 @@ static bool is_late_recorded(uint32_t stub, const void *caller,
 static bool is_looked_up_recorded(uint32_t stub, const void *caller) {
     flk_late late = flk_callers_notice(flk_stub_table_function(stub));
     flk_caller found = find((uintptr_t)caller);
-    if (FLK_UNLIKELY(late != FLK_LATE_NO) && found != FLK_CALLER_TRACED)
-        return is_late_recorded(stub, caller, found, late);
+    if (FLK_UNLIKELY(late != FLK_LATE_NO))
+        return found == FLK_CALLER_TRACED
+                   ? !is_of_interpreter(stub, caller)
+                   : is_late_recorded(stub, caller, found, late);
     return is_pointer_recorded(found, stub);
 }
 

@@ -42,7 +42,7 @@ enum {
     FLK_FINE_COUNT = 1 << 19,
 };
 typedef struct flk_interpreter_counts {
-    // Relaxed: who frees a block has got it from who allocated it.
+    // Relaxed: the thread that frees a block has got it from the one that allocated it.
     _Atomic uint16_t coarse[FLK_COARSE_COUNT];
     _Atomic uint16_t fine[FLK_FINE_COUNT];
 } flk_interpreter_counts;

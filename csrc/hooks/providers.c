@@ -15,6 +15,7 @@ typedef struct provider {
     // The resolver of a function that is selected at load time
     // (STT_GNU_IFUNC), else 0.
     uintptr_t resolvers[FLK_FN_COUNT];
+    bool has_alias[FLK_FN_COUNT];  // it exports the function's other name
 } provider;
 
 // Under FLK_RANK_ATTACH, so consistent in the child of a fork.
@@ -77,9 +78,13 @@ static void read_export(const flk_elf_export *one, void *context) {
     const reading *r = context;
     FLK_ASSERT(r->provider < FLK_PROVIDERS_MAX);
     flk_function function = flk_functions_named(one->name);
-    if (function == FLK_FN_COUNT || !is_own_name(function, one->name) ||
-        one->symbol->st_shndx == SHN_UNDEF || !may_define(r, function))
+    if (function == FLK_FN_COUNT || one->symbol->st_shndx == SHN_UNDEF ||
+        !may_define(r, function))
         return;
+    if (!is_own_name(function, one->name)) {
+        providers.all[r->provider].has_alias[function] = true;
+        return;
+    }
     uintptr_t address = r->elf->base + one->symbol->st_value;
     if (is_stub(address))
         return;  // patched by an earlier pass
@@ -242,15 +247,22 @@ void flk_providers_set_looked_up(flk_function function, uintptr_t address) {
     providers.looked_up[function] = address;
 }
 
-static int first_loaded(flk_function function) {
+static int first_loaded(flk_function function, bool by_alias) {
     FLK_ASSERT(function < FLK_FN_COUNT);
     int first = FLK_PROVIDER_NONE;
     for (int i = 0; i < FLK_PROVIDERS_MAX; i++)
         if (providers.all[i].symbols &&
             flk_stub_table_original_of((unsigned)i, function) &&
+            (!by_alias || providers.all[i].has_alias[function]) &&
             (first < 0 || providers.all[i].order < providers.all[first].order))
             first = i;
     return first;
+}
+
+int flk_providers_default_of(flk_function function, const char *name) {
+    FLK_ASSERT(function < FLK_FN_COUNT && name);
+    return is_own_name(function, name) ? flk_providers_default(function)
+                                       : first_loaded(function, true);
 }
 
 int flk_providers_default(flk_function function) {
@@ -262,7 +274,7 @@ int flk_providers_default(flk_function function) {
     if (flk_stubs_find(address, &provider, &same, &via))
         return (int)provider;
     int owner = flk_providers_owner(function, address);
-    return owner >= 0 ? owner : first_loaded(function);
+    return owner >= 0 ? owner : first_loaded(function, false);
 }
 
 uintptr_t flk_providers_canonical(flk_function function) {

@@ -40,6 +40,9 @@ void flk_providers_set_looked_up(flk_function function, uintptr_t address);
 // The provider that the loader binds an unbound slot of this function to: the
 // one that dlsym names, else the first one loaded.
 int flk_providers_default(flk_function function);
+// The same for a slot with this name of the function. An allocator that stands on
+// the C library's defines memalign and calls __libc_memalign.
+int flk_providers_default_of(flk_function function, const char *name);
 // Whether this is the function's canonical address: an entry of the linkage
 // table of a program that is not position-independent. It jumps through the
 // program's own slot.

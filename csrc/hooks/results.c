@@ -365,7 +365,7 @@ static uintptr_t release(uintptr_t block, uintptr_t a, uintptr_t b, uintptr_t c,
     return result;
 }
 
-// A stream to memory leaves its text to the caller, who must free it. The
+// A stream to memory leaves its text to the caller, which must free it. The
 // text is allocated anew when the stream is closed. It is recorded as made
 // where the stream was.
 static void record_text(const marked *m, uint32_t session,

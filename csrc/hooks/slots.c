@@ -104,9 +104,18 @@ typedef struct setting {
     flk_slots_counts *counts;
 } setting;
 
+// The interpreter's slots of its own allocators. An unbound one would be bound
+// to the exported stub, which takes the interpreter for a caller by pointer.
+static bool keeps_original(const flk_slots_policy *policy,
+                           flk_function function) {
+    return policy->is_hooked && !policy->with_python &&
+           flk_functions_is_of_python(function);
+}
+
 static void note_late(const setting *s, flk_function function, flk_via held) {
     FLK_ASSERT(function < FLK_FN_COUNT);
-    if (held == FLK_VIA_EXPORT && s->policy->via == FLK_VIA_TRACED)
+    if (held == FLK_VIA_EXPORT && s->policy->via == FLK_VIA_TRACED &&
+        !keeps_original(s->policy, function))
         atomic_store_explicit(&were_late[function], true, memory_order_relaxed);
 }
 
@@ -130,7 +139,8 @@ static int owner_of(const setting *s, const flk_elf_slot *slot,
     *is_bound = !(slot->kind == FLK_ELF_JUMP_SLOT &&
                   flk_elf_is_code(s->patcher->elf, now)) &&
                 !flk_providers_is_canonical(*function, now);
-    return *is_bound ? FLK_PROVIDER_NONE : flk_providers_default(*function);
+    return *is_bound ? FLK_PROVIDER_NONE
+                     : flk_providers_default_of(*function, slot->name);
 }
 
 static bool is_release(flk_shape shape) {
@@ -141,7 +151,7 @@ static bool is_release(flk_shape shape) {
 
 // Releases are hooked in every object. An allocation that a provider makes
 // through its own slot may build the result of a traced caller's call. A call
-// of a traced provider's function marks the thread, whoever makes it.
+// of a traced provider's function marks the thread, whatever object makes it.
 static bool is_to_be_hooked(const flk_slots_policy *policy, int owner,
                             flk_function function) {
     FLK_ASSERT(function < FLK_FN_COUNT);
@@ -188,8 +198,8 @@ uintptr_t flk_slots_value(const flk_slots_policy *policy, unsigned provider,
 
 static uintptr_t value_of(const setting *s, const flk_elf_slot *slot,
                           unsigned provider, flk_function function,
-                          bool is_hooked) {
-    uintptr_t before = is_hooked ? 0 : flk_slots_unbound_value(slot->word);
+                          bool is_needed) {
+    uintptr_t before = is_needed ? 0 : flk_slots_unbound_value(slot->word);
     return before ? before : flk_slots_value(s->policy, provider, function);
 }
 
@@ -201,16 +211,17 @@ static void set_slot(const flk_elf_slot *slot, void *context) {
     bool is_bound;
     int owner = owner_of(s, slot, &function, &is_bound);
     bool is_hooked = is_to_be_hooked(s->policy, owner, function);
+    bool is_needed = is_hooked || keeps_original(s->policy, function);
     s->counts->malloc_slots += is_hooked && is_of_malloc(slot, function);
     bool is_known =
         owner >= 0 && flk_stub_table_original_of((unsigned)owner, function);
-    if (is_known && (is_hooked || is_bound)) {
+    if (is_known && (is_needed || is_bound)) {
         if (!is_bound) {
             flk_slots_unbound_note(slot->word, read_slot(slot->word));
             s->counts->unbound++;
         }
         uintptr_t value =
-            value_of(s, slot, (unsigned)owner, function, is_hooked);
+            value_of(s, slot, (unsigned)owner, function, is_needed);
         s->counts->hooked +=
             flk_patch_word(s->patcher, slot->word, value) && is_hooked;
     } else if (is_hooked && is_bound && read_slot(slot->word)) {

@@ -10,7 +10,7 @@
 #include "paths/codes.h"
 #include "paths/pyframe.h"
 
-#if !defined(PYPY_VERSION)
+#if !defined(FLK_PLAIN_PYTHON)
 #include <frameobject.h>
 
 // Modules of the package whose paths begin with this, behind the folder of the
@@ -262,9 +262,11 @@ static const char *install(const char *own_prefix) {
     flk_pyframe_open();
     // If the table of Py_AtExit is full, the atexit module must suffice.
     (void)Py_AtExit(at_exit);
-    if (flk_pyframe_is_open() && walker_agrees())
+    if (!flk_pyframe_walks())
+        return "the frames of this version of CPython are not known";
+    if (walker_agrees())
         return NULL;
-    flk_pyframe_close();
+    flk_pyframe_close_frames();
     return "frames of this interpreter are not laid out as expected";
 }
 
@@ -298,10 +300,10 @@ bool flk_codes_describe(uint32_t site, flk_site_info *out) {
     return is_known;
 }
 
-#else  // PyPy: no code objects, only named codes
+#else  // no code objects, only named codes
 const char *flk_codes_install(const char *own_prefix) {
     (void)own_prefix;
-    return "PyPy has no frames to be read";
+    return "this interpreter has no frames that C can read";
 }
 void flk_codes_close(void) {}
 bool flk_codes_is_seam(const void *code) { return (void)code, false; }

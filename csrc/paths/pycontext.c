@@ -7,7 +7,7 @@
 #include "paths/pycontext.h"
 #include "paths/pyframe.h"
 
-#if !defined(PYPY_VERSION)
+#if !defined(FLK_PLAIN_PYTHON)
 
 // --- layouts -----------------------------------------------------------
 // Declared here, because the internal headers do not declare all of them.
@@ -191,6 +191,11 @@ static void learn_types(const PyObject *root) {
         contexts.array_type = root->ob_type;
 }
 
+static bool is_map(const hamt *variables) {
+    return flk_platform_can_read(variables, sizeof *variables) &&
+           is_named((const PyObject *)variables, "hamt");
+}
+
 // Sets one variable after the other, to itself, in the current context.
 static bool is_each_found(PyObject *const *variables) {
     FLK_ASSERT(current_context() != NULL);
@@ -217,7 +222,9 @@ static bool agrees(PyObject *const *variables) {
         Py_XDECREF(context);
         return false;
     }
-    bool is_right = (const void *)current_context() == context &&
+    bool is_right = context->ob_type->tp_basicsize == sizeof(context_object) &&
+                    (const void *)current_context() == context &&
+                    is_map(current_context()->variables) &&
                     PyThreadState_Get()->context_ver != version &&
                     current_context()->is_entered == 1 &&
                     is_each_found(variables);
@@ -262,7 +269,7 @@ const char *flk_pycontext_install(void *variable, size_t number_offset) {
     return problem;
 }
 
-#else  // PyPy: no thread states
+#else  // no thread states
 bool flk_pycontext_look(flk_context_mark *out, bool is_attached) {
     (void)out, (void)is_attached;
     return false;
@@ -273,6 +280,6 @@ bool flk_pycontext_find(flk_context_value *out, bool is_attached) {
 }
 const char *flk_pycontext_install(void *variable, size_t number_offset) {
     (void)variable, (void)number_offset;
-    return "PyPy has no thread states to be read";
+    return "this interpreter has no thread states that C can read";
 }
 #endif

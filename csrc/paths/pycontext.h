@@ -9,7 +9,7 @@
 //            changed. Only the thread itself replaces its context, or the map of its context. So whatever is read is
 //            alive, also where a signal handler interrupts the replacement: the new reference is stored before the
 //            old one is dropped.
-// Source:  Python/hamt.c, Python/context.c; the layouts are the same in 3.10 to 3.14.
+// Source:  Python/hamt.c, Python/context.c; the layouts are the same in 3.10 to 3.15.
 #ifndef FLK_PYCONTEXT_H
 #define FLK_PYCONTEXT_H
 

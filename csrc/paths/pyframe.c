@@ -2,7 +2,7 @@
 #include "paths/pyframe_layout.h"
 #include "paths/pyframe_trust.h"
 
-#if defined(HAS_WALKER)
+#if defined(HAS_THREAD_STATES)
 #include <stdio.h>
 #include <string.h>
 
@@ -12,15 +12,19 @@ typedef struct slot {
     // compares it with its own state only, which it stored itself, or which an
     // ended thread with a state at the same address stored.
     _Alignas(64) _Atomic(const PyThreadState *) owner;
-    atomic_bool inside;   // the owner is reading; written only by the owner
-    atomic_int guests;    // other threads that are reading
+    atomic_bool inside;  // the owner is reading; written only by the owner
+    atomic_int guests;   // other threads that are reading
+#if defined(HAS_WALKER)
     flk_stack_part part;  // of the owner
+#endif
 } slot;
 
+// The interpreter whose thread states, or frames, may be read; or NULL. Readers
+// load it relaxed: see enter_at.
+typedef _Atomic(const PyInterpreterState *) opened;
+
 static struct {
-    // The interpreter whose frames may be read, or NULL. Readers load it
-    // relaxed: see enter_at.
-    _Atomic(const PyInterpreterState *) open;
+    opened states, frames;
     slot slots[FLK_PYFRAME_SLOTS];
 } door;
 
@@ -49,13 +53,14 @@ static inline bool is_owner(const slot *s, const PyThreadState *tstate) {
 // open. A fence that keeps this order would cost 6 ns here. Instead
 // flk_pyframe_close executes a fence in all threads: after it, each reader has
 // either loaded "closed" or is visible as being inside.
-static inline bool enter_at(slot *s, const PyThreadState *tstate) {
-    FLK_ASSERT(tstate != NULL);
+static inline bool enter_at(slot *s, const PyThreadState *tstate,
+                            const opened *what) {
+    FLK_ASSERT(tstate && what);
     if (FLK_LIKELY(is_owner(s, tstate)) || become_owner(s, tstate))
         atomic_store_explicit(&s->inside, true, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst);
     const PyInterpreterState *open =
-        atomic_load_explicit(&door.open, memory_order_relaxed);
+        atomic_load_explicit(what, memory_order_relaxed);
     return open && tstate->interp == open;
 }
 
@@ -67,7 +72,7 @@ static inline void leave_at(slot *s, const PyThreadState *tstate) {
         atomic_fetch_sub(&s->guests, 1);
 }
 
-#define enter(tstate) enter_at(slot_of(tstate), tstate)
+#define enter(tstate, what) enter_at(slot_of(tstate), tstate, what)
 #define leave(tstate) leave_at(slot_of(tstate), tstate)
 
 // A reader never waits, so this is short. But a debugger may have stopped its
@@ -81,8 +86,9 @@ static void wait_until_empty(const slot *s, int *naps_left) {
     }
 }
 
-void flk_pyframe_close(void) {
-    if (!atomic_exchange(&door.open, NULL))
+static void close_one(opened *what) {
+    FLK_ASSERT(what != NULL);
+    if (!atomic_exchange(what, NULL))
         return;
     flk_platform_fence_threads();
     int naps_left = 1000;  // of 1 ms
@@ -90,12 +96,23 @@ void flk_pyframe_close(void) {
         wait_until_empty(&door.slots[i], &naps_left);
 }
 
-void flk_pyframe_open(void) {
-    FLK_ASSERT(flk_pyframe_mismatch() == NULL);
-    atomic_store(&door.open, PyInterpreterState_Get());
+void flk_pyframe_close_frames(void) { close_one(&door.frames); }
+
+void flk_pyframe_close(void) {
+    close_one(&door.frames);
+    close_one(&door.states);
 }
 
-bool flk_pyframe_is_open(void) { return atomic_load(&door.open) != NULL; }
+void flk_pyframe_open(void) {
+    FLK_ASSERT(flk_pyframe_mismatch() == NULL);
+    atomic_store(&door.states, PyInterpreterState_Get());
+#if defined(HAS_WALKER)
+    atomic_store(&door.frames, PyInterpreterState_Get());
+#endif
+}
+
+bool flk_pyframe_is_open(void) { return atomic_load(&door.states) != NULL; }
+bool flk_pyframe_walks(void) { return atomic_load(&door.frames) != NULL; }
 
 void flk_pyframe_forked(void) {
     for (int i = 0; i < FLK_PYFRAME_SLOTS; i++) {
@@ -104,6 +121,32 @@ void flk_pyframe_forked(void) {
     }
 }
 
+// _PyThreadState_UncheckedGet() would be wrong: without the GIL it returns the
+// state of another thread (3.10, 3.11) or NULL (3.12 and later).
+#define THIS_THREAD_STATE() PyGILState_GetThisThreadState()
+
+const void *flk_pyframe_hold(void) {
+    const PyThreadState *tstate = THIS_THREAD_STATE();
+    if (!tstate)
+        return NULL;
+    if (FLK_LIKELY(enter(tstate, &door.states)))
+        return tstate;
+    leave(tstate);
+    return NULL;
+}
+
+void flk_pyframe_release(const void *thread_state) {
+    FLK_ASSERT(thread_state == THIS_THREAD_STATE());
+    leave((const PyThreadState *)thread_state);
+}
+
+int flk_pyframe_attach(void) { return (int)PyGILState_Ensure(); }
+
+void flk_pyframe_detach(int attached) {
+    PyGILState_Release((PyGILState_STATE)attached);
+}
+
+#if defined(HAS_WALKER)
 // --- half made frames ----------------------------------------------------
 static atomic_ullong half_made_count;  // relaxed: a figure
 
@@ -125,10 +168,6 @@ static flk_stack_part *part_of(const PyThreadState *tstate) {
 #endif
 
 // --- reading -----------------------------------------------------------
-// _PyThreadState_UncheckedGet() would be wrong: without the GIL it returns the
-// state of another thread (3.10, 3.11) or NULL (3.12 and later).
-#define THIS_THREAD_STATE() PyGILState_GetThisThreadState()
-
 static bool may_be_first(flk_way *way, const frame_type *frame) {
     return is_first_usual(way->thread_state, frame) || may_be_frame(way, frame);
 }
@@ -149,7 +188,7 @@ bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
     if (FLK_UNLIKELY(!tstate))
         return false;
     slot *s = slot_of(tstate);
-    if (FLK_UNLIKELY(!enter_at(s, tstate))) {
+    if (FLK_UNLIKELY(!enter_at(s, tstate, &door.frames))) {
         leave_at(s, tstate);
         return false;
     }
@@ -318,7 +357,7 @@ size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
         return 0;
     frame_walk w = {frames, frames + frames_max, STEPS_MAX(frames_max), true,
                     false};
-    if (FLK_LIKELY(enter(tstate)))
+    if (FLK_LIKELY(enter(tstate, &door.frames)))
         walk_all(&w, tstate);
     leave(tstate);
     if (FLK_UNLIKELY(w.is_cut))
@@ -333,7 +372,7 @@ bool flk_pyframe_innermost(flk_raw_frame *out) {
     FLK_ASSERT(out && PyGILState_Check());
     const PyThreadState *tstate = PyThreadState_Get();
     bool is_found = false;
-    if (FLK_LIKELY(enter(tstate))) {
+    if (FLK_LIKELY(enter(tstate, &door.frames))) {
         const frame_type *frame = FIRST_FRAME(tstate);
         while (frame && !read_frame(frame, false, out))
             frame = NEXT_FRAME(frame);
@@ -343,26 +382,19 @@ bool flk_pyframe_innermost(flk_raw_frame *out) {
     return is_found;
 }
 
-const void *flk_pyframe_hold(void) {
-    const PyThreadState *tstate = THIS_THREAD_STATE();
-    if (!tstate)
-        return NULL;
-    if (FLK_LIKELY(enter(tstate)))
-        return tstate;
-    leave(tstate);
-    return NULL;
+#else
+// The public functions make objects, so they are used only where that is allowed.
+bool flk_pyframe_innermost(flk_raw_frame *out) {
+    FLK_ASSERT(out && PyGILState_Check());
+    PyFrameObject *frame = PyEval_GetFrame();
+    if (!frame)
+        return false;
+    PyCodeObject *code = PyFrame_GetCode(frame);
+    *out = (flk_raw_frame){.code = code, .offset = -1};
+    Py_DECREF(code);  // the frame holds it
+    return true;
 }
-
-void flk_pyframe_release(const void *thread_state) {
-    FLK_ASSERT(thread_state == THIS_THREAD_STATE());
-    leave((const PyThreadState *)thread_state);
-}
-
-int flk_pyframe_attach(void) { return (int)PyGILState_Ensure(); }
-
-void flk_pyframe_detach(int attached) {
-    PyGILState_Release((PyGILState_STATE)attached);
-}
+#endif
 
 // --- versions ----------------------------------------------------------
 #define COMPILED_VERSION \
@@ -388,7 +420,25 @@ const char *flk_pyframe_mismatch(void) {
     return text;
 }
 
-#else  // no walker: no frames
+#else  // no thread states
+const void *flk_pyframe_hold(void) { return NULL; }
+void flk_pyframe_release(const void *thread_state) { (void)thread_state; }
+bool flk_pyframe_innermost(flk_raw_frame *out) {
+    (void)out;
+    return false;
+}
+int flk_pyframe_attach(void) { return 0; }
+void flk_pyframe_detach(int attached) { (void)attached; }
+void flk_pyframe_open(void) {}
+void flk_pyframe_close(void) {}
+void flk_pyframe_close_frames(void) {}
+bool flk_pyframe_is_open(void) { return false; }
+bool flk_pyframe_walks(void) { return false; }
+void flk_pyframe_forked(void) {}
+const char *flk_pyframe_mismatch(void) { return NULL; }
+#endif
+
+#if !defined(HAS_WALKER)  // no frames
 bool flk_pyframe_begin(flk_frame_reader *reader, bool is_attached) {
     (void)reader, (void)is_attached;
     return false;
@@ -413,19 +463,6 @@ size_t flk_pyframe_walk(flk_raw_frame *frames, size_t frames_max,
     (void)frames, (void)frames_max, (void)is_lasting;
     return 0;
 }
-const void *flk_pyframe_hold(void) { return NULL; }
-void flk_pyframe_release(const void *thread_state) { (void)thread_state; }
-bool flk_pyframe_innermost(flk_raw_frame *out) {
-    (void)out;
-    return false;
-}
-int flk_pyframe_attach(void) { return 0; }
-void flk_pyframe_detach(int attached) { (void)attached; }
-void flk_pyframe_open(void) {}
-void flk_pyframe_close(void) {}
-bool flk_pyframe_is_open(void) { return false; }
 uint64_t flk_pyframe_cut_count(void) { return 0; }
 void flk_pyframe_cut_clear(void) {}
-void flk_pyframe_forked(void) {}
-const char *flk_pyframe_mismatch(void) { return NULL; }
 #endif

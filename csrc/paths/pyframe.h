@@ -1,5 +1,5 @@
 // pyframe.h - reads the Python frames of this thread without the GIL.    SPDX-License-Identifier: MIT
-// Keeps:   whether frames may be read (open), and which threads are reading: a slot of 64 bytes for each of the first
+// Keeps:   whether thread states may be read (open), and frames; and which threads are reading: a slot of 64 bytes for each of the first
 //          FLK_PYFRAME_SLOTS thread states, so that no two threads write the same cache line. Further thread states
 //          share slots.
 // Cost:    O(depth), some loads a frame. No reference count is changed and no lock taken. A thread with its own slot
@@ -88,14 +88,18 @@ bool flk_pyframe_innermost(flk_raw_frame *out);
 const void *flk_pyframe_hold(void);
 void flk_pyframe_release(const void *thread_state);
 
-// Opens the frames of the interpreter of the calling thread, which holds the
+// Opens the thread states, and the frames if their layout is known, of the interpreter of the calling thread, which holds the
 // GIL. The caller has made sure that the death of code objects is reported, and
 // that flk_pyframe_mismatch() is NULL.
 void flk_pyframe_open(void);
-// No frame is read from now on (at interpreter shutdown, or if the layout is not
-// the expected one). Waits for threads that are reading, at most a second.
+// Nothing is read from now on (at interpreter shutdown), or no frame (if the layout
+// is not the expected one). Waits for threads that are reading, at most a second.
 void flk_pyframe_close(void);
+void flk_pyframe_close_frames(void);
+// Whether thread states are read, and frames. An unknown version of CPython has
+// thread states without frames.
 bool flk_pyframe_is_open(void);
+bool flk_pyframe_walks(void);
 // Walks that ended at a half made frame.
 uint64_t flk_pyframe_cut_count(void);
 void flk_pyframe_cut_clear(void);

@@ -1,17 +1,21 @@
 // pyframe_layout.h - the layout of a frame in each version of CPython.   SPDX-License-Identifier: MIT
 // Keeps:   nothing. Includes Python.h with the internal headers, so it must come before all other includes, and is
 //          included by paths/pyframe.c only.
-// Gives:   HAS_WALKER if the layout of this version is known; then frame_type, FIRST_FRAME, NEXT_FRAME, read_frame and
-//          mark_of.
+// Gives:   HAS_THREAD_STATES if this is a CPython. HAS_WALKER if the layout of this version is known; then frame_type,
+//          FIRST_FRAME, NEXT_FRAME, read_frame and mark_of. FLK_UNKNOWN_PYTHON (csrc/build_ffi.py) says that this version
+//          is not known, which tests use.
 // Cost:    inline; three loads a frame from 3.11 on.
-// Source:  Include/internal/pycore_frame.h (3.11-3.13), pycore_interpframe.h (3.14), frameobject.h (3.10).
+// Source:  Include/internal/pycore_frame.h (3.11-3.13), pycore_interpframe.h (3.14, 3.15), frameobject.h (3.10).
 #ifndef FLK_PYFRAME_LAYOUT_H
 #define FLK_PYFRAME_LAYOUT_H
 
-#include <patchlevel.h>  // PY_VERSION_HEX, PYPY_VERSION
+#include <patchlevel.h>  // PY_VERSION_HEX
 
-#if !defined(PYPY_VERSION) && PY_VERSION_HEX >= 0x030A0000 && \
-    PY_VERSION_HEX < 0x030F0000
+#if !defined(FLK_PLAIN_PYTHON)
+#define HAS_THREAD_STATES 1
+#endif
+#if defined(HAS_THREAD_STATES) && !defined(FLK_UNKNOWN_PYTHON) && \
+    PY_VERSION_HEX >= 0x030A0000 && PY_VERSION_HEX < 0x03100000
 #define HAS_WALKER 1
 #endif
 #if defined(HAS_WALKER) && PY_VERSION_HEX >= 0x030B0000

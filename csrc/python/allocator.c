@@ -3,7 +3,7 @@
 // _call, _free, _realloc and _new. Only these raise errors, so both halves raise the same ones.
 #include "python/callables.h"
 
-#ifndef PYPY_VERSION
+#ifndef FLK_PLAIN_PYTHON
 #include <structmember.h>
 
 #include "python/allocator.h"

@@ -1,7 +1,7 @@
 // callables.c - installs the callables in the module. Contract: python/callables.h.  SPDX-License-Identifier: MIT
 #include "python/callables.h"
 
-#ifndef PYPY_VERSION
+#ifndef FLK_PLAIN_PYTHON
 #include "python/allocator.h"
 #include "python/cdata.h"
 #include "tracker/tracker.h"

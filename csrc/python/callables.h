@@ -7,7 +7,7 @@
 #ifndef FLK_CALLABLES_H
 #define FLK_CALLABLES_H
 
-#ifndef PYPY_VERSION
+#ifndef FLK_PLAIN_PYTHON
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 

@@ -1,7 +1,7 @@
 // cdata.c - cdata through cffi, and the probe of its layout. Contract: python/cdata.h. SPDX-License-Identifier: MIT
 #include "python/callables.h"
 
-#ifndef PYPY_VERSION
+#ifndef FLK_PLAIN_PYTHON
 #include "python/cdata.h"
 
 flk_cdata_layout flk_cdata_known;

@@ -1,7 +1,7 @@
 // classes.c - which classes are tracked. Contract: python/objects.h.     SPDX-License-Identifier: MIT
 #include "python/objects.h"
 
-#ifndef PYPY_VERSION
+#ifndef FLK_PLAIN_PYTHON
 #include "base/config.h"
 #include "base/platform.h"
 

@@ -2,7 +2,7 @@
 // Contract: hooks/interpreter.h. The functions free and realloc of a domain are wrapped from its first recorded block
 // on until the end of the attachment. The wrappers get the context of the allocator that they wrap, so that a thread
 // which reads function and context one after the other meanwhile calls a pair that works.
-#ifndef PYPY_VERSION
+#ifndef FLK_PLAIN_PYTHON
 #include "hooks/interpreter.h"
 #include "python/callables.h"
 

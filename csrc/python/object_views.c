@@ -2,7 +2,7 @@
 // Python names a tracker by its number, and a class by its index in the tracker (ffi_leak_tracker/_tracking/objects.py).
 #include "python/objects.h"
 
-#ifndef PYPY_VERSION
+#ifndef FLK_PLAIN_PYTHON
 #include "paths/thread.h"
 #include "registry/object_table.h"
 

@@ -1,7 +1,7 @@
 // objects.c - records creations and ends. Contract: python/objects.h.    SPDX-License-Identifier: MIT
 #include "python/objects.h"
 
-#ifndef PYPY_VERSION
+#ifndef FLK_PLAIN_PYTHON
 #include "base/sequence.h"
 #include "paths/callpath.h"
 #include "paths/codes.h"

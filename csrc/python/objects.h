@@ -13,7 +13,7 @@
 
 #include "python/callables.h"
 
-#ifndef PYPY_VERSION
+#ifndef FLK_PLAIN_PYTHON
 #include <stdbool.h>
 
 #if PY_VERSION_HEX >= 0x030D0000

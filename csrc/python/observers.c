@@ -5,7 +5,7 @@
 // (ffi_leak_tracker/_seam/core_objects.py), and the next one begins no earlier than after the time the last one took.
 #include "python/objects.h"
 
-#ifndef PYPY_VERSION
+#ifndef FLK_PLAIN_PYTHON
 #include <errno.h>
 
 #include "base/platform.h"

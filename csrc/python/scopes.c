@@ -3,7 +3,7 @@
 // Invariant: a scope that was entered counts once in the open scopes until it ends, also if it is never left.
 #include "python/callables.h"
 
-#ifndef PYPY_VERSION
+#ifndef FLK_PLAIN_PYTHON
 #include <structmember.h>
 
 #include "base/platform.h"

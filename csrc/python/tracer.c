@@ -3,7 +3,7 @@
 // function here calls the one that was set before it, and restores it at the end.
 #include "python/objects.h"
 
-#ifndef PYPY_VERSION
+#ifndef FLK_PLAIN_PYTHON
 #include "base/platform.h"
 
 void flk_tracer_learn(PyTypeObject *example) { flk_type_slots_learn(example); }
@@ -16,9 +16,13 @@ static struct {
     void *before_data;
 } tracer;
 
+// Without an object 3.15 says that this tracer is being replaced. The one that
+// was set before was told so when this one replaced it.
 static int on_event(PyObject *object, PyRefTracerEvent event, void *data) {
     (void)data;
-    FLK_ASSERT(object && tracer.before != on_event);
+    FLK_ASSERT(tracer.before != on_event);
+    if (FLK_UNLIKELY(!object))
+        return 0;
     if (tracer.before)
         tracer.before(object, event, tracer.before_data);
     PyTypeObject *type = Py_TYPE(object);

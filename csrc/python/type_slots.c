@@ -5,7 +5,7 @@
 // has a wrapper of its own, because one tp_dealloc calls that of its base.
 #include "python/objects.h"
 
-#ifndef PYPY_VERSION
+#ifndef FLK_PLAIN_PYTHON
 #include "base/config.h"
 #include "base/platform.h"
 #include "hooks/imports.h"

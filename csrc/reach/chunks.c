@@ -55,7 +55,7 @@ static uint64_t key_of(int memory_file, size_t bytes) {
     uint64_t words[2] = {0, 0};
     void *block = malloc(bytes);
     uintptr_t address = (uintptr_t)block;
-    FLK_OPAQUE(address);  // the compiler knows that nobody may read it
+    FLK_OPAQUE(address);  // hides from the compiler that it is past the end
     free(block);
     // By the file, because a check of memory would report a use after the free.
     if (!address || memory_file < 0 ||

@@ -310,27 +310,6 @@ static void skip_arenas(search *s) {
     }
 }
 
-// After everything else is mapped, since the mappings of the search are listed,
-// too.
-static bool list_skips(search *s) {
-    s->skip_max = flk_platform_pages_own(NULL, 0) + FLK_STACKS_MAX + SPARE +
-                  s->areas.count + flk_thread_list_live_count() +
-                  flk_recent_held_count();
-    s->skips = map(s, s->skip_max * sizeof *s->skips);
-    if (!s->skips)
-        return false;
-    s->skip_count = flk_platform_pages_own(s->skips, s->skip_max);
-    if (s->skip_count > s->skip_max)
-        s->skip_count = s->skip_max;
-    skip(s, s->order->own_begin, s->order->own_end);
-    skip_marks(s);
-    flk_recent_visit_held(skip_freed, s);
-    skip_dead_stacks(s);
-    skip_arenas(s);
-    flk_pairs_sort(s->skips, s->skip_count);
-    return true;
-}
-
 typedef struct hole {
     uintptr_t begin, end;
     bool is_heap_block;
@@ -528,6 +507,48 @@ static void read_stretches(search *s, const flk_area *area, uintptr_t begin,
             at = next;
         }
     }
+}
+
+// --- stacks of ended threads -------------------------------------------------------
+// The C library keeps them for threads to come, with what they held. Such an
+// area begins behind a guard page, and the data of its thread end the stack.
+static void find_ended_stack(search *s, const flk_area *area, const char *copy,
+                             uintptr_t begin, uintptr_t end) {
+    (void)copy;  // it is the memory itself
+    uintptr_t thread =
+        flk_stacks_ended_thread(s->order->stacks, begin, end, area->end);
+    if (thread)
+        skip(s, area->begin, thread);
+}
+
+static void skip_ended_stacks(search *s) {
+    for (size_t i = 0; i < s->areas.count && is_still(s); i++) {
+        const flk_area *area = &s->areas.items[i];
+        if (area->kind == FLK_AREA_ANONYMOUS && area->follows_guard)
+            read_stretches(s, area, area->begin, area->end, find_ended_stack);
+    }
+}
+
+// After everything else is mapped, since the mappings of the search are listed,
+// too.
+static bool list_skips(search *s) {
+    s->skip_max = flk_platform_pages_own(NULL, 0) + FLK_STACKS_MAX + SPARE +
+                  2 * s->areas.count + flk_thread_list_live_count() +
+                  flk_recent_held_count();
+    s->skips = map(s, s->skip_max * sizeof *s->skips);
+    if (!s->skips)
+        return false;
+    s->skip_count = flk_platform_pages_own(s->skips, s->skip_max);
+    if (s->skip_count > s->skip_max)
+        s->skip_count = s->skip_max;
+    skip(s, s->order->own_begin, s->order->own_end);
+    skip_marks(s);
+    flk_recent_visit_held(skip_freed, s);
+    skip_dead_stacks(s);
+    skip_arenas(s);
+    skip_ended_stacks(s);
+    flk_pairs_sort(s->skips, s->skip_count);
+    return true;
 }
 
 // --- roots -------------------------------------------------------------------------

@@ -107,10 +107,50 @@ static void confirm(const char *name, flk_stacks *stacks) {
     stacks->moving_count++;
 }
 
+// --- ended threads ---------------------------------------------------------
+// glibc's struct pthread begins with its own address (tcb), another word, and
+// its own address again (self).
+enum { OWN_AT = 0, OWN_AGAIN_AT = 16, HEAD_MAX = 1536, DATA_ALIGNMENT = 64 };
+
+static uint32_t find_id_offset(void) {
+#if defined(__GLIBC__) && defined(__x86_64__)
+    uintptr_t own = (uintptr_t)flk_platform_thread_ident();
+    int32_t number = (int32_t)syscall(SYS_gettid);
+    for (uint32_t at = OWN_AGAIN_AT + 8; at < HEAD_MAX; at += sizeof number)
+        if (memcmp((const char *)own + at, &number, sizeof number) == 0)
+            return at;
+#endif
+    return 0;
+}
+
+static bool has_ended(const flk_stacks *stacks, uintptr_t thread) {
+    const char *data = (const char *)thread;
+    uintptr_t own, again;
+    int32_t number;
+    memcpy(&own, data + OWN_AT, sizeof own);
+    memcpy(&again, data + OWN_AGAIN_AT, sizeof again);
+    memcpy(&number, data + stacks->id_offset, sizeof number);
+    return own == thread && again == thread && number == 0;
+}
+
+uintptr_t flk_stacks_ended_thread(const flk_stacks *stacks, uintptr_t begin,
+                                  uintptr_t end, uintptr_t limit) {
+    FLK_ASSERT(stacks && begin <= end && end <= limit);
+    size_t needed = stacks->id_offset + sizeof(int32_t);
+    uintptr_t at =
+        (begin + DATA_ALIGNMENT - 1) & ~(uintptr_t)(DATA_ALIGNMENT - 1);
+    for (; stacks->id_offset && at < end && limit - at >= needed;
+         at += DATA_ALIGNMENT)
+        if (has_ended(stacks, at))
+            return at;
+    return 0;
+}
+
 void flk_stacks_note(flk_stacks *stacks) {
     FLK_ASSERT(stacks);
     int saved = errno;
     stacks->count = stacks->moving_count = 0;
+    stacks->id_offset = find_id_offset();
     each_other_task(stacks, note);
     errno = saved;
 }
@@ -125,4 +165,9 @@ void flk_stacks_confirm(flk_stacks *stacks) {
 #else
 void flk_stacks_note(flk_stacks *stacks) { stacks->count = 0; }
 void flk_stacks_confirm(flk_stacks *stacks) { (void)stacks; }
+uintptr_t flk_stacks_ended_thread(const flk_stacks *stacks, uintptr_t begin,
+                                  uintptr_t end, uintptr_t limit) {
+    (void)stacks, (void)begin, (void)end, (void)limit;
+    return 0;
+}
 #endif

@@ -1,4 +1,4 @@
-// stacks.h - the stack pointers of other threads, as far as they are certain.   SPDX-License-Identifier: MIT
+// stacks.h - the stack pointers of other threads, and which stacks are of ended ones.   SPDX-License-Identifier: MIT
 // Keeps:   nothing; the caller has the table.
 // Cost:    four small files of /proc for each thread: some tens of microseconds.
 // Callers: the thread that looks for pointers: note before the child is made, confirm after it.
@@ -27,10 +27,18 @@ typedef struct flk_stack {
 typedef struct flk_stacks {
     uint32_t count;
     uint32_t moving_count;  // threads whose registers are not known
+    // Where the C library's data of a thread have its number, which the system
+    // sets to 0 at its end; 0: not known.
+    uint32_t id_offset;
     flk_stack items[FLK_STACKS_MAX];
 } flk_stacks;
 
 void flk_stacks_note(flk_stacks *stacks);
 void flk_stacks_confirm(flk_stacks *stacks);
+// The address of the C library's data of a thread that has ended, if they begin
+// in this memory, which is readable up to `limit` and does not change; 0 if not,
+// and where they are not known (glibc on x86-64 only).
+uintptr_t flk_stacks_ended_thread(const flk_stacks *stacks, uintptr_t begin,
+                                  uintptr_t end, uintptr_t limit);
 
 #endif

@@ -53,7 +53,7 @@ uint64_t flk_nesting_doubted(uint32_t scope);
 bool flk_nesting_doubt_span(uint32_t scope, uint64_t *begin, uint64_t *end);
 
 // In the child of a fork. If this thread has context scopes open, those of the
-// threads that do not exist there are closed, as nobody else could do it.
+// threads that do not exist there are closed, since no thread could leave them.
 void flk_nesting_forked(uint16_t own_number);
 // For tests: compares the forest with its invariants. O(scopes).
 bool flk_nesting_check(void);

@@ -176,7 +176,7 @@ class Script(Program):
                 code = compile(file.read(), path, "exec", dont_inherit=True)
         return code, {
             "__file__": path,
-            "__cached__": None,
+            **_cached(None),
             "__loader__": loader,
         }
 
@@ -195,10 +195,15 @@ def _new_main() -> ModuleType:
     return module
 
 
+def _cached(path: str | None) -> dict[str, Any]:
+    """Return the name that modules have until 3.14."""
+    return {"__cached__": path} if sys.version_info < (3, 15) else {}
+
+
 def _names_of_spec(spec: Any) -> dict[str, Any]:
     return {
         "__file__": spec.origin,
-        "__cached__": spec.cached,
+        **_cached(spec.cached),
         "__loader__": spec.loader,
         "__package__": spec.parent,
         "__spec__": spec,

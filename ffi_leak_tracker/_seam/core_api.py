@@ -137,15 +137,29 @@ def text(value: CData) -> str:
 
 #: Why the core cannot read Python frames; None if it can.
 frames_problem = _start()
-walks_frames = bool(lib.flk_pyframe_is_open())
+walks_frames = bool(lib.flk_pyframe_walks())
+#: CPython has frames to be read; that PyPy has none is nothing new.
+IS_CPYTHON = sys.implementation.name == "cpython"
+lacks_frames = frames_problem is not None and IS_CPYTHON
+if lacks_frames:
+    import warnings
+
+    warnings.warn(
+        f"ffi_leak_tracker: {frames_problem}: allocators ask Python for "
+        "their call path, and blocks of watched libraries and Python objects "
+        "have none",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _callables() -> Any:
     """Return the C callables of allocators and scopes; None without them.
 
-    PyPy has none. ``FFI_LEAK_TRACKER_FAST=0`` switches them off.
+    PyPy has none, and ``FFI_LEAK_TRACKER_FAST=0`` switches them off. They
+    read frames in C; where that cannot be, their Python twins ask Python.
     """
-    if variable("FFI_LEAK_TRACKER_FAST") == "0":
+    if variable("FFI_LEAK_TRACKER_FAST") == "0" or not walks_frames:
         return None
     lib.flk_bind_cffi()
     return _core.callables if lib.flk_callables_install(_module()) else None
@@ -661,6 +675,7 @@ def self_figures() -> dict[str, int]:
     return {
         **{name: getattr(out, name) for name, _ in _SELF_FIELDS},
         **{f"hooks_{name}": getattr(hooks, name) for name, _ in _HOOKS_FIELDS},
+        "frames_unread": int(not walks_frames),
     }
 
 

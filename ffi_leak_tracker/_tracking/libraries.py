@@ -92,8 +92,26 @@ def python_exclusions() -> list[str]:
         program = os.readlink("/proc/self/exe")
     except OSError:
         program = os.path.realpath(sys.executable)
-    patterns = program, "libpython*", "libpypy*", "_cffi_backend*"
+    patterns = ["libpython*", "libpypy*", "_cffi_backend*"]
+    if _holds_interpreter(program):
+        patterns.insert(0, program)
     return [f"~{one}" for one in patterns]
+
+
+def _holds_interpreter(program: str) -> bool:
+    """Return whether the program is, or is linked with, the interpreter.
+
+    One that embeds Python may load the interpreter as a library. Then what
+    the program itself allocates is its own.
+    """
+    if os.path.basename(program).startswith(("python", "pypy")):
+        return True
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as all:
+            names = {os.path.basename(line.rstrip()) for line in all}
+    except OSError:
+        return True
+    return not any(one.startswith(("libpython", "libpypy")) for one in names)
 
 
 def _rules_of(library: Library) -> Iterator[str]:

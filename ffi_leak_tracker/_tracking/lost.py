@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from ffi_leak_tracker._records.exceptions import SearchError
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.snapshot import Snapshot
@@ -12,6 +14,7 @@ from ffi_leak_tracker._seam.blocks import BlockList
 from ffi_leak_tracker._tracking import detached
 
 TIME_MAX = 3600  # seconds
+ENDING_SECONDS = 0.02  # what a thread takes to end
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,6 +93,10 @@ def judge(view: View, filter: FilterLike, show_held: bool) -> Judged:
         return Judged(live, nothing)
     try:
         found = view.find_lost(filter=filter, gc=False)
+        if found.search.moving_threads and len(found.held):
+            # Python waits for a thread's code, not for the end of its stack.
+            time.sleep(ENDING_SECONDS)
+            found = view.find_lost(filter=filter, gc=False)
     except SearchError as error:
         note = f"{error}; all live blocks are shown"
         return Judged(live._noted([note]), nothing)

@@ -117,7 +117,7 @@ def note_interruption() -> None:
             one._interrupted = True
 
 
-def _deliver_one(tracker: ObjectView, limit: float) -> bool:
+def _deliver_one(tracker: ObjectView, limit: int) -> bool:
     """Deliver events of a tracker that another thread may close meanwhile."""
     try:
         return tracker._deliver(limit)

@@ -55,7 +55,7 @@ class ObjectView:
         """Call the callbacks of waiting events."""
         raise NotImplementedError
 
-    def _deliver(self, limit: float) -> bool:
+    def _deliver(self, limit: int, is_flush: bool = False) -> bool:
         """Call callbacks of some events; return whether events still wait."""
         raise NotImplementedError
 

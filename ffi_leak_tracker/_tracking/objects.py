@@ -291,18 +291,22 @@ class ObjectTracker(ObjectView):
     def flush(self) -> None:
         """Call the callbacks of waiting events, oldest first.
 
-        Events of other threads that arrive meanwhile are left for later.
+        The ends of objects that the callbacks free are told, too. Events of
+        other threads that arrive meanwhile may be left for later.
         """
-        self._deliver(float("inf"))
+        # A callback creates nothing that is tracked, and each object ends once.
+        self._deliver(self.self_stats["waiting"] + self.retained_count, True)
 
-    def _deliver(self, limit: float) -> bool:
+    def _deliver(self, limit: int, is_flush: bool = False) -> bool:
         thread = get_ident()
         if self._number < 0 or thread in self._telling:
             return False
         self._telling.add(thread)
         try:
             with untracked:
-                count = min(limit, self.self_stats["waiting"])
+                count = limit
+                if not is_flush:  # what callbacks add is left for later
+                    count = min(limit, self.self_stats["waiting"])
                 while count > 0 and (event := self._next_event()) is not None:
                     self._tell(*event)
                     count -= 1

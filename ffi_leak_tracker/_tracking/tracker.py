@@ -438,7 +438,8 @@ class LeakTrackerType(Attaching):
 
         Among them are ``entries``, ``capacity`` and ``bytes`` of its tables,
         ``dropped`` (allocations without a record), ``missed_frees`` and
-        ``unknown_frees``.
+        ``unknown_frees``. ``frames_unread`` is 1 where the frames of the
+        interpreter cannot be read in C.
         """
         return core.self_figures()
 

@@ -465,8 +465,11 @@ def limits_of(figures: dict[str, int]) -> list[str]:
         for key, what, text in _LIMITS
         if figures[key]
     ]
-    if core.frames_problem and core.walks_frames:
-        found.append(f"Python frames: {core.frames_problem}")
-    if core.contexts_problem and core.walks_frames:
+    if core.lacks_frames:
+        found.append(
+            f"{core.frames_problem}: blocks of watched libraries and Python "
+            "objects have no call path"
+        )
+    if core.contexts_problem and core.IS_CPYTHON:
         found.append(f"scopes of hooked blocks: {core.contexts_problem}")
     return found

@@ -30,7 +30,11 @@ static const char on_libc[] =
     "void *malloc(size_t n) { return __libc_malloc(n); }\n"
     "void *calloc(size_t a, size_t b) { return __libc_calloc(a, b); }\n"
     "void *realloc(void *p, size_t n) { return __libc_realloc(p, n); }\n"
-    "void free(void *p) { __libc_free(p); }\n";
+    "void free(void *p) { __libc_free(p); }\n"
+    "extern void *__libc_memalign(size_t, size_t), *__libc_valloc(size_t);\n"
+    "void *memalign(size_t a, size_t n) { return __libc_memalign(a, n); }\n"
+    "void *valloc(size_t n) { return __libc_valloc(n); }\n"
+    "int aligns = 1;\n";
 
 // Chosen at load by a function (STT_GNU_IFUNC), as gperftools chooses some.
 static const char by_choice[] =
@@ -55,6 +59,13 @@ static const char user[] =
     "void give_by(void *h, void *p)\n"
     "{ ((void (*)(void *))dlsym(h, \"free\"))(p); }\n";
 
+static const char user_of_aligned[] =
+    "#include <stddef.h>\n"
+    "extern void *memalign(size_t, size_t), *valloc(size_t), free(void *);\n"
+    "void *aligned(size_t n) { return memalign(64, n); }\n"
+    "void *paged(size_t n) { return valloc(n); }\n"
+    "void give(void *p) { free(p); }\n";
+
 static void check_take_and_give(void *use) {
     uint64_t missed = self_figures().missed_frees;
     uint64_t foreign = attach_figures().foreign_frees;
@@ -71,6 +82,18 @@ static void check_take_and_give(void *use) {
     CHECK(attach_figures().foreign_frees == foreign);
 }
 
+// Slots of the wrapper that are not bound yet lead to the C library.
+static void check_aligned(void) {
+    void *use = opened(library("use2", user_of_aligned, ""), RTLD_NOW);
+    attach_to("libuse2.so");
+    uintptr_t p = CALL(use, "aligned")(100), q = CALL(use, "paged")(200);
+    CHECK(size_at(p) == 100 && p % 64 == 0 && size_at(q) == 200);
+    CALL(use, "give")(p);
+    CALL(use, "give")(q);
+    CHECK(!is_live(p) && !is_live(q));
+    flk_attach_end();
+}
+
 static void check_handle(void *use, void *handle) {
     uintptr_t p = CALL(use, "take_by")(handle, 32);
     CHECK(size_at(p) == 32);
@@ -82,6 +105,8 @@ static int run_preloaded(void) {
     unsetenv("LD_PRELOAD");  // not for the compiler
     start();
     void *use = opened(library("use", user, ""), RTLD_NOW);
+    if (dlsym(RTLD_DEFAULT, "aligns"))
+        check_aligned();
     attach_to("libuse.so");
     CHECK(attach_figures().providers >= 2);
     check_take_and_give(use);
@@ -101,7 +126,7 @@ static int run_preloaded(void) {
 static int run_again_under(const char *program, const char *name,
                            const char *text) {
     char path[400], command[1000];
-    strcpy(path, library(name, text, ""));
+    strcpy(path, library(name, text, "-Wl,-z,lazy"));
     snprintf(command, sizeof command, "LD_PRELOAD=%s %s preloaded", path,
              program);
     return system(command);

@@ -139,7 +139,7 @@ static void test_other_threads_are_unclaimed(void) {
     drop(scope);
 }
 
-// A greenlet has a context of its own, which nobody entered.
+// A greenlet has a context of its own, which was never entered.
 static void test_greenlets_are_unclaimed(void) {
     stub_context base = empty(false), other = empty(false), task = empty(true);
     stub_set_context(&base, 16);
