@@ -67,9 +67,10 @@
 #define FLK_YOUNG_SLOTS (1 << FLK_YOUNG_SLOT_BITS)
 // Threads that may own slots at the same time.
 #define FLK_YOUNG_SEATS 62
-// Of the frees that find no room because a live block has the slot, one in this
-// many moves that block to the registry. It may be old.
-#define FLK_YOUNG_MOVE_EVERY 64
+// A free that finds a live block in its slot: so many later frees of the thread take
+// no slot, and every second time that block, which may be old, moves to the registry.
+#define FLK_YOUNG_FULL_SKIP 7
+#define FLK_YOUNG_MOVE_EVERY 2
 // Frees of a thread during which it takes no slots, after another thread freed a
 // block of it: a fence and a walk over all slots (some microseconds) come once in
 // as many events. It doubles if that happens again within a second.

@@ -88,11 +88,10 @@ bool flk_registry_find(flk_layer layer, uint64_t address, flk_record *out) {
     bool found =
         layer == FLK_LAYER_HEAP && flk_young_find(thread, address, out);
     if (!found)
-        found =
-            !(address & 15) &&
-                    flk_lock_record_in(&h, layer, FLK_LEVEL_ALIGNED, address)
-                ? find_held(&h, out)
-                : find_other(layer, address, out);
+        found = !(address & 15) && flk_lock_record_in(
+                                       &h, layer, FLK_LEVEL_ALIGNED, address)
+                    ? find_held(&h, out)
+                    : find_other(layer, address, out);
     flk_thread_let_go(thread);
     return found;
 }
@@ -150,9 +149,8 @@ flk_taken flk_registry_move_begin(flk_layer layer, uint64_t address,
     if (layer == FLK_LAYER_HEAP)
         taken = flk_young_move_begin(guarded_thread(), address, judge, context,
                                      out);
-    if (taken != FLK_ABSENT ||
-        !flk_registry_lock_record_of(&h, flk_levels_of(address), layer,
-                                     address))
+    if (taken != FLK_ABSENT || !flk_registry_lock_record_of(
+                                   &h, flk_levels_of(address), layer, address))
         return taken;
     flk_record_copy(out, h.record);
     taken = judge(h.record, context) ? FLK_TAKEN : FLK_KEPT;

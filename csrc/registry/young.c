@@ -22,6 +22,7 @@ static struct {
     seat seats[FLK_YOUNG_SEATS + 1];  // from 1
     // There is no fence: the table is closed for ever. Under the lock.
     bool is_shut;
+    bool is_never_aside;
     void (*gone)(const flk_record *record, bool is_replaced);
 } young = {.lock = FLK_LOCK_INIT(FLK_RANK_YOUNG)};
 
@@ -106,11 +107,10 @@ static bool push_record(const flk_young_slot *slot, uint64_t key) {
     FLK_ASSERT(key & FLK_YOUNG_LIVE);
     bool replaced;
     flk_registry_note_move();
-    return flk_insert_at(
-               FLK_LAYER_HEAP, FLK_LEVEL_ALIGNED, address_of(key),
-               &slot->record,
-               (flk_insertion){no_event, replaced_event, NULL, &replaced}) ==
-           FLK_OK;
+    return flk_insert_at(FLK_LAYER_HEAP, FLK_LEVEL_ALIGNED, address_of(key),
+                         &slot->record,
+                         (flk_insertion){no_event, replaced_event, NULL,
+                                         &replaced}) == FLK_OK;
 }
 
 // Takes all slots from a seat. Stopped. Records that find no memory stay, and
@@ -125,8 +125,8 @@ static void clear_seat(uint32_t number, uint32_t keeper) {
         if (!(key & FLK_YOUNG_LIVE) || push_record(slot, key))
             key_set(slot, 0);
         else
-            key_set(slot, tag_of(keeper) | (key & (FLK_YOUNG_LIVE |
-                                                   FLK_YOUNG_NUMBER)));
+            key_set(slot, tag_of(keeper) |
+                              (key & (FLK_YOUNG_LIVE | FLK_YOUNG_NUMBER)));
     }
 }
 
@@ -136,6 +136,9 @@ static void send_aside(uint64_t key) {
     if (number > FLK_YOUNG_SEATS)
         return;
     seat *from = &young.seats[number];
+    clear_seat(number, number);
+    if (young.is_never_aside)
+        return;
     uint64_t now = flk_platform_clock_coarse();
     bool is_again = now - from->stolen_at < FLK_YOUNG_ASIDE_AGAIN_NS;
     if (!is_again || !from->aside)
@@ -146,7 +149,6 @@ static void send_aside(uint64_t key) {
     if (from->thread)
         atomic_store_explicit(&from->thread->young_skip, from->aside,
                               memory_order_relaxed);
-    clear_seat(number, number);
 }
 
 // --- events beside the usual ---------------------------------------------
@@ -261,24 +263,56 @@ bool flk_young_find(flk_thread *thread, uint64_t address, flk_record *out) {
     return true;
 }
 
+// For flk_young_containing: which blocks may contain an address, nearest first.
+enum { PLACES_BACK = (FLK_YOUNG_BYTES_MAX + 15) / 16 };
+
+// Whether any of these places has a live block; `*is_foreign`: of another thread.
+static bool may_contain(const flk_thread *thread, uint64_t nearest,
+                        bool *is_foreign) {
+    FLK_ASSERT(is_foreign != NULL);
+    bool any = *is_foreign = false;
+    for (uint64_t n = nearest; n > 0 && nearest - n <= PLACES_BACK; n--) {
+        uint64_t key = flk_young_key_of(flk_young_slot_of(n));
+        if (!flk_young_is_live(key, n))
+            continue;
+        any = true;
+        *is_foreign |= !is_own(thread, key);
+    }
+    return any;
+}
+
+// The record of a live block, whose owner is this thread, or stopped.
+static bool read_record(flk_thread *thread, uint64_t number, bool is_stopped,
+                        flk_record *out) {
+    FLK_ASSERT(out != NULL);
+    const flk_young_slot *slot = flk_young_slot_of(number);
+    if (!flk_young_is_live(flk_young_key_of(slot), number))
+        return false;
+    if (!is_stopped)
+        return flk_young_find(thread, number << 4, out);
+    flk_record_copy(out, &slot->record);
+    return true;
+}
+
 bool flk_young_containing(flk_thread *thread, uint64_t address,
                           flk_entry *out) {
     FLK_ASSERT(out != NULL);
-    enum { BACK = (FLK_YOUNG_BYTES_MAX + 15) / 16 };
     uint64_t nearest = (address - 1) >> 4;
-    for (uint64_t back = 0; back <= BACK && back < nearest; back++) {
-        uint64_t start = (nearest - back) << 4;
-        if (!flk_young_is_live(
-                flk_young_key_of(flk_young_slot_of(nearest - back)),
-                nearest - back) ||
-            !flk_young_find(thread, start, &out->record) ||
-            address - start >= out->record.size_bytes)
-            continue;
-        out->address = start;
+    bool is_foreign, found = false;
+    if (!may_contain(thread, nearest, &is_foreign))
+        return false;
+    if (is_foreign)  // once, and not for each of its blocks
+        flk_young_stop();
+    for (uint64_t n = nearest; n > 0 && nearest - n <= PLACES_BACK && !found;
+         n--) {
+        out->address = n << 4;
         out->layer = FLK_LAYER_HEAP;
-        return true;
+        found = read_record(thread, n, is_foreign, &out->record) &&
+                address - out->address < out->record.size_bytes;
     }
-    return false;
+    if (is_foreign)
+        flk_young_go();
+    return found;
 }
 
 // --- seats ---------------------------------------------------------------
@@ -334,7 +368,10 @@ static void free_slots(const flk_thread *thread) {
 static bool make_room(flk_thread *thread, const flk_young_slot *slot,
                       uint64_t key) {
     FLK_ASSERT(atomic_load(&thread->young_busy));
-    return ++thread->young_full % FLK_YOUNG_MOVE_EVERY == 0 && push_record(slot, key);
+    atomic_store_explicit(&thread->young_skip, FLK_YOUNG_FULL_SKIP,
+                          memory_order_relaxed);
+    return ++thread->young_full % FLK_YOUNG_MOVE_EVERY == 0 &&
+           push_record(slot, key);
 }
 
 // Busy. True: the slot belongs to another thread.
@@ -374,6 +411,12 @@ FLK_NOINLINE void flk_young_keep(flk_thread *thread, uint64_t number) {
 }
 
 // --- the whole table ---------------------------------------------------
+void flk_young_never_aside(bool never) {
+    flk_thread_lock(&young.lock);
+    young.is_never_aside = never;
+    flk_thread_unlock(&young.lock);
+}
+
 void flk_young_init(void (*gone)(const flk_record *record, bool is_replaced)) {
     FLK_ASSERT(gone != NULL);
     young.gone = gone;

@@ -98,8 +98,8 @@ static FLK_HOT bool flk_young_enter(flk_thread *thread,
     FLK_ASSERT(thread->inside && !atomic_load(&thread->young_busy));
     atomic_store_explicit(&thread->young_busy, 1, memory_order_relaxed);
     atomic_signal_fence(memory_order_seq_cst);
-    if (FLK_LIKELY(!atomic_load_explicit(&flk_young_closed,
-                                         memory_order_acquire)) &&
+    if (FLK_LIKELY(
+            !atomic_load_explicit(&flk_young_closed, memory_order_acquire)) &&
         FLK_LIKELY(flk_young_key_of(slot) == key))
         return true;
     flk_young_leave(thread);
@@ -207,6 +207,9 @@ uint64_t flk_young_count_stopped(void);
 void flk_young_alone(void);
 // In the child of a fork, after it: what vanished threads own goes to the shards.
 void flk_young_forked(void);
+// For tests: a thread takes slots again at once after another one needed its
+// block.
+void flk_young_never_aside(bool never);
 // With all shards locked, and the table stopped.
 bool flk_young_check_held(void);
 
