@@ -3,8 +3,10 @@
 Run by setup.py (`cffi_modules`); stays out of the wheel.
 """
 
+import ctypes
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -68,7 +70,15 @@ DEBUG = BUILD in {"debug", "unknown", "plain"} or BUILD in SANITIZERS
 
 #: Frames are laid out as csrc/paths/pyframe_layout.h says below this version.
 UNKNOWN_FROM = (3, 16)
-COMPILER = (sysconfig.get_config_var("CC") or "cc").split()
+COMPILER = (
+    os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+).split()
+if sys.platform != "win32" and not shutil.which(COMPILER[0]):
+    raise SystemExit(
+        f"error: ffi_leak_tracker needs a C compiler, and {COMPILER[0]!r} was "
+        "not found: install one (Debian: apt-get install gcc), or name it in "
+        "the environment variable CC"
+    )
 
 
 def compiles_with(macro: str) -> bool:
@@ -105,27 +115,40 @@ def python_macros() -> list[tuple[str, str]]:
 NOT_DEFINED = ["Py_TARGET_ABI3T"]
 
 
+def has_function(library: str, name: str) -> bool:
+    """Return whether a library can be loaded and exports the function."""
+    try:
+        return hasattr(ctypes.CDLL(library), name)
+    except OSError:  # for another machine, or no library
+        return False
+
+
 def link_time_flags() -> list[str]:
     """Flags that let small functions of one room be inlined in another.
 
     Worth a tenth of the instructions of a tracked pair
     (benchmarks/README.md), but not every linker can do it, and not every
-    one on all processors: tried on a file of one line first.
+    one on all processors: tried on a file of one line first, with the flags
+    of the user. A linker that does not know the compiler's objects may leave
+    out all functions and say nothing, so the product is looked at.
     """
-    compiler = (sysconfig.get_config_var("CC") or "cc").split()
+    own = [
+        *os.environ.get("CFLAGS", "").split(),
+        *os.environ.get("LDFLAGS", "").split(),
+    ]
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "try.c")
         source.write_text("int flk_try(void) { return 1; }\n")
-        output = str(Path(folder, "try.so"))
         for flag in ("-flto=auto", "-flto"):
+            output = str(Path(folder, f"try{len(flag)}.so"))
             flags = [flag, "-fno-semantic-interposition"]
-            command = [*compiler, "-O2", "-fPIC", "-shared", *flags]
+            command = [*COMPILER, "-O2", "-fPIC", "-shared", *flags]
             tried = subprocess.run(
-                [*command, str(source), "-o", output],
+                [*command, str(source), *own, "-o", output],
                 capture_output=True,
                 check=False,
             )
-            if tried.returncode == 0:
+            if tried.returncode == 0 and has_function(output, "flk_try"):
                 return flags
     return []
 

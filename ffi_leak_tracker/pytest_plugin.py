@@ -24,7 +24,9 @@ Of several markers the closest one counts, for each argument.
 The blocks of a test: with ``--leaks``, those that are allocated from before
 the setup of its first fixture until after the teardown of its last one. With
 the fixture alone, those from the setup of the fixture on; fixtures that were
-set up before it are outside. All threads and tasks count. (If a fixture of a
+set up before it are outside. All threads and tasks count, but a thread that an
+earlier test started feeds that one (``--leaks-own-threads``: other threads do
+not count). (If a fixture of a
 wider scope keeps a context scope open, the blocks go to that scope, and the
 scope of the test follows the context too.) Blocks that are allocated in the
 setup or teardown of a fixture of a wider scope belong to that fixture. They
@@ -34,7 +36,8 @@ The check runs after the teardown of the test, when pytest has dropped the
 arguments of the test and garbage was collected. So it does not matter which
 fixture frees a block, nor in which order fixtures are named. Blocks of this
 package's allocators that are left are leaks. Blocks of a library are set aside
-if an import or the loading of a library made them, and are leaks if nothing in
+if an import or the loading of a library made them, or if they are tables that
+known libraries make once (``--leaks-tables``), and are leaks if nothing in
 memory points to them. For the others the test is called again, with fresh
 fixtures: a place that leaves a block at each call is a leak, what does not
 grow is held, and a line at the end of the run says so.
@@ -63,6 +66,7 @@ from ffi_leak_tracker._testing.plugin import (
     checker_of,
     leak_tracker,
     pytest_addoption,
+    pytest_cmdline_main,
     pytest_collection_finish,
     pytest_configure,
     pytest_load_initial_conftests,

@@ -54,6 +54,89 @@ def test_an_object_that_exports_nothing_is_hooked(
     """)
 
 
+# --- the ways to build a library ----------------------------------------------
+LIBRARY = """
+#include <stdlib.h>
+static void *(*volatile table[])(size_t) = {malloc};
+void *take(size_t size) { return malloc(size); }
+void *take_by_table(size_t size) { return table[0](size); }
+void give(void *block) { free(block); }
+"""
+#: The linker of the machine, and what else Debian has.
+USED_LINKERS = ["", "-fuse-ld=bfd", "-fuse-ld=lld", "-fuse-ld=mold"]
+WAYS = [
+    "-O2",
+    "-O0",
+    "-O2 -Wl,-z,lazy",
+    "-O2 -Wl,-z,now",
+    "-O2 -fno-plt",
+    "-O2 -fno-plt -Wl,-z,now",
+    "-O2 -Wl,-Bsymbolic",
+    "-O2 -Wl,--hash-style=sysv",
+    "-O2 -Wl,--hash-style=both",
+    "-O2 -Wl,-z,pack-relative-relocs",
+    "-O2 -Wl,-z,norelro",
+    "-O2 -Wl,--gc-sections -ffunction-sections",
+    "-O2 -flto -fno-fat-lto-objects",
+    "-O2 -s",
+    "-O2 -fhardened",
+]
+QUICK_WAYS = [WAYS[0], WAYS[3], WAYS[7], WAYS[9]]
+
+
+@pytest.mark.parametrize(
+    ("linker", "way"),
+    [
+        pytest.param(
+            linker,
+            way,
+            marks=[pytest.mark.slow] * bool(linker or way not in QUICK_WAYS),
+        )
+        for linker in USED_LINKERS
+        for way in WAYS
+        # glibc refuses mold's: it lacks a version that says so.
+        if not ("mold" in linker and "relative" in way)
+    ],
+)
+def test_a_library_is_watched_however_it_was_built(
+    linker, way, tmp_path
+) -> None:
+    """Calls by its linkage table and by its own variables, bound or not."""
+    source, target = tmp_path / "built.c", tmp_path / "libbuilt.so"
+    source.write_text(LIBRARY)
+    built = subprocess.run(
+        [
+            COMPILER,
+            *("-shared", "-fPIC", "-o", target, source),
+            *way.split(),
+            *linker.split(),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if built.returncode:
+        pytest.skip(f"cannot be built here: {built.stderr.splitlines()[0]}")
+    child(f"""
+        ffi = cffi.FFI()
+        ffi.cdef("void *take(size_t); void *take_by_table(size_t);"
+                 "void give(void *);")
+        lib = ffi.dlopen({str(target)!r})
+        if not hasattr(lib, "take"):
+            sys.exit()  # lld links nothing of what gcc's plugin should make
+        for is_bound in (False, True):
+            with LeakTracker.attach([{str(target)!r}]):
+                with LeakTracker.scope() as scope:
+                    kept = [lib.take(77), lib.take_by_table(78)]
+                assert [77, 78] == [one.size for one in scope.snapshot()]
+                for one in kept:
+                    lib.give(one)
+                assert not scope.has_leaks
+            lib.give(lib.take(5))
+            lib.give(lib.take_by_table(5))
+    """)
+
+
 # --- a program that embeds Python ---------------------------------------------
 EMBEDS = """
 #include <Python.h>

@@ -365,3 +365,54 @@ def test_not_watched(): kept.append(lib.box_new(1, b"kept"))
 """
     result = run("--leaks", "--leaks-own", tests=LIBRARY + tests)
     assert failed(result) == {"test_watched"}, result.stdout
+
+
+# --- tables that libraries make once --------------------------------------
+#: A library whose function is called as the one of GLib that makes quarks.
+TABLE = """
+import cffi, os, subprocess
+def built(name):
+    source = "void *malloc(unsigned long); static void *volatile kept[9];" + (
+        "void *%s(int i) { return kept[i] = malloc(50); }" % name)
+    file = os.path.join(os.path.dirname(__file__), "lib%s.so" % name)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", file, "-x", "c",
+        "-"], input=source, text=True, check=True)
+    ffi = cffi.FFI()
+    ffi.cdef("void *%s(int);" % name)
+    return ffi.dlopen(file)
+table = built("g_quark_from_string")
+other = built("quark_from_string")
+def test_known(): table.g_quark_from_string(0)
+def test_unknown(): other.quark_from_string(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "found"),
+    [
+        (None, {"test_unknown"}),
+        ("--leaks-tables=yes", {"test_unknown"}),
+        ("--leaks-tables=no", {"test_unknown", "test_known"}),
+        ("ini", {"test_unknown", "test_known"}),
+    ],
+)
+def test_known_tables_are_set_aside(run, option, found):
+    """Those of the shipped list; one option, or ini key, counts them."""
+    args = ["--leaks", "--leaks-held=fail"]
+    if option == "ini":
+        args += ["-o", "leaks_tables=no"]
+    elif option is not None:
+        args.append(option)
+    result = run(*args, tests=TABLE)
+    assert failed(result) == found, result.stdout
+
+
+def test_the_known_tables_are_shown(run):
+    """``--leaks-tables=show`` prints the rules and runs nothing."""
+    result = run("--leaks-tables=show", tests="def test_one(): pass")
+    assert result.returncode == 0
+    assert "leak:^OPENSSL_init_crypto$\n" in result.stdout
+    assert "passed" not in result.stdout
+    wrong = run("--leaks-tables=maybe", tests="def test_one(): pass")
+    assert wrong.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "--leaks-tables must be one of yes, no, show" in wrong.stderr

@@ -352,3 +352,91 @@ def test_frees():
     assert failed(result) == {"test_leak"}
     line = "native leaks: 2 leaked blocks freed after the test"
     assert line in result.stdout, result.stdout
+
+
+# --- threads that outlive their test ----------------------------------------
+LATE = (
+    LEAK
+    + """
+import threading
+go, done = threading.Event(), threading.Event()
+def work():
+    go.wait(20)
+    leak() if LEAKS else clean()
+    done.set()
+worker = threading.Thread(target=work, name="worker", daemon=True)
+def test_starts(): worker.start()
+def test_waits():
+    clean()
+    go.set()
+    done.wait(20)
+    worker.join()
+def test_after():
+    if FREES:
+        while kept: lib.box_free(kept.pop())
+"""
+)
+
+
+def late(leaks=True, frees=False):
+    return f"LEAKS, FREES = {leaks}, {frees}\n{LATE}"
+
+
+def test_a_thread_that_outlives_its_test(run, tmp_path):
+    """What it leaks during another test counts for the one that began it."""
+    file = tmp_path / "leaks.json"
+    options = ("--leaks=strict", f"--leaks-json={file}")
+    result = run(*options, tests=late())
+    assert totals(result) == "3 passed", result.stdout
+    line = "a thread of test_mine.py::test_starts leaked 2 blocks, 22 B after"
+    assert line in result.stdout.replace("mine/", ""), result.stdout
+    assert "in leak" in result.stdout
+    assert result.returncode == 1
+    (one,) = json.loads(file.read_text())["threads"]
+    assert one["nodeid"].endswith("::test_starts")
+    assert (one["leaks"], one["leaked_bytes"]) == (2, 22)
+
+
+@pytest.mark.parametrize("given", [(False, False), (True, True)])
+def test_a_thread_that_leaks_nothing_in_the_end(run, given):
+    """It frees its blocks, or a later test does: silence."""
+    result = run("--leaks=strict", tests=late(*given))
+    assert totals(result) == "3 passed", result.stdout
+    assert "native leaks: a thread" not in result.stdout
+    assert result.returncode == 0
+
+
+def test_xdist_and_threads_that_outlive_their_tests(run):
+    """The main process tells it and fails the run."""
+    pytest.importorskip("xdist")
+    result = run("--leaks=strict", "-n1", tests=late())
+    assert "leaked 2 blocks, 22 B after the test had ended" in result.stdout
+    assert result.returncode == 1
+
+
+def test_a_thread_whose_start_was_not_seen(run):
+    """Its blocks count for the test that runs, and this is said."""
+    tests = late() + "worker.start()\n"
+    tests = tests.replace("def test_starts(): worker.start()\n", "")
+    result = run("--leaks=strict", tests=tests)
+    assert failed(result) == {"test_waits"}, result.stdout
+    said = "2 blocks of the thread worker, which ran before this test"
+    assert said in result.stdout
+    for key in (["--leaks-own-threads"], ["-o", "leaks_own_threads=1"]):
+        result = run("--leaks=strict", *key, tests=tests)
+        assert totals(result) == "2 passed", result.stdout
+        said = "2 blocks of other threads not counted (--leaks-own-threads)"
+        assert said in result.stdout
+
+
+def test_own_threads_count_with_the_option(run):
+    """Those that a test starts are its own, also if they outlive it."""
+    tests = LEAK + (
+        "import threading\n"
+        "def test_leak():\n"
+        "    thread = threading.Thread(target=leak)\n"
+        "    thread.start()\n"
+        "    thread.join()\n"
+    )
+    result = run("--leaks", "--leaks-own-threads", tests=tests)
+    assert failed(result) == {"test_leak"}, result.stdout

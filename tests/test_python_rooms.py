@@ -19,6 +19,7 @@ ROOMS = (
     "_records",
     "_seam",
     "_tracking",
+    "_handles",
     "_measuring",
     "_growth",
     "_testing",
@@ -27,8 +28,8 @@ ROOMS = (
 #: The public modules, then former ones, which pickles of version 0.1 name.
 FACES_TEXT = """
 allocators analysis cli detector emitters emitters.console emitters.json
-emitters.logging exceptions filters growth measure monitor objects profiler
-pytest_plugin records scopes tracker
+emitters.logging exceptions filters growth handles measure monitor objects
+profiler pytest_plugin records scopes testing tracker
 _allocation _calltree _diff _group _group_filter _growth_records _histogram
 _object_view _sampling _stats _suspect _threads _totals _view
 """

@@ -29,17 +29,17 @@
 static atomic_bool is_ready;
 
 // --- preconditions -----------------------------------------------------
-static bool is_scope(uint32_t scope) {
+static inline bool is_scope(uint32_t scope) {
     return scope == FLK_SCOPE_NONE || scope == FLK_SCOPE_NOWHERE ||
            scope == FLK_SCOPE_UNCLAIMED || scope < FLK_SCOPES_MAX;
 }
 
-static bool is_path(uint32_t path) {
+static inline bool is_path(uint32_t path) {
     return path == FLK_PATH_NONE || path == FLK_PATH_WALK ||
            path <= flk_callpath_count();
 }
 
-static bool is_origin(uint16_t type, uint32_t scope, uint32_t path) {
+static inline bool is_origin(uint16_t type, uint32_t scope, uint32_t path) {
     return type <= flk_names_count() && is_scope(scope) && is_path(path);
 }
 

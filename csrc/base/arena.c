@@ -53,10 +53,10 @@ static struct {
     size_t keep_left;
     atomic_ullong bytes;  // relaxed: a figure for reports
 } arena = {
-    .stripes = {{FLK_LOCK_INIT(FLK_RANK_ARENA)},
-                {FLK_LOCK_INIT(FLK_RANK_ARENA)},
-                {FLK_LOCK_INIT(FLK_RANK_ARENA)},
-                {FLK_LOCK_INIT(FLK_RANK_ARENA)}},
+    .stripes = {{.lock = FLK_LOCK_INIT(FLK_RANK_ARENA)},
+                {.lock = FLK_LOCK_INIT(FLK_RANK_ARENA)},
+                {.lock = FLK_LOCK_INIT(FLK_RANK_ARENA)},
+                {.lock = FLK_LOCK_INIT(FLK_RANK_ARENA)}},
     .lock = FLK_LOCK_INIT(FLK_RANK_ARENA),
 };
 

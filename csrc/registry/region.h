@@ -76,10 +76,10 @@ enum { FLK_REGION_EMPTY_MAX = 8 };
 // A chunk without slots, which is never written.
 extern const struct flk_no_chunk {
     uint32_t used[4];
-    flk_chunk chunk;
+    uint16_t head[sizeof(flk_chunk) / sizeof(uint16_t)];
     uint8_t granules[64];
 } flk_no_chunk;
-#define flk_chunk_none ((flk_chunk *)(uintptr_t)&flk_no_chunk.chunk)
+#define flk_chunk_none ((flk_chunk *)(uintptr_t)flk_no_chunk.head)
 
 static inline flk_level flk_level_of(uint64_t address, uint64_t size_bytes) {
     if (FLK_LIKELY(size_bytes < UINT64_C(1) << 10))

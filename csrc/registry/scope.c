@@ -36,7 +36,9 @@ static scope *scope_at(uint32_t number) {
     return &page[number % PAGE_SCOPES];
 }
 
-static bool is_locked(void) { return atomic_load(&scopes.lock.word) != 0; }
+static inline bool is_locked(void) {
+    return atomic_load(&scopes.lock.word) != 0;
+}
 
 // --- numbers -----------------------------------------------------------
 // Makes the page of the number if there is none yet; false without memory.

@@ -36,7 +36,7 @@ static struct {
     atomic_ullong bytes_max;
 } recent = {
     .stripes = {[0 ... FLK_RECENT_STRIPES -
-                 1] = {FLK_LOCK_INIT(FLK_RANK_RECENT)}},
+                 1] = {.lock = FLK_LOCK_INIT(FLK_RANK_RECENT)}},
     .blocks_max = FLK_QUARANTINE_BLOCKS_DEFAULT,
     .bytes_max = FLK_QUARANTINE_BYTES_DEFAULT,
 };

@@ -272,6 +272,11 @@ def count_invalid_free() -> None:
     lib.flk_misuse_count(INTERIOR_FREE)
 
 
+def count_mismatched_free() -> None:
+    """Count a free by the wrong function that the core did not see."""
+    lib.flk_misuse_count(MISMATCHED_FREE)
+
+
 def next_misuse() -> Misuse | None:
     """Return the next misuse that no call raised or warned of, or None."""
     out = ffi.new("flk_misuse *")

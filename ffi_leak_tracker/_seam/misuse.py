@@ -129,6 +129,21 @@ def report_owned(address: int, owner: str, advice: str) -> None:
     _warn(error)
 
 
+def tell(error: MisuseError, only_note: bool) -> None:
+    """Raise, warn or count a misuse that is counted already, as the policy.
+
+    Args:
+        only_note: raise nothing; ``LeakTracker.misuses()`` has the error.
+    """
+    __tracebackhide__ = True
+    if only_note:
+        unreported.append(error)
+    elif policy == "raise":
+        raise error
+    elif policy == "warn":
+        _warn(error)
+
+
 def _warn(error: MisuseError) -> None:
     """Warn with the innermost line outside of this package."""
     level, frame = 2, sys._getframe(1)

@@ -14,20 +14,25 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from ffi_leak_tracker._base import settings as environment
+from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._seam import core_api as core
-from ffi_leak_tracker._testing import benchmark, judge, rules, watching
-from ffi_leak_tracker._testing.fixtures import WideFixtures
-from ffi_leak_tracker._testing.repeat import Budget, Repeater
+from ffi_leak_tracker._testing import benchmark, judge, rules, tables, watching
+from ffi_leak_tracker._testing.calls import Budget
+from ffi_leak_tracker._testing.fixtures import WideFixtures, name_of
+from ffi_leak_tracker._testing.found import TestLeaks
+from ffi_leak_tracker._testing.frames import without_runner
+from ffi_leak_tracker._testing.repeat import Repeater
 from ffi_leak_tracker._testing.scopes import open_scope
 from ffi_leak_tracker._testing.summary import Summary
+from ffi_leak_tracker._testing.threads import Late, Threads
 from ffi_leak_tracker._testing.verdict import Watch, let_go
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from typing import Any, TypeAlias
 
-    from ffi_leak_tracker._records.snapshot import Snapshot
-    from ffi_leak_tracker._testing.options import Rounds, Settings
+    from ffi_leak_tracker._testing.options import Settings
+    from ffi_leak_tracker._testing.rounds import Rounds
     from ffi_leak_tracker._tracking.scopes import Scope
 
     Protocol: TypeAlias = Callable[[pytest.Item, pytest.Item | None], object]
@@ -45,10 +50,13 @@ class Checker:
         self._is_repeating = False
         self._watch: Watch | None = None
         self._wide = WideFixtures()
+        self._threads = Threads()
+        self._threads.note("")
         self._impls: list[Any] = []
         self._protocols: list[Protocol] = []
         self._budget = Budget()
         self._summary = Summary(settings)
+        self._tables = tables.Tables() if settings.tables == "yes" else None
         self._depth_before = core.stack_depth()
         depth = settings.depth
         if settings.known is not None:
@@ -93,6 +101,7 @@ class Checker:
         if takes:
             watch.scope = scope
             watch.attach(own.attach)
+            watch.beside = self._threads.beside()
         if limits is not None:
             watch.budget = scope, limits
 
@@ -122,11 +131,13 @@ class Checker:
             return made
         if self._watch is None:
             return (yield)
+        self._threads.note(self._watch.item.nodeid)
         self._wide.begin(fixturedef)
         try:
             return (yield)
         finally:
             self._wide.end(fixturedef)
+            self._threads.note(name_of(fixturedef))
             # Finalizers run in reverse order: this one before the teardown.
             fixturedef.addfinalizer(partial(self._wide.begin, fixturedef))
 
@@ -208,13 +219,40 @@ class Checker:
 
     def _judge(self, watch: Watch) -> None:
         self._close()
+        owner = watch.item.nodeid
+        self._threads.note(owner)
+        if watch.beside:
+            watch.started = self._threads.started_by(owner)
         watch.judge(self._sort)
+        self._threads.note(owner)  # those of further calls
+        self._keep_late(watch)
         if watch.scope is not None and watch.leaked:
             self._summary.keep(watch.scope, watch.leaked)
         watch.judge_fixtures(self._wide.take_ended(), self._sort_wide)
 
+    def _keep_late(self, watch: Watch) -> None:
+        for owner, sequences in watch.late.items():
+            if owner and watch.scope is not None:
+                self._threads.keep(owner, Late(watch.scope, sequences))
+
+    def _judge_late(self, session: pytest.Session) -> None:
+        """Judge what threads allocated after the tests that began them."""
+        for owner, late in self._threads.take_late().items():
+            left = self._sort_wide(
+                partial(_take_late, late), [one.scope for one in late]
+            )
+            if len(left.leaks):
+                text = TestLeaks(
+                    without_runner(left.leaks, self._settings.depth),
+                    left,
+                    f"a thread of {owner}, after that had ended",
+                ).render()
+                self._summary.add_late(owner, left, text.rstrip())
+                if session.exitstatus == pytest.ExitCode.OK:
+                    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
     def _sort(
-        self, watch: Watch, take: Callable[[], Snapshot], failed: bool
+        self, watch: Watch, take: Callable[[bool], Snapshot], failed: bool
     ) -> judge.Left:
         mode, own = self._settings.mode, rules.rules_of(watch.item)
         rounds = own.rounds or self._settings.rounds
@@ -228,7 +266,11 @@ class Checker:
             return self._growths(watch, rounds)
 
         left = judge.sort(
-            take, mode == "strict", lambda: judge.lost_in(scope), growths
+            take,
+            mode == "strict",
+            lambda: judge.lost_in(scope),
+            growths,
+            self._tables,
         )
         if failed:
             return judge.none_held(left)
@@ -239,7 +281,7 @@ class Checker:
         return left
 
     def _sort_wide(
-        self, take: Callable[[], Snapshot], scopes: list[Scope]
+        self, take: Callable[[bool], Snapshot], scopes: list[Scope]
     ) -> judge.Left:
         """Sort what a fixture of a wider scope left; it is not repeated."""
 
@@ -247,7 +289,7 @@ class Checker:
             return set().union(*map(judge.lost_in, scopes))
 
         is_strict = self._settings.mode == "strict"
-        return judge.sort(take, is_strict, lost, lambda: ())
+        return judge.sort(take, is_strict, lost, lambda: (), self._tables)
 
     def _growths(
         self, watch: Watch, rounds: Rounds
@@ -263,6 +305,7 @@ class Checker:
             self._nextitem,
             lambda: open_scope(item.name, rules.filter_of(item)),
             let_go,
+            self._budget.growing,
         )
         begin = monotonic()
         # Hooks of fixtures see the test that was judged, not a new one.
@@ -275,6 +318,7 @@ class Checker:
         if isinstance(found, str):
             watch.unsure = found
             return ()
+        self._budget.growing.update([one.kind for one in found])
         return found
 
     # --- reporting --------------------------------------------------------
@@ -301,6 +345,7 @@ class Checker:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Fail the run if a library that an option names was never loaded."""
+        self._judge_late(session)
         self._summary.finish(session)
 
     @pytest.hookimpl(optionalhook=True)
@@ -323,6 +368,17 @@ class Checker:
 
 
 # --- parts --------------------------------------------------------------
+def _take_late(late: list[Late], collects: bool) -> Snapshot:
+    """Return what is live of the blocks of some threads."""
+    found = [
+        block
+        for scope, sequences in late
+        for block in scope.leaks(gc=collects)
+        if block.sequence in sequences
+    ]
+    return Snapshot(sorted(found, key=lambda block: block.sequence))
+
+
 def is_marked(item: pytest.Item) -> bool:
     """Return whether a test has the fixture or a budget."""
     names = getattr(item, "fixturenames", ())

@@ -41,6 +41,7 @@ def figures_of(allocations: int) -> dict[str, Any]:
         "held": 0,
         "held_bytes": 0,
         "once": 0,
+        "other_threads": 0,
         "misuses": 0,
         "unsure": "",
         "place": None,

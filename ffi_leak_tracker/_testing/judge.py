@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ffi_leak_tracker._records.allocation import Allocation
+    from ffi_leak_tracker._records.group import Group
+    from ffi_leak_tracker._testing.tables import Tables
     from ffi_leak_tracker._tracking.scopes import Scope
 
 #: The most seconds that a search for lost blocks may take.
@@ -31,6 +33,7 @@ class Growth(NamedTuple):
     blocks: int  # the fewest that a call left behind
     bytes: int
     calls: int  # those that were counted
+    kind: object  # the same for other tests that leak so
 
     def __str__(self) -> str:
         return (
@@ -51,30 +54,32 @@ class Left(NamedTuple):
 
 
 def sort(
-    take: Callable[[], Snapshot],
+    take: Callable[[bool], Snapshot],
     is_strict: bool,
     lost: Callable[[], set[int]],
     growths: Callable[[], tuple[Growth, ...]],
+    tables: Tables | None = None,
 ) -> Left:
     """Sort the blocks that a test left behind.
 
     Args:
-        take: returns the blocks that are live after garbage was collected.
+        take: returns the live blocks; True: after garbage was collected.
         is_strict: whether all of them are leaks.
         lost: returns the sequence numbers of the blocks that nothing in the
             memory of the process points to. No snapshot may live meanwhile:
             its copies of the addresses would be such pointers.
         growths: returns the places that grow when the test is called again.
             Both are asked only if there is something to ask.
+        tables: fits the tables that libraries make once; None for none.
     """
-    found = take()
-    once = set() if is_strict else _once(found)
+    found = take(True)
+    once = set() if is_strict else _once(found, tables)
     if is_strict or not _doubtful(found, once):
         doubtful = found.keep(_nothing)
         return Left(_without(found, once), doubtful, len(once), ())
     del found
     gone = lost()
-    found = take()
+    found = take(False)  # what is left is no garbage
     kept = _doubtful(found, once | gone)
     grown = growths() if kept else ()
     places = {one.key for one in grown}
@@ -102,16 +107,21 @@ def _without(found: Snapshot, left_out: set[int]) -> Snapshot:
     return found.keep(lambda block: block.sequence not in left_out)
 
 
-def _once(found: Snapshot) -> set[int]:
-    """Return the blocks that imports and the loading of libraries made."""
+def _once(found: Snapshot, tables: Tables | None) -> set[int]:
+    """Return what imports, the loading of libraries and known tables made."""
     return {
         block.sequence
         for entry in found.groups()
         for group in entry.parts
-        if group.kind == HOOKED
-        and is_loading(own_frames(group.frames), group.native_frames)
+        if group.kind == HOOKED and _is_made_once(group, tables)
         for block in group.allocations
     }
+
+
+def _is_made_once(group: Group, tables: Tables | None) -> bool:
+    if is_loading(own_frames(group.frames), group.native_frames):
+        return True
+    return tables is not None and tables.fit(group.native_frames)
 
 
 def owned_by_python() -> LeakFilter:

@@ -6,9 +6,9 @@ refuses what makes no sense. This module does not import the compiled core.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pytest
+
+from ffi_leak_tracker._testing.rounds import AUTO, Rounds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,18 +20,10 @@ if TYPE_CHECKING:
 #: every block that is left counts.
 MODES = ("auto", "fast", "strict")
 HELD = ("report", "fail")
+#: Whether the tables that libraries make once are set aside.
+TABLES = ("yes", "no", "show")
 MAX_ROUNDS = 1000
 
-
-class Rounds(NamedTuple):
-    """How often a suspicious test is called again."""
-
-    warmup: int  # calls that are not counted
-    fewest: int  # calls that are
-    most: int  # calls, if it grew in each of the fewest
-
-
-AUTO = Rounds(1, 3, 40)
 
 #: The short name of each option, and its arguments.
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -81,6 +73,15 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         },
     ),
     (
+        "leaks-own-threads",
+        {
+            "action": "store_true",
+            "default": None,
+            "help": "Count only what the thread of a test, and those that it "
+            "started, allocated.",
+        },
+    ),
+    (
         "leaks-repeat",
         {
             "metavar": "WARMUP:ROUNDS",
@@ -94,6 +95,14 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
             "metavar": "WHAT",
             "help": "What memory is that a test leaves in use, and that does "
             "not grow: report (a line at the end) or fail.",
+        },
+    ),
+    (
+        "leaks-tables",
+        {
+            "metavar": "WHAT",
+            "help": "Set aside the tables that known libraries make once: "
+            "yes; no; or show: print the rules and exit.",
         },
     ),
     (
@@ -135,8 +144,10 @@ _INI: tuple[tuple[str, str, str], ...] = (
     ("leaks_depth", "string", "As --leaks-depth."),
     ("leaks_attach", "args", "As --leaks-attach."),
     ("leaks_own", "bool", "As --leaks-own."),
+    ("leaks_own_threads", "bool", "As --leaks-own-threads."),
     ("leaks_repeat", "string", "As --leaks-repeat."),
     ("leaks_held", "string", "As --leaks-held."),
+    ("leaks_tables", "string", "As --leaks-tables: yes or no."),
     ("leaks_suppressions", "paths", "As --leaks-suppressions."),
     ("leaks_baseline", "paths", "As --leaks-baseline."),
 )
@@ -197,6 +208,11 @@ def name_the_mode(args: list[str], lost: dict[str, str]) -> None:
             args[i] = f"{one}=auto"
 
 
+def shows_tables(config: pytest.Config) -> bool:
+    """Return whether the run only prints the rules of known tables."""
+    return bool(config.getoption("ffi_leaks_tables", None) == "show")
+
+
 class Settings:
     """What the options and ini settings of a run say.
 
@@ -213,9 +229,16 @@ class Settings:
         self.depth = self._depth()
         self.attach = self._attach()
         self.own = bool(self._given("leaks-own") or config.getini("leaks_own"))
+        self.own_threads = bool(
+            self._given("leaks-own-threads")
+            or config.getini("leaks_own_threads")
+        )
         self.rounds = rounds_of(self._value("leaks-repeat") or "auto")
         self.held = _one_of(
             "--leaks-held", HELD, self._value("leaks-held") or "report"
+        )
+        self.tables = _one_of(
+            "--leaks-tables", TABLES, self._value("leaks-tables") or "yes"
         )
         self.json: str | None = self._given("leaks-json")
         self.known = self._known()
@@ -305,7 +328,7 @@ def rounds_of(text: object) -> Rounds | None:
     if len(parts) == 2 and all(one.isdecimal() for one in parts):
         warmup, rounds = map(int, parts)
         if 0 <= warmup <= MAX_ROUNDS and 2 <= rounds <= MAX_ROUNDS:
-            return Rounds(warmup, rounds, rounds)
+            return Rounds(warmup, rounds, rounds, rounds)
     raise pytest.UsageError(
         "--leaks-repeat must be auto, no, or WARMUP:ROUNDS with at least 2 "
         f"rounds and at most {MAX_ROUNDS:,} of each, not {text!r}"

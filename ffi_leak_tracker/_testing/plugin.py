@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from os.path import basename
 
 import pytest
@@ -87,6 +88,17 @@ class _Alias:
 
     pytest would otherwise load it twice, with ``-p ffi_leak_tracker``.
     """
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Print the rules of ``--leaks-tables=show``, and run nothing."""
+    if not options.shows_tables(config):
+        return None
+    from ffi_leak_tracker._testing import tables
+
+    sys.stdout.write(tables.text())
+    return 0
 
 
 def pytest_configure(config: pytest.Config) -> None:

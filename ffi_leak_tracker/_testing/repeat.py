@@ -1,67 +1,26 @@
-"""Calls a test again, to see whether what it leaves behind grows.
-
-A cache that fills once, and a table that is made at the first call, are still
-in use and do not grow. A leak whose pointer lies about somewhere does.
-"""
+"""Calls a test of pytest again, to see whether what it leaves behind grows."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from time import monotonic
 from typing import TYPE_CHECKING
 
 import pytest
 from _pytest.outcomes import Exit
 
 from ffi_leak_tracker._base.format import printable
-from ffi_leak_tracker._testing.frames import key_of_group
-from ffi_leak_tracker._testing.judge import Growth
+from ffi_leak_tracker._testing.calls import Caller, CallFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeAlias
+    from typing import Any
 
-    from ffi_leak_tracker._records.group import Group
-    from ffi_leak_tracker._testing.options import Rounds
+    from ffi_leak_tracker._testing.calls import Found
+    from ffi_leak_tracker._testing.rounds import Rounds
     from ffi_leak_tracker._tracking.scopes import Scope
 
-    #: The places that grow, or why that is not known.
-    Found: TypeAlias = "tuple[Growth, ...] | str"
 
-#: Seconds for the calls of one test.
-SECONDS_A_TEST = 5.0
-#: Seconds for all tests of a run: as many as the run took so far, but at
-#: least these.
-SECONDS_AT_LEAST = 20.0
-#: Seconds in which a test that seems to grow is called more often: a cache
-#: of some dozen entries is then full.
-SECONDS_OF_MORE = 1.0
-#: Calls that a verdict needs.
-FEWEST = 2
-
-
-class Budget:
-    """The time that may be spent on calling tests again."""
-
-    def __init__(self) -> None:
-        self._begin = monotonic()
-        self._spent = 0.0
-
-    def left(self) -> float:
-        """Return the seconds for one test; 0 or less if there are none."""
-        allowed = max(SECONDS_AT_LEAST, monotonic() - self._begin)
-        return min(SECONDS_A_TEST, allowed - self._spent)
-
-    def spend(self, seconds: float) -> None:
-        """Count what one test took."""
-        self._spent += seconds
-
-
-class CallFailed(Exception):
-    """A further call of a test did not pass; the message says why."""
-
-
-class Repeater:
+class Repeater(Caller):
     """Calls one test again with fresh fixtures, each call in a scope.
 
     Args:
@@ -69,6 +28,7 @@ class Repeater:
         nextitem: the test after it, or None; fixtures that it needs stay.
         open_scope: opens the scope of a call.
         let_go: drops what pytest keeps of a call.
+        growing: the kinds of growth that were seen in other tests.
     """
 
     def __init__(
@@ -77,12 +37,13 @@ class Repeater:
         nextitem: pytest.Item | None,
         open_scope: Callable[[], Scope],
         let_go: Callable[[pytest.Item], None],
+        growing: set[object],
     ) -> None:
+        super().__init__(growing)
         self._item = item
         self._nextitem = nextitem
         self._open_scope = open_scope
         self._let_go = let_go
-        self._scopes: list[Scope] = []
 
     def growths(self, rounds: Rounds, seconds: float) -> Found:
         """Return the places that grow; or why that is not known.
@@ -98,28 +59,13 @@ class Repeater:
         if capture is not None:
             capture.resume_global_capture()
         try:
-            return self._look(rounds, seconds)
+            return self.look(rounds, seconds)
         finally:
+            self._leave()
             if capture is not None:
                 capture.suspend_global_capture(in_=False)
                 capture.read_global_capture()  # it was shown before
             del self._item._report_sections[sections:]
-
-    def _look(self, rounds: Rounds, seconds: float) -> Found:
-        """Call the test a few times; go on as long as it seems to grow."""
-        begin = monotonic()
-        end, early = begin + seconds, begin + SECONDS_OF_MORE
-        try:
-            self._call_until(rounds.warmup + rounds.fewest, end)
-            found = self._found(rounds, seconds)
-            if found and not isinstance(found, str):
-                self._call_until(rounds.warmup + rounds.most, min(end, early))
-                found = self._found(rounds, seconds)
-        except CallFailed as failed:
-            return f"it failed when it was called again: {failed}"
-        finally:
-            self._leave()
-        return found
 
     def _leave(self) -> None:
         """Tear down the fixtures that the next test does not need.
@@ -130,18 +76,7 @@ class Repeater:
         with suppress(Exception):
             self._item.session._setupstate.teardown_exact(self._nextitem)
 
-    def _found(self, rounds: Rounds, seconds: float) -> Found:
-        counted = self._scopes[rounds.warmup :]
-        if len(counted) < FEWEST:
-            return f"calling it again takes more than {seconds:.1f} s"
-        return growing(counted)
-
-    def _call_until(self, calls: int, end: float) -> None:
-        """Call the test until it was called so often, or the time is up."""
-        while len(self._scopes) < calls and monotonic() <= end:
-            self._call()
-
-    def _call(self) -> None:
+    def _call(self) -> Scope:
         """Set up, call and tear down the test in a scope of its own."""
         item, hook = self._item, self._item.ihook
         item._initrequest()  # type: ignore[attr-defined]
@@ -157,7 +92,7 @@ class Repeater:
         problem = rest if problem is None else problem
         if problem is not None:
             raise CallFailed(problem)
-        self._scopes.append(scope)
+        return scope
 
     def _teardown(self, item: pytest.Item) -> None:
         # Wider fixtures stay: as if another test of its parent came next.
@@ -177,45 +112,3 @@ class Repeater:
         if call.excinfo is None:
             return None
         return printable(call.excinfo.exconly(tryshort=True))
-
-
-def growing(scopes: list[Scope]) -> tuple[Growth, ...]:
-    """Return the places at which each of the scopes has live blocks now.
-
-    A cache that drops old entries for new ones is none: what an earlier call
-    put there was freed since.
-    """
-    seen = [_places(scope) for scope in scopes]
-    common = set(seen[0]).intersection(*seen[1:])
-    return tuple(
-        [
-            _growth(key, [one[key] for one in seen])
-            for key in seen[0]
-            if key in common
-        ]
-    )
-
-
-def _places(scope: Scope) -> dict[object, list[Group]]:
-    found: dict[object, list[Group]] = {}
-    for entry in scope.leaks().groups():
-        for group in entry.parts:
-            found.setdefault(key_of_group(group), []).append(group)
-    return found
-
-
-def _growth(key: object, calls: list[list[Group]]) -> Growth:
-    first = calls[0][0]
-    if first.frames:
-        where = f"{first.frames[0].location} in {first.frames[0].function}"
-    elif first.native_frames:
-        where = str(first.native_frames[0])
-    else:
-        where = "an unknown place"
-    return Growth(
-        key,
-        where,
-        min([sum([group.count for group in groups]) for groups in calls]),
-        min([sum([group.total_bytes for group in groups]) for groups in calls]),
-        len(calls),
-    )

@@ -10,7 +10,8 @@ from ffi_leak_tracker._base.sizes import size_of
 from ffi_leak_tracker._records.exceptions import BudgetError
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.stats import AllocationStats
-from ffi_leak_tracker._testing.options import HELD, Rounds, rounds_of
+from ffi_leak_tracker._testing.options import HELD, rounds_of
+from ffi_leak_tracker._testing.rounds import Rounds
 
 if TYPE_CHECKING:
     from typing import Any

@@ -9,6 +9,10 @@ from ffi_leak_tracker._tracking.scopes import Scope, current_scope
 if TYPE_CHECKING:
     from ffi_leak_tracker._records.filters import LeakFilter
 
+#: Native frames of each block: enough to name the function of a library that
+#: the test called, and a few inside of it.
+NATIVE_DEPTH = 8
+
 
 def open_scope(
     name: str, filter: LeakFilter | None = None, isolated: bool = False

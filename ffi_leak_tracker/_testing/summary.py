@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ffi_leak_tracker._base.environment import variable
-from ffi_leak_tracker._base.format import plural, printable
+from ffi_leak_tracker._base.format import format_bytes, plural, printable
 from ffi_leak_tracker._records.exceptions import ReportWriteError
 from ffi_leak_tracker._records.report_file import write_report
 from ffi_leak_tracker._testing.figures import (
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ffi_leak_tracker._records.known import Known
+    from ffi_leak_tracker._testing.judge import Left
     from ffi_leak_tracker._testing.options import Settings
     from ffi_leak_tracker._tracking.scopes import Scope
 
@@ -46,6 +47,8 @@ class Summary:
         self._unmet: set[str] | None = None
         self._leaking: list[tuple[Scope, set[int]]] = []
         self._freed = 0
+        #: Of the threads of tests: the test, blocks, bytes and the report.
+        self._late: list[tuple[str, int, int, str]] = []
         self._places: set[str] = set()  # for the baseline that is written
 
     def add(self, report: pytest.TestReport) -> None:
@@ -66,6 +69,11 @@ class Summary:
         """Remember the leaks of a test, to look at them again at the end."""
         self._leaking.append((scope, leaked))
 
+    def add_late(self, owner: str, left: Left, text: str) -> None:
+        """Note what a thread leaked after the end of the test it is of."""
+        leaks = left.leaks
+        self._late.append((owner, len(leaks), leaks.total_bytes, text))
+
     def _count_freed(self) -> int:
         """Return how many leaked blocks were freed after their test."""
         freed = 0
@@ -85,12 +93,15 @@ class Summary:
         if output is not None:
             output["ffi_leaks_freed"] = self._freed
             output["ffi_leaks_unmet"] = list(watched.unmet())
+            output["ffi_leaks_late"] = self._late
         elif (
             self._settings.attach
             and session.exitstatus in {0, pytest.ExitCode.NO_TESTS_COLLECTED}
             and self.unmet()
         ):
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        elif self._late and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if output is None and self._settings.json is not None:
             self._write_json(self._settings.json)
         known = self._settings.known
@@ -106,6 +117,7 @@ class Summary:
     def add_worker(self, output: dict[str, Any]) -> None:
         """Note what a worker of pytest-xdist tells at its end."""
         self._freed += output.get("ffi_leaks_freed", 0)
+        self._late += map(tuple, output.get("ffi_leaks_late", ()))
         unmet = set(output.get("ffi_leaks_unmet", ()))
         self._unmet = unmet if self._unmet is None else self._unmet & unmet
 
@@ -136,6 +148,7 @@ class Summary:
             tests_of = plural(len(misused), "test")
             line = f"native leaks: {what} of memory in {tests_of}"
             terminal.write_line(line, red=True)
+        self._write_threads(terminal)
         if self._freed:
             blocks = plural(self._freed, "leaked block")
             terminal.write_line(
@@ -150,6 +163,22 @@ class Summary:
         self.write_doubts(terminal)
         if variable("GITHUB_ACTIONS") == "true":
             self._annotate(terminal)
+
+    def _write_threads(self, terminal: pytest.TerminalReporter) -> None:
+        """Print what threads did after, or beside, their tests."""
+        for owner, blocks, size, text in self._late:
+            what = f"{plural(blocks, 'block')}, {format_bytes(size)}"
+            line = f"leaked {what} after the test had ended"
+            terminal.write_line(
+                f"native leaks: a thread of {printable(owner)} {line}", red=True
+            )
+            terminal.write_line(text)
+        others = sum([one["other_threads"] for one in self._tests.values()])
+        if others and self._settings.own_threads:
+            terminal.write_line(
+                f"native leaks: {plural(others, 'block')} of other threads not "
+                "counted (--leaks-own-threads)"
+            )
 
     def write_doubts(self, terminal: pytest.TerminalReporter) -> None:
         """Print why leaks may not have been seen."""
@@ -216,6 +245,10 @@ class Summary:
         data = {
             "version": JSON_VERSION,
             "unmet_libraries": sorted(self.unmet()),
+            "threads": [
+                {"nodeid": owner, "leaks": blocks, "leaked_bytes": size}
+                for owner, blocks, size, _ in self._late
+            ],
             "tests": [
                 {"nodeid": nodeid, "worker": worker or None, **figures}
                 for (nodeid, worker), figures in self._tests.items()

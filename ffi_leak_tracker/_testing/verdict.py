@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from functools import partial
 from itertools import chain
 from traceback import format_exception
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from _pytest._code import code
 from _pytest.skipping import xfailed_key
 
-from ffi_leak_tracker._base.format import format_bytes, plural, printable
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._records.exceptions import (
     BudgetError,
     LeaksFoundError,
@@ -19,7 +20,7 @@ from ffi_leak_tracker._records.exceptions import (
 )
 from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._seam import misuse as misuses
-from ffi_leak_tracker._testing import watching
+from ffi_leak_tracker._testing import threads, watching
 from ffi_leak_tracker._testing.figures import (
     BUDGETED,
     FIGURES,
@@ -28,6 +29,7 @@ from ffi_leak_tracker._testing.figures import (
     figures_of,
     properties_of,
 )
+from ffi_leak_tracker._testing.found import MisusesFound, TestLeaks
 from ffi_leak_tracker._testing.frames import without_runner
 from ffi_leak_tracker._testing.judge import owned_by_python
 from ffi_leak_tracker._tracking import detached
@@ -44,15 +46,12 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._tracking.attach import Attachment
     from ffi_leak_tracker._tracking.scopes import Scope
 
-    #: Returns the live blocks.
-    Take: TypeAlias = Callable[[], Snapshot]
+    #: Returns the live blocks; True: garbage is collected first.
+    Take: TypeAlias = Callable[[bool], Snapshot]
     #: Sorts what a fixture left behind.
     WideSorter: TypeAlias = Callable[[Take, list[Scope]], Left]
     #: Sorts what a test left behind; the flag says that the test failed.
     Sorter: TypeAlias = Callable[["Watch", Take, bool], Left]
-
-#: Misuses that one report shows whole.
-MOST_MISUSES = 5
 
 
 class Watch:
@@ -64,13 +63,17 @@ class Watch:
         "_misuses",
         "_places",
         "_shown",
+        "beside",
         "budget",
         "figures",
         "item",
+        "late",
         "leaked",
         "logged",
+        "own_threads",
         "reports",
         "scope",
+        "started",
         "unsure",
     )
 
@@ -88,6 +91,12 @@ class Watch:
         #: Why what is held may be a leak after all; "" if it is known.
         self.unsure = ""
         self._misuses = LeakTracker.misuses()
+        self.own_threads = settings.own_threads
+        #: Threads that ran when the test began, and the tests they are of.
+        self.beside: dict[str, str] = {}
+        self.started: set[str] = set()  # threads of the test that still run
+        #: Blocks of threads of other tests, by test.
+        self.late: dict[str, set[int]] = {}
         self._attachment: Attachment | None = None
 
     def attach(self, names: tuple[str, ...]) -> None:
@@ -180,6 +189,9 @@ class Watch:
         if detached.is_clean(self.scope.number):
             return None
         let_go(self.item)
+        gc.collect(1)  # what a short test leaves is young, and this is fast
+        if detached.is_clean(self.scope.number):
+            return None
         try:
             left = sorter(self, partial(self._take, failed), failed)
         except Exception as error:  # of a filter, for one
@@ -189,7 +201,9 @@ class Watch:
         if self._accepts(left.leaks) or not len(left.leaks):
             return None
         self.leaked = {block.sequence for block in left.leaks}
-        return TestLeaks(without_runner(left.leaks, self._shown), left)
+        remarks = threads.remarks(left.leaks, self.beside)
+        leaks = without_runner(left.leaks, self._shown)
+        return TestLeaks(leaks, left, remarks=remarks)
 
     def _unknown(self, found: Snapshot) -> Snapshot:
         """Return the blocks that no suppression and no baseline knows."""
@@ -205,11 +219,29 @@ class Watch:
         self.figures.update(leaks=0, leaked_bytes=0, places=[], growths=[])
         return True
 
-    def _take(self, failed: bool) -> Snapshot:
+    def _take(self, failed: bool, collects: bool) -> Snapshot:
         """Return the live blocks of a finished test."""
         assert self.scope is not None
         kept = owned_by_python() if failed else None
-        return self._unknown(self.scope.leaks(filter=kept))
+        found = self._unknown(self.scope.leaks(filter=kept, gc=collects))
+        return self._of_own_threads(found) if self.beside else found
+
+    def _of_own_threads(self, found: Snapshot) -> Snapshot:
+        """Return the blocks without those of the threads of other tests."""
+        others = {
+            name: owner
+            for name, owner in self.beside.items()
+            if (owner or self.own_threads) and name not in self.started
+        }
+        self.late = {}
+        for block in found:
+            if block.thread in others:
+                owner = others[block.thread]
+                self.late.setdefault(owner, set()).add(block.sequence)
+        if not self.late:
+            return found
+        self.figures["other_threads"] = sum(map(len, self.late.values()))
+        return found.keep(lambda block: block.thread not in others)
 
     def judge_fixtures(
         self,
@@ -243,9 +275,9 @@ class Watch:
             return None
         return TestLeaks(without_runner(left.leaks, self._shown), left, name)
 
-    def _take_joined(self, scopes: list[Scope]) -> Snapshot:
+    def _take_joined(self, scopes: list[Scope], collects: bool) -> Snapshot:
         """Return the live blocks of a setup and of a teardown."""
-        found = [scope.leaks() for scope in scopes]
+        found = [scope.leaks(gc=collects) for scope in scopes]
         blocks = sorted(chain(*found), key=lambda block: block.sequence)
         return self._unknown(Snapshot(blocks, notes=found[0].notes))
 
@@ -297,48 +329,6 @@ class Watch:
         if expected is not None:
             report.outcome = "skipped"
             report.__dict__["wasxfail"] = expected
-
-
-class TestLeaks(LeaksFoundError):
-    """The leaks of a test, with what is known of them."""
-
-    __test__ = False  # the name does not make it a test
-
-    def __init__(self, leaks: Snapshot, left: Left, source: str = "") -> None:
-        super().__init__(leaks)
-        self._left = left
-        self._source = source
-
-    def render(self, *, color: bool = False, width: int | None = None) -> str:
-        """Return the message, with what is known of the leaks."""
-        text = super().render(color=color, width=width)
-        first, _, rest = text.partition("\n")
-        if self._source:
-            first = f"{printable(self._source)}: {first}"
-        lines = [first]
-        if self._left.lost:
-            lost = plural(self._left.lost, "block")
-            lines.append(f"lost: nothing in memory points to {lost}")
-        lines += map(str, self._left.growths)
-        if len(self._left.held):
-            blocks = plural(len(self._left.held), "block")
-            size = format_bytes(self._left.held.total_bytes)
-            lines.append(f"{blocks} more, {size}, held: not counted")
-        return "\n".join([*lines, rest])
-
-
-class MisusesFound(LeakTrackerError, AssertionError):
-    """Misuses of native memory during a test that no call raised."""
-
-    def __init__(self, found: list[MisuseError]) -> None:
-        super().__init__(found)
-        self.found = found
-
-    def __str__(self) -> str:
-        shown = [str(one).rstrip() for one in self.found[:MOST_MISUSES]]
-        if len(self.found) > MOST_MISUSES:
-            shown.append(f"and {len(self.found) - MOST_MISUSES:,} more")
-        return "\n\n".join(shown)
 
 
 def _is_xpass(report: pytest.TestReport) -> bool:

@@ -10,15 +10,12 @@ import pytest
 from ffi_leak_tracker._base import settings as environment
 from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._records.exceptions import AttachError
+from ffi_leak_tracker._testing.scopes import NATIVE_DEPTH
 from ffi_leak_tracker._tracking.tracker import LeakTracker
 
 if TYPE_CHECKING:
     from ffi_leak_tracker._testing.options import Settings
     from ffi_leak_tracker._tracking.attach import Attachment
-
-#: Native frames of each block: enough to name the function of a library that
-#: the test called, and a few inside of it.
-NATIVE_DEPTH = 8
 
 
 def attach(settings: Settings) -> Attachment | None:

@@ -13,7 +13,7 @@ from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import misuse as misuses
 from ffi_leak_tracker._seam.blocks import BlockList
-from ffi_leak_tracker._tracking import detached, sampling, unseen
+from ffi_leak_tracker._tracking import detached, owners, sampling, unseen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -383,6 +383,8 @@ def _may_be_owned(found: Snapshot) -> bool:
 
     Hooks do not see whether ``ffi.gc`` owns what a library allocated.
     """
+    if owners.gc_is_used:
+        return True
     blocks = found._allocations
     if isinstance(blocks, BlockList):
         return blocks.has_release("gc") or blocks.has_kind("hook")

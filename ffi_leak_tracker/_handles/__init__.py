@@ -1,0 +1,1 @@
+"""Handles: the objects of any cffi library, by type, owner and destructor."""

@@ -1,0 +1,207 @@
+"""``instrument``: an ffi and a lib that record the objects of a library."""
+
+from __future__ import annotations
+
+from ffi_leak_tracker._handles import functions, ledger
+from ffi_leak_tracker._handles.functions import Release, Switch
+from ffi_leak_tracker._handles.interface import Interface, interface_of
+from ffi_leak_tracker._handles.library import Library, library_of
+from ffi_leak_tracker._handles.spec import Spec, releases
+from ffi_leak_tracker._handles.spec_files import as_spec
+from ffi_leak_tracker._handles.vocabulary import Borrowed, SpecError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ffi_leak_tracker._handles.functions import Function
+    from ffi_leak_tracker._handles.vocabulary import Word
+
+
+class Plan:
+    """The wrappers of one library, and what they stand for.
+
+    Args:
+        strict: raise SpecError for names that the library does not have.
+    """
+
+    def __init__(
+        self, ffi: Any, lib: Any, spec: Spec, strict: bool, switch: Switch
+    ) -> None:
+        self.ffi, self.lib, self.spec = ffi, lib, spec
+        self.switch = switch
+        names = dir(lib)
+        if strict and (unknown := spec.unknown(names)):
+            raise SpecError("; ".join(unknown))
+        #: Names and wrappers.
+        self.wrappers: dict[str, Function] = {}
+        #: What each function releases, by its name.
+        self.releases: dict[str, Release] = {}
+        #: Functions that need no wrapper, and constants: looked up once.
+        self.others: dict[str, Any] = {}
+        self._names_of_raw: dict[int, str] = {}
+        self._addresses: dict[int, str] | None = None
+        self._wrap(spec.for_functions(names), names)
+
+    def _wrap(
+        self, words: dict[str, tuple[Word, ...]], names: list[str]
+    ) -> None:
+        freeing = {
+            free
+            for several in words.values()
+            for word in several
+            for free in getattr(word, "free", ())
+        }
+        for name in names:
+            raw, ctype = self._function(name)
+            if ctype is None:
+                continue
+            mine = self._fitting(name, words.get(name, ()), ctype)
+            release = self._release(name, mine, ctype, name in freeing)
+            self._names_of_raw[id(raw)] = name
+            if release is not None:
+                self.releases[name] = release
+            if mine or release or _takes_functions(ctype):
+                self.wrappers[name] = functions.wrap(
+                    raw, name, mine, ctype, release, self.switch
+                )
+            else:
+                self.others[name] = raw
+
+    def _function(self, name: str) -> tuple[Any, Any]:
+        """Return a function and its type; None twice for what is none."""
+        try:
+            raw = getattr(self.lib, name)
+            ctype = self.ffi.typeof(raw)
+        except Exception:  # a constant, or a symbol that is missing
+            return None, None
+        is_function = ctype.kind == "function" and (
+            not isinstance(raw, ledger._CData) or self._is_constant(name)
+        )
+        return (raw, ctype) if is_function else (None, None)
+
+    def _is_constant(self, name: str) -> bool:
+        """Return whether a function pointer is a function, no variable."""
+        try:
+            there = self.ffi.typeof(self.ffi.addressof(self.lib, name))
+        except Exception:
+            return True
+        return bool(there.kind == "function")
+
+    def _fitting(
+        self, name: str, words: tuple[Word, ...], ctype: Any
+    ) -> tuple[Word, ...]:
+        """Return the words that say something; a wildcard may not fit."""
+        kept = [one for one in words if not isinstance(one, Borrowed)]
+        if self.spec.is_exact(name):
+            return tuple(kept)
+        fitting = []
+        for word in kept:
+            try:
+                functions.check(name, word, ctype)
+            except SpecError:
+                continue
+            fitting.append(word)
+        return tuple(fitting)
+
+    def _release(
+        self, name: str, words: tuple[Word, ...], ctype: Any, is_free: bool
+    ) -> Release | None:
+        found = releases(name, words)
+        if found is not None:
+            arg, any_type, ok = found
+            return Release(name, arg or 0, any_type, ok)
+        if is_free:
+            for arg, one in enumerate(ctype.args):
+                if one.kind == "pointer":
+                    return Release(name, arg)
+        return None
+
+    # --- for ffi ---------------------------------------------------------
+    def name_of(self, function: Any) -> str | None:
+        """Return the name of a function of the library, if it is one.
+
+        Args:
+            function: a raw function or a pointer to a function.
+        """
+        found = self._names_of_raw.get(id(function))
+        if found is not None or not isinstance(function, ledger._CData):
+            return found
+        if self._addresses is None:
+            self._addresses = self._read_addresses()
+        return self._addresses.get(ledger.address_of(function))
+
+    def _read_addresses(self) -> dict[int, str]:
+        found = {}
+        for name in self.wrappers:
+            try:
+                pointer = self.ffi.addressof(self.lib, name)
+            except Exception:  # some functions have no address
+                continue
+            found[ledger.address_of(pointer)] = name
+        return found
+
+    def release_of(self, name: str) -> Release:
+        """Return what a function releases that is used as a destructor."""
+        return self.releases.get(name) or Release(name, 0)
+
+
+def _takes_functions(ctype: Any) -> bool:
+    return any(one.kind == "function" for one in ctype.args)
+
+
+def instrument(
+    ffi: Any, lib: Any, spec: Any, *, strict: bool = True
+) -> tuple[Any, Any]:
+    """Return an ffi and a lib that record the objects of a library.
+
+    They are used in place of the given ones. While tracking is on, what the
+    functions give and take is recorded, as are ``ffi.new``,
+    ``ffi.new_allocator``, ``ffi.gc`` and ``ffi.new_handle``: with C type,
+    Python line, and what must release it. Everything else works as before.
+
+    Args:
+        ffi, lib: of a module that cffi compiled, or of ``ffi.dlopen``.
+        spec: a ``Spec``, a mapping for one, or the path of a TOML file.
+        strict: raise SpecError for a function that the library does not have.
+
+    A function that is called as the destructor of a type which needs another
+    one is a misuse: MismatchedFreeError, as ``enable(misuse=...)`` says. In
+    ``ffi.gc`` it is counted, and shown by ``LeakTracker.misuses()``.
+
+    Returns: the ffi and the lib. Calls from C are not seen, and calls
+        through function pointers are not.
+
+    Raises: SpecError if the specification does not fit the library.
+
+    Cost: functions without a word cost what they cost before. For the others
+        see ``benchmarks/bench_handles.py``.
+
+    >>> from cffi import FFI
+    >>> from ffi_leak_tracker import LeakTracker
+    >>> from ffi_leak_tracker.handles import instrument
+    >>> ffi = FFI()
+    >>> ffi.cdef("void *malloc(size_t); void free(void *);")
+    >>> ffi, lib = instrument(ffi, ffi.dlopen(None), {"malloc": "free"})
+    >>> with LeakTracker.scope() as scope:
+    ...     memory = lib.malloc(10)
+    >>> [(one.type, one.kind, one.release) for one in scope.snapshot()]
+    [('void', 'malloc', 'free')]
+    >>> lib.free(memory)
+    >>> scope.has_leaks
+    False
+    """
+    ffi, lib = interface_of(ffi), library_of(lib)
+    plan = Plan(ffi, lib, as_spec(spec), strict, Switch())
+    return proxies(plan)
+
+
+def proxies(plan: Plan) -> tuple[Interface, Library]:
+    """Return the ffi and the lib of a plan."""
+
+    def opened(lib: Any) -> Library:
+        other = Plan(plan.ffi, lib, plan.spec, False, plan.switch)
+        return Library(lib, {**other.others, **other.wrappers})
+
+    lib = Library(plan.lib, {**plan.others, **plan.wrappers})
+    return Interface(plan, opened), lib

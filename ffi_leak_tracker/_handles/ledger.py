@@ -1,0 +1,216 @@
+"""Which handles live: what the wrappers record and remove.
+
+The records are those of the tracker, in the layer of handles. Here is what
+the tracker does not keep: what may release a handle, and its references.
+"""
+
+from __future__ import annotations
+
+from ffi_leak_tracker._records import exceptions
+from ffi_leak_tracker._seam import core_api as core
+from ffi_leak_tracker._seam import core_blocks
+from ffi_leak_tracker._seam import misuse as misuses
+from ffi_leak_tracker._tracking.scopes import current_number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ffi_leak_tracker._seam.core_api import CData
+
+#: What is said of an object that has no declared destructor.
+NO_FREE = "custom"
+is_enabled = core.is_enabled
+_cast = core.ffi.cast
+_typeof = core.ffi.typeof
+_CData = core.ffi.CData
+
+
+class Handle:
+    """A live handle: how it was recorded, and how many references it has."""
+
+    __slots__ = ("count", "free", "kind", "of_gc", "type")
+
+    def __init__(
+        self, type: str, kind: str, free: tuple[str, ...], of_gc: bool
+    ) -> None:
+        self.type = type
+        self.kind = kind
+        self.free = free
+        self.of_gc = of_gc  # recorded by ffi.gc, not by a specification
+        self.count = 1
+
+    @property
+    def is_owned_by_cdata(self) -> bool:
+        """Whether it is memory of ``ffi.new``, which no function frees."""
+        return self.free == ("gc",)
+
+
+#: By address. An entry may be stale: C code can free an object unseen.
+live: dict[int, Handle] = {}
+#: Errors in destructors that the garbage collector called.
+errors_in_destructors = 0
+
+
+def address_of(pointer: CData) -> int:
+    """Return the address of a cdata pointer, 0 for other values."""
+    if isinstance(pointer, _CData):
+        try:
+            return int(_cast("uintptr_t", _cast("void *", pointer)))
+        except TypeError:  # a structure
+            return 0
+    return 0
+
+
+_names: dict[Any, tuple[str, int]] = {}
+
+
+def target_of(pointer: CData) -> tuple[str, int]:
+    """Return the C type that a pointer points to, and its size or 0."""
+    ctype = _typeof(pointer)
+    known = _names.get(ctype)
+    if known is not None:
+        return known
+    if ctype.kind == "array":
+        return ctype.item.cname, core.ffi.sizeof(pointer)
+    found = name_and_size(ctype)
+    _names[ctype] = found
+    return found
+
+
+def name_and_size(ctype: Any) -> tuple[str, int]:
+    """Return the name and size of the target of a pointer type."""
+    if ctype.kind != "pointer":
+        return ctype.cname, 0
+    item = ctype.item
+    if item.kind not in ("struct", "union"):
+        return item.cname, 0  # of an array, the length is not known
+    try:
+        return item.cname, core.ffi.sizeof(item)
+    except (ValueError, TypeError, core.ffi.error):
+        return item.cname, 0
+
+
+# --- records ------------------------------------------------------------
+def made(pointer: CData, kind: str, free: tuple[str, ...]) -> None:
+    """Record a pointer that a function gave to its caller."""
+    address = address_of(pointer)
+    if address:
+        name, size = target_of(pointer)
+        record(address, size, name, kind, free)
+
+
+def made_inside(structure: CData, kind: str, free: tuple[str, ...]) -> None:
+    """Record what a function put into a structure of its caller.
+
+    Its address is that of the first pointer in the structure: the structure
+    itself is often freed by Python, and its address used again.
+    """
+    name, _ = target_of(structure)
+    found = inside(structure)
+    address = found[0] if found else address_of(structure)
+    record(address, 0, name, kind, free)
+
+
+def inside(pointer: CData) -> tuple[int, CData] | None:
+    """Return the address that is first in what a pointer points to.
+
+    Returns: the address, and a pointer of the type to compare: the target of
+        ``T **``, or the pointer itself for a structure. None if there is
+        none.
+    """
+    ctype = _typeof(pointer)
+    if ctype.kind == "array":
+        is_box = ctype.item.kind == "pointer" and len(pointer) > 0
+    else:
+        is_box = ctype.kind == "pointer" and ctype.item.kind == "pointer"
+    if is_box:
+        target = pointer[0]
+        return address_of(target), target
+    if ctype.kind != "pointer" or ctype.item.kind != "struct":
+        return None
+    if not target_of(pointer)[1]:
+        return None  # cffi ends the process if asked for unknown fields
+    for name, field in ctype.item.fields or ():
+        if field.type.kind == "pointer":
+            address = address_of(getattr(pointer, name))
+            if address:
+                return address, pointer
+    return None
+
+
+def record(
+    address: int,
+    size: int,
+    type: str,
+    kind: str,
+    free: tuple[str, ...],
+    of_gc: bool = False,
+) -> None:
+    """Record an object at an address; it replaces an older one."""
+    core.note_thread()
+    number = core.type_id(type, kind, " or ".join(free) or NO_FREE)
+    live[address] = Handle(type, kind, free, of_gc)
+    core_blocks.track(address, size, core.HANDLE, number, current_number())
+
+
+def forget(address: int) -> None:
+    """Remove the record of an address, if there is one."""
+    if live.pop(address, None) is not None:
+        core_blocks.untrack(address, core.HANDLE)
+
+
+def drop(address: int) -> None:
+    """Remove one reference to an object, and its record with the last one."""
+    handle = live.get(address)
+    if handle is None:
+        return
+    if handle.count > 1:
+        handle.count -= 1
+    else:
+        forget(address)
+
+
+def is_of_type(handle: Handle, pointer: CData) -> bool:
+    """Return whether a pointer points to what a handle was recorded as."""
+    return target_of(pointer)[0] == handle.type
+
+
+# --- misuse -------------------------------------------------------------
+def is_wrong(handle: Handle, function: str, pointer: CData) -> bool:
+    """Return whether a function must not release a live handle.
+
+    The types are compared as well: an entry may be stale, and its address
+    that of another object now.
+    """
+    if function in handle.free or not handle.free:
+        return False
+    ctype = _typeof(pointer)
+    return ctype.kind == "pointer" and (
+        ctype.item.cname == handle.type
+        or (ctype.item.kind == "void" and not handle.of_gc)
+    )
+
+
+def wrong_destructor(
+    address: int, handle: Handle, function: str, in_gc: bool
+) -> None:
+    """Tell that a function released an object that needs another one.
+
+    Raises: MismatchedFreeError, unless ``in_gc`` or the policy says else.
+    """
+    __tracebackhide__ = True
+    found = core_blocks.find(address, core.HANDLE)
+    if found is None or found.type != handle.type:
+        return  # reset or untracked since
+    is_raised = misuses.policy == "raise" and not in_gc
+    core_blocks.count_mismatched_free()
+    error = exceptions.MismatchedFreeError(
+        address,
+        found,
+        frames=core.frames_here(),
+        detail=f"{function} was called for a {handle.type} that needs "
+        f"{' or '.join(handle.free)}; it was "
+        + ("not called" if is_raised else "carried out"),
+    )
+    misuses.tell(error, in_gc)

@@ -1,0 +1,174 @@
+"""Calls a test again, to see whether what it leaves behind grows.
+
+A cache that fills once, and a table that is made at the first call, are still
+in use and do not grow. A leak whose pointer lies about somewhere does. Nothing
+here needs pytest.
+"""
+
+from __future__ import annotations
+
+import gc
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from ffi_leak_tracker._testing.frames import key_of_group
+from ffi_leak_tracker._testing.judge import Growth
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from ffi_leak_tracker._records.group import Group
+    from ffi_leak_tracker._testing.rounds import Rounds
+    from ffi_leak_tracker._tracking.scopes import Scope
+
+    #: The places that grow, or why that is not known.
+    Found: TypeAlias = "tuple[Growth, ...] | str"
+
+
+#: Seconds for the calls of one test.
+SECONDS_A_TEST = 5.0
+#: Seconds for all tests of a run: as many as the rest of the run took so far,
+#: but at least these.
+SECONDS_AT_LEAST = 10.0
+#: Seconds in which a test that seems to grow is called more often: a cache
+#: of a hundred entries is then full. More are used only for ``enough`` calls.
+SECONDS_OF_MORE = 2.0
+#: Calls that a verdict needs.
+FEWEST = 2
+
+
+class Budget:
+    """The time that may be spent on calling tests again."""
+
+    def __init__(self) -> None:
+        self._begin = monotonic()
+        self._spent = 0.0
+        #: What grew in a test: another test need not be called so often.
+        self.growing: set[object] = set()
+
+    def left(self) -> float:
+        """Return the seconds for one test; 0 or less if there are none."""
+        run = monotonic() - self._begin - self._spent
+        return min(SECONDS_A_TEST, max(SECONDS_AT_LEAST, run) - self._spent)
+
+    def spend(self, seconds: float) -> None:
+        """Count what one test took."""
+        self._spent += seconds
+
+
+class CallFailed(Exception):
+    """A further call of a test did not pass; the message says why."""
+
+
+class Caller:
+    """Calls one test again, each call in a scope.
+
+    Args:
+        growing: the kinds of growth that were seen in other tests.
+    """
+
+    def __init__(self, growing: set[object]) -> None:
+        self._growing = growing
+        self._scopes: list[Scope] = []
+
+    def look(self, rounds: Rounds, seconds: float) -> Found:
+        """Call the test a few times; go on as long as it seems to grow.
+
+        Args:
+            rounds: how often to call the test.
+            seconds: the most time for all calls. The last one is finished.
+        """
+        begin = monotonic()
+        end, early = begin + seconds, begin + SECONDS_OF_MORE
+        try:
+            self._call_until(rounds.warmup + rounds.fewest, end)
+            found = self._found(rounds, seconds)
+            if found and not isinstance(found, str):
+                self._call_until(rounds.warmup + rounds.enough, end)
+                if self._has_new(found):
+                    most = rounds.warmup + rounds.most
+                    self._call_until(most, min(end, early))
+                found = self._found(rounds, seconds)
+                found = _if_certain(found, rounds.enough)
+        except CallFailed as failed:
+            return f"it failed when it was called again: {failed}"
+        return found
+
+    def _call(self) -> Scope:
+        """Set up, call and tear down the test; return the scope of that.
+
+        Raises: CallFailed.
+        """
+        raise NotImplementedError
+
+    def _has_new(self, found: tuple[Growth, ...]) -> bool:
+        """Return whether something grows that did not in another test."""
+        return any(one.kind not in self._growing for one in found)
+
+    def _found(self, rounds: Rounds, seconds: float) -> Found:
+        counted = self._scopes[rounds.warmup :]
+        if len(counted) < FEWEST:
+            return f"calling it again takes more than {seconds:.1f} s"
+        return growing(counted)
+
+    def _call_until(self, calls: int, end: float) -> None:
+        """Call the test until it was called so often, or the time is up."""
+        while len(self._scopes) < calls and monotonic() <= end:
+            self._scopes.append(self._call())
+
+
+def _if_certain(found: Found, enough: int) -> Found:
+    """Return what grows if the test was called often enough to know it."""
+    if not found or isinstance(found, str) or found[0].calls >= enough:
+        return found
+    return f"it {found[0]}, and is too slow for {enough} calls"
+
+
+def growing(scopes: list[Scope]) -> tuple[Growth, ...]:
+    """Return the places at which each of the scopes has live blocks now.
+
+    A cache that drops old entries for new ones is none: what an earlier call
+    put there was freed since.
+    """
+    for _ in range(2):
+        gc.collect()  # once for all scopes: it takes longer than the rest
+    seen = [_places(scope) for scope in scopes]
+    common = set(seen[0]).intersection(*seen[1:])
+    return tuple(
+        [
+            _growth(key, [one[key] for one in seen])
+            for key in seen[0]
+            if key in common
+        ]
+    )
+
+
+def _places(scope: Scope) -> dict[object, list[Group]]:
+    found: dict[object, list[Group]] = {}
+    for entry in scope.leaks(gc=False).groups():
+        for group in entry.parts:
+            found.setdefault(key_of_group(group), []).append(group)
+    return found
+
+
+def _growth(key: object, calls: list[list[Group]]) -> Growth:
+    first = calls[0][0]
+    if first.frames:
+        where = f"{first.frames[0].location} in {first.frames[0].function}"
+    elif first.native_frames:
+        where = str(first.native_frames[0])
+    else:
+        where = "an unknown place"
+    return Growth(
+        key,
+        where,
+        min([sum([group.count for group in groups]) for groups in calls]),
+        min([sum([group.total_bytes for group in groups]) for groups in calls]),
+        len(calls),
+        (where, frozenset(map(_native, calls[-1]))),
+    )
+
+
+def _native(group: Group) -> object:
+    """Return the C frames of a group, whatever Python code led to them."""
+    return tuple([(one.module, one.offset) for one in group.native_frames])

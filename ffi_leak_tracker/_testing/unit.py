@@ -1,0 +1,208 @@
+"""The check of ``pytest --leaks`` for ``unittest``."""
+
+from __future__ import annotations
+
+import gc
+import unittest
+from inspect import getattr_static
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from ffi_leak_tracker._base import settings as environment
+from ffi_leak_tracker._records.exceptions import AttachError
+from ffi_leak_tracker._seam import misuse as misuses
+from ffi_leak_tracker._testing import judge
+from ffi_leak_tracker._testing.calls import Budget, Caller, CallFailed
+from ffi_leak_tracker._testing.found import MisusesFound, TestLeaks
+from ffi_leak_tracker._testing.frames import without_runner
+from ffi_leak_tracker._testing.rounds import AUTO
+from ffi_leak_tracker._testing.scopes import NATIVE_DEPTH, open_scope
+from ffi_leak_tracker._testing.tables import Tables
+from ffi_leak_tracker._tracking import detached
+from ffi_leak_tracker._tracking.tracker import LeakTracker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ffi_leak_tracker._records.filters import FilterLike
+    from ffi_leak_tracker._records.snapshot import Snapshot
+    from ffi_leak_tracker._tracking.attach import Attachment
+    from ffi_leak_tracker._tracking.scopes import Scope
+
+    _Base = unittest.TestCase
+else:
+    _Base = object
+
+_MODES = ("auto", "fast", "strict")
+_HELD = ("pass", "fail")
+_budget = Budget()
+_tables = Tables()
+
+
+class LeakCheckMixin(_Base):
+    """Fails each test of a ``unittest.TestCase`` that leaks native memory.
+
+    It stands before ``TestCase`` among the base classes. A test is judged
+    after its cleanups, by the steps of ``pytest --leaks``: garbage, blocks of
+    this package's allocators, lost blocks, and what grows when the test is
+    called again. A test that failed or was skipped is not judged.
+
+    >>> import unittest
+    >>> from ffi_leak_tracker.testing import LeakCheckMixin
+    >>> class TestImage(LeakCheckMixin, unittest.TestCase):
+    ...     def test_nothing(self):
+    ...         pass
+    >>> TestImage("test_nothing").run().wasSuccessful()
+    True
+    """
+
+    __module__ = "ffi_leak_tracker.testing"
+
+    #: As MODE of ``--leaks``: "auto", "fast" or "strict".
+    leaks_mode: str = "auto"
+    #: "fail": memory that is still in use fails a test, too.
+    leaks_held: str = "pass"
+    #: Names of the libraries to watch; empty for all but the interpreter's.
+    leaks_attach: Sequence[str] = ()
+    #: True: watch no library, only this package's allocators.
+    leaks_own: bool = False
+    #: Blocks to leave out.
+    leaks_filter: FilterLike = None
+
+    _leak_attachment: Attachment | None = None
+    _leak_scope: Scope | None = None
+    _leak_misuses: tuple[Any, ...] = ()
+    _leak_is_repeated = False
+
+    def run(
+        self, result: unittest.TestResult | None = None
+    ) -> unittest.TestResult | None:
+        """Run the test in a scope."""
+        _check("leaks_mode", self.leaks_mode, _MODES)
+        _check("leaks_held", self.leaks_held, _HELD)
+        if self._leak_is_repeated or environment.mode == "off":
+            return super().run(result)
+        self._attach_class()
+        self._leak_misuses = tuple(LeakTracker.misuses())
+        self._leak_scope = scope = open_scope(self._testMethodName)
+        try:
+            return super().run(result)
+        finally:
+            scope.__exit__(None, None, None)
+            self._leak_scope = None
+
+    def _attach_class(self) -> None:
+        """Watch the libraries until the tests of the class are done."""
+        kind = type(self)
+        if self.leaks_own or "_leak_attachment" in vars(kind):
+            return
+        try:
+            attachment = LeakTracker.attach(
+                list(self.leaks_attach) or None, native_depth=NATIVE_DEPTH
+            )
+        except AttachError:
+            if self.leaks_attach:
+                raise
+            return  # no hooks on this system
+
+        def detach() -> None:
+            del kind._leak_attachment
+            attachment.detach()
+
+        kind._leak_attachment = attachment
+        kind.addClassCleanup(detach)
+
+    def doCleanups(self) -> Any:  # noqa: N802
+        """Run the cleanups, then judge what is left."""
+        done = super().doCleanups()
+        outcome: Any = self._outcome  # type: ignore[attr-defined]
+        scope = self._leak_scope
+        if scope is None or outcome is None:
+            return done
+        if outcome.success and not outcome.expectedFailure:
+            outcome.expecting_failure = self._expects_failure()
+            with outcome.testPartExecutor(self):
+                scope.__exit__(None, None, None)
+                self._judge(scope)
+            outcome.expecting_failure = False
+        return done
+
+    def _expects_failure(self) -> bool:
+        """Return whether ``expectedFailure`` marks the test or its class."""
+        method = getattr(self, self._testMethodName)
+        mark = "__unittest_expecting_failure__"
+        return bool(getattr(self, mark, False) or getattr(method, mark, False))
+
+    def _judge(self, scope: Scope) -> None:
+        misuses.check_damage()
+        known = set(map(id, self._leak_misuses))
+        new = [
+            one
+            for one in LeakTracker.misuses()
+            if id(one) not in known and not one.suspected
+        ]
+        if new:
+            raise MisusesFound(new)
+        if detached.is_clean(scope.number):
+            return
+
+        # A function is not to become a method.
+        ignored = getattr_static(type(self), "leaks_filter")
+
+        def take(collects: bool) -> Snapshot:
+            return scope.leaks(filter=ignored, gc=collects)
+
+        gc.collect(1)
+        left = judge.sort(
+            take,
+            self.leaks_mode == "strict",
+            lambda: judge.lost_in(scope),
+            self._growths,
+            _tables,
+        )
+        if self.leaks_held == "fail":
+            left = judge.all_leak(left)
+        if len(left.leaks):
+            raise TestLeaks(without_runner(left.leaks), left)
+
+    def _growths(self) -> tuple[judge.Growth, ...]:
+        seconds = _budget.left()
+        if self.leaks_mode != "auto" or seconds <= 0:
+            return ()
+        begin = monotonic()
+        found = _UnitCaller(self, _budget.growing).look(AUTO, seconds)
+        _budget.spend(monotonic() - begin)
+        if isinstance(found, str):
+            return ()
+        _budget.growing.update([one.kind for one in found])
+        return found
+
+
+class _UnitCaller(Caller):
+    """Calls a test of a ``TestCase`` again, on a new instance."""
+
+    def __init__(self, case: LeakCheckMixin, growing: set[object]) -> None:
+        super().__init__(growing)
+        self._case = case
+
+    def _call(self) -> Scope:
+        case = self._case
+        again = type(case)(case._testMethodName)
+        again._leak_is_repeated = True
+        result = unittest.TestResult()
+        scope = open_scope(case._testMethodName)
+        try:
+            again.run(result)
+        finally:
+            scope.__exit__(None, None, None)
+        if result.errors or result.failures or result.skipped:
+            raise CallFailed("it did not pass")
+        return scope
+
+
+def _check(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(
+            f"{name} must be one of {', '.join(allowed)}, not {value!r}"
+        )

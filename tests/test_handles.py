@@ -1,0 +1,601 @@
+"""``instrument``: the objects of a library, by type, owner and destructor."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import weakref
+from typing import Any
+
+import pytest
+from c_library import COMPILER, here
+from handle_library import SPEC, compiled, opened
+
+from ffi_leak_tracker import LeakTracker, MismatchedFreeError
+from ffi_leak_tracker._handles import ledger
+from ffi_leak_tracker.handles import (
+    Chain,
+    Out,
+    SpecError,
+    instrument,
+)
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler")
+MODES = {"api": compiled, "abi": opened}
+
+
+@pytest.fixture(params=MODES)
+def both(request: Any) -> Any:
+    """Return the raw pair and the instrumented one, in each mode."""
+    raw = MODES[request.param]()
+    yield (*raw, *instrument(*raw, SPEC))
+    gc.collect()
+
+
+@pytest.fixture
+def scope(both: Any) -> Any:
+    """Return an open scope."""
+    with LeakTracker.scope(isolated=True) as opened_scope:
+        yield opened_scope
+
+
+@pytest.fixture
+def ffi(both: Any) -> Any:
+    """Return the instrumented ffi."""
+    return both[2]
+
+
+@pytest.fixture
+def lib(both: Any) -> Any:
+    """Return the instrumented lib."""
+    return both[3]
+
+
+def live(scope: Any) -> list[tuple[str, str, str]]:
+    """Return type, kind and release of what lives in a scope."""
+    gc.collect()
+    found = scope.snapshot()
+    return sorted((one.type, one.kind, one.release) for one in found)
+
+
+TREE = ("struct tree", "tree_new", "tree_free")
+
+
+# --- the thin slice ------------------------------------------------------
+def test_an_object_is_named_by_type_constructor_and_destructor(
+    lib, scope
+) -> None:
+    """At the line of the call, until it is freed."""
+    one = lib.tree_new()
+    line = here() - 1
+    assert live(scope) == [TREE]
+    (block,) = scope.snapshot()
+    assert block.frames[0].filename == __file__
+    assert block.frames[0].lineno == line
+    lib.tree_free(one)
+    scope.verify_no_leaks()
+
+
+def test_nothing_is_recorded_while_tracking_is_off(lib, scope) -> None:
+    """A free of what was not recorded is no misuse."""
+    LeakTracker.disable()
+    one = lib.tree_new()
+    LeakTracker.enable()
+    assert not live(scope)
+    lib.tree_free(one)
+
+
+# --- P1 to P14 ----------------------------------------------------------------
+def test_gc_with_the_destructor(ffi, lib, scope) -> None:
+    """P1: the handle lives as long as the cdata of ``ffi.gc``."""
+    one = ffi.gc(lib.tree_new(), lib.tree_free, size=100)
+    assert live(scope) == [TREE]
+    del one
+    assert not live(scope)
+
+
+def test_gc_with_a_function_pointer(ffi, lib, scope) -> None:
+    """P1: ``ffi.addressof(lib, name)`` is known by its address."""
+    one = ffi.gc(lib.tree_new(), ffi.addressof(lib, "tree_free"))
+    assert live(scope) == [TREE]
+    del one
+    assert not live(scope)
+
+
+def test_gc_with_a_closure(ffi, lib, scope) -> None:
+    """P2: what the closure frees through the lib is removed."""
+    seen = []
+
+    def close(pointer: Any) -> None:
+        seen.append(pointer)
+        lib.tree_free(pointer)
+
+    one = ffi.gc(lib.tree_new(), close)
+    assert live(scope) == [TREE]
+    del one
+    assert not live(scope)
+    assert len(seen) == 1
+
+
+def test_gc_with_a_closure_that_frees_nothing(ffi, lib, scope) -> None:
+    """P2: the handle is still a leak."""
+    one = ffi.gc(lib.tree_new(), lambda pointer: None)
+    del one
+    assert live(scope) == [TREE]
+
+
+def test_close_methods_free_by_hand(lib, scope) -> None:
+    """P3."""
+
+    class Tree:
+        def __init__(self) -> None:
+            self.pointer = lib.tree_new()
+
+        def close(self) -> None:
+            lib.tree_free(self.pointer)
+
+    one, two = Tree(), Tree()
+    one.close()
+    assert live(scope) == [TREE]
+    two.close()
+    assert not live(scope)
+
+
+OPENED = ("struct tree", "tree_open", "tree_free or tree_close")
+
+
+def test_out_parameters(ffi, lib, scope) -> None:
+    """P4: recorded if the call succeeded; either destructor is right."""
+    box = ffi.new("struct tree **")
+    assert lib.tree_open(box, 1) == -1
+    assert [one for one in live(scope) if one[0] == "struct tree"] == []
+    assert lib.tree_open(box, 0) == 0
+    assert OPENED in live(scope)
+    lib.tree_free(box[0])
+    assert OPENED not in live(scope)
+    lib.tree_open(box, 0)
+    lib.tree_close(box)  # tree **
+    assert OPENED not in live(scope)
+    box[0] = ffi.NULL
+    del box
+    assert not live(scope)
+
+
+def test_out_parameters_that_gc_takes(ffi, lib, scope) -> None:
+    """P5."""
+    box = ffi.new("struct tree **")
+    lib.tree_open(box, 0)
+    one = ffi.gc(box[0], lib.tree_free)
+    del box
+    assert live(scope) == [OPENED]
+    del one
+    assert not live(scope)
+
+
+def test_a_gc_of_the_box(ffi, lib, scope) -> None:
+    """P5: the destructor frees ``box[0]``."""
+    box = ffi.new("struct tree **")
+    lib.tree_open(box, 0)
+    kept = ffi.gc(box, lambda one: lib.tree_free(one[0]))
+    assert OPENED in live(scope)
+    del kept, box
+    assert not live(scope)
+
+
+def test_a_structure_that_is_filled(ffi, lib, scope) -> None:
+    """P4: what is in it outlives the structure, each time."""
+    want = ("names", "names_read", "names_free")
+    for count in (1, 2):
+        box = ffi.new("names *")
+        lib.names_read(box, 3)
+        del box
+        assert live(scope) == [want] * count
+    box = ffi.new("names *")
+    lib.names_read(box, 3)
+    lib.names_free(box)
+    del box
+    assert live(scope) == [want] * 2
+
+
+def test_owned_text(ffi, lib, scope) -> None:
+    """P6: a ``char *`` that the caller must free."""
+    one = ffi.gc(lib.tree_new(), lib.tree_free)
+    text = lib.tree_name(one)
+    assert ffi.string(text) == b"oak"
+    assert ("char", "tree_name", "text_free") in live(scope)
+    lib.text_free(text)
+    assert live(scope) == [TREE]
+
+
+def test_chains(ffi, lib, scope) -> None:
+    """P7: one handle, whether the head changes or not."""
+    head = lib.leaf_append(ffi.NULL, 1)
+    assert live(scope) == [("struct leaf", "leaf_append", "leaf_free_all")]
+    assert lib.leaf_append(head, 2) == head
+    assert not lib.leaf_append(head, -1)
+    assert live(scope) == [("struct leaf", "leaf_append", "leaf_free_all")]
+    head = lib.leaf_prepend(head, 3)
+    assert live(scope) == [("struct leaf", "leaf_prepend", "leaf_free_all")]
+    lib.leaf_free_all(head)
+    assert not live(scope)
+
+
+def test_memory_that_is_cast(ffi, lib, scope) -> None:
+    """P8: of another type when it is freed; this is no misuse."""
+    one = ffi.cast("int *", lib.get_memory(64))
+    assert live(scope) == [("void", "get_memory", "drop_memory")]
+    lib.drop_memory(one)
+    assert not live(scope)
+
+
+def test_ownership_that_passes_into_c(ffi, lib, scope) -> None:
+    """P9: not if the call fails."""
+    one, memory = lib.tree_new(), lib.get_memory(64)
+    lib.tree_take(one, ffi.NULL)
+    assert len(live(scope)) == 2
+    lib.tree_take(one, memory)
+    assert live(scope) == [TREE]
+    lib.tree_free(one)
+    assert not live(scope)
+
+
+def test_references_are_counted(lib, scope) -> None:
+    """P10: an object is one handle until its last reference is dropped."""
+    one = lib.tree_new()
+    lib.tree_ref(one)
+    lib.tree_ref(one)
+    assert live(scope) == [TREE]
+    lib.tree_unref(one)
+    lib.tree_unref(one)
+    assert live(scope) == [TREE]
+    lib.tree_free(one)
+    assert not live(scope)
+
+
+def test_a_reference_to_an_unknown_object_is_owned(both, lib, scope) -> None:
+    """P10: it was made before tracking, or by C."""
+    one = both[1].tree_new()
+    lib.tree_ref(one)
+    assert live(scope) == [("struct tree", "tree_ref", "tree_unref")]
+    lib.tree_unref(one)
+    assert not live(scope)
+    lib.tree_unref(one)
+
+
+def test_handles_that_a_set_keeps(ffi, scope) -> None:
+    """P11: they are of no malloc, and live as long as they are kept."""
+    kept = {ffi.new_handle(object())}
+    line = here() - 1
+    assert live(scope) == [("void", "ffi.new_handle", "gc")]
+    (block,) = scope.snapshot()
+    assert block.frames[0].lineno == line
+    kept.clear()
+    assert not live(scope)
+
+
+@pytest.mark.parametrize(
+    ("cdecl", "init", "type", "size"),
+    [
+        ("int *", 3, "int", 4),
+        ("int[]", 5, "int[]", 20),
+        ("int[3]", None, "int[]", 12),
+        ("sorter *", None, "sorter", 16),
+        ("char[]", b"abc", "char[]", 4),
+        ("struct tree **", None, "struct tree *", 8),
+    ],
+)
+def test_memory_of_new(ffi, scope, cdecl, init, type, size) -> None:
+    """P12, P13: the memory of ``ffi.new``, while its cdata lives."""
+    one = ffi.new(cdecl, init)
+    assert live(scope) == [(type, "ffi.new", "gc")]
+    assert [block.size for block in scope.snapshot()] == [size]
+    del one
+    assert not live(scope)
+
+
+def test_the_target_keeps_the_memory_of_new(ffi, scope) -> None:
+    """P12: ``p[0]`` of a structure owns the memory as well."""
+    one = ffi.new("sorter *")
+    target = one[0]
+    del one
+    assert len(live(scope)) == 1
+    del target
+    assert not live(scope)
+
+
+def test_with_and_release(ffi, lib, scope) -> None:
+    """P14: of ``ffi.gc``, ``ffi.new`` and an allocator."""
+    new = ffi.new_allocator(lib.get_memory, lib.drop_memory)
+    with ffi.gc(lib.tree_new(), lib.tree_free):
+        assert live(scope) == [TREE]
+    assert not live(scope)
+    with new("int[4]"):
+        assert live(scope) == [("int[]", "ffi.new_allocator", "gc")]
+    assert not live(scope)
+    one = ffi.gc(lib.tree_new(), lib.tree_free)
+    ffi.release(one)
+    assert not live(scope)
+    two = ffi.new("int *")
+    ffi.release(two)
+    del two
+    assert not live(scope)
+
+
+def test_an_initializer_that_fails_leaves_no_record(ffi, lib, scope) -> None:
+    """The library cffi calls free then."""
+    new = ffi.new_allocator(lib.get_memory, lib.drop_memory)
+    with pytest.raises(TypeError):
+        new("int *", "text")
+    assert not live(scope)
+
+
+# --- ffi.gc of anything ------------------------------------------------------
+def test_gc_without_a_specification(both, scope) -> None:
+    """``ffi.gc`` itself makes a handle of a type that no word names."""
+    raw_ffi, raw_lib, ffi, _ = both
+    _, bare = instrument(raw_ffi, raw_lib, {})
+    one = ffi.gc(bare.tree_root(raw_lib.tree_new()), raw_lib.tree_drop)
+    assert live(scope) == [("struct tree", "ffi.gc", "tree_drop")]
+    del one
+    assert not live(scope)
+
+
+def test_gc_that_is_disowned(both, scope) -> None:
+    """``ffi.gc(p, None)``: a handle stays until its function frees it."""
+    _, raw_lib, ffi, lib = both
+    one = ffi.gc(lib.tree_new(), lib.tree_free)
+    assert ffi.gc(one, None) is None
+    two = ffi.gc(raw_lib.tree_new(), raw_lib.tree_drop)
+    ffi.gc(two, None)
+    assert live(scope) == [TREE]
+    lib.tree_free(one)
+    assert not live(scope)
+
+
+# --- misuse ---------------------------------------------------------------
+def test_a_wrong_destructor_is_told(lib, scope) -> None:
+    """It is not called, and the object stays."""
+    one = lib.tree_new()
+    with pytest.raises(MismatchedFreeError) as caught:
+        lib.text_free(one)
+    text = str(caught.value)
+    assert "text_free was called for a struct tree that needs tree_free" in text
+    assert f"{__file__.rpartition('/')[2]}:" in text
+    assert live(scope) == [TREE]
+    lib.tree_free(one)
+
+
+def test_a_wrong_destructor_in_gc_is_counted(ffi, lib, scope) -> None:
+    """Nothing is raised into the garbage collector."""
+    LeakTracker.reset()
+    before = len(LeakTracker.misuses())
+    one = ffi.gc(lib.tree_new(), lib.text_free)
+    assert len(LeakTracker.misuses()) == before
+    del one
+    gc.collect()
+    error = LeakTracker.misuses()[-1]
+    assert isinstance(error, MismatchedFreeError)
+    assert "text_free was called for a struct tree" in str(error)
+    assert error.allocation is not None
+    assert error.allocation.type == "struct tree"
+    assert not live(scope)
+
+
+def test_a_wrong_destructor_without_a_word_is_told(ffi, lib, scope) -> None:
+    """As the destructor of ``ffi.gc``, any function of the lib is compared."""
+    before = len(LeakTracker.misuses())
+    one = ffi.gc(lib.tree_new(), lib.tree_drop)
+    del one
+    gc.collect()
+    assert len(LeakTracker.misuses()) == before + 1
+
+
+@pytest.mark.parametrize("policy", ["warn", "count"])
+def test_the_policy_decides(lib, scope, policy) -> None:
+    """As ``enable(misuse=...)`` says; the function is called then."""
+    LeakTracker.enable(misuse=policy)
+    try:
+        one = lib.tree_new()
+        if policy == "warn":
+            with pytest.warns(Warning, match="text_free was called"):
+                lib.text_free(one)
+        else:
+            lib.text_free(one)
+    finally:
+        LeakTracker.enable(misuse="raise")
+    assert not live(scope)
+
+
+def test_an_address_that_is_used_again_is_no_misuse(both, scope) -> None:
+    """C freed the object unseen, and another one got its address."""
+    _, raw_lib, ffi, lib = both
+    head = raw_lib.leaf_append(ffi.NULL, 1)
+    there = ledger.address_of(head)
+    ledger.record(there, 8, "struct tree", "tree_new", ("tree_free",))
+    lib.leaf_free_all(head)
+    assert not live(scope)
+
+
+def test_errors_of_a_destructor_are_counted(ffi, lib, scope, monkeypatch):
+    """The destructor runs even so."""
+    before = ledger.errors_in_destructors
+
+    def fail(address: int) -> None:
+        raise RuntimeError
+
+    one = ffi.gc(lib.tree_new(), lib.tree_free)
+    monkeypatch.setattr(ledger, "drop", fail)
+    freed = lib.frees
+    del one
+    gc.collect()
+    assert lib.frees == freed + 1
+    assert ledger.errors_in_destructors == before + 1
+
+
+# --- A.3: everything else works as before ------------------------------------
+def test_constants_and_variables(both) -> None:
+    """They are those of the raw lib, and can be set."""
+    _, raw, ffi, lib = both
+    assert lib.SMALL == 3
+    assert lib.planted == 7
+    lib.planted = 9
+    assert raw.planted == lib.planted == 9
+    assert ffi.addressof(lib, "planted")[0] == 9
+    lib.planted = 7
+    with pytest.raises(AttributeError):
+        lib.missing = 1
+    with pytest.raises(AttributeError):
+        _ = lib.missing
+
+
+def test_names_and_texts(both) -> None:
+    """``dir``, ``repr``, ``__name__`` and the docstring."""
+    raw_ffi, raw, ffi, lib = both
+    assert dir(lib) == dir(raw)
+    assert dir(ffi) == dir(raw_ffi)
+    assert repr(raw) in repr(lib)
+    assert lib.tree_new.__name__ == "tree_new"
+    assert lib.tree_new.__doc__ == getattr(raw.tree_new, "__doc__", None)
+
+
+def test_types_of_functions(both) -> None:
+    """``typeof``, ``addressof`` and ``cast`` see the raw function."""
+    raw_ffi, raw, ffi, lib = both
+    assert ffi.typeof(lib.tree_new) is raw_ffi.typeof(raw.tree_new)
+    there = ffi.addressof(lib, "tree_new")
+    assert there == raw_ffi.addressof(raw, "tree_new")
+    assert ffi.sizeof("struct tree *") == 8
+    assert ffi.cast("void *", lib.tree_new) == ffi.cast("void *", there)
+
+
+def test_functions_as_arguments(both) -> None:
+    """Wrapped and raw functions are taken where C takes a pointer."""
+    _, raw, ffi, lib = both
+    numbers = ffi.new("int[]", [3, 1, 2])
+    lib.sort_with(numbers, 3, lib.ascending)
+    assert list(numbers) == [1, 2, 3]
+    one = raw.tree_new()
+    freed = raw.frees
+    lib.call_with(lib.tree_free, one)
+    assert raw.frees == freed + 1
+    made = ffi.new("sorter *", {"order": lib.ascending, "number": 1})
+    assert made.order == ffi.addressof(raw, "ascending")
+    table = ffi.new("void(*[])(struct tree *)", [lib.tree_free])
+    assert table[0] == ffi.addressof(raw, "tree_free")
+    made.order = lib.ascending
+
+
+def test_wrong_arguments_raise_what_cffi_raises(both) -> None:
+    """TypeError, with the text of cffi."""
+    _, raw, ffi, lib = both
+    for name, args in {
+        "tree_free": (1,),
+        "tree_new": (1,),
+        "tree_open": (),
+    }.items():
+        with pytest.raises(TypeError) as wanted:
+            getattr(raw, name)(*args)
+        with pytest.raises(TypeError) as found:
+            getattr(lib, name)(*args)
+        assert str(found.value) == str(wanted.value)
+    with pytest.raises(TypeError):
+        ffi.new("int")
+
+
+def test_callbacks_and_handles(both) -> None:
+    """``callback``, ``new_handle``, ``from_handle``, ``from_buffer``."""
+    _, _, ffi, lib = both
+
+    @ffi.callback("compare")
+    def descending(a: Any, b: Any) -> int:
+        return ffi.cast("int *", b)[0] - ffi.cast("int *", a)[0]
+
+    numbers = ffi.new("int[]", [3, 1, 2])
+    lib.sort_with(numbers, 3, descending)
+    assert list(numbers) == [3, 2, 1]
+    value = [1]
+    handle = ffi.new_handle(value)
+    assert ffi.from_handle(handle) is value
+    assert ffi.from_handle(ffi.cast("void *", handle)) is value
+    data = bytearray(b"abc")
+    with ffi.from_buffer(data) as buffer:
+        assert ffi.buffer(buffer)[:] == b"abc"
+    assert isinstance(numbers, ffi.CData)
+    assert ffi.NULL == ffi.cast("void *", 0)
+    ffi.memmove(numbers, b"\0" * 4, 4)
+    assert ffi.unpack(numbers, 1) == [0]
+    ffi.errno = 5
+    assert ffi.errno == 5
+
+
+def test_errno_survives_a_wrapper(both, scope) -> None:
+    """What C set is read after the call."""
+    _, _, ffi, lib = both
+    ffi.errno = 7
+    lib.tree_free(lib.tree_new())
+    assert ffi.errno == 7
+
+
+def test_python_functions_of_a_compiled_module() -> None:
+    """``def_extern`` and constants of ``#define``."""
+    ffi, lib = instrument(*compiled(), SPEC)
+
+    @ffi.def_extern()
+    def from_python(number: int) -> int:
+        return number + 1
+
+    assert lib.call_python(2) == 3
+    assert lib.LIMIT == 64
+
+
+def test_a_library_that_the_ffi_opens() -> None:
+    """``ffi.dlopen`` of an instrumented ffi gives an instrumented lib."""
+    from c_library import path
+
+    ffi, _ = instrument(*opened(), SPEC)
+    lib = ffi.dlopen(path("trees"))
+    with LeakTracker.scope(isolated=True) as scope:
+        one = lib.tree_new()
+        assert live(scope) == [TREE]
+        lib.tree_free(one)
+    assert not scope.has_leaks
+    ffi.dlclose(lib)
+
+
+def test_cdata_die_as_before(both, scope) -> None:
+    """No record keeps an object alive."""
+    _, _, ffi, lib = both
+    for one in (ffi.new("int *"), ffi.gc(lib.tree_new(), lib.tree_free)):
+        seen = weakref.ref(one)
+        del one
+    gc.collect()
+    assert seen() is None
+
+
+# --- specifications that do not fit --------------------------------------
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ({"tree_nwe": "tree_free"}, "tree_nwe is not in the library; did you"),
+        ({"tree_new": "tree_fre"}, "tree_fre (free of tree_new) is not in"),
+        ({"tree_free": "tree_free"}, "tree_free: Owned(free='tree_free'), but"),
+        ({"tree_open": Out(1)}, "argument 1 is no pointer: int"),
+        ({"tree_open": Out(5)}, "it takes 2 arguments"),
+        ({"tree_take": Chain(0)}, "its result is no pointer: int"),
+    ],
+)
+def test_a_specification_that_does_not_fit(spec, text) -> None:
+    """The error names the function and the reason."""
+    with pytest.raises(SpecError, match=None) as caught:
+        instrument(*compiled(), spec)
+    assert text in str(caught.value)
+
+
+def test_instrument_twice_wraps_the_raw_library(both, scope) -> None:
+    """An object is recorded once."""
+    _, _, ffi, lib = both
+    _, again = instrument(ffi, lib, SPEC)
+    one = again.tree_new()
+    assert live(scope) == [TREE]
+    again.tree_free(one)
+    assert sys.getrefcount(one) < 10
