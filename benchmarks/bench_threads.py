@@ -16,14 +16,14 @@ from pathlib import Path
 from core.build import build
 from harness import Row, is_smallest, main
 
-ROUNDS = 1 if is_smallest() else 7
+ROUNDS = 1 if is_smallest() else 5
 LIMIT = 1.05
 
 
 def run(program: Path, folder: Path) -> dict[str, float]:
     """Return nanoseconds of a pair by pattern."""
     result = folder / "rows.json"
-    command = [str(program), "--json", str(result)]
+    command = [str(program), "--rounds", "5", "--json", str(result)]
     if is_smallest():
         command.append("--smallest")
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -250,7 +250,7 @@ int main(int argc, char **argv) {
         if (only && !strstr(patterns[i].what, only))
             continue;
         size_t live = patterns[i].live < live_max ? patterns[i].live : live_max;
-        steps = bench_size(patterns[i].live > 100000 ? 1000000 : 300000, 1000);
+        steps = bench_size(patterns[i].live > 100000 ? 300000 : 100000, 1000);
         bench_values ns = {.count = 0};
         for (int round = 0; round < bench_rounds(); round++)
             bench_add(&ns, measure(i, live));
