@@ -71,6 +71,9 @@
 // no slot, and every second time that block, which may be old, moves to the registry.
 #define FLK_YOUNG_FULL_SKIP 7
 #define FLK_YOUNG_MOVE_EVERY 2
+// A realloc of a block in a slot moves it to the registry, so it gains nothing there:
+// so many later frees of the thread take no slot.
+#define FLK_YOUNG_MOVED_SKIP 31
 // Frees of a thread during which it takes no slots, after another thread freed a
 // block of it: a fence and a walk over all slots (some microseconds) come once in
 // as many events. It doubles if that happens again within a second.

@@ -245,6 +245,9 @@ flk_taken flk_young_move_begin(flk_thread *thread, uint64_t address,
         return taken;
     }
     h.slot->record.flags |= FLK_RECORD_MOVING;
+    if (!h.is_stopped)
+        atomic_store_explicit(&thread->young_skip, FLK_YOUNG_MOVED_SKIP,
+                              memory_order_relaxed);
     if (!push_record(h.slot, h.key)) {
         young.gone(out, false);
         taken = FLK_ABSENT;

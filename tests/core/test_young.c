@@ -29,7 +29,7 @@ static bool is_young(uint64_t address) {
 
 // After this, this thread has a block in its slot.
 static void make_young(uint64_t address) {
-    for (uint32_t i = 0; i <= 2 * FLK_YOUNG_FULL_SKIP; i++) {
+    for (uint32_t i = 0; i <= 2 * FLK_YOUNG_MOVED_SKIP; i++) {
         alloc_at(address, 64, types[0]);
         if (is_young(address))
             return;
