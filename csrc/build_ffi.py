@@ -65,8 +65,9 @@ SANITIZERS = {
 }
 SANITIZER = SANITIZERS.get(BUILD, [])
 #: "unknown" builds as for a CPython of which nothing is known, "plain" as for
-#: an interpreter that is no CPython: tests do so.
-DEBUG = BUILD in {"debug", "unknown", "plain"} or BUILD in SANITIZERS
+#: an interpreter that is no CPython, "no_elf" as for a system where libraries
+#: are not watched: tests do so.
+DEBUG = BUILD in {"debug", "unknown", "plain", "no_elf", *SANITIZERS}
 
 #: Frames are laid out as csrc/paths/pyframe_layout.h says below this version.
 UNKNOWN_FROM = (3, 16)
@@ -101,7 +102,8 @@ def python_macros() -> list[tuple[str, str]]:
     FLK_PLAIN_PYTHON: nothing, and its C interface is not used.
     FLK_UNKNOWN_PYTHON: what its headers declare, but no frames.
     """
-    if sys.implementation.name != "cpython" or BUILD == "plain":
+    is_cpython = sys.implementation.name == "cpython"
+    if not is_cpython or sys.platform == "win32" or BUILD == "plain":
         return [("FLK_PLAIN_PYTHON", "1")]
     if sys.version_info[:2] < UNKNOWN_FROM and BUILD != "unknown":
         return []
@@ -222,6 +224,7 @@ ffibuilder.set_source(
         ("_GNU_SOURCE", "1"),
         *python_macros(),
         *[("FLK_DEBUG", "1")] * DEBUG,
+        *[("FLK_NO_ELF", "1")] * (BUILD == "no_elf"),
     ],
     undef_macros=NOT_DEFINED,
     extra_compile_args=[

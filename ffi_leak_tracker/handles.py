@@ -1,5 +1,10 @@
 """Handles: the objects of any cffi library, by type, owner and destructor."""
 
+from ffi_leak_tracker._handles.attach_module import (
+    ModuleHandles,
+    attach_module,
+    attached_modules,
+)
 from ffi_leak_tracker._handles.instrument import instrument
 from ffi_leak_tracker._handles.spec import Spec
 from ffi_leak_tracker._handles.spec_files import as_spec
@@ -25,6 +30,7 @@ __all__ = [
     "Consumes",
     "Decref",
     "Incref",
+    "ModuleHandles",
     "Out",
     "Owned",
     "Spec",
@@ -32,6 +38,8 @@ __all__ = [
     "Suggestion",
     "Suggestions",
     "as_spec",
+    "attach_module",
+    "attached_modules",
     "instrument",
     "suggest",
 ]

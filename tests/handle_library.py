@@ -63,7 +63,8 @@ def module_file(name: str = "_trees") -> Path:
     """Return the file of the API-mode module, compiled at its first use."""
     folder = FOLDER / f"handles{name}"
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    if not (folder / f"{name}{suffix}").exists():
+    target = folder / f"{name.replace('.', '/')}{suffix}"
+    if not target.exists():
         ffi = cffi.FFI()
         ffi.cdef(TYPES + declarations("trees") + COMPILED)
         text = source("trees").read_text("utf-8")
@@ -71,7 +72,7 @@ def module_file(name: str = "_trees") -> Path:
         text += "int call_python(int n) { return from_python(n); }\n"
         ffi.set_source(name, text, extra_compile_args=["-w"])
         ffi.compile(str(folder))
-    return folder / f"{name}{suffix}"
+    return target
 
 
 def compiled() -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,48 @@ def test_no_compiler_warns(name, debug) -> None:
                 sysconfig.get_path("include"),
                 room,
             ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert 0 == done.returncode, done.stderr
+
+
+# --- other systems ------------------------------------------------------------
+def zig(target: str) -> list[str]:
+    """Return the compiler of the package ziglang for a target."""
+    return [sys.executable, "-m", "ziglang", "cc", "-target", target]
+
+
+ELSEWHERE = {
+    "Windows": ["x86_64-w64-mingw32-gcc", "-Wall", "-Wextra"],
+    "macOS on aarch64": zig("aarch64-macos"),
+    "macOS on x86-64": zig("x86_64-macos"),
+    "Linux on riscv64": zig("riscv64-linux-gnu"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", ELSEWHERE)
+def test_the_core_compiles_elsewhere(system, tmp_path) -> None:
+    """Every room, without the headers of Python, which are not there."""
+    command = ELSEWHERE[system]
+    if "ziglang" in command and find_spec("ziglang") is None:
+        pytest.skip("no package ziglang")
+    if not shutil.which(command[0]):
+        pytest.skip(f"no {command[0]}")
+    assert 0 == asked().returncode  # makes the units
+    for room in sorted((ROOT / "build" / "units").glob("*.c")):
+        done = subprocess.run(
+            [
+                *command,
+                "-c",
+                *("-o", tmp_path / "unit.o"),
+                *("-std=c11", "-D_GNU_SOURCE", "-DFLK_PLAIN_PYTHON=1"),
+                *(f"-I{ROOT / 'csrc'}", f"-I{ROOT}"),
+                room,
+            ],
+            env={**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(tmp_path)},
             capture_output=True,
             text=True,
             check=False,

@@ -236,7 +236,7 @@ def help_of(name: str) -> str:
     ).stdout
 
 
-@pytest.mark.parametrize("name", ["", "run", "diff"])
+@pytest.mark.parametrize("name", ["", "run", "diff", "pairs"])
 def test_the_page_lists_the_options_of_commands(name: str) -> None:
     """All that ``--help`` lists, and no other."""
     lines = re.findall(r"(?m)^  (-.*?)(?:  |$)", help_of(name))

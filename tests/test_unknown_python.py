@@ -212,6 +212,62 @@ def test_a_known_interpreter_is_silent() -> None:
     assert not core.lacks_frames
 
 
+# --- a system without hooks ---------------------------------------------------
+@pytest.mark.slow
+def test_elsewhere_all_but_attach_works() -> None:
+    """As on macOS and Windows: attach() names the system, the rest works."""
+    printed, said = run(
+        "no_elf",
+        """
+try:
+    LeakTracker.attach()
+except Exception as error:
+    print(type(error).__name__, error)
+with LeakTracker.scope() as scope:
+    kept = diagnostic_calloc("int")
+print(sizes(scope), scope.snapshot()[0].site.lineno, LeakTracker.attachments)
+with LeakTracker.scope() as scope:
+    diagnostic_calloc.free(diagnostic_calloc("int"))
+print(scope.has_leaks)
+""",
+    )
+    refused, leaky, clean = printed.splitlines()
+    assert refused == (
+        "AttachError cannot attach: libraries can be watched on Linux, x86-64 "
+        "or aarch64; this is Linux on another processor"
+    )
+    assert "[4] 16 ()" == leaky
+    assert "False" == clean
+    assert "" == said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [["--leaks"], ["--leaks", "--leaks-own"]])
+def test_elsewhere_the_plugin_watches_our_allocators(options, tmp_path) -> None:
+    """A test that leaks fails, one that does not passes."""
+    file = tmp_path / "test_it.py"
+    file.write_text(
+        "from ffi_leak_tracker import diagnostic_calloc as take\n"
+        "def test_leaks(): take('int')\n"
+        "def test_frees(): take.free(take('int'))\n"
+    )
+    place, _ = build("no_elf")
+    command = [sys.executable, "-m", "pytest", *options, "-q", str(file)]
+    plugin = ["-p", "ffi_leak_tracker.pytest_plugin", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, *plugin],
+        cwd=tmp_path,
+        env=environment(
+            PYTHONPATH=str(place), PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    assert "1 failed" in done.stdout or "1 error" in done.stdout
+
+
 # --- the reference tracer -----------------------------------------------------
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="no reference tracer")
 def test_the_tracer_is_told_that_it_is_replaced() -> None:

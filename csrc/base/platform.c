@@ -8,12 +8,15 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#if !defined(_WIN32)
+#include <sys/mman.h>
+#include <sys/wait.h>
+#endif
 
 #include "base/config.h"
+#include "base/win32.h"
 #if defined(__linux__)
 #include <linux/membarrier.h>
 #include <sys/ioctl.h>
@@ -376,8 +379,8 @@ bool flk_platform_pages_resident(uintptr_t begin, size_t pages,
                                  unsigned char *out) {
     FLK_ASSERT(out && begin % flk_platform_page_bytes() == 0);
     int saved = errno;
-    bool known =
-        mincore((void *)begin, pages * flk_platform_page_bytes(), out) == 0;
+    bool known = mincore((void *)begin, pages * flk_platform_page_bytes(),
+                         (void *)out) == 0;  // char * on some systems
     errno = saved;
     for (size_t i = 0; i < pages && known; i++)
         out[i] &= 1;
@@ -473,6 +476,9 @@ bool flk_platform_can_read(const void *start, size_t bytes) {
 #endif
 
 // --- stacks ------------------------------------------------------------
+#if defined(_WIN32)  // no stacks of signal handlers
+size_t flk_platform_stack_left(void) { return SIZE_MAX; }
+#else
 size_t flk_platform_stack_left(void) {
     stack_t stack;
     int saved = errno;
@@ -484,6 +490,7 @@ size_t flk_platform_stack_left(void) {
     FLK_ASSERT(here > (uintptr_t)stack.ss_sp);
     return here - (uintptr_t)stack.ss_sp;
 }
+#endif
 
 // --- clocks ------------------------------------------------------------
 static uint64_t clock_read(clockid_t clock) {

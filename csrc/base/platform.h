@@ -14,8 +14,9 @@
 #include <stdint.h>
 
 // Defined where loaded objects can be patched. Elsewhere elf/ and hooks/ compile
-// to nothing, and hooks/attach.h reports that attach is not supported.
-#if defined(__linux__) && defined(__LP64__) && \
+// to nothing, and hooks/attach.h reports that attach is not supported. With
+// FLK_NO_ELF it is so everywhere, for tests.
+#if defined(__linux__) && defined(__LP64__) && !defined(FLK_NO_ELF) && \
     (defined(__x86_64__) || defined(__aarch64__))
 #define FLK_HAS_ELF 1
 #endif

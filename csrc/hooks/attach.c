@@ -333,11 +333,22 @@ uint64_t flk_attach_drop(void) {
     return flk_tracker_drop(flk_report_is_of_hooks);
 }
 #else
+#if defined(_WIN32)
+#define HERE "Windows"
+#elif defined(__APPLE__)
+#define HERE "macOS"
+#elif defined(__linux__)
+#define HERE "Linux on another processor"
+#else
+#define HERE "another system"
+#endif
+
 int flk_attach_begin(const flk_attach_options *options, char *reason,
                      size_t reason_bytes) {
     (void)options;
     return refuse(reason, reason_bytes,
-                  "attach needs Linux on x86-64 or aarch64");
+                  "libraries can be watched on Linux, x86-64 or aarch64; this "
+                  "is " HERE);
 }
 void flk_attach_refresh(void) {}
 void flk_attach_lock(void) {}

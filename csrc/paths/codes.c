@@ -1,5 +1,7 @@
 // codes.c - reads code objects, watches their death. Contract: paths/codes.h. SPDX-License-Identifier: MIT
+#if !defined(FLK_PLAIN_PYTHON)
 #include <Python.h>
+#endif
 
 #include <errno.h>
 #include <limits.h>

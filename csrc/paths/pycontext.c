@@ -1,5 +1,7 @@
 // pycontext.c - finds a variable in an immutable map. Contract: paths/pycontext.h. SPDX-License-Identifier: MIT
+#if !defined(FLK_PLAIN_PYTHON)
 #include <Python.h>
+#endif
 
 #include <string.h>
 

@@ -9,9 +9,8 @@
 #ifndef FLK_PYFRAME_LAYOUT_H
 #define FLK_PYFRAME_LAYOUT_H
 
-#include <patchlevel.h>  // PY_VERSION_HEX
-
 #if !defined(FLK_PLAIN_PYTHON)
+#include <patchlevel.h>  // PY_VERSION_HEX
 #define HAS_THREAD_STATES 1
 #endif
 #if defined(HAS_THREAD_STATES) && !defined(FLK_UNKNOWN_PYTHON) && \
@@ -21,7 +20,9 @@
 #if defined(HAS_WALKER) && PY_VERSION_HEX >= 0x030B0000
 #define Py_BUILD_CORE_MODULE 1  // only internal headers declare frames
 #endif
+#if defined(HAS_THREAD_STATES)
 #include <Python.h>
+#endif
 
 #include "base/platform.h"
 #include "paths/pyframe.h"

@@ -9,6 +9,7 @@
 
 #include "base/config.h"
 #include "base/platform.h"
+#include "base/win32.h"
 
 enum { LINE_BYTES = 512, BUFFER_BYTES = 4096 };
 

@@ -10,6 +10,7 @@
 #include "base/config.h"
 #include "base/platform.h"
 #include "base/sequence.h"
+#include "base/win32.h"
 #include "elf/loaded.h"
 #include "paths/pyframe.h"
 #include "paths/thread.h"

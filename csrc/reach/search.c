@@ -8,6 +8,7 @@
 
 #include "base/config.h"
 #include "base/pairs.h"
+#include "base/win32.h"
 #include "paths/thread.h"
 #include "reach/block_index.h"
 #include "reach/chunks.h"

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/config.h"
+#include "base/win32.h"
 #include "paths/callpath.h"
 #include "registry/names.h"
 #include "tracker/guard.h"

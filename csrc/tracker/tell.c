@@ -20,12 +20,12 @@ static struct {
     uint32_t told;
     size_t used;
     char room[ROOM_BYTES];
-} tell = {.lock = FLK_LOCK_INIT(FLK_RANK_RECENT)};
+} telling = {.lock = FLK_LOCK_INIT(FLK_RANK_RECENT)};
 
 // --- a line ----------------------------------------------------------------
 static void add_byte(char byte) {
-    if (tell.used < ROOM_BYTES - 1)
-        tell.room[tell.used++] = byte;
+    if (telling.used < ROOM_BYTES - 1)
+        telling.room[telling.used++] = byte;
 }
 
 static void add(const char *text) {
@@ -152,20 +152,20 @@ static void add_block(const flk_misuse *m) {
 }
 
 static void fill(const flk_misuse *m) {
-    tell.used = 0;
+    telling.used = 0;
     add_verdict(m);
     add_block(m);
     add_path("  this call at:\n", m->here_path);
     add_path("  freed at first by:\n", m->free_path);
     add_path("  allocated at:\n", m->block.path);
-    if (tell.told == FLK_MISUSE_TEXTS_MAX)
+    if (telling.told == FLK_MISUSE_TEXTS_MAX)
         add("ffi_leak_tracker: further misuses are counted, not written\n");
-    FLK_ASSERT(tell.used < ROOM_BYTES);
+    FLK_ASSERT(telling.used < ROOM_BYTES);
 }
 
 static void write_all(void) {
-    for (size_t done = 0; done < tell.used;) {
-        ssize_t wrote = write(STDERR, tell.room + done, tell.used - done);
+    for (size_t done = 0; done < telling.used;) {
+        ssize_t wrote = write(STDERR, telling.room + done, telling.used - done);
         if (wrote > 0)
             done += (size_t)wrote;
         else if (wrote == 0 || errno != EINTR)
@@ -176,21 +176,21 @@ static void write_all(void) {
 void flk_tell_misuse(const flk_misuse *misuse) {
     FLK_ASSERT(misuse != NULL && misuse->verdict < 0);
     int saved = errno;
-    flk_thread_lock(&tell.lock);
-    if (tell.told < FLK_MISUSE_TEXTS_MAX) {
-        tell.told++;
+    flk_thread_lock(&telling.lock);
+    if (telling.told < FLK_MISUSE_TEXTS_MAX) {
+        telling.told++;
         fill(misuse);
         write_all();
     }
-    flk_thread_unlock(&tell.lock);
+    flk_thread_unlock(&telling.lock);
     errno = saved;
 }
 
 void flk_tell_again(void) {
-    flk_thread_lock(&tell.lock);
-    tell.told = 0;
-    flk_thread_unlock(&tell.lock);
+    flk_thread_lock(&telling.lock);
+    telling.told = 0;
+    flk_thread_unlock(&telling.lock);
 }
 
-void flk_tell_lock_all(void) { flk_thread_lock(&tell.lock); }
-void flk_tell_unlock_all(void) { flk_thread_unlock(&tell.lock); }
+void flk_tell_lock_all(void) { flk_thread_lock(&telling.lock); }
+void flk_tell_unlock_all(void) { flk_thread_unlock(&telling.lock); }

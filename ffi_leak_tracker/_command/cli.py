@@ -10,6 +10,7 @@ from ffi_leak_tracker import __version__
 from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._command.demo_command import Demo
 from ffi_leak_tracker._command.diff_command import Diff
+from ffi_leak_tracker._command.pairs_command import Pairs
 from ffi_leak_tracker._command.run_command import Run
 from ffi_leak_tracker._command.run_output import UNUSABLE, CommandError
 
@@ -42,7 +43,7 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(
         metavar="command", required=True, parser_class=Parser
     )
-    for command in (Demo(), Run(), Diff()):
+    for command in (Demo(), Run(), Diff(), Pairs()):
         one = commands.add_parser(
             command.name,
             help=command.help,

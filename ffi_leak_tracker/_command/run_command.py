@@ -91,6 +91,15 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             "more than once)",
         )
         add(
+            "--handles",
+            action="append",
+            default=[],
+            metavar="MODULE[:FILE]",
+            help="record the objects of a library that this module of cffi "
+            "binds, as the TOML file says, else as pyproject.toml does or "
+            "their names suggest (may be given more than once)",
+        )
+        add(
             "--misuse",
             choices=("refuse", "pass"),
             default="refuse",
@@ -205,6 +214,7 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             status = program.run()
         except ProgramError as error:
             raise CommandError(str(error)) from None
+        _say_unmet(options.handles)
         if os.getpid() != parent:
             if children:
                 children.report()
@@ -234,6 +244,8 @@ def _start(
     check_tracking()
     if options.native or options.library:
         _attach(options, program)
+    if options.handles:
+        _attach_handles(options, program)
     core.hide_callers()
     if settings.is_release:
         print(
@@ -269,6 +281,29 @@ def _attach(options: argparse.Namespace, program: Program) -> None:
                 )
     except (AttachError, ValueError) as error:
         raise CommandError(str(error)) from None
+
+
+def _attach_handles(options: argparse.Namespace, program: Program) -> None:
+    """Record the objects of libraries until the end of the process."""
+    from ffi_leak_tracker._handles.by_name import attach_named
+    from ffi_leak_tracker._handles.vocabulary import SpecError
+
+    try:
+        with program.searching():
+            attach_named(options.handles)
+    except SpecError as error:
+        raise CommandError(f"--handles {error}") from None
+
+
+def _say_unmet(names: list[str]) -> None:
+    """Say which modules of --handles the program did not import."""
+    if not names:
+        return
+    from ffi_leak_tracker._handles import by_name
+    from ffi_leak_tracker._handles.attach_module import attached_modules
+
+    for line in by_name.unmet(attached_modules()):
+        print(f"ffi-leak-tracker run: note: {line}", file=sys.stderr)
 
 
 def _program(options: argparse.Namespace) -> Program:

@@ -8,7 +8,12 @@ from ffi_leak_tracker._handles.interface import Interface, interface_of
 from ffi_leak_tracker._handles.library import Library, library_of
 from ffi_leak_tracker._handles.spec import Spec, releases
 from ffi_leak_tracker._handles.spec_files import as_spec
-from ffi_leak_tracker._handles.vocabulary import Borrowed, SpecError
+from ffi_leak_tracker._handles.vocabulary import (
+    Borrowed,
+    Incref,
+    Out,
+    SpecError,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,18 +51,26 @@ class Plan:
     def _wrap(
         self, words: dict[str, tuple[Word, ...]], names: list[str]
     ) -> None:
-        freeing = {
-            free
-            for several in words.values()
-            for word in several
-            for free in getattr(word, "free", ())
-        }
+        freeing: dict[str, set[str]] = {}
+        fitted: dict[str, list[Word]] = {}
+        for name, several in words.items():
+            _, ctype = self._function(name)
+            if ctype is not None:
+                mine = self._fitting(name, several, ctype)
+                fitted.update({name: list(mine)} if mine else {})
+                for word in mine:
+                    functions.check(name, word, ctype)
+                _add_types(freeing, mine, ctype)
+        #: What the words say about functions that there are.
+        self.fitted = Spec(
+            {name: mine for name, mine in fitted.items() if mine}
+        )
         for name in names:
             raw, ctype = self._function(name)
             if ctype is None:
                 continue
             mine = self._fitting(name, words.get(name, ()), ctype)
-            release = self._release(name, mine, ctype, name in freeing)
+            release = self._release(name, mine, ctype, freeing.get(name))
             self._names_of_raw[id(raw)] = name
             if release is not None:
                 self.releases[name] = release
@@ -105,16 +118,24 @@ class Plan:
         return tuple(fitting)
 
     def _release(
-        self, name: str, words: tuple[Word, ...], ctype: Any, is_free: bool
+        self,
+        name: str,
+        words: tuple[Word, ...],
+        ctype: Any,
+        freed: set[str] | None,
     ) -> Release | None:
         found = releases(name, words)
         if found is not None:
             arg, any_type, ok = found
             return Release(name, arg or 0, any_type, ok)
-        if is_free:
-            for arg, one in enumerate(ctype.args):
-                if one.kind == "pointer":
-                    return Release(name, arg)
+        if freed is None:
+            return None
+        pointers = [
+            arg for arg, one in enumerate(ctype.args) if one.kind == "pointer"
+        ]
+        fitting = [arg for arg in pointers if ctype.args[arg].cname in freed]
+        for arg in fitting or pointers:
+            return Release(name, arg)
         return None
 
     # --- for ffi ---------------------------------------------------------
@@ -144,6 +165,21 @@ class Plan:
     def release_of(self, name: str) -> Release:
         """Return what a function releases that is used as a destructor."""
         return self.releases.get(name) or Release(name, 0)
+
+
+def _add_types(
+    freeing: dict[str, set[str]], words: tuple[Word, ...], ctype: Any
+) -> None:
+    """Add the types of what the words make to each function that frees it."""
+    for word in words:
+        made = ctype.result
+        if isinstance(word, (Out, Incref)):
+            made = ctype.args[word.arg]
+        types = {made.cname}
+        if isinstance(word, Out) and made.item.kind == "pointer":
+            types.add(made.item.cname)
+        for free in getattr(word, "free", ()):
+            freeing.setdefault(free, set()).update(types)
 
 
 def _takes_functions(ctype: Any) -> bool:

@@ -16,6 +16,7 @@ from ffi_leak_tracker._handles.vocabulary import (
     Owned,
     Word,
 )
+from ffi_leak_tracker._seam.core_api import ffi as own_ffi
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,18 +36,20 @@ _MAKES = _set(
     "construct from convert generate to"
 )
 _FREES_TEXT = (
-    "free destroy delete unref release deref close dispose finish finalize "
-    "cleanup deinit uninit term quit end drop dealloc clear fini"
+    "free destroy delete unref release deref close dispose finalize cleanup "
+    "deinit uninit dealloc fini term finish quit end drop clear"
 )
 #: The best first.
 _FREES = {word: rank for rank, word in enumerate(_FREES_TEXT.split())}
+#: The first word that more often ends a step than an object.
+_WEAK = _FREES["term"]
 _GETS = _set(
     "get first next last prev previous parent child root find lookup peek at "
     "current owner data userdata name type string strerror error message "
     "version default front back head tail iter item index value self ptr "
     "begin addr nth query nearest is has"
 )
-_REFERENCES = _set("ref reference retain addref incref acquire")
+_REFERENCES = _set("ref reference retain addref incref")
 _APPENDS = _set("append prepend add insert concat push cons")
 _TAKES = _set("take adopt steal consume")
 #: Types of memory, not of objects.
@@ -120,13 +123,16 @@ class Suggestions:
     def __len__(self) -> int:
         return len(self.found)
 
+    def at_least(self, confidence: str) -> Suggestions:
+        """Return those that are as sure as this: high, medium or low."""
+        kept = CONFIDENCES[: CONFIDENCES.index(confidence) + 1]
+        return Suggestions([o for o in self.found if o.confidence in kept])
+
     def spec(self, confidence: str = "medium") -> Spec:
         """Return the specification of those that are as sure as this."""
-        kept = CONFIDENCES[: CONFIDENCES.index(confidence) + 1]
         words: dict[str, list[Word]] = {}
-        for one in self.found:
-            if one.confidence in kept:
-                words.setdefault(one.name, []).append(one.word)
+        for one in self.at_least(confidence):
+            words.setdefault(one.name, []).append(one.word)
         return Spec(words)
 
     def toml(self, confidence: str = "low") -> str:
@@ -228,22 +234,36 @@ class _Types:
             if type is not None:
                 self.frees.setdefault(type, []).append(one)
 
+        #: Types that a function returns, or writes a pointer to.
+        self.given: set[str] = set()
+        for one in functions:
+            if one.result.kind == "pointer":
+                self.given.add(one.result.item.cname)
+            self.given.update(
+                one.args[arg].item.item.cname
+                for arg in one.pointers()
+                if one.args[arg].item.kind == "pointer"
+            )
+
     def free_of(self, type: str, maker: _Function) -> _Function | None:
         """Return the destructor that fits the maker best, or None."""
-        found = self.frees.get(type)
+        found = self.frees.get(type, [])
+        if type in _BUFFERS:  # what a function of any subject can take
+            found = [one for one in found if _is_general_or_of(one, maker)]
         if not found:
             return None
         return min(found, key=lambda one: _distance(one, maker))
 
     def suggestions(self) -> Iterator[Suggestion]:
         for one in self.functions:
-            if self._is_destructor(one):
+            if self._is_destructor(one) or one.name.startswith("_"):
                 continue
             for kind in (
                 self._reference,
                 self._chain,
                 self._result,
                 self._outs,
+                self._filled,
                 self._takes,
             ):
                 found = list(kind(one))
@@ -298,7 +318,7 @@ class _Types:
         self, one: _Function, free: _Function, makes: bool
     ) -> Suggestion:
         reason = f"makes {one.result.cname}, which {free.name} takes"
-        if "init" in one.words and _takes_type(one):
+        if "init" in one.words and (_takes_type(one) or "static" in one.words):
             confidence = "low"
             reason = f"returns {one.result.cname}, probably its argument"
         elif makes and not _is_getter_of_it(one):
@@ -319,14 +339,29 @@ class _Types:
                 free = self.free_of(type, one)
                 if free is None or _is_freeing(one.words) is not None:
                     continue
-                sure = "high" if type not in _BUFFERS else "medium"
-                sure = "low" if _is_getter_of_it(one) else sure
                 yield Suggestion(
                     one.name,
                     Out(arg, free.name),
-                    sure,
+                    _sureness_of_out(one, arg, type),
                     f"writes {item.cname}, which {free.name} takes",
                 )
+
+    def _filled(self, one: _Function) -> Iterator[Suggestion]:
+        """Structures that the caller provides, such as ``git_buf``."""
+        if not one.args or one.args[0].kind != "pointer":
+            return
+        type = one.args[0].item
+        free = self.free_of(type.cname, one)
+        if free is None or type.cname in self.given or not _has_members(type):
+            return
+        stem = [word for word in free.words if word not in _FREES]
+        if one.words[: len(stem)] != stem:
+            yield Suggestion(
+                one.name,
+                Out(0, free.name),
+                "medium",
+                f"fills {type.cname}, which {free.name} takes",
+            )
 
     def _takes(self, one: _Function) -> Iterator[Suggestion]:
         if not one.has(_TAKES):
@@ -345,10 +380,34 @@ def _is_freeing(words: list[str]) -> int | None:
     return min(ranks) if ranks else None
 
 
+def _sureness_of_out(one: _Function, arg: int, type: str) -> str:
+    """Return how sure it is that ``T **`` gets a new object.
+
+    It is a list of objects, or a member that is read, more often if it is not
+    the first argument.
+    """
+    if type in _BUFFERS:
+        return "medium" if one.has(_MAKES) else "low"
+    if arg == 0:
+        return "high"
+    is_made = one.has(_MAKES) and not _is_getter_of_it(one)
+    return "high" if is_made else "low"
+
+
+def _is_general_or_of(free: _Function, maker: _Function) -> bool:
+    """Return whether it frees memory of any subject, or that of the maker."""
+    stem = [word for word in free.words if word not in _FREES]
+    if len(stem) <= 1:
+        return True
+    return maker.words[: len(stem)] == stem
+
+
 def _freed_type(one: _Function) -> str | None:
     """Return the type of the object that a function frees, or None."""
-    if _is_freeing(one.words) is None or one.has(_GETS & {"get", "error"}):
+    if _is_freeing(one.words) is None or one.has(("get", "error")):
         return None
+    if one.name.startswith("_"):
+        return None  # a function of Python that C calls
     pointers = one.pointers()
     if not pointers or pointers[0] != 0 or len(one.args) > 2:
         return None
@@ -369,8 +428,9 @@ def _distance(free: _Function, maker: _Function) -> tuple[int, int, int]:
         if a != b:
             break
         common += 1
-    rank = _is_freeing(free.words)
-    return len(free.words) - 2 * common, rank or 0, len(free.args)
+    rank = _is_freeing(free.words) or 0
+    weak = 10 if rank >= _WEAK else rank // 4
+    return len(free.words) - 2 * common + weak, rank, len(free.args)
 
 
 def _is_getter(words: list[str]) -> bool:
@@ -385,6 +445,16 @@ def _is_getter_of_it(one: _Function) -> bool:
         if word in _MAKES:
             return False
     return False
+
+
+def _has_members(type: Any) -> bool:
+    """Return whether it is a structure whose members are known."""
+    if type.kind != "struct":
+        return False
+    try:
+        return bool(own_ffi.sizeof(type))
+    except (ValueError, TypeError, own_ffi.error):
+        return False
 
 
 def _takes_type(one: _Function) -> bool:

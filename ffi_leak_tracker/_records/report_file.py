@@ -192,7 +192,8 @@ class _Special:
         if self._folder is None:
             return
         around = os.fstat(self._folder)
-        trusted = {0, os.geteuid(), around.st_uid}
+        own = os.geteuid() if hasattr(os, "geteuid") else around.st_uid
+        trusted = {0, own, around.st_uid}
         is_open_to_others = around.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
         if is_open_to_others and self._found.st_uid not in trusted:
             raise PermissionError(

@@ -66,11 +66,16 @@ class Checker:
         self._attachment = (
             watching.attach(settings) if settings.checks_all else None
         )
+        self._handles = (
+            watching.attach_handles(settings) if settings.checks_all else []
+        )
 
     def pytest_unconfigure(self) -> None:
         """Close the last scope, detach, and restore the stack depth."""
         self._close()
         watching.detach(self._attachment)
+        for one in self._handles:
+            one.close()
         core.set_stack_depth(self._depth_before)
 
     def _close(self) -> None:

@@ -65,6 +65,16 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         },
     ),
     (
+        "leaks-handles",
+        {
+            "metavar": "MODULE[:FILE],...",
+            "action": "append",
+            "default": [],
+            "help": "Record the objects of the libraries that these modules "
+            "of cffi bind (may be given more than once).",
+        },
+    ),
+    (
         "leaks-own",
         {
             "action": "store_true",
@@ -143,6 +153,7 @@ _INI: tuple[tuple[str, str, str], ...] = (
     ("leaks_mode", "string", "As MODE of --leaks."),
     ("leaks_depth", "string", "As --leaks-depth."),
     ("leaks_attach", "args", "As --leaks-attach."),
+    ("leaks_handles", "args", "As --leaks-handles."),
     ("leaks_own", "bool", "As --leaks-own."),
     ("leaks_own_threads", "bool", "As --leaks-own-threads."),
     ("leaks_repeat", "string", "As --leaks-repeat."),
@@ -228,6 +239,9 @@ class Settings:
         )
         self.depth = self._depth()
         self.attach = self._attach()
+        self.handles = _parts(
+            self._given("leaks-handles") or config.getini("leaks_handles")
+        )
         self.own = bool(self._given("leaks-own") or config.getini("leaks_own"))
         self.own_threads = bool(
             self._given("leaks-own-threads")
@@ -290,8 +304,7 @@ class Settings:
             if given is None
             else given.split(",")
         )
-        parts = [part for name in names for part in name.split(",")]
-        return tuple([part.strip() for part in parts if part.strip()])
+        return _parts(names)
 
     def _depth(self) -> int | None:
         text = self._value("leaks-depth")
@@ -302,6 +315,11 @@ class Settings:
         raise pytest.UsageError(
             f"--leaks-depth must be a number from 0 to 64, not {text!r}"
         )
+
+
+def _parts(names: list[str]) -> tuple[str, ...]:
+    parts = [part for name in names for part in name.split(",")]
+    return tuple([part.strip() for part in parts if part.strip()])
 
 
 def _one_of(option: str, values: tuple[str, ...], given: str) -> str:

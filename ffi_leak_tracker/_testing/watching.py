@@ -14,6 +14,7 @@ from ffi_leak_tracker._testing.scopes import NATIVE_DEPTH
 from ffi_leak_tracker._tracking.tracker import LeakTracker
 
 if TYPE_CHECKING:
+    from ffi_leak_tracker._handles.attach_module import ModuleHandles
     from ffi_leak_tracker._testing.options import Settings
     from ffi_leak_tracker._tracking.attach import Attachment
 
@@ -37,6 +38,22 @@ def attach(settings: Settings) -> Attachment | None:
         if settings.attach:
             raise pytest.UsageError(f"--leaks-attach: {error}") from error
         return None
+
+
+def attach_handles(settings: Settings) -> list[ModuleHandles]:
+    """Record the objects of the modules that the options name.
+
+    Raises: pytest.UsageError for a wrong name or specification.
+    """
+    if not settings.handles or environment.mode == "off":
+        return []
+    from ffi_leak_tracker._handles.by_name import attach_named
+    from ffi_leak_tracker._handles.vocabulary import SpecError
+
+    try:
+        return attach_named(settings.handles)
+    except SpecError as error:
+        raise pytest.UsageError(f"--leaks-handles: {error}") from error
 
 
 def attach_to(names: tuple[str, ...]) -> Attachment | None:

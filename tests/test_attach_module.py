@@ -1,0 +1,228 @@
+"""``attach_module``: a package that is not changed, before and after import."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from c_library import COMPILER, path
+from handle_library import SPEC, VARIABLES, module_file
+
+from ffi_leak_tracker import LeakTracker
+from ffi_leak_tracker._handles.spec_files import to_toml
+from ffi_leak_tracker.handles import (
+    Spec,
+    SpecError,
+    attach_module,
+    attached_modules,
+)
+
+pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler")
+USER = """
+import forest._trees
+from forest import _trees
+from forest._trees import ffi, lib
+from forest._trees.lib import tree_new as make, tree_free, SMALL
+
+new = ffi.new
+
+class Tree:
+    library = lib
+    def __init__(self):
+        self.pointer = ffi.gc(lib.tree_new(), lib.tree_free)
+
+class Bare:
+    def __init__(self, make=make, *, free=tree_free):
+        self.pointer, self.free = make(), free
+
+class Late:
+    def __init__(self):
+        self.pointer = _trees.lib.tree_new()
+"""
+TREE = ("struct tree", "tree_new", "tree_free")
+
+
+@pytest.fixture
+def forest(tmp_path: Path, monkeypatch: Any) -> Any:
+    """Make a package with a compiled module, and a module that uses it."""
+    folder = tmp_path / "forest"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "user.py").write_text(USER)
+    compiled = module_file("forest._trees")
+    (folder / compiled.name).symlink_to(compiled)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    _forget()
+    yield folder
+    for one in attached_modules():
+        one.close()
+    _forget()
+
+
+def _forget() -> None:
+    for name in list(sys.modules):
+        if name.split(".")[0] == "forest":
+            del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+def live(scope: Any) -> list[tuple[str, str, str]]:
+    """Return type, kind and release of what lives in a scope."""
+    gc.collect()
+    found = scope.snapshot()
+    return sorted((one.type, one.kind, one.release) for one in found)
+
+
+def use(user: Any) -> None:
+    """Make an object in each way, and check the records."""
+    with LeakTracker.scope(isolated=True) as scope:
+        kept: list[Any] = [user.Tree()]
+        assert live(scope) == [TREE]
+        kept.append(user.Late())
+        kept.append(user.Bare())
+        assert live(scope) == [TREE] * 3
+        kept[2].free(kept[2].pointer)
+        kept.append(user.Tree.library.tree_new())
+        kept.append(user.new("int *"))
+        assert live(scope) == [("int", "ffi.new", "gc"), TREE, TREE, TREE]
+        user.lib.tree_free(kept[1].pointer)
+        user.lib.tree_free(kept[3])
+        kept.clear()
+        assert not live(scope)
+        assert user.SMALL == 3
+
+
+def raw_names(user: Any) -> list[Any]:
+    """Return the objects to which names of the package are bound."""
+    return [
+        user._trees.ffi,
+        user._trees.lib,
+        user.ffi,
+        user.lib,
+        user.make,
+        user.tree_free,
+        user.Tree.library,
+        user.Bare.__init__.__defaults__[0],
+        user.Bare.__init__.__kwdefaults__["free"],
+        sys.modules["forest._trees.lib"],
+    ]
+
+
+def test_before_the_import(forest) -> None:
+    """The names are bound to the wrappers from the start; then undone."""
+    hooks = list(sys.meta_path)
+    with attach_module("forest._trees", SPEC) as attached:
+        assert not attached.loaded
+        assert attached_modules() == (attached,)
+        from forest import user
+
+        assert attached.loaded
+        assert user._trees.__spec__.loader is user._trees.__loader__
+        assert type(user._trees.__loader__).__name__ == "ExtensionFileLoader"
+        use(user)
+    assert sys.meta_path == hooks
+    assert attached_modules() == ()
+    names = raw_names(user)
+    assert type(names[0]).__name__ == "FFI"
+    assert {type(one).__name__ for one in names[4:6]} == {
+        "builtin_function_or_method"
+    }
+    with LeakTracker.scope(isolated=True) as scope:
+        user.Bare().free(user.Late().pointer)
+        assert not live(scope)
+
+
+def test_after_the_import(forest) -> None:
+    """Names that are bound early are bound anew; then undone exactly."""
+    from forest import user
+
+    before = raw_names(user)
+    new = user.new
+    attached = attach_module("forest._trees", SPEC)
+    assert attached.loaded
+    use(user)
+    attached.close()
+    attached.close()
+    assert all(a is b for a, b in zip(before, raw_names(user), strict=True))
+    assert user.new == new
+    assert not attached.active
+    assert "closed" in repr(attached)
+
+
+def test_what_kept_a_wrapper_records_no_more(forest) -> None:
+    """An object made before the end is removed when it is freed after it."""
+    attached = attach_module("forest._trees", SPEC)
+    from forest import user
+
+    lib = user.lib
+    with LeakTracker.scope(isolated=True) as scope:
+        one = lib.tree_new()
+        attached.close()
+        two = lib.tree_new()
+        assert live(scope) == [TREE]
+        lib.tree_free(one)
+        lib.tree_free(two)
+        assert not live(scope)
+
+
+def test_the_specification_is_found(forest, monkeypatch) -> None:
+    """In pyproject.toml; else what ``suggest`` is sure of."""
+    with attach_module("forest._trees") as attached:
+        from forest import user
+
+        assert attached.source == "suggested"
+        with LeakTracker.scope(isolated=True) as scope:
+            one = user.lib.tree_new()
+            assert [first for first, _, _ in live(scope)] == ["struct tree"]
+            user.lib.tree_free(one)
+            assert not live(scope)
+    if sys.version_info < (3, 11):
+        return
+    table = to_toml(Spec(SPEC)).replace(
+        "[functions]", '[tool.ffi_leak_tracker.handles."forest._trees"]'
+    )
+    (forest / "pyproject.toml").write_text(table)
+    monkeypatch.chdir(forest)
+    with attach_module("forest._trees") as attached:
+        assert attached.source.endswith("pyproject.toml")
+        use(user)
+
+
+def test_a_module_in_abi_mode(tmp_path: Path, monkeypatch: Any) -> None:
+    """Its ffi opens the library; the specification is for that."""
+    import cffi
+    from handle_library import TYPES, declarations
+
+    ffi = cffi.FFI()
+    ffi.cdef(TYPES + declarations("trees") + VARIABLES)
+    ffi.set_source("_forest_abi", None)
+    ffi.compile(str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with attach_module("_forest_abi", SPEC):
+        module = importlib.import_module("_forest_abi")
+        lib = module.ffi.dlopen(path("trees"))
+        with LeakTracker.scope(isolated=True) as scope:
+            one = lib.tree_new()
+            assert live(scope) == [TREE]
+            lib.tree_free(one)
+            assert not live(scope)
+    del sys.modules["_forest_abi"]
+
+
+def test_errors(forest) -> None:
+    """Attached twice; no module of cffi; a wrong specification."""
+    attached = attach_module("forest._trees", SPEC)
+    with pytest.raises(ValueError, match=r"forest._trees are attached"):
+        attach_module("forest._trees", SPEC)
+    attached.close()
+    with pytest.raises(SpecError, match="json is no module of cffi"):
+        attach_module("json", SPEC)
+    assert attached_modules() == ()
+    with pytest.raises(SpecError, match="a: expected"):
+        attach_module("forest._trees", {"a": 3})
+    # A version of the library may lack a function.
+    attach_module("forest._trees", {"missing": "tree_free"}).close()
