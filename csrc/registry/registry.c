@@ -186,6 +186,8 @@ void flk_registry_move_cancel(flk_layer layer, uint64_t address,
     flk_lock_take(&s.shard->lock);
     flk_record *record = moving_find(&s, moving->sequence, &region, &slot);
     FLK_ASSERT(record != NULL);
+    if (layer == FLK_LAYER_HEAP)
+        flk_young_forget_free(flk_young_number(address));
     record->flags &= (uint8_t)~FLK_RECORD_MOVING;
     flk_lock_release(&s.shard->lock);
 }

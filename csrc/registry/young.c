@@ -208,6 +208,10 @@ FLK_NOINLINE void flk_young_clear(flk_thread *thread, uint64_t number,
         let_go_removed(&h);
         return;
     }
+    flk_young_forget_free(number);
+}
+
+void flk_young_forget_free(uint64_t number) {
     flk_young_slot *slot = flk_young_slot_of(number);
     unsigned long long key = flk_young_key_of(slot);
     while (flk_young_is_at(key, number) && !(key & FLK_YOUNG_LIVE) &&

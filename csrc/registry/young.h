@@ -111,6 +111,9 @@ static FLK_HOT bool flk_young_enter(flk_thread *thread,
 // A live record there is replaced, because its free was missed.
 void flk_young_clear(flk_thread *thread, uint64_t number, flk_insertion how);
 
+// Before a record that was moving counts again: no slot may call the address free.
+void flk_young_forget_free(uint64_t number);
+
 // Inserts the record into the slot of its address. False: not here, and no slot
 // has this address now.
 static FLK_HOT bool flk_young_insert(flk_thread *thread, uint64_t address,

@@ -216,6 +216,23 @@ static void test_a_block_moves(void) {
     CHECK(live_in(0) == before && live_bytes_in(0) == bytes);
 }
 
+// As a program may say it, though no C library does it: a block is freed at the
+// address of one that moves, and the move fails.
+static void test_a_failed_move_finds_a_slot_in_its_way(void) {
+    flk_record record, other;
+    make_young(place(15));
+    CHECK(flk_tracker_move_begin(FLK_LAYER_HEAP, place(15), types[0],
+                                 &record) == FLK_TAKEN);
+    for (uint32_t i = 0; i <= 2 * FLK_YOUNG_MOVED_SKIP; i++) {
+        alloc_at(place(15), 64, types[0]);
+        CHECK(flk_tracker_on_free(FLK_LAYER_HEAP, place(15), types[0],
+                                  &other) == FLK_TAKEN);
+    }
+    flk_tracker_move_cancel(FLK_LAYER_HEAP, place(15), &record);
+    CHECK(flk_tracker_check());
+    CHECK(free_at(place(15), types[0]) == FLK_TAKEN);
+}
+
 static void test_a_block_is_lost_in_a_move_without_memory(void) {
     uint64_t far = 0x710000000000, before = live_in(0), dropped;
     flk_record record;
@@ -594,6 +611,7 @@ int main(void) {
     RUN(test_an_address_inside_is_found);
     RUN(test_a_reset_forgets_it);
     RUN(test_a_block_moves);
+    RUN(test_a_failed_move_finds_a_slot_in_its_way);
     RUN(test_it_agrees_with_a_model);
     RUN(test_owners_and_thieves_at_once);
     RUN(test_fork_while_owners_are_busy);
