@@ -553,9 +553,13 @@ def test_what_may_have_been_given_out_unseen_is_a_suspicion() -> None:
         lib = opened("misuse")
         for what in ([lib], None):
             with LeakTracker.attach(what):
-                block = lib.take(64)
-                lib.give(block)
-                assert lib.take_unseen(64) == block, "the C library changed"
+                for _ in range(50):  # Python may take it in between
+                    block = lib.take(64)
+                    lib.give(block)
+                    if lib.take_unseen(64) == block:
+                        break
+                else:
+                    raise AssertionError("the C library changed")
                 lib.give(block)
                 again = [lib.take(64) for _ in range(64)]
                 assert block in again, "it was not carried out"
