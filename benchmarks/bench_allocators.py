@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Any
 
 import baseline
 from harness import (
-    HERE,
     Row,
     at_depth,
     interleaved,
     main,
+    new_process,
     ratio_row,
     size,
     values_row,
@@ -80,17 +77,9 @@ def release_is_same() -> bool:
     """Return whether the adaptive allocator of a release is the plain one."""
     code = "import ffi_leak_tracker as f; "
     code += "print(f.adaptive_calloc is f.calloc)"
-    environment = {**os.environ, "FFI_LEAK_TRACKER": "release"}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(
-        command,
-        env=environment,
-        cwd=HERE,  # a checkout has no compiled core
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip() == "True"
+    environment = {"FFI_LEAK_TRACKER": "release"}
+    printed = new_process("-c", code, environment=environment)
+    return printed.strip() == "True"
 
 
 def rows() -> list[Row]:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
-from harness import HERE, Row, main, size, values_row
+from harness import Row, main, new_process, size, values_row
 
 ROUNDS = size(15, 2)
 TIMED = "import time; start = time.perf_counter(); {}; "
@@ -16,17 +12,9 @@ TRACKER = "from ffi_leak_tracker import LeakTracker, adaptive_calloc"
 
 def seconds(statement: str) -> float:
     """Return the time of an import statement in a new process."""
-    command = [sys.executable, "-c", TIMED.format(statement)]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
-    done = subprocess.run(
-        command,
-        check=True,
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=HERE,  # a checkout has no compiled core
-    )
-    return float(done.stdout)
+    environment = {"PYTHONDONTWRITEBYTECODE": ""}
+    timed = TIMED.format(statement)
+    return float(new_process("-c", timed, environment=environment))
 
 
 def rows() -> list[Row]:

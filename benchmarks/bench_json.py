@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 import tracemalloc
 from pathlib import Path
@@ -15,6 +13,7 @@ from harness import (
     Row,
     interleaved,
     main,
+    new_process,
     ratio_row,
     size,
     values_row,
@@ -82,10 +81,8 @@ def a_block(goal_id: str, what: str, bytes: int, goal: float | None) -> Row:
 def whole_process(options: list[str]) -> Callable[[int], object]:
     """Return a run of a program that leaks, reported with these options."""
     text = PROCESS.format(count=BLOCKS)
-    command = [sys.executable, "-m", "ffi_leak_tracker", "run", *options]
-    return lambda _: subprocess.run(
-        [*command, "-c", text], check=False, stderr=subprocess.DEVNULL
-    )
+    command = ["-m", "ffi_leak_tracker", "run", *options, "-c", text]
+    return lambda _: new_process(*command, is_leaky=True)
 
 
 def process_row(folder: Path) -> Row:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
-from harness import main, size, values_row
+from harness import main, new_process, size, values_row
 
 if TYPE_CHECKING:
     from harness import Row
@@ -54,11 +52,8 @@ print(json.dumps([times, search.words, lost, figures["search_bytes"]]))
 
 def measured(megabytes: int, blocks: int) -> tuple[list[Row], float]:
     """Return the rows of one case, and the share of lost blocks found."""
-    command = [sys.executable, "-c", CASE, str(megabytes), str(blocks)]
-    done = subprocess.run(
-        [*command, str(ROUNDS)], check=True, capture_output=True, text=True
-    )
-    times, words, lost, memory = json.loads(done.stdout)
+    sizes = str(megabytes), str(blocks), str(ROUNDS)
+    times, words, lost, memory = json.loads(new_process("-c", CASE, *sizes))
     whole, cpu, standing = zip(*times, strict=True)
     what = f"process of {megabytes} MB, {blocks:,} recorded blocks"
     detail = {

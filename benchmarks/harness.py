@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 HERE = Path(__file__).resolve().parent
 NAN = float("nan")
@@ -172,6 +172,38 @@ def at_depth(depth: int, call: Callable[[], object]) -> object:
 
 
 # --- reporting ----------------------------------------------------------
+def new_process(
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    is_leaky: bool = False,
+) -> str:
+    """Return what a new interpreter prints.
+
+    It starts in this folder: in that of a checkout, ``-c`` and ``-m`` import
+    the package of the checkout, which may have no compiled core.
+
+    Args:
+        arguments: those of the interpreter.
+        environment: variables to add; None adds none.
+        is_leaky: the program is run for its leaks, and its exit status
+            says that there are some.
+
+    Raises:
+        RuntimeError: it failed; with what it wrote.
+    """
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=HERE,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != int(is_leaky):
+        raise RuntimeError(f"exit status {done.returncode}: {done.stderr}")
+    return done.stdout
+
+
 def _commit() -> str:
     command = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
     try:
