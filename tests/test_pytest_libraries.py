@@ -368,7 +368,8 @@ def test_not_watched(): kept.append(lib.box_new(1, b"kept"))
 
 
 # --- tables that libraries make once --------------------------------------
-#: A library whose function is called as the one of GLib that makes quarks.
+#: A library with a function of the same name as the one of GLib that makes
+#: quarks.
 TABLE = """
 import cffi, os, subprocess
 def built(name):
