@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from c_library import CXX, child, extension, needs_hooks, path
+from c_library import (
+    CXX,
+    child,
+    extension,
+    path,
+)
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 

@@ -14,11 +14,11 @@ from c_library import (
     COMPILER,
     child_environment,
     extension,
-    needs_hooks,
     path,
 )
 from children import environment
 from helpers import rows_of
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 SETUP = """

@@ -18,10 +18,10 @@ from c_library import (
     FOLDER,
     child,
     child_environment,
-    needs_hooks,
     path,
 )
 from children import environment
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from c_library import child, needs_hooks
+from c_library import (
+    child,
+)
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 

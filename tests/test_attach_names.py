@@ -17,9 +17,9 @@ from c_library import (
     child,
     child_environment,
     declarations,
-    needs_hooks,
     source,
 )
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 

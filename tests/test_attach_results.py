@@ -7,7 +7,12 @@ from textwrap import dedent
 
 import children
 import pytest
-from c_library import CXX, child, child_environment, needs_hooks
+from c_library import (
+    CXX,
+    child,
+    child_environment,
+)
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from c_library import child, needs_hooks
+from c_library import (
+    child,
+)
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import textwrap
 
 import pytest
-from c_library import child, child_environment, extension, needs_hooks
+from c_library import (
+    child,
+    child_environment,
+    extension,
+)
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 

@@ -11,9 +11,14 @@ import sys
 import textwrap
 
 import pytest
-from c_library import child, child_environment, needs_hooks, path
+from c_library import (
+    child,
+    child_environment,
+    path,
+)
 from children import run
 from helpers import block, frame, native_frame, snapshot
+from needs import needs_hooks
 
 from ffi_leak_tracker import CallTree, LeaksFoundError
 from ffi_leak_tracker.emitters import ConsoleEmitter

@@ -11,7 +11,11 @@ import sysconfig
 import textwrap
 
 import pytest
-from c_library import child, needs_hooks, path
+from c_library import (
+    child,
+    path,
+)
+from needs import needs_hooks
 
 pytestmark = [
     *needs_hooks,

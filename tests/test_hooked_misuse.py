@@ -15,9 +15,9 @@ from c_library import (
     child,
     child_environment,
     extension,
-    needs_hooks,
     path,
 )
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 

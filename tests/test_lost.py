@@ -9,7 +9,10 @@ import sys
 
 import cffi
 import pytest
-from c_library import child, needs_hooks
+from c_library import (
+    child,
+)
+from needs import needs_hooks
 
 from ffi_leak_tracker import (
     LeakTracker,
@@ -393,6 +396,37 @@ def test_what_lies_behind_a_pointer_object_holds_nothing(scope) -> None:
     kept = [ffi.cast("char *", count) for count in range(1000)]
     assert len(scope.find_lost().lost) >= 190
     del kept
+
+
+@despite_stale_words
+@pytest.mark.parametrize(
+    ("before", "low", "is_lost"),
+    [
+        (b"8 bytes.", b"!\0", True),
+        (b"8 bytes.", b"ok\0", True),
+        (b"16 bytes of text", b"\0", True),
+        (b"8 bytes.", b"\0", False),  # the lowest byte of many pointers
+        (b"7 bytes\0", b"!\0", False),
+        (b"", b"!\0", False),
+        (b"8 bytes.", b"!\x01", False),  # no end of a text
+        (b"8 byt\xc3\xa9s", b"!\0", False),  # it may be a number
+    ],
+)
+def test_ends_of_texts_hold_nothing(scope, before, low, is_lost) -> None:
+    """A text that is shorter than its memory leaves the end of a pointer."""
+    ffi = cffi.FFI()
+    block = diagnostic_malloc("char", 1 << 24)
+    address = int(ffi.cast("intptr_t", block))
+    step = 1 << 8 * len(low)
+    inside = address // step * step + step + int.from_bytes(low, "little")
+    memory = ffi.new("char[64]")
+    ffi.memmove(memory + 8, before, len(before))
+    place = ffi.cast("intptr_t *", memory + 8 + len(before))
+    place[0] = inside
+    del block
+    found = scope.find_lost()
+    assert is_lost == found.of(found.blocks[0]).is_lost
+    assert memory[0] == b"\0"
 
 
 def test_handles_that_are_numbers_are_held(scope) -> None:

@@ -8,8 +8,11 @@ import sys
 import textwrap
 
 import pytest
-from c_library import child, needs_hooks
+from c_library import (
+    child,
+)
 from children import PACKAGE_PARENT, environment, run
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 

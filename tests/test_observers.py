@@ -14,8 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 import cffi
 import children
 import pytest
-from c_library import child, needs_hooks
+from c_library import (
+    child,
+)
 from conftest import collect
+from needs import needs_hooks
 
 from ffi_leak_tracker import LeakTracker, diagnostic_calloc, diagnostic_malloc
 from ffi_leak_tracker._seam import core_api as core

@@ -12,7 +12,12 @@ import textwrap
 
 import children
 import pytest
-from c_library import child, child_environment, core, needs_hooks
+from c_library import (
+    child,
+    child_environment,
+    core,
+)
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 

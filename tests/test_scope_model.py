@@ -8,9 +8,13 @@ from typing import Any
 import cffi
 import pytest
 import scope_model
-from c_library import child, needs_hooks, opened
+from c_library import (
+    child,
+    opened,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from needs import needs_hooks
 
 from ffi_leak_tracker import LeakTracker, diagnostic_malloc
 from ffi_leak_tracker._seam import core_api as core

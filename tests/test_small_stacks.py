@@ -6,7 +6,10 @@ import sys
 import textwrap
 
 import pytest
-from c_library import child, needs_hooks
+from c_library import (
+    child,
+)
+from needs import needs_hooks
 
 pytestmark = [
     *needs_hooks,

@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from c_library import FOLDER, needs_hooks
+from c_library import (
+    FOLDER,
+)
 from children import PACKAGE_PARENT, environment
+from needs import needs_hooks
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNNER = Path(__file__).parent / "stress" / "run.py"

@@ -13,8 +13,11 @@ from itertools import pairwise
 
 import cffi
 import pytest
-from c_library import child, needs_hooks
+from c_library import (
+    child,
+)
 from conftest import collect
+from needs import needs_hooks
 
 from ffi_leak_tracker import (
     Allocation,

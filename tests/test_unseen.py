@@ -10,9 +10,12 @@ import warnings
 from collections.abc import Callable
 
 import pytest
-from c_library import child, needs_hooks
+from c_library import (
+    child,
+)
 from children import output, run
 from conftest import collect
+from needs import needs_hooks
 
 from ffi_leak_tracker import (
     ConsoleEmitter,
