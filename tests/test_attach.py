@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from c_library import (
-    CXX,
-    child,
-    extension,
-    path,
-)
+from c_library import CXX, child, extension, path
 from needs import needs_hooks
 
 pytestmark = needs_hooks

@@ -10,12 +10,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from c_library import (
-    COMPILER,
-    child_environment,
-    extension,
-    path,
-)
+from c_library import COMPILER, child_environment, extension, path
 from children import environment
 from helpers import rows_of
 from needs import needs_hooks

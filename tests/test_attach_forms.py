@@ -13,13 +13,7 @@ from pathlib import Path
 
 import cffi
 import pytest
-from c_library import (
-    CXX,
-    FOLDER,
-    child,
-    child_environment,
-    path,
-)
+from c_library import CXX, FOLDER, child, child_environment, path
 from children import environment
 from needs import needs_hooks
 

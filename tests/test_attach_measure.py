@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from c_library import (
-    child,
-)
+from c_library import child
 from needs import needs_hooks
 
 pytestmark = needs_hooks

@@ -8,10 +8,7 @@ from pathlib import Path
 
 import children
 import pytest
-from c_library import (
-    child,
-    child_environment,
-)
+from c_library import child, child_environment
 from needs import needs_hooks
 
 pytestmark = needs_hooks

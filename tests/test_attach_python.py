@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from c_library import (
-    child,
-)
+from c_library import child
 from needs import needs_hooks
 
 pytestmark = needs_hooks

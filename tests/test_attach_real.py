@@ -12,11 +12,7 @@ from functools import cache
 from textwrap import dedent
 
 import pytest
-from c_library import (
-    FOLDER,
-    child,
-    child_environment,
-)
+from c_library import FOLDER, child, child_environment
 from needs import needs_hooks
 
 pytestmark = [*needs_hooks, pytest.mark.slow]

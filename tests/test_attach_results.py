@@ -7,11 +7,7 @@ from textwrap import dedent
 
 import children
 import pytest
-from c_library import (
-    CXX,
-    child,
-    child_environment,
-)
+from c_library import CXX, child, child_environment
 from needs import needs_hooks
 
 pytestmark = needs_hooks

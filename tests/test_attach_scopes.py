@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from c_library import (
-    child,
-)
+from c_library import child
 from needs import needs_hooks
 
 pytestmark = needs_hooks

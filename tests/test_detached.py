@@ -5,11 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import pytest
-from c_library import (
-    child,
-    child_environment,
-    extension,
-)
+from c_library import child, child_environment, extension
 from needs import needs_hooks
 
 pytestmark = needs_hooks

@@ -11,11 +11,7 @@ import sys
 import textwrap
 
 import pytest
-from c_library import (
-    child,
-    child_environment,
-    path,
-)
+from c_library import child, child_environment, path
 from children import run
 from helpers import block, frame, native_frame, snapshot
 from needs import needs_hooks

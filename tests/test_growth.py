@@ -12,9 +12,7 @@ from collections import OrderedDict
 from functools import partial
 
 import pytest
-from c_library import (
-    child,
-)
+from c_library import child
 from children import output
 from conftest import IS_PYPY
 from needs import needs_hooks

@@ -11,10 +11,7 @@ import sysconfig
 import textwrap
 
 import pytest
-from c_library import (
-    child,
-    path,
-)
+from c_library import child, path
 from needs import needs_hooks
 
 pytestmark = [

@@ -10,13 +10,7 @@ from pathlib import Path
 
 import children
 import pytest
-from c_library import (
-    CXX,
-    child,
-    child_environment,
-    extension,
-    path,
-)
+from c_library import CXX, child, child_environment, extension, path
 from needs import needs_hooks
 
 pytestmark = needs_hooks

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import platform
+import subprocess
 import sys
 
 import cffi
 import pytest
-from c_library import (
-    child,
-)
+from c_library import child, child_environment
+from children import environment
 from needs import needs_hooks
 
 from ffi_leak_tracker import (
@@ -104,10 +104,17 @@ def expected(rounds: int) -> dict[str, dict[str, int]]:
     return many | {str(size): kinds for size, kinds in IN_THREADS.items()}
 
 
-def check_known(rounds: int, **changes: str) -> None:
+def judging(rounds: int) -> str:
     code = PROGRAMS + f"run({rounds})\n"
-    code += "print(json.dumps(names(LeakTracker.find_lost())))\n"
-    judged = json.loads(child(code, **changes))
+    return code + "print(json.dumps(names(LeakTracker.find_lost())))\n"
+
+
+def check_known(rounds: int, **changes: str) -> None:
+    check_verdicts(rounds, child(judging(rounds), **changes))
+
+
+def check_verdicts(rounds: int, printed: str) -> None:
+    judged = json.loads(printed)
     wanted = expected(rounds)
     if IS_EXACT:
         assert wanted == judged
@@ -182,25 +189,46 @@ lib.held_in_tls(1)
     assert {"2030"} == set(found)
 
 
+ENDED_THREADS = """
+lib = opened("plain")
+def wait_until_alone():
+    while len(os.listdir("/proc/self/task")) > 1:
+        pass
+with LeakTracker.scope(where="process") as scope:
+    with LeakTracker.attach([lib]):
+        for size in range(1, 101):
+            thread = threading.Thread(target=lib.take, args=(size,))
+            thread.start()
+            thread.join()
+        wait_until_alone()
+        found = scope.find_lost()
+assert len(found.blocks) == 100
+assert len(found.lost) >= 97, len(found.lost)
+"""
+
+
 def test_stacks_of_ended_threads_hold_nothing() -> None:
     """The C library keeps them for threads to come, as they were."""
-    child("""
-        lib = opened("plain")
-        def wait_until_alone():
-            while len(os.listdir("/proc/self/task")) > 1:
-                pass
-        with LeakTracker.scope(where="process") as scope:
-            with LeakTracker.attach([lib]):
-                for size in range(1, 101):
-                    args = (size,)
-                    thread = threading.Thread(target=lib.take, args=args)
-                    thread.start()
-                    thread.join()
-                wait_until_alone()
-                found = scope.find_lost()
-        assert len(found.blocks) == 100
-        assert len(found.lost) >= 97, len(found.lost)
-    """)
+    child(ENDED_THREADS)
+
+
+@pytest.mark.parametrize("name", ["known", "ended"])
+def test_containers(name) -> None:
+    """There the number of the process is 1, as many other words are."""
+    inside = ["unshare", "--pid", "--fork", "--mount-proc"]
+    code = judging(3) if name == "known" else ENDED_THREADS
+    done = subprocess.run(
+        [*inside, sys.executable, "-c", f"from c_library import *\n{code}"],
+        env=environment(**child_environment()),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.stderr.startswith("unshare:"):
+        pytest.skip("no right to make a container")
+    assert (done.returncode, done.stderr) == (0, "")
+    if name == "known":
+        check_verdicts(3, done.stdout)
 
 
 def test_numpy_arrays_hold() -> None:

@@ -7,9 +7,7 @@ import pickle
 import threading
 
 import pytest
-from c_library import (
-    child,
-)
+from c_library import child
 from conftest import IS_PYPY
 from needs import needs_hooks
 from test_fork import in_child

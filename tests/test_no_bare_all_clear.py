@@ -8,9 +8,7 @@ import sys
 import textwrap
 
 import pytest
-from c_library import (
-    child,
-)
+from c_library import child
 from children import PACKAGE_PARENT, environment, run
 from needs import needs_hooks
 

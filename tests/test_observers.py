@@ -14,9 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cffi
 import children
 import pytest
-from c_library import (
-    child,
-)
+from c_library import child
 from conftest import collect
 from needs import needs_hooks
 

@@ -12,11 +12,7 @@ import textwrap
 
 import children
 import pytest
-from c_library import (
-    child,
-    child_environment,
-    core,
-)
+from c_library import child, child_environment, core
 from needs import needs_hooks
 
 pytestmark = needs_hooks

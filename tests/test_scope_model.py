@@ -8,10 +8,7 @@ from typing import Any
 import cffi
 import pytest
 import scope_model
-from c_library import (
-    child,
-    opened,
-)
+from c_library import child, opened
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from needs import needs_hooks

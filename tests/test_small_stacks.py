@@ -6,9 +6,7 @@ import sys
 import textwrap
 
 import pytest
-from c_library import (
-    child,
-)
+from c_library import child
 from needs import needs_hooks
 
 pytestmark = [

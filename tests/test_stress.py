@@ -8,9 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from c_library import (
-    FOLDER,
-)
+from c_library import FOLDER
 from children import PACKAGE_PARENT, environment
 from needs import needs_hooks
 

@@ -13,9 +13,7 @@ from itertools import pairwise
 
 import cffi
 import pytest
-from c_library import (
-    child,
-)
+from c_library import child
 from conftest import collect
 from needs import needs_hooks
 

@@ -10,9 +10,7 @@ import warnings
 from collections.abc import Callable
 
 import pytest
-from c_library import (
-    child,
-)
+from c_library import child
 from children import output, run
 from conftest import collect
 from needs import needs_hooks
