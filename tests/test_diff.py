@@ -354,6 +354,31 @@ GREW  +0 blocks, +4 B: 1 line grew
     )
 
 
+def test_a_difference_of_nothing_is_no_all_clear() -> None:
+    """It says which snapshot recorded nothing, also when read from JSON."""
+    empty = LeakTracker.snapshot()
+    LeakTracker.enable()
+    diagnostic_calloc.free(diagnostic_calloc("int"))
+    used = LeakTracker.snapshot()
+    kept = diagnostic_calloc("int")
+    grown = LeakTracker.snapshot()
+    for old, new, which, lines in (
+        (empty, empty, "both", ["Neither report has recorded anything"]),
+        (empty, used, "earlier", ["The earlier report has recorded nothing."]),
+        (used, empty, "later", ["The later report has recorded nothing."]),
+        (empty, grown, "earlier", ["GREW", "The earlier report"]),
+        (used, grown, "", ["GREW"]),
+        (used, used, "", ["Nothing changed."]),
+    ):
+        diff = new - old
+        assert which == diff.unrecorded
+        assert diff == SnapshotDiff.from_json(diff.to_json())
+        told = diff.to_text().splitlines()
+        assert all(map(str.startswith, told, lines)), told
+        assert ("recorded" in diff.to_text()) == bool(which)
+    diagnostic_calloc.free(kept)
+
+
 def test_no_difference_reads_as_one_line() -> None:
     """Silence where nothing changed; and moved amounts are told."""
     assert "Nothing changed.\n" == (NEW - NEW).to_text()
