@@ -371,6 +371,34 @@ def test_a_wrong_destructor_is_told(lib, scope) -> None:
     lib.tree_free(one)
 
 
+def lines_of_trees(scope: Any) -> list[int]:
+    """Return where the trees that live were made."""
+    found = [one for one in scope.snapshot() if one.type == "struct tree"]
+    return [one.frames[0].lineno for one in found]
+
+
+@pytest.mark.parametrize("more", [(1,), ("text",), (None, None)])
+@pytest.mark.parametrize("name", ["tree_free", "tree_unref", "tree_close"])
+def test_a_call_that_is_refused_frees_nothing(
+    ffi, lib, scope, name, more
+) -> None:
+    """Its record stays, with the line that made the object."""
+    one = lib.tree_new()
+    (line,) = lines_of_trees(scope)
+    argument = ffi.new("struct tree **", one) if name == "tree_close" else one
+    with pytest.raises(TypeError):
+        getattr(lib, name)(argument, *more)
+    assert TREE in live(scope)
+    assert [line] == lines_of_trees(scope)
+    lib.tree_ref(one)
+    with pytest.raises(TypeError):
+        lib.tree_unref(one, *more)
+    lib.tree_unref(one)
+    assert TREE in live(scope)
+    lib.tree_free(one)
+    assert TREE not in live(scope)
+
+
 def test_a_wrong_destructor_in_gc_is_counted(ffi, lib, scope) -> None:
     """Nothing is raised into the garbage collector."""
     LeakTracker.reset()
