@@ -114,6 +114,7 @@ def raw_names(user: Any) -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 def test_before_the_import(forest) -> None:
     """The names are bound to the wrappers from the start; then undone."""
     hooks = list(sys.meta_path)
@@ -138,6 +139,7 @@ def test_before_the_import(forest) -> None:
         assert not live(scope)
 
 
+@pytest.mark.slow
 def test_after_the_import(forest) -> None:
     """Names that are bound early are bound anew; then undone exactly."""
     from forest import user
@@ -171,6 +173,7 @@ def test_what_kept_a_wrapper_records_no_more(forest) -> None:
         assert not live(scope)
 
 
+@pytest.mark.slow
 def test_the_specification_is_found(forest, monkeypatch) -> None:
     """In pyproject.toml; else what ``suggest`` is sure of."""
     with attach_module("forest._trees") as attached:

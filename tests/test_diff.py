@@ -92,6 +92,7 @@ def test_total_as_dict_is_plain() -> None:
     assert [native_frame().to_dict()] == data["native_frames"]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(ALLOCATIONS, max_size=8))
 def test_totals_equal_table_sums(made: list[Allocation]) -> None:
@@ -230,6 +231,7 @@ def test_paths_are_the_same_in_other_processes() -> None:
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.lists(ALLOCATIONS, max_size=6),

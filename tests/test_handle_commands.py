@@ -119,6 +119,7 @@ def test_pairs_prints_what_can_be_pasted(forest) -> None:
         assert (done.returncode, text in done.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_pytest_fails_a_test_that_leaves_a_handle(forest) -> None:
     """With ``--leaks-handles`` or the ini setting."""
     (forest / "test_it.py").write_text(
