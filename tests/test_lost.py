@@ -332,6 +332,7 @@ def test_tree_hangs_below_its_head(scope) -> None:
     assert str(verdicts[1]).startswith("lost, below the block at 0x")
 
 
+@despite_stale_words
 def test_holders_count_chains(scope) -> None:
     """holders() counts what each root holds, other blocks' contents too."""
     head = diagnostic_malloc("void *", 4)
