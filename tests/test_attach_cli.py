@@ -195,6 +195,35 @@ def test_a_bad_name_is_said(options, status, said) -> None:
     assert status or "note:" not in done.stderr
 
 
+HOLDERS = """
+kept = [lib.take(2000) for _ in range(3)]
+for _ in range(2):
+    lib.take(3000)
+sys.modules["kept"] = kept
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--held",)])
+def test_the_verdicts_in_json(options) -> None:
+    """Of each group, with what holds it; and all holders."""
+    done = run(f"import sys{HOLDERS}", "--json", "leaks.json", *options)
+    report = json.loads(Path("leaks.json").read_text("utf-8"))
+    assert done.returncode == 1, done.stderr
+    found = {
+        one["total_bytes"] // one["count"]: (one["lost"], one["holders"])
+        for one in report["groups"]
+        if one["kind"] == "hook"
+    }
+    assert found[3000] == (2, {})
+    assert sum(one["blocks"] for one in report["holders"]) >= 3
+    if options:
+        lost, holders = found[2000]
+        assert (lost, sum(holders.values())) == (0, 3)
+        assert "Python heap" in holders
+    else:
+        assert 2000 not in found
+
+
 def test_the_report_as_json() -> None:
     """The JSON report has the block, its kind and its Python line."""
     done = run(LEAK, "--library=libplain*", "--json", "leaks.json")

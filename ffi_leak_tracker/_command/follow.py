@@ -64,11 +64,16 @@ class Children:
         self._reported = True
         judged = lost.judge(self._scope, self._filter, self._show_held)
         found = judged.found.at_end()
-        for path, emitter in zip(
-            self._paths, (JsonEmitter, self._console), strict=True
-        ):
+        json, text = [
+            path and numbered(path, os.getpid()) for path in self._paths
+        ]
+        emitters: list[LeaksEmitter] = []
+        if json:
+            emitters.append(JsonEmitter(json, verdicts=judged.verdicts))
+        if text:
+            emitters.append(self._console(text))
+        for emitter in emitters:
             try:
-                if path:
-                    emitter(numbered(path, os.getpid())).emit(found)
+                emitter.emit(found)
             except ReportWriteError as error:
                 sys.stderr.write(f"ffi-leak-tracker run: {error}\n")

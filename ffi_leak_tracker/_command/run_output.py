@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.filters import LeakFilter
     from ffi_leak_tracker._records.known import Known
     from ffi_leak_tracker._records.snapshot import Snapshot
+    from ffi_leak_tracker._records.verdicts import Verdicts
     from ffi_leak_tracker._tracking.scopes import Scope
 
 CLEAN = 0
@@ -202,7 +203,7 @@ class Output:
         self._settle_streams()
         judged = lost.judge(scope, self._filter(), self.held)
         found, settled = self._settle(judged.found.at_end())
-        written = self._write(found) and settled
+        written = self._write(found, judged.verdicts) and settled
         misuses = LeakTracker.misuses()
         for error in misuses[:MISUSES_SHOWN]:
             self._say(f"\n{error}")
@@ -238,7 +239,7 @@ class Output:
             self._say(f"ffi-leak-tracker run: {error}")
             return found, False
 
-    def _write(self, found: Snapshot) -> bool:
+    def _write(self, found: Snapshot, verdicts: Verdicts | None) -> bool:
         from ffi_leak_tracker._records.emit_json import JsonEmitter
         from ffi_leak_tracker._records.exceptions import ReportWriteError
 
@@ -247,7 +248,7 @@ class Output:
             console._footer = self._types()
         emitters: list[LeaksEmitter] = [console]
         if self.json:
-            emitters.append(JsonEmitter(self.json))
+            emitters.append(JsonEmitter(self.json, verdicts=verdicts))
         written = True
         for emitter in emitters:
             try:
