@@ -288,6 +288,55 @@ def test_threads_and_exit_handlers_are_waited_for() -> None:
     assert "1 block, 77 B" in done.stderr, done.stderr
 
 
+FORKS = {
+    "fork": """
+        import os
+        child = os.fork()
+        if not child:
+            {work}
+            raise SystemExit
+        os.waitpid(child, 0)
+    """,
+    "_exit": """
+        import os
+        child = os.fork()
+        if not child:
+            {work}
+            os._exit(0)
+        os.waitpid(child, 0)
+    """,
+    "Process": """
+        import multiprocessing
+        def work(): {work}
+        child = multiprocessing.get_context("fork").Process(target=work)
+        child.start()
+        child.join()
+    """,
+    "Pool": """
+        import multiprocessing
+        def work(_): {work}
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            pool.map(work, range(4))
+            pool.close()
+            pool.join()
+    """,
+}
+
+
+@pytest.mark.parametrize("way", FORKS)
+def test_a_child_that_leaks_fails_the_run(way) -> None:
+    """With its own report; and a clean child does not."""
+    followed = ("--follow-fork", "--json", "r.json")
+    done = run(FORKS[way].format(work="lib.take(1000)"), *followed)
+    assert done.returncode == 1, done.stderr
+    assert "a forked process leaked, see the files beside /" in done.stderr
+    reports = [json.loads(one.read_text()) for one in Path().glob("r.*.json")]
+    assert len(reports) == (2 if way == "Pool" else 1)
+    assert {1000} == {row["size"] for one in reports for row in rows_of(one)}
+    done = run(FORKS[way].format(work="lib.give(lib.take(9))"), *followed)
+    assert (done.returncode, "forked" in done.stderr) == (0, False), done.stderr
+
+
 def test_children_of_a_fork_report_nothing() -> None:
     """They end as they would, with their own status."""
     program = """
