@@ -52,6 +52,7 @@ def line_of(program: str, text: str) -> int:
     return next(i for i, one in enumerate(whole.splitlines(), 1) if text in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -134,6 +135,7 @@ def test_other_libraries_are_silent() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--report", "r.txt")])
 def test_a_name_that_matches_nothing_is_status_2(options) -> None:
     """It may be wrong, and is not taken for a program without leaks."""
@@ -173,6 +175,7 @@ def test_a_module_beside_the_program_is_found(name) -> None:
     assert "LEAKED  1 block, 9 B" in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [
@@ -202,6 +205,7 @@ def test_the_report_as_json() -> None:
     assert [1000] == [row["size"] for row in rows_of(report)]
 
 
+@pytest.mark.slow
 def test_status_of_the_program_comes_first() -> None:
     """A leak does not hide the exit status of the program."""
     assert run("raise SystemExit(7)").returncode == 7

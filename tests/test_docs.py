@@ -63,6 +63,7 @@ def needs_of(command: str, programs: dict[str, str]) -> str:
     return "\n".join([*named, command])
 
 
+@pytest.mark.slow
 @each_page
 def test_commands_print_what_is_shown(page: Document, commands: Path) -> None:
     """Each command, in the order of the page, in one folder."""
@@ -266,6 +267,7 @@ def pytest_says(option: str) -> str:
     ).stdout
 
 
+@pytest.mark.slow
 def test_the_page_lists_the_options_of_pytest() -> None:
     """All of the plugin's options, settings and markers, and no other."""
     text = PAGES["pytest"].text
@@ -346,6 +348,7 @@ def is_known(words: list[str], known: str) -> bool:
     return any(" ".join(words[skipped:]) in known for skipped in counts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "heading"),
     [

@@ -248,6 +248,7 @@ def test_totals_by_type_and_line_are_not_joined(deep) -> None:
 
 
 # --- with a library -----------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="hooks need Linux")
 @pytest.mark.parametrize("flags", [(), ("-O0",), ("-O2",), ("-s",)], ids=str)
 def test_one_line_that_calls_a_library(flags) -> None:

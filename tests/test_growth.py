@@ -107,6 +107,7 @@ def test_several_blocks_a_call() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [2, 7, 50, 100])
 def test_a_leak_in_each_kth_call(k) -> None:
     """Found by default, k exact; psleak misses those from 50 on."""
@@ -118,6 +119,7 @@ def test_a_leak_in_each_kth_call(k) -> None:
     assert 4096 == found.calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chance", [0.9, 0.1, 0.02])
 def test_a_leak_at_random(chance) -> None:
     """The mean distance is near the truth."""
@@ -128,6 +130,7 @@ def test_a_leak_at_random(chance) -> None:
     assert leak.blocks_per_call == pytest.approx(chance, rel=0.3)
 
 
+@pytest.mark.slow
 def test_two_leaks_on_different_lines() -> None:
     """Each with its own figures, most bytes first."""
     small, large = every(5), every(1, size=100)
@@ -192,6 +195,7 @@ def test_a_block_that_realloc_enlarges() -> None:
     assert (0, 5120) == (leak.blocks, leak.bytes)
 
 
+@pytest.mark.slow
 def test_a_buffer_that_doubles() -> None:
     """It grows seldom, but each time by more."""
     block = [alloc("char", 8)]
@@ -223,6 +227,7 @@ def test_a_buffer_that_grew_and_stays() -> None:
     assert () == found.undecided
 
 
+@pytest.mark.slow
 def test_a_copy_that_grows() -> None:
     """As many blocks, each larger than the one before."""
     block, size = [alloc("char", 16)], 16
@@ -238,6 +243,7 @@ def test_a_copy_that_grows() -> None:
     assert 8.0 == found.leaks[0].bytes_per_call
 
 
+@pytest.mark.slow
 def test_a_leak_that_begins_late() -> None:
     """From its first call on it is as sure as any."""
     count = 0
@@ -256,6 +262,7 @@ def test_a_leak_that_begins_late() -> None:
     )
 
 
+@pytest.mark.slow
 def test_more_kept_than_freed() -> None:
     """A pool that loses some: freed at random, and yet it grows."""
     rng, kept = random.Random(3), []
@@ -270,6 +277,7 @@ def test_more_kept_than_freed() -> None:
     assert found.leaks[0].blocks_per_call == pytest.approx(0.3, abs=0.05)
 
 
+@pytest.mark.slow
 def test_a_leak_reached_by_many_ways() -> None:
     """No path leaks often; their line does."""
     rng = random.Random(5)
@@ -319,6 +327,7 @@ def test_what_is_freed() -> None:
     assert () == found.notes
 
 
+@pytest.mark.slow
 def test_a_cache_that_is_filled_at_once() -> None:
     """One block of the warm-up, for ever."""
     kept = []
@@ -337,6 +346,7 @@ def test_a_cache_that_is_filled_at_once() -> None:
     assert 1024 == found.calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [20, 100, 1000])
 def test_a_cache_that_is_filled_by_chance(keys) -> None:
     """More calls, until it is full enough to tell."""
@@ -353,6 +363,7 @@ def test_a_cache_that_is_filled_by_chance(keys) -> None:
     assert (found.calls > 1024) == (keys > 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [1, 16, 128, 1000])
 def test_a_ring(room) -> None:
     """The oldest is freed for each new one."""
@@ -372,6 +383,7 @@ def test_a_ring(room) -> None:
     assert (2048 if room == 1000 else 1024) == found.calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [3, 17, 100, 700, 1500])
 def test_a_batch_that_is_emptied(batch) -> None:
     """Grown and freed again, from time to time."""
@@ -388,6 +400,7 @@ def test_a_batch_that_is_emptied(batch) -> None:
     assert {"sawtooth"} >= set(pattern_of(found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["newest", "oldest", "any"])
 @pytest.mark.parametrize("seed", range(3))
 def test_kept_and_freed_at_random(order, seed) -> None:
@@ -433,6 +446,7 @@ def test_garbage_is_a_leak_without_gc() -> None:
 
 
 # --- both on one line -------------------------------------------------------
+@pytest.mark.slow
 def test_a_leak_behind_a_cache() -> None:
     """Of one line; the cache is full long before the end."""
     rng, kept = random.Random(1), set()
@@ -448,6 +462,7 @@ def test_a_leak_behind_a_cache() -> None:
     assert found.leaks[0].blocks_per_call == pytest.approx(0.1, abs=0.03)
 
 
+@pytest.mark.slow
 def test_a_leak_behind_a_ring() -> None:
     """Of one line; what is older than all that died is the leak."""
     kept, count = [], 0
@@ -521,6 +536,7 @@ def test_exact_numbers_of_calls() -> None:
     assert (3, 77, 80) == (found.warmup, found.calls, len(calls))
 
 
+@pytest.mark.slow
 def test_a_filter_leaves_out() -> None:
     """What it ignores is in no path; nor what the global one does."""
     found = find_growth(
@@ -955,6 +971,7 @@ def test_the_text() -> None:
     assert "<GrowthReport: 1 leaking path in 100 calls>" == repr(found)
 
 
+@pytest.mark.slow
 def test_the_text_of_a_cache() -> None:
     """A line for what does not grow."""
     kept = []

@@ -135,6 +135,7 @@ def test_known_programs_are_judged() -> None:
     check_known(3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["malloc", "debug"])
 def test_known_programs_with_other_allocators_of_python(name) -> None:
     """The verdicts do not depend on the allocator of Python's objects."""
@@ -331,6 +332,7 @@ def test_tree_hangs_below_its_head(scope) -> None:
     assert str(verdicts[1]).startswith("lost, below the block at 0x")
 
 
+@despite_stale_words
 def test_holders_count_chains(scope) -> None:
     """holders() counts what each root holds, other blocks' contents too."""
     head = diagnostic_malloc("void *", 4)
@@ -380,6 +382,7 @@ def test_filters_leave_blocks_out(scope) -> None:
     )
 
 
+@pytest.mark.slow
 @despite_stale_words
 def test_snapshot_holds_no_block(scope) -> None:
     """Copies of blocks in Python are no pointers to them."""
@@ -426,6 +429,7 @@ def test_what_lies_behind_a_pointer_object_holds_nothing(scope) -> None:
     del kept
 
 
+@pytest.mark.slow
 @despite_stale_words
 @pytest.mark.parametrize(
     ("before", "low", "is_lost"),
@@ -478,6 +482,7 @@ def test_freed_block_that_is_held_back_holds_nothing(scope) -> None:
 
 
 # --- faults -------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "is_weak"), [(1, True), (2, True)])
 def test_without_a_child_the_process_searches(scope, how, is_weak) -> None:
     """A child that is refused or killed makes a weak answer, not none."""
@@ -489,6 +494,7 @@ def test_without_a_child_the_process_searches(scope, how, is_weak) -> None:
     assert not scope.find_lost().search.is_weak
 
 
+@pytest.mark.slow
 def test_child_that_hangs_is_killed(scope) -> None:
     """The time limit holds whatever the child does."""
     diagnostic_malloc("char", 100)

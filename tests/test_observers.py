@@ -267,6 +267,7 @@ def test_threads_are_told_in_themselves() -> None:
     assert sizes == [1] * 200 + [2] * 200 + [3] * 200 + [4] * 200
 
 
+@pytest.mark.slow
 def test_each_block_is_allocated_before_it_is_freed() -> None:
     """Also where C code allocates and another thread is delivering."""
     order: list[tuple[int, str]] = []
@@ -499,6 +500,7 @@ def test_a_busy_thread_leaves_time_to_the_main_thread(attached) -> None:
     child(code)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_children_of_a_fork_observe() -> None:
     """Whatever other threads of the parent observed at that moment."""

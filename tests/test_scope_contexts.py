@@ -808,6 +808,7 @@ def test_a_thread_that_forks() -> None:
 
 
 # --- signal handlers --------------------------------------------------------
+@pytest.mark.slow
 def test_signal_handlers() -> None:
     """They read the context that they interrupt, also amid a switch of it."""
     child("""

@@ -23,6 +23,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(STEPS)
 def test_own_allocators_and_callbacks(steps) -> None:
@@ -49,6 +50,7 @@ def test_own_allocators_and_callbacks(steps) -> None:
         LeakTracker.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_hooked_calls(seed) -> None:
     """The same for malloc of a library, in a random order."""

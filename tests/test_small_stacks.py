@@ -94,6 +94,7 @@ def test_frames_are_whole_again_after_a_small_stack() -> None:
     """)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("native_depth", "first", "later"), [(0, 1600, 800), (8, 2400, 800)]
 )

@@ -109,6 +109,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_runner_finds_faults(name, tmp_path, monkeypatch) -> None:
     """A runner that finds nothing would be worth nothing."""

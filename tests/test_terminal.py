@@ -394,6 +394,7 @@ def run(*words: str, **changes: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "changes", "colored"),
     [
@@ -414,6 +415,7 @@ def test_color_of_the_command_line(
     assert (1, colored) == (status, "\x1b[1;31mLEAKED" in text)
 
 
+@pytest.mark.slow
 def test_color_of_other_commands() -> None:
     """Also of demo and diff; another word is refused."""
     Path("prog.py").write_text(LEAK)
@@ -436,6 +438,7 @@ def test_color_of_other_commands() -> None:
     assert "expected auto, always or never, not 'sometimes'" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["one", "worker"])
 @pytest.mark.parametrize("color", ["yes", "no"])
 def test_color_of_pytest(color: str, workers: tuple[str, ...]) -> None:
@@ -487,6 +490,7 @@ def test_a_pipe_that_was_left_ends_quietly(options: tuple[str, ...]) -> None:
     assert (1, "") == (done.returncode, done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="other names are allowed")
 def test_no_escape_sequence_gets_through() -> None:
     """Of the names of programs, files of reports and rules."""

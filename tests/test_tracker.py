@@ -729,6 +729,7 @@ def test_age_and_time_are_right(enabled) -> None:
 
 
 # --- what goes wrong ----------------------------------------------------
+@pytest.mark.slow
 def test_out_of_memory_is_dropped(enabled) -> None:
     """The host's allocation succeeds; the record is dropped and admitted."""
     pointers, nth = [], 1

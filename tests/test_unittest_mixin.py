@@ -93,6 +93,7 @@ class TestPlain(unittest.TestCase):
 """
 
 
+@pytest.mark.slow
 def test_verdicts(run) -> None:
     """Each step of the plugin, and nothing else."""
     text, failed = run(CASES)
@@ -111,6 +112,7 @@ def test_verdicts(run) -> None:
     assert "skipped=1, expected failures=1" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "failed"),
     [
@@ -139,6 +141,7 @@ class TestAll(LeakCheckMixin, unittest.TestCase):
         assert found == failed, text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", ["", "--leaks"])
 def test_under_pytest(run, options) -> None:
     """Pytest runs such a class as well, with the plugin's check or without."""

@@ -40,6 +40,7 @@ def notes() -> str:
 
 
 # --- pauses -------------------------------------------------------------
+@pytest.mark.slow
 def test_a_pause_that_nothing_holds_ends() -> None:
     """At once, or when its holder goes; enable() works again."""
     with pytest.warns(RuntimeWarning, match="was not kept, so the pause has"):

@@ -226,7 +226,6 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             status = program.run()
         except ProgramError as error:
             raise CommandError(str(error)) from None
-        _say_unmet(options.handles)
         if os.getpid() != parent:
             if children:
                 children.report()
@@ -313,17 +312,6 @@ def _attach_handles(options: argparse.Namespace, program: Program) -> None:
             attach_named(options.handles)
     except SpecError as error:
         raise CommandError(f"--handles {error}") from None
-
-
-def _say_unmet(names: list[str]) -> None:
-    """Say which modules of --handles the program did not import."""
-    if not names:
-        return
-    from ffi_leak_tracker._handles import by_name
-    from ffi_leak_tracker._handles.attach_module import attached_modules
-
-    for line in by_name.unmet(attached_modules()):
-        print(f"ffi-leak-tracker run: note: {line}", file=sys.stderr)
 
 
 def _program(options: argparse.Namespace) -> Program:

@@ -41,8 +41,9 @@ def render_diff(
     paint = _Paint(color)
     shown = diff[: len(diff) if limit is None else max(limit, 0)]
     parts = [[_verdict(diff, paint)]]
-    if diff.unrecorded and len(diff):
-        parts[0].append(_UNRECORDED[diff.unrecorded])
+    # That a program begins with nothing is usual.
+    if diff.unrecorded == "later" and len(diff):
+        parts[0].append(_UNRECORDED["later"])
     width = width_of_errors() if width is None else width
     heads = _heads(shown, paint, min(TYPE_MAX, width * 2 // 5))
     for head, one in zip(heads, shown, strict=True):

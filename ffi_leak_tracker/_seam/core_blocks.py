@@ -7,7 +7,6 @@ from struct import Struct
 
 from ffi_leak_tracker._records.allocation import Allocation
 from ffi_leak_tracker._seam.core_api import (
-    NULL,
     ffi,
     frames_of,
     lib,
@@ -342,8 +341,22 @@ def track(
     return bool(done)
 
 
-def untrack(address: int, layer: int) -> bool:
-    """Remove a record; return False if there was none."""
-    done = lib.flk_untrack(address, layer, NULL)
+def untrack(address: int, layer: int) -> CData | None:
+    """Remove a record and return it; None if there was none."""
+    out = ffi.new("flk_block *")
+    done = lib.flk_untrack(address, layer, out)
     _tell()
-    return bool(done)
+    return out if done else None
+
+
+def track_again(block: CData) -> None:
+    """Record a block that ``untrack`` returned, by its old call path."""
+    lib.flk_track(
+        block.address,
+        block.size_bytes,
+        block.layer,
+        block.type,
+        block.scope,
+        block.path,
+    )
+    _tell()
