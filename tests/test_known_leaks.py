@@ -434,13 +434,8 @@ def check(*words: str) -> tuple[int, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "workers",
-    [
-        pytest.param((), id="one"),
-        pytest.param(("-n", "2"), id="workers", marks=pytest.mark.slow),
-    ],
+    ("workers", "prefix"), [((), ""), ((), "ffi-"), (("-n", "2"), "")]
 )
-@pytest.mark.parametrize("prefix", ["", "ffi-"])
 def test_baselines_of_tests(workers: tuple[str, ...], prefix: str) -> None:
     """Known leaks pass, new ones fail, gone ones are listed."""
     if workers:

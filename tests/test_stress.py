@@ -86,7 +86,7 @@ def test_nothing_breaks_under_a_sanitizer(sanitizer, tmp_path) -> None:
     assert made.returncode == 0, made.stderr
     runner = str(tmp_path / "tests/stress/run.py")
     done = subprocess.run(
-        [sys.executable, runner, "--seconds=2", "--sanitizer", sanitizer],
+        [sys.executable, runner, "--seconds=1", "--sanitizer", sanitizer],
         env=environment(PYTHONPATH=str(tmp_path)),
         cwd=tmp_path,
         capture_output=True,
