@@ -686,6 +686,139 @@ def test_more_blocks_before_than_are_watched(monkeypatch) -> None:
     del kept
 
 
+# --- error paths ------------------------------------------------------------
+def parse(text: str) -> int:
+    """Leak 100 bytes, and fail for what is no number."""
+    alloc("char", 100)
+    return int(text)
+
+
+def test_a_leak_of_an_error_path() -> None:
+    """Each call raises what is expected; what it left is judged."""
+    found = find_growth(parse, "x", raises=ValueError, rounds=50)
+    (leak,) = found.leaks
+    assert ("every call", 100.0, "parse") == (
+        leak.pattern,
+        leak.bytes_per_call,
+        leak.frames[0].function,
+    )
+
+
+def test_a_clean_error_path() -> None:
+    """The silence of the above, with several classes."""
+
+    def call() -> None:
+        alloc.free(alloc("char", 100))
+        raise KeyError("x")
+
+    found = find_growth(call, raises=(ValueError, LookupError))
+    assert () == found.paths
+    assert 1024 == found.calls
+
+
+def test_an_unexpected_exception_comes_through() -> None:
+    """With the number of the call."""
+    with pytest.raises(ValueError, match="invalid literal") as caught:
+        find_growth(parse, "x", raises=KeyError)
+    assert ["in call 1 of find_growth"] == caught.value.__notes__
+
+
+def test_a_call_that_does_not_raise() -> None:
+    """It is an error, told as one of a test."""
+    texts = iter(["x", "x", "1"])
+    with pytest.raises(AssertionError, match="raise KeyError or ValueE") as one:
+        find_growth(lambda: parse(next(texts)), raises=(KeyError, ValueError))
+    assert ["in call 3 of find_growth"] == one.value.__notes__
+
+
+@pytest.mark.parametrize("wrong", [1, "ValueError", (), (int,), ValueError()])
+def test_no_class_of_exceptions(wrong) -> None:
+    """Refused before any call."""
+    with pytest.raises(TypeError, match="raises must"):
+        find_growth(pytest.fail, raises=wrong)
+
+
+def test_error_paths_of_coroutine_functions() -> None:
+    """The same for them: found, and an error if a call does not raise."""
+
+    async def call(text: str) -> None:
+        await asyncio.sleep(0)
+        parse(text)
+
+    def run(text: str, raises):
+        return asyncio.run(
+            find_growth_async(call, text, raises=raises, rounds=50)
+        )
+
+    assert [100.0] == [one.bytes_per_call for one in run("x", ValueError).leaks]
+    with pytest.raises(AssertionError, match="did not raise ValueError"):
+        run("1", ValueError)
+    with pytest.raises(ValueError, match="invalid literal"):
+        run("x", KeyError)
+
+
+# --- cost -------------------------------------------------------------------
+BUSY = """
+    import time
+    from ffi_leak_tracker import adaptive_calloc, find_growth
+    def busy():
+        end = time.process_time() + 0.001
+        while time.process_time() < end:
+            pass
+    def timed(function, **options):
+        start = time.process_time()
+        found = find_growth(function, **options)
+        return found, time.process_time() - start
+"""
+
+
+def test_cost_with_many_live_blocks() -> None:
+    """As without them: 160 samples look at none of a million."""
+    child(
+        BUSY
+        + """
+    LeakTracker.enable()
+    few, quick = timed(lambda: None, rounds=4096)
+    kept = [adaptive_calloc("int64_t", 4) for _ in range(1_000_000)]
+    many, slow = timed(lambda: None, rounds=4096)
+    assert few.calls == many.calls == 4096
+    assert slow < quick + 0.2, (quick, slow)
+    found, seconds = timed(busy, seconds=1.0)
+    assert seconds < 1.1, (seconds, found)
+    assert found.calls > 500, found
+    """
+    )
+
+
+def test_seconds_bound_a_leak_with_many_live_blocks() -> None:
+    """The end, with a collection and the verdicts, is within the time."""
+    child(
+        BUSY
+        + """
+    LeakTracker.enable()
+    kept = [adaptive_calloc("int64_t", 4) for _ in range(1_000_000)]
+    def call():
+        busy()
+        adaptive_calloc("char", 8)
+    found, seconds = timed(call, seconds=1.0)
+    assert seconds < 1.1, (seconds, found)
+    assert ["every call"] == [one.pattern for one in found.leaks]
+    assert "not more calls: seconds=1 were over" in found.notes
+    """
+    )
+
+
+def test_calls_that_leave_many_blocks(monkeypatch) -> None:
+    """They end early, at a number of blocks."""
+    from ffi_leak_tracker._growth import run
+
+    monkeypatch.setattr(run, "LEFT_BLOCKS", 1000)
+    found = find_growth(lambda: [alloc("char") for _ in range(100)])
+    assert "not more calls: the calls left 1,000 blocks behind" in found.notes
+    assert 20 <= found.calls < 30
+    assert [100.0] == [one.blocks_per_call for one in found.leaks]
+
+
 # --- threads and tasks ------------------------------------------------------
 def in_thread(function) -> None:
     """Call it in a thread of its own."""
@@ -783,6 +916,26 @@ def test_own_bookkeeping_does_not_grow(_) -> None:
         assert not found, found
         assert found.undecided == (), found
     """)
+
+
+@pytest.mark.parametrize("_", [pytest.param(1, marks=needs_hooks)])
+def test_own_bookkeeping_stays_small(_) -> None:
+    """With each small object of Python recorded, it sees itself not at all."""
+    child(
+        """
+        import resource
+        from ffi_leak_tracker import adaptive_calloc, find_growth
+        def most():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = most()
+        with LeakTracker.attach(None, include_python=True):
+            found = find_growth(lambda: adaptive_calloc("char", 8) and None)
+        assert [8.0] == [one.bytes_per_call for one in found.leaks], found
+        assert ["calloc"] == [one.kind for one in found.leaks], found
+        assert most() - before < 64 * 1024, most() - before
+        """,
+        PYTHONMALLOC="malloc",
+    )
 
 
 # --- the report -------------------------------------------------------------

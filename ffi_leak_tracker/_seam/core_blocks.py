@@ -79,7 +79,12 @@ def take_blocks(
     """
     taken = ffi.new("flk_snapshot *")
     if not lib.flk_snapshot_collect(scope, since, inherited, taken):
-        raise _no_room_for("a snapshot of")
+        raise no_room_for("a snapshot of")
+    return read_blocks(taken)
+
+
+def read_blocks(taken: CData) -> tuple[bytes, float]:
+    """Return a copy of a snapshot, which is dropped, and its time."""
     lib.flk_snapshot_hide(taken)
     try:
         raw = copy_bytes(taken.blocks, taken.count * BLOCK.size)
@@ -102,7 +107,7 @@ def group_blocks(raw: bytes) -> tuple[bytes, bytes]:
     made = ffi.new("flk_grouping *")
     blocks = ffi.cast("flk_block *", ffi.from_buffer(raw))
     if lib.flk_group_blocks(blocks, len(raw) // BLOCK.size, made):
-        raise _no_room_for("groups of")
+        raise no_room_for("groups of")
     try:
         groups = copy_bytes(made.groups, made.count * GROUP.size)
         return groups, copy_bytes(made.members, made.member_count * 4)
@@ -143,7 +148,8 @@ def copy_bytes(start: CData, size: int) -> bytes:
     return bytes(ffi.buffer(start, size)) if size else b""
 
 
-def _no_room_for(what: str) -> MemoryError:
+def no_room_for(what: str) -> MemoryError:
+    """Return the error for a copy of the live blocks."""
     return MemoryError(
         f"no memory for {what} the live blocks; the records are intact: free "
         "some memory and try again"
