@@ -101,12 +101,13 @@ def schema() -> dict[str, Any]:
 
 
 def objects_in(part: Any) -> list[dict[str, Any]]:
-    """Return the schemas of objects within a schema."""
+    """Return the schemas of objects with named fields within a schema."""
     if isinstance(part, list):
         return [one for item in part for one in objects_in(item)]
     if not isinstance(part, dict):
         return []
-    here = [part] if part.get("type") == "object" else []
+    has_fields = part.get("type") == "object" and "properties" in part
+    here = [part] if has_fields else []
     return here + objects_in(list(part.values()))
 
 
@@ -170,6 +171,26 @@ def test_written_reports_are_as_the_schema_says(tmp_path: Path) -> None:
         JsonEmitter(path).emit(snapshot)
         check(json.loads(path.read_text()))
     diagnostic_calloc.free(kept)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no search")
+def test_verdicts_are_as_the_schema_says(tmp_path: Path) -> None:
+    """Of a block that is lost, and of one that is held; also of records."""
+    path = tmp_path / "report.json"
+    with LeakTracker.scope("work") as scope:
+        kept = diagnostic_calloc("int32_t", 4)
+        diagnostic_calloc("char", 100_000)
+    found = scope.find_lost()
+    for blocks in (found.blocks, ffi_leak_tracker.Snapshot(found.blocks)):
+        JsonEmitter(path, verdicts=found).emit(blocks)
+        report = json.loads(path.read_text())
+        check(report)
+        lost, held = report["groups"]
+        assert (lost["lost"], lost["holders"]) == (1, {})
+        assert (held["lost"], sum(held["holders"].values())) == (0, 1)
+        assert sum(one["blocks"] for one in report["holders"]) == 1
+    diagnostic_calloc.free(kept)
+    scope.reset()
 
 
 def test_native_frames_are_as_the_schema_says(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ exit status:
   lost or misused native memory or did not free that of this package's
   allocators (--fail-on), 0 if not; 2 if there was nothing to run, a
   report could not be written, or no library was loaded that --library names.
+  With --follow-fork it is 1 also if a child did so that ended before.
 
 no report: after os._exit, os.exec*, a signal that kills the process, and in
 forked children without --follow-fork. Programs that it starts are not
@@ -230,7 +231,7 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             if children:
                 children.report()
             return status
-        verdict = output.report(scope)
+        verdict = output.report(scope, children)
         return status or verdict
 
 
