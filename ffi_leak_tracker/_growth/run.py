@@ -191,15 +191,29 @@ class Run:
         )
         while True:
             yield from self._stage(target)
-            if self._options.gc and self.watch.has_left():
+            has_garbage = self._options.gc and self.watch.has_left()
+            if has_garbage and self._may_end():
                 self._collect()
                 self._sample(is_collected=True)
+                has_garbage = False
             if self._options.rounds is not None or self._is_clear():
                 return
             self.cut = self._bound()
-            if self.cut:
+            if self.cut and not has_garbage:
                 return
             target = 2 * self.watch.calls
+
+    def _may_end(self) -> bool:
+        """Return whether the calls may end here, if garbage is collected.
+
+        A collection takes half a second where there are many objects. From
+        CALLS_CLEAN to CALLS_LEAK the calls end early only if nothing grows,
+        and then no garbage is left.
+        """
+        if self._options.rounds is not None or self._bound():
+            return True
+        calls = self.watch.calls
+        return calls == CALLS_CLEAN or calls >= CALLS_LEAK
 
     def _warm_up(self) -> Iterator[range]:
         if self._options.warmup is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from _collections_abc import Sequence  # collections takes 2 ms to load
 
 from ffi_leak_tracker._base.format import format_bytes, plural
 from ffi_leak_tracker._base.record import reader

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from struct import Struct
+from _struct import Struct
 
 from ffi_leak_tracker._records.allocation import Allocation
 from ffi_leak_tracker._seam.core_api import (
