@@ -165,7 +165,7 @@ class Verdicts:
         return self._snapshot([i for i, one in found if one in wanted])
 
     def _snapshot(self, positions: Sequence[int]) -> Snapshot:
-        return _part(self._blocks, positions)
+        return part_of(self._blocks, positions)
 
     @property
     def lost(self) -> Snapshot:
@@ -369,7 +369,7 @@ def _sequences(blocks: Sequence[Allocation]) -> Sequence[int]:
     return [one.sequence for one in blocks]
 
 
-def _part(blocks: Snapshot, positions: Sequence[int]) -> Snapshot:
+def part_of(blocks: Snapshot, positions: Sequence[int]) -> Snapshot:
     """Return some blocks of a snapshot, with its other values."""
     values = list(blocks._values())
     part = getattr(blocks._allocations, "part", None)

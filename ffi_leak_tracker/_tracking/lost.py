@@ -9,7 +9,7 @@ from ffi_leak_tracker._records.exceptions import SearchError
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.runners import is_importer, own_frames
 from ffi_leak_tracker._records.snapshot import Snapshot
-from ffi_leak_tracker._records.verdicts import HOOKED, Verdicts
+from ffi_leak_tracker._records.verdicts import HOOKED, Verdicts, part_of
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_lost
 from ffi_leak_tracker._seam.blocks import BlockList
@@ -135,7 +135,8 @@ def without_imports(view: View, judged: Judged) -> Judged:
         for block in group.allocations
         if block.sequence not in lost
     }
-    found = judged.found.keep(lambda block: block.sequence not in made)
+    numbers = enumerate(_sequences(judged.found))
+    found = part_of(judged.found, [i for i, one in numbers if one not in made])
     if made:
         amount = f"{plural(len(made), 'block')}, "
         amount += format_bytes(sum(made.values()))
