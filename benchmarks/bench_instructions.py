@@ -4,6 +4,9 @@ Each loop runs twice in a child under ``valgrind --tool=callgrind``, with two
 numbers of turns. The difference of the two, divided by the difference of the
 turns, is one turn. The clock is not counted: it is read by code of the
 kernel's vdso, and valgrind makes a system call instead.
+
+The loops of hooks are the C functions of ``hooks/events.c``. Two modules are
+compiled from it; the hooks watch the first one.
 """
 
 from __future__ import annotations
@@ -15,10 +18,15 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import baseline
 from harness import Row, at_depth, main, missing_row, size, values_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FEW, MANY = size(2_000, 0), size(6_000, 40)
 CASES = {
@@ -30,13 +38,84 @@ CASES = {
     "tracked pair, 41 frames": ("pair", 64),
     ".new, 16 frames": ("owned", 16),
     "scope, left, verified": ("scopes", 0),
+    "C pair, not attached": ("hook_none_pairs", 0),
+    "hooked C pair, counts only": ("hook_on_pairs", 0),
+    "hooked C pair, 16 frames": ("hook_on_pairs", 16),
+    "hooked strdup and free, 16 frames": ("hook_on_copied_texts", 16),
+    "hooked new and delete, 16 frames": ("hook_on_objects", 16),
+    "C pair of a library that is not watched": ("hook_other_pairs_in_turn", 16),
+    "C pair, paused, blocks recorded": ("hook_paused_pairs_in_turn", 16),
+    "C pair, paused, nothing recorded": ("hook_idle_pairs", 16),
 }
 CORE = "_core."
+#: The folder of the modules of hooks/events.c, for children.
+FOLDER = "FLT_BENCH_EVENTS"
+WATCHED, OTHER = "_flt_events", "_flt_events_other"
+CDEF = "".join(
+    f"void {name}(long);"
+    for name in ("pairs", "pairs_in_turn", "copied_texts", "objects", "keep")
+)
+KEPT = 1_000
+
+
+def build(folder: Path) -> None:
+    """Compile hooks/events.c as two modules."""
+    import cffi
+
+    source = Path(__file__).with_name("hooks") / "events.c"
+    for name in (WATCHED, OTHER):
+        ffi = cffi.FFI()
+        ffi.cdef(CDEF)
+        ffi.set_source(
+            name,
+            source.read_text("utf-8"),
+            libraries=["stdc++"],
+            extra_compile_args=["-O2"],
+        )
+        ffi.compile(tmpdir=str(folder))
+    os.environ[FOLDER] = str(folder)
 
 
 # --- in the child -------------------------------------------------------
+def hooked(loop: str, frames: int, turns: int) -> None:
+    """Run a C loop: "hook", the state of the hooks, and the function."""
+    from ffi_leak_tracker import LeakTracker
+
+    _, state, name = loop.split("_", maxsplit=2)
+    sys.path.insert(0, os.environ[FOLDER])
+    watched, other = import_module(WATCHED), import_module(OTHER)
+    run: Callable[[int], Any] = getattr(
+        other.lib if state == "other" else watched.lib, name
+    )
+
+    def call() -> None:
+        at_depth(bench_depth(), lambda: run(turns))
+
+    if state == "none":
+        call()
+        return
+    with LeakTracker.attach([watched], stack_depth=frames):
+        if state in {"other", "paused"}:
+            watched.lib.keep(KEPT)
+        if state in {"idle", "paused"}:
+            with LeakTracker.pause():
+                call()
+        else:
+            call()
+
+
+def bench_depth() -> int:
+    """Return how many Python frames are below each loop."""
+    import bench_allocators
+
+    return bench_allocators.DEPTH
+
+
 def child(loop: str, frames: int, turns: int) -> None:
     """Run one loop, 40 calls deep."""
+    if loop.startswith("hook_"):
+        hooked(loop, frames, turns)
+        return
     import bench_allocators
     import bench_scopes
 
@@ -107,6 +186,7 @@ def rows() -> list[Row]:
     found = []
     with tempfile.TemporaryDirectory(prefix="flt_bench") as name:
         folder = Path(name)
+        build(folder)
         # The count does not depend on what else the machine does.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             turns = {
