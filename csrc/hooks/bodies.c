@@ -133,10 +133,10 @@ uintptr_t flk_bodies_allocate(uintptr_t a, uintptr_t b, uintptr_t c,
 }
 
 uintptr_t flk_bodies_malloc(uintptr_t size_bytes, const flk_stub_entry *entry,
-                            flk_function_of_1 original, uint32_t session) {
+                            uintptr_t original, uint32_t session) {
     flk_marks *marks = flk_platform_thread_marks();
-    FLK_ASSERT(original != NULL && !marks->allocating_frame);
-    uintptr_t block = original(size_bytes);
+    FLK_ASSERT(original != 0 && !marks->allocating_frame);
+    uintptr_t block = ((flk_function_of_1)original)(size_bytes);
     if (FLK_LIKELY(block))
         flk_report_made_hot(
             marks, session, FLK_LAYER_HEAP, block, size_bytes,
@@ -230,8 +230,8 @@ bool flk_bodies_gone(uintptr_t a, uint32_t stub, uintptr_t caller) {
 }
 
 uintptr_t flk_bodies_free(uintptr_t a, const flk_stub_entry *entry,
-                          flk_function_of_1 original) {
-    FLK_ASSERT(a != 0 && original != NULL);
+                          uintptr_t original) {
+    FLK_ASSERT(a != 0 && original != 0);
     flk_marks *marks = flk_platform_thread_marks();
     if (FLK_UNLIKELY(!atomic_load_explicit(&flk_stub_table_now.has_one_free,
                                            memory_order_relaxed)))
@@ -239,7 +239,7 @@ uintptr_t flk_bodies_free(uintptr_t a, const flk_stub_entry *entry,
     if (FLK_LIKELY(!is_inner_release(marks, a, FLK_STACK_HERE)) &&
         FLK_UNLIKELY(!gone(marks, a, entry, RETURNS_TO)))
         return 0;
-    return original(a);
+    return ((flk_function_of_1)original)(a);
 }
 
 uintptr_t flk_bodies_release(uintptr_t a, uintptr_t b, uintptr_t c,

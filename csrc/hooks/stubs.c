@@ -70,7 +70,7 @@ static inline bool is_noted(flk_via via, uint32_t stub) {
             return original(a, b, c);                                        \
         if (is_plain(FLK_VIA_##v, stub))                                     \
             return flk_bodies_malloc(a, &flk_stub_table_now.entries[stub],   \
-                                     (flk_function_of_1)original, session);  \
+                                     (uintptr_t)original, session);          \
         return is_noted(FLK_VIA_##v, stub)                                   \
                    ? flk_bodies_note(a, b, c, stub, CALLER)                  \
                    : flk_bodies_allocate(a, b, c, stub, CALLER);             \
@@ -90,7 +90,7 @@ static inline bool is_noted(flk_via via, uint32_t stub) {
         return FLK_FN_##id == FLK_FN_FREE                                    \
                    ? flk_bodies_free(                                        \
                          a, &flk_stub_table_now.entries[NUMBER(d, v, id)],   \
-                         (flk_function_of_1)original)                        \
+                         (uintptr_t)original)                                \
                    : flk_bodies_release(a, b, c, NUMBER(d, v, id));          \
     }
 #define STUB_WITH_5(d, v, id, body)                                        \
