@@ -180,6 +180,7 @@ ffibuilder.cdef(
 )
 PREAMBLE = """
 #include "api/api.h"
+#include "api/growth.h"
 #include "api/snapshot.h"
 #include "elf/demangle.h"
 #include "hooks/attach.h"

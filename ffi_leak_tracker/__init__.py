@@ -7,7 +7,6 @@ PYTEST_DONT_REWRITE: this package has no assertions of tests.
 
 from __future__ import annotations
 
-from importlib import import_module
 from os import environ
 
 TYPE_CHECKING = False
@@ -203,7 +202,9 @@ def __getattr__(name: str) -> object:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
+    # Without importlib, which takes as long as this package.
+    module = __import__(f"{__name__}.{home}", fromlist=[name])
+    value = getattr(module, name)
     globals()[name] = value
     return value
 

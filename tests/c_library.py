@@ -25,7 +25,6 @@ from typing import Any
 
 import cffi
 import children
-import pytest
 
 from ffi_leak_tracker import LeakTracker
 from ffi_leak_tracker._seam import core_api as core
@@ -60,13 +59,6 @@ if "C_LIBRARIES" not in os.environ:
 
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 CXX = shutil.which("c++") or shutil.which("g++")
-needs_hooks = [
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux"),
-    pytest.mark.skipif(COMPILER is None, reason="no C compiler"),
-    pytest.mark.skipif(
-        sys.implementation.name == "pypy", reason="frames of CPython"
-    ),
-]
 FLAGS = ("-O1", "-g", "-D_GNU_SOURCE", "-fno-builtin", "-w")
 #: ``void *take(size_t size) {``: the head of an exported function is one line.
 _FUNCTION = re.compile(r"^(?!static|//|#|__)(\w.*\)) \{", re.M)

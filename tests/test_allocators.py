@@ -623,6 +623,7 @@ SAYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     sys.implementation.name == "pypy", reason="a finalizer is not to be seen"
 )

@@ -349,6 +349,7 @@ def test_tree_sums_equal_table_sums(
     assert shot.count - without == sum(one.self_blocks for one in own)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(BLOCKS)
 def test_hotspots_equal_table_sums(made: list[Allocation]) -> None:
@@ -378,6 +379,7 @@ def test_difference_sums_equal_table_sums(
     assert {repr(node) for node in delta} == {repr(node) for node in other}
 
 
+@pytest.mark.slow
 def test_deep_tree_needs_no_recursion() -> None:
     """Everything works on paths of thousands of frames."""
     deep = [frame("f", "x.py", i) for i in range(DEEP)]
@@ -504,6 +506,7 @@ def test_source_is_shown_and_colors_asked_for() -> None:
     assert "\x1b[" not in made.to_text()
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(BLOCKS)
 def test_text_is_printable(made: list[Allocation]) -> None:

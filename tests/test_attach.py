@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from c_library import CXX, child, extension, needs_hooks, path
+from c_library import CXX, child, extension, path
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 
@@ -21,6 +22,7 @@ WAYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_a_library_is_named(way) -> None:
     """Its leaks are found at their lines; another's are not recorded."""
@@ -450,6 +452,7 @@ def test_reset_forgets_what_hooks_recorded() -> None:
     """)
 
 
+@pytest.mark.slow
 def test_cycles_leak_nothing() -> None:
     """Attached and detached again and again, nothing grows."""
     child("""
@@ -518,6 +521,7 @@ LOOK_UPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", LOOK_UPS.values(), ids=LOOK_UPS)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_looked_up_functions(which, when) -> None:

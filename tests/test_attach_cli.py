@@ -10,15 +10,10 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from c_library import (
-    COMPILER,
-    child_environment,
-    extension,
-    needs_hooks,
-    path,
-)
+from c_library import COMPILER, child_environment, extension, path
 from children import environment
 from helpers import rows_of
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 SETUP = """
@@ -57,6 +52,7 @@ def line_of(program: str, text: str) -> int:
     return next(i for i, one in enumerate(whole.splitlines(), 1) if text in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -139,6 +135,7 @@ def test_other_libraries_are_silent() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--report", "r.txt")])
 def test_a_name_that_matches_nothing_is_status_2(options) -> None:
     """It may be wrong, and is not taken for a program without leaks."""
@@ -178,6 +175,7 @@ def test_a_module_beside_the_program_is_found(name) -> None:
     assert "LEAKED  1 block, 9 B" in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [
@@ -197,6 +195,35 @@ def test_a_bad_name_is_said(options, status, said) -> None:
     assert status or "note:" not in done.stderr
 
 
+HOLDERS = """
+kept = [lib.take(2000) for _ in range(3)]
+for _ in range(2):
+    lib.take(3000)
+sys.modules["kept"] = kept
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--held",)])
+def test_the_verdicts_in_json(options) -> None:
+    """Of each group, with what holds it; and all holders."""
+    done = run(f"import sys{HOLDERS}", "--json", "leaks.json", *options)
+    report = json.loads(Path("leaks.json").read_text("utf-8"))
+    assert done.returncode == 1, done.stderr
+    found = {
+        one["total_bytes"] // one["count"]: (one["lost"], one["holders"])
+        for one in report["groups"]
+        if one["kind"] == "hook"
+    }
+    assert found[3000] == (2, {})
+    assert sum(one["blocks"] for one in report["holders"]) >= 3
+    if options:
+        lost, holders = found[2000]
+        assert (lost, sum(holders.values())) == (0, 3)
+        assert "Python heap" in holders
+    else:
+        assert 2000 not in found
+
+
 def test_the_report_as_json() -> None:
     """The JSON report has the block, its kind and its Python line."""
     done = run(LEAK, "--library=libplain*", "--json", "leaks.json")
@@ -207,6 +234,7 @@ def test_the_report_as_json() -> None:
     assert [1000] == [row["size"] for row in rows_of(report)]
 
 
+@pytest.mark.slow
 def test_status_of_the_program_comes_first() -> None:
     """A leak does not hide the exit status of the program."""
     assert run("raise SystemExit(7)").returncode == 7
@@ -258,6 +286,55 @@ def test_threads_and_exit_handlers_are_waited_for() -> None:
     done = run(program, "--library=libplain*")
     assert done.returncode == 1
     assert "1 block, 77 B" in done.stderr, done.stderr
+
+
+FORKS = {
+    "fork": """
+        import os
+        child = os.fork()
+        if not child:
+            {work}
+            raise SystemExit
+        os.waitpid(child, 0)
+    """,
+    "_exit": """
+        import os
+        child = os.fork()
+        if not child:
+            {work}
+            os._exit(0)
+        os.waitpid(child, 0)
+    """,
+    "Process": """
+        import multiprocessing
+        def work(): {work}
+        child = multiprocessing.get_context("fork").Process(target=work)
+        child.start()
+        child.join()
+    """,
+    "Pool": """
+        import multiprocessing
+        def work(_): {work}
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            pool.map(work, range(4))
+            pool.close()
+            pool.join()
+    """,
+}
+
+
+@pytest.mark.parametrize("way", FORKS)
+def test_a_child_that_leaks_fails_the_run(way) -> None:
+    """With its own report; and a clean child does not."""
+    followed = ("--follow-fork", "--json", "r.json")
+    done = run(FORKS[way].format(work="lib.take(1000)"), *followed)
+    assert done.returncode == 1, done.stderr
+    assert "a forked process leaked, see the files beside /" in done.stderr
+    reports = [json.loads(one.read_text()) for one in Path().glob("r.*.json")]
+    assert len(reports) == (2 if way == "Pool" else 1)
+    assert {1000} == {row["size"] for one in reports for row in rows_of(one)}
+    done = run(FORKS[way].format(work="lib.give(lib.take(9))"), *followed)
+    assert (done.returncode, "forked" in done.stderr) == (0, False), done.stderr
 
 
 def test_children_of_a_fork_report_nothing() -> None:

@@ -13,15 +13,9 @@ from pathlib import Path
 
 import cffi
 import pytest
-from c_library import (
-    CXX,
-    FOLDER,
-    child,
-    child_environment,
-    needs_hooks,
-    path,
-)
+from c_library import CXX, FOLDER, child, child_environment, path
 from children import environment
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 
@@ -198,6 +192,7 @@ CALLED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("build", "way"), CALLED)
 def test_forms_agree(build, way) -> None:
     """Each block once, with its size, under each form of attach()."""
@@ -207,6 +202,7 @@ def test_forms_agree(build, way) -> None:
 JEMALLOC = next(Path("/usr/lib").glob("*/libjemalloc.so.2"), None)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(JEMALLOC is None, reason="no libjemalloc")
 @pytest.mark.parametrize(
     "build",
@@ -230,6 +226,7 @@ def run_table(build, way, **changes):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CXX is None, reason="no C++ compiler")
 @pytest.mark.parametrize("form", ["[one]", "None, exclude=[other]"])
 def test_the_runtime_works_for_its_caller(form) -> None:
@@ -255,6 +252,7 @@ def test_the_runtime_works_for_its_caller(form) -> None:
     """)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CXX is None, reason="no C++ compiler")
 def test_a_failed_new_blinds_nobody() -> None:
     """An exception leaves operator new; the thread is recorded as before."""
@@ -294,6 +292,7 @@ OF_PROGRAM = sorted(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CXX is None, reason="no C++ compiler")
 @pytest.mark.parametrize("flags", ["", "-static-libstdc++"], ids=str)
 @pytest.mark.parametrize("option", ["--native", "--library=libclways*"])
@@ -328,6 +327,7 @@ def test_the_command_line_agrees(option, flags, tmp_path) -> None:
     assert sorted(blocks) == OF_PROGRAM, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form",
     [
@@ -377,6 +377,7 @@ def test_a_module_of_cffi_agrees(form) -> None:
 
 
 # --- libraries that come after attach() ----------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["None", "[late]", "['liblate*']"])
 @pytest.mark.parametrize("caller", ["cffi", "ctypes"])
 def test_the_first_call_of_a_late_library(form, caller) -> None:
@@ -446,6 +447,7 @@ LOOKED_UP = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [None, "libc.so.6"])
 @pytest.mark.parametrize(
     "form", ["None", "None, include_python=True", "['*']", "['libc.so*']"]
@@ -464,6 +466,7 @@ def test_looked_up_functions_of_others_are_silent(form) -> None:
 
 
 # --- pointers that were copied before attach() ---------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", ["", "-fno-plt", "-Wl,-z,now"], ids=str)
 @pytest.mark.parametrize("form", ["None", "[path_now]", "['libcopied*']"])
 def test_copied_pointers_are_recorded(form, flags) -> None:

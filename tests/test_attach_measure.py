@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from c_library import child, needs_hooks
+from c_library import child
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from c_library import COMPILER, path
 from handle_library import SPEC, VARIABLES, module_file
 
 from ffi_leak_tracker import LeakTracker
+from ffi_leak_tracker._handles.attach_module import unmet
 from ffi_leak_tracker._handles.spec_files import to_toml
 from ffi_leak_tracker.handles import (
     Spec,
@@ -112,6 +114,7 @@ def raw_names(user: Any) -> list[Any]:
     ]
 
 
+@pytest.mark.slow
 def test_before_the_import(forest) -> None:
     """The names are bound to the wrappers from the start; then undone."""
     hooks = list(sys.meta_path)
@@ -136,6 +139,7 @@ def test_before_the_import(forest) -> None:
         assert not live(scope)
 
 
+@pytest.mark.slow
 def test_after_the_import(forest) -> None:
     """Names that are bound early are bound anew; then undone exactly."""
     from forest import user
@@ -169,6 +173,7 @@ def test_what_kept_a_wrapper_records_no_more(forest) -> None:
         assert not live(scope)
 
 
+@pytest.mark.slow
 def test_the_specification_is_found(forest, monkeypatch) -> None:
     """In pyproject.toml; else what ``suggest`` is sure of."""
     with attach_module("forest._trees") as attached:
@@ -218,11 +223,65 @@ def test_errors(forest) -> None:
     attached = attach_module("forest._trees", SPEC)
     with pytest.raises(ValueError, match=r"forest._trees are attached"):
         attach_module("forest._trees", SPEC)
-    attached.close()
+    with pytest.warns(RuntimeWarning, match="was not imported"):
+        attached.close()
     with pytest.raises(SpecError, match="json is no module of cffi"):
         attach_module("json", SPEC)
     assert attached_modules() == ()
     with pytest.raises(SpecError, match="a: expected"):
         attach_module("forest._trees", {"a": 3})
-    # A version of the library may lack a function.
-    attach_module("forest._trees", {"missing": "tree_free"}).close()
+    assert attached_modules() == ()
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_a_name_that_is_no_function_is_said(forest, is_loaded) -> None:
+    """With what is near; the other functions are recorded."""
+    import forest._trees
+
+    if not is_loaded:
+        _forget()
+    spec = {**SPEC, "tree_nwe": "tree_free"}
+    match = "tree_nwe is not in the library; did you mean tree_new"
+    with (
+        pytest.warns(RuntimeWarning, match=match),
+        LeakTracker.scope(),
+        attach_module("forest._trees", spec),
+    ):
+        module = importlib.import_module("forest._trees")
+        tree = module.lib.tree_new()
+        assert LeakTracker.snapshot().verdict == "live"
+        module.lib.tree_free(tree)
+    del forest
+
+
+def test_a_specification_that_fits_nothing_is_said(forest) -> None:
+    """Also if it has only patterns."""
+    match = "no function of the module is in"
+    spec = {"bush_*_new": "bush_free"}
+    with (
+        pytest.warns(RuntimeWarning, match=match),
+        attach_module("forest._trees", spec),
+    ):
+        importlib.import_module("forest._trees")
+
+
+def test_a_module_that_is_not_imported_is_said(forest) -> None:
+    """By reports, by a clean verdict, and at the end of the attachment."""
+    text = "forest._trees was not imported, so no handle of it was recorded"
+    attached = attach_module("forest._trees", SPEC)
+    LeakTracker.enable()
+    assert text in LeakTracker.snapshot().notes
+    with pytest.warns(RuntimeWarning, match=text):
+        LeakTracker.verify_no_leaks()
+    importlib.import_module("forest._trees")
+    assert text not in LeakTracker.snapshot().notes
+    attached.close()
+
+
+def test_what_fits_is_not_said(forest) -> None:
+    """A specification that fits, and a module that is imported."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with attach_module("forest._trees", SPEC):
+            importlib.import_module("forest._trees")
+        assert not unmet()

@@ -17,9 +17,9 @@ from c_library import (
     child,
     child_environment,
     declarations,
-    needs_hooks,
     source,
 )
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 
@@ -101,6 +101,7 @@ _NAMES_CODE = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loaded", LOADED.values(), ids=LOADED)
 def test_a_library_is_named_as_people_write_it(loaded) -> None:
     """Whatever path it is loaded by, before the attach or after it."""
@@ -125,6 +126,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS.values(), ids=OTHERS)
 def test_another_name_is_no_match(name) -> None:
     """Nothing is recorded, and the report says that nothing matches."""
@@ -160,6 +162,7 @@ OBJECTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", OBJECTS.values(), ids=OBJECTS)
 def test_a_library_is_named_by_its_object(made) -> None:
     """Of cffi's ABI modes and of ctypes, after a change of the folder too."""
@@ -274,6 +277,7 @@ PACKAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PACKAGES.values(), ids=PACKAGES)
 def test_an_installed_wheel_is_named(name) -> None:
     """By package, distribution, module or library: the bundled library."""
@@ -339,6 +343,7 @@ MISSES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MISSES)
 def test_a_near_miss_is_suggested(name) -> None:
     """In the form that was written: a stem, a file, a path."""

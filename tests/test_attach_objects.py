@@ -28,6 +28,7 @@ __attribute__((constructor)) static void begin(void) {
 LINKERS = ["", "-Wl,-z,now", "-Wl,-z,now,--hash-style=sysv"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["None", "[path_now]"])
 @pytest.mark.parametrize("flags", LINKERS)
 def test_an_object_that_exports_nothing_is_hooked(
@@ -84,6 +85,7 @@ WAYS = [
 QUICK_WAYS = [WAYS[0], WAYS[3], WAYS[7], WAYS[9]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("linker", "way"),
     [
@@ -184,6 +186,7 @@ def embedding_program(folder: Path) -> Path:
     return target
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(IS_PYPY or not is_shared, reason="no shared interpreter")
 @pytest.mark.parametrize("form", ["", "['*/host']"])
 def test_a_program_that_embeds_python_is_watched(form, tmp_path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import children
 import pytest
-from c_library import child, child_environment, needs_hooks
+from c_library import child, child_environment
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 needs_memray = pytest.mark.skipif(

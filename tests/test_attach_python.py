@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 import pytest
-from c_library import child, needs_hooks
+from c_library import child
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 
@@ -14,6 +15,7 @@ if sys.version_info >= (3, 13):
     ALLOCATORS += ["mimalloc", "mimalloc_debug"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allocator", ALLOCATORS)
 def test_each_function_of_each_domain(allocator: str) -> None:
     """Type, size, line and release; freed and moved, nothing is left."""
@@ -107,6 +109,7 @@ def test_texts_that_the_interpreter_makes_for_an_extension() -> None:
     """)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["-O0", "-O2"])
 @pytest.mark.parametrize("how", ["abi", "api", "ctypes"])
 def test_a_library_that_takes_raw_memory(how: str, level: str) -> None:

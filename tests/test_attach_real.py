@@ -12,7 +12,8 @@ from functools import cache
 from textwrap import dedent
 
 import pytest
-from c_library import FOLDER, child, child_environment, needs_hooks
+from c_library import FOLDER, child, child_environment
+from needs import needs_hooks
 
 pytestmark = [*needs_hooks, pytest.mark.slow]
 PACKAGES = ("brotlicffi", "argon2-cffi-bindings", "pygit2", "lxml")

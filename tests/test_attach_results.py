@@ -7,7 +7,8 @@ from textwrap import dedent
 
 import children
 import pytest
-from c_library import CXX, child, child_environment, needs_hooks
+from c_library import CXX, child, child_environment
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 
@@ -107,6 +108,7 @@ assert LeakTracker.self_stats["hooks_returned_lost"] == 0
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "level"), WAYS)
 def test_blocks_of_libc_that_free_releases(how: str, level: str) -> None:
     """Each is recorded with its size; buffers of streams are not."""
@@ -130,6 +132,7 @@ for name, (kind, release, end) in {objects!r}.items():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "level"), WAYS)
 def test_objects_of_libc_and_what_closes_them(how: str, level: str) -> None:
     """Each is one block, which reports say how to close."""
@@ -145,6 +148,7 @@ LINKED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allocator", ["glibc", "jemalloc"])
 @pytest.mark.parametrize("linked", LINKED)
 def test_libraries_that_are_loaded_after_attach(
@@ -292,6 +296,7 @@ def test_a_sample_of_objects() -> None:
     """)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CXX is None, reason="no C++ compiler")
 @pytest.mark.parametrize("level", ["-O0", "-O2"])
 def test_a_call_that_is_left_blinds_nothing(level: str) -> None:

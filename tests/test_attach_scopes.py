@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from c_library import child, needs_hooks
+from c_library import child
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 
@@ -453,6 +454,7 @@ def test_fork_while_attached() -> None:
     """)
 
 
+@pytest.mark.slow
 def test_fork_while_another_thread_attaches() -> None:
     """The child can attach and detach, whatever the thread was doing."""
     child("""
@@ -507,6 +509,7 @@ ENDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ENDS.values(), ids=ENDS)
 def test_the_interpreter_ends_while_attached(how) -> None:
     """Quietly, whatever still allocates."""
@@ -533,6 +536,7 @@ def test_destructors_of_libraries_run_after_the_end() -> None:
     assert printed == "destructor ran"
 
 
+@pytest.mark.slow
 def test_detach_beside_threads_leaves_no_record() -> None:
     """A malloc or realloc under way meanwhile leaves none either."""
     child("""
@@ -560,6 +564,7 @@ def test_detach_beside_threads_leaves_no_record() -> None:
     """)
 
 
+@pytest.mark.slow
 def test_an_attachment_for_each_test_is_exact() -> None:
     """Threads are busy when one ends and the next begins; none leaks."""
     child("""
@@ -581,6 +586,7 @@ def test_an_attachment_for_each_test_is_exact() -> None:
     """)
 
 
+@pytest.mark.slow
 def test_fork_in_the_middle_of_a_realloc() -> None:
     """The child forgets what a thread that it does not have was moving."""
     child("""

@@ -62,6 +62,7 @@ def test_a_product_without_functions_is_refused(tmp_path) -> None:
     assert [] == json.loads(done.stdout), done.stderr
 
 
+@pytest.mark.slow
 def test_a_good_product_is_used(tmp_path) -> None:
     """The same flags as without a script around the compiler."""
     through = asked(CC=compiler(tmp_path, 'exec $real "$@"'))

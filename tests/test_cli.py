@@ -207,6 +207,7 @@ def test_future_of_ours_not_inherited() -> None:
     assert_like_python("prog.py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -557,6 +558,7 @@ def test_report_that_cannot_be_written_in_the_end() -> None:
     assert "LEAKED  1 block" in done.stderr
 
 
+@pytest.mark.slow
 def test_depth_of_call_paths() -> None:
     """--depth N keeps the innermost N frames."""
     text = f"def f():\n    {LEAK.splitlines()[1]}\ndef g():\n    f()\n"
@@ -570,6 +572,7 @@ def test_depth_of_call_paths() -> None:
     assert shown == {0: [], 1: ["f"], 2: ["f", "g"], 64: ["f", "g", "<module>"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -153,6 +153,7 @@ GREW  +3 blocks, +300 B: 1 place grew
     )
 
 
+@pytest.mark.slow
 def test_diff_opens_no_file_that_reports_name() -> None:
     """Not unasked, and then only regular files of Python source."""
     old, new = report(0), report(1)
@@ -210,6 +211,7 @@ def test_diff_fails_on_growth_if_asked() -> None:
     assert (0, "Nothing changed.\n") == (done.returncode, done.stdout)
 
 
+@pytest.mark.slow
 def test_diff_of_reports_that_recorded_nothing() -> None:
     """It is no all-clear: it says that nothing was compared."""
     for number, text in enumerate(("pass", "pass", CLEAN_PROGRAM)):
@@ -233,6 +235,7 @@ diagnostic_malloc.free(diagnostic_malloc("char", 1))
 """
 
 
+@pytest.mark.slow
 def test_diff_of_no_report_is_refused() -> None:
     """In one line that names the file; status 2."""
     Path("list.json").write_text("[]")

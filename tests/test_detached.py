@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 
 import pytest
-from c_library import child, child_environment, extension, needs_hooks
+from c_library import child, child_environment, extension
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 
@@ -166,6 +167,7 @@ LIBRARIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", LIBRARIES.values(), ids=LIBRARIES)
 def test_what_a_window_leaks_is_found_after_its_attachment(library) -> None:
     """In any order of windows; nothing is found where nothing leaks."""
@@ -201,6 +203,7 @@ def test_what_a_window_leaks_is_found_after_its_attachment(library) -> None:
     run(code, PYTHONPATH=search)
 
 
+@pytest.mark.slow
 def test_the_report_says_how_long_ago() -> None:
     """In all formats; several detaches are one line."""
     run(r"""
@@ -418,6 +421,7 @@ def test_threads_keep_what_they_allocated() -> None:
     """)
 
 
+@pytest.mark.slow
 def test_many_detaches_keep_little() -> None:
     """One attachment for each library and scope, again and again."""
     run("""
@@ -484,6 +488,7 @@ def test_a_callback_may_forget_what_a_reader_looks_at() -> None:
     """)
 
 
+@pytest.mark.slow
 def test_readers_wait_for_a_thread_that_forgets() -> None:
     """What is shown is that of before or after, never half."""
     run("""

@@ -92,6 +92,7 @@ def test_total_as_dict_is_plain() -> None:
     assert [native_frame().to_dict()] == data["native_frames"]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(ALLOCATIONS, max_size=8))
 def test_totals_equal_table_sums(made: list[Allocation]) -> None:
@@ -230,6 +231,7 @@ def test_paths_are_the_same_in_other_processes() -> None:
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     st.lists(ALLOCATIONS, max_size=6),
@@ -352,6 +354,31 @@ GREW  +0 blocks, +4 B: 1 line grew
     x.py:1  in f
 """
     )
+
+
+def test_a_difference_of_nothing_is_no_all_clear() -> None:
+    """It says which snapshot recorded nothing, also when read from JSON."""
+    empty = LeakTracker.snapshot()
+    LeakTracker.enable()
+    diagnostic_calloc.free(diagnostic_calloc("int"))
+    used = LeakTracker.snapshot()
+    kept = diagnostic_calloc("int")
+    grown = LeakTracker.snapshot()
+    for old, new, which, lines in (
+        (empty, empty, "both", ["Neither report has recorded anything"]),
+        (empty, used, "earlier", ["The earlier report has recorded nothing."]),
+        (used, empty, "later", ["The later report has recorded nothing."]),
+        (empty, grown, "earlier", ["GREW", ""]),
+        (grown, empty, "later", ["SHRANK", "The later report"]),
+        (used, grown, "", ["GREW"]),
+        (used, used, "", ["Nothing changed."]),
+    ):
+        diff = new - old
+        assert which == diff.unrecorded
+        assert diff == SnapshotDiff.from_json(diff.to_json())
+        told = diff.to_text().splitlines()
+        assert all(map(str.startswith, told, lines)), told
+    diagnostic_calloc.free(kept)
 
 
 def test_no_difference_reads_as_one_line() -> None:

@@ -63,6 +63,7 @@ def needs_of(command: str, programs: dict[str, str]) -> str:
     return "\n".join([*named, command])
 
 
+@pytest.mark.slow
 @each_page
 def test_commands_print_what_is_shown(page: Document, commands: Path) -> None:
     """Each command, in the order of the page, in one folder."""
@@ -100,12 +101,13 @@ def schema() -> dict[str, Any]:
 
 
 def objects_in(part: Any) -> list[dict[str, Any]]:
-    """Return the schemas of objects within a schema."""
+    """Return the schemas of objects with named fields within a schema."""
     if isinstance(part, list):
         return [one for item in part for one in objects_in(item)]
     if not isinstance(part, dict):
         return []
-    here = [part] if part.get("type") == "object" else []
+    has_fields = part.get("type") == "object" and "properties" in part
+    here = [part] if has_fields else []
     return here + objects_in(list(part.values()))
 
 
@@ -169,6 +171,26 @@ def test_written_reports_are_as_the_schema_says(tmp_path: Path) -> None:
         JsonEmitter(path).emit(snapshot)
         check(json.loads(path.read_text()))
     diagnostic_calloc.free(kept)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no search")
+def test_verdicts_are_as_the_schema_says(tmp_path: Path) -> None:
+    """Of a block that is lost, and of one that is held; also of records."""
+    path = tmp_path / "report.json"
+    with LeakTracker.scope("work") as scope:
+        kept = diagnostic_calloc("int32_t", 4)
+        diagnostic_calloc("char", 100_000)
+    found = scope.find_lost()
+    for blocks in (found.blocks, ffi_leak_tracker.Snapshot(found.blocks)):
+        JsonEmitter(path, verdicts=found).emit(blocks)
+        report = json.loads(path.read_text())
+        check(report)
+        lost, held = report["groups"]
+        assert (lost["lost"], lost["holders"]) == (1, {})
+        assert (held["lost"], sum(held["holders"].values())) == (0, 1)
+        assert sum(one["blocks"] for one in report["holders"]) == 1
+    diagnostic_calloc.free(kept)
+    scope.reset()
 
 
 def test_native_frames_are_as_the_schema_says(tmp_path: Path) -> None:
@@ -266,6 +288,7 @@ def pytest_says(option: str) -> str:
     ).stdout
 
 
+@pytest.mark.slow
 def test_the_page_lists_the_options_of_pytest() -> None:
     """All of the plugin's options, settings and markers, and no other."""
     text = PAGES["pytest"].text
@@ -346,6 +369,7 @@ def is_known(words: list[str], known: str) -> bool:
     return any(" ".join(words[skipped:]) in known for skipped in counts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "heading"),
     [

@@ -139,6 +139,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_example_prints_what_it_should(name: str) -> None:
     """Apart from addresses, to the letter."""
@@ -149,6 +150,7 @@ def test_example_prints_what_it_should(name: str) -> None:
     assert normalised(done.stdout) == normalised(OUTPUTS[name])
 
 
+@pytest.mark.slow
 def test_pytest_example_fails_its_leaking_test() -> None:
     """That one alone, with the line that leaks."""
     plugin = "ffi_leak_tracker.pytest_plugin"

@@ -220,6 +220,7 @@ UNDER_LOAD = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["where='context'", "where='process'"])
 def test_forks_under_load(where) -> None:
     """Forks while threads allocate: each child works; more in stress/."""

@@ -448,6 +448,7 @@ def test_dead_code_is_named_rightly() -> None:
         alloc.free(pointer)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not core.walks_frames, reason="no walker here")
 def test_equal_code_that_comes_back_takes_no_memory() -> None:
     """200,000 code objects, made anew each time, that allocate once each."""

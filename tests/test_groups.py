@@ -114,6 +114,7 @@ def check_same_json(shot: Snapshot, records: Snapshot) -> None:
     assert loads(dumps(shot)) == records
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(EVENTS)
 def test_groups_are_those_of_records(events: list[tuple[Any, ...]]) -> None:
@@ -147,6 +148,7 @@ FILTERS = (
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(EVENTS, st.sampled_from(FILTERS))
 def test_filters_of_groups_hide_the_same(

@@ -11,9 +11,10 @@ import sys
 import textwrap
 
 import pytest
-from c_library import child, child_environment, needs_hooks, path
+from c_library import child, child_environment, path
 from children import run
 from helpers import block, frame, native_frame, snapshot
+from needs import needs_hooks
 
 from ffi_leak_tracker import CallTree, LeaksFoundError
 from ffi_leak_tracker.emitters import ConsoleEmitter
@@ -247,6 +248,7 @@ def test_totals_by_type_and_line_are_not_joined(deep) -> None:
 
 
 # --- with a library -----------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="hooks need Linux")
 @pytest.mark.parametrize("flags", [(), ("-O0",), ("-O2",), ("-s",)], ids=str)
 def test_one_line_that_calls_a_library(flags) -> None:

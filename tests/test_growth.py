@@ -12,9 +12,10 @@ from collections import OrderedDict
 from functools import partial
 
 import pytest
-from c_library import child, needs_hooks
+from c_library import child
 from children import output
 from conftest import IS_PYPY
+from needs import needs_hooks
 
 from ffi_leak_tracker import (
     GrowthFoundError,
@@ -106,6 +107,7 @@ def test_several_blocks_a_call() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [2, 7, 50, 100])
 def test_a_leak_in_each_kth_call(k) -> None:
     """Found by default, k exact; psleak misses those from 50 on."""
@@ -117,6 +119,7 @@ def test_a_leak_in_each_kth_call(k) -> None:
     assert 4096 == found.calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chance", [0.9, 0.1, 0.02])
 def test_a_leak_at_random(chance) -> None:
     """The mean distance is near the truth."""
@@ -127,6 +130,7 @@ def test_a_leak_at_random(chance) -> None:
     assert leak.blocks_per_call == pytest.approx(chance, rel=0.3)
 
 
+@pytest.mark.slow
 def test_two_leaks_on_different_lines() -> None:
     """Each with its own figures, most bytes first."""
     small, large = every(5), every(1, size=100)
@@ -191,6 +195,7 @@ def test_a_block_that_realloc_enlarges() -> None:
     assert (0, 5120) == (leak.blocks, leak.bytes)
 
 
+@pytest.mark.slow
 def test_a_buffer_that_doubles() -> None:
     """It grows seldom, but each time by more."""
     block = [alloc("char", 8)]
@@ -222,6 +227,7 @@ def test_a_buffer_that_grew_and_stays() -> None:
     assert () == found.undecided
 
 
+@pytest.mark.slow
 def test_a_copy_that_grows() -> None:
     """As many blocks, each larger than the one before."""
     block, size = [alloc("char", 16)], 16
@@ -237,6 +243,7 @@ def test_a_copy_that_grows() -> None:
     assert 8.0 == found.leaks[0].bytes_per_call
 
 
+@pytest.mark.slow
 def test_a_leak_that_begins_late() -> None:
     """From its first call on it is as sure as any."""
     count = 0
@@ -255,6 +262,7 @@ def test_a_leak_that_begins_late() -> None:
     )
 
 
+@pytest.mark.slow
 def test_more_kept_than_freed() -> None:
     """A pool that loses some: freed at random, and yet it grows."""
     rng, kept = random.Random(3), []
@@ -269,6 +277,7 @@ def test_more_kept_than_freed() -> None:
     assert found.leaks[0].blocks_per_call == pytest.approx(0.3, abs=0.05)
 
 
+@pytest.mark.slow
 def test_a_leak_reached_by_many_ways() -> None:
     """No path leaks often; their line does."""
     rng = random.Random(5)
@@ -318,6 +327,7 @@ def test_what_is_freed() -> None:
     assert () == found.notes
 
 
+@pytest.mark.slow
 def test_a_cache_that_is_filled_at_once() -> None:
     """One block of the warm-up, for ever."""
     kept = []
@@ -336,6 +346,7 @@ def test_a_cache_that_is_filled_at_once() -> None:
     assert 1024 == found.calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [20, 100, 1000])
 def test_a_cache_that_is_filled_by_chance(keys) -> None:
     """More calls, until it is full enough to tell."""
@@ -352,6 +363,7 @@ def test_a_cache_that_is_filled_by_chance(keys) -> None:
     assert (found.calls > 1024) == (keys > 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [1, 16, 128, 1000])
 def test_a_ring(room) -> None:
     """The oldest is freed for each new one."""
@@ -371,6 +383,7 @@ def test_a_ring(room) -> None:
     assert (2048 if room == 1000 else 1024) == found.calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [3, 17, 100, 700, 1500])
 def test_a_batch_that_is_emptied(batch) -> None:
     """Grown and freed again, from time to time."""
@@ -387,6 +400,7 @@ def test_a_batch_that_is_emptied(batch) -> None:
     assert {"sawtooth"} >= set(pattern_of(found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["newest", "oldest", "any"])
 @pytest.mark.parametrize("seed", range(3))
 def test_kept_and_freed_at_random(order, seed) -> None:
@@ -432,6 +446,7 @@ def test_garbage_is_a_leak_without_gc() -> None:
 
 
 # --- both on one line -------------------------------------------------------
+@pytest.mark.slow
 def test_a_leak_behind_a_cache() -> None:
     """Of one line; the cache is full long before the end."""
     rng, kept = random.Random(1), set()
@@ -447,6 +462,7 @@ def test_a_leak_behind_a_cache() -> None:
     assert found.leaks[0].blocks_per_call == pytest.approx(0.1, abs=0.03)
 
 
+@pytest.mark.slow
 def test_a_leak_behind_a_ring() -> None:
     """Of one line; what is older than all that died is the leak."""
     kept, count = [], 0
@@ -520,6 +536,7 @@ def test_exact_numbers_of_calls() -> None:
     assert (3, 77, 80) == (found.warmup, found.calls, len(calls))
 
 
+@pytest.mark.slow
 def test_a_filter_leaves_out() -> None:
     """What it ignores is in no path; nor what the global one does."""
     found = find_growth(
@@ -669,6 +686,150 @@ def test_more_blocks_before_than_are_watched(monkeypatch) -> None:
     del kept
 
 
+# --- error paths ------------------------------------------------------------
+def parse(text: str) -> int:
+    """Leak 100 bytes, and fail for what is no number."""
+    alloc("char", 100)
+    return int(text)
+
+
+def test_a_leak_of_an_error_path() -> None:
+    """Each call raises what is expected; what it left is judged."""
+    found = find_growth(parse, "x", raises=ValueError, rounds=50)
+    (leak,) = found.leaks
+    assert ("every call", 100.0, "parse") == (
+        leak.pattern,
+        leak.bytes_per_call,
+        leak.frames[0].function,
+    )
+
+
+def test_a_clean_error_path() -> None:
+    """The silence of the above, with several classes."""
+
+    def call() -> None:
+        alloc.free(alloc("char", 100))
+        raise KeyError("x")
+
+    found = find_growth(call, raises=(ValueError, LookupError))
+    assert () == found.paths
+    assert 1024 == found.calls
+
+
+def test_an_unexpected_exception_comes_through() -> None:
+    """With the number of the call."""
+    with pytest.raises(ValueError, match="invalid literal") as caught:
+        find_growth(parse, "x", raises=KeyError)
+    assert ["in call 1 of find_growth"] == caught.value.__notes__
+
+
+def test_a_call_that_does_not_raise() -> None:
+    """It is an error, told as one of a test."""
+    texts = iter(["x", "x", "1"])
+    with pytest.raises(AssertionError, match="raise KeyError or ValueE") as one:
+        find_growth(lambda: parse(next(texts)), raises=(KeyError, ValueError))
+    assert ["in call 3 of find_growth"] == one.value.__notes__
+
+
+@pytest.mark.parametrize("wrong", [1, "ValueError", (), (int,), ValueError()])
+def test_no_class_of_exceptions(wrong) -> None:
+    """Refused before any call."""
+    with pytest.raises(TypeError, match="raises must"):
+        find_growth(pytest.fail, raises=wrong)
+
+
+def test_error_paths_of_coroutine_functions() -> None:
+    """The same for them: found, and an error if a call does not raise."""
+
+    async def call(text: str) -> None:
+        await asyncio.sleep(0)
+        parse(text)
+
+    def run(text: str, raises):
+        return asyncio.run(
+            find_growth_async(call, text, raises=raises, rounds=50)
+        )
+
+    assert [100.0] == [one.bytes_per_call for one in run("x", ValueError).leaks]
+    with pytest.raises(AssertionError, match="did not raise ValueError"):
+        run("1", ValueError)
+    with pytest.raises(ValueError, match="invalid literal"):
+        run("x", KeyError)
+
+
+# --- cost -------------------------------------------------------------------
+BUSY = """
+    import time
+    from ffi_leak_tracker import adaptive_calloc, find_growth
+    def busy():
+        end = time.process_time() + 0.001
+        while time.process_time() < end:
+            pass
+    def timed(function, **options):
+        start = time.process_time()
+        found = find_growth(function, **options)
+        return found, time.process_time() - start
+"""
+
+
+def test_cost_with_many_live_blocks() -> None:
+    """As without them: 160 samples look at none of a million."""
+    child(
+        BUSY
+        + """
+    LeakTracker.enable()
+    few, quick = timed(lambda: None, rounds=4096)
+    kept = [adaptive_calloc("int64_t", 4) for _ in range(1_000_000)]
+    many, slow = timed(lambda: None, rounds=4096)
+    assert few.calls == many.calls == 4096
+    assert slow < quick + 0.2, (quick, slow)
+    found, seconds = timed(busy, seconds=1.0)
+    assert seconds < 1.1, (seconds, found)
+    assert found.calls > 100, found
+    """
+    )
+
+
+def test_seconds_bound_a_leak_with_many_live_blocks() -> None:
+    """The end, with a collection and the verdicts, is within the time."""
+    child(
+        BUSY
+        + """
+    LeakTracker.enable()
+    kept = [adaptive_calloc("int64_t", 4) for _ in range(1_000_000)]
+    def call():
+        busy()
+        adaptive_calloc("char", 8)
+    found, seconds = timed(call, seconds=1.0)
+    assert seconds < 1.1, (seconds, found)
+    assert ["every call"] == [one.pattern for one in found.leaks]
+    assert "not more calls: seconds=1 were over" in found.notes
+    """
+    )
+
+
+def test_few_collections(monkeypatch) -> None:
+    """One takes half a second in a large process: a leak needs but three."""
+    from ffi_leak_tracker._growth import run
+
+    times = []
+    collect = run._collect
+    monkeypatch.setattr(run, "_collect", lambda: times.append(collect()))
+    assert 4096 == find_growth(alloc, "char").calls
+    assert 3 == len(times)
+
+
+def test_calls_that_leave_many_blocks(monkeypatch) -> None:
+    """They end early, at a number of blocks."""
+    from ffi_leak_tracker._growth import run
+
+    monkeypatch.setattr(run, "LEFT_BLOCKS", 1000)
+    found = find_growth(lambda: [alloc("char") for _ in range(100)])
+    assert "not more calls: the calls left 1,000 blocks behind" in found.notes
+    assert 20 <= found.calls < 30
+    assert [100.0] == [one.blocks_per_call for one in found.leaks]
+
+
 # --- threads and tasks ------------------------------------------------------
 def in_thread(function) -> None:
     """Call it in a thread of its own."""
@@ -768,6 +929,26 @@ def test_own_bookkeeping_does_not_grow(_) -> None:
     """)
 
 
+@pytest.mark.parametrize("_", [pytest.param(1, marks=needs_hooks)])
+def test_own_bookkeeping_stays_small(_) -> None:
+    """With each small object of Python recorded, it sees itself not at all."""
+    child(
+        """
+        import resource
+        from ffi_leak_tracker import adaptive_calloc, find_growth
+        def most():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = most()
+        with LeakTracker.attach(None, include_python=True):
+            found = find_growth(lambda: adaptive_calloc("char", 8) and None)
+        assert [8.0] == [one.bytes_per_call for one in found.leaks], found
+        assert ["calloc"] == [one.kind for one in found.leaks], found
+        assert most() - before < 64 * 1024, most() - before
+        """,
+        PYTHONMALLOC="malloc",
+    )
+
+
 # --- the report -------------------------------------------------------------
 def test_the_error_is_a_report() -> None:
     """An AssertionError, a LeaksFoundError, with the blocks."""
@@ -801,6 +982,7 @@ def test_the_text() -> None:
     assert "<GrowthReport: 1 leaking path in 100 calls>" == repr(found)
 
 
+@pytest.mark.slow
 def test_the_text_of_a_cache() -> None:
     """A line for what does not grow."""
     kept = []

@@ -11,7 +11,8 @@ import sysconfig
 import textwrap
 
 import pytest
-from c_library import child, needs_hooks, path
+from c_library import child, path
+from needs import needs_hooks
 
 pytestmark = [
     *needs_hooks,
@@ -67,6 +68,7 @@ def printed_by(code: str) -> str:
     return child(COMMON + textwrap.dedent(code))
 
 
+@pytest.mark.slow
 @with_first
 @pytest.mark.parametrize("kind", range(len(KINDS)), ids=KINDS)
 def test_without_the_first_link_there_are_no_frames(kind) -> None:
@@ -77,6 +79,7 @@ def test_without_the_first_link_there_are_no_frames(kind) -> None:
     """)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", range(len(KINDS)), ids=KINDS)
 def test_without_the_next_link_the_path_is_cut(kind) -> None:
     """The frame that is set is recorded; what is not set is not followed."""

@@ -94,6 +94,9 @@ def test_run_says_what_is_wrong(forest) -> None:
     done = run(forest, "--handles", "forest._trees", "other.py")
     assert "note: forest._trees was not imported" in done.stderr
     assert run(forest, "--handles", ":x", "other.py").returncode == 2
+    (forest / "wrong.toml").write_text('[functions]\ntree_nwe = "tree_free"\n')
+    done = run(forest, "--handles", "forest._trees:wrong.toml", "leaks.py")
+    assert "tree_nwe is not in the library" in done.stderr
 
 
 def test_pairs_prints_what_can_be_pasted(forest) -> None:
@@ -116,6 +119,7 @@ def test_pairs_prints_what_can_be_pasted(forest) -> None:
         assert (done.returncode, text in done.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_pytest_fails_a_test_that_leaves_a_handle(forest) -> None:
     """With ``--leaks-handles`` or the ini setting."""
     (forest / "test_it.py").write_text(
@@ -134,6 +138,11 @@ def test_pytest_fails_a_test_that_leaves_a_handle(forest) -> None:
     )
     done = command(forest, *words)
     assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+    (forest / "wrong.toml").write_text('[functions]\ntree_nwe = "tree_free"\n')
+    done = command(forest, *words, "--leaks-handles=forest._trees:wrong.toml")
+    assert "tree_nwe is not in the library" in done.stdout
+    done = command(forest, *words, "--leaks-handles=forest._nothing")
+    assert "forest._nothing was not imported" in done.stdout, done.stdout
     done = command(forest, *words, "--leaks-handles=forest._trees:missing")
     assert done.returncode == 4
     assert "--leaks-handles: forest._trees:missing: " in done.stderr

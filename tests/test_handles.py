@@ -68,6 +68,7 @@ TREE = ("struct tree", "tree_new", "tree_free")
 
 
 # --- the thin slice ------------------------------------------------------
+@pytest.mark.slow
 def test_an_object_is_named_by_type_constructor_and_destructor(
     lib, scope
 ) -> None:
@@ -82,6 +83,7 @@ def test_an_object_is_named_by_type_constructor_and_destructor(
     scope.verify_no_leaks()
 
 
+@pytest.mark.slow
 def test_nothing_is_recorded_while_tracking_is_off(lib, scope) -> None:
     """A free of what was not recorded is no misuse."""
     LeakTracker.disable()
@@ -92,6 +94,7 @@ def test_nothing_is_recorded_while_tracking_is_off(lib, scope) -> None:
 
 
 # --- P1 to P14 ----------------------------------------------------------------
+@pytest.mark.slow
 def test_gc_with_the_destructor(ffi, lib, scope) -> None:
     """P1: the handle lives as long as the cdata of ``ffi.gc``."""
     one = ffi.gc(lib.tree_new(), lib.tree_free, size=100)
@@ -100,6 +103,7 @@ def test_gc_with_the_destructor(ffi, lib, scope) -> None:
     assert not live(scope)
 
 
+@pytest.mark.slow
 def test_gc_with_a_function_pointer(ffi, lib, scope) -> None:
     """P1: ``ffi.addressof(lib, name)`` is known by its address."""
     one = ffi.gc(lib.tree_new(), ffi.addressof(lib, "tree_free"))
@@ -108,6 +112,7 @@ def test_gc_with_a_function_pointer(ffi, lib, scope) -> None:
     assert not live(scope)
 
 
+@pytest.mark.slow
 def test_gc_with_a_closure(ffi, lib, scope) -> None:
     """P2: what the closure frees through the lib is removed."""
     seen = []
@@ -123,6 +128,7 @@ def test_gc_with_a_closure(ffi, lib, scope) -> None:
     assert len(seen) == 1
 
 
+@pytest.mark.slow
 def test_gc_with_a_closure_that_frees_nothing(ffi, lib, scope) -> None:
     """P2: the handle is still a leak."""
     one = ffi.gc(lib.tree_new(), lambda pointer: None)
@@ -130,6 +136,7 @@ def test_gc_with_a_closure_that_frees_nothing(ffi, lib, scope) -> None:
     assert live(scope) == [TREE]
 
 
+@pytest.mark.slow
 def test_close_methods_free_by_hand(lib, scope) -> None:
     """P3."""
 
@@ -150,6 +157,7 @@ def test_close_methods_free_by_hand(lib, scope) -> None:
 OPENED = ("struct tree", "tree_open", "tree_free or tree_close")
 
 
+@pytest.mark.slow
 def test_out_parameters(ffi, lib, scope) -> None:
     """P4: recorded if the call succeeded; either destructor is right."""
     box = ffi.new("struct tree **")
@@ -167,6 +175,7 @@ def test_out_parameters(ffi, lib, scope) -> None:
     assert not live(scope)
 
 
+@pytest.mark.slow
 def test_out_parameters_that_gc_takes(ffi, lib, scope) -> None:
     """P5."""
     box = ffi.new("struct tree **")
@@ -178,6 +187,7 @@ def test_out_parameters_that_gc_takes(ffi, lib, scope) -> None:
     assert not live(scope)
 
 
+@pytest.mark.slow
 def test_a_gc_of_the_box(ffi, lib, scope) -> None:
     """P5: the destructor frees ``box[0]``."""
     box = ffi.new("struct tree **")
@@ -188,6 +198,7 @@ def test_a_gc_of_the_box(ffi, lib, scope) -> None:
     assert not live(scope)
 
 
+@pytest.mark.slow
 def test_a_structure_that_is_filled(ffi, lib, scope) -> None:
     """P4: what is in it outlives the structure, each time."""
     want = ("names", "names_read", "names_free")
@@ -203,6 +214,7 @@ def test_a_structure_that_is_filled(ffi, lib, scope) -> None:
     assert live(scope) == [want] * 2
 
 
+@pytest.mark.slow
 def test_owned_text(ffi, lib, scope) -> None:
     """P6: a ``char *`` that the caller must free."""
     one = ffi.gc(lib.tree_new(), lib.tree_free)
@@ -213,6 +225,7 @@ def test_owned_text(ffi, lib, scope) -> None:
     assert live(scope) == [TREE]
 
 
+@pytest.mark.slow
 def test_chains(ffi, lib, scope) -> None:
     """P7: one handle, whether the head changes or not."""
     head = lib.leaf_append(ffi.NULL, 1)
@@ -226,6 +239,7 @@ def test_chains(ffi, lib, scope) -> None:
     assert not live(scope)
 
 
+@pytest.mark.slow
 def test_memory_that_is_cast(ffi, lib, scope) -> None:
     """P8: of another type when it is freed; this is no misuse."""
     one = ffi.cast("int *", lib.get_memory(64))
@@ -234,6 +248,7 @@ def test_memory_that_is_cast(ffi, lib, scope) -> None:
     assert not live(scope)
 
 
+@pytest.mark.slow
 def test_ownership_that_passes_into_c(ffi, lib, scope) -> None:
     """P9: not if the call fails."""
     one, memory = lib.tree_new(), lib.get_memory(64)
@@ -245,6 +260,7 @@ def test_ownership_that_passes_into_c(ffi, lib, scope) -> None:
     assert not live(scope)
 
 
+@pytest.mark.slow
 def test_references_are_counted(lib, scope) -> None:
     """P10: an object is one handle until its last reference is dropped."""
     one = lib.tree_new()
@@ -258,6 +274,7 @@ def test_references_are_counted(lib, scope) -> None:
     assert not live(scope)
 
 
+@pytest.mark.slow
 def test_a_reference_to_an_unknown_object_is_owned(both, lib, scope) -> None:
     """P10: it was made before tracking, or by C."""
     one = both[1].tree_new()
@@ -268,6 +285,7 @@ def test_a_reference_to_an_unknown_object_is_owned(both, lib, scope) -> None:
     lib.tree_unref(one)
 
 
+@pytest.mark.slow
 def test_handles_that_a_set_keeps(ffi, scope) -> None:
     """P11: they are of no malloc, and live as long as they are kept."""
     kept = {ffi.new_handle(object())}
@@ -279,6 +297,7 @@ def test_handles_that_a_set_keeps(ffi, scope) -> None:
     assert not live(scope)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cdecl", "init", "type", "size"),
     [
@@ -299,6 +318,7 @@ def test_memory_of_new(ffi, scope, cdecl, init, type, size) -> None:
     assert not live(scope)
 
 
+@pytest.mark.slow
 def test_the_target_keeps_the_memory_of_new(ffi, scope) -> None:
     """P12: ``p[0]`` of a structure owns the memory as well."""
     one = ffi.new("sorter *")
@@ -309,6 +329,7 @@ def test_the_target_keeps_the_memory_of_new(ffi, scope) -> None:
     assert not live(scope)
 
 
+@pytest.mark.slow
 def test_with_and_release(ffi, lib, scope) -> None:
     """P14: of ``ffi.gc``, ``ffi.new`` and an allocator."""
     new = ffi.new_allocator(lib.get_memory, lib.drop_memory)
@@ -327,6 +348,7 @@ def test_with_and_release(ffi, lib, scope) -> None:
     assert not live(scope)
 
 
+@pytest.mark.slow
 def test_an_initializer_that_fails_leaves_no_record(ffi, lib, scope) -> None:
     """The library cffi calls free then."""
     new = ffi.new_allocator(lib.get_memory, lib.drop_memory)
@@ -336,6 +358,7 @@ def test_an_initializer_that_fails_leaves_no_record(ffi, lib, scope) -> None:
 
 
 # --- ffi.gc of anything ------------------------------------------------------
+@pytest.mark.slow
 def test_gc_without_a_specification(both, scope) -> None:
     """``ffi.gc`` itself makes a handle of a type that no word names."""
     raw_ffi, raw_lib, ffi, _ = both
@@ -346,6 +369,7 @@ def test_gc_without_a_specification(both, scope) -> None:
     assert not live(scope)
 
 
+@pytest.mark.slow
 def test_gc_that_is_disowned(both, scope) -> None:
     """``ffi.gc(p, None)``: a handle stays until its function frees it."""
     _, raw_lib, ffi, lib = both
@@ -359,6 +383,7 @@ def test_gc_that_is_disowned(both, scope) -> None:
 
 
 # --- misuse ---------------------------------------------------------------
+@pytest.mark.slow
 def test_a_wrong_destructor_is_told(lib, scope) -> None:
     """It is not called, and the object stays."""
     one = lib.tree_new()
@@ -371,6 +396,35 @@ def test_a_wrong_destructor_is_told(lib, scope) -> None:
     lib.tree_free(one)
 
 
+def lines_of_trees(scope: Any) -> list[int]:
+    """Return where the trees that live were made."""
+    found = [one for one in scope.snapshot() if one.type == "struct tree"]
+    return [one.frames[0].lineno for one in found]
+
+
+@pytest.mark.parametrize("more", [(1,), ("text",), (None, None)])
+@pytest.mark.parametrize("name", ["tree_free", "tree_unref", "tree_close"])
+def test_a_call_that_is_refused_frees_nothing(
+    ffi, lib, scope, name, more
+) -> None:
+    """Its record stays, with the line that made the object."""
+    one = lib.tree_new()
+    (line,) = lines_of_trees(scope)
+    argument = ffi.new("struct tree **", one) if name == "tree_close" else one
+    with pytest.raises(TypeError):
+        getattr(lib, name)(argument, *more)
+    assert TREE in live(scope)
+    assert [line] == lines_of_trees(scope)
+    lib.tree_ref(one)
+    with pytest.raises(TypeError):
+        lib.tree_unref(one, *more)
+    lib.tree_unref(one)
+    assert TREE in live(scope)
+    lib.tree_free(one)
+    assert TREE not in live(scope)
+
+
+@pytest.mark.slow
 def test_a_wrong_destructor_in_gc_is_counted(ffi, lib, scope) -> None:
     """Nothing is raised into the garbage collector."""
     LeakTracker.reset()
@@ -387,6 +441,7 @@ def test_a_wrong_destructor_in_gc_is_counted(ffi, lib, scope) -> None:
     assert not live(scope)
 
 
+@pytest.mark.slow
 def test_a_wrong_destructor_without_a_word_is_told(ffi, lib, scope) -> None:
     """As the destructor of ``ffi.gc``, any function of the lib is compared."""
     before = len(LeakTracker.misuses())
@@ -396,6 +451,7 @@ def test_a_wrong_destructor_without_a_word_is_told(ffi, lib, scope) -> None:
     assert len(LeakTracker.misuses()) == before + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["warn", "count"])
 def test_the_policy_decides(lib, scope, policy) -> None:
     """As ``enable(misuse=...)`` says; the function is called then."""
@@ -412,6 +468,7 @@ def test_the_policy_decides(lib, scope, policy) -> None:
     assert not live(scope)
 
 
+@pytest.mark.slow
 def test_an_address_that_is_used_again_is_no_misuse(both, scope) -> None:
     """C freed the object unseen, and another one got its address."""
     _, raw_lib, ffi, lib = both
@@ -422,6 +479,7 @@ def test_an_address_that_is_used_again_is_no_misuse(both, scope) -> None:
     assert not live(scope)
 
 
+@pytest.mark.slow
 def test_errors_of_a_destructor_are_counted(ffi, lib, scope, monkeypatch):
     """The destructor runs even so."""
     before = ledger.errors_in_destructors
@@ -568,6 +626,7 @@ def test_a_library_that_the_ffi_opens() -> None:
     ffi.dlclose(lib)
 
 
+@pytest.mark.slow
 def test_cdata_die_as_before(both, scope) -> None:
     """No record keeps an object alive."""
     _, _, ffi, lib = both
@@ -597,6 +656,7 @@ def test_a_specification_that_does_not_fit(spec, text) -> None:
     assert text in str(caught.value)
 
 
+@pytest.mark.slow
 def test_instrument_twice_wraps_the_raw_library(both, scope) -> None:
     """An object is recorded once."""
     _, _, ffi, lib = both

@@ -143,6 +143,7 @@ class Finder(doctest.DocTestFinder):
         return name in defined_in(module.__name__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name: str) -> None:
     """Examples run as they stand, with nothing enabled before."""

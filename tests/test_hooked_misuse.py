@@ -10,14 +10,8 @@ from pathlib import Path
 
 import children
 import pytest
-from c_library import (
-    CXX,
-    child,
-    child_environment,
-    extension,
-    needs_hooks,
-    path,
-)
+from c_library import CXX, child, child_environment, extension, path
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 
@@ -78,6 +72,7 @@ SIZES = (1, 24, 100, 1032, 1040, 5000, 200_000, 5_000_000)
 WAYS = ("take", "take_zeroed", "take_grown", "take_aligned", "take_placed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", ALLOCATORS)
 @pytest.mark.parametrize("what", ["[lib]", "None"])
 @pytest.mark.parametrize("flags", ["-O0", "-O2"])
@@ -160,6 +155,7 @@ CALLERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", CALLERS.values(), ids=CALLERS)
 @pytest.mark.parametrize("what", ["[lib]", "None"])
 def test_however_the_library_is_called(way, what) -> None:
@@ -181,6 +177,7 @@ def test_however_the_library_is_called(way, what) -> None:
     assert "], ['give'], [" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["[lib]", "None", "['libc.so.6']"])
 def test_a_function_that_was_looked_up(what) -> None:
     """The C library's, called by cffi: the same block, once more."""
@@ -333,6 +330,7 @@ void end(int kind, void *p, std::size_t n) {
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CXX is None, reason="no C++ compiler")
 @pytest.mark.parametrize("environment", ALLOCATORS)
 @pytest.mark.parametrize("standard", ["gnu++17", "gnu++20"])
@@ -373,6 +371,7 @@ def test_deletes_of_all_kinds(environment, standard, linked, tmp_path) -> None:
 
 
 # --- frees inside a block -----------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", ALLOCATORS)
 @pytest.mark.parametrize("what", ["[lib]", "None"])
 def test_a_free_inside_a_block_is_told(environment, what) -> None:
@@ -514,6 +513,7 @@ REUSES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", ALLOCATORS)
 @pytest.mark.parametrize("taken", REUSES.values(), ids=REUSES)
 @pytest.mark.parametrize("end", ["lib.give", "other.give", "libc.free"])
@@ -580,6 +580,7 @@ def test_what_may_have_been_given_out_unseen_is_a_suspicion() -> None:
     assert ["suspected double free"] == verdicts(errors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", ALLOCATORS)
 @pytest.mark.parametrize("what", ["[lib]", "None"])
 def test_threads_that_exchange_blocks_are_silent(environment, what) -> None:
@@ -627,6 +628,7 @@ def test_blocks_from_before_the_attach_are_silent() -> None:
     """)
 
 
+@pytest.mark.slow
 def test_silence_in_a_program_of_many_libraries() -> None:
     """Everything is watched; sqlite3, ssl, zlib, json, threads at work."""
     child("""

@@ -203,6 +203,7 @@ def test_loader_shows_escapes(tmp_path) -> None:
 
 
 # --- programs -------------------------------------------------------------
+@pytest.mark.slow
 def test_command_line_shows_escapes(tmp_path) -> None:
     """The names of files and unknown options."""
     name = "x\x1b[31m\x9b\u202e"

@@ -215,6 +215,7 @@ def edit(before: str, after: str) -> None:
     Path("prog.py").write_text(text.replace(before, after))
 
 
+@pytest.mark.slow
 def test_known_places_pass_and_new_ones_fail() -> None:
     """Edits of other lines change nothing; gone places are listed."""
     assert 1 == run("prog.py")[0]
@@ -431,14 +432,10 @@ def check(*words: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "workers",
-    [
-        pytest.param((), id="one"),
-        pytest.param(("-n", "2"), id="workers", marks=pytest.mark.slow),
-    ],
+    ("workers", "prefix"), [((), ""), ((), "ffi-"), (("-n", "2"), "")]
 )
-@pytest.mark.parametrize("prefix", ["", "ffi-"])
 def test_baselines_of_tests(workers: tuple[str, ...], prefix: str) -> None:
     """Known leaks pass, new ones fail, gone ones are listed."""
     if workers:
@@ -467,6 +464,7 @@ def test_baselines_of_tests(workers: tuple[str, ...], prefix: str) -> None:
     assert gone in check(known, "test_it.py", "-vv", *workers)[1]
 
 
+@pytest.mark.slow
 def test_suppressions_of_tests() -> None:
     """As an option and in the configuration, relative to that."""
     Path("test_it.py").write_text(TESTS)
@@ -485,6 +483,7 @@ def test_suppressions_of_tests() -> None:
     assert "test_it.py:5  in test_old" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["baseline", "suppressions"])
 def test_unreadable_files_of_tests_are_usage_errors(option: str) -> None:
     Path("test_it.py").write_text(TESTS)
@@ -493,6 +492,7 @@ def test_unreadable_files_of_tests_are_usage_errors(option: str) -> None:
     assert "ERROR: cannot read none.txt: No such file" in text
 
 
+@pytest.mark.slow
 def test_tests_see_frames_that_are_not_shown() -> None:
     """Whatever --leaks-depth says."""
     program = textwrap.indent(DEEPER, "    ")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import functools
 import json
 import platform
+import subprocess
 import sys
 
 import cffi
 import pytest
-from c_library import child, needs_hooks
+from c_library import child, child_environment
+from children import environment
+from needs import needs_hooks
 
 from ffi_leak_tracker import (
     LeakTracker,
@@ -101,10 +104,17 @@ def expected(rounds: int) -> dict[str, dict[str, int]]:
     return many | {str(size): kinds for size, kinds in IN_THREADS.items()}
 
 
-def check_known(rounds: int, **changes: str) -> None:
+def judging(rounds: int) -> str:
     code = PROGRAMS + f"run({rounds})\n"
-    code += "print(json.dumps(names(LeakTracker.find_lost())))\n"
-    judged = json.loads(child(code, **changes))
+    return code + "print(json.dumps(names(LeakTracker.find_lost())))\n"
+
+
+def check_known(rounds: int, **changes: str) -> None:
+    check_verdicts(rounds, child(judging(rounds), **changes))
+
+
+def check_verdicts(rounds: int, printed: str) -> None:
+    judged = json.loads(printed)
     wanted = expected(rounds)
     if IS_EXACT:
         assert wanted == judged
@@ -125,6 +135,7 @@ def test_known_programs_are_judged() -> None:
     check_known(3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["malloc", "debug"])
 def test_known_programs_with_other_allocators_of_python(name) -> None:
     """The verdicts do not depend on the allocator of Python's objects."""
@@ -179,25 +190,46 @@ lib.held_in_tls(1)
     assert {"2030"} == set(found)
 
 
+ENDED_THREADS = """
+lib = opened("plain")
+def wait_until_alone():
+    while len(os.listdir("/proc/self/task")) > 1:
+        pass
+with LeakTracker.scope(where="process") as scope:
+    with LeakTracker.attach([lib]):
+        for size in range(1, 101):
+            thread = threading.Thread(target=lib.take, args=(size,))
+            thread.start()
+            thread.join()
+        wait_until_alone()
+        found = scope.find_lost()
+assert len(found.blocks) == 100
+assert len(found.lost) >= 97, len(found.lost)
+"""
+
+
 def test_stacks_of_ended_threads_hold_nothing() -> None:
     """The C library keeps them for threads to come, as they were."""
-    child("""
-        lib = opened("plain")
-        def wait_until_alone():
-            while len(os.listdir("/proc/self/task")) > 1:
-                pass
-        with LeakTracker.scope(where="process") as scope:
-            with LeakTracker.attach([lib]):
-                for size in range(1, 101):
-                    args = (size,)
-                    thread = threading.Thread(target=lib.take, args=args)
-                    thread.start()
-                    thread.join()
-                wait_until_alone()
-                found = scope.find_lost()
-        assert len(found.blocks) == 100
-        assert len(found.lost) >= 97, len(found.lost)
-    """)
+    child(ENDED_THREADS)
+
+
+@pytest.mark.parametrize("name", ["known", "ended"])
+def test_containers(name) -> None:
+    """There the number of the process is 1, as many other words are."""
+    inside = ["unshare", "--pid", "--fork", "--mount-proc"]
+    code = judging(3) if name == "known" else ENDED_THREADS
+    done = subprocess.run(
+        [*inside, sys.executable, "-c", f"from c_library import *\n{code}"],
+        env=environment(**child_environment()),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.stderr.startswith("unshare:"):
+        pytest.skip("no right to make a container")
+    assert (done.returncode, done.stderr) == (0, "")
+    if name == "known":
+        check_verdicts(3, done.stdout)
 
 
 def test_numpy_arrays_hold() -> None:
@@ -300,6 +332,7 @@ def test_tree_hangs_below_its_head(scope) -> None:
     assert str(verdicts[1]).startswith("lost, below the block at 0x")
 
 
+@despite_stale_words
 def test_holders_count_chains(scope) -> None:
     """holders() counts what each root holds, other blocks' contents too."""
     head = diagnostic_malloc("void *", 4)
@@ -349,6 +382,7 @@ def test_filters_leave_blocks_out(scope) -> None:
     )
 
 
+@pytest.mark.slow
 @despite_stale_words
 def test_snapshot_holds_no_block(scope) -> None:
     """Copies of blocks in Python are no pointers to them."""
@@ -395,6 +429,38 @@ def test_what_lies_behind_a_pointer_object_holds_nothing(scope) -> None:
     del kept
 
 
+@pytest.mark.slow
+@despite_stale_words
+@pytest.mark.parametrize(
+    ("before", "low", "is_lost"),
+    [
+        (b"8 bytes.", b"!\0", True),
+        (b"8 bytes.", b"ok\0", True),
+        (b"16 bytes of text", b"\0", True),
+        (b"8 bytes.", b"\0", False),  # the lowest byte of many pointers
+        (b"7 bytes\0", b"!\0", False),
+        (b"", b"!\0", False),
+        (b"8 bytes.", b"!\x01", False),  # no end of a text
+        (b"8 byt\xc3\xa9s", b"!\0", False),  # it may be a number
+    ],
+)
+def test_ends_of_texts_hold_nothing(scope, before, low, is_lost) -> None:
+    """A text that is shorter than its memory leaves the end of a pointer."""
+    ffi = cffi.FFI()
+    block = diagnostic_malloc("char", 1 << 24)
+    address = int(ffi.cast("intptr_t", block))
+    step = 1 << 8 * len(low)
+    inside = address // step * step + step + int.from_bytes(low, "little")
+    memory = ffi.new("char[64]")
+    ffi.memmove(memory + 8, before, len(before))
+    place = ffi.cast("intptr_t *", memory + 8 + len(before))
+    place[0] = inside
+    del block
+    found = scope.find_lost()
+    assert is_lost == found.of(found.blocks[0]).is_lost
+    assert memory[0] == b"\0"
+
+
 def test_handles_that_are_numbers_are_held(scope) -> None:
     """A number that is no address cannot be searched for."""
     LeakTracker.track(0x1234, 8, type="texture")
@@ -416,6 +482,7 @@ def test_freed_block_that_is_held_back_holds_nothing(scope) -> None:
 
 
 # --- faults -------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "is_weak"), [(1, True), (2, True)])
 def test_without_a_child_the_process_searches(scope, how, is_weak) -> None:
     """A child that is refused or killed makes a weak answer, not none."""
@@ -427,6 +494,7 @@ def test_without_a_child_the_process_searches(scope, how, is_weak) -> None:
     assert not scope.find_lost().search.is_weak
 
 
+@pytest.mark.slow
 def test_child_that_hangs_is_killed(scope) -> None:
     """The time limit holds whatever the child does."""
     diagnostic_malloc("char", 100)

@@ -595,6 +595,7 @@ def test_capture_before_anything_is_loaded() -> None:
 
 
 # --- LeakDetector -------------------------------------------------------
+@pytest.mark.slow
 def test_detector_sees_what_is_left() -> None:
     with LeakDetector() as detector:
         kept = [alloc("char", 10), alloc("char", 30)]
@@ -654,6 +655,7 @@ def test_failure_is_shown_where_it_was_asked() -> None:
     assert [__file__] == [str(entry.path) for entry in visible]
 
 
+@pytest.mark.slow
 def test_rebase_forgives_what_lives() -> None:
     """A cache that was filled is no leak, what comes later is."""
     with LeakDetector() as detector:
@@ -699,6 +701,7 @@ def test_each_that_does_nothing_is_told(each) -> None:
         measure(each=each)
 
 
+@pytest.mark.slow
 def test_detector_filters_and_agrees() -> None:
     """What a filter leaves out is no leak for any member."""
     with LeakDetector(filter=lambda block: block.size < 8) as detector:

@@ -175,6 +175,7 @@ def test_drain_gives_all_back() -> None:
     assert 0 == LeakTracker.self_stats["held_bytes"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quarantine", [0, 1, 64])
 @pytest.mark.parametrize("source", ["C library", "plain", "strdup"])
 def test_foreign_memory_at_a_freed_address_is_silent(
@@ -474,6 +475,7 @@ def test_overrun_is_found_on_verify() -> None:
     LeakTracker.verify_no_leaks()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alignment", [None, 16, 64])
 def test_guarded_blocks_work(alignment) -> None:
     """Guarded blocks are aligned, zeroed, grown and freed: silence."""
@@ -493,6 +495,7 @@ def test_guarded_blocks_work(alignment) -> None:
     assert 0 == LeakTracker.self_stats["damages"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("later", [0, 16, 48])
 def test_guard_belongs_to_its_block(later) -> None:
     """Another guard is for later blocks; those that live keep theirs."""

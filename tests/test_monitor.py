@@ -7,8 +7,9 @@ import pickle
 import threading
 
 import pytest
-from c_library import child, needs_hooks
+from c_library import child
 from conftest import IS_PYPY
+from needs import needs_hooks
 from test_fork import in_child
 from test_fork import pytestmark as fork_marks
 

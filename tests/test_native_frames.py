@@ -294,6 +294,7 @@ FLAGS_OF_UNSIZED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="assembler")
 @pytest.mark.parametrize("flags", FLAGS_OF_UNSIZED.values(), ids=str)
 @pytest.mark.parametrize("lines", [False, True])
@@ -380,6 +381,7 @@ BUILD = """
 """
 
 
+@pytest.mark.slow
 def test_the_wrapper_of_an_api_module_is_left_out() -> None:
     """The C code of a compiled cffi module stands right above Python."""
     if importlib.util.find_spec("setuptools") is None:

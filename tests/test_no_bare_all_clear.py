@@ -8,8 +8,9 @@ import sys
 import textwrap
 
 import pytest
-from c_library import child, needs_hooks
+from c_library import child
 from children import PACKAGE_PARENT, environment, run
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 
@@ -173,6 +174,7 @@ def indented(code: str) -> str:
     return textwrap.indent(textwrap.dedent(code).strip(), "    ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", STATES)
 def test_every_report_says_what_was_not_seen(state) -> None:
     """In text, JSON, logging and notes; none gives an all-clear."""
@@ -182,6 +184,7 @@ def test_every_report_says_what_was_not_seen(state) -> None:
     child(code)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", STATES)
 def test_every_check_warns_of_what_was_not_seen(state) -> None:
     """In the words of the report; where all is watched it is silent."""
@@ -206,6 +209,7 @@ def test_every_check_warns_of_what_was_not_seen(state) -> None:
     child(code)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name for name in SCOPED if name != "AllocationTracker"]
 )
@@ -237,6 +241,7 @@ def test_a_scope_that_was_switched_off_is_said(name) -> None:
 
 
 # --- growth -------------------------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize("state", STATES)
 def test_find_growth_promises_only_what_it_saw(state) -> None:
     """It never advises attach() while attached."""
@@ -261,6 +266,7 @@ def test_find_growth_promises_only_what_it_saw(state) -> None:
     )
 
 
+@pytest.mark.slow
 def test_find_growth_names_what_was_watched() -> None:
     """Where something was recorded; a sample promises nothing."""
     child(
@@ -303,6 +309,7 @@ def test_find_growth_names_what_was_watched() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", STATES)
 def test_a_monitor_says_what_it_cannot_see(state) -> None:
     """Once in its log, until it changes; and in ``unseen``."""
@@ -324,6 +331,7 @@ def test_a_monitor_says_what_it_cannot_see(state) -> None:
 
 
 # --- programs ---------------------------------------------------------------
+@pytest.mark.slow
 def test_run_says_what_was_not_seen(tmp_path) -> None:
     """On its report, and beside it if that goes to a file."""
     program = tmp_path / "program.py"

@@ -640,6 +640,7 @@ def test_cycles_end_with_the_collector(tracker) -> None:
     assert (10, 10, 0) == counts(tracker)
 
 
+@pytest.mark.slow
 def test_a_long_chain_ends_whole(tracker) -> None:
     """The interpreter puts the end of long chains off: all are told."""
 
@@ -853,6 +854,7 @@ def test_flush_tells_what_its_callbacks_free(tracker, depth) -> None:
         pool.submit(work).result()
 
 
+@pytest.mark.slow
 def test_collector_in_a_callback(tracker) -> None:
     """Cycles of tracked objects may end in it."""
     tracker.track(Thing, on_create=lambda cls: gc.collect())
@@ -1138,6 +1140,7 @@ def test_import_is_lazy() -> None:
 
 
 # --- floods, forks, and trackers of several threads -------------------------
+@pytest.mark.slow
 def test_a_busy_thread_leaves_time_to_the_main_thread() -> None:
     """Each delivery and each flush is bounded; all is told in the end."""
     code = """
@@ -1168,6 +1171,7 @@ def test_a_busy_thread_leaves_time_to_the_main_thread() -> None:
     assert output(code) == "True"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_children_of_a_fork_track() -> None:
     """Whatever trackers other threads had at that moment."""

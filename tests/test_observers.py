@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 import cffi
 import children
 import pytest
-from c_library import child, needs_hooks
+from c_library import child
 from conftest import collect
+from needs import needs_hooks
 
 from ffi_leak_tracker import LeakTracker, diagnostic_calloc, diagnostic_malloc
 from ffi_leak_tracker._seam import core_api as core
@@ -266,6 +267,7 @@ def test_threads_are_told_in_themselves() -> None:
     assert sizes == [1] * 200 + [2] * 200 + [3] * 200 + [4] * 200
 
 
+@pytest.mark.slow
 def test_each_block_is_allocated_before_it_is_freed() -> None:
     """Also where C code allocates and another thread is delivering."""
     order: list[tuple[int, str]] = []
@@ -498,6 +500,7 @@ def test_a_busy_thread_leaves_time_to_the_main_thread(attached) -> None:
     child(code)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_children_of_a_fork_observe() -> None:
     """Whatever other threads of the parent observed at that moment."""

@@ -71,6 +71,7 @@ def test_each_limit(run, options):
     assert not LeakTracker.enabled
 
 
+@pytest.mark.slow
 def test_a_budget_is_no_leak_check(run):
     """A leak within the budget passes, unless leaks are checked, too."""
     source = """
@@ -100,6 +101,7 @@ def test_exempt():
     )
 
 
+@pytest.mark.slow
 def test_leak_and_budget_are_both_told(run):
     """The leak is the failure, what is over budget a section beside it."""
     result = run("""
@@ -207,6 +209,7 @@ class TestMany:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

@@ -15,6 +15,7 @@ CLASS = "Shelf." if sys.version_info >= (3, 11) else ""
 
 
 # --- the planted leaks --------------------------------------------------
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "seed", ["", *(pytest.param(n, marks=pytest.mark.slow) for n in "123")]
 )
@@ -28,6 +29,7 @@ def test_each_planted_leak_is_found_and_nothing_else(run, seed):
     assert "frees missed" not in result.stdout
 
 
+@pytest.mark.slow
 def test_each_leak_is_named_by_its_line(run):
     """A verdict, the Python line, and how much a call."""
     text = run("--leaks").stdout
@@ -59,6 +61,7 @@ def slow(values):
 ONCE = "test_clean_cache_that_fills_once"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "found"),
     [
@@ -76,6 +79,7 @@ def test_modes(run, args, found):
     assert failed(result) == found, result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--leaks=fast", "--leaks-repeat=no"])
 def test_without_further_calls(run, option):
     """What is lost fails; what something points to is held."""
@@ -90,6 +94,7 @@ def test_without_further_calls(run, option):
     assert "grows by" not in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "problem"),
     [
@@ -111,12 +116,14 @@ def test_bad_options(run, args, problem):
     assert problem in result.stderr
 
 
+@pytest.mark.slow
 def test_the_mode_does_not_take_a_path(run):
     """The word after ``--leaks`` is a file, not the mode."""
     result = run("--leaks", tests="def test_one(): pass")
     assert "1 passed" in result.stdout, result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_a_name_that_matches_nothing_fails_the_run(run):
     """A name with a typing error would else pass for ever."""
     result = run(
@@ -133,6 +140,7 @@ def test_a_name_that_matches_nothing_fails_the_run(run):
     assert met.returncode == 0
 
 
+@pytest.mark.slow
 def test_json(run, tmp_path):
     """Each test has its figures and its largest places."""
     file = tmp_path / "leaks.json"
@@ -150,6 +158,7 @@ def test_json(run, tmp_path):
     assert tests["test_clean_cache_that_fills_once"]["held"] == 1
 
 
+@pytest.mark.slow
 def test_json_that_cannot_be_written(run, tmp_path):
     """It is an error of use, not one inside of pytest."""
     file = tmp_path / "nowhere" / "leaks.json"
@@ -161,6 +170,7 @@ def test_json_that_cannot_be_written(run, tmp_path):
 
 
 # --- how a test is judged -----------------------------------------------
+@pytest.mark.slow
 def test_garbage_is_no_leak(run):
     """Cycles that own native memory are collected before the verdict."""
     tests = """
@@ -179,6 +189,7 @@ def test_argument(box): pass
     assert "native leaks" not in result.stdout
 
 
+@pytest.mark.slow
 def test_what_an_import_makes_is_set_aside(run):
     """A module that is imported by the first test is no leak of it."""
     tests = "def test_import():\n    import planted_leaks, ssl, sqlite3\n"
@@ -188,6 +199,7 @@ def test_what_an_import_makes_is_set_aside(run):
     assert result.returncode in {0, 1}
 
 
+@pytest.mark.slow
 def test_a_cache_that_fills_slowly_passes(run):
     """A cache of some entries grows at first: more calls show its end."""
     tests = """
@@ -203,6 +215,7 @@ def test_leak():
     assert failed(result) == {"test_leak"}, result.stdout
 
 
+@pytest.mark.slow
 def test_what_a_later_call_frees_does_not_grow(run):
     """A cache of one entry replaces it at each call."""
     tests = """
@@ -217,6 +230,7 @@ def test_replaced():
     assert "held, not counted: 2 blocks" in result.stdout
 
 
+@pytest.mark.slow
 def test_further_calls_are_not_seen(run):
     """Neither their output, nor their number, nor their sections."""
     tests = """
@@ -236,6 +250,7 @@ def test_after(): assert len(calls) > 1
     assert "could not be called again" in result.stdout
 
 
+@pytest.mark.slow
 def test_wider_fixtures_stay_during_further_calls(run):
     """A module's fixture is set up once more at most, and torn down."""
     tests = """
@@ -252,6 +267,7 @@ def test_second(wide): assert events == ["up"]
     assert failed(result) == {"test_first"}, result.stdout
 
 
+@pytest.mark.slow
 def test_failed_tests_keep_their_failure(run):
     """Its leaks are a section; what the traceback may hold is left out."""
     tests = """
@@ -266,6 +282,7 @@ def test_fails():
     assert "native leaks: held" not in result.stdout
 
 
+@pytest.mark.slow
 def test_failed_tests_tell_what_is_lost(run):
     """Nothing points to it, so no traceback does."""
     tests = """
@@ -281,6 +298,7 @@ def test_fails():
     assert "Native memory leaks of test_fails" in result.stdout
 
 
+@pytest.mark.slow
 def test_misuse_told_by_c_fails_its_test_alone(run):
     """Also if no call raised it."""
     tests = """
@@ -294,6 +312,7 @@ def test_after(): pass
 
 
 # --- markers ------------------------------------------------------------
+@pytest.mark.slow
 def test_markers(run):
     """The closest one counts; a limit that is not given is none."""
     tests = """
@@ -333,6 +352,7 @@ class TestMany:
     assert "TestMany::test_of_the_class" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mark", "problem"),
     [
@@ -355,6 +375,7 @@ def test_bad_markers(run, mark, problem):
     assert problem in result.stderr, result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_a_marker_attaches_for_its_test(run):
     """With --leaks-own only that test watches the library."""
     tests = """
@@ -368,7 +389,8 @@ def test_not_watched(): kept.append(lib.box_new(1, b"kept"))
 
 
 # --- tables that libraries make once --------------------------------------
-#: A library whose function is called as the one of GLib that makes quarks.
+#: A library with a function of the same name as the one of GLib that makes
+#: quarks.
 TABLE = """
 import cffi, os, subprocess
 def built(name):
@@ -387,6 +409,7 @@ def test_unknown(): other.quark_from_string(0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "found"),
     [
@@ -407,6 +430,7 @@ def test_known_tables_are_set_aside(run, option, found):
     assert failed(result) == found, result.stdout
 
 
+@pytest.mark.slow
 def test_the_known_tables_are_shown(run):
     """``--leaks-tables=show`` prints the rules and runs nothing."""
     result = run("--leaks-tables=show", tests="def test_one(): pass")

@@ -71,6 +71,7 @@ def check(result, *, note: bool = True) -> None:
 WAYS = ["before", "after", "entry", "ours late", "conftest", "both late"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_names_that_are_taken_get_a_prefix(spawn, pytester, way) -> None:
     """In whatever order the plugins are loaded."""
@@ -95,6 +96,7 @@ def test_names_that_are_taken_get_a_prefix(spawn, pytester, way) -> None:
     spawn(*args.get(way, ())).assert_outcomes(passed=2)
 
 
+@pytest.mark.slow
 def test_free_names_are_kept(spawn) -> None:
     """Both names are there, and nothing is said."""
     for option in ("--leaks", "--ffi-leaks"):
@@ -105,6 +107,7 @@ def test_free_names_are_kept(spawn) -> None:
         result.assert_outcomes(passed=2)
 
 
+@pytest.mark.slow
 def test_ini_checks_beside_the_other_plugin(spawn, pytester) -> None:
     """The setting has a name of its own."""
     pytester.makepyfile(other=OTHER)

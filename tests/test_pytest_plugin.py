@@ -62,6 +62,7 @@ def outcomes(result, **expected):
 
 
 # --- the fixture --------------------------------------------------------
+@pytest.mark.slow
 def test_fixture_fails_leaking_test(run):
     """The report says how much, from which line, under the test's name."""
     result = run("""
@@ -122,6 +123,7 @@ def test_after(leak_tracker, bin):
     outcomes(result, passed=2)
 
 
+@pytest.mark.slow
 def test_fixture_sees_from_its_setup_on(run):
     """What a fixture before it leaks is outside; what one after it, inside."""
     result = run("""
@@ -136,6 +138,7 @@ def test_inside(leak_tracker, sloppy): pass
     result.stdout.fnmatch_lines(["FAILED test_it.py::test_inside*"])
 
 
+@pytest.mark.slow
 def test_fixture_sees_threads(run):
     """A thread of the test has no context scope and is seen as well."""
     result = run("""
@@ -213,6 +216,7 @@ def test_fed_through_a_scope(leak_tracker):
     outcomes(result, passed=4)
 
 
+@pytest.mark.slow
 def test_fixture_named_late(run):
     """Asked for by name only, with no hook yet: an error at teardown."""
     result = run("""
@@ -224,6 +228,7 @@ def test_late(request):
     result.stdout.fnmatch_lines(["1 native block leaked*"])
 
 
+@pytest.mark.slow
 def test_fixture_in_unittest_class(run):
     """It comes to TestCase classes by usefixtures."""
     result = run("""
@@ -235,6 +240,7 @@ class TestIt(unittest.TestCase):
     outcomes(result, passed=1, failed=1)
 
 
+@pytest.mark.slow
 def test_where_a_context_scope_is_open(run):
     """The scope follows the context where the blocks go to one."""
     result = run("""
@@ -257,6 +263,7 @@ def test_leak_again(): calloc("char", 700)
 """
 
 
+@pytest.mark.slow
 def test_option_checks_all(run):
     """--leaks needs no fixture; the last line sums up."""
     result = run(LEAKY, "--leaks")
@@ -275,6 +282,7 @@ def test_option_off(run):
     result.stdout.no_fnmatch_line("*leak*blocks*")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "expected"),
     [((), {"failed": 2, "passed": 1}), (("--no-leaks",), {"passed": 3})],
@@ -333,6 +341,7 @@ def test_nothing_recorded_without_the_option_is_said(run, test, quiet):
     run(test + quiet).stdout.no_fnmatch_line("*native leaks*")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="no hooks")
 @pytest.mark.parametrize(
     ("state", "said"),
@@ -359,6 +368,7 @@ def test_two():
         result.stdout.no_fnmatch_line("*native leaks*")
 
 
+@pytest.mark.slow
 def test_blocks_of_wider_fixtures_are_no_note(run):
     """They are isolated on purpose; reports of tests do not mention it."""
     result = run(
@@ -374,6 +384,7 @@ def test_leak(wide): calloc("char", 5)
     result.stdout.no_fnmatch_line("*isolated*")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="no hooks")
 def test_a_library_that_no_test_loads_is_named(spawn):
     """At the end of the run, not in each test; the tests pass."""
@@ -392,6 +403,7 @@ def test_two(): pass
     result.stdout.fnmatch_lines([line.replace("\\*", "[*]")])
 
 
+@pytest.mark.slow
 def test_fixtures_are_part_of_the_test(run):
     """What a fixture frees is no leak; what it keeps is one."""
     result = run(
@@ -414,6 +426,7 @@ def test_sloppy(sloppy): pass
     result.stdout.fnmatch_lines(["*in sloppy*", "FAILED*test_sloppy*"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", ["class", "module", "session"])
 def test_wider_fixtures_are_not(run, scope):
     """They are judged when they end, by their names; no test is."""
@@ -463,6 +476,7 @@ def test_two(wide): calloc.free(calloc("int"))
     outcomes(result, passed=2)
 
 
+@pytest.mark.slow
 def test_wider_fixture_asked_for_late(run):
     """Also when the test itself asks for it; its own blocks still count."""
     result = run(
@@ -481,6 +495,7 @@ def test_leak(request):
     result.stdout.fnmatch_lines(["1 native block leaked (3 B)*"])
 
 
+@pytest.mark.slow
 def test_xunit_setup_belongs_to_its_level(run):
     """setup_module and setUpClass are wider; setup_method is not."""
     result = run(
@@ -505,6 +520,7 @@ class TestPlain:
     result.stdout.no_fnmatch_line("*_callTestMethod*")
 
 
+@pytest.mark.slow
 def test_owned_memory_is_no_leak(run):
     """What pytest itself keeps of a test does not keep blocks alive."""
     result = run(
@@ -526,6 +542,7 @@ def test_kept(): KEPT.append(calloc.new("int[4]"))
     result.stdout.fnmatch_lines(["FAILED*test_kept*"])
 
 
+@pytest.mark.slow
 def test_doctests_and_parameters(run, pytester):
     """Doctest items and parametrized tests are tests as any other."""
     pytester.makefile(
@@ -550,6 +567,7 @@ def test_n(n):
 
 
 # --- outcomes -----------------------------------------------------------
+@pytest.mark.slow
 def test_failures_are_not_masked(run):
     """Outcome and text stay; the leaks are a section more."""
     result = run(
@@ -603,6 +621,7 @@ def test_within():
     outcomes(result, skipped=2)
 
 
+@pytest.mark.slow
 def test_xfail_takes_a_leak_as_failure(run):
     """As if the test had raised LeaksFoundError at its end."""
     result = run(
@@ -631,6 +650,7 @@ def test_strict_passes(): pass
     )
 
 
+@pytest.mark.slow
 def test_stop_at_first_leak(run):
     """-x ends the run at a leak; a failure still tears all down at once."""
     outcomes(run(LEAKY, "--leaks", "-x"), passed=1, failed=1)
@@ -651,6 +671,7 @@ def test_never(wide): pass
     result.stdout.fnmatch_lines(["*stopping after * failures*"])
 
 
+@pytest.mark.slow
 def test_interrupted_run_keeps_the_reports(spawn):
     """Ctrl-C while a fixture is torn down: the outcome so far is told."""
     result = spawn(
@@ -669,6 +690,7 @@ def test_fails(slow): assert 0
 
 
 # --- markers ------------------------------------------------------------
+@pytest.mark.slow
 def test_markers(run):
     """Exempt tests, ignored blocks; both are registered."""
     result = run(
@@ -694,6 +716,7 @@ class TestFiltered:
     )
 
 
+@pytest.mark.slow
 def test_markers_apply_to_the_fixture(run):
     """leak_filter does; no_leak_check is about --leaks only."""
     result = run("""
@@ -736,6 +759,7 @@ def test_next(): pass
 
 
 # --- depth --------------------------------------------------------------
+@pytest.mark.slow
 def test_depth(run, pytester):
     """--leaks-depth limits the frames, and only for this run."""
     source = """
@@ -779,6 +803,7 @@ def pytest_runtest_protocol(item, nextitem):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["conftest", "before"])
 @pytest.mark.parametrize(
     ("log", "expected"),
@@ -807,6 +832,7 @@ def test_other(): calloc("int")
     result.stdout.fnmatch_lines(["*Native memory leaks of test_mine_fails*"])
 
 
+@pytest.mark.slow
 def test_xdist(spawn):
     """Workers judge, the controller sums up."""
     pytest.importorskip("xdist")
@@ -821,6 +847,7 @@ def test_xdist(spawn):
     )
 
 
+@pytest.mark.slow
 def test_junit_tells_a_failure(run, pytester):
     """For a build server the test failed and nothing else."""
     run(LEAKY, "--leaks", "--junitxml=out.xml")
@@ -830,6 +857,7 @@ def test_junit_tells_a_failure(run, pytester):
 
 
 # --- loading ------------------------------------------------------------
+@pytest.mark.slow
 def test_unused_plugin_loads_no_core(spawn):
     """Neither the compiled core nor the hooks are there when off."""
     result = spawn(
@@ -845,6 +873,7 @@ def test_off(pytestconfig):
     outcomes(result, passed=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "plugin", [(), ("-p", PLUGIN), ("-p", "ffi_leak_tracker")]
 )
@@ -869,6 +898,7 @@ def test_blocked_plugin(spawn):
     assert result.ret == pytest.ExitCode.USAGE_ERROR
 
 
+@pytest.mark.slow
 def test_switched_off_by_environment(spawn, monkeypatch):
     """FFI_LEAK_TRACKER=off wins, and the header says so."""
     monkeypatch.setenv("FFI_LEAK_TRACKER", "off")
@@ -877,6 +907,7 @@ def test_switched_off_by_environment(spawn, monkeypatch):
     result.stdout.fnmatch_lines(["leaks: FFI_LEAK_TRACKER=off*"])
 
 
+@pytest.mark.slow
 def test_no_colour_in_captured_reports(spawn, monkeypatch):
     """Not even where colour is forced on everything."""
     monkeypatch.setenv("FORCE_COLOR", "1")

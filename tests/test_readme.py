@@ -40,6 +40,7 @@ def test_every_program_runs(commands: Path) -> None:
             assert "Traceback" not in output(f"python {name}", commands)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "expected"),
     COMMANDS,

@@ -309,6 +309,7 @@ def test_groups_are_ranked() -> None:
     assert ["big", "many", "early", "late"] == types
 
 
+@pytest.mark.slow
 @given(st.lists(ALLOCATIONS, max_size=12))
 def test_grouping_loses_nothing(made: list[Allocation]) -> None:
     """Every block is in one group, and no total changes."""

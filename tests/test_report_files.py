@@ -212,6 +212,7 @@ def test_any_layout_is_read(indent: int | None) -> None:
         assert " " * 3 * indent + "[0,4096,64,1," in text.splitlines()[-7]
 
 
+@pytest.mark.slow
 def test_large_documents_are_written_in_pieces(tmp_path: Path) -> None:
     """No text of the whole document is made; the file is whole or not there."""
     made = blocks(40_000)

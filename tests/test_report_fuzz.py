@@ -125,6 +125,7 @@ def read(loader: Callable[[str], Any], text: str) -> None:
         use(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOADERS)
 @given(data=st.data())
 @settings(
@@ -144,6 +145,7 @@ def test_changed_values_are_refused_or_read(name, data) -> None:
     read(loader, json.dumps(document))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOADERS)
 @given(data=st.data())
 @settings(max_examples=100, deadline=2000)
@@ -212,6 +214,7 @@ def test_positions_outside_of_a_table_are_refused(name, value) -> None:
         loads(with_value(name, value))
 
 
+@pytest.mark.slow
 def test_many_references_take_no_time() -> None:
     """A block costs its row, however long the path of its group is."""
     document = json.loads(dumps(snapshot()))

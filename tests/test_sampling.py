@@ -69,6 +69,7 @@ def is_near(guess: float, truth: float, error: float) -> bool:
     return abs(guess - truth) <= 6 * error + 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [16, 64, 500, 5000])
 def test_estimates_are_near(lib, size) -> None:
     """Without bias, and as far off as they say.

@@ -12,7 +12,8 @@ import textwrap
 
 import children
 import pytest
-from c_library import child, child_environment, core, needs_hooks
+from c_library import child, child_environment, core
+from needs import needs_hooks
 
 pytestmark = needs_hooks
 
@@ -807,6 +808,7 @@ def test_a_thread_that_forks() -> None:
 
 
 # --- signal handlers --------------------------------------------------------
+@pytest.mark.slow
 def test_signal_handlers() -> None:
     """They read the context that they interrupt, also amid a switch of it."""
     child("""

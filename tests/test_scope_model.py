@@ -8,9 +8,10 @@ from typing import Any
 import cffi
 import pytest
 import scope_model
-from c_library import child, needs_hooks, opened
+from c_library import child, opened
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from needs import needs_hooks
 
 from ffi_leak_tracker import LeakTracker, diagnostic_malloc
 from ffi_leak_tracker._seam import core_api as core
@@ -22,6 +23,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(STEPS)
 def test_own_allocators_and_callbacks(steps) -> None:
@@ -48,6 +50,7 @@ def test_own_allocators_and_callbacks(steps) -> None:
         LeakTracker.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_hooked_calls(seed) -> None:
     """The same for malloc of a library, in a random order."""

@@ -234,6 +234,7 @@ def test_failing_report_does_not_mask() -> None:
     alloc.free(pointer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit])
 def test_exits_are_not_masked(kind) -> None:
     """What is no Exception passes as well."""
@@ -737,6 +738,7 @@ def figures() -> tuple[int, int]:
     return stats["bytes"], stats["scopes"]
 
 
+@pytest.mark.slow
 def test_many_scopes_leave_memory_flat() -> None:
     """100,000 scopes in a loop: no memory, no scope stays."""
     churn(1000)

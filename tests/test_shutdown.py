@@ -87,6 +87,7 @@ time.sleep(0.02)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", CASES.values(), ids=CASES)
 def test_ends_well(code) -> None:
     """Return code 0 and nothing said."""
@@ -119,6 +120,7 @@ def assert_ends_well(code: str, times: int) -> None:
     assert len(crashes) <= CRASHES_OF_PYTHON
 
 
+@pytest.mark.slow
 def test_daemon_threads() -> None:
     """Daemon threads that allocate through the end of the interpreter."""
     assert_ends_well(START + DAEMON, 8)
@@ -163,6 +165,7 @@ scope.__enter__()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not core.walks_frames, reason="CPython's finalisation")
 @pytest.mark.parametrize("scope", ["", SCOPE], ids=["plain", "open scope"])
 def test_c_threads_through_the_end(scope) -> None:
@@ -191,6 +194,7 @@ time.sleep(0.02)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not core.walks_frames, reason="CPython's finalisation")
 def test_contexts_of_daemon_threads() -> None:
     """Hooked calls that read contexts through the end of the interpreter."""
@@ -200,10 +204,10 @@ def test_contexts_of_daemon_threads() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["daemon", "native"])
 def test_many_ends(kind) -> None:
-    """100 runs of each, since the races are narrow."""
+    """Many runs of each, since the races are narrow."""
     if kind == "native" and not core.walks_frames:
         pytest.skip("CPython's finalisation")
-    assert_ends_well(START + DAEMON if kind == "daemon" else native_code(), 100)
+    assert_ends_well(START + DAEMON if kind == "daemon" else native_code(), 40)
 
 
 def test_import_in_thread_and_end() -> None:

@@ -6,7 +6,8 @@ import sys
 import textwrap
 
 import pytest
-from c_library import child, needs_hooks
+from c_library import child
+from needs import needs_hooks
 
 pytestmark = [
     *needs_hooks,
@@ -93,6 +94,7 @@ def test_frames_are_whole_again_after_a_small_stack() -> None:
     """)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("native_depth", "first", "later"), [(0, 1600, 800), (8, 2400, 800)]
 )

@@ -113,6 +113,7 @@ def test_keep_selects_blocks() -> None:
     assert ([2, 3], 1) == ([one.sequence for one in rest], rest.hidden)
 
 
+@pytest.mark.slow
 @given(
     st.lists(ALLOCATIONS, max_size=4),
     st.none() | st.builds(AllocationStats, COUNTS, COUNTS),

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from c_library import FOLDER, needs_hooks
+from c_library import FOLDER
 from children import PACKAGE_PARENT, environment
+from needs import needs_hooks
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNNER = Path(__file__).parent / "stress" / "run.py"
@@ -85,7 +86,7 @@ def test_nothing_breaks_under_a_sanitizer(sanitizer, tmp_path) -> None:
     assert made.returncode == 0, made.stderr
     runner = str(tmp_path / "tests/stress/run.py")
     done = subprocess.run(
-        [sys.executable, runner, "--seconds=2", "--sanitizer", sanitizer],
+        [sys.executable, runner, "--seconds=1", "--sanitizer", sanitizer],
         env=environment(PYTHONPATH=str(tmp_path)),
         cwd=tmp_path,
         capture_output=True,
@@ -108,6 +109,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_the_runner_finds_faults(name, tmp_path, monkeypatch) -> None:
     """A runner that finds nothing would be worth nothing."""

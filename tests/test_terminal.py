@@ -61,9 +61,11 @@ def test_columns_says_how_wide(
     monkeypatch: pytest.MonkeyPatch, columns: str | None, width: int
 ) -> None:
     """Where there is no terminal; what is no number is passed over."""
-    if columns is not None:
-        monkeypatch.setenv("COLUMNS", columns)
-    assert width == width_of(io.StringIO()) == width_of(None)
+    with monkeypatch.context() as patch:  # pytest asks for COLUMNS, too
+        if columns is not None:
+            patch.setenv("COLUMNS", columns)
+        found = width_of(io.StringIO()), width_of(None)
+    assert found == (width, width)
 
 
 def on_terminal(columns: int, code: str, **changes: str) -> str:
@@ -392,6 +394,7 @@ def run(*words: str, **changes: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "changes", "colored"),
     [
@@ -412,6 +415,7 @@ def test_color_of_the_command_line(
     assert (1, colored) == (status, "\x1b[1;31mLEAKED" in text)
 
 
+@pytest.mark.slow
 def test_color_of_other_commands() -> None:
     """Also of demo and diff; another word is refused."""
     Path("prog.py").write_text(LEAK)
@@ -434,6 +438,7 @@ def test_color_of_other_commands() -> None:
     assert "expected auto, always or never, not 'sometimes'" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["one", "worker"])
 @pytest.mark.parametrize("color", ["yes", "no"])
 def test_color_of_pytest(color: str, workers: tuple[str, ...]) -> None:
@@ -485,6 +490,7 @@ def test_a_pipe_that_was_left_ends_quietly(options: tuple[str, ...]) -> None:
     assert (1, "") == (done.returncode, done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="other names are allowed")
 def test_no_escape_sequence_gets_through() -> None:
     """Of the names of programs, files of reports and rules."""

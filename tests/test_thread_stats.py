@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from c_library import child, needs_hooks
+from c_library import child
+from needs import needs_hooks
 
 from ffi_leak_tracker import LeakTracker
 from ffi_leak_tracker import diagnostic_calloc as alloc

@@ -224,6 +224,7 @@ def test_owned_memory_in_threads() -> None:
     assert_balanced()
 
 
+@pytest.mark.slow
 def test_short_threads_do_not_pile_up() -> None:
     """Many threads, one after the other: memory stays flat."""
 

@@ -13,8 +13,9 @@ from itertools import pairwise
 
 import cffi
 import pytest
-from c_library import child, needs_hooks
+from c_library import child
 from conftest import collect
+from needs import needs_hooks
 
 from ffi_leak_tracker import (
     Allocation,
@@ -728,6 +729,7 @@ def test_age_and_time_are_right(enabled) -> None:
 
 
 # --- what goes wrong ----------------------------------------------------
+@pytest.mark.slow
 def test_out_of_memory_is_dropped(enabled) -> None:
     """The host's allocation succeeds; the record is dropped and admitted."""
     pointers, nth = [], 1

@@ -93,6 +93,7 @@ class TestPlain(unittest.TestCase):
 """
 
 
+@pytest.mark.slow
 def test_verdicts(run) -> None:
     """Each step of the plugin, and nothing else."""
     text, failed = run(CASES)
@@ -111,6 +112,7 @@ def test_verdicts(run) -> None:
     assert "skipped=1, expected failures=1" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "failed"),
     [
@@ -139,6 +141,7 @@ class TestAll(LeakCheckMixin, unittest.TestCase):
         assert found == failed, text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", ["", "--leaks"])
 def test_under_pytest(run, options) -> None:
     """Pytest runs such a class as well, with the plugin's check or without."""
@@ -153,3 +156,25 @@ class TestAll(LeakCheckMixin, unittest.TestCase):
         options=options,
     )
     assert "1 failed, 1 passed" in text, text
+
+
+NO_HOOKS = """
+from ffi_leak_tracker._seam import core_hooks
+core_hooks.attach = lambda *_: "no function pointers here"
+class TestNoHooks(LeakCheckMixin, unittest.TestCase):
+    def test_one(self): clean()
+    def test_two(self): clean()
+"""
+
+
+def test_where_libraries_cannot_be_watched(run) -> None:
+    """It is said once, unless only our allocators are wanted."""
+    text, failed = run(NO_HOOKS)
+    assert not failed, text
+    told = "TestNoHooks: no library is watched, only this package's allocators"
+    assert text.count(told) == 1, text
+    assert "cannot attach: no function pointers here" in text
+    text, failed = run(f"{NO_HOOKS}    leaks_own = True\n")
+    assert (told in text, failed) == (False, set())
+    text, _ = run(f"{NO_HOOKS}    leaks_attach = ['libz*']\n")
+    assert "AttachError: cannot attach: no function pointers here" in text

@@ -10,9 +10,10 @@ import warnings
 from collections.abc import Callable
 
 import pytest
-from c_library import child, needs_hooks
+from c_library import child
 from children import output, run
 from conftest import collect
+from needs import needs_hooks
 
 from ffi_leak_tracker import (
     ConsoleEmitter,
@@ -39,6 +40,7 @@ def notes() -> str:
 
 
 # --- pauses -------------------------------------------------------------
+@pytest.mark.slow
 def test_a_pause_that_nothing_holds_ends() -> None:
     """At once, or when its holder goes; enable() works again."""
     with pytest.warns(RuntimeWarning, match="was not kept, so the pause has"):

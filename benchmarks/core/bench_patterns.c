@@ -9,13 +9,14 @@
 #include <string.h>
 
 #include "bench.h"
+#include "bench_ring.h"
 #include "paths/callpath.h"
 #include "registry/account.h"
 #include "registry/names.h"
 #include "registry/scope.h"
 #include "tracker/tracker.h"
 
-enum { SIZE_MIN = 16, SIZE_SPAN = 400, RING = 1024, THREADS = 2 };
+enum { SIZE_MIN = 16, SIZE_SPAN = 400, THREADS = 2 };
 
 static uint16_t type;
 static size_t steps;
@@ -113,30 +114,7 @@ static void resized(size_t live, uint64_t *state) {
 }
 
 // --- two threads -----------------------------------------------------------
-typedef struct ring {
-    _Alignas(64) atomic_uint written;
-    _Alignas(64) atomic_uint read;
-    _Alignas(64) void *blocks[RING];
-} ring;
 static ring rings[THREADS];
-
-static bool ring_put(ring *r, void *block) {
-    unsigned written = atomic_load_explicit(&r->written, memory_order_relaxed);
-    if (written - atomic_load_explicit(&r->read, memory_order_acquire) == RING)
-        return false;
-    r->blocks[written % RING] = block;
-    atomic_store_explicit(&r->written, written + 1, memory_order_release);
-    return true;
-}
-
-static void *ring_get(ring *r) {
-    unsigned read = atomic_load_explicit(&r->read, memory_order_relaxed);
-    if (read == atomic_load_explicit(&r->written, memory_order_acquire))
-        return NULL;
-    void *block = r->blocks[read % RING];
-    atomic_store_explicit(&r->read, read + 1, memory_order_release);
-    return block;
-}
 
 typedef struct job {
     int number;

@@ -8,13 +8,14 @@
 #include <stdlib.h>
 
 #include "bench.h"
+#include "bench_ring.h"
 #include "paths/callpath.h"
 #include "registry/account.h"
 #include "registry/names.h"
 #include "registry/scope.h"
 #include "tracker/tracker.h"
 
-enum { LIVE = 64, SIZE = 48, RING = 1024 };
+enum { LIVE = 64, SIZE = 48 };
 
 static uint16_t type;
 static int steps;
@@ -37,31 +38,7 @@ static void block_free(void *block, bool is_tracked) {
     free(block);
 }
 
-// --- rings from thread to thread ---------------------------------------
-typedef struct ring {
-    _Alignas(64) atomic_uint written;
-    _Alignas(64) atomic_uint read;
-    _Alignas(64) void *blocks[RING];
-} ring;
-static ring rings[2];
-
-static bool ring_put(ring *r, void *block) {
-    unsigned written = atomic_load_explicit(&r->written, memory_order_relaxed);
-    if (written - atomic_load_explicit(&r->read, memory_order_acquire) == RING)
-        return false;
-    r->blocks[written % RING] = block;
-    atomic_store_explicit(&r->written, written + 1, memory_order_release);
-    return true;
-}
-
-static void *ring_get(ring *r) {
-    unsigned read = atomic_load_explicit(&r->read, memory_order_relaxed);
-    if (read == atomic_load_explicit(&r->written, memory_order_acquire))
-        return NULL;
-    void *block = r->blocks[read % RING];
-    atomic_store_explicit(&r->read, read + 1, memory_order_release);
-    return block;
-}
+static ring rings[2];  // from each thread to the other
 
 // --- the loops ---------------------------------------------------------
 typedef struct job {

@@ -12,9 +12,8 @@
 enum { SHARDWISE_ATTEMPTS = 3 };
 
 typedef struct collector {
-    uint32_t view;
-    bool inherited;
-    uint64_t since, until;  // sequences: since <= s < until
+    flk_choice choice;
+    uint64_t until;  // the sequence number at the start
     flk_block *blocks;
     size_t count, capacity;
 } collector;
@@ -28,9 +27,12 @@ static void collect(flk_entry *entry, void *context) {
     collector *c = context;
     const flk_record *record = &entry->record;
     FLK_ASSERT(entry->address && record->sequence);
-    if (record->sequence < c->since || record->sequence >= c->until ||
-        !flk_tracker_is_shown(record, c->inherited) ||
-        !flk_scope_is_within((uint32_t)record->scope, c->view))
+    const flk_choice *choice = &c->choice;
+    if (record->sequence < choice->since || record->sequence >= c->until ||
+        !flk_tracker_is_shown(record, choice->inherited) ||
+        !flk_scope_is_within((uint32_t)record->scope, choice->view))
+        return;
+    if (choice->takes && !choice->takes(record, choice->context))
         return;
     if (c->count < c->capacity)
         c->blocks[c->count] = flk_quarantine_block_of((flk_layer)entry->layer,
@@ -58,7 +60,11 @@ static bool collect_shard(collector *c, uint32_t shard_index) {
     FLK_ASSERT(shard_index < FLK_SHARDS && c->count <= c->capacity);
     for (;;) {
         size_t before = c->count;
-        flk_registry_visit_shard(shard_index, collect, c);
+        if (c->choice.is_touched)
+            flk_registry_visit_touched(shard_index, c->choice.since, collect,
+                                       c);
+        else
+            flk_registry_visit_shard(shard_index, collect, c);
         if (c->count <= c->capacity)
             return true;
         size_t wanted = c->count + c->count / 2;
@@ -131,24 +137,23 @@ static bool collect_all(collector *c) {
     return collect_at_once(c);
 }
 
-static size_t expected_count(void) {
+static size_t expected_count(const flk_choice *choice) {
     uint64_t expected = 64;
+    if (choice->takes)
+        return expected;
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
         expected += flk_registry_shard_count(i);
     return expected;
 }
 
-bool flk_snapshot_collect(uint32_t view, uint64_t since, bool inherited,
-                          flk_snapshot *out) {
-    FLK_ASSERT(out && (view == FLK_SCOPE_NONE || view < FLK_SCOPES_MAX));
-    collector c = {.view = view,
-                   .inherited = inherited,
-                   .since = since,
-                   .until = flk_sequence_mark()};
+bool flk_snapshot_choose(const flk_choice *choice, flk_snapshot *out) {
+    FLK_ASSERT(out && choice);
+    FLK_ASSERT(choice->view == FLK_SCOPE_NONE || choice->view < FLK_SCOPES_MAX);
+    collector c = {.choice = *choice, .until = flk_sequence_mark()};
     memset(out, 0, sizeof *out);
     out->taken_wall_ns = flk_sequence_wall_time(c.until);
     flk_block *spare = NULL;
-    if (grow_to(&c, expected_count()) && collect_all(&c))
+    if (grow_to(&c, expected_count(choice)) && collect_all(&c))
         spare = flk_platform_pages_map(bytes_for(c.capacity),
                                        flk_platform_page_bytes());
     if (!spare) {
@@ -163,6 +168,13 @@ bool flk_snapshot_collect(uint32_t view, uint64_t since, bool inherited,
     flk_platform_pages_unmap(out->blocks == spare ? c.blocks : spare,
                              out->mapped_bytes);
     return true;
+}
+
+bool flk_snapshot_collect(uint32_t view, uint64_t since, bool inherited,
+                          flk_snapshot *out) {
+    FLK_ASSERT(out && (view == FLK_SCOPE_NONE || view < FLK_SCOPES_MAX));
+    flk_choice choice = {.view = view, .inherited = inherited, .since = since};
+    return flk_snapshot_choose(&choice, out);
 }
 
 void flk_snapshot_hide(flk_snapshot *snapshot) {

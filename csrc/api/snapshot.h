@@ -10,6 +10,7 @@
 #include <stddef.h>
 
 #include "base/values.h"
+#include "registry/registry.h"
 
 typedef struct flk_snapshot {
     size_t count;
@@ -18,6 +19,19 @@ typedef struct flk_snapshot {
     uint64_t taken_wall_ns;
 } flk_snapshot;
 
+// What a copy holds.
+typedef struct flk_choice {
+    uint32_t view;    // blocks of this scope and of the scopes inside it
+    bool inherited;   // includes blocks from before the last fork
+    bool is_touched;  // only of touched shards (registry/registry.h)
+    uint64_t since;   // from this sequence number on
+    // NULL, or false for a record that the copy shall not hold. Called with a
+    // shard locked.
+    bool (*takes)(const flk_record *record, const void *context);
+    const void *context;
+} flk_choice;
+
+bool flk_snapshot_choose(const flk_choice *choice, flk_snapshot *out);
 // Copies the live blocks of a scope and of the scopes inside it whose sequence
 // number is at least `since`. `inherited` includes blocks from before the last
 // fork.

@@ -19,8 +19,8 @@ typedef struct slot {
 #endif
 } slot;
 
-// The interpreter whose thread states, or frames, may be read; or NULL. Readers
-// load it relaxed: see enter_at.
+// An interpreter whose thread states may be read, or whose frames may be read.
+// NULL: none. Readers load it relaxed: see enter_at.
 typedef _Atomic(const PyInterpreterState *) opened;
 
 static struct {

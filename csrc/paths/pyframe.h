@@ -1,7 +1,7 @@
 // pyframe.h - reads the Python frames of this thread without the GIL.    SPDX-License-Identifier: MIT
-// Keeps:   whether thread states may be read (open), and frames; and which threads are reading: a slot of 64 bytes for each of the first
-//          FLK_PYFRAME_SLOTS thread states, so that no two threads write the same cache line. Further thread states
-//          share slots.
+// Keeps:   whether thread states may be read (open), and frames; and which threads are reading. Each of the first
+//          FLK_PYFRAME_SLOTS thread states has a slot of 64 bytes, so that no two threads write the same cache line.
+//          Further thread states share slots.
 // Cost:    O(depth), some loads a frame. No reference count is changed and no lock taken. A thread with its own slot
 //          executes no atomic instruction; flk_pyframe_close uses a fence in all threads instead.
 // Callers: any thread; the GIL may be released. CPython only; elsewhere there are no frames.
@@ -88,9 +88,10 @@ bool flk_pyframe_innermost(flk_raw_frame *out);
 const void *flk_pyframe_hold(void);
 void flk_pyframe_release(const void *thread_state);
 
-// Opens the thread states, and the frames if their layout is known, of the interpreter of the calling thread, which holds the
-// GIL. The caller has made sure that the death of code objects is reported, and
-// that flk_pyframe_mismatch() is NULL.
+// Opens the thread states of the interpreter of the calling thread, and its
+// frames if their layout is known. The calling thread holds the GIL. The caller
+// has made sure that the death of code objects is reported, and that
+// flk_pyframe_mismatch() is NULL.
 void flk_pyframe_open(void);
 // Nothing is read from now on (at interpreter shutdown), or no frame (if the layout
 // is not the expected one). Waits for threads that are reading, at most a second.

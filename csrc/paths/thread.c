@@ -83,11 +83,14 @@ uint64_t flk_thread_unnumbered_count(void) {
                                 memory_order_relaxed);
 }
 
-bool flk_thread_list_use_scope(uint32_t scope) {
-    FLK_ASSERT(scope != FLK_SCOPE_PROCESS);
+bool flk_thread_list_use_scope(uint32_t scope,
+                               bool (*is_within)(uint32_t, uint32_t)) {
+    FLK_ASSERT(scope != FLK_SCOPE_PROCESS && is_within != NULL);
     bool used = false;
-    for (flk_thread *t = threads.first; t; t = t->next)
-        used |= atomic_load(&t->scope_in_use) == scope;
+    for (flk_thread *t = threads.first; t && !used; t = t->next) {
+        uint32_t in_use = atomic_load(&t->scope_in_use);
+        used = in_use != FLK_SCOPE_PROCESS && is_within(in_use, scope);
+    }
     return used;
 }
 

@@ -65,8 +65,9 @@ typedef struct flk_thread {
     // Written by the owner. Relaxed.
     atomic_ullong doubted;
     // The scope in which an event of this thread is about to be recorded, if no
-    // object of this thread refers to it, else 0. Its number is not reused meanwhile (a hazard pointer:
-    // Michael, 2004). Written by the owner, read by registry/account.c.
+    // object of this thread refers to it, else 0. Its number and those above it
+    // are not reused meanwhile (a hazard pointer: Michael, 2004). Written by
+    // the owner, read by registry/account.c.
     atomic_uint scope_in_use;
     struct flk_native *native;           // paths/unwind.h; NULL at first
     struct flk_thread *next, *previous;  // FLK_RANK_THREADS
@@ -168,8 +169,10 @@ static inline void flk_thread_unlock(flk_lock *lock) {
 void flk_thread_list_lock(void);
 void flk_thread_list_unlock(void);
 // Under the lock of the list: true if an event of any thread is about to be
-// recorded in this process scope.
-bool flk_thread_list_use_scope(uint32_t scope);
+// recorded in this scope or in one below it. `is_within` is flk_scope_is_within.
+bool flk_thread_list_use_scope(uint32_t scope,
+                               bool (*is_within)(uint32_t scope,
+                                                 uint32_t view));
 flk_thread *flk_thread_list_first(void);
 
 // The counts of ended threads. A scope or type has a cell here before its first

@@ -377,9 +377,30 @@ static FLK_NOINLINE void look_up(search *s, uintptr_t word) {
             reach(s, places[i]);
 }
 
-static inline void see(search *s, uintptr_t word) {
-    if (word - s->index.low < s->index.high + 7 - s->index.low)
-        look_up(s, word);
+static inline bool may_point(const search *s, uintptr_t word) {
+    return word - s->index.low < s->index.high + 7 - s->index.low;
+}
+
+static bool is_text(unsigned char byte) {
+    return (byte >= ' ' && byte <= '~') || (byte >= '\t' && byte <= '\r');
+}
+
+// Whether this word, which may be an address, has the end of a C string that
+// began before it, at `first` at the earliest. Behind the end is what an earlier
+// use of the memory left, such as the upper bytes of a pointer. A true pointer
+// behind a text of 8 bytes, or of 16 if its lowest byte is 0, is taken for one
+// if its lower bytes are text and a 0, too.
+static FLK_NOINLINE bool ends_text(const char *first, const char *word) {
+    const unsigned char *bytes = (const unsigned char *)word;
+    ptrdiff_t before = *bytes ? 8 : 16;
+    if (word - first < before)
+        return false;
+    for (ptrdiff_t i = 1; i <= before; i++)
+        if (!is_text(bytes[-i]))
+            return false;
+    while (is_text(*bytes))  // not longer than the word: its highest byte is 0
+        bytes++;
+    return *bytes == 0;
 }
 
 // Reads the whole words from `begin` on, whose bytes are at `copy`.
@@ -388,12 +409,14 @@ static void read_words(search *s, const char *copy, uintptr_t begin,
     FLK_ASSERT(copy && begin <= end);
     uintptr_t at = (begin + 7) & ~(uintptr_t)7;
     const char *from = copy + (at - begin);
+    const char *first = from;
     size_t count = at < end ? (end - at) / sizeof(uintptr_t) : 0;
     s->result->words += count;
     for (; count > 0; count--, from += sizeof(uintptr_t)) {
         uintptr_t word;
         memcpy(&word, from, sizeof word);
-        see(s, word);
+        if (may_point(s, word) && !ends_text(first, from))
+            look_up(s, word);
     }
 }
 
@@ -605,7 +628,8 @@ static void read_registers(search *s) {
     const flk_stacks *stacks = s->order->stacks;
     for (uint32_t i = 0; i < stacks->count; i++)
         for (int k = 0; k < FLK_STACK_ARGUMENTS; k++)
-            see(s, stacks->items[i].arguments[k]);
+            if (may_point(s, stacks->items[i].arguments[k]))
+                look_up(s, stacks->items[i].arguments[k]);
 }
 
 static void read_roots(search *s) {

@@ -109,16 +109,22 @@ static void confirm(const char *name, flk_stacks *stacks) {
 
 // --- ended threads ---------------------------------------------------------
 // glibc's struct pthread begins with its own address (tcb), another word, and
-// its own address again (self).
-enum { OWN_AT = 0, OWN_AGAIN_AT = 16, HEAD_MAX = 1536, DATA_ALIGNMENT = 64 };
+// its own address again (self). On x86-64 the number of the thread, two words,
+// and the list of robust mutexes follow, whose address the system tells. The
+// number alone proves nothing: in a container it may be 1, as other fields are.
+enum { OWN_AT = 0, OWN_AGAIN_AT = 16, DATA_ALIGNMENT = 64 };
+enum { ID_AT = 720, ROBUST_LIST_AT = 736 };
 
 static uint32_t find_id_offset(void) {
 #if defined(__GLIBC__) && defined(__x86_64__)
     uintptr_t own = (uintptr_t)flk_platform_thread_ident();
     int32_t number = (int32_t)syscall(SYS_gettid);
-    for (uint32_t at = OWN_AGAIN_AT + 8; at < HEAD_MAX; at += sizeof number)
-        if (memcmp((const char *)own + at, &number, sizeof number) == 0)
-            return at;
+    uintptr_t list = 0;
+    size_t bytes = 0;
+    if (syscall(SYS_get_robust_list, 0, &list, &bytes) == 0 &&
+        list == own + ROBUST_LIST_AT &&
+        memcmp((const char *)own + ID_AT, &number, sizeof number) == 0)
+        return ID_AT;
 #endif
     return 0;
 }

@@ -292,13 +292,13 @@ static uint32_t first_out(void) {
     return first;
 }
 
-// True if no event uses the number and no live block carries it. The events in
-// progress are checked before the counts, because an event counts before it
-// stops using the number.
+// True if no event counts in the number and no live block carries it. An event
+// counts in its scope and in those above it. The events in progress are checked
+// before the counts, because an event counts before it stops using the number.
 static bool is_free(uint32_t number) {
     FLK_ASSERT(number != FLK_SCOPE_PROCESS && number < FLK_SCOPES_MAX);
     flk_thread_list_lock();
-    bool used = flk_thread_list_use_scope(number);
+    bool used = flk_thread_list_use_scope(number, flk_scope_is_within);
     flk_thread_list_unlock();
     return !used && flk_account_scope_is_empty(number);
 }
@@ -368,7 +368,7 @@ uint32_t flk_account_recycle_held(void) {
     for (; left > 0; left--) {
         uint32_t number = first_out();
         clear_scope(number);
-        if (flk_thread_list_use_scope(number)) {
+        if (flk_thread_list_use_scope(number, flk_scope_is_within)) {
             linger(number);  // an event is about to be recorded in it
             continue;
         }

@@ -281,9 +281,10 @@ bool flk_registry_containing(flk_layer layer, uint64_t address,
 }
 
 // --- visits ------------------------------------------------------------
-// Visits all records of a shard, which is locked. Changes of a record are kept.
-static void visit_locked(flk_shard *sh, flk_registry_visitor visit,
-                         void *context) {
+// Visits the records of a shard, which is locked, from a sequence number on.
+// Changes of a record are kept.
+static void visit_locked(flk_shard *sh, uint64_t since,
+                         flk_registry_visitor visit, void *context) {
     FLK_ASSERT(visit != NULL);
     FLK_ASSERT(sh->region_count <= sh->capacity);
     for (uint32_t i = 0; i < sh->capacity; i++) {
@@ -294,6 +295,8 @@ static void visit_locked(flk_shard *sh, flk_registry_visitor visit,
              slot != FLK_REGION_NO_SLOT;
              slot = flk_region_next(region, slot + 1)) {
             flk_record *record = flk_region_record(region, slot);
+            if (record->sequence < since)
+                continue;
             flk_entry entry = {flk_region_address(region, slot), *record,
                                flk_region_layer(region)};
             visit(&entry, context);
@@ -307,14 +310,43 @@ void flk_registry_visit_shard(uint32_t shard_index, flk_registry_visitor visit,
     FLK_ASSERT(shard_index < FLK_SHARDS && visit != NULL);
     flk_shard *sh = &flk_shards[shard_index];
     flk_thread_lock(&sh->lock);
-    visit_locked(sh, visit, context);
+    visit_locked(sh, 0, visit, context);
     flk_thread_unlock(&sh->lock);
+}
+
+void flk_registry_visit_touched(uint32_t shard_index, uint64_t since,
+                                flk_registry_visitor visit, void *context) {
+    FLK_ASSERT(shard_index < FLK_SHARDS && visit != NULL);
+    flk_shard *sh = &flk_shards[shard_index];
+    flk_thread_lock(&sh->lock);
+    if (sh->is_touched)
+        visit_locked(sh, since, visit, context);
+    flk_thread_unlock(&sh->lock);
+}
+
+// Guarded by the locks of all shards.
+static uint32_t followers;
+
+void flk_registry_follow_begin(void) {
+    flk_registry_lock_all();
+    FLK_ASSERT(followers < UINT32_MAX);
+    if (!followers++)
+        for (uint32_t i = 0; i < FLK_SHARDS; i++)
+            flk_shards[i].is_touched = false;
+    flk_registry_unlock_all();
+}
+
+void flk_registry_follow_end(void) {
+    flk_registry_lock_all();
+    FLK_ASSERT(followers > 0);
+    followers--;
+    flk_registry_unlock_all();
 }
 
 void flk_registry_visit_held(flk_registry_visitor visit, void *context) {
     FLK_ASSERT(visit != NULL);
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
-        visit_locked(&flk_shards[i], visit, context);
+        visit_locked(&flk_shards[i], 0, visit, context);
 }
 
 uint64_t flk_registry_shard_count(uint32_t shard_index) {

@@ -164,6 +164,10 @@ bool flk_registry_containing(flk_layer layer, uint64_t address, flk_entry *out);
 typedef void (*flk_registry_visitor)(flk_entry *entry, void *context);
 void flk_registry_visit_shard(uint32_t shard_index, flk_registry_visitor visit,
                               void *context);
+// Visits the records with a sequence number of at least `since`. A shard that
+// was not touched is not looked at: see flk_registry_follow_begin.
+void flk_registry_visit_touched(uint32_t shard_index, uint64_t since,
+                                flk_registry_visitor visit, void *context);
 uint64_t flk_registry_shard_count(uint32_t shard_index);
 // True if the layer has a record. O(regions).
 bool flk_registry_holds(flk_layer layer);
@@ -172,6 +176,12 @@ bool flk_registry_holds(flk_layer layer);
 // result of flk_registry_watch_begin and returns true if a record moved.
 uint64_t flk_registry_watch_begin(void);
 bool flk_registry_watch_end(uint64_t begun);
+
+// From now on until the matching end, a shard that gets a record, or a record of
+// another size, is touched. With others already following, shards that were
+// touched before stay so.
+void flk_registry_follow_begin(void);
+void flk_registry_follow_end(void);
 
 typedef struct flk_registry_stats {
     uint64_t record_count;

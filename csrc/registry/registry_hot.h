@@ -72,6 +72,7 @@ static FLK_HOT flk_status flk_insert_locked(const flk_spot *s, flk_level level,
             return status;
     }
     flk_record_copy(place, record);
+    s->shard->is_touched = true;
     how.on_insert(record, how.context);
     return FLK_OK;
 }

@@ -23,6 +23,7 @@ typedef struct flk_shard {
     uint64_t empty_key;  // key of the empty region that is kept, or 0
     uint64_t record_count;
     uint64_t longest_move;  // most entries and records one insert moved
+    bool is_touched;        // got a record since flk_registry_follow_begin
 } flk_shard;
 
 _Static_assert(sizeof(flk_shard) == 64, "one cache line");

@@ -20,8 +20,6 @@ as JSON if it ends in ``.json``; by default the report goes to standard error.
 
 from __future__ import annotations
 
-import warnings
-
 from ffi_leak_tracker._base.environment import variable
 
 MODES = ("", "off", "release", "on", "attach")
@@ -37,6 +35,8 @@ def _read_mode() -> str:
     mode = _SYNONYMS.get(mode, mode)
     if mode in MODES:
         return mode
+    import warnings
+
     warnings.warn(
         f"FFI_LEAK_TRACKER={mode!r} is ignored: use off, release, on or attach",
         RuntimeWarning,
@@ -54,6 +54,8 @@ def _read_depth() -> int:
         if depth < 0:
             raise ValueError
     except ValueError:
+        import warnings
+
         warnings.warn(
             f"FFI_LEAK_TRACKER_DEPTH={text!r} is ignored: use a number of "
             "frames from 0 to 64",
@@ -68,6 +70,8 @@ def _read_misuse() -> str:
     text = (variable("FFI_LEAK_TRACKER_MISUSE") or "refuse").strip().lower()
     if text in {"refuse", "pass"}:
         return text
+    import warnings
+
     warnings.warn(
         f"FFI_LEAK_TRACKER_MISUSE={text!r} is ignored: use refuse or pass",
         RuntimeWarning,

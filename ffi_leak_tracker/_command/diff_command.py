@@ -72,7 +72,7 @@ exit status:
         diff = new.compare_to(old, group_by=options.by)
         if options.source:
             _allow_source(diff)
-        _print(diff, options, _doubts(old, new) if not len(diff) else "")
+        _print(diff, options)
         grown = diff.appeared or diff.grew
         return 1 if options.fail_on_growth and grown else 0
 
@@ -97,21 +97,7 @@ def _load(path: str) -> Snapshot:
         raise CommandError(str(error)) from None
 
 
-def _doubts(old: Snapshot, new: Snapshot) -> str:
-    """Return what to say of reports that recorded nothing, as one line."""
-    empty = "nothing recorded"
-    states = old.verdict == empty, new.verdict == empty
-    if all(states):
-        return "Neither report has recorded anything: nothing was compared.\n"
-    if any(states):
-        which = "earlier" if states[0] else "later"
-        return f"The {which} report has recorded nothing.\n"
-    return ""
-
-
-def _print(
-    diff: SnapshotDiff, options: argparse.Namespace, doubts: str
-) -> None:
+def _print(diff: SnapshotDiff, options: argparse.Namespace) -> None:
     from ffi_leak_tracker._base.terminal import wants_color, width_of
     from ffi_leak_tracker._records.report_stream import write_stream
 
@@ -122,7 +108,7 @@ def _print(
     }
     if options.top is not None:
         show["limit"] = options.top
-    parts = [doubts or diff.to_text(**show)]
+    parts = [diff.to_text(**show)]
     if options.tree and len(diff):
         parts.append(diff.call_tree().to_text(**show))
     with ignore_closed_pipe():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import sys
 from typing import TYPE_CHECKING
 
+from ffi_leak_tracker._records.emit_json import JsonEmitter
+from ffi_leak_tracker._records.exceptions import ReportWriteError
 from ffi_leak_tracker._tracking import lost
 from ffi_leak_tracker._tracking.signal_dump import numbered
 
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._records.emitters import LeaksEmitter
     from ffi_leak_tracker._records.filters import LeakFilter
+    from ffi_leak_tracker._records.snapshot import Snapshot
+    from ffi_leak_tracker._tracking.lost import Judged
     from ffi_leak_tracker._tracking.scopes import Scope
 
 
@@ -24,6 +29,14 @@ class Children:
     A child ends by returning from the program, or by ``os._exit`` as the
     children of ``multiprocessing`` do. Its process number is added to file
     names: ``leaks.json`` becomes ``leaks.4711.json``.
+
+    A child that a signal kills reports nothing. A handler of Python would not
+    do: it may have to wait for the end of a read that never ends, where the
+    signal came right before it, and the parent would wait for the child.
+
+    Args:
+        fails: returns whether a child with this judgement, and these blocks
+            left, fails the run.
     """
 
     def __init__(
@@ -34,16 +47,24 @@ class Children:
         text: str | None,
         console: Callable[[str], LeaksEmitter],
         show_held: bool,
+        fails: Callable[[Judged, Snapshot], bool],
     ) -> None:
         self._scope = scope
         self._filter = filter
         self._paths = json, text
         self._console = console
         self._show_held = show_held
+        self._fails = fails
+        self._failed = mmap.mmap(-1, 1)  # shared by parent and children
         self._reported = True  # the parent reports elsewhere
         self._exit = os._exit
         os._exit = self._report_and_exit
         os.register_at_fork(after_in_child=self._begin)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a child that has ended fails the run."""
+        return self._failed[0] != 0
 
     def _begin(self) -> None:
         self._reported = False
@@ -56,19 +77,23 @@ class Children:
 
     def report(self) -> None:
         """Write the files of this child once; print errors."""
-        from ffi_leak_tracker._records.emit_json import JsonEmitter
-        from ffi_leak_tracker._records.exceptions import ReportWriteError
-
         if self._reported:
             return
         self._reported = True
         judged = lost.judge(self._scope, self._filter, self._show_held)
         found = judged.found.at_end()
-        for path, emitter in zip(
-            self._paths, (JsonEmitter, self._console), strict=True
-        ):
+        if self._fails(judged, found):
+            self._failed[0] = 1
+        json, text = [
+            path and numbered(path, os.getpid()) for path in self._paths
+        ]
+        emitters: list[LeaksEmitter] = []
+        if json:
+            emitters.append(JsonEmitter(json, verdicts=judged.verdicts))
+        if text:
+            emitters.append(self._console(text))
+        for emitter in emitters:
             try:
-                if path:
-                    emitter(numbered(path, os.getpid())).emit(found)
+                emitter.emit(found)
             except ReportWriteError as error:
                 sys.stderr.write(f"ffi-leak-tracker run: {error}\n")

@@ -39,6 +39,7 @@ exit status:
   lost or misused native memory or did not free that of this package's
   allocators (--fail-on), 0 if not; 2 if there was nothing to run, a
   report could not be written, or no library was loaded that --library names.
+  With --follow-fork it is 1 also if a child did so that ended before.
 
 no report: after os._exit, os.exec*, a signal that kills the process, and in
 forked children without --follow-fork. Programs that it starts are not
@@ -226,12 +227,11 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             status = program.run()
         except ProgramError as error:
             raise CommandError(str(error)) from None
-        _say_unmet(options.handles)
         if os.getpid() != parent:
             if children:
                 children.report()
             return status
-        verdict = output.report(scope)
+        verdict = output.report(scope, children)
         return status or verdict
 
 
@@ -313,17 +313,6 @@ def _attach_handles(options: argparse.Namespace, program: Program) -> None:
             attach_named(options.handles)
     except SpecError as error:
         raise CommandError(f"--handles {error}") from None
-
-
-def _say_unmet(names: list[str]) -> None:
-    """Say which modules of --handles the program did not import."""
-    if not names:
-        return
-    from ffi_leak_tracker._handles import by_name
-    from ffi_leak_tracker._handles.attach_module import attached_modules
-
-    for line in by_name.unmet(attached_modules()):
-        print(f"ffi-leak-tracker run: note: {line}", file=sys.stderr)
 
 
 def _program(options: argparse.Namespace) -> Program:

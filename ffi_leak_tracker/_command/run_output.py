@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.filters import LeakFilter
     from ffi_leak_tracker._records.known import Known
     from ffi_leak_tracker._records.snapshot import Snapshot
+    from ffi_leak_tracker._records.verdicts import Verdicts
+    from ffi_leak_tracker._tracking.lost import Judged
     from ffi_leak_tracker._tracking.scopes import Scope
 
 CLEAN = 0
@@ -157,6 +159,7 @@ class Output:
             self.text,
             self.console,
             self.held,
+            self._fails,
         )
 
     def console(self, target: str | TextIO | None) -> ConsoleEmitter:
@@ -194,15 +197,19 @@ class Output:
                 f"cannot report on signal {number}: {error.strerror}"
             ) from None
 
-    def report(self, scope: Scope) -> int:
-        """Report the blocks of the scope; return the exit status."""
+    def report(self, scope: Scope, children: Children | None) -> int:
+        """Report the blocks of the scope; return the exit status.
+
+        Args:
+            children: those that were forked, if they are followed.
+        """
         from ffi_leak_tracker._tracking import lost, watched
         from ffi_leak_tracker._tracking.tracker import LeakTracker
 
         self._settle_streams()
         judged = lost.judge(scope, self._filter(), self.held)
         found, settled = self._settle(judged.found.at_end())
-        written = self._write(found) and settled
+        written = self._write(found, judged.verdicts) and settled
         misuses = LeakTracker.misuses()
         for error in misuses[:MISUSES_SHOWN]:
             self._say(f"\n{error}")
@@ -212,12 +219,26 @@ class Output:
         unmet = watched.unmet()
         if unmet and self.text:  # otherwise the report has said so
             self._say(f"ffi-leak-tracker run: {watched.unmet_text(unmet)}")
+        child_failed = children is not None and children.failed
+        if child_failed:
+            names = [one for one in (self.text, self.json) if one]
+            self._say(
+                "ffi-leak-tracker run: a forked process leaked, see the "
+                f"files beside {printable(names[0])}"
+            )
         if not written or unmet:
             return UNUSABLE
+        failed = self._fails(judged, found) or child_failed
+        return LEAKED if failed else CLEAN
+
+    def _fails(self, judged: Judged, found: Snapshot) -> bool:
+        """Return whether what this process leaked or misused fails the run."""
+        from ffi_leak_tracker._tracking.tracker import LeakTracker
+
+        misuses = LeakTracker.misuses()
         proven = [error for error in misuses if not error.suspected]
         counts = {**judged.counts(found), "misuse": len(proven)}
-        failed = any(counts[what] for what in self.fails)
-        return LEAKED if failed else CLEAN
+        return any(counts[what] for what in self.fails)
 
     def _settle_streams(self) -> None:
         """Flush standard output; reopen standard error if it is closed."""
@@ -238,7 +259,7 @@ class Output:
             self._say(f"ffi-leak-tracker run: {error}")
             return found, False
 
-    def _write(self, found: Snapshot) -> bool:
+    def _write(self, found: Snapshot, verdicts: Verdicts | None) -> bool:
         from ffi_leak_tracker._records.emit_json import JsonEmitter
         from ffi_leak_tracker._records.exceptions import ReportWriteError
 
@@ -247,7 +268,7 @@ class Output:
             console._footer = self._types()
         emitters: list[LeaksEmitter] = [console]
         if self.json:
-            emitters.append(JsonEmitter(self.json))
+            emitters.append(JsonEmitter(self.json, verdicts=verdicts))
         written = True
         for emitter in emitters:
             try:

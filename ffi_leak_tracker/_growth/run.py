@@ -36,6 +36,9 @@ CALLS_LEAK = 4096  # at least, for a leak: caches of 1,000 are common
 CALLS_MAX = 16384
 LEFT_BYTES = 64 << 20  # the calls end when they left so many
 LEFT_BYTES_EVER = 1 << 30  # even before CALLS_FEW
+LEFT_BLOCKS = 100_000  # likewise; each costs time and memory at a sample
+LEFT_BLOCKS_EVER = 500_000
+JUDGING = 2e-5  # seconds to judge a block, before it was measured
 
 
 class Found:
@@ -128,8 +131,14 @@ class Run:
         self.edges = self.watch.edges
         self.seconds = 0.0  # duration of the calls
         self.cut: str | None = None  # reason for an end before it was clear
+        self._deadline = 0.0
+        self._a_call = 0.0  # durations when last measured: of a call,
+        self._a_sample = self._a_collection = 0.0  # of these,
+        self._a_judgement = JUDGING  # and to judge one block
+        self._judged: list[Found] | None = None  # since the last sample
 
     def __enter__(self) -> Run:
+        self._deadline = perf_counter() + self._options.seconds
         self._holder = core.gate_scope_begin(False)
         self._before = core.scope_figures(core.PROCESS).allocations
         self._before_in_all = _allocations_in_all()
@@ -144,6 +153,7 @@ class Run:
         traceback: TracebackType | None,
     ) -> None:
         core.gate_scope_end(self._holder)
+        self.watch.end()
 
     @property
     def allocations(self) -> int:
@@ -172,8 +182,8 @@ class Run:
         """Yield the indices in ``edges`` of the next calls, until the end."""
         yield from self._warm_up()
         if self._options.gc:
-            _collect()
-        self.watch.sample()
+            self._collect()
+        self._sample()
         target = (
             CALLS_FIRST
             if self._options.rounds is None
@@ -181,15 +191,29 @@ class Run:
         )
         while True:
             yield from self._stage(target)
-            if self._options.gc and self.watch.has_left():
-                _collect()
-                self.watch.sample(is_collected=True)
+            has_garbage = self._options.gc and self.watch.has_left()
+            if has_garbage and self._may_end():
+                self._collect()
+                self._sample(is_collected=True)
+                has_garbage = False
             if self._options.rounds is not None or self._is_clear():
                 return
             self.cut = self._bound()
-            if self.cut:
+            if self.cut and not has_garbage:
                 return
             target = 2 * self.watch.calls
+
+    def _may_end(self) -> bool:
+        """Return whether the calls may end here, if garbage is collected.
+
+        A collection takes half a second where there are many objects. From
+        CALLS_CLEAN to CALLS_LEAK the calls end early only if nothing grows,
+        and then no garbage is left.
+        """
+        if self._options.rounds is not None or self._bound():
+            return True
+        calls = self.watch.calls
+        return calls == CALLS_CLEAN or calls >= CALLS_LEAK
 
     def _warm_up(self) -> Iterator[range]:
         if self._options.warmup is not None:
@@ -206,15 +230,42 @@ class Run:
         step = max(1, target // PARTS)
         watch = self.watch
         while watch.calls < target and not self._bound():
-            yield from self._calls(min(step, target - watch.calls))
-            watch.sample()
+            count = min(step, target - watch.calls, self._affordable())
+            yield from self._calls(count)
+            self._sample()
 
     def _calls(self, count: int) -> Iterator[range]:
         marks = self.watch.open(count)
         start = perf_counter()
         yield marks
-        self.seconds += perf_counter() - start
+        duration = perf_counter() - start
         self.watch.close()
+        self.seconds += duration
+        self._a_call = duration / max(1, count)
+
+    def _sample(self, *, is_collected: bool = False) -> None:
+        start = perf_counter()
+        self.watch.sample(is_collected=is_collected)
+        self._a_sample = perf_counter() - start
+        self._judged = None
+
+    def _collect(self) -> None:
+        start = perf_counter()
+        _collect()
+        self._a_collection = perf_counter() - start
+
+    def _time_left(self) -> float:
+        """Return the seconds for more calls: without those for the end."""
+        end = self._a_sample + self.watch.left_blocks * self._a_judgement
+        if self._options.gc and self.watch.has_left():
+            end += self._a_collection + self._a_sample
+        return self._deadline - perf_counter() - end
+
+    def _affordable(self) -> int:
+        """Return the number of calls that there is time for, at least 1."""
+        if self._options.rounds is not None or not self._a_call:
+            return CALLS_MAX
+        return max(1, int(self._time_left() / self._a_call))
 
     def _bound(self) -> str | None:
         """Return the reason to make no more calls, or None."""
@@ -222,11 +273,15 @@ class Run:
             return None
         if self.watch.left_bytes > LEFT_BYTES_EVER:
             return "the calls left 1 GiB behind"
+        if self.watch.left_blocks > LEFT_BLOCKS_EVER:
+            return f"the calls left {LEFT_BLOCKS_EVER:,} blocks behind"
         if self.watch.calls < CALLS_FEW:
             return None
         if self.watch.left_bytes > LEFT_BYTES:
             return "the calls left 64 MiB behind"
-        if self.seconds > self._options.seconds:
+        if self.watch.left_blocks > LEFT_BLOCKS:
+            return f"the calls left {LEFT_BLOCKS:,} blocks behind"
+        if self._time_left() <= 0:
             return f"seconds={self._options.seconds:g} were over"
         return None
 
@@ -243,10 +298,15 @@ class Run:
     # --- verdicts -------------------------------------------------------
     def judge(self) -> list[Found]:
         """Return a verdict for each call path with live or enlarged blocks."""
-        found = self._by_path()
-        for one in found:
-            one.judge(self.watch, self._options.confidence)
-        return self._joined(found)
+        if self._judged is None:
+            start = perf_counter()
+            found = self._by_path()
+            for one in found:
+                one.judge(self.watch, self._options.confidence)
+            self._judged = self._joined(found)
+            blocks = max(100, self.watch.left_blocks)
+            self._a_judgement = (perf_counter() - start) / blocks
+        return self._judged
 
     def _by_path(self) -> list[Found]:
         """Group live blocks by call path, type, kind and release."""

@@ -15,6 +15,7 @@ from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam import core_hooks as hooks
 from ffi_leak_tracker._seam.blocks import BlockList
+from ffi_leak_tracker._seam.core_growth import Follower
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ class Watch:
     """
 
     def __init__(self, own_thread: bool) -> None:
+        live = core.scope_figures(core.PROCESS).live_blocks
+        self.is_watched = live <= WATCHED_MAX
+        # It is made first. So what this object allocates is neither older nor
+        # of a call, and is not seen.
+        self._follower = Follower(self.is_watched)
         # Sequence numbers at which calls begin or end. An array that grows
         # only between calls, so that no call seems to allocate for it.
         self.edges = array("Q", [core.mark()])
@@ -57,10 +63,9 @@ class Watch:
         self._own_thread = own_thread
         self.made = 0  # calls
         self.warm = 0  # calls of the warm-up
+        self.left_blocks = 0
         self.left_bytes = 0
-        live = core.scope_figures(core.PROCESS).live_blocks
-        self.is_watched = live <= WATCHED_MAX
-        self._since = 0 if self.is_watched else core.mark()
+        self._spans = array("Q")  # numbers at which series of calls begin, end
         self._found = BlockList(b"", 0.0)
         self._live: dict[int, Row] = {}
         self._first_sizes: dict[int, int] = {}  # by sequence number
@@ -89,11 +94,17 @@ class Watch:
     def close(self) -> None:
         """Note the end of these calls."""
         self.edges.append(core.mark())  # before anything else
+        self._spans.append(self.edges[len(self._owners)])
+        self._spans.append(self.edges[-1])
         count = len(self.edges) - len(self._owners) - 1
         self._owners.extend(array("q", range(self.made, self.made + count)))
         self.made += count
         self._owners.append(OUTSIDE)
         assert len(self.edges) == len(self._owners)
+
+    def end(self) -> None:
+        """Follow nothing from now on."""
+        self._follower.end()
 
     def _call_of(self, sequence: int) -> int | None:
         """Return the call that allocated a block; None if no call did."""
@@ -105,7 +116,7 @@ class Watch:
     # --- samples --------------------------------------------------------
     def has_left(self) -> bool:
         """Return whether blocks of the calls were live at the last sample."""
-        return any(self._counts[BLOCKS].values())
+        return self.left_blocks > 0
 
     def sample(self, *, is_collected: bool = False) -> None:
         """Compare the live blocks with those of the last sample.
@@ -115,7 +126,7 @@ class Watch:
                 that it freed do not count as deaths.
         """
         core.hooks_refresh()
-        self._found = BlockList.take(core.PROCESS, self._since)
+        self._found = self._follower.blocks(self._spans)
         rows = self._found.rows()
         if self._own_thread:
             own = hooks.thread_number()
@@ -131,6 +142,7 @@ class Watch:
                 self._note(before.get(number), row)
         if self._levels and not is_collected:
             self._note_deaths(gone, now)
+        self.left_blocks = sum(self._counts[BLOCKS].values())
         self.left_bytes = sum(
             sum(self._counts[what].values()) for what in (BYTES, GAINED)
         )
@@ -142,11 +154,16 @@ class Watch:
         key, number = (row[PATH], row[TYPE]), row[SEQUENCE]
         blocks, total, gained = self._counts
         is_made = self._call_of(number) is not None
-        if old is None and (is_made or number < self.edges[0]):
+        if old is None:
+            # The warm-up does not count for older blocks.
+            first = row[SIZE]
+            if not is_made and self._levels:
+                first = self._follower.first_size(number)
             blocks[key] += is_made
             total[key] += row[SIZE] * is_made
-            self._first_sizes[number] = row[SIZE]
-        elif old is not None and number in self._first_sizes:
+            gained[key] += row[SIZE] - first
+            self._first_sizes[number] = first
+        else:
             change = row[SIZE] - old[SIZE]
             gained[key] += change
             total[key] += change * is_made
@@ -155,8 +172,6 @@ class Watch:
         """Remove a block that was freed from the counts."""
         key, number = (row[PATH], row[TYPE]), row[SEQUENCE]
         blocks, total, gained = self._counts
-        if number not in self._first_sizes:
-            return
         gained[key] -= row[SIZE] - self._first_sizes.pop(number)
         if self._call_of(number) is not None:
             blocks[key] -= 1
@@ -193,7 +208,7 @@ class Watch:
             call = self._call_of(row[SEQUENCE])
             key = row[PATH], row[TYPE]
             is_left = call is not None or gained[key] > 0
-            if is_left and row[SEQUENCE] in self._first_sizes:
+            if is_left and row[SEQUENCE] in self._live:
                 yield key, self._found[position], call
 
     def evidence(self, keys: set[Key], events: set[int]) -> Evidence:

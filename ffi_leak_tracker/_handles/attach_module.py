@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import types
 
+from ffi_leak_tracker._base.format import printable
+from ffi_leak_tracker._base.warn import warn
 from ffi_leak_tracker._handles import rebinding
 from ffi_leak_tracker._handles.functions import Switch
 from ffi_leak_tracker._handles.import_hook import Hook
@@ -12,9 +14,10 @@ from ffi_leak_tracker._handles.instrument import Plan, proxies
 from ffi_leak_tracker._handles.interface import Interface
 from ffi_leak_tracker._handles.library import Library
 from ffi_leak_tracker._handles.spec import Spec
-from ffi_leak_tracker._handles.spec_files import as_spec, of_module
+from ffi_leak_tracker._handles.spec_files import OURS, as_spec, of_module
 from ffi_leak_tracker._handles.suggest import suggest
 from ffi_leak_tracker._handles.vocabulary import SpecError
+from ffi_leak_tracker._tracking import unseen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,6 +85,8 @@ class ModuleHandles:
             spec = Spec({}) if lib is None else suggest(ffi, lib).spec("high")
         raw = _NoLib() if lib is None else lib
         plan = Plan(ffi, raw, spec, False, self._switch)
+        if self._spec is not None and lib is not None:
+            self._warn_of_unfit(plan)
         new_ffi, new_lib = proxies(plan)
         self._old = pairs_of(plan, new_ffi, None if lib is None else new_lib)
         names = vars(module)
@@ -89,6 +94,25 @@ class ModuleHandles:
         below = sys.modules.get(f"{self.name}.lib")
         if below is not None and below is lib:
             sys.modules[f"{self.name}.lib"] = new_lib  # type: ignore[assignment]
+
+    def _warn_of_unfit(self, plan: Plan) -> None:
+        """Warn of functions of the specification that are not there.
+
+        One that comes with this package is for several versions of the
+        module: it is told only if nothing of it fits.
+        """
+        lines = plan.spec.unknown(dir(plan.lib))
+        is_ours = self._source.endswith(OURS)
+        if is_ours:
+            lines = []
+        if len(plan.spec) and not len(plan.fitted):
+            lines.append("no function of the module is in the specification")
+        if lines:
+            where = "" if self._source == "given" else f" ({self._source})"
+            warn(
+                f"handles of {self.name}{where}: {'; '.join(lines)}: these "
+                "are not recorded"
+            )
 
     def close(self) -> None:
         """Give each module its own ffi and lib back. May be called twice.
@@ -99,7 +123,8 @@ class ModuleHandles:
         if not self._switch.on:
             return
         self._switch.on = False
-        _attached.pop(self.name, None)
+        if _attached.pop(self.name, None) is not None and not self.loaded:
+            warn(unmet_text(self.name))
         if self._hook is not None:
             self._hook.remove()
         if self._old:
@@ -164,8 +189,8 @@ def attach_module(name: str, spec: Any = None) -> ModuleHandles:
         name: of the module that has ``ffi``, such as ``"cmarkgfm._cmark"``.
         spec: as for ``instrument``. None: the table for the module in
             ``pyproject.toml``; else the specification that comes with this
-            package; else what ``suggest`` is sure of. Functions that the
-            library does not have are no error.
+            package; else what ``suggest`` is sure of. For functions that the
+            library does not have there is a RuntimeWarning, no error.
 
     Returns: a ``ModuleHandles``. It ends by ``close()`` or at the end of a
         ``with`` statement: all names are bound to what they were.
@@ -196,9 +221,24 @@ def attach_module(name: str, spec: Any = None) -> ModuleHandles:
     made = ModuleHandles(name, chosen, source)
     made._open()
     _attached[name] = made
+    unseen.tell_also(unmet)
     return made
 
 
 def attached_modules() -> tuple[ModuleHandles, ...]:
     """Return what is attached, oldest first."""
     return tuple(_attached.values())
+
+
+def unmet() -> list[str]:
+    """Return a line for each attached module that was not imported."""
+    return [
+        unmet_text(one.name) for one in attached_modules() if not one.loaded
+    ]
+
+
+def unmet_text(name: str) -> str:
+    """Return what to say of a module that was not imported."""
+    return (
+        f"{printable(name)} was not imported, so no handle of it was recorded"
+    )

@@ -30,12 +30,3 @@ def attach_named(names: Iterable[str]) -> list[ModuleHandles]:
                 one.close()
             raise SpecError(printable(f"{text}: {error}")) from None
     return made
-
-
-def unmet(attached: Iterable[ModuleHandles]) -> list[str]:
-    """Return a line for each module that was not imported."""
-    return [
-        f"{one.name} was not imported, so no handle of it was recorded"
-        for one in attached
-        if not one.loaded
-    ]

@@ -67,6 +67,25 @@ def call_again(raw: Function, args: tuple[Any, ...], error: Exception) -> Any:
     return raw(*others)
 
 
+def _freeing(
+    raw: Function, args: tuple[Any, ...], dropped: ledger.Dropped | None
+) -> Any:
+    """Call a function that frees what was dropped.
+
+    If cffi refuses the arguments, C is not called, and the object lives.
+    """
+    __tracebackhide__ = True
+    try:
+        try:
+            return raw(*args)
+        except TypeError as error:
+            return call_again(raw, args, error)
+    except (TypeError, ValueError, OverflowError):
+        if dropped is not None:
+            dropped.restore()
+        raise
+
+
 def adopt(wrapper: Function, raw: Function, name: str) -> Function:
     """Give a wrapper the name and the text of the raw function."""
     wrapper.__name__ = wrapper.__qualname__ = name
@@ -170,12 +189,10 @@ def releasing(raw: Function, release: Release) -> Function:
             except TypeError as error:
                 return call_again(raw, args, error)
         address = check(args, False)
+        dropped = None
         if address and ok is None:  # before the address is used again
-            ledger.drop(address)
-        try:
-            result = raw(*args)
-        except TypeError as error:
-            result = call_again(raw, args, error)
+            dropped = ledger.drop(address)
+        result = _freeing(raw, args, dropped)
         if address and ok is not None and ok(result):
             ledger.drop(address)
         return result
@@ -215,12 +232,10 @@ def general(
         address = release.check(args, False) if release and live else 0
         is_on = is_enabled() and switch.on
         noted = [before(args) for before in befores] if is_on else ()
+        dropped = None
         if address and release and release.ok is None:
-            ledger.drop(address)
-        try:
-            result = raw(*args)
-        except TypeError as error:
-            result = call_again(raw, args, error)
+            dropped = ledger.drop(address)
+        result = _freeing(raw, args, dropped)
         if address and release and release.ok and release.ok(result):
             ledger.drop(address)
         for after, before in zip(afters, noted, strict=False):

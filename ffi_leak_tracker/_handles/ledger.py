@@ -159,21 +159,43 @@ def record(
     core_blocks.track(address, size, core.HANDLE, number, current_number())
 
 
-def forget(address: int) -> None:
+class Dropped:
+    """A reference that was removed, to be given back if C was not called."""
+
+    __slots__ = ("address", "block", "handle")
+
+    def __init__(self, address: int, handle: Handle, block: CData) -> None:
+        self.address = address
+        self.handle = handle
+        self.block = block  # None: the object has more references
+
+    def restore(self) -> None:
+        """Undo it."""
+        if self.block is None:
+            self.handle.count += 1
+        elif self.address not in live:
+            live[self.address] = self.handle
+            core_blocks.track_again(self.block)
+
+
+def forget(address: int) -> Dropped | None:
     """Remove the record of an address, if there is one."""
-    if live.pop(address, None) is not None:
-        core_blocks.untrack(address, core.HANDLE)
+    handle = live.pop(address, None)
+    if handle is None:
+        return None
+    block = core_blocks.untrack(address, core.HANDLE)
+    return None if block is None else Dropped(address, handle, block)
 
 
-def drop(address: int) -> None:
+def drop(address: int) -> Dropped | None:
     """Remove one reference to an object, and its record with the last one."""
     handle = live.get(address)
     if handle is None:
-        return
+        return None
     if handle.count > 1:
         handle.count -= 1
-    else:
-        forget(address)
+        return Dropped(address, handle, None)
+    return forget(address)
 
 
 def is_of_type(handle: Handle, pointer: CData) -> bool:

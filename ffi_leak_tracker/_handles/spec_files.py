@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: Where the specifications of packages are that come with this one.
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "specs")
 PYPROJECT = "pyproject.toml"
+#: How the name of one of these ends.
+OURS = ".toml of ffi_leak_tracker"
 
 
 def _parser() -> Any:
@@ -136,7 +138,7 @@ def _ours(module: str) -> tuple[Spec, str] | None:
     path = os.path.join(FOLDER, f"{module}.toml")
     if not os.path.isfile(path):
         return None
-    return read(path), f"{module}.toml of ffi_leak_tracker"
+    return read(path), f"{module}{OURS}"
 
 
 def known_modules() -> list[str]:

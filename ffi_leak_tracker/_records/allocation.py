@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from ffi_leak_tracker._base.format import (
     format_address,
     format_bytes,
@@ -11,7 +9,7 @@ from ffi_leak_tracker._base.format import (
 )
 from ffi_leak_tracker._base.record import Record, field
 from ffi_leak_tracker._base.source import line_of
-from ffi_leak_tracker._records.decode import Reader, parse
+from ffi_leak_tracker._records.decode import Reader, is_finite, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -318,7 +316,7 @@ class Allocation(Record):
     def _comparable(self) -> tuple[Any, ...]:
         values = self._values()
         age = self._age
-        if math.isfinite(age):
+        if is_finite(age):
             age = round(age * 1e6)
         return (*values[:7], self._microseconds, age, *values[9:])
 

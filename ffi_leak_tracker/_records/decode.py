@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._records.exceptions import RecordFormatError
 
@@ -112,7 +110,7 @@ class Reader:
     def number(self, name: str) -> float:
         """Return a finite number, as a float."""
         value = self.value(name)
-        if type(value) not in (int, float) or not _finite(value):
+        if type(value) not in (int, float) or not is_finite(value):
             raise fault(self.path(name), "a finite number", value)
         if abs(value) > NUMBER_MAX:
             raise fault(self.path(name), f"at most {NUMBER_MAX:g}", value)
@@ -188,10 +186,13 @@ def _position(value: object, table: Sequence[object], path: str) -> int:
     return value
 
 
-def _finite(value: float) -> bool:
+_INFINITY = float("inf")
+
+
+def is_finite(value: float) -> bool:
     """Return whether a number is finite as a float."""
     try:
-        return math.isfinite(float(value))
+        return abs(float(value)) < _INFINITY
     except OverflowError:
         return False
 

@@ -10,6 +10,9 @@ from ffi_leak_tracker._records.allocation import Frame, NativeFrame
 from ffi_leak_tracker._records.decode import Reader, fault, parse
 from ffi_leak_tracker._records.totals import GROUPINGS, Total
 
+#: Which snapshots may have recorded nothing.
+UNRECORDED = ("earlier", "later", "both", "")
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -97,16 +100,22 @@ class SnapshotDiff(Sequence[Change]):
         changes: the changes, in any order.
         group_by: "path", "type" or "line".
         unchanged: number of groups that are equal in both snapshots.
+        unrecorded: which snapshots recorded nothing at all: "earlier",
+            "later", "both", or "" for none.
     """
 
     __module__ = "ffi_leak_tracker"
 
-    __slots__ = ("_changes", "_group_by", "_unchanged")
+    __slots__ = ("_changes", "_group_by", "_unchanged", "_unrecorded")
     group_by: str = reader(
         "group_by", "How blocks were grouped: path, type or line."
     )
     unchanged: int = reader(
         "unchanged", "Number of groups that are equal in both."
+    )
+    unrecorded: str = reader(
+        "unrecorded",
+        'Which recorded nothing at all: "earlier", "later", "both" or "".',
     )
 
     def __init__(
@@ -114,14 +123,20 @@ class SnapshotDiff(Sequence[Change]):
         changes: Iterable[Change] = (),
         group_by: str = "path",
         unchanged: int = 0,
+        unrecorded: str = "",
     ) -> None:
         self._changes = tuple(sorted(changes, key=_rank))
         self._group_by = group_by
         self._unchanged = unchanged
+        self._unrecorded = unrecorded
 
     @classmethod
     def of(
-        cls, new: Iterable[Total], old: Iterable[Total], group_by: str
+        cls,
+        new: Iterable[Total],
+        old: Iterable[Total],
+        group_by: str,
+        unrecorded: str,
     ) -> SnapshotDiff:
         """Return the difference of totals that were grouped by ``group_by``."""
         before = {one.key: one for one in old}
@@ -131,7 +146,8 @@ class SnapshotDiff(Sequence[Change]):
             for key in {**before, **after}
         ]
         changed = [one for one in changes if one.what != "same"]
-        return cls(changed, group_by, len(changes) - len(changed))
+        unchanged = len(changes) - len(changed)
+        return cls(changed, group_by, unchanged, unrecorded)
 
     def __len__(self) -> int:
         return len(self._changes)
@@ -233,6 +249,7 @@ class SnapshotDiff(Sequence[Change]):
             "blocks": self.blocks,
             "bytes": self.bytes,
             "unchanged": self._unchanged,
+            "unrecorded": self._unrecorded,
             "changes": [one.to_dict() for one in self._changes],
         }
 
@@ -253,7 +270,12 @@ class SnapshotDiff(Sequence[Change]):
         if group_by not in GROUPINGS:
             raise fault("group_by", " or ".join(GROUPINGS), group_by)
         changes = map(Change._read, fields.children("changes"))
-        return cls(changes, group_by, fields.natural("unchanged"))
+        # Older files do not have it.
+        unrecorded = fields.optional(fields.text, "unrecorded") or ""
+        if unrecorded not in UNRECORDED:
+            raise fault("unrecorded", " or ".join(UNRECORDED), unrecorded)
+        unchanged = fields.natural("unchanged")
+        return cls(changes, group_by, unchanged, unrecorded)
 
     @classmethod
     def from_json(cls, text: JsonText) -> SnapshotDiff:
@@ -267,10 +289,9 @@ class SnapshotDiff(Sequence[Change]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SnapshotDiff):
             return NotImplemented
-        return (self._changes, self._group_by, self._unchanged) == (
-            other._changes,
-            other._group_by,
-            other._unchanged,
+        return all(
+            getattr(self, name) == getattr(other, name)
+            for name in self.__slots__
         )
 
     def __hash__(self) -> int:

@@ -8,8 +8,6 @@ from ffi_leak_tracker._base.format import (
     plural,
     printable,
 )
-from ffi_leak_tracker._records.report import frame_lines, render
-from ffi_leak_tracker._records.runners import own_frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -140,6 +138,8 @@ class LeaksFoundError(LeakTrackerError, AssertionError):
             width: columns of a line, where possible, as for the report.
         """
         leaks = self.leaks.at_end()
+        from ffi_leak_tracker._records.report import render
+
         report = render(leaks, color=color, width=width).rstrip()
         return f"{self.summary}\n\n{report}"
 
@@ -390,6 +390,9 @@ def _path_lines(
     """Return a title and a call path; no lines if there is no path."""
     if frames is None and not native_frames:
         return []
+    from ffi_leak_tracker._records.report import frame_lines
+    from ffi_leak_tracker._records.runners import own_frames
+
     return [
         f"  {title}:",
         *frame_lines(own_frames(frames or ()), native_frames),

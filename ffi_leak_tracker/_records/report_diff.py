@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.diff import Change, SnapshotDiff
 
 _WHATS = ("appeared", "grew", "shrank", "vanished")
+_UNRECORDED = {
+    "both": "Neither report has recorded anything: nothing was compared.",
+    "earlier": "The earlier report has recorded nothing.",
+    "later": "The later report has recorded nothing.",
+}
 _PLACES = {"path": "place", "type": "type", "line": "line"}
 
 
@@ -36,6 +41,9 @@ def render_diff(
     paint = _Paint(color)
     shown = diff[: len(diff) if limit is None else max(limit, 0)]
     parts = [[_verdict(diff, paint)]]
+    # That a program begins with nothing is usual.
+    if diff.unrecorded == "later" and len(diff):
+        parts[0].append(_UNRECORDED["later"])
     width = width_of_errors() if width is None else width
     heads = _heads(shown, paint, min(TYPE_MAX, width * 2 // 5))
     for head, one in zip(heads, shown, strict=True):
@@ -65,6 +73,8 @@ def _joined(parts: list[list[str]], is_table: bool) -> str:
 
 
 def _verdict(diff: SnapshotDiff, paint: _Paint) -> str:
+    if diff.unrecorded and not len(diff):
+        return _UNRECORDED[diff.unrecorded]
     if not len(diff):
         return paint("clean", "Nothing changed.")
     moved = diff.bytes or diff.blocks

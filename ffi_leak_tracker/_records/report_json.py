@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from ffi_leak_tracker._records.group import Group
     from ffi_leak_tracker._records.snapshot import Snapshot
+    from ffi_leak_tracker._records.verdicts import Verdicts
 
 SCHEMA = "ffi-leak-tracker"
 VERSION = 2
@@ -46,18 +47,23 @@ _EXACT_MAX = 4e9
 _encode = json.JSONEncoder().encode
 
 
-def pieces(snapshot: Snapshot, indent: int | None = 2) -> Iterator[str]:
+def pieces(
+    snapshot: Snapshot,
+    indent: int | None = 2,
+    verdicts: Verdicts | None = None,
+) -> Iterator[str]:
     """Yield the document of a snapshot, in ASCII; it ends with a newline.
 
     Args:
         indent: spaces of each level; None for a single line.
+        verdicts: on its blocks; None if none are known.
 
     Each piece but the last has ``PIECE_MIN`` characters or more, so that a
     short report is one piece.
     """
     waiting: list[str] = []
     size = 0
-    for one in _document(snapshot, indent):
+    for one in _document(snapshot, indent, verdicts):
         waiting.append(one)
         size += len(one)
         if size >= PIECE_MIN:
@@ -67,7 +73,9 @@ def pieces(snapshot: Snapshot, indent: int | None = 2) -> Iterator[str]:
         yield "".join(waiting)
 
 
-def _document(snapshot: Snapshot, indent: int | None) -> Iterator[str]:
+def _document(
+    snapshot: Snapshot, indent: int | None, verdicts: Verdicts | None
+) -> Iterator[str]:
     blocks, places = _grouped(snapshot)
     groups = [part for one in places for part in one.parts]
     tables = _Tables(groups)
@@ -82,9 +90,12 @@ def _document(snapshot: Snapshot, indent: int | None) -> Iterator[str]:
         "threads": [json.dumps(list(tables.threads))],
         "scopes": [json.dumps(list(tables.scopes))],
         "places": _array(tables.places(places), breaks[1:]),
-        "groups": _array(tables.groups(groups), breaks[1:]),
+        "groups": _array(tables.groups(groups, verdicts), breaks[1:]),
         "blocks": _block_table(blocks, groups, tables, breaks[1:]),
     }
+    if verdicts is not None:
+        holders = [_encode(one.to_dict()) for one in verdicts.holders()]
+        parts["holders"] = _array(holders, breaks[1:])
     yield from _object(parts, breaks)
     yield "\n"
 
@@ -149,7 +160,9 @@ class _Tables:
             yield _encode(data)
         assert next_group == len(self._first), "a group is part of one entry"
 
-    def groups(self, groups: Iterable[Group]) -> Iterator[str]:
+    def groups(
+        self, groups: Iterable[Group], verdicts: Verdicts | None
+    ) -> Iterator[str]:
         """Yield the groups that the tables were made of, each on one line."""
         for one, first, names in zip(
             groups, self._first, self._names, strict=True
@@ -167,6 +180,8 @@ class _Tables:
                 "threads": [self.threads[name] for name in names[0]],
                 "scopes": [self.scopes[name] for name in names[1]],
             }
+            if verdicts is not None:
+                data.update(verdicts._facts_of(one._allocations))
             yield _encode(data)
 
 

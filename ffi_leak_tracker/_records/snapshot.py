@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from _collections_abc import Sequence  # collections takes 2 ms to load
 
 from ffi_leak_tracker._base.format import format_bytes, plural
 from ffi_leak_tracker._base.record import reader
@@ -10,6 +10,8 @@ from ffi_leak_tracker._records.allocation import Allocation
 from ffi_leak_tracker._records.decode import Reader
 from ffi_leak_tracker._records.group import Group, group
 from ffi_leak_tracker._records.stats import AllocationStats
+
+NOTHING = "nothing recorded"  # a verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -148,7 +150,7 @@ class Snapshot(Sequence[Allocation]):
             return "leaked" if self._ended else "live"
         stats = self._stats
         if stats is not None and not stats.allocations and not self._hidden:
-            return "nothing recorded"
+            return NOTHING
         return "clean"
 
     @property
@@ -230,7 +232,10 @@ class Snapshot(Sequence[Allocation]):
                 "one by Snapshot(blocks)"
             )
         pair = self.totals(group_by), old.totals(group_by)
-        return SnapshotDiff.of(*pair, group_by)
+        states = [one.verdict == NOTHING for one in (old, self)]
+        which = "earlier" if states[0] else "later"
+        unrecorded = "both" if all(states) else which if any(states) else ""
+        return SnapshotDiff.of(*pair, group_by, unrecorded)
 
     def __sub__(self, old: Snapshot) -> SnapshotDiff:
         if not isinstance(old, Snapshot):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from ffi_leak_tracker._base.format import (
     format_address,
     format_bytes,
@@ -14,6 +16,7 @@ from ffi_leak_tracker._records.snapshot import Snapshot
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from ffi_leak_tracker._records.allocation import Allocation
 
@@ -249,6 +252,37 @@ class Verdicts:
             sorted(found, key=lambda one: (-one.total_bytes, one.root))
         )
 
+    def _counts_of(self, blocks: Sequence[Allocation]) -> tuple[int, list[int]]:
+        """Return how many of some blocks are lost, and how many a root holds.
+
+        Args:
+            blocks: of the same process; those that were not judged are left
+                out.
+
+        Returns: the number of lost ones, and one for each of ``_roots``.
+        """
+        known = _sequences(self._blocks._allocations)
+        lost, held = 0, [0] * len(self._roots)
+        for number in _sequences(blocks):
+            at = bisect_left(known, number)
+            if at == len(known) or known[at] != number:
+                continue
+            if self._verdicts[at] in (LOST, LOST_BELOW):
+                lost += 1
+            else:
+                held[self._ends[at]] += 1
+        return lost, held
+
+    def _facts_of(self, blocks: Sequence[Allocation]) -> dict[str, Any]:
+        """Return what a JSON document says of the blocks of a group."""
+        lost, held = self._counts_of(blocks)
+        holders = {
+            root: count
+            for root, count in zip(self._roots, held, strict=True)
+            if count
+        }
+        return {"lost": lost, "holders": holders}
+
     # --- what counts as a leak ----------------------------------------------
     def _hooked(self) -> list[bool]:
         are_of_kind = getattr(self._blocks._allocations, "are_of_kind", None)
@@ -325,6 +359,14 @@ class Verdicts:
         lost = plural(counts[LOST] + counts[LOST_BELOW], "block")
         held = f"{counts[HELD] + counts[HELD_BELOW]:,}"
         return f"<Verdicts: {lost} lost, {held} held>"
+
+
+def _sequences(blocks: Sequence[Allocation]) -> Sequence[int]:
+    """Return the sequence numbers of blocks, which rise."""
+    known = getattr(blocks, "sequences", None)
+    if known is not None:
+        return known()  # type: ignore[no-any-return]
+    return [one.sequence for one in blocks]
 
 
 def _part(blocks: Snapshot, positions: Sequence[int]) -> Snapshot:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from _collections_abc import Sequence  # collections takes 2 ms to load
 from sys import byteorder
 
 from ffi_leak_tracker._records.allocation import Allocation

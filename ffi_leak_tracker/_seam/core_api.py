@@ -6,12 +6,12 @@ in the headers in csrc/.
 
 from __future__ import annotations
 
+import _frozen_importlib as _bootstrap  # importlib loads warnings
 import atexit
 import os
 import sys
+from _struct import Struct
 from _thread import _local as thread_local  # threading takes 7 ms to load
-from importlib import _bootstrap
-from struct import Struct
 
 from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
 from ffi_leak_tracker._base.environment import variable

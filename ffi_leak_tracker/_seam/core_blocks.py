@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from struct import Struct
+from _struct import Struct
 
 from ffi_leak_tracker._records.allocation import Allocation
 from ffi_leak_tracker._seam.core_api import (
-    NULL,
     ffi,
     frames_of,
     lib,
@@ -80,7 +79,12 @@ def take_blocks(
     """
     taken = ffi.new("flk_snapshot *")
     if not lib.flk_snapshot_collect(scope, since, inherited, taken):
-        raise _no_room_for("a snapshot of")
+        raise no_room_for("a snapshot of")
+    return read_blocks(taken)
+
+
+def read_blocks(taken: CData) -> tuple[bytes, float]:
+    """Return a copy of a snapshot, which is dropped, and its time."""
     lib.flk_snapshot_hide(taken)
     try:
         raw = copy_bytes(taken.blocks, taken.count * BLOCK.size)
@@ -103,7 +107,7 @@ def group_blocks(raw: bytes) -> tuple[bytes, bytes]:
     made = ffi.new("flk_grouping *")
     blocks = ffi.cast("flk_block *", ffi.from_buffer(raw))
     if lib.flk_group_blocks(blocks, len(raw) // BLOCK.size, made):
-        raise _no_room_for("groups of")
+        raise no_room_for("groups of")
     try:
         groups = copy_bytes(made.groups, made.count * GROUP.size)
         return groups, copy_bytes(made.members, made.member_count * 4)
@@ -144,7 +148,8 @@ def copy_bytes(start: CData, size: int) -> bytes:
     return bytes(ffi.buffer(start, size)) if size else b""
 
 
-def _no_room_for(what: str) -> MemoryError:
+def no_room_for(what: str) -> MemoryError:
+    """Return the error for a copy of the live blocks."""
     return MemoryError(
         f"no memory for {what} the live blocks; the records are intact: free "
         "some memory and try again"
@@ -336,8 +341,22 @@ def track(
     return bool(done)
 
 
-def untrack(address: int, layer: int) -> bool:
-    """Remove a record; return False if there was none."""
-    done = lib.flk_untrack(address, layer, NULL)
+def untrack(address: int, layer: int) -> CData | None:
+    """Remove a record and return it; None if there was none."""
+    out = ffi.new("flk_block *")
+    done = lib.flk_untrack(address, layer, out)
     _tell()
-    return bool(done)
+    return out if done else None
+
+
+def track_again(block: CData) -> None:
+    """Record a block that ``untrack`` returned, by its old call path."""
+    lib.flk_track(
+        block.address,
+        block.size_bytes,
+        block.layer,
+        block.type,
+        block.scope,
+        block.path,
+    )
+    _tell()

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ffi_leak_tracker._base import settings as environment
+from ffi_leak_tracker._base.warn import warn
 from ffi_leak_tracker._records.exceptions import AttachError
 from ffi_leak_tracker._seam import misuse as misuses
 from ffi_leak_tracker._testing import judge
@@ -105,10 +106,16 @@ class LeakCheckMixin(_Base):
             attachment = LeakTracker.attach(
                 list(self.leaks_attach) or None, native_depth=NATIVE_DEPTH
             )
-        except AttachError:
+        except AttachError as error:
             if self.leaks_attach:
                 raise
-            return  # no hooks on this system
+            kind._leak_attachment = None  # told once
+            warn(
+                f"{kind.__qualname__}: no library is watched, only this "
+                f"package's allocators: {error}; leaks_own = True says that "
+                "this is meant"
+            )
+            return
 
         def detach() -> None:
             del kind._leak_attachment

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from operator import index
+from _operator import index
 
 from ffi_leak_tracker._base import settings
 from ffi_leak_tracker._base.format import printable

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from _thread import RLock  # threading takes 7 ms to load
-from functools import wraps
 from time import monotonic
 
 from ffi_leak_tracker._base.format import format_age, plural
@@ -85,11 +84,12 @@ _lock = RLock()
 def _locked(function: Callable[P, T]) -> Callable[P, T]:
     """Return a function that holds the lock."""
 
-    @wraps(function)
     def call(*arguments: P.args, **named: P.kwargs) -> T:
         with _lock:
             return function(*arguments, **named)
 
+    call.__name__ = function.__name__
+    call.__doc__ = function.__doc__
     return call
 
 

@@ -60,10 +60,17 @@ class Judged:
 
     Args:
         held: sequence numbers of blocks that native code made and can reach.
+        verdicts: on all blocks; None if there is no verdict.
     """
 
-    def __init__(self, found: Snapshot, held: frozenset[int]) -> None:
+    def __init__(
+        self,
+        found: Snapshot,
+        held: frozenset[int],
+        verdicts: Verdicts | None = None,
+    ) -> None:
         self.found = found
+        self.verdicts = verdicts
         self._held = held
 
     def counts(self, left: Snapshot) -> dict[str, int]:
@@ -102,7 +109,8 @@ def judge(view: View, filter: FilterLike, show_held: bool) -> Judged:
         return Judged(live._noted([note]), nothing)
     pairs = zip(_sequences(found.blocks), found._are_leaks(), strict=True)
     held = frozenset([number for number, is_leak in pairs if not is_leak])
-    return Judged(found.blocks if show_held else found.leaks(), held)
+    shown = found.blocks if show_held else found.leaks()
+    return Judged(shown, held, found)
 
 
 def _hooked(blocks: Snapshot) -> int:

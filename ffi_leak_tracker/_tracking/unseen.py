@@ -13,7 +13,7 @@ from ffi_leak_tracker._tracking import detached, sampling, watched
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 OWN = "the allocators of this package"
 NOTHING = (
@@ -44,8 +44,20 @@ RELEASE = (
     "FFI_LEAK_TRACKER=release; the diagnostic ones do"
 )
 
+#: What rooms above this one say that they do not see.
+_tellers: list[Callable[[], list[str]]] = []
 #: Scopes that ``disable()`` switched off, each with its serial number.
 silenced: set[tuple[int, int]] = set()
+
+
+def tell_also(teller: Callable[[], list[str]]) -> None:
+    """Let reports and doubts have what a function returns, too."""
+    if teller not in _tellers:
+        _tellers.append(teller)
+
+
+def _of_tellers() -> list[str]:
+    return [text for teller in _tellers for text in teller()]
 
 
 # --- reports --------------------------------------------------------------
@@ -57,7 +69,7 @@ def notes(view: int, allocations: int, figures: dict[str, int]) -> list[str]:
         allocations: of the view.
         figures: of the tracker itself.
     """
-    found = _of_libraries(figures["hooks_ever_traced"])
+    found = [*_of_libraries(figures["hooks_ever_traced"]), *_of_tellers()]
     if _is_disabled(view):
         found.append(DISABLED)
     if allocations == 0:
@@ -197,7 +209,7 @@ def _doubts(view: int = core.PROCESS) -> list[str]:
     unsure = detached.unsure_text(view)
     if unsure is not None:
         found.append(unsure)
-    return found
+    return found + _of_tellers()
 
 
 def _nothing_recorded() -> list[str]:

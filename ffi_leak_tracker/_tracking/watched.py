@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 
 from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._seam import core_api as core
@@ -23,7 +22,7 @@ _unmet: tuple[Name, ...] = ()
 _seen: dict[str, None] = {}
 
 #: "lib" STEM, and what build tools add: see csrc/hooks/library_names.h.
-_FILE_NAME = re.compile(
+_FILE_NAME = (
     r"(?:lib)?(.+?)(?:-[0-9a-f]{8}|-[0-9.]+)*"
     r"(?:\.cpython-.*|\.abi3|\.pypy.*)?\.so(?:\.\d.*)?$"
 )
@@ -160,5 +159,7 @@ def suggestion(name: str, paths: Iterable[str]) -> str | None:
 
 
 def _stem_of(file: str) -> str:
-    found = _FILE_NAME.match(file)
+    import re
+
+    found = re.match(_FILE_NAME, file)
     return found.group(1) if found else file.removeprefix("lib")

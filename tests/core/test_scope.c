@@ -227,6 +227,25 @@ static void end_use(void) {
     pthread_join(user, NULL);
 }
 
+// The event counts in the scopes above its own, too.
+static void test_numbers_above_a_scope_in_use_are_kept(void) {
+    uint32_t outer = flk_scope_new(0, 0), inner = flk_scope_new(outer, 0);
+    atomic_store(&used_scope, inner);
+    pthread_create(&user, NULL, use_scope, NULL);
+    while (!atomic_load(&handed))
+        sched_yield();
+    flk_scope_gone(inner);
+    flk_scope_gone(outer);
+    uint32_t others[8];
+    for (int i = 0; i < 8; i++) {
+        others[i] = flk_scope_new(0, 0);
+        CHECK(others[i] != outer && others[i] != inner);
+    }
+    end_use();
+    for (int i = 0; i < 8; i++)
+        flk_scope_gone(others[i]);
+}
+
 // Opens scopes, each with a block, beyond the limit; returns how many.
 static uint32_t linger_past_the_limit(uint32_t outer, uint32_t apart,
                                       uint16_t type) {
@@ -264,6 +283,7 @@ static void test_lingering_scopes_make_room_at_the_limit(void) {
 
 int main(void) {
     start();
+    RUN(test_numbers_above_a_scope_in_use_are_kept);
     RUN(test_view_is_the_subtree);
     RUN(test_isolated_is_not_seen_from_above);
     RUN(test_empty_scope_gives_its_number_back);

@@ -1,4 +1,5 @@
-// trees.c - a library whose functions give and take objects in each usual way.
+// trees.c - a library of trees. Its functions create, share and free objects in
+// each usual way.
 #include <stdlib.h>
 #include <string.h>
 

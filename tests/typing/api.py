@@ -329,6 +329,7 @@ async def growth(handle: object) -> None:
         return str(size)
 
     assert_type(await find_growth_async(call, 4), GrowthReport)
+    find_growth(calloc, "no type", raises=(TypeError, ValueError))
 
 
 def told(suspects: tuple[Suspect, ...]) -> None:
