@@ -195,6 +195,27 @@ def test_a_bad_name_is_said(options, status, said) -> None:
     assert status or "note:" not in done.stderr
 
 
+@pytest.mark.parametrize("made", ["lib.take(500)", "alloc('char', 500)"])
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_imports_can_be_left_out(made, is_kept) -> None:
+    """What a module keeps from its import; never what is lost."""
+    text = dedent(SETUP).format(path=path("plain"))
+    text += "from ffi_leak_tracker import diagnostic_malloc as alloc\n"
+    text += f"table = {made}\n" + ("" if is_kept else "del table\n")
+    Path("tables.py").write_text(text, "utf-8")
+    options = ("--fail-on", "lost,held,own", "--held")
+    program = f"import tables\n{CLEAN}"
+    done = run(program, *options)
+    assert done.returncode == 1, done.stderr
+    assert "tables.py" in done.stderr
+    done = run(program, *options, "--ignore-imports")
+    assert done.returncode == (0 if is_kept else 1), done.stderr
+    assert ("1 block, 500 B made by imports left out" in done.stderr) == is_kept
+    done = run(f"import tables\n{LEAK}", *options, "--ignore-imports")
+    assert done.returncode == 1, done.stderr
+    assert "prog.py" in done.stderr
+
+
 HOLDERS = """
 kept = [lib.take(2000) for _ in range(3)]
 for _ in range(2):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from ffi_leak_tracker._records.emit_json import JsonEmitter
 from ffi_leak_tracker._records.exceptions import ReportWriteError
-from ffi_leak_tracker._tracking import lost
 from ffi_leak_tracker._tracking.signal_dump import numbered
 
 if TYPE_CHECKING:
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from ffi_leak_tracker._records.emitters import LeaksEmitter
-    from ffi_leak_tracker._records.filters import LeakFilter
     from ffi_leak_tracker._records.snapshot import Snapshot
     from ffi_leak_tracker._tracking.lost import Judged
     from ffi_leak_tracker._tracking.scopes import Scope
@@ -35,6 +33,7 @@ class Children:
     signal came right before it, and the parent would wait for the child.
 
     Args:
+        judge: returns what is reported of the scope.
         fails: returns whether a child with this judgement, and these blocks
             left, fails the run.
     """
@@ -42,18 +41,16 @@ class Children:
     def __init__(
         self,
         scope: Scope,
-        filter: LeakFilter | None,
         json: str | None,
         text: str | None,
         console: Callable[[str], LeaksEmitter],
-        show_held: bool,
+        judge: Callable[[Scope], Judged],
         fails: Callable[[Judged, Snapshot], bool],
     ) -> None:
         self._scope = scope
-        self._filter = filter
         self._paths = json, text
         self._console = console
-        self._show_held = show_held
+        self._judge = judge
         self._fails = fails
         self._failed = mmap.mmap(-1, 1)  # shared by parent and children
         self._reported = True  # the parent reports elsewhere
@@ -80,7 +77,7 @@ class Children:
         if self._reported:
             return
         self._reported = True
-        judged = lost.judge(self._scope, self._filter, self._show_held)
+        judged = self._judge(self._scope)
         found = judged.found.at_end()
         if self._fails(judged, found):
             self._failed[0] = 1

@@ -163,6 +163,12 @@ tracked: set FFI_LEAK_TRACKER=on in their environment.
             "is not counted as a leak",
         )
         add(
+            "--ignore-imports",
+            action="store_true",
+            help="leave out what the imports of modules made, unless it is "
+            "lost",
+        )
+        add(
             "--fail-on",
             metavar="WHAT",
             type=_failures,

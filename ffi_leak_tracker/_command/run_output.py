@@ -125,6 +125,7 @@ class Output:
         self.json = _writable(options.json)
         self.text = _writable(options.report)
         self.held = options.held
+        self._ignores_imports = options.ignore_imports
         self.fails = options.fail_on if options.fail_on_leaks else frozenset()
         self._known = _known(options)
         self._depth = options.depth
@@ -154,11 +155,10 @@ class Output:
             )
         return Children(
             scope,
-            self._filter(),
             self.json,
             self.text,
             self.console,
-            self.held,
+            self._judge,
             self._fails,
         )
 
@@ -203,11 +203,11 @@ class Output:
         Args:
             children: those that were forked, if they are followed.
         """
-        from ffi_leak_tracker._tracking import lost, watched
+        from ffi_leak_tracker._tracking import watched
         from ffi_leak_tracker._tracking.tracker import LeakTracker
 
         self._settle_streams()
-        judged = lost.judge(scope, self._filter(), self.held)
+        judged = self._judge(scope)
         found, settled = self._settle(judged.found.at_end())
         written = self._write(found, judged.verdicts) and settled
         misuses = LeakTracker.misuses()
@@ -230,6 +230,15 @@ class Output:
             return UNUSABLE
         failed = self._fails(judged, found) or child_failed
         return LEAKED if failed else CLEAN
+
+    def _judge(self, scope: Scope) -> Judged:
+        """Return what is reported of a scope."""
+        from ffi_leak_tracker._tracking import lost
+
+        judged = lost.judge(scope, self._filter(), self.held)
+        if self._ignores_imports:
+            judged = lost.without_imports(scope, judged)
+        return judged
 
     def _fails(self, judged: Judged, found: Snapshot) -> bool:
         """Return whether what this process leaked or misused fails the run."""

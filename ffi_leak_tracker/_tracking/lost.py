@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 
+from ffi_leak_tracker._base.format import format_bytes, plural
 from ffi_leak_tracker._records.exceptions import SearchError
 from ffi_leak_tracker._records.filters import LeakFilter
+from ffi_leak_tracker._records.runners import is_importer, own_frames
 from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._records.verdicts import HOOKED, Verdicts
 from ffi_leak_tracker._seam import core_api as core
@@ -111,6 +113,34 @@ def judge(view: View, filter: FilterLike, show_held: bool) -> Judged:
     held = frozenset([number for number, is_leak in pairs if not is_leak])
     shown = found.blocks if show_held else found.leaks()
     return Judged(shown, held, found)
+
+
+def without_imports(view: View, judged: Judged) -> Judged:
+    """Leave out what imports made and what is not lost.
+
+    Where the memory cannot be searched, nothing is left out.
+    """
+    verdicts = judged.verdicts
+    try:
+        if verdicts is None:
+            verdicts = view.find_lost(gc=False)
+    except SearchError as error:
+        note = f"{error}: what imports made is not left out"
+        return Judged(judged.found._noted([note]), judged._held)
+    lost = set(_sequences(verdicts.lost))
+    made = {
+        block.sequence: block.size
+        for group in verdicts.blocks.groups()
+        if any(map(is_importer, own_frames(group.frames)))
+        for block in group.allocations
+        if block.sequence not in lost
+    }
+    found = judged.found.keep(lambda block: block.sequence not in made)
+    if made:
+        amount = f"{plural(len(made), 'block')}, "
+        amount += format_bytes(sum(made.values()))
+        found = found._noted([f"{amount} made by imports left out"])
+    return Judged(found, judged._held - made.keys(), judged.verdicts)
 
 
 def _hooked(blocks: Snapshot) -> int:
