@@ -132,6 +132,39 @@ uintptr_t flk_bodies_allocate(uintptr_t a, uintptr_t b, uintptr_t c,
     return block;
 }
 
+uintptr_t flk_bodies_malloc(uintptr_t size_bytes, const flk_stub_entry *entry,
+                            uintptr_t original, uint32_t session) {
+    flk_marks *marks = flk_platform_thread_marks();
+    FLK_ASSERT(original != 0 && !marks->allocating_frame);
+    uintptr_t block = ((flk_function_of_1)original)(size_bytes);
+    if (FLK_LIKELY(block))
+        flk_report_made_hot(
+            marks, session, FLK_LAYER_HEAP, block, size_bytes,
+            atomic_load_explicit(&entry->type, memory_order_relaxed));
+    return block;
+}
+
+// What type_elsewhere finds for such a call, without its questions.
+uintptr_t flk_bodies_note(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t stub,
+                          const void *caller) {
+    flk_returned *returned = &flk_platform_thread_marks()->returned;
+    if (FLK_UNLIKELY(
+            flk_returned_is_left_behind(returned->frame, FLK_STACK_HERE)))
+        return flk_bodies_allocate(a, b, c, stub, caller);
+    uint16_t type = returned->type;
+    FLK_ASSERT(type != 0);
+    returned->type = 0;
+    uintptr_t block =
+        ((flk_function_of_3)flk_stub_table_original(stub))(a, b, c);
+    returned->type = type;
+    if (!block)
+        return block;
+    if (returned->note_count)
+        flk_returned_forget(returned, block);
+    flk_returned_note(returned, block, flk_stub_table_size(stub, a, b, c));
+    return block;
+}
+
 // posix_memalign(&block, alignment, size).
 uintptr_t flk_bodies_place(uintptr_t a, uintptr_t b, uintptr_t c, uint32_t stub,
                            const void *caller) {
@@ -165,8 +198,9 @@ bool flk_bodies_is_inner_release(const flk_marks *marks, uintptr_t a,
 // Where a body's stub was called: the stub ends in a jump to the body.
 #define RETURNS_TO ((uintptr_t)__builtin_return_address(0))
 
-static FLK_NOINLINE bool gone_unrecorded(uintptr_t a, uint32_t stub) {
-    flk_judged judged = flk_judge_release(a, stub);
+static FLK_NOINLINE bool gone_unrecorded(uintptr_t a,
+                                         const flk_stub_entry *entry) {
+    flk_judged judged = flk_judge_release(a, entry);
     FLK_ASSERT(a != 0 && judged <= FLK_JUDGED_REFUSED);
     if (judged == FLK_JUDGED_FOREIGN && !flk_sample_is_on())
         flk_report_count(FLK_HOOK_FOREIGN_FREES);
@@ -174,32 +208,38 @@ static FLK_NOINLINE bool gone_unrecorded(uintptr_t a, uint32_t stub) {
 }
 
 // False: the release is proven misuse, and is not to be passed on.
-static FLK_HOT bool gone(flk_marks *marks, uintptr_t a, uint32_t stub,
-                         uintptr_t caller) {
+static FLK_HOT bool gone(flk_marks *marks, uintptr_t a,
+                         const flk_stub_entry *entry, uintptr_t caller) {
     FLK_ASSERT(a != 0);
+    uint16_t type = atomic_load_explicit(&entry->type, memory_order_relaxed);
     if (FLK_UNLIKELY(marks->returned.type) &&
         flk_returned_forget(&marks->returned, a))
         return true;
-    return FLK_LIKELY(flk_report_gone_hot(marks, FLK_LAYER_HEAP, a,
-                                          flk_stub_table_type(stub), caller)) ||
-           gone_unrecorded(a, stub);
+    return FLK_LIKELY(
+               flk_report_gone_hot(marks, FLK_LAYER_HEAP, a, type, caller)) ||
+           gone_unrecorded(a, entry);
+}
+
+static FLK_HOT const flk_stub_entry *entry_of(uint32_t stub) {
+    FLK_ASSERT(FLK_STUB_GET(stub, type) != 0);
+    return &flk_stub_table_now.entries[stub];
 }
 
 bool flk_bodies_gone(uintptr_t a, uint32_t stub, uintptr_t caller) {
-    return gone(flk_platform_thread_marks(), a, stub, caller);
+    return gone(flk_platform_thread_marks(), a, entry_of(stub), caller);
 }
 
-uintptr_t flk_bodies_free(uintptr_t a, uintptr_t b, uintptr_t c,
-                          uint32_t stub) {
-    FLK_ASSERT(flk_stub_table_function(stub) == FLK_FN_FREE);
+uintptr_t flk_bodies_free(uintptr_t a, const flk_stub_entry *entry,
+                          uintptr_t original) {
+    FLK_ASSERT(a != 0 && original != 0);
     flk_marks *marks = flk_platform_thread_marks();
     if (FLK_UNLIKELY(!atomic_load_explicit(&flk_stub_table_now.has_one_free,
                                            memory_order_relaxed)))
-        return flk_bodies_release(a, b, c, stub);
-    if (FLK_LIKELY(a && !is_inner_release(marks, a, FLK_STACK_HERE)) &&
-        FLK_UNLIKELY(!gone(marks, a, stub, RETURNS_TO)))
+        return flk_bodies_release(a, 0, 0, flk_stub_table_number(entry));
+    if (FLK_LIKELY(!is_inner_release(marks, a, FLK_STACK_HERE)) &&
+        FLK_UNLIKELY(!gone(marks, a, entry, RETURNS_TO)))
         return 0;
-    return ((flk_function_of_3)flk_stub_table_original(stub))(a, b, c);
+    return ((flk_function_of_1)original)(a);
 }
 
 uintptr_t flk_bodies_release(uintptr_t a, uintptr_t b, uintptr_t c,
@@ -210,7 +250,7 @@ uintptr_t flk_bodies_release(uintptr_t a, uintptr_t b, uintptr_t c,
     if (FLK_LIKELY(flk_stub_table_is_off()) || !a ||
         is_inner_release(marks, a, FLK_STACK_HERE))
         return original(a, b, c);
-    if (FLK_UNLIKELY(!gone(marks, a, stub, RETURNS_TO)))
+    if (FLK_UNLIKELY(!gone(marks, a, entry_of(stub), RETURNS_TO)))
         return 0;
     uintptr_t outer = marks->releasing, outer_frame = marks->releasing_frame;
     marks->releasing = a;
@@ -242,7 +282,7 @@ static uintptr_t call_resize(uintptr_t a, uintptr_t b, uintptr_t c,
 static uintptr_t resize_unrecorded(uintptr_t a, uintptr_t b, uintptr_t c,
                                    uint32_t stub) {
     FLK_ASSERT(a != 0);
-    if (flk_judge_release(a, stub) != FLK_JUDGED_REFUSED)
+    if (flk_judge_release(a, entry_of(stub)) != FLK_JUDGED_REFUSED)
         return call_resize(a, b, c, stub);
     errno = ENOMEM;
     return 0;

@@ -45,10 +45,19 @@ FLK_NOINLINE uintptr_t flk_bodies_place(uintptr_t a, uintptr_t b, uintptr_t c,
                                         uint32_t stub, const void *caller);
 FLK_NOINLINE uintptr_t flk_bodies_resize(uintptr_t a, uintptr_t b, uintptr_t c,
                                          uint32_t stub, const void *caller);
-// free: does what release does, in fewer instructions, where no provider's
-// free can call another provider's free.
-FLK_NOINLINE uintptr_t flk_bodies_free(uintptr_t a, uintptr_t b, uintptr_t c,
-                                       uint32_t stub);
+// malloc by a slot of a traced object while hooks are on, no mark is set, and
+// the provider does not allocate inside. `session` was read before the state.
+FLK_NOINLINE uintptr_t flk_bodies_malloc(uintptr_t size_bytes,
+                                         const flk_stub_entry *entry,
+                                         uintptr_t original, uint32_t session);
+// An allocation by a slot of an untraced object while a function of the C library
+// runs for a traced caller (hooks/returned.h).
+FLK_NOINLINE uintptr_t flk_bodies_note(uintptr_t a, uintptr_t b, uintptr_t c,
+                                       uint32_t stub, const void *caller);
+// free of an address that is not NULL: does what release does, in fewer
+// instructions, where no provider's free can call another provider's free.
+FLK_NOINLINE uintptr_t flk_bodies_free(uintptr_t a, const flk_stub_entry *entry,
+                                       uintptr_t original);
 FLK_NOINLINE uintptr_t flk_bodies_release(uintptr_t a, uintptr_t b, uintptr_t c,
                                           uint32_t stub);
 #endif

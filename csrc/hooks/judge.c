@@ -8,7 +8,6 @@
 #include "paths/stack.h"
 #include "tracker/misuse.h"
 #include "tracker/quarantine.h"
-#include "tracker/recent.h"
 #include "tracker/tell.h"
 
 static struct {
@@ -155,22 +154,11 @@ static flk_judged judge_inside(uintptr_t address, uint32_t stub) {
 }
 
 // --- the release -----------------------------------------------------------
-static FLK_NOINLINE flk_judged judge_it(uintptr_t address, uint32_t stub) {
+FLK_NOINLINE flk_judged flk_judge_suspect(uintptr_t address, uint32_t stub) {
     FLK_ASSERT(address != 0 && !flk_thread_is_inside());
     flk_judged found = judge_held(address);
     if (found == FLK_JUDGED_FOREIGN)
         found = judge_freed(address, stub);
     return found == FLK_JUDGED_FOREIGN ? judge_inside(address, stub) : found;
-}
-
-flk_judged flk_judge_release(uintptr_t address, uint32_t stub) {
-    FLK_ASSERT(address != 0);
-    if (flk_freed_may_be(address) || flk_recent_may_hold(address))
-        return judge_it(address, stub);
-    // Most releases by untraced objects are of blocks that never were recorded.
-    bool is_judged = flk_stub_table_via(stub) == FLK_VIA_UNTRACED
-                         ? flk_proof_is_strange(address)
-                         : !flk_proof_is_plain(address);
-    return is_judged ? judge_it(address, stub) : FLK_JUDGED_FOREIGN;
 }
 #endif

@@ -13,6 +13,7 @@
 
 #ifdef FLK_HAS_ELF
 #include "tracker/freed.h"
+#include "tracker/recent.h"
 
 // Around a change of slots or of the state of the hooks, meanwhile nothing is
 // suspected. At the end the remembered frees are forgotten.
@@ -28,8 +29,27 @@ typedef enum flk_judged {
     FLK_JUDGED_REFUSED,  // misuse was told; the call is not passed on
 } flk_judged;
 
+// Whether the release of an address without a record may be misuse. Most
+// releases by untraced objects are of blocks that never were recorded.
+static FLK_HOT bool flk_judge_may_be_misuse(uintptr_t address,
+                                            const flk_stub_entry *entry) {
+    FLK_ASSERT(address != 0);
+    if (flk_freed_may_be(address) || flk_recent_may_hold(address))
+        return true;
+    return atomic_load_explicit(&entry->via, memory_order_relaxed) ==
+                   FLK_VIA_UNTRACED
+               ? flk_proof_is_strange(address)
+               : !flk_proof_is_plain(address);
+}
+flk_judged flk_judge_suspect(uintptr_t address, uint32_t stub);
+
 // Judges the release or resize of an address without a record.
-flk_judged flk_judge_release(uintptr_t address, uint32_t stub);
+static FLK_HOT flk_judged flk_judge_release(uintptr_t address,
+                                            const flk_stub_entry *entry) {
+    return FLK_LIKELY(!flk_judge_may_be_misuse(address, entry))
+               ? FLK_JUDGED_FOREIGN
+               : flk_judge_suspect(address, flk_stub_table_number(entry));
+}
 #else
 static inline void flk_judge_set(bool passes, bool suspects) {
     (void)passes, (void)suspects;

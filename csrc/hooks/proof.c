@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #if defined(__GLIBC__)
@@ -72,10 +73,20 @@ static uintptr_t mark_of(size_t size_bytes) {
     return has_chunk && is_cleared ? mark : 0;
 }
 
-// valgrind runs a malloc of its own under the address of glibc's.
+// valgrind runs a malloc of its own under the address of glibc's. Tools that do
+// not (callgrind) preload nothing but valgrind's core.
+static bool is_replaced(void) {
+    if (!dlsym(RTLD_DEFAULT, "_vgnU_freeres"))
+        return false;
+    const char *preloaded = getenv("LD_PRELOAD");
+    const char *first = preloaded ? strstr(preloaded, "/vgpreload_") : NULL;
+    return !first || strncmp(first, "/vgpreload_core", 15) != 0 ||
+           strstr(first + 1, "/vgpreload_") != NULL;
+}
+
 static void learn(void) {
     if (!is_same_object(proof.allocate, (uintptr_t)gnu_get_libc_version) ||
-        dlsym(RTLD_DEFAULT, "_vgnU_freeres"))
+        is_replaced())
         return;
     uintptr_t mark = mark_of(88);
     if (mark && mark == mark_of(200))

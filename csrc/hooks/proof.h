@@ -40,9 +40,15 @@ flk_proof flk_proof_of_inside(uint32_t stub, uintptr_t address, uintptr_t start,
 bool flk_proof_may_carve(uint32_t stub);
 
 extern atomic_bool flk_proof_has_chunks;  // relaxed: glibc's malloc
-// Whether this may be a word that glibc keeps before a block.
+// Whether this may be a word that glibc keeps before a block: 8 is no flag, and
+// a size is at least 32 and below 2^40.
+#define FLK_PROOF_NO_SIZE (~((UINT64_C(1) << 40) - 1) | 8)
 static inline bool flk_proof_is_size(uintptr_t word) {
-    return !(word & 8) && word - 32 < UINT64_C(1) << 40;
+    return !((word - 32) & FLK_PROOF_NO_SIZE);
+}
+// As well, and the flag 1 is set: the block before it is in use.
+static inline bool flk_proof_is_size_behind_block(uintptr_t word) {
+    return !((word - 33) & (FLK_PROOF_NO_SIZE | 1));
 }
 
 // True if the address looks unlike that of a block of this process's allocator.
@@ -60,16 +66,18 @@ static FLK_HOT bool flk_proof_is_strange(uintptr_t address) {
 // behind it, which says so. False also if that is in another page, which may
 // not be readable.
 static FLK_HOT bool flk_proof_is_plain(uintptr_t address) {
-    if (flk_proof_is_strange(address) ||
-        !atomic_load_explicit(&flk_proof_has_chunks, memory_order_relaxed))
+    FLK_ASSERT(address != 0);
+    if (!atomic_load_explicit(&flk_proof_has_chunks, memory_order_relaxed) ||
+        FLK_UNLIKELY(address & 15))
         return false;
-    uintptr_t size = ((const uintptr_t *)address)[-1] & ~(uintptr_t)7;
-    uintptr_t next = address + size;  // where the next block would begin
-    if (next - address > FLK_PROOF_PAGE_BYTES - 16 ||
-        (next ^ address) & ~(uintptr_t)(FLK_PROOF_PAGE_BYTES - 1))
+    uintptr_t size = ((const uintptr_t *)address)[-1];
+    if (FLK_UNLIKELY(!flk_proof_is_size(size)))
         return false;
-    uintptr_t word = ((const uintptr_t *)next)[-1];
-    return word & 1 && flk_proof_is_size(word);
+    // Where the next block would begin.
+    uintptr_t next = address + (size & ~(uintptr_t)7);
+    if ((next ^ address) & ~(uintptr_t)(FLK_PROOF_PAGE_BYTES - 1))
+        return false;
+    return flk_proof_is_size_behind_block(((const uintptr_t *)next)[-1]);
 }
 #endif
 #endif

@@ -32,16 +32,18 @@ static struct {
 void flk_report_count(flk_hook_counter counter) {
     FLK_ASSERT(counter < FLK_HOOK_COUNTERS);
     const flk_thread *thread = flk_platform_thread_pointer();
-    uint32_t i = thread && thread->number < STRIPES ? thread->number : 0;
+    uint32_t i = thread ? thread->number : 0;
+    if (FLK_UNLIKELY(i - 1 >= STRIPES - 1)) {
+        atomic_fetch_add_explicit(&hooks.stripes[0].counts[counter], 1,
+                                  memory_order_relaxed);
+        return;
+    }
     // Without a locked instruction. An event of a signal handler between the
     // load and the store is not counted.
     atomic_ullong *count = &hooks.stripes[i].counts[counter];
-    if (FLK_LIKELY(i != 0))
-        atomic_store_explicit(
-            count, atomic_load_explicit(count, memory_order_relaxed) + 1,
-            memory_order_relaxed);
-    else
-        atomic_fetch_add_explicit(count, 1, memory_order_relaxed);
+    atomic_store_explicit(count,
+                          atomic_load_explicit(count, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
 }
 
 static uint64_t counted_ever(flk_hook_counter counter) {

@@ -31,6 +31,8 @@ static void set_type(flk_function function, uint16_t type) {
         atomic_store(ENTRY(first + i, type), type);
         atomic_store(ENTRY(first + i, sizes),
                      (uint8_t)flk_functions_info[function].sizes);
+        atomic_store(ENTRY(first + i, via),
+                     (uint8_t)flk_stub_table_via(first + i));
     }
 }
 

@@ -60,6 +60,7 @@ _Static_assert(FLK_PROVIDERS_MAX == 4 && FLK_VIA_COUNT <= 4, "FLK_STUB");
 
 // Hooks pass arguments and results as words, as both ABIs pass pointers and
 // sizes. A function does not read words that it has no parameter for.
+typedef uintptr_t (*flk_function_of_1)(uintptr_t);
 typedef uintptr_t (*flk_function_of_3)(uintptr_t, uintptr_t, uintptr_t);
 typedef uintptr_t (*flk_function_of_4)(uintptr_t, uintptr_t, uintptr_t,
                                        uintptr_t);
@@ -103,6 +104,7 @@ typedef struct flk_stub_entry {
     _Atomic uint16_t type;  // of what it allocates
     _Atomic uint8_t sizes;  // an flk_sizes
     _Atomic uint8_t flags;  // FLK_PROVIDER_...
+    _Atomic uint8_t via;    // an flk_via; as in the number of the stub
 } flk_stub_entry;
 _Static_assert(sizeof(flk_stub_entry) == 2 * sizeof(void *), "an index away");
 
@@ -122,6 +124,12 @@ extern flk_stub_table flk_stub_table_now;
 #define FLK_STUB_GET(stub, field)                                 \
     atomic_load_explicit(&flk_stub_table_now.entries[stub].field, \
                          memory_order_relaxed)
+
+// The number of the stub that has this entry.
+static inline uint32_t flk_stub_table_number(const flk_stub_entry *entry) {
+    FLK_ASSERT(entry >= flk_stub_table_now.entries);
+    return (uint32_t)(entry - flk_stub_table_now.entries);
+}
 
 static inline flk_function flk_stub_table_function(uint32_t stub) {
     FLK_ASSERT(stub < FLK_STUB(0, 0, FLK_FN_COUNT));

@@ -40,9 +40,41 @@ static inline bool is_not_recorded(flk_via via, uint32_t stub, uintptr_t here) {
             return original(a, b, c);                                        \
         return body(a, b, c, NUMBER(d, v, id), CALLER);                      \
     }
-#define STUB_ALLOCATE(d, v, id)                \
-    STUB_WITH_3(d, v, id, flk_bodies_allocate, \
-                is_not_recorded(FLK_VIA_##v, NUMBER(d, v, id), HERE(v)))
+// Most calls are malloc by a slot of a traced object, and have a body of their
+// own.
+static inline bool is_plain(flk_via via, uint32_t stub) {
+    const flk_marks *marks = flk_platform_thread_marks();
+    return via == FLK_VIA_TRACED &&
+           flk_stub_table_function(stub) == FLK_FN_MALLOC &&
+           FLK_LIKELY(!marks->allocating_frame && !marks->returned.type) &&
+           FLK_LIKELY(!(FLK_STUB_GET(stub, flags) & FLK_PROVIDER_CALLS_INNER));
+}
+
+// The C library allocates for a function that it was asked for.
+static inline bool is_noted(flk_via via, uint32_t stub) {
+    return via == FLK_VIA_UNTRACED &&
+           !(FLK_STUB_GET(stub, flags) &
+             (FLK_PROVIDER_IS_TRACED | FLK_PROVIDER_CALLS_INNER)) &&
+           !flk_platform_thread_marks()->allocating_frame;
+}
+
+#define STUB_ALLOCATE(d, v, id)                                              \
+    static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c) { \
+        uint32_t stub = NUMBER(d, v, id);                                    \
+        flk_function_of_3 original = ORIGINAL(d, v, id);                     \
+        uint32_t session =                                                   \
+            FLK_VIA_##v == FLK_VIA_TRACED ? flk_stub_table_session() : 0;    \
+        if (FLK_UNLIKELY(original == NULL))                                  \
+            return flk_bodies_allocate(a, b, c, stub, CALLER);               \
+        if (FLK_LIKELY(is_not_recorded(FLK_VIA_##v, stub, HERE(v))))         \
+            return original(a, b, c);                                        \
+        if (is_plain(FLK_VIA_##v, stub))                                     \
+            return flk_bodies_malloc(a, &flk_stub_table_now.entries[stub],   \
+                                     (uintptr_t)original, session);          \
+        return is_noted(FLK_VIA_##v, stub)                                   \
+                   ? flk_bodies_note(a, b, c, stub, CALLER)                  \
+                   : flk_bodies_allocate(a, b, c, stub, CALLER);             \
+    }
 #define STUB_PLACE(d, v, id)                \
     STUB_WITH_3(d, v, id, flk_bodies_place, \
                 is_not_recorded(FLK_VIA_##v, NUMBER(d, v, id), HERE(v)))
@@ -51,11 +83,14 @@ static inline bool is_not_recorded(flk_via via, uint32_t stub, uintptr_t here) {
 #define STUB_RELEASE(d, v, id)                                               \
     static uintptr_t NAME(d, v, id)(uintptr_t a, uintptr_t b, uintptr_t c) { \
         flk_function_of_3 original = ORIGINAL(d, v, id);                     \
-        if (FLK_LIKELY(!a || flk_stub_table_is_off()) &&                     \
-            FLK_LIKELY(original != NULL))                                    \
+        if (FLK_UNLIKELY(original == NULL))                                  \
+            return flk_bodies_release(a, b, c, NUMBER(d, v, id));            \
+        if (FLK_LIKELY(!a || flk_stub_table_is_off()))                       \
             return original(a, b, c);                                        \
         return FLK_FN_##id == FLK_FN_FREE                                    \
-                   ? flk_bodies_free(a, b, c, NUMBER(d, v, id))              \
+                   ? flk_bodies_free(                                        \
+                         a, &flk_stub_table_now.entries[NUMBER(d, v, id)],   \
+                         (uintptr_t)original)                                \
                    : flk_bodies_release(a, b, c, NUMBER(d, v, id));          \
     }
 #define STUB_WITH_5(d, v, id, body)                                        \

@@ -129,9 +129,13 @@ static FLK_HOT flk_taken flk_registry_take_hot(flk_layer layer,
                                                void *context, flk_record *out) {
     FLK_ASSERT(judge != NULL && out != NULL);
     flk_held h;
-    if (FLK_LIKELY(!(address & 15)) &&
-        FLK_LIKELY(flk_lock_record_in(&h, layer, FLK_LEVEL_ALIGNED, address)))
-        return flk_take_held(&h, judge, context, out);
+    if (FLK_LIKELY(!(address & 15))) {
+        if (FLK_LIKELY(
+                flk_lock_record_in(&h, layer, FLK_LEVEL_ALIGNED, address)))
+            return flk_take_held(&h, judge, context, out);
+        if (!(flk_levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED)))
+            return FLK_ABSENT;
+    }
     return flk_registry_take_other(layer, address, judge, context, out);
 }
 

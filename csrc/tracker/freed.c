@@ -22,17 +22,20 @@ bool flk_freed_find(uint64_t address, flk_freed *out) {
     return out->record.type != 0;
 }
 
+static void empty(flk_freed_entry *entry) {
+    flk_freed_set(&entry->address, 0);
+    flk_freed_set(&entry->check, 0);
+}
+
 // A free of another address that takes the place meanwhile is forgotten, too.
 void flk_freed_forget(uint64_t address) {
     if (flk_freed_may_be(address))
-        atomic_store_explicit(&flk_freed_place(address)->check, 0,
-                              memory_order_relaxed);
+        empty(flk_freed_place(address));
 }
 
 void flk_freed_clear(void) {
     for (uint32_t i = 0; i < FLK_FREED_ENTRIES; i++)
-        if (atomic_load_explicit(&flk_freed_entries[i].check,
+        if (atomic_load_explicit(&flk_freed_entries[i].address,
                                  memory_order_relaxed))
-            atomic_store_explicit(&flk_freed_entries[i].check, 0,
-                                  memory_order_relaxed);
+            empty(&flk_freed_entries[i]);
 }

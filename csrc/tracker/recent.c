@@ -181,8 +181,11 @@ uint32_t flk_recent_add(uint32_t thread_number, const flk_free *freed,
 
 bool flk_recent_may_hold(uint64_t address) {
     FLK_ASSERT(address != 0);
+    uint32_t left = stripes_used();
+    if (FLK_LIKELY(!left))
+        return false;
     uint32_t bucket = bucket_of(address);
-    for (uint32_t left = stripes_used(); left; left &= left - 1)
+    for (; left; left &= left - 1)
         if (!is_surely_absent(&recent.stripes[__builtin_ctz(left)], bucket))
             return true;
     return false;

@@ -208,8 +208,10 @@ static FLK_HOT flk_taken flk_tracker_free_hot(flk_layer layer, uint64_t address,
     flk_event e;  // what a free does not use is left as it is
     e.thread = thread;
     e.type = type;
-    e.on_taken = on_taken;
-    e.context = context;
+    if (on_taken) {
+        e.on_taken = on_taken;
+        e.context = context;
+    }
     flk_taken taken = flk_registry_take_hot(
         layer, address,
         on_taken ? flk_tracker_judge_free : flk_tracker_judge_plain, &e, out);
