@@ -11,7 +11,7 @@ import sys
 import cffi
 import pytest
 from c_library import child, child_environment
-from children import environment
+from children import PACKAGE_PARENT, environment
 from needs import needs_hooks
 
 from ffi_leak_tracker import (
@@ -221,6 +221,7 @@ def test_containers(name) -> None:
     done = subprocess.run(
         [*inside, sys.executable, "-c", f"from c_library import *\n{code}"],
         env=environment(**child_environment()),
+        cwd=PACKAGE_PARENT,  # a checkout has no compiled core
         check=False,
         capture_output=True,
         text=True,

@@ -4,6 +4,7 @@
 #ifdef FLK_HAS_ELF
 #include <dlfcn.h>
 #include <errno.h>
+#include <link.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -73,15 +74,17 @@ static uintptr_t mark_of(size_t size_bytes) {
     return has_chunk && is_cleared ? mark : 0;
 }
 
+static int is_of_tool(struct dl_phdr_info *object, size_t bytes, void *unused) {
+    const char *name = strstr(object->dlpi_name, "/vgpreload_");
+    (void)bytes, (void)unused;
+    return name && strncmp(name, "/vgpreload_core", 15) != 0;
+}
+
 // valgrind runs a malloc of its own under the address of glibc's. Tools that do
 // not (callgrind) preload nothing but valgrind's core.
 static bool is_replaced(void) {
-    if (!dlsym(RTLD_DEFAULT, "_vgnU_freeres"))
-        return false;
-    const char *preloaded = getenv("LD_PRELOAD");
-    const char *first = preloaded ? strstr(preloaded, "/vgpreload_") : NULL;
-    return !first || strncmp(first, "/vgpreload_core", 15) != 0 ||
-           strstr(first + 1, "/vgpreload_") != NULL;
+    return dlsym(RTLD_DEFAULT, "_vgnU_freeres") &&
+           dl_iterate_phdr(is_of_tool, NULL) != 0;
 }
 
 static void learn(void) {
