@@ -80,7 +80,7 @@ FLAVOURS = (
     Flavour(
         "release",
         ("-O2", "-fvisibility=hidden"),
-        only=r"test_(account|attach\w*|faults|heap|hook|lost|patch|registry|threads|unwind)",
+        only=r"test_(attach\w*|faults|heap|hook|lost|patch|registry|threads|unwind)",
     ),
     Flavour(
         "valgrind",

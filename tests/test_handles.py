@@ -424,6 +424,15 @@ def test_a_call_that_is_refused_frees_nothing(
     assert TREE not in live(scope)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_destructor_that_cffi_refuses_frees_nothing(ffi, lib, scope) -> None:
+    """The garbage collector drops its error, and the record stays."""
+    one = ffi.gc(lib.tree_new(), lib.tree_close)  # takes a struct tree **
+    assert live(scope) == [TREE]
+    del one
+    assert live(scope) == [TREE]
+
+
 @pytest.mark.slow
 def test_a_wrong_destructor_in_gc_is_counted(ffi, lib, scope) -> None:
     """Nothing is raised into the garbage collector."""

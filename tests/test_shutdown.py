@@ -207,7 +207,7 @@ def test_many_ends(kind) -> None:
     """Many runs of each, since the races are narrow."""
     if kind == "native" and not core.walks_frames:
         pytest.skip("CPython's finalisation")
-    assert_ends_well(START + DAEMON if kind == "daemon" else native_code(), 40)
+    assert_ends_well(START + DAEMON if kind == "daemon" else native_code(), 15)
 
 
 def test_import_in_thread_and_end() -> None:

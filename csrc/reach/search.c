@@ -386,17 +386,17 @@ static bool is_text(unsigned char byte) {
 }
 
 // Whether this word, which may be an address, has the end of a C string that
-// began before it, at `first` at the earliest. Behind the end is what an earlier
-// use of the memory left, such as the upper bytes of a pointer. A true pointer
-// behind a text of 8 bytes, or of 16 if its lowest byte is 0, is taken for one
-// if its lower bytes are text and a 0, too.
+// began before it, at `first` at the latest 8 bytes earlier. Behind the end is
+// what an earlier use of the memory left, such as the upper bytes of a pointer.
+// A true pointer behind 8 bytes of text is taken for such a word if its lowest
+// bytes are text and a 0, too. (A lowest byte of 0 is no sign: one pointer in
+// sixteen has it.)
 static FLK_NOINLINE bool ends_text(const char *first, const char *word) {
     const unsigned char *bytes = (const unsigned char *)word;
-    ptrdiff_t before = *bytes ? 8 : 16;
-    if (word - first < before)
+    if (word - first < (ptrdiff_t)sizeof(uintptr_t) || *bytes == 0)
         return false;
-    for (ptrdiff_t i = 1; i <= before; i++)
-        if (!is_text(bytes[-i]))
+    for (size_t i = 1; i <= sizeof(uintptr_t); i++)
+        if (!is_text((unsigned char)word[-(ptrdiff_t)i]))
             return false;
     while (is_text(*bytes))  // not longer than the word: its highest byte is 0
         bytes++;

@@ -205,14 +205,15 @@ def destructor(raw: Function, release: Release) -> Function:
     check = release.check
 
     def call(*args: Any) -> Any:
+        dropped = None
         if live:
             try:
                 address = check(args, True)
                 if address:
-                    ledger.drop(address)
+                    dropped = ledger.drop(address)
             except Exception:
                 ledger.errors_in_destructors += 1
-        return raw(*args)
+        return _freeing(raw, args, dropped)
 
     return adopt(call, raw, release.name)
 
