@@ -364,6 +364,23 @@ def test_a_child_that_leaks_fails_the_run(way) -> None:
     assert (done.returncode, "forked" in done.stderr) == (0, False), done.stderr
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_child_without_a_report_is_said(count) -> None:
+    """A signal ends it; the parent may not know that it leaked."""
+    program = f"""
+        import os, signal
+        for _ in range({count}):
+            child = os.fork()
+            if not child:
+                lib.take(1000)
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.waitpid(child, 0)
+    """
+    done = run(program, "--follow-fork", "--json", "r.json")
+    noun = "process" if count == 1 else "processes"
+    assert f"{count} forked {noun} made no report" in done.stderr, done.stderr
+
+
 def test_children_of_a_fork_report_nothing() -> None:
     """They end as they would, with their own status."""
     program = """

@@ -19,8 +19,8 @@ typedef struct slot {
 #endif
 } slot;
 
-// An interpreter whose thread states may be read, or whose frames may be read.
-// NULL: none. Readers load it relaxed: see enter_at.
+// The interpreter with thread states, or frames, that may be read. NULL: none.
+// Readers load it relaxed: see enter_at.
 typedef _Atomic(const PyInterpreterState *) opened;
 
 static struct {

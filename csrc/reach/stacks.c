@@ -109,9 +109,10 @@ static void confirm(const char *name, flk_stacks *stacks) {
 
 // --- ended threads ---------------------------------------------------------
 // glibc's struct pthread begins with its own address (tcb), another word, and
-// its own address again (self). On x86-64 the number of the thread, two words,
-// and the list of robust mutexes follow, whose address the system tells. The
-// number alone proves nothing: in a container it may be 1, as other fields are.
+// its own address again (self). On x86-64 the number of the thread follows, and
+// 16 bytes behind it the list of robust mutexes. The system tells the address of
+// that list. The number alone proves nothing: in a container it may be 1, as
+// other fields are.
 enum { OWN_AT = 0, OWN_AGAIN_AT = 16, DATA_ALIGNMENT = 64 };
 enum { ID_AT = 720, ROBUST_LIST_AT = 736 };
 

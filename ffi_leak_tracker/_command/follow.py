@@ -11,6 +11,9 @@ from ffi_leak_tracker._records.emit_json import JsonEmitter
 from ffi_leak_tracker._records.exceptions import ReportWriteError
 from ffi_leak_tracker._tracking.signal_dump import numbered
 
+SLOTS = 4096
+REPORTED, FAILED = 1, 2  # states; 0: no report
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
@@ -52,18 +55,33 @@ class Children:
         self._console = console
         self._judge = judge
         self._fails = fails
-        self._failed = mmap.mmap(-1, 1)  # shared by parent and children
+        # Shared by all: a state for each child of this process, from 1 on. The
+        # first one is that of children of children.
+        self._states = mmap.mmap(-1, SLOTS)
+        self._forked = self._slot = 0
+        self._is_child = False
         self._reported = True  # the parent reports elsewhere
         self._exit = os._exit
         os._exit = self._report_and_exit
-        os.register_at_fork(after_in_child=self._begin)
+        os.register_at_fork(before=self._count, after_in_child=self._begin)
 
     @property
     def failed(self) -> bool:
         """Whether a child that has ended fails the run."""
-        return self._failed[0] != 0
+        return bytes([FAILED]) in self._states[:]
+
+    @property
+    def silent(self) -> int:
+        """Number of children that made no report so far; 4,095 at most."""
+        return self._states[1 : self._forked + 1].count(0)
+
+    def _count(self) -> None:
+        if not self._is_child:
+            self._forked = min(self._forked + 1, SLOTS - 1)
 
     def _begin(self) -> None:
+        self._slot = 0 if self._is_child else self._forked
+        self._is_child = True
         self._reported = False
 
     def _report_and_exit(self, status: int) -> NoReturn:
@@ -80,7 +98,9 @@ class Children:
         judged = self._judge(self._scope)
         found = judged.found.at_end()
         if self._fails(judged, found):
-            self._failed[0] = 1
+            self._states[self._slot] = FAILED
+        elif self._slot:
+            self._states[self._slot] = REPORTED
         json, text = [
             path and numbered(path, os.getpid()) for path in self._paths
         ]

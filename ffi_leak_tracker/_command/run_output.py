@@ -219,6 +219,13 @@ class Output:
         unmet = watched.unmet()
         if unmet and self.text:  # otherwise the report has said so
             self._say(f"ffi-leak-tracker run: {watched.unmet_text(unmet)}")
+        silent = children.silent if children else 0
+        if silent:
+            self._say(
+                f"ffi-leak-tracker run: {silent:,} forked "
+                f"{'process' if silent == 1 else 'processes'} made no report: "
+                "still running, ended by a signal, or another program now"
+            )
         child_failed = children is not None and children.failed
         if child_failed:
             names = [one for one in (self.text, self.json) if one]
