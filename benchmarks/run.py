@@ -3,8 +3,8 @@
     python benchmarks/run.py [--json FILE] [--smallest] [NAME...]
 
 Names: allocators, scopes, objects, import, analysis, json, instructions, core,
-hooks, native, growth, verdict, pytest (default: all). ``compare.py`` shows
-two JSON files side by side.
+threads, hooks, native, growth, verdict, pytest (default: all). ``compare.py``
+shows two JSON files side by side.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ NAMES = (
     "json",
     "instructions",
     "core",
+    "threads",
     "hooks",
     "native",
     "growth",
