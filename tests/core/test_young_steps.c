@@ -11,8 +11,23 @@
 
 enum { BUFFER = 4, SEEN = 1 << 20 };
 // Shared words.
-enum { CLOSED, BUSY_0, BUSY_1, KEY_0, KEY_1, SHARD_0, SHARD_1, LOCK, WORDS };
+enum {
+    CLOSED,
+    BUSY_0,
+    BUSY_1,
+    KEY_0,
+    KEY_1,
+    SHARD_0,
+    SHARD_1,
+    LOCK,
+    ON_0,
+    ON_1,
+    USERS,
+    WORDS
+};
 enum { FREE = 1, LIVE = 2, NONE = 3 };  // keys
+// What the thief wants: the block of owner 0 or 1; to read; to turn both off.
+enum { READER = 2, BOTH_OFF = 3 };
 enum { OWNERS = 2, THIEF = 2, PROGRAMS = 3 };
 
 typedef struct buffered {
@@ -28,12 +43,12 @@ typedef struct state {
     buffered buffer[OWNERS][BUFFER];
     uint8_t turns[OWNERS];  // allocations and frees so far
     bool uses[PROGRAMS];    // is between enter and leave
-    uint8_t wants;  // the owner whose block the thief frees; 2: a reader
+    uint8_t wants;
 } state;
 
 // What is left out, to see that the walk would notice.
 static struct {
-    bool fence, wait, look, again;
+    bool fence, wait, look, again, on_again;
 } without;
 static bool has_failed;
 
@@ -65,10 +80,14 @@ static void store(state *s, int who, int word, uint8_t value) {
     s->buffer[who][s->count[who]++] = (buffered){(uint8_t)word, value};
 }
 
+static void fence_of(state *s, int who) {
+    while (s->count[who] > 0)
+        drain_one(s, who);
+}
+
 static void fence(state *s) {
     for (int who = 0; who < OWNERS; who++)
-        while (s->count[who] > 0)
-            drain_one(s, who);
+        fence_of(s, who);
 }
 
 static void use(state *s, int who) {
@@ -77,81 +96,135 @@ static void use(state *s, int who) {
     has_failed |= who == THIEF && (s->uses[0] || s->uses[1]);
 }
 
-// --- an owner: allocate, free, allocate at one address -------------------------
-// Its block is live in the slot after the first turn. The free of the second turn
-// may find that the thief was faster.
-enum { TURNS = 3 };
+// --- an owner: note a free address, allocate there, free, allocate there -------
+// Its block is live in the slot after turn 1. The free of turn 2 may find that the
+// thief was faster.
+enum { NOTES, FREES = 2, TURNS = 4 };
+enum { ENTER = 1, LOOK, USE, LEAVE, REFUSED, BY_LOCK, DIRECT };
+
+static void turn_ends(state *s, int who) {
+    s->turns[who]++;
+    s->at[who] = 0;
+}
+
+// The first look, outside.
+static void look(state *s, int who) {
+    uint8_t wanted = s->turns[who] == FREES ? LIVE : FREE;
+    s->key[who] = load(s, who, KEY_0 + who);
+    if (s->turns[who] == NOTES)
+        s->at[who] = load(s, who, ON_0 + who) ? ENTER : BY_LOCK;
+    else if (!load(s, who, USERS))
+        s->at[who] = DIRECT;
+    else
+        s->at[who] = s->key[who] == wanted ? ENTER : BY_LOCK;
+}
+
+// Busy, and not closed.
+static void use_slot(state *s, int who) {
+    int turn = s->turns[who];
+    bool is_off = turn == NOTES && !load(s, who, ON_0 + who);
+    if ((load(s, who, KEY_0 + who) != s->key[who] && !without.again) ||
+        (is_off && !without.on_again)) {
+        s->at[who] = REFUSED;
+        return;
+    }
+    use(s, who);
+    store(s, who, KEY_0 + who, turn == NOTES || turn == FREES ? FREE : LIVE);
+    s->taken[who] += turn == FREES;
+    s->at[who] = LEAVE;
+}
+
+// With the lock of the thief: a locked instruction empties the buffer.
+static bool by_lock(state *s, int who) {
+    int key = KEY_0 + who, shard = SHARD_0 + who;
+    fence_of(s, who);
+    if (s->words[LOCK])
+        return false;
+    if (s->turns[who] ==
+        NOTES) {  // is turned on, if it was off, and tries again
+        s->words[USERS] += !s->words[ON_0 + who];
+        s->words[ON_0 + who] = 1;
+        s->at[who] = 0;
+        return true;
+    }
+    if (s->turns[who] == FREES) {
+        s->taken[who] += s->words[key] == LIVE || s->words[shard];
+        if (s->words[key] == LIVE)
+            s->words[key] = NONE;
+        s->words[shard] = 0;
+    } else {
+        has_failed |= s->words[key] == LIVE;
+        if (s->words[key] == FREE)
+            s->words[key] = NONE;
+        s->words[shard] = 1;
+    }
+    turn_ends(s, who);
+    return true;
+}
+
+// With the lock of the shard: nobody uses slots, so no slot has the address.
+static void direct(state *s, int who) {
+    fence_of(s, who);
+    has_failed |= s->words[KEY_0 + who] != NONE;
+    if (s->turns[who] == FREES)
+        s->taken[who] += s->words[SHARD_0 + who];
+    s->words[SHARD_0 + who] = s->turns[who] != FREES;
+    turn_ends(s, who);
+}
+
 static bool owner_step(state *s, int who) {
-    int key = KEY_0 + who, busy = BUSY_0 + who, shard = SHARD_0 + who;
-    bool frees = s->turns[who] == 1;
-    uint8_t wanted = frees ? LIVE : FREE;
+    int busy = BUSY_0 + who;
     switch (s->at[who]) {
-    case 0:  // the first look, outside
+    case 0:
         if (s->turns[who] == TURNS)
             return false;
-        s->key[who] = load(s, who, key);
-        s->at[who] = s->key[who] == wanted ? 1 : 6;
+        look(s, who);
         return true;
-    case 1:
+    case ENTER:
         store(s, who, busy, 1);
-        s->at[who] = 2;
+        s->at[who] = LOOK;
         return true;
-    case 2:
-        s->at[who] = load(s, who, CLOSED) && !without.look ? 5 : 3;
+    case LOOK:
+        s->at[who] = load(s, who, CLOSED) && !without.look ? REFUSED : USE;
         return true;
-    case 3:
-        if (load(s, who, key) != s->key[who] && !without.again) {
-            s->at[who] = 5;
-            return true;
-        }
-        use(s, who);
-        store(s, who, key, frees ? FREE : LIVE);
-        s->taken[who] += frees;
-        s->at[who] = 4;
+    case USE:
+        use_slot(s, who);
         return true;
-    case 4:
+    case LEAVE:
         s->uses[who] = false;
         store(s, who, busy, 0);
-        s->turns[who]++;
-        s->at[who] = 0;
+        turn_ends(s, who);
         return true;
-    case 5:  // closed, or another key
+    case REFUSED:
         store(s, who, busy, 0);
-        s->at[who] = 6;
+        s->at[who] = BY_LOCK;
         return true;
-    default:  // by the lock: a locked instruction empties the buffer
-        while (s->count[who] > 0)
-            drain_one(s, who);
-        if (s->words[LOCK])
-            return false;
-        if (frees) {
-            bool is_here = s->words[key] == LIVE || s->words[shard];
-            s->taken[who] += is_here;
-            if (s->words[key] == LIVE)
-                s->words[key] = NONE;
-            s->words[shard] = 0;
-        } else {
-            has_failed |= s->words[key] == LIVE;
-            if (s->words[key] == FREE)
-                s->words[key] = NONE;
-            s->words[shard] = 1;
-        }
-        s->turns[who]++;
-        s->at[who] = 0;
+    case DIRECT:
+        direct(s, who);
         return true;
+    default:
+        return by_lock(s, who);
     }
 }
 
 // --- the thief -----------------------------------------------------------------
+static void turn_off(state *s, int i) {
+    s->words[KEY_0 + i] = NONE;
+    s->words[USERS] -= s->words[ON_0 + i];
+    s->words[ON_0 + i] = 0;
+}
+
 static void thief_acts(state *s) {
     for (int i = 0; i < OWNERS; i++) {
-        if (s->words[KEY_0 + i] != LIVE)
-            continue;
-        if (s->wants == i)
+        bool is_live = s->words[KEY_0 + i] == LIVE;
+        if (is_live && s->wants == i)
             s->taken[i]++;
-        else
+        else if (is_live)
             s->words[SHARD_0 + i] = 1;
-        s->words[KEY_0 + i] = NONE;
+        if (is_live)
+            s->words[KEY_0 + i] = NONE;
+        if (s->wants == i || s->wants == BOTH_OFF)
+            turn_off(s, i);
     }
 }
 
@@ -259,7 +332,9 @@ static bool fails(uint8_t wants) {
     state first;
     memset(&first, 0, sizeof first);
     memset(places, 0, 2 * SEEN * sizeof *places);
-    first.words[KEY_0] = first.words[KEY_1] = FREE;
+    first.words[KEY_0] = first.words[KEY_1] = NONE;
+    first.words[ON_0] = first.words[ON_1] = 1;
+    first.words[USERS] = OWNERS;
     first.wants = wants;
     has_failed = false;
     seen_count = next_new = 0;
@@ -270,26 +345,33 @@ static bool fails(uint8_t wants) {
 }
 
 static void test_a_reader_meets_no_busy_owner(void) {
-    CHECK(!fails(OWNERS));
+    CHECK(!fails(READER));
     printf("%u states\n", seen_count);
 }
 
 static void test_a_block_is_taken_once(void) { CHECK(!fails(0) && !fails(1)); }
 
+static void test_no_slot_is_used_behind_the_back_of_others(void) {
+    CHECK(!fails(BOTH_OFF));
+}
+
 static void test_a_part_left_out_is_noticed(void) {
     without.fence = true;
-    CHECK(fails(OWNERS));
+    CHECK(fails(READER));
     without.fence = false;
     without.wait = true;
-    CHECK(fails(OWNERS));
+    CHECK(fails(READER));
     without.wait = false;
     without.look = true;
-    CHECK(fails(OWNERS));
+    CHECK(fails(READER));
     without.look = false;
     without.again = true;
-    CHECK(fails(OWNERS));
+    CHECK(fails(READER));
     without.again = false;
-    CHECK(!fails(OWNERS));
+    without.on_again = true;
+    CHECK(fails(BOTH_OFF));
+    without.on_again = false;
+    CHECK(!fails(READER) && !fails(BOTH_OFF));
 }
 
 int main(void) {
@@ -298,6 +380,7 @@ int main(void) {
     CHECK(seen && places);
     RUN(test_a_reader_meets_no_busy_owner);
     RUN(test_a_block_is_taken_once);
+    RUN(test_no_slot_is_used_behind_the_back_of_others);
     RUN(test_a_part_left_out_is_noticed);
     free(places);
     free(seen);
