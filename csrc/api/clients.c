@@ -154,6 +154,7 @@ static int client_track(const void *object, size_t size_bytes, uint32_t type,
 typedef struct removal {
     flk_event event;
     const char *function;  // that releases it; NULL: any
+    const char *of_type;   // others are not compared; NULL: all are
     bool is_wrong;
 } removal;
 
@@ -179,6 +180,8 @@ static bool judge(const flk_record *record, void *context) {
     if (r->function && strcmp(release, "gc") == 0)
         return false;
     r->is_wrong = r->function && strcmp(release, "custom") != 0 &&
+                  (!r->of_type ||
+                   strcmp(flk_names_at(record->type)->type, r->of_type) == 0) &&
                   !is_among(release, r->function);
     flk_tracker_count_free(record, &r->event);
     return true;
@@ -194,7 +197,8 @@ static void note_misuse(uint64_t address, const flk_record *record) {
     flk_thread_let_go(thread);
 }
 
-static int client_released(const void *object, const char *function) {
+static int client_released(const void *object, const char *function,
+                           const char *type) {
     if (!object || !FLK_SETTING(has_handles))
         return 0;
     int saved = errno;
@@ -202,7 +206,8 @@ static int client_released(const void *object, const char *function) {
     flk_thread *thread = enter();
     if (!thread)
         return 0;
-    removal r = {.event = {.thread = thread}, .function = function};
+    removal r = {
+        .event = {.thread = thread}, .function = function, .of_type = type};
     flk_record record;
     bool is_taken = flk_registry_take(FLK_LAYER_HANDLE, address, judge, &r,
                                       &record) == FLK_TAKEN;
@@ -216,7 +221,7 @@ static int client_released(const void *object, const char *function) {
 }
 
 static int client_untrack(const void *object) {
-    return client_released(object, NULL);
+    return client_released(object, NULL, NULL);
 }
 
 static int client_retype(const void *object, uint32_t type) {

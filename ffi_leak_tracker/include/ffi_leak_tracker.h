@@ -45,7 +45,7 @@ typedef struct ffilt_api_1 {
     int (*track)(const void *object, size_t size_bytes, uint32_t type,
                  ffilt_scope scope);
     int (*untrack)(const void *object);
-    int (*released)(const void *object, const char *function);
+    int (*released)(const void *object, const char *function, const char *type);
     int (*retype)(const void *object, uint32_t type);
     ffilt_scope (*scope)(void);
 } ffilt_api_1;
@@ -143,7 +143,15 @@ static inline int ffilt_untrack(const void *object) {
 // there was a record, -1 if it was a misuse.
 static inline int ffilt_released(const void *object, const char *function) {
     const ffilt_api_1 *api = ffilt_api();
-    return api && object ? api->released(object, function) : 0;
+    return api && object ? api->released(object, function, NULL) : 0;
+}
+
+// The same, and a misuse only for an object of this C type: a function may also
+// free memory that begins at the same address.
+static inline int ffilt_released_as(const void *object, const char *function,
+                                    const char *type) {
+    const ffilt_api_1 *api = ffilt_api();
+    return api && object ? api->released(object, function, type) : 0;
 }
 
 // Gives the record of an object another type, as of a node that becomes part of

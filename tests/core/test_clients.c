@@ -43,7 +43,7 @@ static void test_bad_arguments_are_refused(void) {
     CHECK(!api->track(object, 1, 0, 0));
     CHECK(!api->track(object, 1, flk_names_count() + 1, 0));
     CHECK(!api->retype(object, 0) && !api->retype(object, a_tree()));
-    CHECK(!api->untrack(object) && !api->released(object, "free"));
+    CHECK(!api->untrack(object) && !api->released(object, "free", NULL));
 }
 
 static void test_an_event_inside_the_guard_is_counted(void) {
@@ -73,9 +73,10 @@ static void test_the_wrong_function_is_a_misuse(void) {
     flk_misuse misuse;
     uint32_t both = api->type("struct pair", "pair_new", "a_free or b_free");
     CHECK(api->track(object, 1, both, 0));
-    CHECK(api->released(object, "b_free") == 1 && !flk_misuse_pop(&misuse));
+    CHECK(api->released(object, "b_free", NULL) == 1 &&
+          !flk_misuse_pop(&misuse));
     CHECK(api->track(object, 1, both, 0));
-    CHECK(api->released(object, "b") == -1 && recorded_type(object) == 0);
+    CHECK(api->released(object, "b", NULL) == -1 && recorded_type(object) == 0);
     CHECK(flk_misuse_pop(&misuse) && misuse.verdict == FLK_MISMATCHED_FREE);
     CHECK(misuse.block.address == (uintptr_t)object);
     flk_misuse_clear();
@@ -83,9 +84,10 @@ static void test_the_wrong_function_is_a_misuse(void) {
 
 static void test_what_no_function_frees_has_no_wrong_one(void) {
     CHECK(api->track(object, 1, api->type("int", "made", "custom"), 0));
-    CHECK(api->released(object, "free") == 1);
+    CHECK(api->released(object, "free", NULL) == 1);
     CHECK(api->track(object, 1, api->type("int", "ffi.new", "gc"), 0));
-    CHECK(api->released(object, "free") == 0 && api->untrack(object) == 1);
+    CHECK(api->released(object, "free", NULL) == 0 &&
+          api->untrack(object) == 1);
 }
 
 static void test_a_tag_names_its_scope_only(void) {
