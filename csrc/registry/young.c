@@ -305,6 +305,18 @@ bool flk_young_find(flk_thread *thread, uint64_t address, flk_record *out) {
     return true;
 }
 
+bool flk_young_retype(flk_thread *thread, uint64_t address, uint16_t type,
+                      flk_registry_event on_change, void *context) {
+    FLK_ASSERT(type != 0 && on_change != NULL);
+    hold h;
+    if (!hold_live(&h, thread, flk_young_number(address)))
+        return false;
+    on_change(&h.slot->record, context);
+    h.slot->record.type = type;
+    let_go(&h);
+    return true;
+}
+
 // For flk_young_containing: which blocks may contain an address, nearest first.
 enum { PLACES_BACK = (FLK_YOUNG_BYTES_MAX + 15) / 16 };
 

@@ -207,6 +207,9 @@ static FLK_HOT void flk_young_keep_own(flk_thread *thread, uint64_t address,
 }
 
 bool flk_young_find(flk_thread *thread, uint64_t address, flk_record *out);
+// As flk_registry_retype.
+bool flk_young_retype(flk_thread *thread, uint64_t address, uint16_t type,
+                      flk_registry_event on_change, void *context);
 // The nearest live block that begins below the address and contains it.
 bool flk_young_containing(flk_thread *thread, uint64_t address, flk_entry *out);
 // As flk_registry_move_begin: the record goes to its shard, marked moving. Without

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import CodeType
+from types import CodeType, FunctionType
 
 from ffi_leak_tracker._records.exceptions import SearchError
 from ffi_leak_tracker._records.verdicts import Search
@@ -132,6 +132,10 @@ def _teach_types() -> None:
         elif one.__itemsize__ and one not in (bytes, tuple, CodeType):
             continue  # not all of these keep their length in one place
         size = head + one.__basicsize__
+        if one is FunctionType and sys.version_info >= (3, 11):
+            # Its last word is a number of 4 bytes. The other half keeps what
+            # was there before: the upper half of a pointer.
+            size -= ffi.sizeof("uint64_t")
         row = id(one), size, one.__itemsize__, head, kind
         rows.append((*row, *(_text_state() if one is str else (0, 0))))
     types = ffi.new("flk_python_type[]", rows)

@@ -133,6 +133,30 @@ static void test_a_visit_of_touched_shards_sees_it(void) {
     CHECK(free_at(place(17), types[0]) == FLK_TAKEN);
 }
 
+static void *retype_here(void *address) {
+    CHECK(flk_tracker_retype(FLK_LAYER_HEAP, (uintptr_t)address, types[1]));
+    return NULL;
+}
+
+static void test_it_gets_another_type(void) {
+    flk_record record;
+    void *block = (void *)(uintptr_t)place(18);
+    CHECK(flk_account_prepare_type(types[1]));
+    for (int by_another = 0; by_another < 2; by_another++) {
+        make_young(place(18));
+        if (by_another)
+            in_thread(retype_here, block);
+        else
+            retype_here(block);
+        CHECK(is_young(place(18)) && flk_tracker_check());
+        CHECK(flk_registry_find(FLK_LAYER_HEAP, place(18), &record));
+        CHECK(record.type == types[1]);
+        CHECK(free_at(place(18), types[0]) == FLK_KEPT);
+        CHECK(free_at(place(18), types[1]) == FLK_TAKEN);
+        CHECK(!flk_tracker_retype(FLK_LAYER_HEAP, place(18), types[1]));
+    }
+}
+
 static void test_another_release_is_refused(void) {
     make_young(place(3));
     CHECK(free_at(place(3), types[1]) == FLK_KEPT && is_young(place(3)));
@@ -685,6 +709,7 @@ int main(void) {
     RUN(test_large_and_odd_blocks_are_in_shards);
     RUN(test_high_addresses_are_in_shards);
     RUN(test_a_visit_of_touched_shards_sees_it);
+    RUN(test_it_gets_another_type);
     RUN(test_another_release_is_refused);
     RUN(test_a_missed_free_is_noticed_in_a_slot);
     RUN(test_a_missed_free_behind_a_slot_is_noticed);
