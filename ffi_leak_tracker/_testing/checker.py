@@ -273,7 +273,7 @@ class Checker:
         left = judge.sort(
             take,
             mode == "strict",
-            lambda: judge.lost_in(scope),
+            lambda: judge.searched(scope),
             growths,
             self._tables,
         )
@@ -289,12 +289,14 @@ class Checker:
         self, take: Callable[[bool], Snapshot], scopes: list[Scope]
     ) -> judge.Left:
         """Sort what a fixture of a wider scope left; it is not repeated."""
-
-        def lost() -> set[int]:
-            return set().union(*map(judge.lost_in, scopes))
-
         is_strict = self._settings.mode == "strict"
-        return judge.sort(take, is_strict, lost, lambda: (), self._tables)
+        return judge.sort(
+            take,
+            is_strict,
+            lambda: judge.searched(*scopes),
+            lambda: (),
+            self._tables,
+        )
 
     def _growths(
         self, watch: Watch, rounds: Rounds

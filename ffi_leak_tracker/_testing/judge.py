@@ -53,10 +53,17 @@ class Left(NamedTuple):
     lost: int = 0  # leaks to which nothing in memory points
 
 
+class Searched(NamedTuple):
+    """Sequence numbers of blocks, as a search of the memory found them."""
+
+    lost: set[int]  # nothing in the memory of the process points to them
+    inside: set[int]  # parts of objects that handles stand for
+
+
 def sort(
     take: Callable[[bool], Snapshot],
     is_strict: bool,
-    lost: Callable[[], set[int]],
+    search: Callable[[], Searched],
     growths: Callable[[], tuple[Growth, ...]],
     tables: Tables | None = None,
 ) -> Left:
@@ -65,9 +72,8 @@ def sort(
     Args:
         take: returns the live blocks; True: after garbage was collected.
         is_strict: whether all of them are leaks.
-        lost: returns the sequence numbers of the blocks that nothing in the
-            memory of the process points to. No snapshot may live meanwhile:
-            its copies of the addresses would be such pointers.
+        search: searches the memory. No snapshot may live meanwhile: its
+            copies of the addresses would be pointers to the blocks.
         growths: returns the places that grow when the test is called again.
             Both are asked only if there is something to ask.
         tables: fits the tables that libraries make once; None for none.
@@ -78,8 +84,8 @@ def sort(
         doubtful = found.keep(_nothing)
         return Left(_without(found, once), doubtful, len(once), ())
     del found
-    gone = lost()
-    found = take(False)  # what is left is no garbage
+    gone, inside = search()
+    found = _without(take(False), inside)  # what is left is no garbage
     kept = _doubtful(found, once | gone)
     grown = growths() if kept else ()
     places = {one.key for one in grown}
@@ -132,18 +138,27 @@ def owned_by_python() -> LeakFilter:
     )
 
 
-def lost_in(scope: Scope) -> set[int]:
-    """Return the sequence numbers of the blocks that are lost for certain.
+def searched(*scopes: Scope) -> Searched:
+    """Return which blocks are lost for certain, and which are inside others.
 
     None are if memory cannot be searched here, or only while it changes.
     """
+    found = list(map(_searched, scopes))
+    return Searched(
+        set().union(*[one.lost for one in found]),
+        set().union(*[one.inside for one in found]),
+    )
+
+
+def _searched(scope: Scope) -> Searched:
     try:
         found = scope.find_lost(gc=False, time_limit=SEARCH_SECONDS)
     except SearchError:
-        return set()
+        return Searched(set(), set())
     if found.search.is_weak:
-        return set()
-    return {block.sequence for block in found.lost}
+        return Searched(set(), set())
+    lost = {block.sequence for block in found.lost}
+    return Searched(lost, found._sequences_inside())
 
 
 def all_leak(left: Left) -> Left:

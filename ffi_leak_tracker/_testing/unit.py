@@ -168,7 +168,7 @@ class LeakCheckMixin(_Base):
         left = judge.sort(
             take,
             self.leaks_mode == "strict",
-            lambda: judge.lost_in(scope),
+            lambda: judge.searched(scope),
             self._growths,
             _tables,
         )
