@@ -52,7 +52,7 @@ class Lost(NamedTuple):
 
     sequences: set[int]
     why: str = ""  # why more may be lost; "" if all of them are known
-    inside: set[int] = set()  # parts of objects that handles stand for
+    inside: frozenset[int] = frozenset()  # parts of objects that handles stand for
 
 
 class Left(NamedTuple):
@@ -94,7 +94,7 @@ def sort(
         return Left(_without(found, once), doubtful, len(once), ())
     del found
     gone, unsearched, inside = lost()
-    found = _without(take(False), inside)  # what is left is no garbage
+    found = _without(take(False), set(inside))  # what is left is no garbage
     kept = _doubtful(found, once | gone)
     grown = growths() if kept else ()
     unsure = grown if isinstance(grown, str) else ""
@@ -166,7 +166,7 @@ def lost_in(*scopes: Scope) -> Lost:
             return Lost(set(), "memory may have changed during the search")
         gone.update([block.sequence for block in found.lost])
         inside |= found._sequences_inside()
-    return Lost(gone, "", inside)
+    return Lost(gone, "", frozenset(inside))
 
 
 def all_leak(left: Left) -> Left:
