@@ -52,7 +52,7 @@ class Lost(NamedTuple):
 
     sequences: set[int]
     why: str = ""  # why more may be lost; "" if all of them are known
-    inside: frozenset[int] = frozenset()  # parts of objects that handles stand for
+    inside: frozenset[int] = frozenset()  # parts of objects with a handle
 
 
 class Left(NamedTuple):
