@@ -3,8 +3,8 @@
     python benchmarks/run.py [--json FILE] [--smallest] [NAME...]
 
 Names: allocators, scopes, objects, import, analysis, json, instructions, core,
-hooks, native, growth, verdict, pytest (default: all). ``compare.py`` shows
-two JSON files side by side.
+hooks, native, growth, verdict, packages, pytest (default: all).
+``compare.py`` shows two JSON files side by side.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ NAMES = (
     "native",
     "growth",
     "verdict",
+    "packages",
     "pytest",
 )
 

@@ -33,7 +33,12 @@ ROOMS = (
 #: Needs the internal headers of Python: a macro says so before Python.h is
 #: included for the first time. So this source is the first of its unit.
 CORE_HEADERS = "paths/pyframe.c"
-HEADERS = sorted(f"{CSRC}/{p.relative_to(HERE)}" for p in HERE.glob("*/*.[ch]"))
+#: Of the header for C code of others.
+INCLUDE = "ffi_leak_tracker/include"
+HEADERS = [
+    *sorted(f"{CSRC}/{p.relative_to(HERE)}" for p in HERE.glob("*/*.[ch]")),
+    f"{INCLUDE}/ffi_leak_tracker.h",
+]
 
 
 def unit(room: str) -> str:
@@ -85,7 +90,11 @@ if sys.platform != "win32" and not shutil.which(COMPILER[0]):
 def compiles_with(macro: str) -> bool:
     """Return whether what includes Python.h compiles with this macro."""
     units = [unit("paths"), unit("python")]
-    include = ["-I" + sysconfig.get_path("include"), f"-I{CSRC}"]
+    include = [
+        "-I" + sysconfig.get_path("include"),
+        f"-I{CSRC}",
+        f"-I{INCLUDE}",
+    ]
     flags = ["-fsyntax-only", "-std=c11", "-D_GNU_SOURCE", f"-D{macro}"]
     tried = subprocess.run(
         [*COMPILER, *flags, *include, *units],
@@ -221,7 +230,7 @@ ffibuilder.set_source(
     PREAMBLE,
     sources=SOURCES,
     depends=HEADERS,
-    include_dirs=[CSRC],
+    include_dirs=[CSRC, INCLUDE],
     # Compiled for one interpreter: the frame layouts are its own.
     py_limited_api=False,
     define_macros=[

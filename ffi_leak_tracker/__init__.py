@@ -11,6 +11,7 @@ from os import environ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ffi_leak_tracker._base.include import get_include as get_include
     from ffi_leak_tracker._growth.growth import find_growth as find_growth
     from ffi_leak_tracker._growth.growth import (
         find_growth_async as find_growth_async,
@@ -146,6 +147,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "_base.include": "get_include",
     "_records.allocation": "Allocation Frame NativeFrame",
     "_records.analysis": "CallTree Hotspot Node",
     "_records.baseline": "Baseline",

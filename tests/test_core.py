@@ -22,6 +22,7 @@ CSRC = ROOT / "csrc"
 CORE = ROOT / "tests" / "core"
 CC = os.environ.get("CC", "gcc")
 COMMON = ["-std=c11", "-D_GNU_SOURCE", "-g", f"-I{CSRC}", f"-I{CORE}"]
+COMMON += [f"-I{ROOT / 'ffi_leak_tracker' / 'include'}"]
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 SECONDS = 150  # a program that takes longer hangs
 

@@ -110,6 +110,11 @@ types: {'inflate state'}
 live: 0
 """,
 }
+C_API = """\
+drawn shape, made in draw, needs shape_free
+struct shape, made in C, needs shape_free
+1 live
+"""
 FAILURE = """\
 ...
 1 native block leaked (100 B) from 1 place
@@ -158,6 +163,17 @@ def test_pytest_example_fails_its_leaking_test() -> None:
     done = run("-m", "pytest", *options, "test_with_pytest.py")
     assert done.returncode == 1
     assert is_shown(FAILURE, done.stdout), done.stdout
+
+
+@pytest.mark.slow
+def test_extension_reports_its_objects(monkeypatch) -> None:
+    """Those of its own threads too."""
+    monkeypatch.chdir("c_api")
+    built = run("build_shapes.py")
+    assert built.returncode == 0, built.stderr
+    done = run("draw.py")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == C_API
 
 
 def test_no_example_untested() -> None:

@@ -440,3 +440,54 @@ def test_the_known_tables_are_shown(run):
     wrong = run("--leaks-tables=maybe", tests="def test_one(): pass")
     assert wrong.returncode == pytest.ExitCode.USAGE_ERROR
     assert "--leaks-tables must be one of yes, no, show" in wrong.stderr
+
+
+UNSEARCHED = """
+from ffi_leak_tracker._seam import core_lost
+from ffi_leak_tracker._testing import judge
+def lose():
+    shelf = Shelf("books", 3)
+    shelf.name
+    shelf.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("core_lost.fail_next(1)", "memory may have changed during the search"),
+        ("core_lost.fail_next(3); judge.SEARCH_SECONDS = 0.1", "longer than"),
+        ("", ""),
+    ],
+)
+def test_memory_that_cannot_be_searched_is_said(run, how, why):
+    """What is lost passes then, and a line of the summary says so."""
+    tests = f"""
+def test_lost():
+    lose()
+    {how}
+"""
+    result = run("--leaks=fast", tests=LIBRARY + UNSEARCHED + tests)
+    said = "no search for lost blocks in 1 test"
+    assert failed(result) == (set() if why else {"test_lost"}), result.stdout
+    assert (said in result.stdout) == bool(why), result.stdout
+    assert why in result.stdout
+    assert ("held, not counted: 1 block" in result.stdout) == bool(why)
+
+
+def test_what_a_wider_fixture_holds_is_said(run):
+    """With the reason, if it could not be searched for lost blocks."""
+    tests = """
+kept = []
+@pytest.fixture(scope="module")
+def wide():
+    yield
+    kept.append(lib.box_new(1, b"kept"))
+    core_lost.fail_next(2)
+def test_one(wide): pass
+"""
+    result = run("--leaks", "-v", tests=LIBRARY + UNSEARCHED + tests)
+    assert "1 passed" in result.stdout, result.stdout
+    assert "held, not counted: 2 blocks, 21 B of 1 fixture" in result.stdout
+    assert "  module fixture `wide`: 2 blocks" in result.stdout
+    assert "no search for lost blocks in 1 fixture" in result.stdout

@@ -230,6 +230,37 @@ def test_leak(): leak()
     assert "native leaks: 1 of 2 tests leaks" in result.stdout, result.stdout
 
 
+FLAKY = (
+    LEAK
+    + """
+calls = []
+@pytest.mark.flaky(max_runs=2)
+def test_marked():
+    calls.append(1)
+    clean()
+    assert len(calls) > 1
+@flaky.flaky
+def test_decorated():
+    calls.append(1)
+    assert len(calls) > 3
+def test_clean(): clean()
+def test_leak(): leak()
+"""
+)
+
+
+def test_flaky(run):
+    """Tests that it does not run again are judged as without it."""
+    pytest.importorskip("flaky")
+    plugin = ("--leaks", "-p", "flaky", "-p", "no:rerunfailures")
+    result = run(*plugin, tests="import flaky\n" + FLAKY)
+    assert totals(result) == "1 failed, 3 passed", result.stdout
+    assert failed(result) == {"test_leak"}
+    # Its own runs report a test before the teardown.
+    result = run(*plugin, "--force-flaky", tests="import flaky\n" + FLAKY)
+    assert totals(result) == "4 passed, 1 error", result.stdout
+
+
 def test_forked(run):
     """A test in a process of its own is judged there."""
     pytest.importorskip("pytest_forked")
@@ -539,28 +570,6 @@ def test_async_plugins(run, plugin, module, mark):
         tests += "@pytest.fixture\ndef anyio_backend(): return 'trio'\n"
     result = run("--leaks", tests=tests)
     assert failed(result) == {"test_leak"}, result.stdout
-
-
-def test_flaky(run):
-    """A test that flaky runs again is judged, and its failure stays."""
-    pytest.importorskip("flaky")
-    tests = (
-        LEAK
-        + """
-calls = []
-@pytest.mark.flaky(max_runs=2)
-def test_flaky():
-    calls.append(1)
-    clean()
-    assert len(calls) > 1
-def test_leak(): leak()
-def test_clean(): clean()
-"""
-    )
-    options = ("-p", "no:rerunfailures", "-p", "flaky")
-    result = run("--leaks", *options, tests=tests)
-    assert result.returncode == 1
-    assert "native leaks: 1 of 3 tests leaks" in result.stdout, result.stdout
 
 
 def test_randomly(run):

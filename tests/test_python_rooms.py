@@ -27,7 +27,7 @@ ROOMS = (
 )
 #: The public modules, then former ones, which pickles of version 0.1 name.
 FACES_TEXT = """
-allocators analysis cli detector emitters emitters.console emitters.json
+allocators analysis build cli detector emitters emitters.console emitters.json
 emitters.logging exceptions filters growth handles measure monitor objects
 profiler pytest_plugin records scopes testing tracker
 _allocation _calltree _diff _group _group_filter _growth_records _histogram

@@ -178,3 +178,31 @@ def test_where_libraries_cannot_be_watched(run) -> None:
     assert (told in text, failed) == (False, set())
     text, _ = run(f"{NO_HOOKS}    leaks_attach = ['libz*']\n")
     assert "AttachError: cannot attach: no function pointers here" in text
+
+
+DOUBTS = """
+import time
+from ffi_leak_tracker._seam import core_lost
+class TestDoubts(LeakCheckMixin, unittest.TestCase):
+    def test_once(self):
+        if not once: once.append(lib.box_new(1, b"1"))
+    def test_slow(self):
+        leak()
+        if len(kept) > 1: self.fail("no second time")
+    def test_unsearched(self):
+        if len(once) == 1: once.append(lib.box_new(1, b"1"))
+        core_lost.fail_next(2)
+"""
+
+
+def test_a_missing_verdict_is_told(run) -> None:
+    """Memory passes as held, and a warning names the test and the reason."""
+    text, failed = run(DOUBTS)
+    assert not failed, text
+    told = re.findall(r"RuntimeWarning: test_mine\.TestDoubts\.(.*)", text)
+    assert told == [
+        "test_slow: 2 blocks held, not counted, and may be leaks: it failed "
+        "when it was called again: it did not pass",
+        "test_unsearched: 2 blocks held, not counted, and may be leaks: "
+        "memory may have changed during the search",
+    ], text

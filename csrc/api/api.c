@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "api/clients.h"
 #include "api/snapshot.h"
 #include "base/arena.h"
 #include "base/config.h"
@@ -47,7 +48,9 @@ static inline bool is_origin(uint16_t type, uint32_t scope, uint32_t path) {
 const char *flk_start(const char *package_folder) {
     FLK_ASSERT(package_folder && package_folder[0]);
     atomic_store(&is_ready, flk_tracker_init());
-    return flk_codes_install(package_folder);
+    const char *problem = flk_codes_install(package_folder);
+    flk_clients_start();
+    return problem;
 }
 
 int flk_is_ready(void) { return atomic_load(&is_ready); }

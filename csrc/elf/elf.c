@@ -183,26 +183,55 @@ bool flk_elf_mentions(const flk_elf *elf, const char *beginning) {
     return false;
 }
 
-bool flk_elf_defines(const flk_elf *elf, const char *name) {
-    FLK_ASSERT(elf->symbols && name);
-    gnu_table table;
-    if (!gnu_open(elf, &table))
-        return defines_by_search(elf, name);
+typedef bool (*symbol_test)(const flk_elf *, size_t index, const char *name);
+
+// The symbol of that name for which `is_wanted` returns true; 0 if there is
+// none.
+static size_t find_hashed(const flk_elf *elf, const gnu_table *table,
+                          const char *name, symbol_test is_wanted) {
+    FLK_ASSERT(elf->symbols && table && name);
     uint32_t hash = 5381;
     for (const char *c = name; *c; c++)
         hash = hash * 33 + (unsigned char)*c;
-    uint64_t word = table.bloom[(hash / 64) & (table.bloom_words - 1)];
-    if (!(word >> (hash % 64) & word >> ((hash >> table.bloom_shift) % 64) & 1))
-        return false;
-    uint32_t i = table.buckets[hash % table.bucket_count];
-    for (; i >= table.first_symbol && i < elf->symbol_count; i++) {
-        uint32_t chained = gnu_chain(elf, &table, i);
-        if ((chained | 1) == (hash | 1) && is_named(elf, i, name))
-            return true;
+    uint64_t word = table->bloom[(hash / 64) & (table->bloom_words - 1)];
+    if (!(word >> (hash % 64) & word >> ((hash >> table->bloom_shift) % 64) &
+          1))
+        return 0;
+    uint32_t i = table->buckets[hash % table->bucket_count];
+    for (; i >= table->first_symbol && i < elf->symbol_count; i++) {
+        uint32_t chained = gnu_chain(elf, table, i);
+        if ((chained | 1) == (hash | 1) && is_wanted(elf, i, name))
+            return i;
         if (chained & 1)
             break;
     }
-    return false;
+    return 0;
+}
+
+bool flk_elf_defines(const flk_elf *elf, const char *name) {
+    FLK_ASSERT(elf->symbols && name);
+    gnu_table table;
+    return gnu_open(elf, &table) ? find_hashed(elf, &table, name, is_named) != 0
+                                 : defines_by_search(elf, name);
+}
+
+static bool is_variable(const flk_elf *elf, size_t index, const char *name) {
+    FLK_ASSERT(index < elf->symbol_count);
+    const Elf64_Sym *symbol = &elf->symbols[index];
+    return ELF64_ST_TYPE(symbol->st_info) == STT_OBJECT &&
+           ELF64_ST_BIND(symbol->st_info) != STB_LOCAL &&
+           is_definition(symbol) && strcmp(flk_elf_name(elf, index), name) == 0;
+}
+
+void *flk_elf_variable(const flk_elf *elf, const char *name, size_t bytes) {
+    FLK_ASSERT(elf->symbols && name);
+    gnu_table table;
+    size_t i =
+        gnu_open(elf, &table) ? find_hashed(elf, &table, name, is_variable) : 0;
+    if (i == 0 || elf->symbols[i].st_size != bytes)
+        return NULL;
+    uintptr_t address = elf->base + elf->symbols[i].st_value;
+    return flk_elf_holds(elf, address, bytes) ? (void *)address : NULL;
 }
 
 // --- open --------------------------------------------------------------

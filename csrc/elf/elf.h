@@ -101,6 +101,9 @@ void flk_elf_each_needed(const flk_elf *elf, flk_elf_needed_visitor visit,
 bool flk_elf_mentions(const flk_elf *elf, const char *beginning);
 // True if the object defines this function.
 bool flk_elf_defines(const flk_elf *elf, const char *name);
+// The variable of that name and size that the object exports; NULL if there is
+// none. Only an object with a DT_GNU_HASH is searched.
+void *flk_elf_variable(const flk_elf *elf, const char *name, size_t bytes);
 
 #endif
 #endif

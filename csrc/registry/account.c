@@ -89,6 +89,17 @@ void flk_account_free_any(flk_thread *thread, uint32_t scope, uint32_t type,
     free_in(cell, cell ? NULL : &totals_of()->types, type, size_bytes);
 }
 
+void flk_account_retype(flk_thread *thread, uint32_t from, uint32_t to,
+                        uint64_t size_bytes) {
+    FLK_ASSERT(size_bytes <= FLK_SIZE_MAX);
+    FLK_ASSERT(thread->inside && from != 0 && to != 0);
+    flk_cell *cell = flk_thread_type_cell(thread, from);
+    free_in(cell, cell ? NULL : &totals_of()->types, from, size_bytes);
+    cell = flk_thread_type_cell(thread, to);
+    FLK_ASSERT(cell != NULL);
+    flk_cell_alloc(cell, size_bytes);
+}
+
 static void resize_in(flk_cell *cell, flk_cells *totals, uint32_t number,
                       uint64_t old_bytes, uint64_t new_bytes) {
     FLK_ASSERT(cell != NULL || totals != NULL);

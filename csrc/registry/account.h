@@ -52,6 +52,9 @@ void flk_account_alloc_any(flk_thread *thread, uint32_t scope, uint32_t type,
                            uint64_t size_bytes);
 void flk_account_free_any(flk_thread *thread, uint32_t scope, uint32_t type,
                           uint64_t size_bytes);
+// A live block has another type from now on. The thread has a cell for `to`.
+void flk_account_retype(flk_thread *thread, uint32_t from, uint32_t to,
+                        uint64_t size_bytes);
 void flk_account_resize(flk_thread *thread, uint32_t scope, uint32_t type,
                         uint64_t old_bytes, uint64_t new_bytes);
 

@@ -107,6 +107,19 @@ flk_taken flk_registry_take(flk_layer layer, uint64_t address,
     return flk_registry_take_hot(layer, address, judge, context, out);
 }
 
+bool flk_registry_retype(flk_layer layer, uint64_t address, uint16_t type,
+                         flk_registry_event on_change, void *context) {
+    FLK_ASSERT(type != 0 && on_change != NULL);
+    flk_held h;
+    if (!flk_registry_lock_record_of(&h, flk_levels_of(address), layer,
+                                     address))
+        return false;
+    on_change(h.record, context);
+    h.record->type = type;
+    flk_unlock_record(&h);
+    return true;
+}
+
 // --- counting moves ----------------------------------------------------
 static struct {
     _Alignas(64) atomic_uint watchers;  // read by each move and rarely written

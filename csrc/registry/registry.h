@@ -140,6 +140,11 @@ flk_taken flk_registry_take(flk_layer layer, uint64_t address,
                             flk_registry_judge judge, void *context,
                             flk_record *out);
 
+// Gives the record at the address another type; false if there is none. Calls
+// `on_change` before, with the old record and the shard locked.
+bool flk_registry_retype(flk_layer layer, uint64_t address, uint16_t type,
+                         flk_registry_event on_change, void *context);
+
 // Before a realloc: marks the record as moving. Another thread may then record a
 // new block at the address while the C function runs.
 flk_taken flk_registry_move_begin(flk_layer layer, uint64_t address,

@@ -162,6 +162,30 @@ flk_taken flk_tracker_untrack(flk_layer layer, uint64_t address,
     return taken;
 }
 
+static void count_retype(const flk_record *record, void *context) {
+    FLK_ASSERT(record != NULL && context != NULL);
+    const flk_event *e = context;
+    if (flk_tracker_is_in_books(record))
+        flk_account_retype(e->thread, record->type, e->type,
+                           record->size_bytes);
+}
+
+bool flk_tracker_retype(flk_layer layer, uint64_t address, uint16_t type) {
+    FLK_ASSERT(layer >= FLK_LAYER_MAPPING && layer <= FLK_LAYER_HANDLE);
+    FLK_ASSERT(type != 0);
+    flk_thread *thread = flk_thread_enter();
+    bool changed = false;
+    if (thread && flk_thread_type_cell(thread, type)) {
+        flk_event e = {.thread = thread, .type = type};
+        changed = flk_registry_retype(layer, address, type, count_retype, &e);
+    } else {
+        flk_tracker_count(&flk_tracker_counted.dropped);
+    }
+    if (thread)
+        flk_thread_leave(thread);
+    return changed;
+}
+
 static uint32_t path_to(uint32_t depth) {
     FLK_ASSERT(depth <= FLK_PATH_FRAMES_MAX);
     flk_thread *thread = depth ? flk_thread_enter() : NULL;

@@ -88,6 +88,9 @@ flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address, uint16_t type,
 // address of the block to the C library instead of that of its memory.
 flk_taken flk_tracker_untrack(flk_layer layer, uint64_t address,
                               flk_record *out);
+// Gives the record at an address another type, which has been prepared for
+// counts. Returns false if there is none.
+bool flk_tracker_retype(flk_layer layer, uint64_t address, uint16_t type);
 // Record a reallocation. Call begin, and then the C function. If begin returned
 // FLK_TAKEN, call exactly one of cancel and end after that. End returns true if
 // the block is still recorded.

@@ -15,14 +15,10 @@ from ffi_leak_tracker._testing.frames import key_of_group
 from ffi_leak_tracker._testing.judge import Growth
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
-
     from ffi_leak_tracker._records.group import Group
+    from ffi_leak_tracker._testing.judge import Found
     from ffi_leak_tracker._testing.rounds import Rounds
     from ffi_leak_tracker._tracking.scopes import Scope
-
-    #: The places that grow, or why that is not known.
-    Found: TypeAlias = "tuple[Growth, ...] | str"
 
 
 #: Seconds for the calls of one test.
@@ -35,6 +31,8 @@ SECONDS_AT_LEAST = 10.0
 SECONDS_OF_MORE = 2.0
 #: Calls that a verdict needs.
 FEWEST = 2
+#: Why a test is not called again when the seconds of the run are used up.
+NO_TIME = "no time is left for calling tests again"
 
 
 class Budget:

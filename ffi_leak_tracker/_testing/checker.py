@@ -16,8 +16,15 @@ from _pytest.runner import runtestprotocol
 from ffi_leak_tracker._base import settings as environment
 from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._seam import core_api as core
-from ffi_leak_tracker._testing import benchmark, judge, rules, tables, watching
-from ffi_leak_tracker._testing.calls import Budget
+from ffi_leak_tracker._testing import (
+    benchmark,
+    flaky,
+    judge,
+    rules,
+    tables,
+    watching,
+)
+from ffi_leak_tracker._testing.calls import NO_TIME, Budget
 from ffi_leak_tracker._testing.fixtures import WideFixtures, name_of
 from ffi_leak_tracker._testing.found import TestLeaks
 from ffi_leak_tracker._testing.frames import without_runner
@@ -29,13 +36,11 @@ from ffi_leak_tracker._testing.verdict import Watch, let_go
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from typing import Any, TypeAlias
+    from typing import Any
 
     from ffi_leak_tracker._testing.options import Settings
     from ffi_leak_tracker._testing.rounds import Rounds
     from ffi_leak_tracker._tracking.scopes import Scope
-
-    Protocol: TypeAlias = Callable[[pytest.Item, pytest.Item | None], object]
 
 FIXTURE = "leak_tracker"
 
@@ -53,7 +58,7 @@ class Checker:
         self._threads = Threads()
         self._threads.note("")
         self._impls: list[Any] = []
-        self._protocols: list[Protocol] = []
+        self._protocols: list[Any] = []
         self._budget = Budget()
         self._summary = Summary(settings)
         self._tables = tables.Tables() if settings.tables == "yes" else None
@@ -164,7 +169,9 @@ class Checker:
             return None
         ihook = item.ihook
         for other in self._others(ihook):
-            if other(item, nextitem):
+            if flaky.leaves_alone(other.function, item):
+                continue
+            if _call_hook(other, item, nextitem):
                 return True
         where = item.location
         ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=where)
@@ -172,7 +179,7 @@ class Checker:
         ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=where)
         return True
 
-    def _others(self, ihook: Any) -> list[Protocol]:
+    def _others(self, ihook: Any) -> list[Any]:
         """Return the hooks of other plugins that run tests.
 
         They would not be called after this hook.
@@ -265,7 +272,7 @@ class Checker:
         scope = watch.scope
         assert scope is not None
 
-        def growths() -> tuple[judge.Growth, ...]:
+        def growths() -> judge.Found:
             if failed or rounds is None or not is_called_again:
                 return ()
             return self._growths(watch, rounds)
@@ -289,22 +296,20 @@ class Checker:
         self, take: Callable[[bool], Snapshot], scopes: list[Scope]
     ) -> judge.Left:
         """Sort what a fixture of a wider scope left; it is not repeated."""
+        return judge.sort(
+            take,
+            self._settings.mode == "strict",
+            lambda: judge.lost_in(*scopes),
+            lambda: (),
+            self._tables,
+        )
 
-        def lost() -> set[int]:
-            return set().union(*map(judge.lost_in, scopes))
-
-        is_strict = self._settings.mode == "strict"
-        return judge.sort(take, is_strict, lost, lambda: (), self._tables)
-
-    def _growths(
-        self, watch: Watch, rounds: Rounds
-    ) -> tuple[judge.Growth, ...]:
+    def _growths(self, watch: Watch, rounds: Rounds) -> judge.Found:
         """Call a test again; return the places that grow."""
         item = watch.item
         seconds = self._budget.left()
         if seconds <= 0:
-            watch.unsure = "no time is left for calling tests again"
-            return ()
+            return NO_TIME
         repeater = Repeater(
             item,
             self._nextitem,
@@ -320,10 +325,8 @@ class Checker:
         finally:
             self._is_repeating, self._watch = False, None
             self._budget.spend(monotonic() - begin)
-        if isinstance(found, str):
-            watch.unsure = found
-            return ()
-        self._budget.growing.update([one.kind for one in found])
+        if not isinstance(found, str):
+            self._budget.growing.update([one.kind for one in found])
         return found
 
     # --- reporting --------------------------------------------------------
@@ -390,11 +393,11 @@ def is_marked(item: pytest.Item) -> bool:
     return FIXTURE in names or rules.budget_of(item) is not None
 
 
-def _protocols_below(checker: Checker, impls: list[Any]) -> list[Protocol]:
+def _protocols_below(checker: Checker, impls: list[Any]) -> list[Any]:
     left = [one for one in impls if not (one.wrapper or one.hookwrapper)]
     mine = [one.plugin for one in left].index(checker)
     return [
-        partial(_call_hook, one)
+        one
         for one in reversed(left[:mine])
         if one.function.__module__ != "_pytest.runner"
     ]

@@ -44,6 +44,8 @@ def figures_of(allocations: int) -> dict[str, Any]:
         "other_threads": 0,
         "misuses": 0,
         "unsure": "",
+        "unsearched": "",
+        "fixtures": [],
         "place": None,
         "message": "",
         "growths": [],
@@ -60,12 +62,24 @@ def add_left(figures: dict[str, Any], left: Left) -> None:
         held=len(left.held),
         held_bytes=left.held.total_bytes,
         once=left.once,
+        unsure=left.unsure,
+        unsearched=left.unsearched,
         growths=list(map(str, left.growths)),
         places=[
             *_places(left.leaks, "leaked"),
             *_places(left.held, "held"),
         ],
     )
+
+
+def figures_of_fixture(name: str, left: Left) -> dict[str, Any]:
+    """Return what a fixture of a wider scope holds; its leaks are an error."""
+    return {
+        "name": name,
+        "held": len(left.held),
+        "held_bytes": left.held.total_bytes,
+        "unsearched": left.unsearched,
+    }
 
 
 def properties_of(figures: dict[str, Any]) -> list[tuple[str, object]]:

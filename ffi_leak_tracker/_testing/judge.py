@@ -13,11 +13,15 @@ from ffi_leak_tracker._testing.frames import is_loading, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from ffi_leak_tracker._records.allocation import Allocation
     from ffi_leak_tracker._records.group import Group
     from ffi_leak_tracker._testing.tables import Tables
     from ffi_leak_tracker._tracking.scopes import Scope
+
+    #: The places that grow, or why that is not known.
+    Found: TypeAlias = "tuple[Growth, ...] | str"
 
 #: The most seconds that a search for lost blocks may take.
 SEARCH_SECONDS = 10.0
@@ -43,6 +47,14 @@ class Growth(NamedTuple):
         )
 
 
+class Lost(NamedTuple):
+    """The blocks that nothing in memory points to."""
+
+    sequences: set[int]
+    why: str = ""  # why more may be lost; "" if all of them are known
+    inside: frozenset[int] = frozenset()  # parts of objects with a handle
+
+
 class Left(NamedTuple):
     """The blocks that a test left behind, sorted."""
 
@@ -51,13 +63,15 @@ class Left(NamedTuple):
     once: int  # blocks made by imports and by loading libraries
     growths: tuple[Growth, ...]  # of the leaks
     lost: int = 0  # leaks to which nothing in memory points
+    unsure: str = ""  # why it is not known whether what is held grows
+    unsearched: str = ""  # why it is not known what is lost
 
 
 def sort(
     take: Callable[[bool], Snapshot],
     is_strict: bool,
-    lost: Callable[[], set[int]],
-    growths: Callable[[], tuple[Growth, ...]],
+    lost: Callable[[], Lost],
+    growths: Callable[[], Found],
     tables: Tables | None = None,
 ) -> Left:
     """Sort the blocks that a test left behind.
@@ -65,11 +79,12 @@ def sort(
     Args:
         take: returns the live blocks; True: after garbage was collected.
         is_strict: whether all of them are leaks.
-        lost: returns the sequence numbers of the blocks that nothing in the
-            memory of the process points to. No snapshot may live meanwhile:
-            its copies of the addresses would be such pointers.
-        growths: returns the places that grow when the test is called again.
-            Both are asked only if there is something to ask.
+        lost: returns the blocks that nothing in the memory of the process
+            points to. No snapshot may live meanwhile: its copies of the
+            addresses would be such pointers.
+        growths: returns the places that grow when the test is called again,
+            or why that is not known. Both are asked only if there is
+            something to ask.
         tables: fits the tables that libraries make once; None for none.
     """
     found = take(True)
@@ -78,10 +93,13 @@ def sort(
         doubtful = found.keep(_nothing)
         return Left(_without(found, once), doubtful, len(once), ())
     del found
-    gone = lost()
-    found = take(False)  # what is left is no garbage
+    gone, unsearched, inside = lost()
+    found = _without(take(False), set(inside))  # what is left is no garbage
     kept = _doubtful(found, once | gone)
     grown = growths() if kept else ()
+    unsure = grown if isinstance(grown, str) else ""
+    if isinstance(grown, str):
+        grown = ()
     places = {one.key for one in grown}
     held = found.keep(
         lambda b: b.sequence in kept and key_of(b.frames, b) not in places
@@ -89,7 +107,7 @@ def sort(
     left = {block.sequence for block in held} | once
     leaks = _without(found, left)
     lost_ones = sum([block.sequence in gone for block in leaks])
-    return Left(leaks, held, len(once), grown, lost_ones)
+    return Left(leaks, held, len(once), grown, lost_ones, unsure, unsearched)
 
 
 def _doubtful(found: Snapshot, sure: set[int]) -> set[int]:
@@ -132,18 +150,23 @@ def owned_by_python() -> LeakFilter:
     )
 
 
-def lost_in(scope: Scope) -> set[int]:
-    """Return the sequence numbers of the blocks that are lost for certain.
+def lost_in(*scopes: Scope) -> Lost:
+    """Return the blocks of scopes that are lost for certain.
 
     None are if memory cannot be searched here, or only while it changes.
     """
-    try:
-        found = scope.find_lost(gc=False, time_limit=SEARCH_SECONDS)
-    except SearchError:
-        return set()
-    if found.search.is_weak:
-        return set()
-    return {block.sequence for block in found.lost}
+    gone: set[int] = set()
+    inside: set[int] = set()
+    for scope in scopes:
+        try:
+            found = scope.find_lost(gc=False, time_limit=SEARCH_SECONDS)
+        except SearchError as error:
+            return Lost(set(), str(error))
+        if found.search.is_weak:
+            return Lost(set(), "memory may have changed during the search")
+        gone.update([block.sequence for block in found.lost])
+        inside |= found._sequences_inside()
+    return Lost(gone, "", frozenset(inside))
 
 
 def all_leak(left: Left) -> Left:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from ffi_leak_tracker._testing.calls import Found
+    from ffi_leak_tracker._testing.judge import Found
     from ffi_leak_tracker._testing.rounds import Rounds
     from ffi_leak_tracker._tracking.scopes import Scope
 

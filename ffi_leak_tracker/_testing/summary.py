@@ -130,7 +130,6 @@ class Summary:
         """Print the lines of the end of the run."""
         figures = list(self._tests.values())
         leaking = [one for one in figures if one["leaks"]]
-        held = [one for one in figures if one["held"]]
         tests = plural(len(figures), "test")
         if leaking:
             verb = "leaks" if len(leaking) == 1 else "leak"
@@ -155,8 +154,8 @@ class Summary:
                 f"native leaks: {blocks} freed after the test, before the end "
                 "of the run"
             )
-        if held:
-            self._write_held(terminal, held)
+        self._write_held(terminal)
+        self._write_unsearched(terminal)
         if self._settings.known is not None and _is_whole_run(terminal):
             for note in self._settings.known.remarks():
                 terminal.write_line(f"native leaks: {note}")
@@ -224,12 +223,22 @@ class Summary:
             return f"; only {names} was watched: see --leaks-attach"
         return "; all libraries but the interpreter's were watched"
 
-    def _write_held(
-        self, terminal: pytest.TerminalReporter, held: list[dict[str, Any]]
-    ) -> None:
-        what = f"{totals(held, 'held')} of {plural(len(held), 'test')}"
-        unsure = [one for one in held if one["unsure"]]
-        line = f"native leaks: held, not counted: {what}"
+    def _fixtures(self) -> list[dict[str, Any]]:
+        return [
+            fixture
+            for one in self._tests.values()
+            for fixture in one["fixtures"]
+        ]
+
+    def _write_held(self, terminal: pytest.TerminalReporter) -> None:
+        tests = [one for one in self._tests.values() if one["held"]]
+        fixtures = [one for one in self._fixtures() if one["held"]]
+        if not tests and not fixtures:
+            return
+        who = _tests_and_fixtures(len(tests), len(fixtures))
+        unsure = [one for one in tests if one["unsure"]]
+        what = totals([*tests, *fixtures], "held")
+        line = f"native leaks: held, not counted: {what} of {who}"
         if unsure:
             line += f"; {plural(len(unsure), 'test')} could not be called again"
         terminal.write_line(line)
@@ -240,6 +249,22 @@ class Summary:
                     terminal.write_line(
                         f"  {nodeid}: {totals([one], 'held')} ({why})"
                     )
+            for one in fixtures:
+                terminal.write_line(f"  {one['name']}: {totals([one], 'held')}")
+
+    def _write_unsearched(self, terminal: pytest.TerminalReporter) -> None:
+        """Print that lost blocks may have passed as held, and why."""
+        tests = [one for one in self._tests.values() if one["unsearched"]]
+        fixtures = [one for one in self._fixtures() if one["unsearched"]]
+        if not tests and not fixtures:
+            return
+        who = _tests_and_fixtures(len(tests), len(fixtures))
+        why = sorted({one["unsearched"] for one in [*tests, *fixtures]})
+        terminal.write_line(
+            f"native leaks: no search for lost blocks in {who}, what was "
+            f"lost may have passed: {'; '.join(why)}",
+            yellow=True,
+        )
 
     def _write_json(self, path: str) -> None:
         data = {
@@ -258,6 +283,11 @@ class Summary:
             write_report(Path(path), [json.dumps(data, indent=1), "\n"])
         except ReportWriteError as error:
             raise pytest.UsageError(str(error)) from error
+
+
+def _tests_and_fixtures(tests: int, fixtures: int) -> str:
+    counts = [(tests, "test"), (fixtures, "fixture")]
+    return " and ".join([plural(count, of) for count, of in counts if count])
 
 
 def _is_whole_run(terminal: pytest.TerminalReporter) -> bool:

@@ -9,11 +9,12 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from ffi_leak_tracker._base import settings as environment
+from ffi_leak_tracker._base.format import plural
 from ffi_leak_tracker._base.warn import warn
 from ffi_leak_tracker._records.exceptions import AttachError
 from ffi_leak_tracker._seam import misuse as misuses
 from ffi_leak_tracker._testing import judge
-from ffi_leak_tracker._testing.calls import Budget, Caller, CallFailed
+from ffi_leak_tracker._testing.calls import NO_TIME, Budget, Caller, CallFailed
 from ffi_leak_tracker._testing.found import MisusesFound, TestLeaks
 from ffi_leak_tracker._testing.frames import without_runner
 from ffi_leak_tracker._testing.rounds import AUTO
@@ -174,19 +175,30 @@ class LeakCheckMixin(_Base):
         )
         if self.leaks_held == "fail":
             left = judge.all_leak(left)
+        self._tell_doubts(left)
         if len(left.leaks):
             raise TestLeaks(without_runner(left.leaks), left)
 
-    def _growths(self) -> tuple[judge.Growth, ...]:
-        seconds = _budget.left()
-        if self.leaks_mode != "auto" or seconds <= 0:
+    def _tell_doubts(self, left: judge.Left) -> None:
+        """Warn that memory passes as held because a verdict is missing."""
+        doubts = [one for one in (left.unsearched, left.unsure) if one]
+        if len(left.held) and doubts:
+            warn(
+                f"{self.id()}: {plural(len(left.held), 'block')} held, not "
+                f"counted, and may be leaks: {'; '.join(doubts)}"
+            )
+
+    def _growths(self) -> judge.Found:
+        if self.leaks_mode != "auto":
             return ()
+        seconds = _budget.left()
+        if seconds <= 0:
+            return NO_TIME
         begin = monotonic()
         found = _UnitCaller(self, _budget.growing).look(AUTO, seconds)
         _budget.spend(monotonic() - begin)
-        if isinstance(found, str):
-            return ()
-        _budget.growing.update([one.kind for one in found])
+        if not isinstance(found, str):
+            _budget.growing.update([one.kind for one in found])
         return found
 
 

@@ -27,6 +27,7 @@ from ffi_leak_tracker._testing.figures import (
     KNOWN,
     add_left,
     figures_of,
+    figures_of_fixture,
     properties_of,
 )
 from ffi_leak_tracker._testing.found import MisusesFound, TestLeaks
@@ -74,7 +75,6 @@ class Watch:
         "reports",
         "scope",
         "started",
-        "unsure",
     )
 
     def __init__(self, item: pytest.Item, settings: Settings) -> None:
@@ -88,8 +88,6 @@ class Watch:
         self.figures: dict[str, Any] = {}
         self.leaked: set[int] = set()  # the sequence numbers of its leaks
         self.budget: tuple[Scope, dict[str, int | None]] | None = None
-        #: Why what is held may be a leak after all; "" if it is known.
-        self.unsure = ""
         self._misuses = LeakTracker.misuses()
         self.own_threads = settings.own_threads
         #: Threads that ran when the test began, and the tests they are of.
@@ -197,7 +195,6 @@ class Watch:
         except Exception as error:  # of a filter, for one
             return error
         add_left(self.figures, left)
-        self.figures["unsure"] = self.unsure
         if self._accepts(left.leaks) or not len(left.leaks):
             return None
         self.leaked = {block.sequence for block in left.leaks}
@@ -271,6 +268,8 @@ class Watch:
             left = sorter(partial(self._take_joined, scopes), scopes)
         except Exception as error:
             return error
+        if self.figures and (len(left.held) or left.unsearched):
+            self.figures["fixtures"].append(figures_of_fixture(name, left))
         if self._accepts(left.leaks) or not len(left.leaks):
             return None
         return TestLeaks(without_runner(left.leaks, self._shown), left, name)

@@ -118,6 +118,16 @@ static void test_relro_is_read_only(void) {
     CHECK(flk_elf_protection(&elf, (uintptr_t)elf.symbols) & 1);
 }
 
+static void test_variables_are_found_by_name_and_size(void) {
+    flk_elf elf;
+    open_one(&elf, &libc_info);
+    CHECK(flk_elf_variable(&elf, "stdout", 8) ==
+          dlsym(dlopen(libc_info.dlpi_name, RTLD_LAZY), "stdout"));
+    CHECK(flk_elf_variable(&elf, "stdout", 4) == NULL);
+    CHECK(flk_elf_variable(&elf, "malloc", 8) == NULL);
+    CHECK(flk_elf_variable(&elf, "no_such_variable", 8) == NULL);
+}
+
 static void test_no_dynamic_section_is_refused(void) {
     flk_elf elf;
     Elf64_Phdr header = {.p_type = PT_LOAD, .p_flags = PF_R, .p_memsz = 64};
@@ -133,6 +143,7 @@ int main(void) {
     RUN(test_search_agrees_with_the_hash);
     RUN(test_slots_are_found);
     RUN(test_relro_is_read_only);
+    RUN(test_variables_are_found_by_name_and_size);
     RUN(test_no_dynamic_section_is_refused);
     return DONE();
 }
