@@ -1,4 +1,4 @@
-"""P17: what the pytest plugin adds to a test, and to what pytest-benchmark times.
+"""P17: what the pytest plugin adds to a test, and to what others time.
 
 Times are of the loop that runs the tests. They are processor time, with that
 of child processes: a busy machine does not change it much.
@@ -117,9 +117,7 @@ def verdict_rows(folder: Path) -> list[Row]:
     """Return the rows of tests: empty ones, and such that leave blocks."""
     text = "".join(f"def test_{i}(): pass\n" for i in range(EMPTY))
     (folder / "test_empty.py").write_text(text, encoding="utf-8")
-    text = "".join(
-        f"def test_{i}(): keep({i})\n" for i in range(HELD)
-    )
+    text = "".join(f"def test_{i}(): keep({i})\n" for i in range(HELD))
     (folder / "test_held.py").write_text(ZLIB + LARGE + text, encoding="utf-8")
     memray = {"pytest-memray": MEMRAY} if HAS_MEMRAY else {}
     empty = {"off": PLUGIN, "on": [*PLUGIN, "--leaks"], **memray}

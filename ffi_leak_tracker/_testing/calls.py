@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SECONDS_A_TEST = 10.0
 #: Seconds for all tests of a run: as many as the rest of the run took so far,
 #: but at least these.
-SECONDS_AT_LEAST = 10.0
+SECONDS_AT_LEAST = 20.0
 #: Calls that a verdict needs.
 FEWEST = 2
 #: Why a test is not called again when the seconds of the run are used up.
