@@ -15,6 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CSRC = ROOT / "csrc"
+PUBLIC = ROOT / "ffi_leak_tracker" / "include"
 TESTS = ROOT / "tests" / "core"
 
 SHARED = (HERE / "bench.c", TESTS / "stub_python.c")
@@ -51,7 +52,7 @@ def _link_time(target: Path) -> tuple[str, ...]:
 
 def _compile(source: Path, target: Path, flags: tuple[str, ...] = ()) -> Path:
     made = target / f"{source.stem}.o"
-    includes = [f"-I{CSRC}", f"-I{TESTS}", f"-I{HERE}"]
+    includes = [f"-I{one}" for one in (CSRC, PUBLIC, TESTS, HERE)]
     extra = [*shlex.split(os.environ.get("CFLAGS", "")), *flags]
     if source.suffix == ".cpp":
         tool = [*_tool("CXX", "c++"), "-std=c++17", "-O2"]
