@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
@@ -121,6 +122,7 @@ def child(loop: str, frames: int, turns: int) -> None:
 
     from ffi_leak_tracker import LeakTracker, diagnostic_calloc
 
+    warnings.simplefilter("ignore")  # of scopes that have nothing to record
     loops = {
         "idiom": bench_allocators.untracked_idiom,
         "ffi_new": bench_allocators.ffi_new,

@@ -133,13 +133,27 @@ def test_layers_are_apart() -> None:
 
 
 def test_handle_on_our_block() -> None:
-    """A handle that lies on a heap block: each has its record."""
-    pointer = diagnostic_calloc("struct pair" if False else "int", 2)
-    LeakTracker.track(pointer, type="thing")
-    assert ["int", "thing"] == sorted(b.type for b in LeakTracker.snapshot())
+    """A handle that lies on a heap block: the block has its words."""
+    pointer = diagnostic_calloc("int", 2)
+    LeakTracker.track(pointer, type="thing", kind="thing_new")
+    (block,) = LeakTracker.snapshot()
+    assert ("thing", "thing_new") == (block.type, block.kind)
+    assert ("free", 8) == (block.release, block.size)
+    assert 1 == LeakTracker.types()["thing"].live_blocks
+    assert 0 == LeakTracker.types()["int"].live_blocks
     diagnostic_calloc.free(pointer)
-    assert ["thing"] == [b.type for b in LeakTracker.snapshot()]
-    LeakTracker.untrack(pointer)
+    LeakTracker.verify_no_leaks()
+
+
+def test_the_release_of_our_block_is_compared() -> None:
+    """``track`` may say that another function frees it."""
+    pointer = diagnostic_calloc("int", 2)
+    LeakTracker.track(pointer, release="thing_free")
+    with pytest.raises(MismatchedFreeError):
+        diagnostic_calloc.free(pointer)
+    LeakTracker.track(pointer, release="free")
+    diagnostic_calloc.free(pointer)
+    LeakTracker.verify_no_leaks()
 
 
 def test_tracked_heap_is_freed_by_us() -> None:
@@ -298,8 +312,10 @@ def test_free_of_a_handle_on_a_recorded_block() -> None:
     pointer = LeakTracker.track(diagnostic_calloc("int"), release="unref")
     with pytest.raises(MismatchedFreeError, match="release it by unref"):
         diagnostic_calloc.free(pointer)
-    assert 2 == len(LeakTracker.snapshot())
-    diagnostic_calloc.free(LeakTracker.untrack(pointer))
+    assert 1 == len(LeakTracker.snapshot())
+    LeakTracker.untrack(pointer)
+    assert "free" == only().release
+    diagnostic_calloc.free(pointer)
     LeakTracker.verify_no_leaks()
 
 

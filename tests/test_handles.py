@@ -8,8 +8,9 @@ import sys
 import weakref
 from typing import Any
 
+import cffi
 import pytest
-from c_library import COMPILER, here
+from c_library import COMPILER, declarations, here, path
 from handle_library import SPEC, compiled, opened
 
 from ffi_leak_tracker import (
@@ -18,9 +19,11 @@ from ffi_leak_tracker import (
     MismatchedFreeError,
     diagnostic_calloc,
 )
-from ffi_leak_tracker._handles import ledger
+from ffi_leak_tracker._handles import functions, ledger
 from ffi_leak_tracker.handles import (
     Chain,
+    Consumes,
+    Incref,
     Out,
     SpecError,
     instrument,
@@ -422,6 +425,110 @@ def test_a_call_that_is_refused_frees_nothing(
     assert TREE in live(scope)
     lib.tree_free(one)
     assert TREE not in live(scope)
+
+
+class Odd:
+    """No number."""
+
+    def __index__(self) -> int:
+        raise RuntimeError("no number")
+
+
+def test_any_error_of_an_argument_frees_nothing() -> None:
+    """Whatever ``__index__`` of another argument raises."""
+    ffi, lib = instrument(*opened(), {"get_memory": "drop_memory"})
+    del ffi
+    with LeakTracker.scope(isolated=True) as scope:
+        one = lib.tree_new()
+        release = functions.Release("tree_free", 0)
+        call = functions.releasing(
+            lambda pointer, _: Odd().__index__(), release
+        )
+        ledger.made(one, "tree_new", ("tree_free",))
+        with pytest.raises(RuntimeError, match="no number"):
+            call(one, Odd())
+        assert live(scope) == [TREE]
+        lib.tree_free(one)
+        ledger.forget(ledger.key_of(one))
+
+
+def test_an_error_of_the_result_frees() -> None:
+    """A ``_Bool`` of 7: C was called, and the object is gone."""
+    ffi = cffi.FFI()
+    wrong = declarations("forest").replace("int tree_close", "_Bool tree_close")
+    ffi.cdef("struct tree;" + wrong)
+    raw = ffi.dlopen(path("forest"))
+    ffi, lib = instrument(ffi, raw, {"tree_new": ("tree_free", "tree_close")})
+    with LeakTracker.scope(isolated=True) as scope:
+        one = lib.tree_new(b"oak", ffi.NULL)
+        assert len(live(scope)) == 1
+        with pytest.raises(ValueError, match="_Bool"):
+            lib.tree_close(one)
+        assert not live(scope)
+
+
+def test_an_error_in_ok_leaves_no_word_out(both) -> None:
+    """The words after it are carried out, then the error is raised."""
+    ffi, lib, *_ = both
+
+    def broken(result: int) -> bool:
+        raise RuntimeError("in ok")
+
+    spec = {
+        "tree_new": "tree_free",
+        "tree_open": [Out(0, free="tree_free", ok=broken), Incref(0)],
+        "tree_take": [Consumes(1, ok=broken), Incref(0)],
+    }
+    ffi, lib = instrument(ffi, lib, spec)
+    with LeakTracker.scope(isolated=True) as scope:
+        parent, child = lib.tree_new(), lib.tree_new()
+        with pytest.raises(RuntimeError, match="in ok"):
+            lib.tree_take(parent, child)
+        assert ledger.live[ledger.key_of(parent)].count == 2
+        assert len(live(scope)) == 2
+
+
+def test_ok_of_a_destructor_is_asked(both) -> None:
+    """Of what ``ffi.gc`` calls, too; its errors are counted."""
+    ffi, lib, *_ = both
+    results: list[int] = []
+
+    def refused(result: int) -> bool:
+        results.append(result)
+        return False
+
+    spec = {"tree_new": None, "tree_take": Consumes(0, ok=refused)}
+    _, lib_2 = instrument(ffi, lib, spec)
+    with LeakTracker.scope(isolated=True) as scope:
+        one = lib_2.tree_new()
+        release = functions.Release("tree_take", 0, True, refused)
+        functions.destructor(lambda pointer: 5, release)(one)
+        assert results == [5]
+        assert len(live(scope)) == 1
+        release = functions.Release("tree_take", 0, True, lambda _: 1 / 0)
+        before = ledger.errors_in_destructors
+        functions.destructor(lambda pointer: 5, release)(one)
+        assert ledger.errors_in_destructors == before + 1
+        release = functions.Release("tree_take", 0, True, lambda _: True)
+        functions.destructor(lambda pointer: 5, release)(one)
+        assert not live(scope)
+        lib.tree_free(one)
+
+
+def test_what_track_recorded_is_released(both) -> None:
+    """By wrapped functions, which compare what must release it."""
+    raw = both[1]
+    _, lib = instrument(both[0], raw, {"tree_new": "tree_free"})
+    with LeakTracker.scope(isolated=True) as scope:
+        one = LeakTracker.track(raw.tree_new(), release="tree_free")
+        lib.tree_free(one)
+        assert not live(scope)
+        other = LeakTracker.track(raw.tree_new(), release="other_free")
+        with pytest.raises(MismatchedFreeError, match="needs other_free"):
+            lib.tree_free(other)
+        assert len(live(scope)) == 1
+        lib.tree_free(LeakTracker.untrack(other))
+        assert not live(scope)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -5,6 +5,10 @@ Each detection has its silence.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import sysconfig
 import textwrap
 from pathlib import Path
 
@@ -214,6 +218,55 @@ def test_more_frees_than_a_cache_of_the_c_library_holds() -> None:
     """)
     assert "6" == out
     assert ["double free"] * 6 == verdicts(errors)
+
+
+PROGRAM = r"""
+#include <Python.h>
+#include <stdlib.h>
+int main(int count, char **arguments) {
+    void *(*volatile address)(size_t) = malloc;
+    return address ? Py_BytesMain(count, arguments) : 1;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def fixed_python(tmp_path_factory) -> Path:
+    """Python at a fixed address that uses the address of malloc: Debian's."""
+    value = sysconfig.get_config_var
+    folder = tmp_path_factory.mktemp("fixed")
+    (folder / "python.c").write_text(PROGRAM)
+    command = ["cc", "-w", "-fno-pie", "-no-pie", "python.c", "-o", "python"]
+    command += [f"-I{sysconfig.get_path('include')}", f"-L{value('LIBDIR')}"]
+    command += ["-rdynamic", f"-lpython{value('LDVERSION')}"]
+    command += [f"-Wl,-rpath,{value('LIBDIR')}"]
+    for name in ("LIBS", "SYSLIBS"):
+        command += (value(name) or "").split()
+    made = subprocess.run(command, cwd=folder, capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip("no library of Python to link with")
+    return folder / "python"
+
+
+def test_in_a_program_that_has_an_address_of_malloc(fixed_python) -> None:
+    """What the program gives as malloc is a jump; the C library is known."""
+    code = """
+        lib = opened("misuse")
+        with LeakTracker.attach([lib]):
+            lib.give_at(lib.take(100), 32)
+        print(told())
+    """
+    where = {**child_environment(), "PYTHONHOME": sys.base_prefix}
+    where["PYTHONPATH"] = os.pathsep.join([where["PYTHONPATH"], *sys.path])
+    done = subprocess.run(
+        [fixed_python, "-c", COMMON + textwrap.dedent(code)],
+        env=children.environment(**where),
+        cwd=children.PACKAGE_PARENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "['InvalidFreeError']" == done.stdout.strip(), done.stderr
 
 
 def test_in_a_thread_a_handler_and_a_child() -> None:

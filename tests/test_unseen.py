@@ -159,6 +159,46 @@ def test_nothing_recorded_is_no_all_clear(case) -> None:
     assert "No native memory leaks" not in done.stdout
 
 
+def test_a_scope_that_recorded_nothing_is_no_all_clear() -> None:
+    """Once for each function; not if one of its scopes recorded something."""
+    child("""
+        import types, warnings
+        from ffi_leak_tracker import diagnostic_calloc as dc
+        lib = opened("plain")
+
+        def use(library, own):
+            with LeakTracker.scope(verify=True):
+                if library:
+                    lib.take(10)  # a leak that is not watched
+                if own:
+                    dc.free(dc("int"))
+
+        def empty():
+            with LeakTracker.scope(verify=True):
+                pass
+
+        def copy(name):
+            code = use.__code__.replace(co_name=name)
+            return types.FunctionType(code, globals())
+
+        def count(function, *arguments):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                function(*arguments)
+            said = "only memory from this package's allocators"
+            assert all(said in str(one.message) for one in caught)
+            return len(caught)
+
+        dc.free(dc("int"))  # the process has recorded something
+        assert [count(empty), count(empty)] == [1, 0]
+        assert [count(use, True, False), count(use, True, False)] == [1, 0]
+        again, third = copy("again"), copy("third")
+        assert [count(again, False, True), count(again, False, False)] == [0, 0]
+        with LeakTracker.attach([lib]):
+            assert count(third, False, False) == 0
+    """)
+
+
 def test_every_format_says_nothing_was_recorded(tmp_path, caplog) -> None:
     """Text, JSON and logging; with an allocation all are clear."""
     LeakTracker.enable()
@@ -272,7 +312,8 @@ def test_a_name_that_matches_nothing_is_remembered() -> None:
             with LeakTracker.scope() as scope:
                 lib.take(10)
                 scope.verify_no_leaks()
-            assert len(caught) == 1
+            assert len(caught) == 2, caught
+            assert "only memory from" in str(caught[1].message)
             assert "matches" not in notes()
     """)
 

@@ -198,11 +198,13 @@ bool flk_bodies_is_inner_release(const flk_marks *marks, uintptr_t a,
 // Where a body's stub was called: the stub ends in a jump to the body.
 #define RETURNS_TO ((uintptr_t)__builtin_return_address(0))
 
+// In a pause allocations are not seen, so the count would say nothing.
 static FLK_NOINLINE bool gone_unrecorded(uintptr_t a,
                                          const flk_stub_entry *entry) {
     flk_judged judged = flk_judge_release(a, entry);
     FLK_ASSERT(a != 0 && judged <= FLK_JUDGED_REFUSED);
-    if (judged == FLK_JUDGED_FOREIGN && !flk_sample_is_on())
+    if (judged == FLK_JUDGED_FOREIGN &&
+        flk_stub_table_state() == FLK_HOOKS_ON && !flk_sample_is_on())
         flk_report_count(FLK_HOOK_FOREIGN_FREES);
     return judged != FLK_JUDGED_REFUSED;
 }

@@ -25,7 +25,7 @@ enum { PREVIOUS_IN_USE = 1, IS_MAPPED = 2, CHUNK_FLAGS = 7, CHUNK_MIN = 32 };
 // Set once, before the first attach.
 static struct {
     atomic_bool is_started;
-    uintptr_t allocate;  // malloc, as this module calls it
+    uintptr_t allocate;  // the malloc that this module's calls reach
     uintptr_t key;       // glibc's mark of cached free blocks; 0: not known
     size_t (*usable)(void *);  // NULL: the allocator does not have it
 } proof;
@@ -50,6 +50,34 @@ static uintptr_t word_at(uintptr_t address) {
 }
 
 // --- learning ------------------------------------------------------------
+static void take_malloc(const flk_elf_export *one, void *address) {
+    if (one->symbol->st_shndx != SHN_UNDEF && strcmp(one->name, "malloc") == 0)
+        *(uintptr_t *)address = one->symbol->st_value;
+}
+
+static int find_malloc(struct dl_phdr_info *object, size_t bytes,
+                       void *address) {
+    flk_elf elf;
+    (void)bytes;
+    if (!flk_elf_open(&elf, object->dlpi_addr, object->dlpi_phdr,
+                      object->dlpi_phnum) ||
+        !flk_elf_defines(&elf, "malloc"))
+        return 0;
+    flk_elf_each_export(&elf, take_malloc, address);
+    *(uintptr_t *)address += object->dlpi_addr;
+    return 1;
+}
+
+// The malloc that calls reach: that of the first object that defines one. A
+// program with a fixed address that uses the address of malloc, such as Debian's
+// Python, gives all of the process the address of a jump of its own instead.
+static uintptr_t malloc_of_process(void) {
+    uintptr_t address = 0;
+    return dl_iterate_phdr(find_malloc, &address) && address
+               ? address
+               : (uintptr_t)malloc;
+}
+
 static bool is_same_object(uintptr_t one, uintptr_t other) {
     flk_loaded first, second;
     return flk_loaded_at(one, &first) && flk_loaded_at(other, &second) &&
@@ -104,7 +132,7 @@ void flk_proof_start(void) {
     FLK_ASSERT(!atomic_load(&flk_proof_has_chunks) || proof.allocate);
     if (atomic_exchange(&proof.is_started, true))
         return;
-    proof.allocate = (uintptr_t)malloc;
+    proof.allocate = malloc_of_process();
     uintptr_t usable = (uintptr_t)dlsym(RTLD_DEFAULT, "malloc_usable_size");
     if (usable && is_same_object(proof.allocate, usable))
         proof.usable = (size_t (*)(void *))usable;

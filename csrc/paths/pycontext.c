@@ -164,9 +164,9 @@ bool flk_pycontext_find(flk_context_value *out, bool is_attached) {
 }
 
 // --- a check of the layouts ----------------------------------------------
-// With more than LEVEL_WIDTH / 2 variables the root is an array. Looking after
-// each of them would take ten times as long.
-enum { TRIES = 48, STEP = 16 };
+// With more than LEVEL_WIDTH / 2 different hashes in its level the root is an
+// array. Looking after each variable would take ten times as long.
+enum { TRIES = 64, STEP = 16 };
 
 static const context_object *current_context(void) {
     return (const context_object *)PyThreadState_Get()->context;
@@ -238,9 +238,14 @@ static bool agrees(PyObject *const *variables) {
 
 static bool has_expected_layout(void) {
     PyObject *variables[TRIES];
+    // Hashes are of the name and the address. Addresses alone may have the same
+    // low bits: mimalloc's are multiples of 64.
+    char name[] = {'0', 0};
     int made = 0;
-    while (made < TRIES && (variables[made] = PyContextVar_New("", NULL)))
+    while (made < TRIES && (variables[made] = PyContextVar_New(name, NULL))) {
         made++;
+        name[0]++;
+    }
     bool is_right = made == TRIES && agrees(variables);
     while (made > 0)
         Py_DECREF(variables[--made]);

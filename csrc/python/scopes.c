@@ -6,8 +6,10 @@
 #ifndef FLK_PLAIN_PYTHON
 #include <structmember.h>
 
+#include "base/hash.h"
 #include "base/platform.h"
 #include "paths/pycontext.h"
+#include "paths/pyframe.h"
 #include "registry/account.h"
 #include "registry/nesting.h"
 #include "registry/scope.h"
@@ -342,11 +344,36 @@ static PyObject *judge_in_python(PyObject *module, PyObject *is_needed) {
     Py_RETURN_NONE;
 }
 
+// Functions that verified a scope while no library was watched.
+enum { PLACES = 256 };
+static atomic_uintptr_t places[PLACES];
+
+// Whether the scope recorded nothing, since perhaps nothing was watched. Each
+// function is asked once, for its first scope: a later one that has nothing to
+// record is not worth a warning. Two functions that share a place may be asked
+// again.
+static bool may_be_blind(const scope *self) {
+    FLK_ASSERT(self->is_entered);
+    if (flk_gate_is_attached())
+        return false;
+    flk_raw_frame frame = {0};
+    bool is_known = flk_pyframe_innermost(&frame);
+    uintptr_t function = is_known ? (uintptr_t)frame.code : 1;
+    atomic_uintptr_t *place = &places[flk_hash_mix(function) % PLACES];
+    if (atomic_load_explicit(place, memory_order_relaxed) == function)
+        return false;
+    atomic_store_explicit(place, function, memory_order_relaxed);
+    flk_sum sum;
+    flk_account_scope(self->number, &sum);
+    return sum.alloc_count == 0;
+}
+
 // True: no block is live, and no damage can exist, without a search.
 static bool is_clean(const scope *self) {
     FLK_ASSERT(self->is_entered);
-    return !flk_guard_is_used() && !atomic_load(&judges_in_python) &&
-           flk_gate_pauses() == 0 && flk_account_scope_is_empty(self->number) &&
+    return !may_be_blind(self) && !flk_guard_is_used() &&
+           !atomic_load(&judges_in_python) && flk_gate_pauses() == 0 &&
+           flk_account_scope_is_empty(self->number) &&
            (!flk_nesting_is_doubted() ||
             flk_nesting_doubted(self->number) == 0);
 }

@@ -18,7 +18,8 @@ typedef struct gate_holds {
 static struct {
     flk_lock lock;  // guards the rest
     gate_holds scopes, pauses;
-    bool wanted, is_attached, forbidden;
+    bool wanted, forbidden;
+    atomic_bool is_attached;  // read without the lock, too
     // Tracking was set to off while scopes were open or hooks attached.
     bool scopes_silenced, hooks_silenced;
 } gate = {.lock = FLK_LOCK_INIT(FLK_RANK_GATE)};
@@ -115,6 +116,10 @@ void flk_gate_attach(bool on) {
     gate.is_attached = on;
     gate.hooks_silenced = false;
     apply_and_release();
+}
+
+bool flk_gate_is_attached(void) {
+    return atomic_load_explicit(&gate.is_attached, memory_order_relaxed);
 }
 
 uint32_t flk_gate_pause_begin(void) {

@@ -18,8 +18,9 @@
 #define FLK_GATE_PROCESS 0u      // the process, or a thread without a number
 #define FLK_GATE_ANY UINT32_MAX  // for an end: any holder that has one
 
-void flk_gate_set(bool on);     // the explicit setting
-void flk_gate_attach(bool on);  // hooks are attached, or detached
+void flk_gate_set(bool on);       // the explicit setting
+void flk_gate_attach(bool on);    // hooks are attached, or detached
+bool flk_gate_is_attached(void);  // O(1), without a lock
 // A scope opens, and ends. Returns its holder: the process for a scope of all
 // threads, else this thread. Any thread may end it.
 uint32_t flk_gate_scope_begin(bool is_of_process);

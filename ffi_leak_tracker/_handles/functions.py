@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from functools import partial
 
 from ffi_leak_tracker._handles import ledger
 from ffi_leak_tracker._handles.ledger import is_enabled, live
@@ -72,7 +73,7 @@ def _freeing(
 ) -> Any:
     """Call a function that frees what was dropped.
 
-    If cffi refuses the arguments, C is not called, and the object lives.
+    If the arguments are refused, C is not called, and the object lives.
     """
     __tracebackhide__ = True
     try:
@@ -80,10 +81,32 @@ def _freeing(
             return raw(*args)
         except TypeError as error:
             return call_again(raw, args, error)
-    except (TypeError, ValueError, OverflowError):
-        if dropped is not None:
+    except Exception as error:
+        if dropped is not None and not _is_of_result(error):
             dropped.restore()
         raise
+
+
+def _is_of_result(error: Exception) -> bool:
+    """Return whether an error is about a result; others are about arguments.
+
+    cffi refuses one result only: a ``_Bool`` that is neither 0 nor 1.
+    """
+    text = "got a _Bool of value "
+    return isinstance(error, ValueError) and str(error).startswith(text)
+
+
+def _do_all(steps: list[Callable[[], Any]]) -> None:
+    """Take all steps; raise the first of their errors afterwards."""
+    __tracebackhide__ = True
+    first = None
+    for step in steps:
+        try:
+            step()
+        except Exception as error:
+            first = first or error
+    if first is not None:
+        raise first
 
 
 def adopt(wrapper: Function, raw: Function, name: str) -> Function:
@@ -109,21 +132,21 @@ class Release:
         self.ok = ok
 
     def released(self, args: tuple[Any, ...]) -> tuple[int, Any] | None:
-        """Return address and pointer of a live handle, or None."""
+        """Return the key and the pointer of a live handle, or None."""
         try:
             pointer = args[self.arg]
         except IndexError:
             return None
-        address = ledger.address_of(pointer)
-        if not address:
+        key = ledger.key_of(pointer)
+        if not key:
             return None
-        handle = live.get(address)
+        handle = ledger.known(key)
         if handle is not None and not handle.is_owned_by_cdata:
-            return address, pointer
+            return key, pointer
         inside = ledger.inside(pointer)
         if inside is None:
             return None
-        found = live.get(inside[0])
+        found = ledger.known(inside[0])
         if found is None or found.is_owned_by_cdata:
             return None
         if inside[1] is pointer and not ledger.is_of_type(found, pointer):
@@ -131,20 +154,20 @@ class Release:
         return inside
 
     def check(self, args: tuple[Any, ...], in_gc: bool) -> int:
-        """Tell of a wrong destructor; return the address, or 0."""
+        """Tell of a wrong destructor; return the key, or 0."""
         __tracebackhide__ = True
         found = self.released(args)
         if found is None:
             return 0
-        address, pointer = found
-        handle = live.get(address)
+        key, pointer = found
+        handle = live.get(key)
         if (
             handle is not None
             and not self.any_type
             and ledger.is_wrong(handle, self.name, pointer)
         ):
-            ledger.wrong_destructor(address, handle, self.name, in_gc)
-        return address
+            ledger.wrong_destructor(key, handle, self.name, in_gc)
+        return key
 
 
 # --- wrappers ---------------------------------------------------------------
@@ -183,18 +206,18 @@ def releasing(raw: Function, release: Release) -> Function:
 
     def call(*args: Any) -> Any:
         __tracebackhide__ = True
-        if not live:
+        if ledger.is_empty():
             try:
                 return raw(*args)
             except TypeError as error:
                 return call_again(raw, args, error)
-        address = check(args, False)
+        key = check(args, False)
         dropped = None
-        if address and ok is None:  # before the address is used again
-            dropped = ledger.drop(address)
+        if key and ok is None:  # before the key is used again
+            dropped = ledger.drop(key)
         result = _freeing(raw, args, dropped)
-        if address and ok is not None and ok(result):
-            ledger.drop(address)
+        if key and ok is not None and ok(result):
+            ledger.drop(key)
         return result
 
     return adopt(call, raw, name)
@@ -202,18 +225,25 @@ def releasing(raw: Function, release: Release) -> Function:
 
 def destructor(raw: Function, release: Release) -> Function:
     """Return a wrapper for ``ffi.gc``, which raises nothing of its own."""
-    check = release.check
+    check, ok = release.check, release.ok
 
     def call(*args: Any) -> Any:
-        dropped = None
-        if live:
+        dropped, key = None, 0
+        if not ledger.is_empty():
             try:
-                address = check(args, True)
-                if address:
-                    dropped = ledger.drop(address)
+                key = check(args, True)
+                if key and ok is None:
+                    dropped = ledger.drop(key)
             except Exception:
                 ledger.errors_in_destructors += 1
-        return _freeing(raw, args, dropped)
+        result = _freeing(raw, args, dropped)
+        if key and ok is not None:
+            try:
+                if ok(result):
+                    ledger.drop(key)
+            except Exception:
+                ledger.errors_in_destructors += 1
+        return result
 
     return adopt(call, raw, release.name)
 
@@ -230,17 +260,20 @@ def general(
 
     def call(*args: Any) -> Any:
         __tracebackhide__ = True
-        address = release.check(args, False) if release and live else 0
+        key = 0
+        if release is not None and not ledger.is_empty():
+            key = release.check(args, False)
         is_on = is_enabled() and switch.on
         noted = [before(args) for before in befores] if is_on else ()
-        dropped = None
-        if address and release and release.ok is None:
-            dropped = ledger.drop(address)
+        ok = release.ok if release is not None else None
+        dropped = ledger.drop(key) if key and ok is None else None
         result = _freeing(raw, args, dropped)
-        if address and release and release.ok and release.ok(result):
-            ledger.drop(address)
+        steps: list[Callable[[], Any]] = []
+        if key and ok is not None:
+            steps.append(lambda: ok(result) and ledger.drop(key))
         for after, before in zip(afters, noted, strict=False):
-            after(args, result, before)
+            steps.append(partial(after, args, result, before))
+        _do_all(steps)
         return result
 
     return adopt(call, raw, name)
@@ -268,7 +301,7 @@ def argument_is_out(name: str, word: Out, ctype: Any) -> tuple[Any, After]:
     def before(args: tuple[Any, ...]) -> int:
         try:
             box = args[arg]
-            return ledger.address_of(box[0]) if is_box and box else 0
+            return ledger.key_of(box[0]) if is_box and box else 0
         except (IndexError, TypeError, RuntimeError):
             return 0
 
@@ -285,8 +318,8 @@ def argument_is_out(name: str, word: Out, ctype: Any) -> tuple[Any, After]:
             ledger.made_inside(box, name, free)
             return
         found = box[0]
-        address = ledger.address_of(found)
-        if ok is None and address == before and address in live:
+        key = ledger.key_of(found)
+        if ok is None and key == before and key in live:
             return  # nothing was written
         ledger.made(found, name, free)
 
@@ -298,8 +331,8 @@ def argument_is_chained(name: str, word: Chain) -> tuple[Any, After]:
     arg, free = word.arg, word.free
 
     def after(args: tuple[Any, ...], result: Any, before: Any) -> None:
-        old = ledger.address_of(args[arg])
-        new = ledger.address_of(result)
+        old = ledger.key_of(args[arg])
+        new = ledger.key_of(result)
         if not new or (new == old and old in live):
             return
         if old:
@@ -314,11 +347,11 @@ def argument_is_referenced(name: str, word: Incref) -> tuple[Any, After]:
     arg, free = word.arg, word.free
 
     def after(args: tuple[Any, ...], result: Any, before: Any) -> None:
-        address = ledger.address_of(args[arg])
-        handle = live.get(address)
+        key = ledger.key_of(args[arg])
+        handle = live.get(key)
         if handle is not None:
             handle.count += 1
-        elif address:
+        elif key:
             ledger.made(args[arg], name, free)
 
     return _nothing, after

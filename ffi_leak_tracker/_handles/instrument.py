@@ -150,7 +150,7 @@ class Plan:
             return found
         if self._addresses is None:
             self._addresses = self._read_addresses()
-        return self._addresses.get(ledger.address_of(function))
+        return self._addresses.get(ledger.key_of(function))
 
     def _read_addresses(self) -> dict[int, str]:
         found = {}
@@ -159,7 +159,7 @@ class Plan:
                 pointer = self.ffi.addressof(self.lib, name)
             except Exception:  # some functions have no address
                 continue
-            found[ledger.address_of(pointer)] = name
+            found[ledger.key_of(pointer)] = name
         return found
 
     def release_of(self, name: str) -> Release:

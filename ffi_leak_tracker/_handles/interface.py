@@ -109,9 +109,9 @@ class Interface:
         plan = self._ffi_leak_tracker_plan
         raw = self._ffi_leak_tracker_ffi.gc
         if destructor is None:
-            handle = live.get(ledger.address_of(cdata))
+            handle = live.get(ledger.key_of(cdata))
             if handle is not None and handle.of_gc:
-                ledger.forget(ledger.address_of(cdata))
+                ledger.forget(ledger.key_of(cdata))
             return raw(cdata, None, size)
         wanted = unwrapped(destructor)
         name = plan.name_of(wanted)
@@ -122,16 +122,16 @@ class Interface:
             name = getattr(destructor, "__qualname__", "a destructor")
             made = raw(cdata, _forgetting_own(destructor), size)
         owners.gc_is_used = True
-        address = ledger.address_of(cdata)
-        if address and is_enabled() and plan.switch.on and address not in live:
+        key = ledger.key_of(cdata)
+        if key and is_enabled() and plan.switch.on and key not in live:
             type, known = ledger.target_of(cdata)
-            ledger.record(address, size or known, type, "ffi.gc", (name,), True)
+            ledger.record(key, size or known, type, "ffi.gc", (name,), True)
         return made
 
     def release(self, cdata: CData) -> None:
         """Call ``ffi.release``."""
         if _FREES_AT_ONCE:
-            _forget_owner(ledger.address_of(cdata))
+            _forget_owner(ledger.key_of(cdata))
         self._ffi_leak_tracker_ffi.release(cdata)
 
     # --- wrapped functions and libs as arguments --------------------------
@@ -180,7 +180,7 @@ def interface_of(ffi: Any) -> Any:
 
 # --- the life of a cdata --------------------------------------------------
 def _record(made: CData, kind: str) -> int:
-    address = ledger.address_of(made)
+    key = ledger.key_of(made)
     ctype = ledger._typeof(made)
     if ctype.kind == "array":
         name = f"{ctype.item.cname}[]"
@@ -189,13 +189,13 @@ def _record(made: CData, kind: str) -> int:
         name, size = ctype.item.cname, 0
         if ctype.item.kind != "void":
             size = core.ffi.sizeof(ctype.item)
-    ledger.record(address, size, name, kind, ("gc",))
-    return address
+    ledger.record(key, size, name, kind, ("gc",))
+    return key
 
 
 def _record_owner(made: CData, kind: str) -> None:
     """Record memory that is freed when its cdata dies."""
-    address = _record(made, kind)
+    key = _record(made, kind)
     ctype = ledger._typeof(made)
     is_held_by_target = ctype.kind == "pointer" and ctype.item.kind in (
         "struct",
@@ -203,23 +203,23 @@ def _record_owner(made: CData, kind: str) -> None:
     )
 
     def died(reference: weakref.ref[Any]) -> None:
-        if _owners.get(address) is reference:
-            _forget_owner(address)
+        if _owners.get(key) is reference:
+            _forget_owner(key)
 
     owner = made[0] if is_held_by_target else made
-    _owners[address] = weakref.ref(owner, died)
+    _owners[key] = weakref.ref(owner, died)
 
 
-def _forget_owner(address: int) -> None:
-    if _owners.pop(address, None) is not None:
-        ledger.forget(address)
+def _forget_owner(key: int) -> None:
+    if _owners.pop(key, None) is not None:
+        ledger.forget(key)
 
 
 def _forgetting(free: Any) -> Callable[[CData], Any]:
     """Return a free function that removes the record before."""
 
     def call(pointer: CData) -> Any:
-        ledger.forget(ledger.address_of(pointer))
+        ledger.forget(ledger.key_of(pointer))
         return free(pointer)
 
     return call
@@ -229,10 +229,10 @@ def _forgetting_own(destructor: Any) -> Callable[[CData], Any]:
     """Return a destructor that removes the record of ``ffi.gc`` before."""
 
     def call(pointer: CData) -> Any:
-        address = ledger.address_of(pointer)
-        handle = live.get(address)
+        key = ledger.key_of(pointer)
+        handle = live.get(key)
         if handle is not None and handle.of_gc:
-            ledger.forget(address)
+            ledger.forget(key)
         return destructor(pointer)
 
     return call

@@ -10,6 +10,7 @@ from ffi_leak_tracker._records import exceptions
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam import misuse as misuses
+from ffi_leak_tracker._tracking import owners
 from ffi_leak_tracker._tracking.scopes import current_number
 
 TYPE_CHECKING = False
@@ -48,20 +49,42 @@ class Handle:
         return self.free == ("gc",)
 
 
-#: By address. An entry may be stale: C code can free an object unseen.
+#: By key. An entry may be stale: C code can free an object unseen.
 live: dict[int, Handle] = {}
 #: Errors in destructors that the garbage collector called.
 errors_in_destructors = 0
 
 
-def address_of(pointer: CData) -> int:
-    """Return the address of a cdata pointer, 0 for other values."""
+def key_of(pointer: CData) -> int:
+    """Return the key of a cdata pointer, 0 for NULL and for other values.
+
+    It is the negative address. A dictionary keeps the hash of a key, and an
+    address is its own hash: a search for pointers would find it, and hold the
+    object for reachable.
+    """
     if isinstance(pointer, _CData):
         try:
-            return int(_cast(_ADDRESS, pointer))
+            return -int(_cast(_ADDRESS, pointer))
         except TypeError:  # a structure
             return 0
     return 0
+
+
+def known(key: int) -> Handle | None:
+    """Return the live handle of a key, recorded here or by ``track``."""
+    handle = live.get(key)
+    if handle is None and owners.handles_are_tracked:
+        found = core_blocks.find(-key, core.HANDLE)
+        if found is not None:
+            names = found.release.split(" or ")
+            free = () if names == [NO_FREE] else tuple(names)
+            handle = live[key] = Handle(found.type, found.kind, free, False)
+    return handle
+
+
+def is_empty() -> bool:
+    """Return whether nothing is recorded that a function could release."""
+    return not live and not owners.handles_are_tracked
 
 
 _names: dict[Any, tuple[str, int]] = {}
@@ -96,28 +119,28 @@ def name_and_size(ctype: Any) -> tuple[str, int]:
 # --- records ------------------------------------------------------------
 def made(pointer: CData, kind: str, free: tuple[str, ...]) -> None:
     """Record a pointer that a function gave to its caller."""
-    address = address_of(pointer)
-    if address:
+    key = key_of(pointer)
+    if key:
         name, size = target_of(pointer)
-        record(address, size, name, kind, free)
+        record(key, size, name, kind, free)
 
 
 def made_inside(structure: CData, kind: str, free: tuple[str, ...]) -> None:
     """Record what a function put into a structure of its caller.
 
-    Its address is that of the first pointer in the structure: the structure
+    Its key is that of the first pointer in the structure: the structure
     itself is often freed by Python, and its address used again.
     """
     name, _ = target_of(structure)
     found = inside(structure)
-    address = found[0] if found else address_of(structure)
-    record(address, 0, name, kind, free)
+    key = found[0] if found else key_of(structure)
+    record(key, 0, name, kind, free)
 
 
 def inside(pointer: CData) -> tuple[int, CData] | None:
-    """Return the address that is first in what a pointer points to.
+    """Return the key of the first pointer in what a pointer points to.
 
-    Returns: the address, and a pointer of the type to compare: the target of
+    Returns: the key, and a pointer of the type to compare: the target of
         ``T **``, or the pointer itself for a structure. None if there is
         none.
     """
@@ -128,21 +151,21 @@ def inside(pointer: CData) -> tuple[int, CData] | None:
         is_box = ctype.kind == "pointer" and ctype.item.kind == "pointer"
     if is_box:
         target = pointer[0]
-        return address_of(target), target
+        return key_of(target), target
     if ctype.kind != "pointer" or ctype.item.kind != "struct":
         return None
     if not target_of(pointer)[1]:
         return None  # cffi ends the process if asked for unknown fields
     for name, field in ctype.item.fields or ():
         if field.type.kind == "pointer":
-            address = address_of(getattr(pointer, name))
-            if address:
-                return address, pointer
+            key = key_of(getattr(pointer, name))
+            if key:
+                return key, pointer
     return None
 
 
 def record(
-    address: int,
+    key: int,
     size: int,
     type: str,
     kind: str,
@@ -155,17 +178,17 @@ def record(
     if number is None:
         number = core.type_id(type, kind, " or ".join(free) or NO_FREE)
         _numbers[type, kind, free] = number
-    live[address] = Handle(type, kind, free, of_gc)
-    core_blocks.track(address, size, core.HANDLE, number, current_number())
+    live[key] = Handle(type, kind, free, of_gc)
+    core_blocks.track(-key, size, core.HANDLE, number, current_number())
 
 
 class Dropped:
     """A reference that was removed, to be given back if C was not called."""
 
-    __slots__ = ("address", "block", "handle")
+    __slots__ = ("block", "handle", "key")
 
-    def __init__(self, address: int, handle: Handle, block: CData) -> None:
-        self.address = address
+    def __init__(self, key: int, handle: Handle, block: CData) -> None:
+        self.key = key
         self.handle = handle
         self.block = block  # None: the object has more references
 
@@ -173,29 +196,29 @@ class Dropped:
         """Undo it."""
         if self.block is None:
             self.handle.count += 1
-        elif self.address not in live:
-            live[self.address] = self.handle
+        elif self.key not in live:
+            live[self.key] = self.handle
             core_blocks.track_again(self.block)
 
 
-def forget(address: int) -> Dropped | None:
+def forget(key: int) -> Dropped | None:
     """Remove the record of an address, if there is one."""
-    handle = live.pop(address, None)
+    handle = live.pop(key, None)
     if handle is None:
         return None
-    block = core_blocks.untrack(address, core.HANDLE)
-    return None if block is None else Dropped(address, handle, block)
+    block = core_blocks.untrack(-key, core.HANDLE)
+    return None if block is None else Dropped(key, handle, block)
 
 
-def drop(address: int) -> Dropped | None:
+def drop(key: int) -> Dropped | None:
     """Remove one reference to an object, and its record with the last one."""
-    handle = live.get(address)
+    handle = live.get(key)
     if handle is None:
         return None
     if handle.count > 1:
         handle.count -= 1
-        return Dropped(address, handle, None)
-    return forget(address)
+        return Dropped(key, handle, None)
+    return forget(key)
 
 
 def is_of_type(handle: Handle, pointer: CData) -> bool:
@@ -220,20 +243,20 @@ def is_wrong(handle: Handle, function: str, pointer: CData) -> bool:
 
 
 def wrong_destructor(
-    address: int, handle: Handle, function: str, in_gc: bool
+    key: int, handle: Handle, function: str, in_gc: bool
 ) -> None:
     """Tell that a function released an object that needs another one.
 
     Raises: MismatchedFreeError, unless ``in_gc`` or the policy says else.
     """
     __tracebackhide__ = True
-    found = core_blocks.find(address, core.HANDLE)
+    found = core_blocks.find(-key, core.HANDLE)
     if found is None or found.type != handle.type:
         return  # reset or untracked since
     is_raised = misuses.policy == "raise" and not in_gc
     core_blocks.count_mismatched_free()
     error = exceptions.MismatchedFreeError(
-        address,
+        -key,
         found,
         frames=core.frames_here(),
         detail=f"{function} was called for a {handle.type} that needs "

@@ -11,6 +11,7 @@ from ffi_leak_tracker._base.format import (
     printable,
 )
 from ffi_leak_tracker._base.record import Record, field
+from ffi_leak_tracker._records.folding import owners_of, sizes_of
 from ffi_leak_tracker._records.snapshot import Snapshot
 
 TYPE_CHECKING = False
@@ -147,6 +148,9 @@ class Verdicts:
         self._search = search
         self._positions: dict[tuple[int, int], int] = {}
         self._below: dict[int, list[int]] | None = None
+        #: Before a filter; it may leave out what is inside of a handle.
+        self._whole = self
+        self._owners: dict[int, int] | None = None
 
     @property
     def search(self) -> Search:
@@ -234,6 +238,66 @@ class Verdicts:
                     self._below.setdefault(self._held_by[i], []).append(i)
         return self._below
 
+    # --- one object, one entry ----------------------------------------------
+    def inside(self, handle: Allocation) -> Snapshot:
+        """Return the blocks of native code that are a part of an object.
+
+        They are the block at the address of the handle, and those below it,
+        but for the blocks of other handles.
+
+        Raises: KeyError if the block is none of ``blocks``.
+        """
+        whole = self._whole
+        wanted = whole._position(handle)
+        owners = whole._owners_by_position().items()
+        return whole._snapshot(sorted([i for i, at in owners if at == wanted]))
+
+    def _owners_by_position(self) -> dict[int, int]:
+        if self._owners is None:
+            known = self._blocks._allocations
+            has_handles = getattr(known, "has_handles", bool)()
+            below = self._children() if has_handles else {}
+            self._owners = owners_of(known, below)
+        return self._owners
+
+    def _folded(self, positions: Sequence[int]) -> Snapshot:
+        """Return blocks without those inside of handles.
+
+        The size of a handle is that of the object, with what is inside.
+        """
+        whole = self._whole
+        owners = whole._owners_by_position()
+        if not owners:
+            return self._snapshot(positions)
+        known = whole._blocks._allocations
+        numbers = _sequences(self._blocks._allocations)
+        place = {number: at for at, number in enumerate(_sequences(known))}
+        kept = [place[numbers[i]] for i in positions]
+        kept = [at for at in kept if at not in owners]
+        sizes = sizes_of(known.sizes(), owners)  # type: ignore[attr-defined]
+        values = list(self._blocks._values())
+        values[0] = known.part(kept).resized(  # type: ignore[attr-defined]
+            {new: sizes[at] for new, at in enumerate(kept) if at in sizes}
+        )
+        return Snapshot(*values)._noted([_note_of(owners)])
+
+    def folded(self) -> Snapshot:
+        """Return all blocks, each object as one.
+
+        Blocks inside of handles are left out, and the handles have the bytes
+        of their objects.
+        """
+        return self._folded(range(len(self._verdicts)))
+
+    def _sequences_inside(self) -> set[int]:
+        """Return the sequence numbers of the blocks inside of handles."""
+        known = _sequences(self._whole._blocks._allocations)
+        return {known[i] for i in self._whole._owners_by_position()}
+
+    def _is_inside(self) -> list[bool]:
+        inside = self._sequences_inside()
+        return [one in inside for one in _sequences(self._blocks._allocations)]
+
     def holders(self) -> tuple[Holder, ...]:
         """Return each root with what it holds, most bytes first."""
         return self._holders_of(range(len(self._verdicts)))
@@ -291,10 +355,13 @@ class Verdicts:
         return [one.kind == HOOKED for one in self._blocks]
 
     def _are_leaks(self) -> list[bool]:
-        facts = zip(self._verdicts, self._hooked(), strict=True)
+        """Return for each block whether it is a leak, or a part of one."""
+        facts = zip(
+            self._verdicts, self._hooked(), self._is_inside(), strict=True
+        )
         return [
-            verdict in (LOST, LOST_BELOW) or not is_hooked
-            for verdict, is_hooked in facts
+            verdict in (LOST, LOST_BELOW) or not is_hooked or is_inside
+            for verdict, is_hooked, is_inside in facts
         ]
 
     def leaks(self) -> Snapshot:
@@ -304,10 +371,13 @@ class Verdicts:
         package made or ``LeakTracker.track`` was given: their users promised
         to free them, so they are leaks whether they are held or not. A note
         for each root says how much it holds of the others.
+
+        An object that a handle stands for is one entry: the blocks inside are
+        left out, and the handle has their bytes.
         """
         are_leaks = self._are_leaks()
         others = [i for i, one in enumerate(are_leaks) if not one]
-        found = self._snapshot([i for i, one in enumerate(are_leaks) if one])
+        found = self._folded([i for i, one in enumerate(are_leaks) if one])
         return found._noted(self._notes(others))
 
     def _notes(self, positions: Sequence[int]) -> list[str]:
@@ -345,7 +415,7 @@ class Verdicts:
                 for i in kept
             ]
 
-        return Verdicts(
+        found = Verdicts(
             blocks,
             [self._verdicts[i] for i in kept],
             moved(self._held_by, LOST_BELOW, HELD_BELOW),
@@ -353,6 +423,8 @@ class Verdicts:
             self._roots,
             self._search,
         )
+        found._whole = self._whole
+        return found
 
     def __repr__(self) -> str:
         counts = [self._verdicts.count(i) for i in range(HELD_BELOW + 1)]
@@ -367,6 +439,12 @@ def _sequences(blocks: Sequence[Allocation]) -> Sequence[int]:
     if known is not None:
         return known()  # type: ignore[no-any-return]
     return [one.sequence for one in blocks]
+
+
+def _note_of(owners: dict[int, int]) -> str:
+    handles = plural(len(set(owners.values())), "handle")
+    blocks = plural(len(owners), "block")
+    return f"{blocks} of native code counted as parts of {handles}"
 
 
 def part_of(blocks: Snapshot, positions: Sequence[int]) -> Snapshot:

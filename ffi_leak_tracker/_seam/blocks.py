@@ -21,6 +21,7 @@ _SIZE = core_blocks.BLOCK.size
 _QUADS, _SIZE_QUAD, _SEQUENCE_QUAD = _SIZE // 8, 1, 2
 _WORDS, _SCOPE_WORD, _THREAD_WORD = _SIZE // 4, 7, 8
 _HALVES, _TYPE_HALF = _SIZE // 2, 18
+_LAYER_BYTE = _SIZE - 2
 _INDEX_BYTES = 4 * core_blocks.ROW_INDEXES
 ROWS_AT_ONCE = 8192
 
@@ -116,6 +117,17 @@ class BlockList(Sequence[Allocation]):
         """Return the blocks at rising positions."""
         rows = [self._raw[i * _SIZE : (i + 1) * _SIZE] for i in positions]
         return BlockList(b"".join(rows), self.taken_at)
+
+    def has_handles(self) -> bool:
+        """Return whether a block is a handle."""
+        return core.HANDLE in self._raw[_LAYER_BYTE::_SIZE]
+
+    def resized(self, sizes: dict[int, int]) -> BlockList:
+        """Return the same blocks, those at some positions with other sizes."""
+        quads = memoryview(bytearray(self._raw)).cast("Q")
+        for position, size in sizes.items():
+            quads[position * _QUADS + _SIZE_QUAD] = size
+        return BlockList(quads.tobytes(), self.taken_at)
 
     def of_kind(self, kind: str) -> BlockList:
         """Return the blocks of a kind."""

@@ -341,6 +341,11 @@ def track(
     return bool(done)
 
 
+def retype(address: int, layer: int, type_number: int) -> bool:
+    """Give a live block another type; return False if there is none."""
+    return bool(lib.flk_tracker_retype(layer, address, type_number))
+
+
 def untrack(address: int, layer: int) -> CData | None:
     """Remove a record and return it; None if there was none."""
     out = ffi.new("flk_block *")

@@ -52,6 +52,7 @@ class Lost(NamedTuple):
 
     sequences: set[int]
     why: str = ""  # why more may be lost; "" if all of them are known
+    inside: frozenset[int] = frozenset()  # parts of objects with a handle
 
 
 class Left(NamedTuple):
@@ -92,8 +93,8 @@ def sort(
         doubtful = found.keep(_nothing)
         return Left(_without(found, once), doubtful, len(once), ())
     del found
-    gone, unsearched = lost()
-    found = take(False)  # what is left is no garbage
+    gone, unsearched, inside = lost()
+    found = _without(take(False), set(inside))  # what is left is no garbage
     kept = _doubtful(found, once | gone)
     grown = growths() if kept else ()
     unsure = grown if isinstance(grown, str) else ""
@@ -155,6 +156,7 @@ def lost_in(*scopes: Scope) -> Lost:
     None are if memory cannot be searched here, or only while it changes.
     """
     gone: set[int] = set()
+    inside: set[int] = set()
     for scope in scopes:
         try:
             found = scope.find_lost(gc=False, time_limit=SEARCH_SECONDS)
@@ -163,7 +165,8 @@ def lost_in(*scopes: Scope) -> Lost:
         if found.search.is_weak:
             return Lost(set(), "memory may have changed during the search")
         gone.update([block.sequence for block in found.lost])
-    return Lost(gone)
+        inside |= found._sequences_inside()
+    return Lost(gone, "", frozenset(inside))
 
 
 def all_leak(left: Left) -> Left:

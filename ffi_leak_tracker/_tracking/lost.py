@@ -111,7 +111,7 @@ def judge(view: View, filter: FilterLike, show_held: bool) -> Judged:
         return Judged(live._noted([note]), nothing)
     pairs = zip(_sequences(found.blocks), found._are_leaks(), strict=True)
     held = frozenset([number for number, is_leak in pairs if not is_leak])
-    shown = found.blocks if show_held else found.leaks()
+    shown = found.folded() if show_held else found.leaks()
     return Judged(shown, held, found)
 
 

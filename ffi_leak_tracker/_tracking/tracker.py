@@ -8,12 +8,14 @@ from ffi_leak_tracker._base import settings
 from ffi_leak_tracker._base.bare import refuse_bare
 from ffi_leak_tracker._base.decorate import call_in
 from ffi_leak_tracker._base.settings import check_range
+from ffi_leak_tracker._records.group import HOOK
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam import misuse as misuses
 from ffi_leak_tracker._tracking import (
     arguments,
     detached,
+    owners,
     unseen,
     view,
     watched,
@@ -286,9 +288,10 @@ class LeakTrackerType(Attaching):
             layer: "handle" for an object of a library, "heap" for memory of
                 malloc, "mapping" for memory of mmap.
 
-        A live block of this package's allocators is recorded already: without
-        a type, kind and release of its own, a handle on it is not recorded
-        again.
+        A live block that is recorded already is not recorded again as a
+        handle. Type, kind and release that are given replace those of a block
+        of this package's allocators; for a block of native code they make a
+        handle, which has the block inside (``Verdicts.inside``).
 
         Raises: TypeError, ValueError for invalid arguments.
         """
@@ -301,9 +304,15 @@ class LeakTrackerType(Attaching):
         arguments.word("release", release, "image_close")
         total = known_size if size is None else size
         check_range("size", total, core.SIZE_MAX)
-        if number == core.HANDLE and not says_more:
-            address = 0 if core_blocks.find(address, core.HEAP) else address
+        if number == core.HANDLE:
+            below = core_blocks.find(address, core.HEAP) if address else None
+            if below is not None and below.kind != HOOK:
+                _rename(below, type, kind, release)
+                address = 0
+            elif below is not None and not says_more:
+                address = 0
         if address and self.enabled:
+            owners.handles_are_tracked |= number == core.HANDLE
             from ffi_leak_tracker._tracking.scopes import current_number
 
             core.note_thread()
@@ -314,12 +323,15 @@ class LeakTrackerType(Attaching):
     def untrack(self, pointer: Pointer) -> Pointer:
         """Remove the record of a block that is now owned elsewhere.
 
-        The first record of a handle, heap memory or a mapping is removed. It
-        is no error if the pointer is not recorded.
+        The first record of a handle, heap memory or a mapping is removed. A
+        block of this package's allocators of which ``track`` was told more is
+        as it was before. It is no error if the pointer is not recorded.
 
         Returns: the pointer.
         """
         address = core_blocks.address_of(pointer)
+        if _renamed and _rename_back(address):
+            return pointer
         for layer in (core.HANDLE, core.HEAP, core.MAPPING):
             if core_blocks.untrack(address, layer):
                 break
@@ -470,6 +482,34 @@ class LeakTrackerType(Attaching):
             state = "paused"
         live = detached.figures(core.PROCESS).live_blocks
         return f"<LeakTracker {state}, {live} live>"
+
+
+#: What ``track`` said of own blocks, and what these were before. By negative
+#: addresses: a search for pointers would find the others.
+_renamed: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+
+
+def _rename(block: Allocation, type: Any, kind: str, release: str) -> None:
+    """Give a recorded block what ``track`` was told of it."""
+    wanted = (
+        block.type if type is None else arguments.type_name(type, block.type),
+        block.kind if kind == "handle" else kind,
+        block.release if release == "custom" else release,
+    )
+    was = (block.type, block.kind, block.release)
+    if wanted != was:
+        core_blocks.retype(block.address, core.HEAP, core.type_id(*wanted))
+        _renamed[-block.address] = wanted, was
+
+
+def _rename_back(address: int) -> bool:
+    """Undo it; return False if the block was not renamed."""
+    wanted, was = _renamed.pop(-address, (None, None))
+    block = core_blocks.find(address, core.HEAP) if was else None
+    if block is None or (block.type, block.kind, block.release) != wanted:
+        return False
+    assert was is not None
+    return core_blocks.retype(block.address, core.HEAP, core.type_id(*was))
 
 
 def _layer(name: str) -> int:

@@ -155,7 +155,6 @@ def isolated_notes(view: int, since: int) -> list[str]:
 
 # --- verdicts without a report ----------------------------------------------
 _has_recorded = settings.mode == "off"  # which is said when it is asked for
-core.judge_in_python("nothing", not _has_recorded)
 
 
 def has_recorded() -> bool:
@@ -164,18 +163,17 @@ def has_recorded() -> bool:
     if not _has_recorded:
         made = (counts[0] for *_, counts in hooks.thread_figures())
         _has_recorded = any(made)
-        core.judge_in_python("nothing", not _has_recorded)
     return _has_recorded
 
 
 def doubts(view: int = core.PROCESS) -> list[str]:
     """Return why a clean verdict on a view would say more than is known.
 
-    O(1), until something is recorded for the first time.
+    Cost: O(threads).
     """
     if settings.mode == "off":
         return [OFF]
-    return [*_doubts_of_libraries(), *_doubts(view), *_nothing_recorded()]
+    return [*_doubts_of_libraries(), *_doubts(view), *_nothing_recorded(view)]
 
 
 def doubts_but_names() -> list[str]:
@@ -212,9 +210,12 @@ def _doubts(view: int = core.PROCESS) -> list[str]:
     return found + _of_tellers()
 
 
-def _nothing_recorded() -> list[str]:
-    """Return why nothing was recorded in this process, if that is no proof."""
-    if watched.is_attached or has_recorded():
+def _nothing_recorded(view: int) -> list[str]:
+    """Return why nothing was recorded in a view, if that is no proof."""
+    if watched.is_attached:
+        return []
+    whole = view == core.PROCESS
+    if has_recorded() if whole else core.scope_figures(view).allocations:
         return []
     ever = core.self_figures()["ever_enabled"]
     return [watched_text() if ever else NEVER]

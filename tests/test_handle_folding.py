@@ -1,0 +1,128 @@
+"""One object, one entry: a handle over the blocks that native code recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cffi
+import pytest
+from c_library import declarations, path, to
+
+from ffi_leak_tracker import LeakFilter, LeakTracker
+from ffi_leak_tracker._seam import core_lost
+from ffi_leak_tracker.handles import instrument
+
+OBJECT = 16 + 100
+
+
+@pytest.fixture(scope="module")
+def lib() -> Any:
+    ffi = cffi.FFI()
+    ffi.cdef("struct tree;" + declarations("forest"))
+    raw = ffi.dlopen(path("forest"))
+    ffi, lib = instrument(ffi, raw, {"tree_new": "tree_free"})
+    return ffi, lib
+
+
+@pytest.fixture
+def scope(lib: Any) -> Any:
+    with (
+        LeakTracker.attach([to("forest")]),
+        LeakTracker.scope(isolated=True) as scope,
+    ):
+        yield scope
+
+
+def can_search() -> bool:
+    try:
+        LeakTracker.find_lost()
+    except core_lost.SearchError:
+        return False
+    return True
+
+
+pytestmark = pytest.mark.skipif(not can_search(), reason="no search here")
+
+
+def plant(lib: Any, names: list[bytes]) -> None:
+    """Leak a chain of trees, the first name outermost."""
+    ffi, library = lib
+    one = ffi.NULL
+    for name in reversed(names):
+        one = library.tree_new(name, one)
+
+
+def test_a_lost_object_is_one_entry_with_its_bytes(lib, scope) -> None:
+    """The blocks inside are no entries of their own."""
+    plant(lib, [b"oak"])
+    found = scope.find_lost()
+    (leak,) = found.leaks()
+    assert (leak.type, leak.size) == ("struct tree", OBJECT)
+    assert [one.size for one in found.inside(leak)] == [16, 100]
+    assert found.leaks().notes[0] == (
+        "2 blocks of native code counted as parts of 1 handle"
+    )
+
+
+def test_the_verdict_on_a_handle_is_that_of_its_memory(lib, scope) -> None:
+    """What the wrappers keep of a handle holds nothing."""
+    ffi, library = lib
+    plant(lib, [b"oak"])
+    kept = library.tree_new(b"kept", ffi.NULL)
+    found = scope.find_lost()
+    handles = [one for one in found.blocks if one.type == "struct tree"]
+    assert [found.of(one).is_lost for one in handles] == [True, False]
+    library.tree_free(kept)
+
+
+def test_containers_are_apart_from_contents(lib, scope) -> None:
+    """Each object has its own blocks, also below another object."""
+    plant(lib, [b"wood", b"oak", b"leaf"])
+    found = scope.find_lost()
+    assert [(one.type, one.size) for one in found.leaks()] == [
+        ("struct tree", OBJECT)
+    ] * 3
+    assert len(found.folded()) == 3
+    assert len(found.blocks) == 9
+
+
+def test_an_object_in_use_keeps_its_blocks(lib, scope) -> None:
+    """A handle is a leak, held or not; nothing of it is told again."""
+    ffi, library = lib
+    kept = library.tree_new(b"kept", ffi.NULL)
+    leaks = scope.find_lost().leaks()
+    assert [one.size for one in leaks] == [OBJECT]
+    assert not [note for note in leaks.notes if "held by" in note]
+    library.tree_free(kept)
+    assert not scope.find_lost().leaks()
+
+
+def test_a_filter_of_handles_hides_what_is_inside(lib, scope) -> None:
+    """And a filter of blocks does not make a handle smaller."""
+    plant(lib, [b"oak"])
+    hidden = LeakFilter.ignore_types(["struct tree"])
+    assert not scope.find_lost(filter=hidden).leaks()
+    found = scope.find_lost(filter=LeakFilter.ignore_if(lambda b: b.size > 50))
+    assert [one.size for one in found.leaks()] == [OBJECT]
+
+
+def test_blocks_without_a_handle_stay(lib, scope) -> None:
+    """A text that no word names."""
+    _, library = lib
+    plant(lib, [b"oak"])
+    library.text_new()
+    sizes = sorted(one.size for one in scope.find_lost().leaks())
+    assert sizes == [30, OBJECT]
+
+
+def test_without_handles_nothing_is_folded(lib) -> None:
+    """The blocks of native code alone."""
+    with (
+        LeakTracker.attach([to("forest")]),
+        LeakTracker.scope(isolated=True) as scope,
+    ):
+        lib[1].text_new()
+        found = scope.find_lost()
+    assert [one.size for one in found.leaks()] == [30]
+    assert [one.size for one in found.folded()] == [30]
+    assert not found.leaks().notes
