@@ -491,3 +491,47 @@ def test_one(wide): pass
     assert "held, not counted: 2 blocks, 21 B of 1 fixture" in result.stdout
     assert "  module fixture `wide`: 2 blocks" in result.stdout
     assert "no search for lost blocks in 1 fixture" in result.stdout
+
+
+SLOW = """
+import time
+from collections import deque
+from ffi_leak_tracker._testing import calls
+class Entry:
+    def __init__(self): self.box = lib.box_new(1, b"entry")
+    def __del__(self): lib.box_free(self.box)
+log, kept = deque(maxlen=100), []
+def leak(): kept.append(lib.box_new(1, b"kept"))
+"""
+
+
+@pytest.mark.slow
+def test_a_log_that_is_not_full_yet_is_no_leak(run):
+    """If there is no time for enough calls, the test passes, and it is said."""
+    tests = """
+def test_log():
+    calls.SECONDS_A_TEST = 3.0
+    log.append(Entry())
+    time.sleep(0.05)
+"""
+    result = run("--leaks", "-v", tests=LIBRARY + SLOW + tests)
+    assert not failed(result), result.stdout
+    assert "1 test could not be called again" in result.stdout
+    assert "it grows by 2 blocks" in result.stdout
+    assert "is too slow for 120 calls" in result.stdout
+
+
+@pytest.mark.slow
+def test_slow_tests_fail_for_a_leak_that_was_seen(run):
+    """A slow test needs fewer calls for what grew in a fast one."""
+    tests = """
+def test_fast(): leak()
+def test_slow():
+    calls.SECONDS_A_TEST = 3.0
+    leak()
+    time.sleep(0.05)
+"""
+    result = run("--leaks", tests=LIBRARY + SLOW + tests)
+    assert failed(result) == {"test_fast", "test_slow"}, result.stdout
+    assert "a call (120 calls more)" in result.stdout
+    assert "a call (16 calls more)" in result.stdout

@@ -22,13 +22,10 @@ if TYPE_CHECKING:
 
 
 #: Seconds for the calls of one test.
-SECONDS_A_TEST = 5.0
+SECONDS_A_TEST = 10.0
 #: Seconds for all tests of a run: as many as the rest of the run took so far,
 #: but at least these.
-SECONDS_AT_LEAST = 10.0
-#: Seconds in which a test that seems to grow is called more often: a cache
-#: of a hundred entries is then full. More are used only for ``enough`` calls.
-SECONDS_OF_MORE = 2.0
+SECONDS_AT_LEAST = 20.0
 #: Calls that a verdict needs.
 FEWEST = 2
 #: Why a test is not called again when the seconds of the run are used up.
@@ -76,18 +73,15 @@ class Caller:
             rounds: how often to call the test.
             seconds: the most time for all calls. The last one is finished.
         """
-        begin = monotonic()
-        end, early = begin + seconds, begin + SECONDS_OF_MORE
+        end = monotonic() + seconds
         try:
             self._call_until(rounds.warmup + rounds.fewest, end)
             found = self._found(rounds, seconds)
             if found and not isinstance(found, str):
-                self._call_until(rounds.warmup + rounds.enough, end)
-                if self._has_new(found):
-                    most = rounds.warmup + rounds.most
-                    self._call_until(most, min(end, early))
-                found = self._found(rounds, seconds)
-                found = _if_certain(found, rounds.enough)
+                is_new = self._has_new(found)
+                needed = rounds.most if is_new else rounds.enough
+                self._call_until(rounds.warmup + needed, end)
+                found = _if_certain(self._found(rounds, seconds), needed)
         except CallFailed as failed:
             return f"it failed when it was called again: {failed}"
         return found
@@ -115,11 +109,15 @@ class Caller:
             self._scopes.append(self._call())
 
 
-def _if_certain(found: Found, enough: int) -> Found:
-    """Return what grows if the test was called often enough to know it."""
-    if not found or isinstance(found, str) or found[0].calls >= enough:
+def _if_certain(found: Found, needed: int) -> Found:
+    """Return what grows if the test was called often enough to know it.
+
+    A cache of a hundred entries, or a log that drops the oldest of them, grows
+    in each of fewer calls.
+    """
+    if not found or isinstance(found, str) or found[0].calls >= needed:
         return found
-    return f"it {found[0]}, and is too slow for {enough} calls"
+    return f"it {found[0]}, and is too slow for {needed} calls"
 
 
 def growing(scopes: list[Scope]) -> tuple[Growth, ...]:
