@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 os.environ["COLUMNS"] = "100"  # of reports
+with suppress(ImportError):  # most tests do without it
+    from hypothesis import HealthCheck, settings
+
+    # Other work may keep the machine busy.
+    settings.register_profile(
+        "patient",
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    settings.load_profile("patient")
 IS_PYPY = sys.implementation.name == "pypy"
 
 

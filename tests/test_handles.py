@@ -589,7 +589,7 @@ def test_an_address_that_is_used_again_is_no_misuse(both, scope) -> None:
     """C freed the object unseen, and another one got its address."""
     _, raw_lib, ffi, lib = both
     head = raw_lib.leaf_append(ffi.NULL, 1)
-    there = ledger.address_of(head)
+    there = ledger.key_of(head)
     ledger.record(there, 8, "struct tree", "tree_new", ("tree_free",))
     lib.leaf_free_all(head)
     assert not live(scope)

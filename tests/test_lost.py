@@ -10,7 +10,7 @@ import sys
 
 import cffi
 import pytest
-from c_library import child, child_environment
+from c_library import FREE_THREADED, child, child_environment
 from children import PACKAGE_PARENT, environment
 from needs import needs_hooks
 
@@ -136,7 +136,9 @@ def test_known_programs_are_judged() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["malloc", "debug"])
+@pytest.mark.parametrize(
+    "name", ["debug"] if FREE_THREADED else ["malloc", "debug"]
+)
 def test_known_programs_with_other_allocators_of_python(name) -> None:
     """The verdicts do not depend on the allocator of Python's objects."""
     check_known(3, PYTHONMALLOC=name)

@@ -13,6 +13,7 @@ import traceback
 from contextlib import ExitStack
 from pathlib import Path
 
+import children
 import pytest
 from children import output
 from helpers import rows_of
@@ -332,3 +333,87 @@ def test_bad_options() -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["run", "--dump-signal", "SIGNONE", "-c", "0"])
     assert ended.value.code == 2
+
+
+# --- a signal that ends the process -------------------------------------
+ENDS = """
+    import ctypes, os, signal, sys, time
+    from signal import SIGTERM
+    from ffi_leak_tracker._seam import core_hooks as hooks
+    from ffi_leak_tracker._tracking import signal_dump
+
+    def told(count):
+        print("told", flush=True)
+        hooks.signal_end(SIGTERM)
+        os.kill(os.getpid(), SIGTERM)
+
+    def slow(count):
+        time.sleep(60)
+
+    def failing(count):
+        raise ValueError("no report")
+
+    def begin(dump, ends_in_ms=300):
+        return signal_dump.begin(SIGTERM, dump, ends_in_ms)
+
+"""
+WAYS = {
+    "told": ("begin(told, 60_000); os.kill(os.getpid(), SIGTERM)", True),
+    "slow": ("begin(slow); os.kill(os.getpid(), SIGTERM)", False),
+    "failing": ("begin(failing); os.kill(os.getpid(), SIGTERM)", False),
+    "twice": (
+        "begin(slow, 60_000); os.kill(os.getpid(), SIGTERM); "
+        "os.kill(os.getpid(), SIGTERM)",
+        False,
+    ),
+    "the GIL is held": (
+        "begin(told); os.kill(os.getpid(), SIGTERM); "
+        "ctypes.PyDLL(None).sleep(60)",
+        False,
+    ),
+    "the pipe was closed": (
+        "begin(told, 60_000); os.closerange(3, 100); "
+        "os.kill(os.getpid(), SIGTERM)",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_signal_ends_the_process(way) -> None:
+    """After a report, or without one if that cannot be made."""
+    code, is_told = WAYS[way]
+    started = time.monotonic()
+    done = children.run(f"{ENDS}\n    {code}\n    time.sleep(60)")
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    assert done.stdout == ("told\n" if is_told else "")
+    assert time.monotonic() - started < 30
+
+
+def test_a_child_of_the_process_ends_by_the_signal() -> None:
+    """It reports, too; a handler of the program's own takes precedence."""
+    done = children.run(f"""{ENDS}
+    begin(told, 60_000)
+    child = os.fork()
+    if child == 0:
+        os.kill(os.getpid(), SIGTERM)
+        time.sleep(60)
+    assert os.waitpid(child, 0)[1] == SIGTERM
+    signal_dump.begin(SIGTERM, lambda count: os._exit(count + 6))
+    os.kill(os.getpid(), SIGTERM)
+    time.sleep(60)
+    """)
+    assert (done.returncode, done.stdout) == (7, "told\n"), done.stderr
+
+
+def test_a_handler_of_the_program_stays() -> None:
+    """It is not replaced by a report that ends the process."""
+    done = children.run(f"""{ENDS}
+    signal.signal(SIGTERM, lambda *_: os._exit(5))
+    try:
+        begin(told)
+    except OSError as error:
+        print(error, flush=True)
+    os.kill(os.getpid(), SIGTERM)
+    """)
+    assert (done.returncode, "busy" in done.stdout) == (5, True), done.stdout

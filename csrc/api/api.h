@@ -196,7 +196,11 @@ void flk_hooks_sample(uint64_t mean_bytes);
 // Installs a handler that writes a byte to a pipe and then calls the handler
 // that was installed before. Returns the read end, or -1 with errno. The
 // caller reads it and closes it after the end of file.
-int flk_signal_begin(int signal_number);
+// `ends_in_ms`: 0, or the signal is to end the process, which the caller does
+// after what it has to do. The default action follows if the caller takes
+// longer, and at the second signal. -1 with EBUSY if the signal has another
+// action already, and with ENOSYS where there is no timer.
+int flk_signal_begin(int signal_number, int ends_in_ms);
 // Restores the earlier handler; the reader meets the end of file.
 void flk_signal_end(int signal_number);
 

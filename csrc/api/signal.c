@@ -12,7 +12,11 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 
 #include "base/platform.h"
 
@@ -25,7 +29,37 @@ static struct channel {
     atomic_uint_least64_t inode;  // of the pipe, while is_on
     pid_t owner;  // the process that began; a forked child is another one
     struct sigaction before;
+    atomic_int ends_in_ms;  // 0: the signal does not end the process
+    atomic_uint met_count;  // signals, if it does
+    int timer;              // if it does: sends the signal again
 } channels[SIGNALS_MAX];
+
+// --- the timer ---------------------------------------------------------
+// By system calls: before glibc 2.34 the functions are in a library of their own. A
+// forked child has no timer of its parent.
+#if defined(__linux__)
+static int make_timer(int signal_number, int *out) {
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL,
+                             .sigev_signo = signal_number};
+    return (int)syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, out);
+}
+
+static int start_timer(int timer, int ms) {
+    FLK_ASSERT(ms > 0);
+    struct itimerspec once = {.it_value = {ms / 1000, ms % 1000 * 1000000L}};
+    return (int)syscall(SYS_timer_settime, timer, 0, &once, NULL);
+}
+
+static void end_timer(int timer) { syscall(SYS_timer_delete, timer); }
+#else
+static int make_timer(int signal_number, int *out) {
+    (void)signal_number, (void)out;
+    errno = ENOSYS;
+    return -1;
+}
+static int start_timer(int timer, int ms) { return (void)timer, (void)ms, -1; }
+static void end_timer(int timer) { (void)timer; }
+#endif
 
 // --- the handler -------------------------------------------------------
 static void call_before(const struct sigaction *before, int number,
@@ -45,16 +79,34 @@ static bool is_own_pipe(const struct channel *channel, int end) {
            status.st_ino == (ino_t)atomic_load(&channel->inode);
 }
 
+// The default action, as soon as the handler returns.
+static void end_process(int number) {
+    struct sigaction usual = {.sa_handler = SIG_DFL};
+    FLK_ASSERT(number > 0 && number < SIGNALS_MAX);
+    sigemptyset(&usual.sa_mask);
+    sigaction(number, &usual, NULL);
+    raise(number);
+}
+
+static void tell(const struct channel *channel) {
+    ssize_t written = write(atomic_load(&channel->write_end), "!", 1);
+    (void)written;  // it fails if the pipe is full: enough bytes wait
+}
+
 static void on_signal(int number, siginfo_t *info, void *context) {
     FLK_ASSERT(number > 0 && number < SIGNALS_MAX);
-    const struct channel *channel = &channels[number];
-    int saved = errno;
-    int end = atomic_load(&channel->write_end);
-    if (atomic_load(&channel->is_on) && getpid() == channel->owner &&
-        is_own_pipe(channel, end)) {
-        ssize_t written = write(end, "!", 1);
-        (void)written;  // it fails if the pipe is full: enough bytes wait
-    }
+    struct channel *channel = &channels[number];
+    int saved = errno, ends_in_ms = atomic_load(&channel->ends_in_ms);
+    bool may_tell = atomic_load(&channel->is_on) &&
+                    getpid() == channel->owner &&
+                    is_own_pipe(channel, atomic_load(&channel->write_end));
+    bool is_first =
+        !ends_in_ms || atomic_fetch_add(&channel->met_count, 1) == 0;
+    if (may_tell && is_first &&
+        (!ends_in_ms || start_timer(channel->timer, ends_in_ms) == 0))
+        tell(channel);
+    else if (ends_in_ms)
+        end_process(number);
     call_before(&channel->before, number, info, context);
     errno = saved;
 }
@@ -131,15 +183,43 @@ static int install(struct channel *channel, int number) {
     return sigaction(number, &now, NULL);
 }
 
-int flk_signal_begin(int number) {
-    int ends[2];
-    if (number <= 0 || number >= SIGNALS_MAX) {
-        errno = EINVAL;
+// Apart from the handler here, which a forked child has, too.
+static bool has_usual_action(const struct channel *channel, int number) {
+    struct sigaction now;
+    FLK_ASSERT(channel == &channels[number]);
+    if (sigaction(number, NULL, &now) < 0)
+        return false;
+    if (now.sa_sigaction == on_signal)
+        now = channel->before;
+    return now.sa_handler == SIG_DFL;
+}
+
+static int begin_ending(struct channel *channel, int number, int ends_in_ms) {
+    FLK_ASSERT(channel == &channels[number] && ends_in_ms >= 0);
+    atomic_store(&channel->met_count, 0);
+    atomic_store(&channel->ends_in_ms, 0);
+    if (!ends_in_ms)
+        return 0;
+    if (!has_usual_action(channel, number)) {
+        errno = EBUSY;
         return -1;
     }
-    struct channel *channel = &channels[number];
+    if (make_timer(number, &channel->timer) < 0)
+        return -1;
+    atomic_store(&channel->ends_in_ms, ends_in_ms);
+    return 0;
+}
+
+static void give_up(struct channel *channel) {
     atomic_store(&channel->is_on, false);
-    if (make_pipe(ends) < 0)
+    if (atomic_exchange(&channel->ends_in_ms, 0) && channel->owner == getpid())
+        end_timer(channel->timer);
+}
+
+static int begin(struct channel *channel, int number, int ends_in_ms) {
+    int ends[2];
+    FLK_ASSERT(channel == &channels[number]);
+    if (begin_ending(channel, number, ends_in_ms) < 0 || make_pipe(ends) < 0)
         return -1;
     if (point_to(channel, ends[1]) < 0) {
         close_both(ends);
@@ -157,14 +237,30 @@ int flk_signal_begin(int number) {
     return -1;
 }
 
+int flk_signal_begin(int number, int ends_in_ms) {
+    if (number <= 0 || number >= SIGNALS_MAX || ends_in_ms < 0) {
+        errno = EINVAL;
+        return -1;
+    }
+    struct channel *channel = &channels[number];
+    atomic_store(&channel->is_on, false);
+    int end = begin(channel, number, ends_in_ms);
+    int saved = errno;
+    if (end < 0)
+        give_up(channel);
+    errno = saved;
+    return end;
+}
+
 void flk_signal_end(int number) {
     struct sigaction now;
     if (number <= 0 || number >= SIGNALS_MAX)
         return;
     struct channel *channel = &channels[number];
-    if (!atomic_exchange(&channel->is_on, false))
+    if (!atomic_load(&channel->is_on))
         return;
     FLK_ASSERT(atomic_load(&channel->write_end) > 0);
+    give_up(channel);
     // A later handler stays; it may call the one here, which
     // calls the earlier one.
     if (sigaction(number, NULL, &now) == 0 && now.sa_sigaction == on_signal)
@@ -172,6 +268,8 @@ void flk_signal_end(int number) {
     end_pipe(channel);
 }
 #else
-int flk_signal_begin(int number) { return (void)number, -1; }
+int flk_signal_begin(int number, int ends_in_ms) {
+    return (void)number, (void)ends_in_ms, -1;
+}
 void flk_signal_end(int number) { (void)number; }
 #endif

@@ -24,6 +24,7 @@ enum {
     IS_ROW = 8,             // the result has the block
     IS_MET = 16,            // met in the first pass over lost blocks
     IS_HEAD = 32,           // it may be the head of a lost tree
+    IS_OBJECT = 64,         // a handle lies on it
     WINDOW = 512,           // pages whose presence is read at once
     RED_ZONE = 128,         // bytes below a stack pointer that are in use
     CHECK_WORDS = 1 << 18,  // between two looks at the clock
@@ -684,30 +685,60 @@ static void follow(search *s, uint8_t verdict) {
         read_block(s, s->queue[s->head++]);
 }
 
+// Marks the blocks at whose address a handle is recorded.
+static void mark_objects(search *s) {
+    uint32_t places[FOUND_MAX];
+    const uint32_t *begin = s->index.layer_begin;
+    for (uint32_t h = begin[FLK_LAYER_HANDLE]; h < begin[FLK_LAYER_HANDLE + 1];
+         h++) {
+        uintptr_t address = (uintptr_t)block_at(s, h)->address;
+        uint32_t count =
+            flk_block_index_find(&s->index, address, places, FOUND_MAX);
+        for (uint32_t i = 0; i < count; i++)
+            if (block_at(s, places[i])->address == address &&
+                places[i] < begin[FLK_LAYER_HANDLE])
+                s->facts[places[i]] |= IS_OBJECT;
+    }
+}
+
+static void meet(search *s, uint32_t place) {
+    FLK_ASSERT(place < s->count);
+    if (s->facts[place] & (VERDICT | IS_MET))
+        return;
+    s->facts[place] |= IS_HEAD | IS_MET;
+    s->queue[s->tail++] = place;
+    follow(s, 0);
+}
+
+static void part(search *s, uint32_t place) {
+    FLK_ASSERT(place < s->count);
+    if (s->facts[place] & VERDICT || !(s->facts[place] & IS_HEAD))
+        return;
+    judge(s, place, FLK_VERDICT_LOST, FLK_HOLDER_NONE);
+    follow(s, FLK_VERDICT_LOST_BELOW);
+}
+
 // Finds the heads of lost trees, by two passes. The first one follows each block
 // that no earlier one led to. A later head may lead to an earlier one, but not
 // the reverse. So the second pass begins with the last: what it leads to is
-// below, and what is left is a head.
-static void meet_lost(search *s) {
-    uint32_t begun = s->tail;
-    for (uint32_t place = 0; place < s->count && goes_on(s); place++) {
-        if (s->facts[place] & (VERDICT | IS_MET))
-            continue;
-        s->facts[place] |= IS_HEAD | IS_MET;
-        s->queue[s->tail++] = place;
-        follow(s, 0);
-    }
-    s->head = s->tail = begun;
-}
-
+// below, and what is left is a head. Objects come first in the first pass, so
+// that the head of a ring is the object and not a part of it.
 static void part_lost(search *s) {
-    meet_lost(s);
-    for (uint32_t place = s->count; place-- > 0 && goes_on(s);) {
-        if (s->facts[place] & VERDICT || !(s->facts[place] & IS_HEAD))
-            continue;
-        judge(s, place, FLK_VERDICT_LOST, FLK_HOLDER_NONE);
-        follow(s, FLK_VERDICT_LOST_BELOW);
-    }
+    uint32_t begun = s->tail;
+    mark_objects(s);
+    for (uint32_t place = 0; place < s->count && goes_on(s); place++)
+        if (s->facts[place] & IS_OBJECT)
+            meet(s, place);
+    for (uint32_t place = 0; place < s->count && goes_on(s); place++)
+        if (!(s->facts[place] & IS_OBJECT))
+            meet(s, place);
+    s->head = s->tail = begun;
+    for (uint32_t place = s->count; place-- > 0 && goes_on(s);)
+        if (!(s->facts[place] & IS_OBJECT))
+            part(s, place);
+    for (uint32_t place = s->count; place-- > 0 && goes_on(s);)
+        if (s->facts[place] & IS_OBJECT)
+            part(s, place);
 }
 
 // --- the result ----------------------------------------------------------------------

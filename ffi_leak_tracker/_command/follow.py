@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import mmap
 import os
+import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ffi_leak_tracker._base.unpatched import unpatched
 from ffi_leak_tracker._records.emit_json import JsonEmitter
 from ffi_leak_tracker._records.exceptions import ReportWriteError
+from ffi_leak_tracker._seam import core_hooks as hooks
+from ffi_leak_tracker._tracking import signal_dump
 from ffi_leak_tracker._tracking.signal_dump import numbered
 
 SLOTS = 4096
 REPORTED, FAILED = 1, 2  # states; 0: no report
+ENDS_IN_MS = 10_000
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from ffi_leak_tracker._records.emitters import LeaksEmitter
     from ffi_leak_tracker._records.snapshot import Snapshot
@@ -31,9 +37,11 @@ class Children:
     children of ``multiprocessing`` do. Its process number is added to file
     names: ``leaks.json`` becomes ``leaks.4711.json``.
 
-    A child that a signal kills reports nothing. A handler of Python would not
-    do: it may have to wait for the end of a read that never ends, where the
-    signal came right before it, and the parent would wait for the child.
+    A child that SIGTERM ends, as ``Pool.terminate()`` does, reports first. A
+    thread makes the report: a handler of Python may have to wait for the end
+    of a read that never ends, where the signal came right before it. After
+    ``ENDS_IN_MS`` the child ends without a report. So does a child that has a
+    handler of its own, or that another signal kills.
 
     Args:
         judge: returns what is reported of the scope.
@@ -60,7 +68,8 @@ class Children:
         self._states = mmap.mmap(-1, SLOTS)
         self._forked = self._slot = 0
         self._is_child = False
-        self._reported = True  # the parent reports elsewhere
+        # Taken by what reports. None: the parent, which reports elsewhere.
+        self._turn: Any = None
         self._exit = os._exit
         os._exit = self._report_and_exit
         os.register_at_fork(before=self._count, after_in_child=self._begin)
@@ -82,7 +91,10 @@ class Children:
     def _begin(self) -> None:
         self._slot = 0 if self._is_child else self._forked
         self._is_child = True
-        self._reported = False
+        self._turn = unpatched("_thread", "allocate_lock")()
+        # It goes on in a child of a child. The program may handle the signal.
+        with suppress(ValueError, OSError, RuntimeError):
+            signal_dump.begin(signal.SIGTERM, self._report_and_die, ENDS_IN_MS)
 
     def _report_and_exit(self, status: int) -> NoReturn:
         try:
@@ -90,11 +102,21 @@ class Children:
         finally:
             self._exit(status)
 
+    def _report_and_die(self, _: int) -> None:
+        if not self._turn.acquire(False):
+            return  # the child reports already, and ends
+        try:
+            self._report()
+        finally:
+            hooks.signal_end(signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
     def report(self) -> None:
         """Write the files of this child once; print errors."""
-        if self._reported:
-            return
-        self._reported = True
+        if self._turn and self._turn.acquire(False):
+            self._report()
+
+    def _report(self) -> None:
         judged = self._judge(self._scope)
         found = judged.found.at_end()
         if self._fails(judged, found):

@@ -40,8 +40,8 @@ class Switch:
 # --- wrapped functions in the place of raw ones --------------------------
 def unwrapped(value: Any) -> Any:
     """Return the raw function of a wrapper; other values are returned."""
-    if type(value) is types.FunctionType:
-        return value.__dict__.get(RAW, value)
+    while type(value) is types.FunctionType and RAW in value.__dict__:
+        value = value.__dict__[RAW]
     return value
 
 
@@ -115,6 +115,15 @@ def adopt(wrapper: Function, raw: Function, name: str) -> Function:
     wrapper.__doc__ = getattr(raw, "__doc__", None)
     wrapper.__dict__[RAW] = raw
     return wrapper
+
+
+def late(lib: Any, name: str) -> Function:
+    """Return a function that calls what a variable of a library points to."""
+
+    def call(*args: Any) -> Any:
+        return getattr(lib, name)(*args)
+
+    return adopt(call, getattr(lib, name), name)
 
 
 # --- before a call --------------------------------------------------------

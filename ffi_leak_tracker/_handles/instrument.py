@@ -46,7 +46,16 @@ class Plan:
         self.others: dict[str, Any] = {}
         self._names_of_raw: dict[int, str] = {}
         self._addresses: dict[int, str] | None = None
-        self._wrap(spec.for_functions(names), names)
+        words = spec.for_functions(names)
+        #: Variables of the library that point to functions which free objects.
+        self._variables = {
+            name
+            for several in words.values()
+            for word in several
+            for name in getattr(word, "free", ())
+            if self._is_variable(name)
+        }
+        self._wrap(words, names)
 
     def _wrap(
         self, words: dict[str, tuple[Word, ...]], names: list[str]
@@ -88,10 +97,26 @@ class Plan:
             ctype = self.ffi.typeof(raw)
         except Exception:  # a constant, or a symbol that is missing
             return None, None
-        is_function = ctype.kind == "function" and (
-            not isinstance(raw, ledger._CData) or self._is_constant(name)
+        if ctype.kind != "function":
+            return None, None
+        if name in self._variables:
+            return functions.late(self.lib, name), ctype
+        if isinstance(raw, ledger._CData) and not self._is_constant(name):
+            return None, None
+        return raw, ctype
+
+    def _is_variable(self, name: str) -> bool:
+        """Return whether it is a variable that points to a function."""
+        try:
+            value = getattr(self.lib, name)
+            is_function = self.ffi.typeof(value).kind == "function"
+        except Exception:
+            return False
+        return (
+            is_function
+            and isinstance(value, ledger._CData)
+            and not self._is_constant(name)
         )
-        return (raw, ctype) if is_function else (None, None)
 
     def _is_constant(self, name: str) -> bool:
         """Return whether a function pointer is a function, no variable."""
@@ -156,7 +181,11 @@ class Plan:
         found = {}
         for name in self.wrappers:
             try:
-                pointer = self.ffi.addressof(self.lib, name)
+                pointer = (
+                    getattr(self.lib, name)
+                    if name in self._variables
+                    else self.ffi.addressof(self.lib, name)
+                )
             except Exception:  # some functions have no address
                 continue
             found[ledger.key_of(pointer)] = name

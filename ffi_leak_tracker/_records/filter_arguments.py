@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from ffi_leak_tracker._base.ctype_names import spellings
 from ffi_leak_tracker._base.decorate import runs_later
 
 TYPE_CHECKING = False
@@ -39,20 +40,18 @@ def text_or_none(value: object) -> str | None:
     return None if value is None else text(value)
 
 
-def type_name(value: Any) -> str:
-    """Return the name of a C type as records have it.
+def type_names(value: Any) -> tuple[str, ...]:
+    """Return the names that records may have for a C type.
 
     Raises: TypeError for what is neither a text nor a ctype object.
     """
-    if isinstance(value, str):
-        return value
-    name = getattr(value, "cname", None)
+    name = value if isinstance(value, str) else getattr(value, "cname", None)
     if not isinstance(name, str):
         raise TypeError(
             "expected names of C types or ctype objects (ffi.typeof(...)), "
             f"not {value!r}"
         )
-    return f"{value.item.cname}[]" if value.kind == "array" else name
+    return spellings(name)
 
 
 def address(value: Any) -> int:

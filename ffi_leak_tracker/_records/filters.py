@@ -127,9 +127,17 @@ class LeakFilter:
         """Return a filter that ignores blocks of these C types.
 
         Args:
-            types: names of C types as reports show them, or ctype objects.
+            types: names of C types in any spelling ("unsigned" is
+                "unsigned int"), or ctype objects. An array of some length
+                also stands for ``int[]``, as memory of ``ffi.new`` is
+                recorded.
         """
-        return _member("type", types, arguments.type_name)
+        names = [
+            name
+            for one in arguments.several("type", types)
+            for name in arguments.type_names(one)
+        ]
+        return _member("type", names, arguments.text)
 
     @classmethod
     def ignore_kinds(cls, kinds: Iterable[str]) -> LeakFilter:

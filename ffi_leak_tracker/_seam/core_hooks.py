@@ -105,12 +105,17 @@ def thread_figures() -> Iterator[tuple[int, str, int | None, list[int]]]:
 signal_end = lib.flk_signal_end
 
 
-def signal_begin(number: int) -> int:
+def signal_begin(number: int, ends_in_ms: int = 0) -> int:
     """Install a handler; return a descriptor with a byte for each signal.
 
-    Raises: OSError if the signal cannot be caught.
+    Args:
+        ends_in_ms: unless it is 0, the caller ends the process at the signal;
+            after that time, or at a second signal, the default action does.
+
+    Raises: OSError if the signal cannot be caught, and if it has a handler
+        already though it is to end the process.
     """
-    descriptor = int(lib.flk_signal_begin(number))
+    descriptor = int(lib.flk_signal_begin(number, ends_in_ms))
     if descriptor < 0:
         raise OSError(ffi.errno, os.strerror(ffi.errno))
     return descriptor

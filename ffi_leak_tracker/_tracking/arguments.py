@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ffi_leak_tracker._base.ctype_names import spelled
 from ffi_leak_tracker._seam import core_api as core
 
 TYPE_CHECKING = False
@@ -47,4 +48,4 @@ def type_name(value: Any, of_pointer: str) -> str:
             "type must be the name of a C type, a ctype object "
             f"(ffi.typeof(...)) or None, not {value!r}"
         )
-    return word("type", value, "struct image")
+    return spelled(word("type", value, "struct image"))

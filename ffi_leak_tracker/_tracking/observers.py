@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _thread import RLock  # threading takes 7 ms to load
 
+from ffi_leak_tracker._base.ctype_names import spelled, spellings
 from ffi_leak_tracker._base.format import plural, printable
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
@@ -32,7 +33,7 @@ class Observer:
 
     __module__ = "ffi_leak_tracker"
 
-    __slots__ = ("_allocated", "_freed", "_type")
+    __slots__ = ("_allocated", "_freed", "_names", "_type")
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Observer:
         if allocated is None and freed is None:
             raise TypeError("observe() needs allocated= or freed=, or both")
         self._type = _name_of(type)
+        self._names = self._type and spellings(self._type)
         self._allocated = allocated
         self._freed = freed
         with _lock:
@@ -77,7 +79,7 @@ class Observer:
 
     def observes(self, type: str) -> bool:
         """Return whether it observes blocks of this type."""
-        return self._type is None or self._type == type
+        return self._names is None or type in self._names
 
     def tell(self, what: int, block: Allocation) -> None:
         """Call the callback for an event, if there is one."""
@@ -103,11 +105,11 @@ class Observer:
 
 
 def _name_of(type: Any) -> str | None:
-    if type is None or isinstance(type, str):
-        return type
+    if type is None:
+        return None
+    if isinstance(type, str):
+        return spelled(type)
     if isinstance(type, core.ffi.CType):
-        if type.kind == "array":  # records of arrays have no length
-            return f"{type.item.cname}[]"
         return str(type.cname)
     raise TypeError(
         "observe() takes the name of a C type, a ctype object or None, not "

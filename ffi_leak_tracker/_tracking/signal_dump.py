@@ -43,17 +43,23 @@ class SignalDump:
     The signal's handler writes a byte to a pipe and nothing else; a thread
     of this object makes the reports, one after the other. It is a thread of
     the system also where gevent or eventlet replaced threads.
+
+    Args:
+        ends_in_ms: see ``begin``.
     """
 
-    def __init__(self, number: int, dump: Callable[[int], None]) -> None:
+    def __init__(
+        self, number: int, dump: Callable[[int], None], ends_in_ms: int = 0
+    ) -> None:
         self.signal = number
         self._dump = dump
+        self._ends_in_ms = ends_in_ms
         self._count = 0
         self._descriptor = -1
         self._start()
 
     def _start(self) -> None:
-        self._descriptor = hooks.signal_begin(self.signal)
+        self._descriptor = hooks.signal_begin(self.signal, self._ends_in_ms)
         _active[self.signal] = self
         start_thread = unpatched("_thread", "start_new_thread")
         try:
@@ -126,22 +132,29 @@ def number_of(which: int | str) -> int:
         ) from None
 
 
-def begin(which: int | str, dump: Callable[[int], None]) -> SignalDump:
+def begin(
+    which: int | str, dump: Callable[[int], None], ends_in_ms: int = 0
+) -> SignalDump:
     """Start; ``dump`` is called with 1, 2, ... in a thread.
 
     Args:
         which: the number or the name of the signal.
+        ends_in_ms: unless it is 0, ``dump`` ends the process; if it takes
+            longer, or at the second signal, the system does.
 
     Raises: ValueError for a signal that makes a report already, and for an
         unknown name; OSError for one that cannot be caught.
     """
     number = number_of(which)
-    if number in _active:
+    active = _active.get(number)
+    if active is not None and active._ends_in_ms and not ends_in_ms:
+        active.stop()  # that of run --follow-fork gives way to the program's
+    elif active is not None:
         raise ValueError(
             f"{signal.Signals(number).name} makes a report already: stop() "
             "that first, or use another signal"
         )
-    return SignalDump(number, dump)
+    return SignalDump(number, dump, ends_in_ms)
 
 
 def emitting(

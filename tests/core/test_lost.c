@@ -178,6 +178,43 @@ static void test_ring_below_a_head_has_no_other_head(void) {
     }
 }
 
+static FLK_NOINLINE void handle_on(uintptr_t block, bool is_made) {
+    uint64_t address = (uintptr_t)shown(block);
+    uint16_t type = flk_type_intern("struct object", "made", "object_free");
+    if (is_made)
+        CHECK(flk_track(address, 0, FLK_LAYER_HANDLE, type, scope, 0));
+    else
+        CHECK(flk_untrack(address, FLK_LAYER_HANDLE, NULL));
+}
+
+// A ring of three, of which one is an object, and a block that leads to the ring
+// or nothing: the head is the object, or the block above.
+static void test_the_head_of_a_ring_is_the_object(void) {
+    for (int k = 0; k < 6; k++) {
+        uintptr_t blocks[4];
+        for (int i = 0; i < 4; i++)
+            blocks[i] = make_hidden();
+        for (int i = 0; i < 3; i++)
+            link_to(blocks[i], 1, blocks[(i + 1) % 3], 0);
+        if (k >= 3)
+            link_to(blocks[3], 0, blocks[(k + 1) % 3], 0);
+        handle_on(blocks[k % 3], true);
+        find();
+        CHECK(lost.count == 5);
+        for (int i = 0; i < 3; i++) {
+            bool is_head = i == k % 3 && k < 3;
+            CHECK(lost.verdicts[i] ==
+                  (is_head ? FLK_VERDICT_LOST : FLK_VERDICT_LOST_BELOW));
+            CHECK(lost.ends[i] == (k < 3 ? (uint32_t)k : 3));
+        }
+        CHECK(lost.verdicts[3] == FLK_VERDICT_LOST);
+        flk_lost_drop(&lost);
+        handle_on(blocks[k % 3], false);
+        for (int i = 0; i < 4; i++)
+            free_hidden(blocks[i]);
+    }
+}
+
 static void test_chains_are_held_by_their_root(void) {
     uintptr_t blocks[3];
     for (int i = 0; i < 3; i++)
@@ -359,6 +396,7 @@ int main(void) {
 #endif
     RUN(test_trees_hang_below_their_heads);
     RUN(test_ring_below_a_head_has_no_other_head);
+    RUN(test_the_head_of_a_ring_is_the_object);
     RUN(test_chains_are_held_by_their_root);
     RUN(test_shared_memory_holds);
     RUN(test_sealed_memory_holds);

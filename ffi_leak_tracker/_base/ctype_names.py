@@ -1,0 +1,75 @@
+"""One spelling for each C type: that of cffi."""
+
+from __future__ import annotations
+
+_QUALIFIERS = {"const", "volatile", "restrict"}
+_TAGS = {"struct", "union", "enum"}
+_NUMBERS = {"unsigned", "signed", "int", "long", "short", "char", "double"}
+
+
+def spelled(name: str) -> str:
+    """Return the name of a C type as cffi writes it.
+
+    A text that is no simple C type is returned as it is.
+
+    >>> spelled("unsigned"), spelled("const char*"), spelled("long int [4]")
+    ('unsigned int', 'char *', 'long[4]')
+    >>> spelled("inflate state")
+    'inflate state'
+    """
+    if name.isidentifier() and name not in _NUMBERS and name != "bool":
+        return name
+    parts = _parts(name)
+    words = [one for one in parts if one not in _QUALIFIERS]
+    count = next((i for i, one in enumerate(words) if one in "*["), len(words))
+    base = _base(words[:count])
+    rest = "".join([f" {one}" if one == "*" else one for one in words[count:]])
+    return (
+        base + rest if base and not set(rest) - set(" *[]0123456789") else name
+    )
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """Return the names that records may have for a type.
+
+    Memory of ``ffi.new`` is recorded without the length of an array.
+    """
+    found = spelled(name)
+    head, bracket, tail = found.rpartition("[")
+    if bracket and tail != "]":
+        return found, f"{head}[]"
+    return (found,)
+
+
+def _parts(name: str) -> list[str]:
+    """Return the words of a type, and its other signs one by one."""
+    parts = [""]
+    for sign in name:
+        if sign.isalnum() or sign == "_":
+            parts[-1] += sign
+        else:
+            parts += ["", ""] if sign.isspace() else [sign, ""]
+    return [one for one in parts if one]
+
+
+def _base(words: list[str]) -> str:
+    """Return what comes before the signs; "" for what is no C type."""
+    if words == ["bool"]:
+        return "_Bool"
+    if words and set(words) <= _NUMBERS:
+        return _number(words)
+    is_name = len(words) == 1 or (len(words) == 2 and words[0] in _TAGS)
+    return " ".join(words) if is_name and words[-1].isidentifier() else ""
+
+
+def _number(words: list[str]) -> str:
+    """Return the name of a type of numbers, its words in any order."""
+    longs = words.count("long")
+    if "double" in words:
+        return "long double" if longs else "double"
+    sign = "unsigned " if "unsigned" in words else ""
+    if "char" in words:
+        return ("signed char" if "signed" in words else f"{sign}char").strip()
+    if "short" in words:
+        return f"{sign}short"
+    return sign + (" ".join(["long"] * longs) or "int")
