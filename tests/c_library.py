@@ -60,6 +60,7 @@ if "C_LIBRARIES" not in os.environ:
 COMPILER = shutil.which("cc") or shutil.which("gcc")
 CXX = shutil.which("c++") or shutil.which("g++")
 FLAGS = ("-O1", "-g", "-D_GNU_SOURCE", "-fno-builtin", "-w")
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 #: ``void *take(size_t size) {``: the head of an exported function is one line.
 _FUNCTION = re.compile(r"^(?!static|//|#|__)(\w.*\)) \{", re.M)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from c_library import COMPILER, child_environment, extension, path
+from c_library import COMPILER, CXX, child_environment, extension, path
 from children import environment
 from helpers import rows_of
 from needs import needs_hooks
@@ -282,6 +282,7 @@ def test_depth_is_obeyed() -> None:
     assert "in outer" not in done.stderr
 
 
+@pytest.mark.skipif(CXX is None, reason="no C++ compiler")
 def test_what_hooks_found_wrong_is_reported() -> None:
     """A wrong release: told at the end, status 1."""
     library = path("operators")

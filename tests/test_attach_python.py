@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 
 import pytest
-from c_library import child
+from c_library import FREE_THREADED, child
 from needs import needs_hooks
 
 pytestmark = needs_hooks
 
-ALLOCATORS = ["default", "debug", "malloc", "malloc_debug", "pymalloc"]
+ALLOCATORS = ["default", "debug"]
+if not FREE_THREADED:
+    ALLOCATORS += ["malloc", "malloc_debug", "pymalloc"]
 if sys.version_info >= (3, 13):
     ALLOCATORS += ["mimalloc", "mimalloc_debug"]
 
@@ -55,7 +57,9 @@ def test_each_function_of_each_domain(allocator: str) -> None:
         child(code, PYTHONMALLOC=allocator)
 
 
-@pytest.mark.parametrize("allocator", ["pymalloc", "debug"])
+@pytest.mark.parametrize(
+    "allocator", ["mimalloc" if FREE_THREADED else "pymalloc", "debug"]
+)
 def test_what_the_interpreter_frees(allocator: str) -> None:
     """The block of an object that the extension allocates by itself."""
     child(
@@ -169,6 +173,7 @@ def test_looked_up_functions_of_the_interpreter() -> None:
     """)
 
 
+@pytest.mark.skipif(FREE_THREADED, reason="no domain is malloc")
 def test_the_wrong_domain_is_told() -> None:
     """It is harmless where all domains are malloc, and fatal elsewhere."""
     child(

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from functools import partial
 
 import pytest
-from c_library import child
+from c_library import FREE_THREADED, child
 from children import output
 from conftest import IS_PYPY
 from needs import needs_hooks
@@ -945,7 +945,7 @@ def test_own_bookkeeping_stays_small(_) -> None:
         assert ["calloc"] == [one.kind for one in found.leaks], found
         assert most() - before < 64 * 1024, most() - before
         """,
-        PYTHONMALLOC="malloc",
+        PYTHONMALLOC="default" if FREE_THREADED else "malloc",
     )
 
 

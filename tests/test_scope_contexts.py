@@ -32,9 +32,13 @@ def test(take):
 
 
 def with_each_taker(code: str, **changes: str) -> str:
-    """Run code in a child once with each way to take a block."""
+    """Run code in a child once with each way to take a block.
+
+    New threads have an empty context, unless a change says otherwise.
+    """
+    fixed = {"PYTHON_THREAD_INHERIT_CONTEXT": "0", **changes}
     body = textwrap.indent(textwrap.dedent(code), "    ")
-    return child(textwrap.dedent(HEAD) + body, **changes)
+    return child(textwrap.dedent(HEAD) + body, **fixed)
 
 
 # --- asyncio ------------------------------------------------------------
@@ -378,6 +382,8 @@ def folded(number):
 
 def colliding(wanted):
     "Return a variable whose hash has the lower bits of another one."
+    if hasattr(sys, "_is_gil_enabled") and not sys._is_gil_enabled():
+        return colliding_there(wanted)
     for _ in range(10000):
         name = Name("x"); name.value = 0
         one = contextvars.ContextVar(name)
@@ -387,6 +393,18 @@ def colliding(wanted):
         one = contextvars.ContextVar(name)
         if folded(hash(one)) == folded(wanted):
             return one
+    raise AssertionError("no collision was made")
+
+def colliding_there(wanted):
+    "The same where a freed address is not used at once: the next is guessed."
+    kept, last, step = [], 0, 0
+    for _ in range(10000):
+        name = Name("x"); name.value = (last + step) ^ wanted
+        kept.append(contextvars.ContextVar(name))
+        if folded(hash(kept[-1])) == folded(wanted):
+            return kept[-1]
+        address_hash = hash(kept[-1]) ^ name.value
+        last, step = address_hash, address_hash - last
     raise AssertionError("no collision was made")
 """
 
@@ -559,6 +577,45 @@ def test_threads_of_every_kind() -> None:
     """)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="3.14")
+def test_threads_that_inherit_the_context() -> None:
+    """They are in the scope that started them, as all code of its context.
+
+    As on a free-threaded interpreter, where threads do so by themselves.
+    """
+    with_each_taker(
+        """
+        assert sys.flags.thread_inherit_context == 1
+        entered, leave = threading.Event(), threading.Event()
+        def other():
+            with scope("other") as s:
+                entered.set()
+                leave.wait()
+                take.in_thread(20)
+            assert of(s) == [20], of(s)
+        thread = threading.Thread(target=other)
+        thread.start()
+        entered.wait()
+        with scope() as s:
+            take.in_thread(10)
+            with scope() as inner:
+                take.in_thread(11)
+                late = ThreadPoolExecutor(1)
+                late.submit(int).result()
+            late.submit(take, 12).result()
+        leave.set()
+        thread.join()
+        late.submit(take, 5).result()
+        late.shutdown()
+        assert of(inner) == [11], of(inner)
+        assert of(s) == [10, 11, 12], of(s)
+        assert s.uncertain == inner.uncertain == 0
+        assert of(LeakTracker) == [5, 10, 11, 12, 20], of(LeakTracker)
+        """,
+        PYTHON_THREAD_INHERIT_CONTEXT="1",
+    )
+
+
 def test_two_chains_are_in_doubt() -> None:
     """The process gets what no scope claims; each report says how many."""
     with_each_taker("""
@@ -630,7 +687,8 @@ def test_what_is_around_all_chains_gets_it() -> None:
 
 def test_verifying_tells_of_doubt() -> None:
     """A scope that is clean warns if live blocks may be its own."""
-    with_each_taker("""
+    with_each_taker(
+        """
         import warnings
         entered, leave = threading.Event(), threading.Event()
 
@@ -658,7 +716,9 @@ def test_verifying_tells_of_doubt() -> None:
         assert len(told) == 2, told
         for text in told:
             assert "1 block more may be its own" in text, text
-    """)
+        """,
+        PYTHON_CONTEXT_AWARE_WARNINGS="0",  # one list for all threads
+    )
 
 
 def test_scopes_of_the_process() -> None:

@@ -56,6 +56,8 @@ try:
     from ffi_leak_tracker._core import ffi, lib
 except ImportError as error:
     raise _missing(error) from error
+if not hasattr(ffi, "sizeof"):  # CPython 3.15 empties the types of cffi
+    raise ImportError(_REFUSALS["finalized"])
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

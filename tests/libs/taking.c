@@ -110,6 +110,9 @@ __attribute__((visibility("default"))) PyObject *PyInit_taking(void) {
     PyObject *module = PyModule_Create(&definition);
     if (!module || PyType_Ready(&thing_type) < 0)
         return NULL;
+#ifdef Py_GIL_DISABLED
+    PyUnstable_Module_SetGIL(module, Py_MOD_GIL_NOT_USED);
+#endif
     Py_INCREF(&thing_type);
     PyModule_AddObject(module, "thing", (PyObject *)&thing_type);
     return module;
