@@ -179,16 +179,19 @@ def test_verdicts_are_as_the_schema_says(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     with LeakTracker.scope("work") as scope:
         kept = diagnostic_calloc("int32_t", 4)
-        diagnostic_calloc("char", 100_000)
+        for _ in range(20):  # a stale word may hold one of them
+            diagnostic_calloc("char", 40)
     found = scope.find_lost()
     for blocks in (found.blocks, ffi_leak_tracker.Snapshot(found.blocks)):
         JsonEmitter(path, verdicts=found).emit(blocks)
         report = json.loads(path.read_text())
         check(report)
         lost, held = report["groups"]
-        assert (lost["lost"], lost["holders"]) == (1, {})
+        assert lost["lost"] >= 15
+        stale = 20 - lost["lost"]
+        assert sum(lost["holders"].values()) == stale
         assert (held["lost"], sum(held["holders"].values())) == (0, 1)
-        assert sum(one["blocks"] for one in report["holders"]) == 1
+        assert sum(one["blocks"] for one in report["holders"]) == 1 + stale
     diagnostic_calloc.free(kept)
     scope.reset()
 
