@@ -1,10 +1,10 @@
 """Packages with known leaks, as they are in the package index, under ``run``.
 
 A package gets an environment of its own, with this package as a wheel. A
-program of a few lines uses it, several times, each in a new process. It is
-right if the exit status is the wanted one and the wanted line of the program
-is in the first place that the report names; silence is right if nothing is
-reported and the exit status is 0.
+program of a few lines uses it, several times, each in a new process and with
+another layout of memory. It is right if the exit status is the wanted one and
+the wanted line of the program is in the first place that the report names;
+silence is right if nothing is reported and the exit status is 0.
 
 Alone: ``python benchmarks/bench_packages.py [FOLDER]`` prints a table of what
 was named. The environments are made in FOLDER, if it has none, and stay
@@ -116,7 +116,7 @@ with LeakTracker.attach([numpy]), LeakTracker.scope(verify=True):
     kept = call()
     {}
 """
-IMPORTS = "import ssl, sqlite3, lzma, ctypes, numpy, lxml.etree, h5py\n"
+IMPORTS = "\nimport ssl, sqlite3, lzma, ctypes, numpy, lxml.etree, h5py\n"
 
 
 @dataclass
@@ -249,14 +249,25 @@ def answer(case: Case, program: Path, target: Path) -> Answer:
 Answers = tuple[Case, str, list[Answer]]
 
 
+def layouts() -> list[str]:
+    """Return first lines of programs, each with another layout of memory."""
+    return [
+        f"unused = [str(i) * {1 + n % 7} for i in range({37 * n})]"
+        for n in range(RUNS)
+    ]
+
+
 def answers_of(number: int, folder: Path) -> Answers:
     """Return a case, the packages that it used, and all its answers."""
     case = CASES[number]
     target = environment_of(case.needs, folder)
     versions = ", ".join(version_of(one, target) for one in case.needs)
     program = folder / f"program{number + 1}.py"
-    program.write_text(case.code)
-    return case, versions, [answer(case, program, target) for _ in range(RUNS)]
+    answers = []
+    for first_line in layouts():
+        program.write_text(first_line + case.code)
+        answers.append(answer(case, program, target))
+    return case, versions, answers
 
 
 def row(case: Case, versions: str, answers: list[Answer]) -> Row:

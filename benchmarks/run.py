@@ -3,7 +3,7 @@
     python benchmarks/run.py [--json FILE] [--smallest] [NAME...]
 
 Names: allocators, scopes, objects, import, analysis, json, instructions, core,
-hooks, native, growth, verdict, packages, pytest (default: all).
+hooks, native, growth, verdict, known, packages, pytest (default: all).
 ``compare.py`` shows two JSON files side by side.
 """
 
@@ -38,6 +38,7 @@ NAMES = (
     "native",
     "growth",
     "verdict",
+    "known",
     "packages",
     "pytest",
 )

@@ -436,8 +436,7 @@ class Odd:
 
 def test_any_error_of_an_argument_frees_nothing() -> None:
     """Whatever ``__index__`` of another argument raises."""
-    ffi, lib = instrument(*opened(), {"get_memory": "drop_memory"})
-    del ffi
+    _, lib = instrument(*opened(), {"get_memory": "drop_memory"})
     with LeakTracker.scope(isolated=True) as scope:
         one = lib.tree_new()
         release = functions.Release("tree_free", 0)
@@ -515,20 +514,49 @@ def test_ok_of_a_destructor_is_asked(both) -> None:
         lib.tree_free(one)
 
 
-def test_what_track_recorded_is_released(both) -> None:
+@pytest.mark.parametrize("layer", ["handle", "heap", "mapping"])
+def test_what_track_recorded_is_released(both, layer) -> None:
     """By wrapped functions, which compare what must release it."""
     raw = both[1]
     _, lib = instrument(both[0], raw, {"tree_new": "tree_free"})
     with LeakTracker.scope(isolated=True) as scope:
-        one = LeakTracker.track(raw.tree_new(), release="tree_free")
+        one = LeakTracker.track(
+            raw.tree_new(), release="tree_free", layer=layer
+        )
         lib.tree_free(one)
         assert not live(scope)
-        other = LeakTracker.track(raw.tree_new(), release="other_free")
+        other = LeakTracker.track(
+            raw.tree_new(), release="other_free", layer=layer
+        )
         with pytest.raises(MismatchedFreeError, match="needs other_free"):
             lib.tree_free(other)
         assert len(live(scope)) == 1
         lib.tree_free(LeakTracker.untrack(other))
         assert not live(scope)
+
+
+def test_a_renamed_block_is_released(both) -> None:
+    """A block of this package's allocator that a library frees."""
+    ffi, lib = instrument(*both[:2], {"get_memory": "drop_memory"})
+    with LeakTracker.scope(isolated=True) as scope:
+        one = diagnostic_calloc("int", 4)
+        LeakTracker.track(one, type="thing", release="drop_memory")
+        assert live(scope) == [("thing", "calloc", "drop_memory")]
+        lib.drop_memory(ffi.cast("void *", one))
+        assert not live(scope)
+
+
+def test_plain_memory_is_no_object(both) -> None:
+    """A record that ``free`` releases is not compared with a destructor."""
+    raw = both[1]
+    _, lib = instrument(both[0], raw, {"tree_new": "tree_free"})
+    with LeakTracker.scope(isolated=True) as scope:
+        other = LeakTracker.track(raw.tree_new(), release="other_free")
+        one = LeakTracker.track(raw.tree_new(), release="free", layer="heap")
+        lib.tree_free(one)
+        assert len(live(scope)) == 2
+        LeakTracker.untrack(one)
+        raw.tree_free(LeakTracker.untrack(other))
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import importlib.machinery
+import importlib.util
 import json
 import platform
 import subprocess
 import sys
+import threading
 
 import cffi
 import pytest
@@ -456,6 +459,81 @@ def test_what_lies_behind_a_pointer_object_holds_nothing(scope) -> None:
     kept = [ffi.cast("char *", count) for count in range(1000)]
     assert len(scope.find_lost().lost) >= 190
     del kept
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="a link in place of the references"
+)
+@despite_stale_words
+def test_tuples_that_wait_to_be_used_again_hold_nothing(scope) -> None:
+    """Until it collects garbage, the interpreter keeps freed tuples."""
+    texts, ffi = [], cffi.FFI()
+    for _ in range(200):
+        block = int(ffi.cast("intptr_t", diagnostic_malloc("char", 64)))
+        texts += [bytes(24) + block.to_bytes(8, "little")[:7] for _ in "ten"]
+    assert sys.getsizeof(texts[0]) == 64
+    texts.clear()
+    pairs = [(one, one) for one in range(2500)]
+    pairs.clear()
+    assert len(scope.find_lost(gc=False).lost) >= 190
+
+
+C_MEMORY = cffi.FFI()
+C_MEMORY.cdef("intptr_t *malloc(size_t); void free(intptr_t *);")
+
+
+def freed_words(size: int, *first: int) -> list[object]:
+    """Free memory of malloc whose words are the addresses of new blocks."""
+    c = C_MEMORY.dlopen(None)
+    taken = [c.malloc(size) for _ in range(4)]
+    for one in taken:
+        block = diagnostic_malloc("char", 64)
+        for k in range(2, 3 if size == 24 else 5):
+            one[k] = int(C_MEMORY.cast("intptr_t", block))
+        for k, word in enumerate(first):
+            one[k] = word
+    if not first:
+        while taken:
+            c.free(taken.pop())
+    return taken
+
+
+def module_without_state() -> object:
+    found = importlib.machinery.BuiltinImporter.find_spec("marshal")
+    made = importlib.util.module_from_spec(found)
+    found.loader.exec_module(made)
+    return made
+
+
+@despite_stale_words
+@pytest.mark.parametrize(
+    ("size", "make"),
+    [(24, module_without_state), (32, threading.Lock), (32, threading.RLock)],
+    ids=["module", "lock", "rlock"],
+)
+def test_small_things_in_blocks_of_malloc_hold_nothing(
+    scope, size, make
+) -> None:
+    """A lock uses 16 bytes of its block, a module without state none.
+
+    From Python 3.14 on a lock has no block.
+    """
+    module_without_state()
+    kept = []
+    for _ in range(25):
+        freed_words(size)
+        kept += [make() for _ in range(4)]
+    if sys.version_info < (3, 14) or size == 24:
+        assert len(scope.find_lost().lost) >= 95
+
+
+def test_memory_that_looks_like_a_lock_holds(scope) -> None:
+    """No lock of Python points to it: it may be anything."""
+    kept = [freed_words(32, 1, 0) for _ in range(5)]
+    kept += [freed_words(24, 0, 0)]
+    assert len(scope.find_lost().held) == 24
+    for one in [one for some in kept for one in some]:
+        C_MEMORY.dlopen(None).free(one)
 
 
 @pytest.mark.slow

@@ -142,6 +142,8 @@ typedef struct flk_holder {
 #define FLK_PYTHON_PLAIN 0   // bytes + item_bytes * size
 #define FLK_PYTHON_NUMBER 1  // has no pointers: int, float
 #define FLK_PYTHON_TEXT 2    // str: no pointers if it is compact ASCII
+#define FLK_PYTHON_MODULE 3  // PLAIN; has a block for its state
+#define FLK_PYTHON_LOCK 4    // PLAIN; has a block with a semaphore
 typedef struct flk_python_type {
     uint64_t address;  // of the type
     uint32_t bytes;    // of an object, with what lies before it

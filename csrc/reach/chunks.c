@@ -185,6 +185,29 @@ static bool is_fast(const flk_chunks *c, uintptr_t chunk) {
     return before > 0 && c->fast[before - 1].key == chunk;
 }
 
+// --- something small ---------------------------------------------------------------
+// sem_t of glibc, of which Python makes its locks: the value and, in the upper
+// half, how many wait; then whether it is shared, and nothing in 16 bytes more.
+enum { LOCK_CHUNK = 48 };
+
+bool flk_chunks_is_lock(uintptr_t address) {
+    FLK_ASSERT(address % ALIGNMENT == 0);
+    return size_of(address - HEAD) == LOCK_CHUNK &&
+           (uint32_t)word_at(address) <= 1 && word_at(address + 8) == 0;
+}
+
+static uint32_t used_of(const flk_chunks *c, uintptr_t begin, uint32_t bytes) {
+    size_t before = flk_pairs_up_to(c->small, c->small_count, begin);
+    if (before > 0 && c->small[before - 1].key == begin) {
+        uint64_t used = c->small[before - 1].value;
+        if (used == 0 && size_of(begin - HEAD) == LEAST)
+            return 0;
+        if (used == FLK_SMALL_LOCK && flk_chunks_is_lock(begin))
+            return FLK_SMALL_LOCK;
+    }
+    return flk_pools_used((const void *)begin, bytes);
+}
+
 // --- the walk ----------------------------------------------------------------------
 void flk_chunks_begin(flk_chunks *chunks, uintptr_t begin, uintptr_t end,
                       uintptr_t arena) {
@@ -233,8 +256,7 @@ flk_pair flk_chunks_next(flk_chunks *chunks) {
         uintptr_t end =
             chunks->at == chunks->end ? chunks->end : chunks->at + sizeof size;
         if (!was_free)
-            begin +=
-                flk_pools_used((const void *)begin, (uint32_t)(end - begin));
+            begin += used_of(chunks, begin, (uint32_t)(end - begin));
         if (begin < end)
             return (flk_pair){begin, end};
     }

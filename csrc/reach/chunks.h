@@ -21,6 +21,9 @@ typedef struct flk_chunks {
     uint64_t key;       // in the second word of a chunk in a thread cache; or 0
     flk_pair *fast;     // chunks in fast bins, sorted
     size_t fast_count, fast_max;
+    // Blocks with something small of Python (flk_small), sorted before a walk.
+    flk_pair *small;
+    size_t small_count, small_max;
 } flk_chunks;
 
 // The key, which malloc and free of this process show; 0 if they show none.
@@ -36,8 +39,10 @@ size_t flk_chunks_arena_bytes(void);
 // Begins the walk through a heap; `arena` is 0 or the state of its arena.
 void flk_chunks_begin(flk_chunks *chunks, uintptr_t begin, uintptr_t end,
                       uintptr_t arena);
-// The next memory that is free, or lies behind an object of Python in its block;
-// begin and end are UINTPTR_MAX if there is none.
+// Whether a block, whose head can be read, is that of a semaphore.
+bool flk_chunks_is_lock(uintptr_t address);
+// The next memory that is free, or lies behind an object of Python in its block,
+// or behind something small; begin and end are UINTPTR_MAX if there is none.
 flk_pair flk_chunks_next(flk_chunks *chunks);
 // The end of the memory of a block, which begins and ends there: malloc rounds
 // sizes up, and what lies behind the block is left from an earlier one.

@@ -69,6 +69,7 @@ bool flk_pools_read(const void *copy, uintptr_t address, flk_pool *out) {
 enum { TYPE_PLACES = 2 * FLK_PYTHON_TYPES_MAX };
 _Static_assert((TYPE_PLACES & (TYPE_PLACES - 1)) == 0, "a power of two");
 static flk_python_type known_types[TYPE_PLACES];
+static uintptr_t first_type;
 
 static flk_python_type *type_at(uint64_t address) {
     uint64_t i = flk_hash_mix(address) % TYPE_PLACES;
@@ -80,6 +81,7 @@ static flk_python_type *type_at(uint64_t address) {
 void flk_pools_set_types(const flk_python_type *types, uint32_t count) {
     FLK_ASSERT(types || count == 0);
     memset(known_types, 0, sizeof known_types);
+    first_type = count ? (uintptr_t)types[0].address : 0;
     for (uint32_t i = 0; i < count && i < FLK_PYTHON_TYPES_MAX; i++)
         *type_at(types[i].address) = types[i];
 }
@@ -94,6 +96,12 @@ typedef struct object_head {
 } object_head;
 
 enum { HEAD_BYTES = 40, REFERENCES_SHIFT_MAX = 40 };
+
+uintptr_t flk_pools_interpreter(void) { return first_type; }
+
+static bool is_plain(const flk_python_type *type) {
+    return type->kind != FLK_PYTHON_NUMBER && type->kind != FLK_PYTHON_TEXT;
+}
 
 static uint32_t bytes_of(const flk_python_type *type, const object_head *head) {
     bool is_ascii = (head->state & type->text_mask) == type->text_state;
@@ -115,14 +123,15 @@ static bool read_object(const char *block, uint32_t block_bytes,
     uint32_t left = block_bytes - before;
     memcpy(&head, block + before, left < HEAD_BYTES ? left : HEAD_BYTES);
     const flk_python_type *type = type_at(head.type);
-    bool is_counted =
-        head.references != 0 && head.references >> REFERENCES_SHIFT_MAX == 0;
+    // A tuple that the interpreter keeps for a later one has no references.
+    bool is_counted = (head.references != 0 || is_plain(type)) &&
+                      head.references >> REFERENCES_SHIFT_MAX == 0;
     if (!type->address || !head.type || type->head_bytes != before ||
         !is_counted)
         return false;
     uint32_t bytes = bytes_of(type, &head);
     bool fits = bytes <= block_bytes && block_bytes - bytes < 2 * FLK_POOL_STEP;
-    if (type->kind == FLK_PYTHON_PLAIN && !fits)
+    if (is_plain(type) && !fits)
         return false;
     *used = bytes < block_bytes ? bytes : block_bytes;
     return true;
@@ -134,4 +143,47 @@ uint32_t flk_pools_used(const void *block, uint32_t block_bytes) {
     if (!read_object(block, block_bytes, 0, &used) && block_bytes >= 32)
         read_object(block, block_bytes, 16, &used);
     return used;
+}
+
+// --- what objects own --------------------------------------------------------------
+// A module: its dict, definition and state behind the head. A definition: the
+// size of the state.
+enum { DEFINITION_PLACE = 24, STATE_PLACE = 32, STATE_BYTES_PLACE = 56 };
+// A lock: a pointer behind the head.
+enum { LOCK_PLACE = 16 };
+
+static uint64_t word_of(const void *at) {
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
+static bool own_state(const char *object, flk_small *out) {
+    uintptr_t definition = (uintptr_t)word_of(object + DEFINITION_PLACE);
+    out->address = (uintptr_t)word_of(object + STATE_PLACE);
+    out->used = 0;
+    return definition && out->address &&
+           word_of((const char *)definition + STATE_BYTES_PLACE) == 0;
+}
+
+static bool own_semaphore(const char *object, flk_small *out) {
+    out->address = (uintptr_t)word_of(object + LOCK_PLACE);
+    out->used = FLK_SMALL_LOCK;
+    return out->address != 0;
+}
+
+bool flk_pools_owned(const void *block, uint32_t block_bytes, flk_small *out) {
+    FLK_ASSERT(block && block_bytes >= FLK_POOL_STEP && out);
+    for (uint32_t before = 0; before <= 16; before += 16) {
+        if (block_bytes < before + HEAD_BYTES)
+            return false;
+        const char *object = (const char *)block + before;
+        uint32_t kind = type_at(word_of(object + 8))->kind, used;
+        if ((kind == FLK_PYTHON_MODULE || kind == FLK_PYTHON_LOCK) &&
+            read_object(block, block_bytes, before, &used) &&
+            word_of(object) != 0)
+            return kind == FLK_PYTHON_MODULE ? own_state(object, out)
+                                             : own_semaphore(object, out);
+    }
+    return false;
 }

@@ -35,6 +35,20 @@ static inline bool flk_pools_is_free(const flk_pool *pool, uint32_t block) {
 // The types of Python whose objects are known. Called before a search, with all
 // of them; no search may run. At most FLK_PYTHON_TYPES_MAX are kept.
 void flk_pools_set_types(const flk_python_type *types, uint32_t count);
+// An address in the data of the interpreter; 0 if none is known.
+uintptr_t flk_pools_interpreter(void);
+
+// Something small in a block of malloc: nothing behind the first bytes was ever
+// written by its owner.
+typedef struct flk_small {
+    uintptr_t address;
+    uint32_t used;  // bytes: 0 for the state of a module that has none, or
+                    // FLK_SMALL_LOCK
+} flk_small;
+enum { FLK_SMALL_LOCK = 16 };
+// Whether a block of Python's allocator has an object that owns such a block,
+// unless that turns out to be of another size.
+bool flk_pools_owned(const void *block, uint32_t block_bytes, flk_small *out);
 // How many bytes of a block of Python's allocator or of malloc, from its start,
 // may have pointers: less than its size if it is an object of a known type.
 uint32_t flk_pools_used(const void *block, uint32_t block_bytes);

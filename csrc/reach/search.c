@@ -30,6 +30,7 @@ enum {
     CHECK_WORDS = 1 << 18,  // between two looks at the clock
     FOUND_MAX = 8,          // blocks that contain one address
     FAST_MAX = 1 << 16,     // chunks in fast bins that are known to be free
+    SMALL_MAX = 1 << 16,    // blocks with something small of Python
     SPARE = 64,
 };
 // In an entry of /proc/self/pagemap.
@@ -52,8 +53,9 @@ typedef struct search {
     size_t skip_count, skip_max;
     size_t next_skip;  // cursors of next_hole
     uint32_t next_block[FLK_LAYER_HANDLE + 1];
-    flk_chunks chunks;  // of the heap that is read now
-    flk_pair free;      // its next free memory
+    flk_chunks chunks;            // of the heap that is read now
+    flk_pair free;                // its next free memory
+    const flk_area *interpreter;  // its data, if it is an object of its own
     uintptr_t main_arena;
     // What a word that is read now means to the block that it points into.
     uint32_t from;
@@ -167,6 +169,8 @@ static bool collect(search *s) {
     s->buffer = map(s, FLK_PIECE_BYTES);
     s->chunks.fast_max = FAST_MAX;
     s->chunks.fast = map(s, FAST_MAX * sizeof *s->chunks.fast);
+    s->chunks.small_max = SMALL_MAX;
+    s->chunks.small = map(s, SMALL_MAX * sizeof *s->chunks.small);
     if (s->failure)
         return false;
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
@@ -185,6 +189,7 @@ static void drop_all(search *s) {
     unmap(s->queue, s->capacity * sizeof *s->queue);
     unmap(s->buffer, FLK_PIECE_BYTES);
     unmap(s->chunks.fast, FAST_MAX * sizeof *s->chunks.fast);
+    unmap(s->chunks.small, SMALL_MAX * sizeof *s->chunks.small);
     unmap(s->skips, s->skip_max * sizeof *s->skips);
     flk_block_index_drop(&s->index);
     flk_areas_drop(&s->areas);
@@ -582,6 +587,12 @@ static void from_root(search *s, uint32_t holder) {
     s->from = holder;
 }
 
+static void note_small(search *s, flk_small small) {
+    if (s->chunks.small_count < s->chunks.small_max)
+        s->chunks.small[s->chunks.small_count++] =
+            (flk_pair){small.address, small.used};
+}
+
 // Only the blocks that Python uses: the others have stale pointers.
 static void read_pool(search *s, const flk_pool *pool, const char *copy,
                       uintptr_t begin) {
@@ -591,8 +602,46 @@ static void read_pool(search *s, const flk_pool *pool, const char *copy,
         if (flk_pools_is_free(pool, i))
             continue;
         uint32_t used = flk_pools_used(copy + at, pool->block_bytes);
+        flk_small small;
+        if (is_still(s) &&
+            flk_pools_owned(copy + at, pool->block_bytes, &small))
+            note_small(s, small);
         read_root_words(s, copy + at, begin + at, begin + at + used);
     }
+}
+
+static const char *object_of(const search *s, const flk_area *area) {
+    return s->result->holders.items[area->holder].name;
+}
+
+// In a program with the interpreter inside, other code has data there, too.
+static void find_interpreter(search *s) {
+    uintptr_t type = flk_pools_interpreter();
+    const flk_area *area = type ? flk_areas_at(&s->areas, type) : NULL;
+    if (!area || area->begin > type || !is_still(s))
+        return;
+    const char *name = object_of(s, area);
+    if (strncmp(name, "python", 6) == 0 || strncmp(name, "libpython", 9) == 0)
+        s->interpreter = area;
+}
+
+// The locks of the interpreter itself. It keeps no pointer to anything else that
+// looks like one.
+static void note_locks(search *s, const char *copy, size_t bytes) {
+    const flk_area *heap = heap_area(s);
+    for (size_t i = 0; heap && i + sizeof(uintptr_t) <= bytes;
+         i += sizeof(uintptr_t)) {
+        uintptr_t word;
+        memcpy(&word, copy + i, sizeof word);
+        if (word > heap->begin && word < heap->end && word % 16 == 0 &&
+            flk_chunks_is_lock(word))
+            note_small(s, (flk_small){word, FLK_SMALL_LOCK});
+    }
+}
+
+static bool is_of_interpreter(const search *s, const flk_area *area) {
+    return s->interpreter && area->is_writable &&
+           strcmp(object_of(s, area), object_of(s, s->interpreter)) == 0;
 }
 
 static void read_root(search *s, const flk_area *area, const char *copy,
@@ -603,6 +652,8 @@ static void read_root(search *s, const flk_area *area, const char *copy,
         read_pool(s, &pool, copy, begin);
         return;
     }
+    if (is_of_interpreter(s, area))
+        note_locks(s, copy, end - begin);
     from_root(s, area->holder);
     read_root_words(s, copy, begin, end);
 }
@@ -633,18 +684,28 @@ static void read_registers(search *s) {
                 look_up(s, stacks->items[i].arguments[k]);
 }
 
-static void read_roots(search *s) {
-    read_registers(s);
+static void read_areas(search *s, bool are_heaps) {
+    s->next_skip = 0;
     for (uint32_t layer = 0; layer <= FLK_LAYER_HANDLE; layer++)
         s->next_block[layer] = s->index.layer_begin[layer];
     for (size_t i = 0; i < s->areas.count && goes_on(s); i++) {
         const flk_area *area = &s->areas.items[i];
-        if (area->kind == FLK_AREA_CLOSED)
+        uintptr_t arena = arena_of(s, area);
+        if (area->kind == FLK_AREA_CLOSED || (arena != 0) != are_heaps)
             continue;
-        flk_chunks_begin(&s->chunks, area->begin, area->end, arena_of(s, area));
+        flk_chunks_begin(&s->chunks, area->begin, area->end, arena);
         s->free = flk_chunks_next(&s->chunks);
         read_stretches(s, area, area->begin, area->end, read_root);
     }
+}
+
+// Objects tell what is small in the heaps of malloc, so these are read last.
+static void read_roots(search *s) {
+    read_registers(s);
+    find_interpreter(s);
+    read_areas(s, false);
+    flk_pairs_sort(s->chunks.small, s->chunks.small_count);
+    read_areas(s, true);
 }
 
 // --- blocks ------------------------------------------------------------------------

@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ffi_leak_tracker._records.allocation import Allocation
     from ffi_leak_tracker._seam.core_api import CData
 
 #: What is said of an object that has no declared destructor.
@@ -32,7 +33,7 @@ _numbers: dict[tuple[str, str, tuple[str, ...]], int] = {}
 class Handle:
     """A live handle: how it was recorded, and how many references it has."""
 
-    __slots__ = ("count", "free", "kind", "of_gc", "type")
+    __slots__ = ("count", "free", "kind", "layer", "of_gc", "type")
 
     def __init__(
         self, type: str, kind: str, free: tuple[str, ...], of_gc: bool
@@ -42,6 +43,7 @@ class Handle:
         self.free = free
         self.of_gc = of_gc  # recorded by ffi.gc, not by a specification
         self.count = 1
+        self.layer = core.HANDLE
 
     @property
     def is_owned_by_cdata(self) -> bool:
@@ -73,12 +75,21 @@ def key_of(pointer: CData) -> int:
 def known(key: int) -> Handle | None:
     """Return the live handle of a key, recorded here or by ``track``."""
     handle = live.get(key)
-    if handle is None and owners.handles_are_tracked:
-        found = core_blocks.find(-key, core.HANDLE)
-        if found is not None:
-            names = found.release.split(" or ")
-            free = () if names == [NO_FREE] else tuple(names)
-            handle = live[key] = Handle(found.type, found.kind, free, False)
+    if handle is None and key and owners.handles_are_tracked:
+        for layer in (core.HANDLE, core.HEAP, core.MAPPING):
+            found = core_blocks.find(-key, layer)
+            if found is None:
+                continue
+            if layer == core.HANDLE or found.release not in owners.PLAIN:
+                return _adopted(key, found, layer)
+    return handle
+
+
+def _adopted(key: int, found: Allocation, layer: int) -> Handle:
+    names = found.release.split(" or ")
+    free = () if names == [NO_FREE] else tuple(names)
+    handle = live[key] = Handle(found.type, found.kind, free, False)
+    handle.layer = layer
     return handle
 
 
@@ -206,7 +217,7 @@ def forget(key: int) -> Dropped | None:
     handle = live.pop(key, None)
     if handle is None:
         return None
-    block = core_blocks.untrack(-key, core.HANDLE)
+    block = core_blocks.untrack(-key, handle.layer)
     return None if block is None else Dropped(key, handle, block)
 
 
@@ -250,7 +261,7 @@ def wrong_destructor(
     Raises: MismatchedFreeError, unless ``in_gc`` or the policy says else.
     """
     __tracebackhide__ = True
-    found = core_blocks.find(-key, core.HANDLE)
+    found = core_blocks.find(-key, handle.layer)
     if found is None or found.type != handle.type:
         return  # reset or untracked since
     is_raised = misuses.policy == "raise" and not in_gc

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from types import CodeType, FunctionType
+from _thread import RLock, allocate_lock
+from types import CodeType, FunctionType, ModuleType
 
 from ffi_leak_tracker._records.exceptions import SearchError
 from ffi_leak_tracker._records.verdicts import Search
@@ -103,6 +104,13 @@ def _known_types() -> list[type]:
     ]
 
 
+def _lock_types() -> list[type]:
+    """Return types whose objects are a pointer to a semaphore and more."""
+    if sys.version_info >= (3, 14):
+        return []
+    return [type(allocate_lock()), RLock]
+
+
 def _text_state() -> tuple[int, int]:
     """Return the state word of an ASCII text, and the bits of it that count.
 
@@ -122,13 +130,17 @@ def _teach_types() -> None:
         return
     _types_are_known = True
     rows = []
-    for one in _known_types():
+    for one in (*_known_types(), *(locks := _lock_types())):
         head = _GC_HEAD if one.__flags__ & _COLLECTED else 0
         kind = lib.FLK_PYTHON_PLAIN
         if one in (int, float, bool):
             kind = lib.FLK_PYTHON_NUMBER
         elif one is str:
             kind = lib.FLK_PYTHON_TEXT
+        elif one is ModuleType and sys.version_info < (3, 15):
+            kind = lib.FLK_PYTHON_MODULE
+        elif one in locks:
+            kind = lib.FLK_PYTHON_LOCK
         elif one.__itemsize__ and one not in (bytes, tuple, CodeType):
             continue  # not all of these keep their length in one place
         size = head + one.__basicsize__

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 #: ``ffi.gc`` of an instrumented ffi was called.
 gc_is_used = False
-#: ``LeakTracker.track`` recorded a handle: wrapped functions ask the core for
+#: What releases memory that is no object of a library.
+PLAIN = ("free", "delete", "delete[]", "munmap", "gc", "custom")
+#: ``LeakTracker.track`` recorded an object: wrapped functions ask the core for
 #: what they did not record themselves.
 handles_are_tracked = False

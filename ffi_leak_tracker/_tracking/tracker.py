@@ -311,8 +311,9 @@ class LeakTrackerType(Attaching):
                 address = 0
             elif below is not None and not says_more:
                 address = 0
+        if number == core.HANDLE or release not in owners.PLAIN:
+            owners.handles_are_tracked = True
         if address and self.enabled:
-            owners.handles_are_tracked |= number == core.HANDLE
             from ffi_leak_tracker._tracking.scopes import current_number
 
             core.note_thread()
