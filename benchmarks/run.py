@@ -3,7 +3,7 @@
     python benchmarks/run.py [--json FILE] [--smallest] [NAME...]
 
 Names: allocators, scopes, objects, import, analysis, json, instructions, core,
-hooks, native, growth, verdict, known, packages, pytest (default: all).
+threads, hooks, native, growth, verdict, known, packages, pytest (default: all).
 ``compare.py`` shows two JSON files side by side.
 """
 
@@ -34,6 +34,7 @@ NAMES = (
     "json",
     "instructions",
     "core",
+    "threads",
     "hooks",
     "native",
     "growth",

@@ -71,7 +71,7 @@ FLAVOURS = (
         },
         # Those that have threads.
         only="test_(arena|callpath|misuse|names|platform|scope|sequence|sites"
-        "|snapshot|thread|threads|tracker|unwind)",
+        "|snapshot|thread|threads|tracker|unwind|young)",
     ),
     Flavour(
         "no_simd",
@@ -81,7 +81,7 @@ FLAVOURS = (
     Flavour(
         "release",
         ("-O2", "-fvisibility=hidden"),
-        only=r"test_(attach\w*|faults|heap|hook|lost|patch|registry|threads|unwind)",
+        only=r"test_(attach\w*|faults|heap|hook|lost|patch|registry|threads|unwind|young\w*)",
     ),
     Flavour(
         "valgrind",

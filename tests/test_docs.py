@@ -280,7 +280,7 @@ def pytest_says(option: str) -> str:
     plugin = ["-p", "ffi_leak_tracker.pytest_plugin"]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *plugin, option],
-        env=environment(COLUMNS="200"),
+        env=environment(COLUMNS="200", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"),
         cwd=PACKAGE.parent,  # a checkout has no compiled core
         capture_output=True,
         text=True,

@@ -518,7 +518,7 @@ def test_log():
     assert not failed(result), result.stdout
     assert "1 test could not be called again" in result.stdout
     assert "it grows by 2 blocks" in result.stdout
-    assert "is too slow for 120 calls" in result.stdout
+    assert "is too slow for 160 calls" in result.stdout
 
 
 @pytest.mark.slow
@@ -533,5 +533,5 @@ def test_slow():
 """
     result = run("--leaks", tests=LIBRARY + SLOW + tests)
     assert failed(result) == {"test_fast", "test_slow"}, result.stdout
-    assert "a call (120 calls more)" in result.stdout
+    assert "a call (160 calls more)" in result.stdout
     assert "a call (16 calls more)" in result.stdout

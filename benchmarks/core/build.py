@@ -15,6 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CSRC = ROOT / "csrc"
+PUBLIC = ROOT / "ffi_leak_tracker" / "include"
 TESTS = ROOT / "tests" / "core"
 
 SHARED = (HERE / "bench.c", TESTS / "stub_python.c")
@@ -49,10 +50,10 @@ def _link_time(target: Path) -> tuple[str, ...]:
     return flags if done.returncode == 0 else ()
 
 
-def _compile(source: Path, target: Path) -> Path:
+def _compile(source: Path, target: Path, flags: tuple[str, ...] = ()) -> Path:
     made = target / f"{source.stem}.o"
-    includes = [f"-I{CSRC}", f"-I{TESTS}", f"-I{HERE}"]
-    extra = shlex.split(os.environ.get("CFLAGS", ""))
+    includes = [f"-I{one}" for one in (CSRC, PUBLIC, TESTS, HERE)]
+    extra = [*shlex.split(os.environ.get("CFLAGS", "")), *flags]
     if source.suffix == ".cpp":
         tool = [*_tool("CXX", "c++"), "-std=c++17", "-O2"]
     else:
@@ -82,11 +83,15 @@ def _peer(target: Path) -> Path:
     return _compile(HERE / peer, target)
 
 
-def build(target_dir: str | Path) -> dict[str, Path]:
-    """Return every program by its name, without the prefix bench_.
+def build(
+    target_dir: str | Path, names: str = "*", flags: tuple[str, ...] = ()
+) -> dict[str, Path]:
+    """Return programs by their name, without the prefix bench_.
 
     Args:
         target_dir: a folder for objects and programs; made if missing.
+        names: which programs, with * for any characters.
+        flags: for the compiler, beside those of the extension module.
 
     Raises: subprocess.CalledProcessError if a file does not compile.
     """
@@ -96,14 +101,16 @@ def build(target_dir: str | Path) -> dict[str, Path]:
     _link_time(target)  # tried before the threads need it
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         core = list(
-            pool.map(lambda one: _compile(one, target), [*sources, *SHARED])
+            pool.map(
+                lambda one: _compile(one, target, flags), [*sources, *SHARED]
+            )
         )
     programs = {}
-    for source in sorted(HERE.glob("bench_*.c")):
+    for source in sorted(HERE.glob(f"bench_{names}.c")):
         name = source.stem.removeprefix("bench_")
         if name == "registry_none":
             continue
-        objects = [_compile(source, target)]
+        objects = [_compile(source, target, flags)]
         if name == "registry":
             objects.append(_peer(target))
         programs[name] = target / source.stem

@@ -60,6 +60,33 @@
 // that regrowing the table of one shard stays far below 1 ms. 64 bytes a
 // shard; a power of two.
 #define FLK_SHARDS 1024
+// Slots of recent blocks, of 32 bytes, shared by all threads (registry/young.h).
+// 12 bits of an address in units of 16 bytes choose one: 64 KiB of small blocks
+// that lie side by side do not meet. A power of two.
+#define FLK_YOUNG_SLOT_BITS 12
+#define FLK_YOUNG_SLOTS (1 << FLK_YOUNG_SLOT_BITS)
+// Threads that may own slots at the same time.
+#define FLK_YOUNG_SEATS 62
+// A free that finds a live block in its slot: so many later frees of the thread take
+// no slot, and every second time that block, which may be old, moves to the registry.
+#define FLK_YOUNG_FULL_SKIP 7
+#define FLK_YOUNG_MOVE_EVERY 2
+// A realloc of a block in a slot moves it to the registry, so it gains nothing there:
+// so many later frees of the thread take no slot.
+#define FLK_YOUNG_MOVED_SKIP 31
+// Frees of a thread during which it takes no slots, after another thread freed a
+// block of it: a fence and a walk over all slots (some microseconds) come once in
+// as many events. It doubles if that happens again within a second.
+#define FLK_YOUNG_ASIDE_MIN (1u << 14)
+#define FLK_YOUNG_ASIDE_MAX (1u << 20)
+#define FLK_YOUNG_ASIDE_AGAIN_NS UINT64_C(1000000000)
+// After so many frees of a thread beside its slots they are judged: with fewer than
+// so many frees from a slot to one beside it, the thread takes none, as above.
+#define FLK_YOUNG_WINDOW 4096u
+#define FLK_YOUNG_HITS_A_MISS 2u
+// Frees that find the slot owned by another thread, until the slots without a
+// live block are taken from their owners.
+#define FLK_YOUNG_FOREIGN_MAX (1u << 13)
 // Regions in one shard. This bounds the longest insert, which moves this many
 // 16-byte entries; all shards together hold 6.7e7 regions.
 #define FLK_SHARD_REGIONS_MAX 65536

@@ -163,12 +163,35 @@ void flk_platform_pause(void) {
     errno = saved;
 }
 
+void flk_platform_yield(void) {
+    int saved = errno;
+    sched_yield();
+    errno = saved;
+}
+
+static atomic_uint fences_to_fail;
+
+void flk_platform_fence_fail(uint32_t times) {
+    atomic_store(&fences_to_fail, times);
+}
+
+static bool fence_must_fail(void) {
+    if (FLK_LIKELY(!atomic_load(&fences_to_fail)))
+        return false;
+    atomic_fetch_sub(&fences_to_fail, 1);
+    return true;
+}
+
 // Without membarrier(2) a thread's stores are visible within microseconds,
 // so a pause of a millisecond serves.
-void flk_platform_fence_threads(void) {
+bool flk_platform_fence_threads(void) {
     int saved = errno;
     atomic_thread_fence(memory_order_seq_cst);
     bool is_done = false;
+    if (FLK_UNLIKELY(fence_must_fail())) {
+        flk_platform_pause();
+        return false;
+    }
 #if defined(__linux__) && defined(SYS_membarrier)
     is_done = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED,
                       0) == 0 &&
@@ -177,6 +200,7 @@ void flk_platform_fence_threads(void) {
     errno = saved;
     if (!is_done)
         flk_platform_pause();
+    return is_done;
 }
 
 // --- memory ------------------------------------------------------------

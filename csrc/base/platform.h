@@ -72,6 +72,7 @@ typedef enum flk_rank {
     FLK_RANK_TRACKER,       // settings, reset, snapshots, fork
     FLK_RANK_SCOPES,        // opening and closing scopes
     FLK_RANK_THREADS,       // the list of threads
+    FLK_RANK_YOUNG,         // the slots of recent blocks
     FLK_RANK_SHARD,         // one shard of the registry
     FLK_RANK_TOTALS,        // sums of ended threads
     FLK_RANK_RECENT,        // one stripe of recent frees
@@ -173,8 +174,13 @@ flk_marks *flk_platform_thread_marks(void);
 void flk_platform_pause(void);
 // Returns after every other thread of the process has passed a full memory
 // fence since the call: an asymmetric fence, so that the other side of the
-// pair needs only a compiler barrier. Some microseconds with membarrier(2).
-void flk_platform_fence_threads(void);
+// pair needs only a compiler barrier. Some microseconds with membarrier(2). False
+// if there is no such fence: then only a millisecond has passed.
+bool flk_platform_fence_threads(void);
+// For tests: how many of the next fences there are not.
+void flk_platform_fence_fail(uint32_t times);
+// Lets another thread run, if this processor has one that waits.
+void flk_platform_yield(void);
 
 // --- memory ------------------------------------------------------------
 // Zeroed pages; NULL when there are none. `bytes` is a multiple of the page

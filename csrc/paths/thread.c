@@ -185,11 +185,17 @@ uint64_t flk_thread_last_end(void) {
     return atomic_load_explicit(&last_end, memory_order_relaxed);
 }
 
+static void (*on_end)(flk_thread *thread);  // set once, before any thread
+
+void flk_thread_on_end(void (*ends)(flk_thread *thread)) { on_end = ends; }
+
 // A thread ends: its counts are added to the totals, and its block is unmapped.
 static void thread_ends(void *pointer) {
     flk_thread *thread = pointer;
     FLK_ASSERT(thread == flk_platform_thread_pointer());
     thread->inside++;
+    if (on_end)
+        on_end(thread);
     atomic_store_explicit(&last_end, flk_sequence_mark(), memory_order_relaxed);
     flk_lock_take(&threads.lock);
     list_remove(thread);
@@ -241,6 +247,7 @@ FLK_NOINLINE flk_thread *flk_thread_begin(void) {
     thread->ident = flk_platform_thread_ident();
     thread->cached_scope = thread->cached_type = UINT32_MAX;
     thread->last = &thread->near[0];
+    thread->young_tag = FLK_THREAD_NO_SEAT;
     thread->inside = 1;  // pthread_setspecific may allocate
     flk_platform_thread_set_pointer(thread);
     list_add(thread);

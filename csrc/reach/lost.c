@@ -123,6 +123,7 @@ static void unlock_all(void) {
 
 static void work(void *context) {
     shared *sh = context;
+    flk_registry_alone();
     unlock_all();  // in the copy
     sh->failure = flk_search_run(&sh->order, &sh->result);
 }

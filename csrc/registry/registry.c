@@ -5,10 +5,22 @@
 
 #include "registry/registry_hot.h"
 #include "registry/shard.h"
+#include "registry/young.h"
+
+// Whether a slot of recent blocks may have an address of this layer.
+static inline bool young_has(flk_layer layer) {
+    return layer == FLK_LAYER_HEAP && flk_young_is_used();
+}
 
 void flk_registry_init(void) {
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
         flk_shards[i].lock.rank = FLK_RANK_SHARD;
+}
+
+// This thread, if it is inside the guard: only then it may use its slots.
+static flk_thread *guarded_thread(void) {
+    flk_thread *thread = flk_platform_thread_pointer();
+    return thread && thread->inside ? thread : NULL;
 }
 
 // --- levels ------------------------------------------------------------
@@ -40,12 +52,12 @@ void flk_registry_purge(uint32_t levels, flk_layer layer, uint64_t address,
 
 // --- insert, find, take ------------------------------------------------
 // The level is not a constant here. The code is short rather than fast.
-static FLK_NOINLINE flk_status insert_any(flk_layer layer, uint64_t address,
-                                          const flk_record *record,
-                                          flk_insertion how) {
+FLK_NOINLINE flk_status flk_registry_insert_any(flk_layer layer,
+                                                uint64_t address,
+                                                const flk_record *record,
+                                                flk_insertion how) {
     FLK_ASSERT(record != NULL && how.replaced != NULL);
     flk_level level = flk_level_of(address, record->size_bytes);
-    *how.replaced = false;
     flk_registry_purge(flk_levels_of(address) & ~(1u << level), layer, address,
                        how);
     return flk_insert_at(layer, level, address, record, how);
@@ -54,10 +66,8 @@ static FLK_NOINLINE flk_status insert_any(flk_layer layer, uint64_t address,
 flk_status flk_registry_insert(flk_layer layer, uint64_t address,
                                const flk_record *record, flk_insertion how) {
     FLK_ASSERT(record != NULL && layer <= FLK_LAYER_HANDLE);
-    if (FLK_UNLIKELY(flk_level_of(address, record->size_bytes) !=
-                     FLK_LEVEL_ALIGNED))
-        return insert_any(layer, address, record, how);
-    return flk_registry_insert_hot(layer, address, record, how);
+    return flk_registry_insert_hot(guarded_thread(), layer, address, record,
+                                   how);
 }
 
 static FLK_HOT bool find_held(const flk_held *h, flk_record *out) {
@@ -80,10 +90,12 @@ bool flk_registry_find(flk_layer layer, uint64_t address, flk_record *out) {
     FLK_ASSERT(out != NULL && layer <= FLK_LAYER_HANDLE);
     flk_held h;
     flk_thread *thread = flk_thread_hold();
-    bool found = !(address & 15) && flk_lock_record_in(
-                                        &h, layer, FLK_LEVEL_ALIGNED, address)
-                     ? find_held(&h, out)
-                     : find_other(layer, address, out);
+    bool found = young_has(layer) && flk_young_find(thread, address, out);
+    if (!found)
+        found = !(address & 15) && flk_lock_record_in(
+                                       &h, layer, FLK_LEVEL_ALIGNED, address)
+                    ? find_held(&h, out)
+                    : find_other(layer, address, out);
     flk_thread_let_go(thread);
     return found;
 }
@@ -104,13 +116,17 @@ flk_taken flk_registry_take(flk_layer layer, uint64_t address,
                             flk_registry_judge judge, void *context,
                             flk_record *out) {
     FLK_ASSERT(judge != NULL && layer <= FLK_LAYER_HANDLE);
-    return flk_registry_take_hot(layer, address, judge, context, out);
+    return flk_registry_take_hot(guarded_thread(), layer, address, judge,
+                                 context, out);
 }
 
 bool flk_registry_retype(flk_layer layer, uint64_t address, uint16_t type,
                          flk_registry_event on_change, void *context) {
     FLK_ASSERT(type != 0 && on_change != NULL);
     flk_held h;
+    if (young_has(layer) &&
+        flk_young_retype(guarded_thread(), address, type, on_change, context))
+        return true;
     if (!flk_registry_lock_record_of(&h, flk_levels_of(address), layer,
                                      address))
         return false;
@@ -138,17 +154,26 @@ bool flk_registry_watch_end(uint64_t begun) {
     return atomic_load(&watch.moves) != begun;
 }
 
+void flk_registry_note_move(void) {
+    if (FLK_UNLIKELY(atomic_load(&watch.watchers)))
+        atomic_fetch_add(&watch.moves, 1);
+}
+
 // --- realloc -----------------------------------------------------------
 flk_taken flk_registry_move_begin(flk_layer layer, uint64_t address,
                                   flk_registry_judge judge, void *context,
                                   flk_record *out) {
     FLK_ASSERT(judge != NULL && out != NULL);
     flk_held h;
-    if (!flk_registry_lock_record_of(&h, flk_levels_of(address), layer,
-                                     address))
-        return FLK_ABSENT;
+    flk_taken taken = FLK_ABSENT;
+    if (young_has(layer))
+        taken = flk_young_move_begin(guarded_thread(), address, judge, context,
+                                     out);
+    if (taken != FLK_ABSENT || !flk_registry_lock_record_of(
+                                   &h, flk_levels_of(address), layer, address))
+        return taken;
     flk_record_copy(out, h.record);
-    flk_taken taken = judge(h.record, context) ? FLK_TAKEN : FLK_KEPT;
+    taken = judge(h.record, context) ? FLK_TAKEN : FLK_KEPT;
     if (taken == FLK_TAKEN)
         h.record->flags |= FLK_RECORD_MOVING;
     flk_unlock_record(&h);
@@ -181,6 +206,8 @@ void flk_registry_move_cancel(flk_layer layer, uint64_t address,
     flk_lock_take(&s.shard->lock);
     flk_record *record = moving_find(&s, moving->sequence, &region, &slot);
     FLK_ASSERT(record != NULL);
+    if (young_has(layer))
+        flk_young_forget_free(flk_young_number(address));
     record->flags &= (uint8_t)~FLK_RECORD_MOVING;
     flk_lock_release(&s.shard->lock);
 }
@@ -210,8 +237,7 @@ static flk_status move_locked(const flk_spot *from, const flk_spot *to,
     uint32_t slot;
     flk_record *old = moving_find(from, sequence, &region, &slot);
     FLK_ASSERT(old != NULL);
-    if (FLK_UNLIKELY(atomic_load(&watch.watchers)))
-        atomic_fetch_add(&watch.moves, 1);
+    flk_registry_note_move();
     flk_record record = *old;
     record.flags &= (uint8_t)~FLK_RECORD_MOVING;
     flk_shard_remove(from->shard, region, slot);
@@ -233,6 +259,10 @@ flk_status flk_registry_move(flk_layer layer, uint64_t old_address,
     flk_level from_level = flk_level_of(old_address, moving->size_bytes);
     flk_level to_level = flk_level_of(new_address, size_bytes);
     *how.replaced = false;
+    uint64_t number = flk_young_number(new_address);
+    if (young_has(layer) &&
+        flk_young_is_at(flk_young_key_of(flk_young_slot_of(number)), number))
+        flk_young_clear(guarded_thread(), number, how);
     flk_registry_purge(flk_levels_of(new_address) & ~(1u << to_level), layer,
                        new_address, how);
     flk_spot from = flk_spot_of(layer, from_level, old_address);
@@ -269,6 +299,20 @@ static void containing_in(const flk_region *region, flk_layer layer,
     }
 }
 
+// Looks among the recent blocks too; the nearest one that begins below counts.
+static bool containing_young(uint64_t address, bool found, flk_entry *out) {
+    FLK_ASSERT(out != NULL);
+    flk_entry young;
+    flk_thread *thread = flk_thread_hold();
+    if (flk_young_containing(thread, address, &young) &&
+        (!found || young.address > out->address)) {
+        *out = young;
+        found = true;
+    }
+    flk_thread_let_go(thread);
+    return found;
+}
+
 bool flk_registry_containing(flk_layer layer, uint64_t address,
                              flk_entry *out) {
     FLK_ASSERT(out != NULL && layer <= FLK_LAYER_HANDLE);
@@ -290,7 +334,7 @@ bool flk_registry_containing(flk_layer layer, uint64_t address,
             flk_thread_unlock(&s.shard->lock);
         }
     }
-    return found;
+    return young_has(layer) ? containing_young(address, found, out) : found;
 }
 
 // --- visits ------------------------------------------------------------
@@ -318,9 +362,19 @@ static void visit_locked(flk_shard *sh, uint64_t since,
     }
 }
 
+// The recent blocks come first: a record moves from them to a shard, never back.
+static void visit_young(uint64_t since, flk_registry_visitor visit,
+                        void *context) {
+    flk_young_stop();
+    flk_young_visit_stopped(since, visit, context);
+    flk_young_go();
+}
+
 void flk_registry_visit_shard(uint32_t shard_index, flk_registry_visitor visit,
                               void *context) {
     FLK_ASSERT(shard_index < FLK_SHARDS && visit != NULL);
+    if (shard_index == 0)
+        visit_young(0, visit, context);
     flk_shard *sh = &flk_shards[shard_index];
     flk_thread_lock(&sh->lock);
     visit_locked(sh, 0, visit, context);
@@ -330,6 +384,8 @@ void flk_registry_visit_shard(uint32_t shard_index, flk_registry_visitor visit,
 void flk_registry_visit_touched(uint32_t shard_index, uint64_t since,
                                 flk_registry_visitor visit, void *context) {
     FLK_ASSERT(shard_index < FLK_SHARDS && visit != NULL);
+    if (shard_index == 0)
+        visit_young(since, visit, context);
     flk_shard *sh = &flk_shards[shard_index];
     flk_thread_lock(&sh->lock);
     if (sh->is_touched)
@@ -358,15 +414,24 @@ void flk_registry_follow_end(void) {
 
 void flk_registry_visit_held(flk_registry_visitor visit, void *context) {
     FLK_ASSERT(visit != NULL);
+    flk_young_visit_stopped(0, visit, context);
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
         visit_locked(&flk_shards[i], 0, visit, context);
 }
 
+static uint64_t young_count(void) {
+    flk_young_stop();
+    uint64_t count = flk_young_count_stopped();
+    flk_young_go();
+    return count;
+}
+
 uint64_t flk_registry_shard_count(uint32_t shard_index) {
     FLK_ASSERT(shard_index < FLK_SHARDS);
+    uint64_t count = shard_index == 0 ? young_count() : 0;
     flk_shard *sh = &flk_shards[shard_index];
     flk_thread_lock(&sh->lock);
-    uint64_t count = sh->record_count;
+    count += sh->record_count;
     flk_thread_unlock(&sh->lock);
     return count;
 }
@@ -384,7 +449,7 @@ static bool shard_holds(const flk_shard *sh, flk_layer layer) {
 
 bool flk_registry_holds(flk_layer layer) {
     FLK_ASSERT(layer != 0 && layer <= FLK_LAYER_HANDLE);
-    bool holds = false;
+    bool holds = layer == FLK_LAYER_HEAP && young_count() > 0;
     for (uint32_t i = 0; i < FLK_SHARDS && !holds; i++) {
         flk_shard *sh = &flk_shards[i];
         flk_thread_lock(&sh->lock);
@@ -409,6 +474,7 @@ static void stats_add(const flk_shard *sh, flk_registry_stats *out) {
 void flk_registry_read_stats(flk_registry_stats *out) {
     FLK_ASSERT(out != NULL);
     memset(out, 0, sizeof *out);
+    out->record_count = young_count();
     for (uint32_t i = 0; i < FLK_SHARDS; i++) {
         flk_thread_lock(&flk_shards[i].lock);
         stats_add(&flk_shards[i], out);
@@ -427,11 +493,13 @@ bool flk_registry_check(void) {
             if (sh->regions[j].key)
                 good &= used >> flk_region_level(&sh->regions[j]) & 1;
     }
+    good = good && flk_young_check_held();
     flk_registry_unlock_all();
     return good;
 }
 
 void flk_registry_lock_all(void) {
+    flk_young_stop();
     for (uint32_t i = 0; i < FLK_SHARDS; i++)
         flk_thread_lock(&flk_shards[i].lock);
 }
@@ -439,4 +507,7 @@ void flk_registry_lock_all(void) {
 void flk_registry_unlock_all(void) {
     for (uint32_t i = FLK_SHARDS; i-- > 0;)
         flk_thread_unlock(&flk_shards[i].lock);
+    flk_young_go();
 }
+
+void flk_registry_alone(void) { flk_young_alone(); }

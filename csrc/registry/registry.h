@@ -165,7 +165,8 @@ flk_status flk_registry_move(flk_layer layer, uint64_t old_address,
 // if there is none. A block that overlaps another one of its layer may be missed.
 bool flk_registry_containing(flk_layer layer, uint64_t address, flk_entry *out);
 
-// Visits every record of one shard, with that shard locked.
+// Visits every record of one shard, with that shard locked. The first shard also has
+// the records that are in no shard yet (registry/young.h).
 typedef void (*flk_registry_visitor)(flk_entry *entry, void *context);
 void flk_registry_visit_shard(uint32_t shard_index, flk_registry_visitor visit,
                               void *context);
@@ -182,6 +183,9 @@ bool flk_registry_holds(flk_layer layer);
 uint64_t flk_registry_watch_begin(void);
 bool flk_registry_watch_end(uint64_t begun);
 
+// A record is about to move to another shard, whose lock the caller takes next.
+void flk_registry_note_move(void);
+
 // From now on until the matching end, a shard that gets a record, or a record of
 // another size, is touched. With others already following, shards that were
 // touched before stay so.
@@ -197,6 +201,9 @@ typedef struct flk_registry_stats {
 void flk_registry_read_stats(flk_registry_stats *out);
 
 bool flk_registry_check(void);
+// In a copy of this process that has one thread, with all shards locked: before
+// they are unlocked.
+void flk_registry_alone(void);
 void flk_registry_lock_all(void);
 void flk_registry_unlock_all(void);
 // Visits every record. Needs all shards locked. Changes of `record` are kept.

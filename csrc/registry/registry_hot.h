@@ -7,6 +7,7 @@
 
 #include "base/platform.h"
 #include "registry/shard.h"
+#include "registry/young.h"
 
 // --- levels ------------------------------------------------------------
 // A bit for each level that may hold a block at this address.
@@ -89,18 +90,27 @@ static FLK_HOT flk_status flk_insert_at(flk_layer layer, flk_level level,
     return status;
 }
 
-// Inserts at the usual level. Other levels take the general function.
-static FLK_HOT flk_status flk_registry_insert_hot(flk_layer layer,
+// Inserts beside the slots of recent blocks. `how.replaced` is set.
+flk_status flk_registry_insert_any(flk_layer layer, uint64_t address,
+                                   const flk_record *record, flk_insertion how);
+
+// Inserts into the slot of a recent block, or at the usual level. Other levels take
+// the general function. `thread` is this thread, inside the guard, or NULL.
+static FLK_HOT flk_status flk_registry_insert_hot(flk_thread *thread,
+                                                  flk_layer layer,
                                                   uint64_t address,
                                                   const flk_record *record,
                                                   flk_insertion how) {
     FLK_ASSERT(record != NULL && how.replaced != NULL);
     FLK_ASSERT(how.on_insert != NULL && how.on_remove != NULL);
+    *how.replaced = false;
+    if (FLK_YOUNG_IS_USED && layer == FLK_LAYER_HEAP &&
+        flk_young_insert(thread, address, record, how))
+        return FLK_OK;
     uint32_t others = flk_levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED);
     if (FLK_UNLIKELY(flk_level_of(address, record->size_bytes) !=
                      FLK_LEVEL_ALIGNED))
-        return flk_registry_insert(layer, address, record, how);
-    *how.replaced = false;
+        return flk_registry_insert_any(layer, address, record, how);
     if (FLK_UNLIKELY(others))
         flk_registry_purge(others, layer, address, how);
     return flk_insert_at(layer, FLK_LEVEL_ALIGNED, address, record, how);
@@ -123,16 +133,28 @@ flk_taken flk_registry_take_other(flk_layer layer, uint64_t address,
                                   flk_registry_judge judge, void *context,
                                   flk_record *out);
 
-static FLK_HOT flk_taken flk_registry_take_hot(flk_layer layer,
+// `thread` is this thread, inside the guard, or NULL.
+static FLK_HOT flk_taken flk_registry_take_hot(flk_thread *thread,
+                                               flk_layer layer,
                                                uint64_t address,
                                                flk_registry_judge judge,
                                                void *context, flk_record *out) {
     FLK_ASSERT(judge != NULL && out != NULL);
+    flk_taken taken = FLK_ABSENT;
+    if (FLK_YOUNG_IS_USED && layer == FLK_LAYER_HEAP)
+        taken = flk_young_take(thread, address, judge, context, out);
+    if (taken != FLK_ABSENT)
+        return taken;
     flk_held h;
     if (FLK_LIKELY(!(address & 15))) {
         if (FLK_LIKELY(
-                flk_lock_record_in(&h, layer, FLK_LEVEL_ALIGNED, address)))
-            return flk_take_held(&h, judge, context, out);
+                flk_lock_record_in(&h, layer, FLK_LEVEL_ALIGNED, address))) {
+            taken = flk_take_held(&h, judge, context, out);
+            if (FLK_YOUNG_IS_USED && layer == FLK_LAYER_HEAP &&
+                taken == FLK_TAKEN)
+                flk_young_keep_own(thread, address, out);
+            return taken;
+        }
         if (!(flk_levels_of(address) & ~(1u << FLK_LEVEL_ALIGNED)))
             return FLK_ABSENT;
     }

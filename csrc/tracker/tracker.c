@@ -16,6 +16,7 @@
 #include "registry/nesting.h"
 #include "registry/object_table.h"
 #include "registry/scope.h"
+#include "registry/young.h"
 #include "tracker/context.h"
 #include "tracker/gate.h"
 #include "tracker/misuse.h"
@@ -300,8 +301,10 @@ static void unlock_all(void) {
 // The counters of the child start at zero. Its reports contain only its own
 // events.
 static void after_fork_in_child(void) {
+    flk_registry_alone();
     unlock_all();
     flk_thread *thread = flk_thread_hold();
+    flk_young_forked();
     flk_pyframe_forked();
     flk_thread_list_forget_others();
     flk_account_clear_all();
@@ -322,12 +325,21 @@ static void after_fork_in_child(void) {
     flk_thread_let_go(thread);
 }
 
+static void young_gone(const flk_record *record, bool is_replaced) {
+    FLK_ASSERT(record != NULL && flk_thread_is_inside());
+    flk_event e = {.thread = flk_platform_thread_pointer()};
+    flk_tracker_count_free(record, &e);
+    flk_tracker_count(is_replaced ? &flk_tracker_counted.missed_frees
+                                  : &flk_tracker_counted.dropped);
+}
+
 bool flk_tracker_init(void) {
     static atomic_bool done;
     if (atomic_exchange(&done, true))
         return true;
     flk_sequence_init();
     flk_registry_init();
+    flk_young_init(young_gone);
     flk_callpath_init();
     flk_thread_init();
     if (!flk_account_prepare_scope(FLK_SCOPE_PROCESS)) {

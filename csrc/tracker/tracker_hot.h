@@ -130,7 +130,7 @@ static FLK_HOT bool flk_tracker_record(flk_thread *thread, flk_layer layer,
     flk_event e = {.thread = thread, .usual = usual};
     bool replaced;
     flk_status status = flk_registry_insert_hot(
-        layer, address, &record,
+        thread, layer, address, &record,
         (flk_insertion){flk_tracker_count_alloc, flk_tracker_count_free, &e,
                         &replaced});
     if (FLK_UNLIKELY(replaced))
@@ -213,7 +213,7 @@ static FLK_HOT flk_taken flk_tracker_free_hot(flk_layer layer, uint64_t address,
         e.context = context;
     }
     flk_taken taken = flk_registry_take_hot(
-        layer, address,
+        thread, layer, address,
         on_taken ? flk_tracker_judge_free : flk_tracker_judge_plain, &e, out);
     flk_thread_leave(thread);
     return taken;

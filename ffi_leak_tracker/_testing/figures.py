@@ -53,8 +53,13 @@ def figures_of(allocations: int) -> dict[str, Any]:
     }
 
 
-def add_left(figures: dict[str, Any], left: Left) -> None:
-    """Add what a test left behind."""
+def add_left(figures: dict[str, Any], left: Left, with_places: bool) -> None:
+    """Add what a test left behind.
+
+    Args:
+        with_places: whether the largest places are added. Thousands of blocks
+            that are held take longer to group than the test.
+    """
     figures.update(
         leaks=len(left.leaks),
         leaked_bytes=left.leaks.total_bytes,
@@ -65,11 +70,12 @@ def add_left(figures: dict[str, Any], left: Left) -> None:
         unsure=left.unsure,
         unsearched=left.unsearched,
         growths=list(map(str, left.growths)),
-        places=[
+    )
+    if with_places:
+        figures["places"] = [
             *_places(left.leaks, "leaked"),
             *_places(left.held, "held"),
-        ],
-    )
+        ]
 
 
 def figures_of_fixture(name: str, left: Left) -> dict[str, Any]:

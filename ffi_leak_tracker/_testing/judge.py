@@ -88,21 +88,25 @@ def sort(
         tables: fits the tables that libraries make once; None for none.
     """
     found = take(True)
-    once = set() if is_strict else _once(found, tables)
-    if is_strict or not _doubtful(found, once):
+    hooked = _hooked(found)
+    once = set() if is_strict else _once(hooked, tables)
+    if is_strict or not _doubtful(hooked, once):
         doubtful = found.keep(_nothing)
         return Left(_without(found, once), doubtful, len(once), ())
-    del found
+    del found, hooked
     gone, unsearched, inside = lost()
     found = _without(take(False), set(inside))  # what is left is no garbage
-    kept = _doubtful(found, once | gone)
+    kept = _doubtful(_hooked(found), once | gone)
     grown = growths() if kept else ()
     unsure = grown if isinstance(grown, str) else ""
     if isinstance(grown, str):
         grown = ()
     places = {one.key for one in grown}
     held = found.keep(
-        lambda b: b.sequence in kept and key_of(b.frames, b) not in places
+        lambda b: (
+            b.sequence in kept
+            and not (places and key_of(b.frames, b) in places)
+        )
     )
     left = {block.sequence for block in held} | once
     leaks = _without(found, left)
@@ -110,12 +114,21 @@ def sort(
     return Left(leaks, held, len(once), grown, lost_ones, unsure, unsearched)
 
 
-def _doubtful(found: Snapshot, sure: set[int]) -> set[int]:
+def _hooked(found: Snapshot) -> list[Group]:
+    """Return the blocks of libraries, grouped."""
+    return [
+        group
+        for entry in found.groups()
+        for group in entry.parts
+        if group.kind == HOOKED
+    ]
+
+
+def _doubtful(hooked: list[Group], sure: set[int]) -> set[int]:
     """Return the blocks of libraries that are not known to be leaks or not."""
     return {
         block.sequence
-        for group in found.groups()
-        if group.kind == HOOKED
+        for group in hooked
         for block in group.allocations
         if block.sequence not in sure
     }
@@ -125,13 +138,12 @@ def _without(found: Snapshot, left_out: set[int]) -> Snapshot:
     return found.keep(lambda block: block.sequence not in left_out)
 
 
-def _once(found: Snapshot, tables: Tables | None) -> set[int]:
+def _once(hooked: list[Group], tables: Tables | None) -> set[int]:
     """Return what imports, the loading of libraries and known tables made."""
     return {
         block.sequence
-        for entry in found.groups()
-        for group in entry.parts
-        if group.kind == HOOKED and _is_made_once(group, tables)
+        for group in hooked
+        if _is_made_once(group, tables)
         for block in group.allocations
     }
 

@@ -14,4 +14,5 @@ class Rounds(NamedTuple):
     enough: int  # calls that show growth, and no cache that fills
 
 
-AUTO = Rounds(1, 3, 120, 16)
+#: The log of lxml has up to 134 entries before it drops the oldest.
+AUTO = Rounds(1, 3, 160, 16)

@@ -64,6 +64,7 @@ class Watch:
         "_misuses",
         "_places",
         "_shown",
+        "_tells_places",
         "beside",
         "budget",
         "figures",
@@ -81,6 +82,7 @@ class Watch:
         self.item = item
         self._known = settings.known
         self._shown = settings.depth  # Python frames of a path
+        self._tells_places = settings.json is not None
         self._places: set[str] = set()  # for the baseline that is written
         self.logged = False  # the report of the call was logged
         self.reports: dict[str, pytest.TestReport] = {}
@@ -194,7 +196,7 @@ class Watch:
             left = sorter(self, partial(self._take, failed), failed)
         except Exception as error:  # of a filter, for one
             return error
-        add_left(self.figures, left)
+        add_left(self.figures, left, self._tells_places)
         if self._accepts(left.leaks) or not len(left.leaks):
             return None
         self.leaked = {block.sequence for block in left.leaks}

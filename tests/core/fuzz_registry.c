@@ -11,6 +11,7 @@
 #include "base/arena.h"
 #include "base/config.h"
 #include "registry/registry.h"
+#include "registry/young.h"
 
 #define CHECK(condition)                                               \
     do {                                                               \
@@ -44,6 +45,9 @@ static void on_remove(const flk_record *record, void *context) {
 }
 static void on_resize(const flk_record *record, void *context) {
     CHECK(record && !context);
+}
+static void on_gone(const flk_record *record, bool is_replaced) {
+    CHECK(!record && is_replaced);  // never
 }
 static bool judge(const flk_record *record, void *says_yes) {
     return record && says_yes;
@@ -84,7 +88,11 @@ static void insert(const operation *op) {
     block *old = model_find(op->layer, op->address);
     if (model.count == MODEL_MAX && !old)
         return;
-    flk_record record = {.size_bytes = op->size, .sequence = ++model.sequence};
+    // Of this thread, inside its guard: so slots of recent blocks are used.
+    const flk_thread *self = flk_platform_thread_pointer();
+    flk_record record = {.size_bytes = op->size,
+                         .sequence = ++model.sequence,
+                         .thread = (uint16_t)self->number};
     bool replaced;
     flk_insertion how = {on_insert, on_remove, NULL, &replaced};
     CHECK(flk_registry_insert(op->layer, op->address, &record, how) == FLK_OK);
@@ -233,8 +241,12 @@ static void compare_and_clear(void) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static bool is_ready;
-    if (!is_ready)
+    if (!is_ready) {
         flk_registry_init();
+        flk_young_init(on_gone);
+    }
+    flk_thread *self = flk_thread_hold();
+    CHECK(self != NULL);
     is_ready = true;
     model.sequence = 0;
     for (; size >= 4; data += 4, size -= 4) {
@@ -242,6 +254,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         run(&op);
     }
     compare_and_clear();
+    flk_thread_let_go(self);
     return 0;
 }
 

@@ -2,6 +2,7 @@
 // Usage: test_threads [seconds]
 #include <time.h>
 
+#include "registry/young.h"
 #include "support.h"
 
 enum { WORKERS = 4, SHARED = 256, TYPES = 5, SCOPES = 6 };
@@ -171,8 +172,11 @@ static uint64_t run_workers(double seconds) {
         workers[i].state = (uint64_t)i * 7919 + 1;
         pthread_create(&workers[i].thread, NULL, work, &workers[i]);
     }
-    for (double slept = 0; slept < seconds; slept += 0.05)
+    bool never = false;
+    for (double slept = 0; slept < seconds; slept += 0.05) {
+        flk_young_never_aside(never = !never);
         nanosleep(&nap, NULL);
+    }
     atomic_store(&is_over, true);
     for (int i = 0; i < WORKERS; i++) {
         pthread_join(workers[i].thread, NULL);
