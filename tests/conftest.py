@@ -43,7 +43,7 @@ def collect() -> None:
 ANY_HOLDER = (1 << 32) - 1  # FLK_GATE_ANY
 
 
-def restore_tracker(*, always_collects: bool) -> None:
+def restore_tracker() -> None:
     """Undo all that a test may have changed."""
     core.lib.flk_platform_pages_fail_at(0)
     current.variable.set(None)
@@ -52,7 +52,7 @@ def restore_tracker(*, always_collects: bool) -> None:
     while core.pauses():
         core.gate_pause_end(ANY_HOLDER)
     LeakTracker.disable()
-    if always_collects or not core.scope_is_clean(core.PROCESS):
+    if not core.scope_is_clean(core.PROCESS):
         collect()
     core.drain_quarantine()
     core.configure(64, 1 << 20, False)
@@ -69,11 +69,11 @@ def restore_tracker(*, always_collects: bool) -> None:
 @pytest.fixture(autouse=True)
 def clean_tracker() -> Iterator[None]:
     """Give a tracker that is off and empty; check it after the test."""
-    restore_tracker(always_collects=False)
+    restore_tracker()
     yield
     scope_count = core.self_figures()["open_scopes"]
     is_sound = core.lib.flk_tracker_check()
-    restore_tracker(always_collects=IS_PYPY)
+    restore_tracker()
     assert is_sound, "flk_tracker_check() found the core damaged by this test"
     assert scope_count == 0, "the test left a scope open"
     assert core.configuration() == (64, 1 << 20, False, 0)

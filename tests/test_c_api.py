@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from c_library import CXX, child, core, opened
+from children import PACKAGE_PARENT
 
 import ffi_leak_tracker
 from ffi_leak_tracker import LeakTracker, MismatchedFreeError
@@ -206,6 +207,7 @@ def test_without_the_tracker_it_does_nothing_and_finds_it_later(lib) -> None:
 
     done = subprocess.run(
         [sys.executable, "-c", ABSENT, path("reporter")],
+        cwd=PACKAGE_PARENT,  # a checkout has no compiled core
         capture_output=True,
         text=True,
         check=False,
