@@ -371,6 +371,21 @@ def test_a_child_that_leaks_fails_the_run(way) -> None:
     assert (done.returncode, "forked" in done.stderr) == (0, False), done.stderr
 
 
+def test_children_of_children_fork_without_a_warning() -> None:
+    """The thread that waits for SIGTERM is no thread of the program."""
+    program = """
+        import os
+        if os.fork() == 0:
+            if os.fork() == 0:
+                os._exit(0)
+            os.wait()
+            os._exit(0)
+        os.wait()
+    """
+    done = run(program, "--follow-fork", "--json", "r.json")
+    assert (done.returncode, "Warning" in done.stderr) == (0, False), done
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_child_without_a_report_is_said(count) -> None:
     """A signal ends it; the parent may not know that it leaked."""

@@ -6,6 +6,7 @@ import mmap
 import os
 import signal
 import sys
+import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -95,6 +96,12 @@ class Children:
         # It goes on in a child of a child. The program may handle the signal.
         with suppress(ValueError, OSError, RuntimeError):
             signal_dump.begin(signal.SIGTERM, self._report_and_die, ENDS_IN_MS)
+            # If the child forks, its one thread that waits is no danger.
+            warnings.filterwarnings(
+                "ignore",
+                r"This process .* is multi-threaded",
+                DeprecationWarning,
+            )
 
     def _report_and_exit(self, status: int) -> NoReturn:
         try:
