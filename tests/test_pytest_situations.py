@@ -294,9 +294,11 @@ def test_clean(): clean()
     assert failed(result) == {"test_leak"}, result.stdout
 
 
-def test_benchmark(run, tmp_path):
+def test_benchmark(run, tmp_path, monkeypatch):
     """Nothing is recorded while it times; a round's blocks are told."""
     pytest.importorskip("pytest_benchmark")
+    # A worker of xdist writes no file, and the inner run would be one.
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     file = tmp_path / "benchmark.json"
     tests = (
         LEAK

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ffi_leak_tracker._base import settings
 from ffi_leak_tracker._base.format import format_bytes, plural
-from ffi_leak_tracker._base.warn import warn
+from ffi_leak_tracker._base.warn import user_frame, warn
 from ffi_leak_tracker._records.stats import set_tell_nothing
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_hooks as hooks
@@ -210,12 +210,32 @@ def _doubts(view: int = core.PROCESS) -> list[str]:
     return found + _of_tellers()
 
 
+#: Functions whose first scope was asked, by the id of their code. The core does
+#: the same for scopes that it finds clean by itself.
+_asked: set[int] = set()
+ASKED_MAX = 4096
+
+
+def _was_asked() -> bool:
+    """Return whether the calling function was asked before; it is now."""
+    function = id(user_frame()[0].f_code)
+    if function in _asked:
+        return True
+    if len(_asked) >= ASKED_MAX:
+        _asked.clear()
+    _asked.add(function)
+    return False
+
+
 def _nothing_recorded(view: int) -> list[str]:
     """Return why nothing was recorded in a view, if that is no proof."""
     if watched.is_attached:
         return []
-    whole = view == core.PROCESS
-    if has_recorded() if whole else core.scope_figures(view).allocations:
+    if view == core.PROCESS:
+        is_told = has_recorded()
+    else:
+        is_told = _was_asked() or bool(core.scope_figures(view).allocations)
+    if is_told:
         return []
     ever = core.self_figures()["ever_enabled"]
     return [watched_text() if ever else NEVER]
