@@ -15,6 +15,9 @@ import pytest
 from conftest import IS_PYPY
 
 ROOT = Path(__file__).resolve().parents[1]
+INCLUDES = [
+    f"-I{ROOT / one}" for one in ("csrc", "ffi_leak_tracker/include", ".")
+]
 pytestmark = pytest.mark.skipif(
     not (ROOT / "csrc").is_dir() or sys.platform == "win32",
     reason="needs the sources, and a compiler with options of gcc",
@@ -134,8 +137,7 @@ def test_no_compiler_warns(name, debug) -> None:
                 "-D_GNU_SOURCE",
                 *("-Wall", "-Wextra", "-Werror"),
                 *debug,
-                f"-I{ROOT / 'csrc'}",
-                f"-I{ROOT}",
+                *INCLUDES,
                 "-isystem",
                 sysconfig.get_path("include"),
                 room,
@@ -178,7 +180,7 @@ def test_the_core_compiles_elsewhere(system, tmp_path) -> None:
                 "-c",
                 *("-o", tmp_path / "unit.o"),
                 *("-std=c11", "-D_GNU_SOURCE", "-DFLK_PLAIN_PYTHON=1"),
-                *(f"-I{ROOT / 'csrc'}", f"-I{ROOT}"),
+                *INCLUDES,
                 room,
             ],
             env={**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(tmp_path)},

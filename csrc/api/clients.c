@@ -107,9 +107,10 @@ static uint32_t scope_of(flk_thread *thread, ffilt_scope tag) {
 // --- records ----------------------------------------------------------------
 // As flk_track, but the path is that of a hook, and Python is not called.
 static void note_handles(void) {
-    bool is_first = !atomic_exchange(&flk_tracker_settings.ever_enabled, true) |
-                    !atomic_exchange(&flk_tracker_settings.has_handles, true);
-    if (is_first)
+    bool was_enabled =
+        atomic_exchange(&flk_tracker_settings.ever_enabled, true);
+    bool had_handles = atomic_exchange(&flk_tracker_settings.has_handles, true);
+    if (!was_enabled || !had_handles)
         flk_tracker_settle();
 }
 

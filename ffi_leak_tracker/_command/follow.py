@@ -6,6 +6,7 @@ import mmap
 import os
 import signal
 import sys
+import threading
 import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -73,7 +74,14 @@ class Children:
         self._turn: Any = None
         self._exit = os._exit
         os._exit = self._report_and_exit
-        os.register_at_fork(before=self._count, after_in_child=self._begin)
+        # By thread: what it had blocked before its fork. SIGTERM waits until the
+        # child can handle it.
+        self._masks: dict[int, Any] = {}
+        os.register_at_fork(
+            before=self._before,
+            after_in_parent=self._unblock,
+            after_in_child=self._begin,
+        )
 
     @property
     def failed(self) -> bool:
@@ -85,9 +93,16 @@ class Children:
         """Number of children that made no report so far; 4,095 at most."""
         return self._states[1 : self._forked + 1].count(0)
 
-    def _count(self) -> None:
+    def _before(self) -> None:
         if not self._is_child:
             self._forked = min(self._forked + 1, SLOTS - 1)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        self._masks[threading.get_ident()] = before
+
+    def _unblock(self) -> None:
+        before = self._masks.pop(threading.get_ident(), None)
+        if before is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _begin(self) -> None:
         self._slot = 0 if self._is_child else self._forked
@@ -102,6 +117,7 @@ class Children:
                 r"This process .* is multi-threaded",
                 DeprecationWarning,
             )
+        self._unblock()
 
     def _report_and_exit(self, status: int) -> NoReturn:
         try:
