@@ -74,6 +74,12 @@ def pattern_of(found) -> list[str]:
 
 
 # --- leaks ----------------------------------------------------------------
+@pytest.fixture(autouse=True)
+def patience(monkeypatch) -> None:
+    """The calls take a moment, but other work may keep the machine busy."""
+    monkeypatch.setitem(find_growth.__kwdefaults__, "seconds", 30.0)
+
+
 def test_a_steady_leak() -> None:
     """All about it, exactly."""
     found = find_growth(alloc, "int32_t", 4, rounds=100)
