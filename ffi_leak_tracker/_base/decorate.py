@@ -6,6 +6,8 @@ body of a generator function would run after it, so these are rejected.
 
 from __future__ import annotations
 
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,13 +54,21 @@ def check_callback(name: str, function: object) -> None:
         )
 
 
-def _code_flags(function: object) -> int:
+def _is_partial(function: Any) -> bool:
+    functools = sys.modules.get("functools")
+    return functools is not None and isinstance(function, functools.partial)
+
+
+def _code_flags(function: Any) -> int:
     """Return the flags of the code that a call runs; 0 if it has none.
 
     An object that is no function has the code of its ``__call__``. Partial
     objects, and methods without an instance, are looked through.
     """
     while not hasattr(function, "__code__"):
+        if _is_partial(function):  # PyPy's has a __call__ in Python
+            function = function.func
+            continue
         call = getattr(type(function), "__call__", None)  # noqa: B004
         if hasattr(call, "__code__"):
             function = call

@@ -74,8 +74,8 @@ class Children:
         self._turn: Any = None
         self._exit = os._exit
         os._exit = self._report_and_exit
-        # By thread: what it had blocked before its fork. SIGTERM waits until the
-        # child can handle it.
+        # By thread: what it had blocked before its fork. SIGTERM waits until
+        # the child can handle it.
         self._masks: dict[int, Any] = {}
         os.register_at_fork(
             before=self._before,
