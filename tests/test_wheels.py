@@ -91,10 +91,11 @@ def test_two_builds_are_the_same_bytes(built, tmp_path) -> None:
 
 
 def test_a_wheel_is_small_and_has_no_sources_of_c(built) -> None:
-    """Less than a megabyte."""
-    assert built.stat().st_size < 1_000_000
+    """1.3 MB at most; the header for other extensions is there."""
+    assert built.stat().st_size < 1_300_000
     names = ZipFile(built).namelist()
-    assert not [name for name in names if name.endswith((".c", ".h"))]
+    of_c = [name for name in names if name.endswith((".c", ".h"))]
+    assert of_c == ["ffi_leak_tracker/include/ffi_leak_tracker.h"]
 
 
 @needs("ziglang")

@@ -206,6 +206,15 @@ static bool forbids_free(const flk_record *handle, uint64_t address,
             !flk_registry_find(FLK_LAYER_HEAP, address, &block));
 }
 
+// A block that was recorded after the handle began at the same address: so the
+// memory of the handle was freed before, unseen.
+static bool is_left_over(const flk_record *handle, uint64_t address) {
+    FLK_ASSERT(handle != NULL && address != 0);
+    flk_record block;
+    return flk_registry_find(FLK_LAYER_HEAP, address, &block) &&
+           block.sequence > handle->sequence;
+}
+
 static bool is_other_handle(uint64_t address, uint16_t type, uint32_t path,
                             flk_misuse *out) {
     FLK_ASSERT(address != 0);
@@ -214,6 +223,11 @@ static bool is_other_handle(uint64_t address, uint16_t type, uint32_t path,
         !flk_registry_find(FLK_LAYER_HANDLE, address, &handle) ||
         !forbids_free(&handle, address, type))
         return false;
+    if (is_left_over(&handle, address)) {
+        flk_tracker_on_free(FLK_LAYER_HANDLE, address, 0, &handle);
+        flk_tracker_count(&flk_tracker_counted.missed_frees);
+        return false;
+    }
     flk_quarantine_misuse_fill(out, FLK_MISMATCHED_FREE, address, &handle, 0,
                                flk_quarantine_path(path));
     if (out)
