@@ -199,6 +199,53 @@ def test_a_scope_that_recorded_nothing_is_no_all_clear() -> None:
     """)
 
 
+def test_each_form_of_a_scope_that_recorded_nothing_is_told() -> None:
+    """The code that leaves the scope is that of a decorator, or contextlib."""
+    child("""
+        import asyncio, contextlib, warnings
+        from ffi_leak_tracker import diagnostic_calloc as dc
+        lib = opened("plain")
+
+        @LeakTracker.scope(verify=True)
+        def decorated(): lib.take(1)
+
+        @LeakTracker.scope(verify=True)
+        def also_decorated(): lib.take(2)
+
+        async def task():
+            async with LeakTracker.scope(verify=True): lib.take(3)
+
+        async def other_task():
+            async with LeakTracker.scope(verify=True): lib.take(4)
+
+        @LeakTracker.scope(verify=True)
+        async def decorated_task(): lib.take(5)
+
+        def stack():
+            with contextlib.ExitStack() as all:
+                all.enter_context(LeakTracker.scope(verify=True))
+                lib.take(6)
+
+        def other_stack():
+            with contextlib.ExitStack() as all:
+                all.enter_context(LeakTracker.scope(verify=True))
+                lib.take(7)
+
+        def count(function):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                function()
+            return len(caught)
+
+        forms = [decorated, also_decorated, stack, other_stack]
+        for one in (task, other_task, decorated_task):
+            forms.append(lambda one=one: asyncio.run(one()))
+        dc.free(dc("int"))  # the process has recorded something
+        assert [count(one) for one in forms] == [1] * 7
+        assert [count(one) for one in forms] == [0] * 7
+    """)
+
+
 def test_every_format_says_nothing_was_recorded(tmp_path, caplog) -> None:
     """Text, JSON and logging; with an allocation all are clear."""
     LeakTracker.enable()

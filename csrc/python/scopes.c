@@ -6,6 +6,8 @@
 #ifndef FLK_PLAIN_PYTHON
 #include <structmember.h>
 
+#include <string.h>
+
 #include "base/hash.h"
 #include "base/platform.h"
 #include "paths/pycontext.h"
@@ -348,6 +350,18 @@ static PyObject *judge_in_python(PyObject *module, PyObject *is_needed) {
 enum { PLACES = 256 };
 static atomic_uintptr_t places[PLACES];
 
+// Whether the code leaves scopes for its callers: a decorator, __aexit__, or
+// contextlib. Python then looks for the caller.
+static bool is_between(const void *code) {
+    FLK_ASSERT(code != NULL && PyGILState_Check());
+    const char *name =
+        PyUnicode_AsUTF8(((const PyCodeObject *)code)->co_filename);
+    if (!name)
+        PyErr_Clear();
+    return !name || strstr(name, "ffi_leak_tracker") ||
+           strstr(name, "contextlib");
+}
+
 // Whether the scope recorded nothing, since perhaps nothing was watched. Each
 // function is asked once, for its first scope: a later one that has nothing to
 // record is not worth a warning. Two functions that share a place may be asked
@@ -362,7 +376,8 @@ static bool may_be_blind(const scope *self) {
     atomic_uintptr_t *place = &places[flk_hash_mix(function) % PLACES];
     if (atomic_load_explicit(place, memory_order_relaxed) == function)
         return false;
-    atomic_store_explicit(place, function, memory_order_relaxed);
+    if (!is_known || !is_between(frame.code))
+        atomic_store_explicit(place, function, memory_order_relaxed);
     flk_sum sum;
     flk_account_scope(self->number, &sum);
     return sum.alloc_count == 0;

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 from ffi_leak_tracker._base import settings
+from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
 from ffi_leak_tracker._base.format import format_bytes, plural
-from ffi_leak_tracker._base.warn import user_frame, warn
+from ffi_leak_tracker._base.warn import warn
 from ffi_leak_tracker._records.stats import set_tell_nothing
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_hooks as hooks
@@ -210,20 +213,42 @@ def _doubts(view: int = core.PROCESS) -> list[str]:
     return found + _of_tellers()
 
 
-#: Functions whose first scope was asked, by the id of their code. The core does
-#: the same for scopes that it finds clean by itself.
-_asked: set[int] = set()
+#: Functions whose first scope was asked, by the id of their code; calls, where
+#: contextlib leaves the scope. The core does the same for functions.
+_asked: set[tuple[int, int]] = set()
 ASKED_MAX = 4096
 
 
+def _caller() -> tuple[int, int]:
+    """Return the function that uses a scope: its code, and -1.
+
+    It may be decorated with the scope. If contextlib leaves the scope, it is
+    the call of that, in place of -1 with its offset.
+    """
+    frame = sys._getframe(1)
+    is_direct = True
+    while frame.f_back is not None:
+        name = frame.f_code.co_filename
+        if name.startswith(PACKAGE_FOLDER):
+            if name.endswith("decorate.py"):
+                function = frame.f_locals["function"]
+                return id(getattr(function, "__code__", function)), -1
+        elif name.endswith("contextlib.py"):
+            is_direct = False
+        else:
+            break
+        frame = frame.f_back
+    return id(frame.f_code), -1 if is_direct else frame.f_lasti
+
+
 def _was_asked() -> bool:
-    """Return whether the calling function was asked before; it is now."""
-    function = id(user_frame()[0].f_code)
-    if function in _asked:
+    """Return whether the caller was asked before; it is now."""
+    caller = _caller()
+    if caller in _asked:
         return True
     if len(_asked) >= ASKED_MAX:
         _asked.clear()
-    _asked.add(function)
+    _asked.add(caller)
     return False
 
 
