@@ -23,8 +23,8 @@
 //            because the block is not its own.
 //            2. If a key holds an address, live or free, no shard has a record of it that is not moving. So a record
 //            of an older block, whose free was missed, cannot hide behind a slot.
-//            3. A record only moves from a slot to a shard. It is in the shard before the key is changed. So who reads
-//            the slot first and the shard after it finds the record.
+//            3. A record only moves from a slot to a shard. It is in the shard before the key is changed. So a
+//            thread that reads the slot first and the shard after it finds the record.
 //            4. A thread that frees or records a block at `a` sees the last key that has `a`: the block was passed to
 //            it, by its program or by the C library, and that orders the memory of the threads.
 //            Checked by flk_young_check().
