@@ -115,6 +115,8 @@ def judging(rounds: int) -> str:
 #: A stale word may hold a block, or the head of a tree. known_counts.py counts
 #: how often.
 SHARE = 0.97 if IS_EXACT else 0.9
+#: So many that a tree of 5 blocks is less than is left of the share.
+ROUNDS = 20
 
 
 def check_known(rounds: int, **changes: str) -> None:
@@ -138,7 +140,7 @@ def check_verdicts(rounds: int, printed: str) -> None:
 
 def test_known_programs_are_judged() -> None:
     """Each block of the table gets its verdict."""
-    check_known(3)
+    check_known(ROUNDS)
 
 
 @pytest.mark.slow
@@ -147,7 +149,7 @@ def test_known_programs_are_judged() -> None:
 )
 def test_known_programs_with_other_allocators_of_python(name) -> None:
     """The verdicts do not depend on the allocator of Python's objects."""
-    check_known(3, PYTHONMALLOC=name)
+    check_known(ROUNDS, PYTHONMALLOC=name)
 
 
 @pytest.mark.slow
@@ -225,7 +227,7 @@ def test_stacks_of_ended_threads_hold_nothing() -> None:
 def test_containers(name) -> None:
     """There the number of the process is 1, as many other words are."""
     inside = ["unshare", "--pid", "--fork", "--mount-proc"]
-    code = judging(3) if name == "known" else ENDED_THREADS
+    code = judging(ROUNDS) if name == "known" else ENDED_THREADS
     done = subprocess.run(
         [*inside, sys.executable, "-c", f"from c_library import *\n{code}"],
         env=environment(**child_environment()),
@@ -238,7 +240,7 @@ def test_containers(name) -> None:
         pytest.skip("no right to make a container")
     assert (done.returncode, done.stderr) == (0, "")
     if name == "known":
-        check_verdicts(3, done.stdout)
+        check_verdicts(ROUNDS, done.stdout)
 
 
 def test_numpy_arrays_hold() -> None:
@@ -270,7 +272,7 @@ def test_both_ways_find_what_is_lost(fork) -> None:
     """
     lost, kinds, is_weak = child(code).split()
     assert ("{1010}", str(not fork)) == (kinds, is_weak)
-    assert int(lost) == 100 if fork else int(lost) > 80
+    assert int(lost) > (96 if fork else 80)
 
 
 def test_nothing_is_lost_by_imports() -> None:
