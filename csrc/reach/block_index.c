@@ -10,9 +10,8 @@
 enum { GRANULE_SHIFT = 21, PAGE_SHIFT = 12, GRANULE_PAGES = 512 };
 
 static void *map_table(size_t bytes, size_t *mapped) {
-    size_t page = flk_platform_page_bytes();
-    *mapped = ((bytes ? bytes : 1) + page - 1) & ~(page - 1);
-    void *pages = flk_platform_pages_map(*mapped, page);
+    *mapped = flk_platform_pages_for(bytes);
+    void *pages = flk_platform_pages_map(*mapped, flk_platform_page_bytes());
     if (!pages)
         *mapped = 0;
     return pages;
