@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import typing
+from typing import Any
 
 import children
 import pytest
 from conftest import IS_PYPY
 
-from ffi_leak_tracker import AllocationStats
+from ffi_leak_tracker import (
+    AllocationStats,
+    Allocator,
+    LeakFilter,
+    LeakTracker,
+    Scope,
+)
+from ffi_leak_tracker._base import package
 from ffi_leak_tracker._base.record import Record, field
+from ffi_leak_tracker._tracking import owners
 
 #: Modules of the standard library that take a millisecond or more to load.
 SLOW = (
@@ -68,3 +78,81 @@ def test_init_of_a_record_is_made_when_used() -> None:
     with pytest.raises(TypeError, match="missing 1 required"):
         _Size()
     assert "allocations" in inspect.signature(AllocationStats).parameters
+
+
+#: Of this package. Each takes about a tenth of a millisecond to be found.
+MODULES_MAX = 20
+
+
+@pytest.mark.skipif(IS_PYPY, reason="PyPy needs the Python twins as well")
+def test_import_loads_few_modules() -> None:
+    """Those that no allocation needs are loaded when they are used."""
+    code = f"""
+import sys
+sys.path.insert(0, {children.PACKAGE_PARENT!r})
+from ffi_leak_tracker import LeakTracker, adaptive_calloc
+LeakTracker.enable()
+adaptive_calloc.free(adaptive_calloc("int32_t", 4))
+print(*(name for name in sys.modules if name.startswith("ffi_leak_tracker")))
+LeakTracker.verify_no_leaks()
+assert "ffi_leak_tracker._tracking.detached" in sys.modules
+"""
+    done = children.run(code)
+    assert done.returncode == 0, done.stderr
+    loaded = done.stdout.split()
+    assert "ffi_leak_tracker._tracking.tracker" in loaded
+    assert len(loaded) <= MODULES_MAX, loaded
+
+
+def test_attach_loads_what_reports_need() -> None:
+    """So that imports are not recorded, where the interpreter is."""
+    code = f"""
+import sys
+sys.path.insert(0, {children.PACKAGE_PARENT!r})
+from ffi_leak_tracker import AttachError, LeakTracker
+from ffi_leak_tracker._base.package import _waiting
+try:
+    LeakTracker.attach()
+except AttachError:
+    pass
+assert not _waiting, _waiting
+loaded = set(sys.modules)
+with LeakTracker.scope() as scope:
+    LeakTracker.pause().resume()
+    scope.stats, scope.has_leaks, scope.snapshot(), scope.uncertain
+    scope.verify_no_leaks()
+ours = [n for n in set(sys.modules) - loaded if n.startswith("ffi_leak_tr")]
+print(ours)
+"""
+    done = children.run(code, "-W", "ignore")
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_a_module_is_imported_when_an_attribute_is_read() -> None:
+    """Its variable is the module then; others are set in the module."""
+    variables: dict[str, Any] = {}
+    package.lazy(variables, "_tracking", "owners", same="owners")
+    stands_for = variables["owners"]
+    assert stands_for is not owners
+    assert owners.PLAIN is stands_for.PLAIN
+    assert variables["owners"] is owners
+    assert variables["same"] is not owners
+    variables["same"].gc_is_used = owners.gc_is_used
+    assert variables["same"] is owners
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = stands_for.nothing
+    package._waiting[:] = [
+        one for one in package._waiting if one._variables is not variables
+    ]
+
+
+def test_types_of_methods_can_be_looked_up() -> None:
+    """Also where the class is in a module that is loaded later."""
+    for method, expected in (
+        (Scope.filter.fget, LeakFilter),
+        (type(LeakTracker).filter.fget, LeakFilter),
+        (type(LeakTracker).global_filter.fget, LeakFilter),
+    ):
+        assert expected is typing.get_type_hints(method)["return"]
+    found = typing.get_type_hints(Allocator.c_functions.fget)
+    assert "CFunctions" == found["return"].__name__

@@ -98,12 +98,25 @@ static PyMethodDef callables_functions[] = {
     {"current_scope", current_scope, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL}};
 
+// Made here, because the module of context variables takes time to load.
+static int add_variable(PyObject *made) {
+    FLK_ASSERT(made);
+    PyObject *variable = PyContextVar_New("ffi_leak_tracker_scope", Py_None);
+    if (!variable)
+        return -1;
+    int status = PyObject_SetAttrString(made, "variable", variable);
+    Py_DECREF(variable);
+    return status;
+}
+
 static int add_callables(PyObject *module) {
     FLK_ASSERT(module);
     PyObject *made = PyModule_New("ffi_leak_tracker._core.callables");
     if (!made)
         return -1;
     int status = PyModule_AddFunctions(made, callables_functions);
+    if (status == 0)
+        status = add_variable(made);
     if (status == 0)
         status = flk_scopes_add(made);
     if (status == 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
+from ffi_leak_tracker._base.package import PACKAGE_FOLDER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
-from ffi_leak_tracker._base.format import (
-    format_path,
-    printable,
-)
-
-_ROOM = os.path.dirname(os.path.abspath(__file__))
-#: The folder of the package, with a separator at its end. A frame whose file
-#: name begins with it is a frame of the package itself.
-PACKAGE_FOLDER = os.path.join(os.path.dirname(_ROOM), "")
+from ffi_leak_tracker._base.package import PACKAGE_FOLDER
 
 
 def caller() -> str | None:
@@ -23,5 +14,7 @@ def caller() -> str | None:
         if frame.f_back is None:
             return None
         frame = frame.f_back
+    from ffi_leak_tracker._base.format import format_path, printable
+
     place = printable(format_path(frame.f_code.co_filename))
     return f"{place}:{frame.f_lineno}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
+from ffi_leak_tracker._base.package import PACKAGE_FOLDER
 
 
 def get_include() -> str:

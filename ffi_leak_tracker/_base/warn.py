@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
+from ffi_leak_tracker._base.package import PACKAGE_FOLDER
 
 
 def warn(text: str, category: type[Warning] = RuntimeWarning) -> None:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from importlib import machinery
 from typing import TYPE_CHECKING
 
-from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
+from ffi_leak_tracker._base.package import PACKAGE_FOLDER
 from ffi_leak_tracker._base.source import allow_program
 from ffi_leak_tracker._tracking import watched
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ffi_leak_tracker._base.caller import caller
+from ffi_leak_tracker._base.package import provided
 from ffi_leak_tracker._base.record import Record, field
 from ffi_leak_tracker._records.decode import Reader
 from ffi_leak_tracker._records.exceptions import BudgetError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 
@@ -70,7 +70,8 @@ class AllocationStats(Record):
 
         Cost: O(threads).
         """
-        return _capture()
+        read = provided.get("figures", AllocationStats)
+        return read()  # type: ignore[no-any-return]
 
     def assert_max(
         self,
@@ -98,7 +99,7 @@ class AllocationStats(Record):
         __tracebackhide__ = True
         self._check_max({"blocks": blocks, "bytes": bytes, "peak": peak})
         if not self.allocations:
-            _tell_nothing()
+            provided.get("tell_nothing", _say_nothing)()
 
     def _check_max(self, limits: dict[str, int | None]) -> None:
         __tracebackhide__ = True
@@ -150,23 +151,5 @@ def _counts_in(data: Reader) -> list[Any]:
     return [*counts, data.boolean("peak_exact")]
 
 
-_capture: Callable[[], AllocationStats] = AllocationStats
-
-
 def _say_nothing() -> None:
     """Stand in for the function that warns, until there is a tracker."""
-
-
-_tell_nothing: Callable[[], None] = _say_nothing
-
-
-def set_tell_nothing(tell: Callable[[], None]) -> None:
-    """Set the function that warns if nothing could have been recorded."""
-    global _tell_nothing  # noqa: PLW0603
-    _tell_nothing = tell
-
-
-def set_capture(read: Callable[[], AllocationStats]) -> None:
-    """Set the function that reads the counts; the seam calls this."""
-    global _capture  # noqa: PLW0603
-    _capture = read

@@ -10,18 +10,10 @@ import _frozen_importlib as _bootstrap  # importlib loads warnings
 import atexit
 import os
 import sys
-from _struct import Struct
 from _thread import _local as thread_local  # threading takes 7 ms to load
 
-from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
 from ffi_leak_tracker._base.environment import variable
-from ffi_leak_tracker._base.source import allow
-from ffi_leak_tracker._records.allocation import Frame
-from ffi_leak_tracker._records.stats import (
-    AllocationStats,
-    TypeStats,
-    set_capture,
-)
+from ffi_leak_tracker._base.package import PACKAGE_FOLDER, lazy, provided
 
 _REFUSALS = {
     "subinterpreter": (
@@ -65,8 +57,14 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
+    from ffi_leak_tracker._base import source
     from ffi_leak_tracker._core import CData
-    from ffi_leak_tracker._records.allocation import NativeFrame
+    from ffi_leak_tracker._records import allocation, stats
+    from ffi_leak_tracker._records.allocation import Frame, NativeFrame
+    from ffi_leak_tracker._records.stats import AllocationStats, TypeStats
+else:
+    lazy(globals(), "_base", "source")
+    lazy(globals(), "_records", "allocation", "stats")
 
 HEAP = lib.FLK_LAYER_HEAP
 HANDLE = lib.FLK_LAYER_HANDLE
@@ -229,6 +227,8 @@ STACK_DEPTH_MAX = lib.flk_stack_depth_max()
 
 
 _reasons_for_python: set[str] = set()
+#: Scopes that ``disable()`` switched off, each with its serial number.
+silenced: set[tuple[int, int]] = set()
 
 
 def judge_in_python(reason: str, is_needed: bool) -> None:
@@ -328,10 +328,10 @@ def type_figures() -> dict[str, TypeStats]:
 def _sum_up(name: str, parts: list[AllocationStats]) -> TypeStats:
     sums = [
         sum([getattr(one, field) for one in parts])
-        for field in AllocationStats._fields[:-1]
+        for field in stats.AllocationStats._fields[:-1]
     ]
     is_exact = len(parts) == 1 and parts[0].peak_exact
-    return TypeStats(name, *sums, is_exact)
+    return stats.TypeStats(name, *sums, is_exact)
 
 
 # --- paths --------------------------------------------------------------
@@ -388,7 +388,6 @@ class _PathFrames:
 
 _sites: dict[int, Frame] = {}
 _frames: dict[Frame, Frame] = {}  # so that equal frames are one object
-_UNKNOWN = Frame("?", "?", None)
 _paths: dict[int, _PathFrames] = {}
 
 
@@ -439,10 +438,10 @@ def _frame(site: int) -> Frame:
     if known is None:
         place = ffi.new("flk_site_info *")
         if not lib.flk_codes_describe(site, place):
-            return _UNKNOWN
+            return allocation.Frame("?", "?", None)
         filename = text(place.filename)
-        allow([filename])
-        made = Frame(
+        source.allow([filename])
+        made = allocation.Frame(
             text(place.function),
             filename,
             place.line if place.line > 0 else None,
@@ -560,18 +559,20 @@ def native_of(path: int) -> tuple[()] | _PathFrames:
 
 # --- counts of paths ----------------------------------------------------
 count_paths = lib.flk_path_counts_request
-_PATH_COUNTS = Struct("=QQII")
 
 
 def path_counts() -> dict[int, tuple[int, int]]:
     """Return the cumulative blocks and bytes of each path."""
+    from _struct import Struct
+
+    row = Struct("=QQII")
     room, count = 1024, 1025
     while count > room:
         room = count + count // 4
         out = ffi.new("flk_path_counts[]", room)
         count = lib.flk_path_counts_read(out, room)
-    raw = ffi.buffer(out, count * _PATH_COUNTS.size)
-    rows = _PATH_COUNTS.iter_unpack(bytes(raw))
+    raw = ffi.buffer(out, count * row.size)
+    rows = row.iter_unpack(bytes(raw))
     return {path: (blocks, size) for blocks, size, path, _ in rows}
 
 
@@ -647,7 +648,7 @@ def note_thread() -> None:
 
 # --- figures ------------------------------------------------------------
 def _stats(out: CData) -> AllocationStats:
-    return AllocationStats(
+    return stats.AllocationStats(
         out.allocations,
         out.frees,
         out.bytes_allocated,
@@ -665,7 +666,7 @@ def scope_figures(scope: int) -> AllocationStats:
     return _stats(out)
 
 
-set_capture(lambda: scope_figures(PROCESS))
+provided["figures"] = lambda: scope_figures(PROCESS)
 
 
 def self_figures() -> dict[str, int]:
@@ -674,15 +675,24 @@ def self_figures() -> dict[str, int]:
     lib.flk_self_figures(out)
     hooks = ffi.new("flk_attach_figures *")
     lib.flk_attach_read(hooks)
+    if not _fields:
+        for kind in ("flk_self", "flk_attach_figures"):
+            _fields.append([name for name, _ in ffi.typeof(kind).fields])
     return {
-        **{name: getattr(out, name) for name, _ in _SELF_FIELDS},
-        **{f"hooks_{name}": getattr(hooks, name) for name, _ in _HOOKS_FIELDS},
+        **{name: getattr(out, name) for name in _fields[0]},
+        **{f"hooks_{name}": getattr(hooks, name) for name in _fields[1]},
         "frames_unread": int(not walks_frames),
     }
 
 
-_SELF_FIELDS = ffi.typeof("flk_self").fields
-_HOOKS_FIELDS = ffi.typeof("flk_attach_figures").fields
+_fields: list[list[str]] = []  # of both structs, once they are asked for
+
+
+def was_enabled() -> bool:
+    """Return whether tracking was ever on."""
+    out = ffi.new("flk_self *")
+    lib.flk_self_figures(out)
+    return bool(out.ever_enabled)
 
 
 def opaque(type_number: int) -> CData:

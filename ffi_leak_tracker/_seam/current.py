@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from _contextvars import ContextVar
-
 from ffi_leak_tracker._seam import core_api as core
-from ffi_leak_tracker._seam import core_blocks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from contextvars import ContextVar
     from typing import Any
 
-variable: ContextVar[Any] = ContextVar("ffi_leak_tracker_scope", default=None)
+
+def _made() -> ContextVar[Any]:
+    if core.callables is not None:
+        return core.callables.variable  # type: ignore[no-any-return]
+    from _contextvars import ContextVar
+
+    return ContextVar("ffi_leak_tracker_scope", default=None)
+
+
+variable = _made()
 
 
 def _report(raw: bytes, pointer: object) -> None:
     """Report a misuse that a C callable found."""
     __tracebackhide__ = True
+    from ffi_leak_tracker._seam import core_blocks
     from ffi_leak_tracker._seam import misuse as misuses
 
     misuses.report(

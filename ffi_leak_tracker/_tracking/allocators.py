@@ -5,19 +5,22 @@ from __future__ import annotations
 from _operator import index
 
 from ffi_leak_tracker._base import settings
-from ffi_leak_tracker._base.format import printable
+from ffi_leak_tracker._base.package import lazy
 from ffi_leak_tracker._seam import core_api as core
-from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam import ctypes_of_cffi as cffi_types
-from ffi_leak_tracker._seam import misuse as misuses
-from ffi_leak_tracker._seam.c_functions import CFunctions
 from ffi_leak_tracker._tracking.scopes import current_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ffi_leak_tracker._base import format
+    from ffi_leak_tracker._seam import c_functions, core_blocks
+    from ffi_leak_tracker._seam import misuse as misuses
     from ffi_leak_tracker._seam.ctypes_of_cffi import AnyFFI, CData, CType
+else:
+    lazy(globals(), "_base", "format")
+    lazy(globals(), "_seam", "c_functions", "core_blocks", misuses="misuse")
 
 
 class _PlainBase:
@@ -116,7 +119,7 @@ class Allocator(_Base):  # type: ignore[misc]
             "calloc" if zeroed else "malloc", bound
         )
         self._owner = _Owner(self) if tracks else None
-        self._functions: CFunctions | None = None
+        self._functions: c_functions.CFunctions | None = None
         self._set_up(zeroed, tracks, self._types.any_type)
 
     @property
@@ -307,10 +310,10 @@ class Allocator(_Base):  # type: ignore[misc]
         return self.c_functions.free
 
     @property
-    def c_functions(self) -> CFunctions:
+    def c_functions(self) -> c_functions.CFunctions:
         """All C functions, for C libraries that take allocator functions."""
         if self._functions is None:
-            self._functions = CFunctions(self.tracks)
+            self._functions = c_functions.CFunctions(self.tracks)
         return self._functions
 
     # --- copies ---------------------------------------------------------
@@ -451,7 +454,7 @@ def _is_owned(pointer: CData) -> bool:
 
 
 def _no_memory(kind: str, size: int, name: str) -> str:
-    return f"{kind} could not get {size} bytes for {printable(name)}"
+    return f"{kind} could not get {size} bytes for {format.printable(name)}"
 
 
 if core.callables is not None:

@@ -16,7 +16,6 @@ from ffi_leak_tracker._seam.blocks import BlockList
 from ffi_leak_tracker._tracking import (
     detached,
     sampling,
-    unseen,
     watched,
     watched_libraries,
 )
@@ -339,7 +338,7 @@ def _apply() -> None:
     hooks.set_misuse(passes, any(one.sees_all for one in _active))
     for one in _active:
         detached.forget_attached(one._selects)
-    unseen.silenced.clear()
+    core.silenced.clear()
     core.judge_in_python("disabled", False)
     traced = core.self_figures()["hooks_ever_traced"]
     core.judge_in_python("no library", not traced)

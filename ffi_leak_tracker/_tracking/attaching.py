@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from time import monotonic
 
+from ffi_leak_tracker._base.package import lazy, load_all
 from ffi_leak_tracker._base.settings import check_range
-from ffi_leak_tracker._base.warn import warn
 from ffi_leak_tracker._seam import core_api as core
-from ffi_leak_tracker._seam import misuse as misuses
 from ffi_leak_tracker._tracking.view import View
 
 TYPE_CHECKING = False
@@ -20,9 +19,12 @@ if TYPE_CHECKING:
 
     from ffi_leak_tracker._records.emitters import EmitterLike
     from ffi_leak_tracker._records.snapshot import Snapshot
+    from ffi_leak_tracker._seam import misuse as misuses
     from ffi_leak_tracker._tracking.attach import Attachment
     from ffi_leak_tracker._tracking.libraries import Library
     from ffi_leak_tracker._tracking.signal_dump import SignalDump
+else:
+    lazy(globals(), "_seam", misuses="misuse")
 
 
 class Attaching(View):
@@ -100,6 +102,7 @@ class Attaching(View):
         """
         from ffi_leak_tracker._tracking import attach
 
+        load_all()
         check_range("native_depth", native_depth, core.STACK_DEPTH_MAX)
         wanted = attach.Attachment(
             libraries, exclude, include_python, mappings, sample_bytes
@@ -136,6 +139,8 @@ class Attaching(View):
 
         For what is attached, ask ``attachments``.
         """
+        from ffi_leak_tracker._base.warn import warn
+
         warn(
             "LeakTracker.attached() is deprecated: it attaches. Call "
             "LeakTracker.attach(), or ask LeakTracker.attachments",

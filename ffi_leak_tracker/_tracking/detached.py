@@ -12,11 +12,8 @@ from _thread import RLock  # threading takes 7 ms to load
 from time import monotonic
 
 from ffi_leak_tracker._base.format import format_age, plural
-from ffi_leak_tracker._records.stats import (
-    AllocationStats,
-    TypeStats,
-    set_capture,
-)
+from ffi_leak_tracker._base.package import provided
+from ffi_leak_tracker._records.stats import AllocationStats, TypeStats
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
 from ffi_leak_tracker._seam.blocks import BlockList
@@ -445,6 +442,6 @@ def _forked() -> None:
     _tell_core()
 
 
-set_capture(lambda: figures(core.PROCESS))
+provided["figures"] = lambda: figures(core.PROCESS)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from ffi_leak_tracker._base.caller import caller
-from ffi_leak_tracker._base.warn import warn
+from ffi_leak_tracker._base.package import lazy
 from ffi_leak_tracker._seam import core_api as core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from ffi_leak_tracker._base import caller
+else:
+    lazy(globals(), "_base", "caller")
 
 
 class Pause:
@@ -21,7 +24,7 @@ class Pause:
     """
 
     def __init__(self) -> None:
-        self._place = caller()
+        self._place = caller.caller()
         self._holder = core.gate_pause_begin()
         self._active = True
 
@@ -48,7 +51,9 @@ class Pause:
         if core is None or not getattr(self, "_active", False):
             return
         self.resume()
-        if not sys.is_finalizing() and caller() == self._place:
+        if not sys.is_finalizing() and caller.caller() == self._place:
+            from ffi_leak_tracker._base.warn import warn
+
             warn(
                 "LeakTracker.pause() was not kept, so the pause has ended: "
                 "keep what it returns, or use it in a with statement"

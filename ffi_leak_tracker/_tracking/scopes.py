@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from _thread import RLock  # threading takes 7 ms to load
 
-from ffi_leak_tracker._base.decorate import decorated
-from ffi_leak_tracker._base.format import plural
-from ffi_leak_tracker._records.filters import LeakFilter
+from ffi_leak_tracker._base.package import lazy
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import current
 from ffi_leak_tracker._tracking.view import View
@@ -18,9 +16,14 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, TypeVar
 
-    from ffi_leak_tracker._records.filters import FilterLike
+    from ffi_leak_tracker._base import decorate, format
+    from ffi_leak_tracker._records import filters
+    from ffi_leak_tracker._records.filters import FilterLike, LeakFilter
 
     Function = TypeVar("Function", bound=Callable[..., Any])
+else:
+    lazy(globals(), "_base", "decorate", "format")
+    lazy(globals(), "_records", "filters")
 
 current.set_up()
 if core.callables is not None:
@@ -99,15 +102,15 @@ class Scope(_base.ScopeBase, View):  # type: ignore[misc]
 
     @staticmethod
     def _filter_of(filter: FilterLike) -> LeakFilter:
-        return LeakFilter.of(filter)
+        return filters.LeakFilter.of(filter)
 
     @property
-    def filter(self) -> LeakFilter:
+    def filter(self) -> filters.LeakFilter:
         """Its own filter and those of the scopes around it, joined by or."""
-        joined = LeakFilter.ignore_none()
+        joined = filters.LeakFilter.ignore_none()
         scope: Scope | None = self
         while scope is not None:  # a loop: scopes nest deeper than calls may
-            joined |= LeakFilter.of(scope._own_filter)
+            joined |= filters.LeakFilter.of(scope._own_filter)
             scope = scope.parent
         return joined
 
@@ -175,7 +178,7 @@ class Scope(_base.ScopeBase, View):  # type: ignore[misc]
         Raises: TypeError for a generator function, since its body would run
             after the scope. Open a scope in the body instead.
         """
-        return decorated(function, self._another, "a scope")
+        return decorate.decorated(function, self._another, "a scope")
 
     @property
     def uncertain(self) -> int:
@@ -191,7 +194,7 @@ class Scope(_base.ScopeBase, View):  # type: ignore[misc]
         count = self.uncertain and core.scope_doubted_live(self.number)
         if not count:
             return []
-        blocks = plural(count, "block")
+        blocks = format.plural(count, "block")
         return [
             f"{blocks} more may be its own: threads that no scope claims made "
             "them while other scopes were open"
@@ -202,7 +205,7 @@ class Scope(_base.ScopeBase, View):  # type: ignore[misc]
             return super()._uncertain_notes()
         unread, found = core.scope_unread(), self._uncertain_owned()
         if unread:
-            blocks = plural(unread, "block")
+            blocks = format.plural(unread, "block")
             found.append(
                 f"{blocks} given to the process scope: scope not certain"
             )

@@ -5,21 +5,10 @@ from __future__ import annotations
 import time
 
 from ffi_leak_tracker._base import settings
-from ffi_leak_tracker._base.bare import refuse_bare
-from ffi_leak_tracker._base.decorate import call_in
+from ffi_leak_tracker._base.package import lazy
 from ffi_leak_tracker._base.settings import check_range
-from ffi_leak_tracker._records.group import HOOK
 from ffi_leak_tracker._seam import core_api as core
-from ffi_leak_tracker._seam import core_blocks
-from ffi_leak_tracker._seam import misuse as misuses
-from ffi_leak_tracker._tracking import (
-    arguments,
-    detached,
-    owners,
-    unseen,
-    view,
-    watched,
-)
+from ffi_leak_tracker._tracking import view
 from ffi_leak_tracker._tracking.attaching import Attaching
 from ffi_leak_tracker._tracking.pausing import Pause
 from ffi_leak_tracker._tracking.scopes import (
@@ -33,10 +22,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, TypeAlias, TypeVar
 
+    from ffi_leak_tracker._base import bare, decorate
+    from ffi_leak_tracker._records import filters
     from ffi_leak_tracker._records.allocation import Allocation
     from ffi_leak_tracker._records.exceptions import MisuseError
-    from ffi_leak_tracker._records.filters import FilterLike, LeakFilter
+    from ffi_leak_tracker._records.filters import FilterLike
     from ffi_leak_tracker._records.stats import TypeStats
+    from ffi_leak_tracker._seam import core_blocks
+    from ffi_leak_tracker._seam import misuse as misuses
+    from ffi_leak_tracker._tracking import (
+        arguments,
+        detached,
+        owners,
+        watched,
+    )
     from ffi_leak_tracker._tracking.observers import Observer
     from ffi_leak_tracker._tracking.path_counts import PathCounts
     from ffi_leak_tracker._tracking.threads import ThreadStats
@@ -44,6 +43,18 @@ if TYPE_CHECKING:
     Callback: TypeAlias = Callable[[Allocation], Any]
     Pointer = TypeVar("Pointer")
     Result = TypeVar("Result")
+else:
+    lazy(globals(), "_base", "bare", "decorate")
+    lazy(globals(), "_records", "filters")
+    lazy(globals(), "_seam", "core_blocks", misuses="misuse")
+    lazy(
+        globals(),
+        "_tracking",
+        "arguments",
+        "detached",
+        "owners",
+        "watched",
+    )
 
 
 class LeakTrackerType(Attaching):
@@ -97,7 +108,7 @@ class LeakTrackerType(Attaching):
         self._configure(stack_depth, misuse, quarantine, poison, guard)
         self._note_start()
         core.enable(True)
-        unseen.silenced.clear()
+        core.silenced.clear()
         core.judge_in_python("disabled", False)
 
     def _configure(
@@ -142,10 +153,10 @@ class LeakTrackerType(Attaching):
         """
         core.enable(False)
         scopes = open_scopes()
-        unseen.silenced.update(
+        core.silenced.update(
             (one.number, core.scope_serial(one.number)) for one in scopes
         )
-        core.judge_in_python("disabled", bool(unseen.silenced))
+        core.judge_in_python("disabled", bool(core.silenced))
 
     def pause(self) -> Pause:
         """Record no allocations until ``resume()`` or the end of a ``with``.
@@ -178,7 +189,7 @@ class LeakTrackerType(Attaching):
         return core.PROCESS if scope is None else scope.number
 
     @property
-    def filter(self) -> LeakFilter:
+    def filter(self) -> filters.LeakFilter:
         """The filters of the current scope."""
         scope = current_scope()
         return super().filter if scope is None else scope.filter
@@ -234,13 +245,13 @@ class LeakTrackerType(Attaching):
             filter, isolated: as for ``scope``; isolated by default.
         """
         __tracebackhide__ = True
-        refuse_bare(function, "use @LeakTracker.scope(isolated=True)")
+        bare.refuse_bare(function, "use @LeakTracker.scope(isolated=True)")
         scope = self.scope(filter=filter, isolated=isolated)
-        return call_in(scope, function)  # type: ignore[no-any-return]
+        return decorate.call_in(scope, function)  # type: ignore[no-any-return]
 
     # --- filters --------------------------------------------------------
     @property
-    def global_filter(self) -> LeakFilter:
+    def global_filter(self) -> filters.LeakFilter:
         """The blocks that every report leaves out.
 
         It is applied when a report is made, not when a block is recorded.
@@ -253,9 +264,8 @@ class LeakTrackerType(Attaching):
 
     def add_global_filter(self, filter: FilterLike) -> None:
         """Leave out more blocks: the global filter becomes ``old | filter``."""
-        from ffi_leak_tracker._records.filters import LeakFilter
-
-        self.global_filter = self.global_filter | LeakFilter.of(filter)
+        more = filters.LeakFilter.of(filter)
+        self.global_filter = self.global_filter | more
 
     def clear_global_filter(self) -> None:
         """Remove the global filter."""
@@ -306,7 +316,7 @@ class LeakTrackerType(Attaching):
         check_range("size", total, core.SIZE_MAX)
         if number == core.HANDLE:
             below = core_blocks.find(address, core.HEAP) if address else None
-            if below is not None and below.kind != HOOK:
+            if below is not None and below.kind != "hook":
                 _rename(below, type, kind, release)
                 address = 0
             elif below is not None and not says_more:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 
 from ffi_leak_tracker._base import settings
-from ffi_leak_tracker._base.caller import PACKAGE_FOLDER
 from ffi_leak_tracker._base.format import format_bytes, plural
+from ffi_leak_tracker._base.package import PACKAGE_FOLDER
 from ffi_leak_tracker._base.warn import warn
-from ffi_leak_tracker._records.stats import set_tell_nothing
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_hooks as hooks
 from ffi_leak_tracker._seam.blocks import BlockList
@@ -49,8 +48,6 @@ RELEASE = (
 
 #: What rooms above this one say that they do not see.
 _tellers: list[Callable[[], list[str]]] = []
-#: Scopes that ``disable()`` switched off, each with its serial number.
-silenced: set[tuple[int, int]] = set()
 
 
 def tell_also(teller: Callable[[], list[str]]) -> None:
@@ -90,6 +87,7 @@ def _of_libraries(traced: int) -> list[str]:
 
 def _is_disabled(view: int) -> bool:
     """Return whether ``disable()`` stops an attachment, or this scope."""
+    silenced = core.silenced
     if silenced and not silenced.isdisjoint(core.scope_chain(view)):
         return True
     is_off = not core.is_enabled() and not core.pauses()
@@ -281,6 +279,3 @@ def warn_of_silence(
     found = [] if settings.mode == "off" else [*more, *doubts(view)]
     if found:
         warn(f"{verdict}, but {'; '.join(found)}")
-
-
-set_tell_nothing(lambda: warn_of_silence(core.PROCESS, (), WITHIN))

@@ -5,26 +5,31 @@ from __future__ import annotations
 import atexit
 import sys
 
-from ffi_leak_tracker._base.format import plural
-from ffi_leak_tracker._records.allocation import Allocation
-from ffi_leak_tracker._records.exceptions import ReportWriteError
-from ffi_leak_tracker._records.filters import LeakFilter
-from ffi_leak_tracker._records.snapshot import Snapshot
+from ffi_leak_tracker._base.package import lazy, load_all, provided
 from ffi_leak_tracker._seam import core_api as core
-from ffi_leak_tracker._seam import misuse as misuses
-from ffi_leak_tracker._seam.blocks import BlockList
-from ffi_leak_tracker._tracking import detached, owners, sampling, unseen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ffi_leak_tracker._base import format
+    from ffi_leak_tracker._records import exceptions, filters, snapshot
     from ffi_leak_tracker._records.emitters import EmitterLike, LeaksEmitter
-    from ffi_leak_tracker._records.filters import FilterLike
+    from ffi_leak_tracker._records.filters import FilterLike, LeakFilter
+    from ffi_leak_tracker._records.snapshot import Snapshot
     from ffi_leak_tracker._records.stats import AllocationStats
     from ffi_leak_tracker._records.verdicts import Verdicts
+    from ffi_leak_tracker._seam import blocks
+    from ffi_leak_tracker._seam import misuse as misuses
+    from ffi_leak_tracker._tracking import detached, owners, sampling, unseen
+else:
+    lazy(globals(), "_base", "format")
+    lazy(globals(), "_records", "exceptions", "filters", "snapshot")
+    lazy(globals(), "_seam", "blocks", misuses="misuse")
+    lazy(globals(), "_tracking", "detached", "owners", "sampling", "unseen")
 
-_global_filter = LeakFilter.ignore_none()
+#: None until there is one.
+_global_filter: LeakFilter | None = None
 
 
 class Checkpoint(int):
@@ -55,9 +60,9 @@ class View:
         raise NotImplementedError
 
     @property
-    def filter(self) -> LeakFilter:
+    def filter(self) -> filters.LeakFilter:
         """The blocks that reports leave out, besides the global filter."""
-        return LeakFilter.ignore_none()
+        return filters.LeakFilter.ignore_none()
 
     @property
     def duration(self) -> float | None:
@@ -65,7 +70,7 @@ class View:
         return None
 
     def _whole_filter(self, extra: FilterLike) -> LeakFilter:
-        return self.filter | _global_filter | LeakFilter.of(extra)
+        return self.filter | global_filter() | filters.LeakFilter.of(extra)
 
     # --- figures --------------------------------------------------------
     @property
@@ -83,7 +88,7 @@ class View:
         """Whether a block is live. Cost: O(threads), O(n) with a filter."""
         if detached.is_clean(self.number):
             return False
-        everything = LeakFilter.ignore_none()
+        everything = filters.LeakFilter.ignore_none()
         return self._whole_filter(None) == everything or bool(self.snapshot())
 
     # --- blocks ---------------------------------------------------------
@@ -108,7 +113,7 @@ class View:
     ) -> Snapshot:
         core.hooks_refresh()  # hook libraries that were loaded since
         number = self.number
-        found = BlockList.take(number, since, inherited)
+        found = blocks.BlockList.take(number, since, inherited)
         own, about_kept = found, []
         if self._shows_detached:
             detached.settle()
@@ -121,7 +126,7 @@ class View:
             *about_kept,
             *sampling.notes_on(own, sampling.mean_bytes),
         ]
-        everything = Snapshot(
+        everything = snapshot.Snapshot(
             found,
             stats,
             notes,
@@ -131,7 +136,7 @@ class View:
             ended=getattr(self, "ended", False),
         )
         whole = self._whole_filter(filter)
-        if whole == LeakFilter.ignore_none():
+        if whole == filters.LeakFilter.ignore_none():
             return everything
         return everything.without(whole)
 
@@ -153,8 +158,8 @@ class View:
         count = core.scope_unknown()
         if not count:
             return []
-        blocks = plural(count, "block")
-        return [f"{blocks} given to the process scope: scope not certain"]
+        given = format.plural(count, "block")
+        return [f"{given} given to the process scope: scope not certain"]
 
     def checkpoint(self) -> Checkpoint:
         """Return the current moment, for ``since``. Cost: O(1)."""
@@ -284,9 +289,7 @@ class View:
         if not detached.is_clean(self.number):
             found = self.leaks(filter=filter, gc=gc)
             if len(found):
-                from ffi_leak_tracker._records.exceptions import LeaksFoundError
-
-                raise LeaksFoundError(found)
+                raise exceptions.LeaksFoundError(found)
         if self._tells_unseen:
             unseen.warn_of_silence(self.number, self._uncertain_owned())
 
@@ -343,7 +346,7 @@ class View:
         except ImportError as error:
             if sys.meta_path is not None:
                 raise
-            raise ReportWriteError(
+            raise exceptions.ReportWriteError(
                 "no report: the interpreter is shutting down, and modules "
                 "cannot be imported any more; emit a report as text, or call "
                 "emit() in an atexit function"
@@ -364,12 +367,18 @@ def _load_emitters() -> Callable[[EmitterLike], LeaksEmitter]:
 
 
 def _keep_emitters() -> None:
-    """At exit: load what a report needs, for ``emit()`` in a late finalizer.
+    """At exit: load what a late finalizer may need, for ``emit()`` as well.
 
-    Only if something was recorded, since this takes some milliseconds.
+    Only as far as the tracker was used, since this takes some milliseconds.
     """
+    if not core.was_enabled():
+        return
+    load_all()
     if core.scope_figures(core.PROCESS).allocations:
         from io import StringIO
+
+        from ffi_leak_tracker._records.allocation import Allocation
+        from ffi_leak_tracker._records.snapshot import Snapshot
 
         block = Allocation(0, 0, "void", "exit", "free")
         _load_emitters()(StringIO()).emit(Snapshot([block]))
@@ -385,21 +394,21 @@ def _may_be_owned(found: Snapshot) -> bool:
     """
     if owners.gc_is_used:
         return True
-    blocks = found._allocations
-    if isinstance(blocks, BlockList):
-        return blocks.has_release("gc") or blocks.has_kind("hook")
-    return any(one.release == "gc" or one.kind == "hook" for one in blocks)
+    those = found._allocations
+    if isinstance(those, blocks.BlockList):
+        return those.has_release("gc") or those.has_kind("hook")
+    return any(one.release == "gc" or one.kind == "hook" for one in those)
 
 
 def global_filter() -> LeakFilter:
     """Return the filter of all reports."""
-    return _global_filter
+    return filters.LeakFilter.of(_global_filter)
 
 
 def set_global_filter(filter: FilterLike) -> None:
     """Replace the filter of all reports; None for none."""
     global _global_filter  # noqa: PLW0603
-    _global_filter = LeakFilter.of(filter)
+    _global_filter = filters.LeakFilter.of(filter)
 
 
 _LIMITS = (
@@ -463,7 +472,7 @@ _LIMITS = (
 def limits_of(figures: dict[str, int]) -> list[str]:
     """Return the notes of a report, from the counters of the tracker."""
     found = [
-        f"{plural(figures[key], what)} {text}"
+        f"{format.plural(figures[key], what)} {text}"
         for key, what, text in _LIMITS
         if figures[key]
     ]
@@ -475,3 +484,11 @@ def limits_of(figures: dict[str, int]) -> list[str]:
     if core.contexts_problem and core.IS_CPYTHON:
         found.append(f"scopes of hooked blocks: {core.contexts_problem}")
     return found
+
+
+def _tell_nothing() -> None:
+    """Warn if nothing could have been recorded."""
+    unseen.warn_of_silence(core.PROCESS, (), unseen.WITHIN)
+
+
+provided["tell_nothing"] = _tell_nothing
