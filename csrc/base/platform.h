@@ -29,12 +29,15 @@
 #define FLK_HOT inline __attribute__((always_inline))
 // Hides from the compiler where this value comes from.
 #define FLK_OPAQUE(value) __asm__ volatile("" : "+r"(value))
+// Begins to load a line of memory, which need not be there.
+#define FLK_PREFETCH(address) __builtin_prefetch(address)
 #else
 #define FLK_LIKELY(x) (x)
 #define FLK_UNLIKELY(x) (x)
 #define FLK_NOINLINE
 #define FLK_HOT inline
 #define FLK_OPAQUE(value) ((void)(value))
+#define FLK_PREFETCH(address) ((void)(address))
 #endif
 
 // Two words, sorted by the first (base/pairs.h).

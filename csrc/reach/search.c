@@ -34,6 +34,9 @@ typedef struct search {
     flk_verdicts verdicts;
     flk_holes holes;
     const flk_area *interpreter;  // its data, if it is an object of its own
+    uintptr_t low, span;          // words that may be of interest
+    uintptr_t owners[FLK_POOLS_OWNERS_MAX];  // types of Python
+    uint32_t owner_count;
     uint64_t next_check;
     int failure;  // FLK_LOST_...
 } search;
@@ -144,6 +147,68 @@ static void drop_all(search *s) {
 }
 
 // --- words -----------------------------------------------------------------------
+static inline bool may_point(const search *s, uintptr_t word) {
+    return word - s->low < s->span && flk_block_index_may_have(&s->index, word);
+}
+
+// Words that lead to blocks, and those that tell what a live object of Python
+// owns: its type.
+static void note_words(search *s) {
+    uintptr_t end = s->index.high + 7;
+    s->low = s->index.low;
+    s->owner_count = flk_pools_owner_types(s->owners);
+    for (uint32_t i = 0; i < s->owner_count; i++) {
+        uintptr_t type = s->owners[i];
+        flk_block_index_note(&s->index, type);
+        s->low = s->low < type ? s->low : type;
+        end = end > type + 1 ? end : type + 1;
+    }
+    s->span = end - s->low;
+}
+
+static inline uintptr_t word_in(const char *bytes, size_t i) {
+    uintptr_t word;
+    memcpy(&word, bytes + i * sizeof word, sizeof word);
+    return word;
+}
+
+static bool is_of_interest(const search *s, uintptr_t word) {
+    uint32_t place;
+    for (uint32_t i = 0; i < s->owner_count; i++)
+        if (s->owners[i] == word)
+            return true;
+    return flk_block_index_find(&s->index, word, &place, 1) ||
+           flk_block_index_find(&s->index, word & ~(uintptr_t)7, &place, 1);
+}
+
+// Whether some memory has a word that leads to a block or is the type of an
+// owner. Most pieces have none. Words are taken together, since branches would
+// be foretold wrongly.
+static bool has_words(const search *s, const char *copy, uintptr_t begin,
+                      uintptr_t end) {
+    enum { TOGETHER = 8, AHEAD = 256 };
+    const uintptr_t low = s->low, span = s->span;
+    const uint64_t *lines = s->index.lines;
+    uintptr_t at = (begin + 7) & ~(uintptr_t)7;
+    const char *from = copy + (at - begin);
+    size_t count = at < end ? (end - at) / sizeof(uintptr_t) : 0;
+    for (size_t i = 0; i < count; i += TOGETHER) {
+        size_t some = count - i < TOGETHER ? count - i : TOGETHER;
+        uint64_t found = 0;
+        FLK_PREFETCH(from + (i + AHEAD) * sizeof(uintptr_t));
+        for (size_t k = 0; k < some; k++) {
+            uintptr_t word = word_in(from, i + k);
+            found |= (uint64_t)(word - low < span) &
+                     flk_block_index_line(lines, word);
+        }
+        for (size_t k = 0; found && k < some; k++)
+            if (may_point(s, word_in(from, i + k)) &&
+                is_of_interest(s, word_in(from, i + k)))
+                return true;
+    }
+    return false;
+}
+
 static bool is_text(unsigned char byte) {
     return (byte >= ' ' && byte <= '~') || (byte >= '\t' && byte <= '\r');
 }
@@ -178,7 +243,7 @@ static void read_words(search *s, const char *copy, uintptr_t begin,
     for (; count > 0; count--, from += sizeof(uintptr_t)) {
         uintptr_t word;
         memcpy(&word, from, sizeof word);
-        if (flk_verdicts_may_point(&s->index, word) && !ends_text(first, from))
+        if (may_point(s, word) && !ends_text(first, from))
             flk_verdicts_point(&s->verdicts, word);
     }
 }
@@ -259,13 +324,17 @@ static bool read_root(void *context, const flk_area *area, const char *copy,
                       uintptr_t begin, uintptr_t end) {
     search *s = context;
     flk_pool pool;
+    if (is_of_interpreter(s, area))
+        note_locks(s, copy, end - begin);
+    if (!has_words(s, copy, begin, end)) {
+        s->result->words += (end - begin) / sizeof(uintptr_t);
+        return goes_on(s);
+    }
     if (area->kind == FLK_AREA_ANONYMOUS && begin % FLK_PIECE_BYTES == 0 &&
         end - begin == FLK_PIECE_BYTES && flk_pools_read(copy, begin, &pool)) {
         read_pool(s, &pool, copy, begin);
         return goes_on(s);
     }
-    if (is_of_interpreter(s, area))
-        note_locks(s, copy, end - begin);
     from_root(s, area->holder);
     read_root_words(s, copy, begin, end);
     return goes_on(s);
@@ -293,8 +362,7 @@ static void read_registers(search *s) {
     const flk_stacks *stacks = s->order->stacks;
     for (uint32_t i = 0; i < stacks->count; i++)
         for (int k = 0; k < FLK_STACK_ARGUMENTS; k++)
-            if (flk_verdicts_may_point(&s->index,
-                                       stacks->items[i].arguments[k]))
+            if (may_point(s, stacks->items[i].arguments[k]))
                 flk_verdicts_point(&s->verdicts, stacks->items[i].arguments[k]);
 }
 
@@ -421,6 +489,7 @@ static void search_all(search *s) {
         return;
     }
     name_stacks(s);
+    note_words(s);
     if (!flk_holes_list(&s->holes, &s->result->holders)) {
         s->failure = FLK_LOST_NO_MEMORY;
         return;

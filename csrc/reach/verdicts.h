@@ -57,11 +57,6 @@ void flk_verdicts_judge(flk_verdicts *verdicts, uint32_t place, uint8_t verdict,
                         uint32_t holder);
 // A word points there.
 void flk_verdicts_point(flk_verdicts *verdicts, uintptr_t word);
-// Whether a word may point into a block: it lies between the first and the last.
-static inline bool flk_verdicts_may_point(const flk_block_index *index,
-                                          uintptr_t word) {
-    return word - index->low < index->high + 7 - index->low;
-}
 // Takes a place from the queue, and notes it as the origin of the words that are
 // read next. False if the queue is empty.
 bool flk_verdicts_next(flk_verdicts *verdicts, uint32_t *place);
