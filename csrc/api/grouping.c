@@ -20,19 +20,14 @@ typedef struct table {
     size_t count, capacity;
 } table;
 
-static size_t whole_pages(size_t bytes) {
-    size_t page = flk_platform_page_bytes();
-    return (bytes + page - 1) & ~(page - 1);
-}
-
 static size_t bytes_of_table(size_t capacity) {
-    return whole_pages(
+    return flk_platform_pages_for(
         capacity * (sizeof(flk_group) + ENTRIES_A_GROUP * sizeof(uint32_t)));
 }
 
 // For the group numbers of the blocks, and for the members.
 static size_t bytes_of_members(size_t count) {
-    return whole_pages((count ? count : 1) * sizeof(uint32_t));
+    return flk_platform_pages_for(count * sizeof(uint32_t));
 }
 
 static uint32_t *entry_of(const table *t, uint32_t path, uint32_t type) {

@@ -16,8 +16,7 @@ typedef struct query {
 } query;
 
 static size_t bytes_of(size_t capacity) {
-    size_t page = flk_platform_page_bytes();
-    return (capacity * sizeof(flk_older) + page - 1) & ~(page - 1);
+    return flk_platform_pages_for(capacity * sizeof(flk_older));
 }
 
 // The place of the block, or the empty place where it belongs.

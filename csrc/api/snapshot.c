@@ -19,8 +19,7 @@ typedef struct collector {
 } collector;
 
 static size_t bytes_for(size_t count) {
-    size_t page = flk_platform_page_bytes();
-    return (count * sizeof(flk_block) + page - 1) & ~(page - 1);
+    return flk_platform_pages_for(count * sizeof(flk_block));
 }
 
 static void collect(flk_entry *entry, void *context) {

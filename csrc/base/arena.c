@@ -95,16 +95,11 @@ static size_t class_bytes(uint32_t class_index) {
     return MIDDLE_MAX + (number - MIDDLE_CLASSES) * LARGE_STEP;
 }
 
-static size_t whole_pages(size_t bytes) {
-    size_t page = flk_platform_page_bytes();
-    return (bytes + page - 1) & ~(page - 1);
-}
-
 size_t flk_arena_usable(size_t bytes) {
     if (bytes == 0)
         bytes = 1;
     return bytes <= CLASS_MAX ? class_bytes(class_of(bytes))
-                              : whole_pages(bytes);
+                              : flk_platform_pages_for(bytes);
 }
 
 // --- slabs -------------------------------------------------------------
@@ -222,7 +217,7 @@ static void *chunk_take(slab **list) {
 }
 
 static void *large_get(size_t bytes) {
-    size_t pages = whole_pages(bytes);
+    size_t pages = flk_platform_pages_for(bytes);
     FLK_ASSERT(pages >= bytes);
     void *got = flk_platform_pages_map(pages, flk_platform_page_bytes());
     if (got)
@@ -260,8 +255,8 @@ void flk_arena_put(void *chunk, size_t bytes) {
     if (!chunk)
         return;
     if (bytes > CLASS_MAX) {
-        flk_platform_pages_unmap(chunk, whole_pages(bytes));
-        count_bytes(-(int64_t)whole_pages(bytes));
+        flk_platform_pages_unmap(chunk, flk_platform_pages_for(bytes));
+        count_bytes(-(int64_t)flk_platform_pages_for(bytes));
         return;
     }
     slab *s = slab_of(chunk);

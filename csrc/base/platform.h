@@ -29,12 +29,15 @@
 #define FLK_HOT inline __attribute__((always_inline))
 // Hides from the compiler where this value comes from.
 #define FLK_OPAQUE(value) __asm__ volatile("" : "+r"(value))
+// Begins to load a line of memory, which need not be there.
+#define FLK_PREFETCH(address) __builtin_prefetch(address)
 #else
 #define FLK_LIKELY(x) (x)
 #define FLK_UNLIKELY(x) (x)
 #define FLK_NOINLINE
 #define FLK_HOT inline
 #define FLK_OPAQUE(value) ((void)(value))
+#define FLK_PREFETCH(address) ((void)(address))
 #endif
 
 // Two words, sorted by the first (base/pairs.h).
@@ -190,6 +193,11 @@ void flk_platform_pages_unmap(void *pages, size_t bytes);
 // Returns the memory but keeps the addresses, which read zero afterwards.
 void flk_platform_pages_forget(void *pages, size_t bytes);
 size_t flk_platform_page_bytes(void);
+// The bytes of the whole pages that hold `bytes`; at least one page.
+static inline size_t flk_platform_pages_for(size_t bytes) {
+    size_t page = flk_platform_page_bytes();
+    return ((bytes ? bytes : 1) + page - 1) & ~(page - 1);
+}
 // The mappings that flk_platform_pages_map returned and that are not unmapped,
 // as pairs of (begin, end) in no order. Fills in at most `max` pairs; returns
 // how many there are. Of more than FLK_OWN_MAPPINGS_MAX mappings, some are

@@ -8,9 +8,8 @@
 enum { ENTRIES_MIN = 64 };
 
 static size_t bytes_of(const flk_queue *queue, uint32_t capacity) {
-    size_t page = flk_platform_page_bytes();
     FLK_ASSERT((capacity & (capacity - 1)) == 0);
-    return (capacity * queue->entry_bytes + page - 1) & ~(page - 1);
+    return flk_platform_pages_for(capacity * queue->entry_bytes);
 }
 
 static char *entry_at(const flk_queue *queue, uint64_t number) {

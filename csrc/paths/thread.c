@@ -22,8 +22,7 @@ static struct {
 };
 
 static size_t block_bytes(void) {
-    size_t page = flk_platform_page_bytes();
-    return (sizeof(flk_thread) + page - 1) & ~(page - 1);
+    return flk_platform_pages_for(sizeof(flk_thread));
 }
 
 // --- the list ----------------------------------------------------------

@@ -40,8 +40,7 @@ struct flk_native {
 static atomic_ullong gcc_count;  // relaxed: a figure
 
 static size_t native_bytes(void) {
-    size_t page = flk_platform_page_bytes();
-    return (sizeof(flk_native) + page - 1) & ~(page - 1);
+    return flk_platform_pages_for(sizeof(flk_native));
 }
 
 flk_native *flk_unwind_new(void) {

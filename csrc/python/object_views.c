@@ -199,10 +199,9 @@ static bool copy_take(copy *c, int tracker, int index, bool keeps) {
     FLK_ASSERT(tracker >= 0 && tracker < FLK_TRACKERS_MAX);
     flk_object_table_figures f;
     flk_object_table_read(tracker, &f);
-    size_t page = flk_platform_page_bytes();
     *c = (copy){.capacity = f.entries, .index = index, .keeps = keeps};
-    c->bytes = (f.entries * sizeof *c->objects + page) & ~(page - 1);
-    c->objects = flk_platform_pages_map(c->bytes, page);
+    c->bytes = flk_platform_pages_for(f.entries * sizeof *c->objects);
+    c->objects = flk_platform_pages_map(c->bytes, flk_platform_page_bytes());
     if (!c->objects) {
         PyErr_NoMemory();
         return false;

@@ -235,10 +235,9 @@ bool flk_areas_read(flk_areas *areas, flk_holders *holders, int pagemap) {
     int saved = errno;
     *areas = (flk_areas){.count = 0};
     bool good = each_line(count_line, &counted);
-    size_t page = flk_platform_page_bytes();
-    size_t bytes = (counted.areas * sizeof(flk_area) + page - 1) & ~(page - 1);
+    size_t bytes = flk_platform_pages_for(counted.areas * sizeof(flk_area));
     if (good)
-        areas->items = flk_platform_pages_map(bytes, page);
+        areas->items = flk_platform_pages_map(bytes, flk_platform_page_bytes());
     good = areas->items != NULL;
     if (good) {
         areas->mapped_bytes = bytes;

@@ -10,9 +10,8 @@
 enum { GRANULE_SHIFT = 21, PAGE_SHIFT = 12, GRANULE_PAGES = 512 };
 
 static void *map_table(size_t bytes, size_t *mapped) {
-    size_t page = flk_platform_page_bytes();
-    *mapped = ((bytes ? bytes : 1) + page - 1) & ~(page - 1);
-    void *pages = flk_platform_pages_map(*mapped, page);
+    *mapped = flk_platform_pages_for(bytes);
+    void *pages = flk_platform_pages_map(*mapped, flk_platform_page_bytes());
     if (!pages)
         *mapped = 0;
     return pages;
@@ -162,6 +161,29 @@ static bool make_directory(flk_block_index *x) {
     return true;
 }
 
+// --- lines -------------------------------------------------------------------
+static void note_lines(flk_block_index *x, uintptr_t begin, uintptr_t last) {
+    uintptr_t line = begin >> FLK_BLOCK_INDEX_LINE_SHIFT;
+    uintptr_t count = (last >> FLK_BLOCK_INDEX_LINE_SHIFT) - line + 1;
+    if (count > FLK_BLOCK_INDEX_LINES)
+        count = FLK_BLOCK_INDEX_LINES;
+    for (; count > 0; count--, line++)
+        x->lines[line % FLK_BLOCK_INDEX_LINES / 64] |= UINT64_C(1) << line % 64;
+}
+
+static bool make_lines(flk_block_index *x) {
+    x->lines = map_table(FLK_BLOCK_INDEX_LINES / 8, &x->lines_bytes);
+    for (uint32_t i = 0; x->lines && i < x->count; i++)
+        note_lines(x, flk_block_index_address(&x->blocks[i]),
+                   flk_block_index_end(&x->blocks[i]) - 1);
+    return x->lines;
+}
+
+void flk_block_index_note(flk_block_index *index, uintptr_t address) {
+    FLK_ASSERT(index && index->lines);
+    note_lines(index, address, address);
+}
+
 bool flk_block_index_build(flk_block_index *index, const flk_block *blocks,
                            uint32_t count) {
     FLK_ASSERT(index && (blocks || count == 0));
@@ -171,7 +193,7 @@ bool flk_block_index_build(flk_block_index *index, const flk_block *blocks,
         return false;
     }
     measure(index);
-    if (!make_directory(index)) {
+    if (!make_directory(index) || !make_lines(index)) {
         flk_block_index_drop(index);
         return false;
     }
@@ -186,6 +208,8 @@ void flk_block_index_drop(flk_block_index *index) {
         flk_platform_pages_unmap(index->directory, index->directory_bytes);
     if (index->pages)
         flk_platform_pages_unmap(index->pages, index->pages_bytes);
+    if (index->lines)
+        flk_platform_pages_unmap(index->lines, index->lines_bytes);
     memset(index, 0, sizeof *index);
 }
 

@@ -1,8 +1,9 @@
 // block_index.h - the block that contains an address, for many addresses.     SPDX-License-Identifier: MIT
 // Keeps:   a copy of blocks, sorted by layer and address; a directory of granules of 2 MiB of addresses; for each
-//          granule the first block of each page of 4 KiB. A block is known by its place in the sorted order.
+//          granule the first block of each page of 4 KiB. A block is known by its place in the sorted order. A bit for
+//          each line of 64 bytes, modulo 64 MiB of addresses, tells whether a block may be there.
 // Cost:    building: a sort; a find: one probe of the directory and a short search. 16 bytes a block, and for each
-//          granule with a block 2 KiB (4 bytes a page) and at most 64 bytes of the directory.
+//          granule with a block 2 KiB (4 bytes a page) and at most 64 bytes of the directory; 128 KiB for the lines.
 // Callers: one thread; no lock. Blocks of different layers may overlap, and those of one layer, too.
 // Fails:   false without memory.
 // Invariant: within a layer the keys of `blocks` rise. A page's entry is the first block that ends behind the start of
@@ -21,6 +22,7 @@
 // 57 bits.
 enum { FLK_BLOCK_INDEX_LAYER_SHIFT = 60 };
 #define FLK_BLOCK_INDEX_NONE UINT32_MAX
+enum { FLK_BLOCK_INDEX_LINE_SHIFT = 6, FLK_BLOCK_INDEX_LINES = 1 << 20 };
 
 static inline uintptr_t flk_block_index_address(const flk_pair *block) {
     return (uintptr_t)(block->key &
@@ -46,7 +48,8 @@ typedef struct flk_block_index {
     flk_granule *directory;
     uint64_t mask;
     uint32_t *pages;
-    size_t block_bytes, directory_bytes, pages_bytes;
+    uint64_t *lines;  // FLK_BLOCK_INDEX_LINES bits
+    size_t block_bytes, directory_bytes, pages_bytes, lines_bytes;
 } flk_block_index;
 
 // Copies and sorts blocks. A block with size 0 counts as one byte.
@@ -57,8 +60,22 @@ void flk_block_index_drop(flk_block_index *index);
 // several of one layer if they overlap there. Returns their number.
 uint32_t flk_block_index_find(const flk_block_index *index, uintptr_t address,
                               uint32_t *places, uint32_t max);
+// Notes an address that is no block: flk_block_index_may_have is true for it.
+void flk_block_index_note(flk_block_index *index, uintptr_t address);
+// 1 if a block may be in the line of an address. 0 is certain, and most words of
+// most memory are told apart by it.
+static inline uint64_t flk_block_index_line(const uint64_t *lines,
+                                            uintptr_t address) {
+    uintptr_t line = address >> FLK_BLOCK_INDEX_LINE_SHIFT;
+    return lines[line % FLK_BLOCK_INDEX_LINES / 64] >> line % 64 & 1;
+}
+static inline bool flk_block_index_may_have(const flk_block_index *index,
+                                            uintptr_t address) {
+    return flk_block_index_line(index->lines, address);
+}
 static inline uint64_t flk_block_index_bytes(const flk_block_index *index) {
-    return index->block_bytes + index->directory_bytes + index->pages_bytes;
+    return index->block_bytes + index->directory_bytes + index->pages_bytes +
+           index->lines_bytes;
 }
 static inline uintptr_t flk_block_index_end(const flk_pair *block) {
     uint64_t size = block->value >> 1;

@@ -14,6 +14,7 @@
 #include "elf/loaded.h"
 #include "paths/pyframe.h"
 #include "paths/thread.h"
+#include "reach/chunks.h"
 #include "reach/search.h"
 #include "registry/registry.h"
 #include "tracker/recent.h"
@@ -67,8 +68,7 @@ static uint64_t record_count(void) {
 }
 
 static size_t bytes_for(uint64_t rows) {
-    size_t page = flk_platform_page_bytes();
-    return (sizeof(shared) + rows * ROW_BYTES + page - 1) & ~(page - 1);
+    return flk_platform_pages_for(sizeof(shared) + rows * ROW_BYTES);
 }
 
 // The module of the core, if it is not part of a program (in tests): nothing of

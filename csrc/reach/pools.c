@@ -152,6 +152,19 @@ enum { DEFINITION_PLACE = 24, STATE_PLACE = 32, STATE_BYTES_PLACE = 56 };
 // A lock: a pointer behind the head.
 enum { LOCK_PLACE = 16 };
 
+static bool may_own(uint32_t kind) {
+    return kind == FLK_PYTHON_MODULE || kind == FLK_PYTHON_LOCK;
+}
+
+uint32_t flk_pools_owner_types(uintptr_t *types) {
+    FLK_ASSERT(types);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < TYPE_PLACES && count < FLK_POOLS_OWNERS_MAX; i++)
+        if (known_types[i].address && may_own(known_types[i].kind))
+            types[count++] = (uintptr_t)known_types[i].address;
+    return count;
+}
+
 static uint64_t word_of(const void *at) {
     uint64_t word;
     memcpy(&word, at, sizeof word);
@@ -179,8 +192,7 @@ bool flk_pools_owned(const void *block, uint32_t block_bytes, flk_small *out) {
             return false;
         const char *object = (const char *)block + before;
         uint32_t kind = type_at(word_of(object + 8))->kind, used;
-        if ((kind == FLK_PYTHON_MODULE || kind == FLK_PYTHON_LOCK) &&
-            read_object(block, block_bytes, before, &used) &&
+        if (may_own(kind) && read_object(block, block_bytes, before, &used) &&
             word_of(object) != 0)
             return kind == FLK_PYTHON_MODULE ? own_state(object, out)
                                              : own_semaphore(object, out);

@@ -35,6 +35,10 @@ static inline bool flk_pools_is_free(const flk_pool *pool, uint32_t block) {
 // The types of Python whose objects are known. Called before a search, with all
 // of them; no search may run. At most FLK_PYTHON_TYPES_MAX are kept.
 void flk_pools_set_types(const flk_python_type *types, uint32_t count);
+// The types whose objects may own something small (flk_pools_owned), at most
+// FLK_POOLS_OWNERS_MAX. Returns their number.
+enum { FLK_POOLS_OWNERS_MAX = 8 };
+uint32_t flk_pools_owner_types(uintptr_t *types);
 // An address in the data of the interpreter; 0 if none is known.
 uintptr_t flk_pools_interpreter(void);
 

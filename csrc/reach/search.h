@@ -11,22 +11,11 @@
 #ifndef FLK_SEARCH_H
 #define FLK_SEARCH_H
 
-#include <stdatomic.h>
-#include <stdbool.h>
 #include <stdint.h>
 
-#include "base/platform.h"
 #include "base/values.h"
 #include "reach/areas.h"
-#include "reach/chunks.h"
-#include "reach/stacks.h"
-
-// Which blocks the result has.
-typedef struct flk_search_view {
-    uint32_t scope;
-    uint64_t since, until;  // sequences: since <= s < until
-    bool inherited;
-} flk_search_view;
+#include "reach/order.h"
 
 // The blocks of the view, by sequence number, and what was found for each.
 typedef struct flk_search_result {
@@ -44,23 +33,6 @@ typedef struct flk_search_result {
     uint64_t words;         // read
     uint64_t memory_bytes;  // the most that the search had mapped
 } flk_search_result;
-
-typedef struct flk_search_caller {
-    uintptr_t stack_begin;  // FLK_STACK_BEGIN
-    uint64_t ident;         // of the thread
-} flk_search_caller;
-
-typedef struct flk_search_order {
-    flk_search_view view;
-    flk_search_caller caller;
-    flk_stacks *stacks;
-    // Set when the stacks are confirmed; the search waits for it. NULL: at once.
-    atomic_bool *are_confirmed;
-    uint64_t deadline_ns;  // of the coarse clock
-    bool in_process;
-    uint64_t cache_key;            // flk_chunks_key
-    uintptr_t own_begin, own_end;  // the module of the core; 0: part of a test
-} flk_search_order;
 
 int flk_search_run(const flk_search_order *order, flk_search_result *result);
 

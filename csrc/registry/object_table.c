@@ -53,8 +53,7 @@ static uint32_t place_of(const tracker *t, uint64_t address) {
 
 static size_t bytes_for(uint32_t capacity) {
     FLK_ASSERT(capacity > 0);
-    size_t page = flk_platform_page_bytes();
-    return (capacity * sizeof(flk_object) + page - 1) & ~(page - 1);
+    return flk_platform_pages_for(capacity * sizeof(flk_object));
 }
 
 static void table_drop(tracker *t) {

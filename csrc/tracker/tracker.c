@@ -595,10 +595,9 @@ static void compare(tallies *t) {
 // No events may occur during the call, since the counters are read after the
 // registry.
 static bool counters_agree(void) {
-    size_t page = flk_platform_page_bytes();
-    size_t bytes = (sizeof(tallies) + page - 1) & ~(page - 1);
+    size_t bytes = flk_platform_pages_for(sizeof(tallies));
     // Pages use memory only when touched.
-    tallies *t = flk_platform_pages_map(bytes, page);
+    tallies *t = flk_platform_pages_map(bytes, flk_platform_page_bytes());
     if (!t)
         return false;
     t->agree = true;

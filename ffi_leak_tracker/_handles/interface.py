@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import weakref
 
-from ffi_leak_tracker._handles import functions, ledger
-from ffi_leak_tracker._handles.functions import call_again, unwrapped
+from ffi_leak_tracker._handles import ledger
+from ffi_leak_tracker._handles.functions import call_again
 from ffi_leak_tracker._handles.ledger import is_enabled, live
 from ffi_leak_tracker._handles.library import Library, library_of
+from ffi_leak_tracker._handles.wrapper import unwrapped
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._tracking import owners
 
@@ -113,11 +114,10 @@ class Interface:
             if handle is not None and handle.of_gc:
                 ledger.forget(ledger.key_of(cdata))
             return raw(cdata, None, size)
-        wanted = unwrapped(destructor)
-        name = plan.name_of(wanted)
-        if name is not None:
-            release = plan.release_of(name)
-            made = raw(cdata, functions.destructor(wanted, release), size)
+        found = plan.destructor(destructor)
+        if found is not None:
+            name, destroy = found
+            made = raw(cdata, destroy, size)
         else:
             name = getattr(destructor, "__qualname__", "a destructor")
             made = raw(cdata, _forgetting_own(destructor), size)

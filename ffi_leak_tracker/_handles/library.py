@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ffi_leak_tracker._handles.wrapper import unwrapped
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -25,7 +27,7 @@ class Library:
         return getattr(self._ffi_leak_tracker_lib, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._ffi_leak_tracker_lib, name, value)
+        setattr(self._ffi_leak_tracker_lib, name, unwrapped(value))
 
     def __dir__(self) -> list[str]:
         return dir(self._ffi_leak_tracker_lib)

@@ -269,24 +269,27 @@ class Checker:
         mode, own = self._settings.mode, rules.rules_of(watch.item)
         rounds = own.rounds or self._settings.rounds
         is_called_again = (mode == "auto" or own.rounds) and own.is_repeated
+        is_repeated = bool(is_called_again and not failed and rounds)
+        all_leak = (own.held or self._settings.held) == "fail"
         scope = watch.scope
         assert scope is not None
 
         def growths() -> judge.Found:
-            if failed or rounds is None or not is_called_again:
+            if rounds is None or not is_repeated:
                 return ()
             return self._growths(watch, rounds)
 
+        is_young = watch.is_young and not all_leak
         left = judge.sort(
             take,
-            mode == "strict",
+            judge.How(mode == "strict", is_young, is_repeated),
             lambda: judge.lost_in(scope),
             growths,
             self._tables,
         )
         if failed:
             return judge.none_held(left)
-        if (own.held or self._settings.held) == "fail":
+        if all_leak:
             left = judge.all_leak(left)
         if own.allow(len(left.leaks), left.leaks.total_bytes):
             return judge.none_leaks(left)
@@ -298,7 +301,7 @@ class Checker:
         """Sort what a fixture of a wider scope left; it is not repeated."""
         return judge.sort(
             take,
-            self._settings.mode == "strict",
+            judge.How(self._settings.mode == "strict"),
             lambda: judge.lost_in(*scopes),
             lambda: (),
             self._tables,

@@ -67,9 +67,19 @@ class Left(NamedTuple):
     unsearched: str = ""  # why it is not known what is lost
 
 
+class How(NamedTuple):
+    """How to sort what is left."""
+
+    is_strict: bool  # all of it leaks
+    #: Only young garbage was collected, and the test made nothing else. The
+    #: rest is collected before anything is called a leak or the test again.
+    is_young: bool = False
+    is_repeated: bool = False  # the test can be called again
+
+
 def sort(
     take: Callable[[bool], Snapshot],
-    is_strict: bool,
+    how: How,
     lost: Callable[[], Lost],
     growths: Callable[[], Found],
     tables: Tables | None = None,
@@ -78,7 +88,7 @@ def sort(
 
     Args:
         take: returns the live blocks; True: after garbage was collected.
-        is_strict: whether all of them are leaks.
+        how: how to sort.
         lost: returns the blocks that nothing in the memory of the process
             points to. No snapshot may live meanwhile: its copies of the
             addresses would be such pointers.
@@ -87,17 +97,44 @@ def sort(
             something to ask.
         tables: fits the tables that libraries make once; None for none.
     """
-    found = take(True)
+    is_young = how.is_young
+    found = take(not is_young)
     hooked = _hooked(found)
-    once = set() if is_strict else _once(hooked, tables)
-    if is_strict or not _doubtful(hooked, once):
+    if is_young and (how.is_strict or _blocks_of(hooked) < len(found)):
+        is_young = False
+        found = take(True)
+        hooked = _hooked(found)
+    once = set() if how.is_strict else _once(hooked, tables)
+    if how.is_strict or not _doubtful(hooked, once):
         doubtful = found.keep(_nothing)
         return Left(_without(found, once), doubtful, len(once), ())
     del found, hooked
     gone, unsearched, inside = lost()
-    found = _without(take(False), set(inside))  # what is left is no garbage
+    if is_young and gone:
+        is_young = False
+        take(True)
+        gone, unsearched, inside = lost()
+    found = _without(take(is_young and how.is_repeated), set(inside))
     kept = _doubtful(_hooked(found), once | gone)
     grown = growths() if kept else ()
+    return _sorted(found, kept, (once, gone), grown)._replace(
+        unsearched=unsearched
+    )
+
+
+def _sorted(
+    found: Snapshot,
+    kept: set[int],
+    sure: tuple[set[int], set[int]],
+    grown: Found,
+) -> Left:
+    """Return what is left, by what is known of it.
+
+    Args:
+        kept: the blocks that are not known to be leaks without ``grown``.
+        sure: blocks that are made once, and those that are lost.
+    """
+    once, gone = sure
     unsure = grown if isinstance(grown, str) else ""
     if isinstance(grown, str):
         grown = ()
@@ -111,7 +148,11 @@ def sort(
     left = {block.sequence for block in held} | once
     leaks = _without(found, left)
     lost_ones = sum([block.sequence in gone for block in leaks])
-    return Left(leaks, held, len(once), grown, lost_ones, unsure, unsearched)
+    return Left(leaks, held, len(once), grown, lost_ones, unsure)
+
+
+def _blocks_of(groups: list[Group]) -> int:
+    return sum([one.count for one in groups])
 
 
 def _hooked(found: Snapshot) -> list[Group]:

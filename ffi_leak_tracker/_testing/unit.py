@@ -168,7 +168,7 @@ class LeakCheckMixin(_Base):
         gc.collect(1)
         left = judge.sort(
             take,
-            self.leaks_mode == "strict",
+            judge.How(self.leaks_mode == "strict"),
             lambda: judge.lost_in(scope),
             self._growths,
             _tables,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from functools import partial
 from itertools import chain
 from traceback import format_exception
@@ -32,6 +31,7 @@ from ffi_leak_tracker._testing.figures import (
 )
 from ffi_leak_tracker._testing.found import MisusesFound, TestLeaks
 from ffi_leak_tracker._testing.frames import without_runner
+from ffi_leak_tracker._testing.garbage import collect_young, moves
 from ffi_leak_tracker._testing.judge import owned_by_python
 from ffi_leak_tracker._tracking import detached
 from ffi_leak_tracker._tracking.tracker import LeakTracker
@@ -62,12 +62,14 @@ class Watch:
         "_attachment",
         "_known",
         "_misuses",
+        "_moves",
         "_places",
         "_shown",
         "_tells_places",
         "beside",
         "budget",
         "figures",
+        "is_young",
         "item",
         "late",
         "leaked",
@@ -87,6 +89,8 @@ class Watch:
         self.logged = False  # the report of the call was logged
         self.reports: dict[str, pytest.TestReport] = {}
         self.scope: Scope | None = None  # its live blocks are judged
+        self._moves = moves()
+        self.is_young = False  # all garbage of the test was young
         self.figures: dict[str, Any] = {}
         self.leaked: set[int] = set()  # the sequence numbers of its leaks
         self.budget: tuple[Scope, dict[str, int | None]] | None = None
@@ -189,7 +193,7 @@ class Watch:
         if detached.is_clean(self.scope.number):
             return None
         let_go(self.item)
-        gc.collect(1)  # what a short test leaves is young, and this is fast
+        self.is_young = collect_young(self._moves)
         if detached.is_clean(self.scope.number):
             return None
         try:

@@ -19,6 +19,10 @@ from ffi_leak_tracker._tracking import (
     watched,
     watched_libraries,
 )
+
+# Loaded before blocks are recorded. Loaded by find_lost(), it would lie in
+# memory that was freed since, with old pointers to blocks in its unused parts.
+from ffi_leak_tracker._tracking import lost as _lost  # noqa: F401
 from ffi_leak_tracker._tracking.libraries import (
     exclusions_of,
     named,

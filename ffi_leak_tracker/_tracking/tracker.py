@@ -323,6 +323,8 @@ class LeakTrackerType(Attaching):
                 address = 0
         if number == core.HANDLE or release not in owners.PLAIN:
             owners.handles_are_tracked = True
+            if core.callables is not None:
+                core.callables.ask_always()
         if address and self.enabled:
             from ffi_leak_tracker._tracking.scopes import current_number
 
