@@ -190,6 +190,44 @@ def test_argument(box): pass
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mode", ["fast", "strict"])
+def test_old_garbage_is_no_leak(run, mode):
+    """So are cycles that a collection during the test found in use."""
+    tests = """
+import gc
+def test_cycle():
+    box = Box(3, "novels")
+    box.itself = box
+    gc.collect()
+def test_collected_by_itself():
+    box = Box(3, "novels")
+    box.itself = box
+    kept = [[[]] for _ in range(30_000)]
+"""
+    result = run(f"--leaks={mode}", tests=LIBRARY + tests)
+    assert "2 passed" in result.stdout, result.stdout
+    assert "native leaks" not in result.stdout
+
+
+@pytest.mark.slow
+def test_what_only_old_garbage_held_is_lost(run):
+    """The objects with the last pointer are collected before the search."""
+    tests = """
+import gc
+class Handle:
+    def __init__(self):
+        self.itself, self.raw = self, lib.counts_new(3)
+def test_young(): Handle()
+def test_old():
+    handle = Handle()
+    gc.collect()
+"""
+    result = run("--leaks=fast", tests=LIBRARY + tests)
+    assert "2 failed" in result.stdout, result.stdout
+    assert "lost: nothing in memory points to" in result.stdout
+
+
+@pytest.mark.slow
 def test_what_an_import_makes_is_set_aside(run):
     """A module that is imported by the first test is no leak of it."""
     tests = "def test_import():\n    import planted_leaks, ssl, sqlite3\n"
