@@ -3,7 +3,8 @@
     python benchmarks/run.py [--json FILE] [--smallest] [NAME...]
 
 Names: allocators, scopes, objects, import, analysis, json, instructions, core,
-threads, hooks, native, growth, verdict, known, packages, pytest (default: all).
+threads, hooks, native, programs, growth, verdict, known, packages, pytest
+(default: all).
 ``compare.py`` shows two JSON files side by side.
 """
 
@@ -37,6 +38,7 @@ NAMES = (
     "threads",
     "hooks",
     "native",
+    "programs",
     "growth",
     "verdict",
     "known",

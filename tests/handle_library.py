@@ -81,6 +81,31 @@ def compiled() -> tuple[Any, Any]:
     return made.ffi, made.lib
 
 
+BOXES = """
+struct box { int number; };
+extern int box_frees;
+extern void (*box_free)(struct box *);
+extern void (*box_drop)(struct box *);
+extern void (*box_hook)(struct box *);
+"""
+
+
+def boxes(mode: str) -> tuple[Any, Any]:
+    """Return ffi and lib of ``boxes``, whose destructors are variables."""
+    ffi = cffi.FFI()
+    ffi.cdef(BOXES + declarations("boxes"))
+    if mode == "abi":
+        return ffi, ffi.dlopen(path("boxes"))
+    ffi.set_source("_boxes", source("boxes").read_text("utf-8"))
+    file = ffi.compile(str(FOLDER / "handles_boxes"))
+    spec = importlib.util.spec_from_file_location("_boxes", file)
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made.ffi, made.lib
+
+
 def opened() -> tuple[Any, Any]:
     """Return ffi and lib in ABI mode."""
     ffi = cffi.FFI()

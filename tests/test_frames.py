@@ -568,3 +568,24 @@ def test_columns_where_known() -> None:
     column = frames_of(pointer)[0].column
     known = sys.version_info >= (3, 11) and core.walks_frames
     assert column == (14 if known else None)
+
+
+def _down(levels, other):
+    """Allocate below some levels, of which one calls from another line."""
+    if levels == 0:
+        return alloc("char")
+    if levels == other:
+        return _down(levels - 1, other)
+    return _down(levels - 1, other)
+
+
+@pytest.mark.parametrize("other", range(1, 16))
+def test_paths_that_differ_in_one_frame_are_told_apart(other) -> None:
+    """In each place, right after the other path was met."""
+    LeakTracker.enable(stack_depth=16)
+    first = _down.__code__.co_firstlineno
+    for level in (0, other, 0, other):
+        made = _down(20, level)
+        found = [frame.lineno - first for frame in frames_of(made)]
+        calls = [5 if n == level else 6 for n in range(1, 16)]
+        assert found == [3, *calls]

@@ -483,7 +483,7 @@ def test_an_error_in_ok_leaves_no_word_out(both) -> None:
         parent, child = lib.tree_new(), lib.tree_new()
         with pytest.raises(RuntimeError, match="in ok"):
             lib.tree_take(parent, child)
-        assert ledger.live[ledger.key_of(parent)].count == 2
+        assert ledger.counts[ledger.key_of(parent)] == 2
         assert len(live(scope)) == 2
 
 
@@ -632,12 +632,17 @@ def test_errors_of_a_destructor_are_counted(ffi, lib, scope, monkeypatch):
         raise RuntimeError
 
     one = ffi.gc(lib.tree_new(), lib.tree_free)
+    ledger.refer(ledger.key_of(one))  # no usual case: the ledger is asked
     monkeypatch.setattr(ledger, "drop", fail)
     freed = lib.frees
     del one
     gc.collect()
     assert lib.frees == freed + 1
     assert ledger.errors_in_destructors == before + 1
+    monkeypatch.undo()
+    LeakTracker.reset()
+    ledger.live.clear()
+    ledger.counts.clear()
 
 
 # --- A.3: everything else works as before ------------------------------------
@@ -664,6 +669,36 @@ def test_names_and_texts(both) -> None:
     assert repr(raw) in repr(lib)
     assert lib.tree_new.__name__ == "tree_new"
     assert lib.tree_new.__doc__ == getattr(raw.tree_new, "__doc__", None)
+
+
+def test_the_names_of_a_lib(both) -> None:
+    """``vars``, ``__dict__`` and ``del`` are as of the raw lib."""
+    _, raw, _, lib = both
+    assert sorted(lib.__dict__) == sorted(raw.__dict__)
+    assert vars(lib)["tree_new"] is lib.tree_new
+    assert vars(lib)["SMALL"] == 3
+    vars(lib).clear()
+    assert lib.tree_new.__name__ == "tree_new"
+
+
+def test_names_are_not_deleted(both) -> None:
+    """As of the raw lib in API mode; a variable in neither mode."""
+    _, raw, _, lib = both
+    for one in (raw, lib):
+        with pytest.raises(AttributeError):
+            del one.planted
+    assert lib.planted == raw.planted
+
+
+def test_an_instrumented_ffi_is_an_ffi(both) -> None:
+    """Code may ask for its class; another ffi may include it."""
+    raw_ffi, _, ffi, _ = both
+    assert isinstance(ffi, type(raw_ffi))
+    assert repr(ffi) == f"<instrumented {raw_ffi!r}>"
+    if isinstance(raw_ffi, cffi.FFI):
+        other = cffi.FFI()
+        other.include(ffi)
+        assert other.typeof("struct tree *") is raw_ffi.typeof("struct tree *")
 
 
 def test_types_of_functions(both) -> None:

@@ -288,26 +288,51 @@ static FLK_NOINLINE bool matches_elsewhere(const PyThreadState *tstate,
     return !c.is_whole || !frame;
 }
 
+typedef enum likeness { AS_SEEN, OTHER_MARK, OTHER_LINK } likeness;
+
+// Compares a frame with what was seen, and continues with the guess. The
+// processor does so while the load that confirms the guess is under way. The
+// compiler must not replace the guess by the loaded value, although they are
+// equal. A guess is NULL only at the end of the chain, and so is a confirmed one.
+static FLK_HOT likeness compare(const frame_type **frame,
+                                const flk_frame_seen *seen) {
+    const frame_type *now = *frame, *next = seen->next;
+    FLK_OPAQUE(next);
+    if (FLK_UNLIKELY(mark_of(now) != seen->mark))
+        return OTHER_MARK;
+    *frame = next;
+    return FLK_LIKELY(seen->next == NEXT_FRAME(now)) ? AS_SEEN : OTHER_LINK;
+}
+
+// Four frames a turn take half as many instructions as one does.
+static FLK_HOT likeness compare_all(const frame_type **frame,
+                                    const flk_frame_seen *seen,
+                                    const flk_frame_seen *end) {
+    likeness found = AS_SEEN;
+    for (; end - seen >= 4; seen += 4)
+        if (FLK_UNLIKELY((found = compare(frame, seen)) != AS_SEEN) ||
+            FLK_UNLIKELY((found = compare(frame, seen + 1)) != AS_SEEN) ||
+            FLK_UNLIKELY((found = compare(frame, seen + 2)) != AS_SEEN) ||
+            FLK_UNLIKELY((found = compare(frame, seen + 3)) != AS_SEEN))
+            return found;
+    for (; seen < end && FLK_LIKELY(found == AS_SEEN); seen++)
+        found = compare(frame, seen);
+    return found;
+}
+
 bool flk_pyframe_matches(const flk_frame_reader *reader, flk_frame_seen *seen,
                          size_t count) {
     FLK_ASSERT(reader->frame && count > 0);
     const frame_type *frame = reader->frame;
     bool is_whole = seen[count - 1].mark == FLK_MARK_END;
-    for (flk_frame_seen *end = seen + count - is_whole; seen < end; seen++) {
-        if (mark_of(frame) != seen->mark)
-            return false;
-        // The processor continues with the guess while the load that confirms
-        // it is under way. The compiler must not replace the guess by the
-        // loaded value, although they are equal. A guess is NULL only at the
-        // end of the chain, and so is a confirmed one.
-        const frame_type *next = seen->next;
-        FLK_OPAQUE(next);
-        if (FLK_UNLIKELY(seen->next != NEXT_FRAME(frame)))
-            return matches_elsewhere(reader->thread_state, frame,
-                                     (comparison){seen, end, is_whole});
-        frame = next;
-    }
-    return !is_whole || !frame;
+    flk_frame_seen *end = seen + count - is_whole;
+    likeness found = compare_all(&frame, seen, end);
+    if (FLK_LIKELY(found == AS_SEEN))
+        return !is_whole || !frame;
+    // No place is kept above, so this begins with the first frame again.
+    return found == OTHER_LINK &&
+           matches_elsewhere(reader->thread_state, reader->frame,
+                             (comparison){seen, end, is_whole});
 }
 
 // --- walking -------------------------------------------------------------

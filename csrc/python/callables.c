@@ -4,6 +4,7 @@
 #ifndef FLK_PLAIN_PYTHON
 #include "python/allocator.h"
 #include "python/cdata.h"
+#include "python/wrappers.h"
 #include "tracker/tracker.h"
 
 flk_callables_context flk_callables;
@@ -121,6 +122,8 @@ static int add_callables(PyObject *module) {
         status = flk_scopes_add(made);
     if (status == 0)
         status = flk_allocator_add(made);
+    if (status == 0)
+        status = flk_wrappers_add(made);
     if (status == 0)
         status = PyObject_SetAttrString(module, "callables", made);
     Py_DECREF(made);

@@ -122,7 +122,7 @@ class ModuleHandles:
         """
         if not self._switch.on:
             return
-        self._switch.on = False
+        self._switch.off()
         if _attached.pop(self.name, None) is not None and not self.loaded:
             warn(unmet_text(self.name))
         if self._hook is not None:

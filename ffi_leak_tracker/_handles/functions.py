@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from functools import partial
 
 from ffi_leak_tracker._handles import ledger
@@ -14,6 +13,15 @@ from ffi_leak_tracker._handles.vocabulary import (
     Owned,
     SpecError,
 )
+from ffi_leak_tracker._handles.wrapper import (
+    FREES,
+    MAKES,
+    SLOW,
+    Wrapper,
+    deeply,
+    has_wrapper,
+)
+from ffi_leak_tracker._seam import core_api as core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,47 +33,38 @@ if TYPE_CHECKING:
     Function: TypeAlias = Callable[..., Any]
     After: TypeAlias = Callable[[tuple[Any, ...], Any, Any], None]
 
-RAW = "_ffi_leak_tracker_raw"
-
 
 class Switch:
     """Whether wrappers record: not any more after an attachment ended."""
 
-    __slots__ = ("on",)
+    __slots__ = ("_makers", "on")
 
     def __init__(self) -> None:
         self.on = True
+        self._makers: list[Any] = []
+
+    def add(self, maker: Any) -> None:
+        """Switch off a wrapper with the others."""
+        self._makers.append(maker)
+        maker._ffi_leak_tracker_making = self.on
+
+    def off(self) -> None:
+        """End all records."""
+        self.on = False
+        for maker in self._makers:
+            maker._ffi_leak_tracker_making = False
 
 
 # --- wrapped functions in the place of raw ones --------------------------
-def unwrapped(value: Any) -> Any:
-    """Return the raw function of a wrapper; other values are returned."""
-    while type(value) is types.FunctionType and RAW in value.__dict__:
-        value = value.__dict__[RAW]
-    return value
-
-
-def _deeply(value: Any) -> Any:
-    kind = type(value)
-    if kind is types.FunctionType:
-        return unwrapped(value)
-    if kind is list or kind is tuple:
-        return kind([_deeply(one) for one in value])
-    if kind is dict:
-        return {name: _deeply(one) for name, one in value.items()}
-    return value
-
-
 def call_again(raw: Function, args: tuple[Any, ...], error: Exception) -> Any:
     """Call a function with raw functions in place of wrapped ones.
 
     cffi refused the arguments, so C was not called. Raises the error if no
     argument is a wrapper.
     """
-    others = _deeply(args)
-    if others == args:
+    if not has_wrapper(args):
         raise error
-    return raw(*others)
+    return raw(*deeply(args))
 
 
 def _freeing(
@@ -82,12 +81,26 @@ def _freeing(
         except TypeError as error:
             return call_again(raw, args, error)
     except Exception as error:
-        if dropped is not None and not _is_of_result(error):
+        if dropped is not None and not is_of_result(error):
             dropped.restore()
         raise
 
 
-def _is_of_result(error: Exception) -> bool:
+def unless(ok: Any, result: Any, dropped: ledger.Dropped | None) -> None:
+    """Give an object back that the function did not take after all.
+
+    It was removed before the call: afterwards another thread may have another
+    object at its address.
+    """
+    is_good = False
+    try:
+        is_good = dropped is None or ok(result)
+    finally:
+        if dropped is not None and not is_good:
+            dropped.restore()
+
+
+def is_of_result(error: Exception) -> bool:
     """Return whether an error is about a result; others are about arguments.
 
     cffi refuses one result only: a ``_Bool`` that is neither 0 nor 1.
@@ -109,21 +122,28 @@ def _do_all(steps: list[Callable[[], Any]]) -> None:
         raise first
 
 
-def adopt(wrapper: Function, raw: Function, name: str) -> Function:
-    """Give a wrapper the name and the text of the raw function."""
-    wrapper.__name__ = wrapper.__qualname__ = name
-    wrapper.__doc__ = getattr(raw, "__doc__", None)
-    wrapper.__dict__[RAW] = raw
-    return wrapper
+def _wrapper(
+    raw: Function,
+    slow: Function,
+    name: str,
+    *,
+    learn: Any = None,
+    mode: int = SLOW,
+    making: bool = False,
+    freeing: bool = False,
+    arg: int = 0,
+) -> Function:
+    """Return a function for the lib, with the text of the raw function.
 
-
-def late(lib: Any, name: str) -> Function:
-    """Return a function that calls what a variable of a library points to."""
-
-    def call(*args: Any) -> Any:
-        return getattr(lib, name)(*args)
-
-    return adopt(call, getattr(lib, name), name)
+    Args:
+        slow: does all of it. C callables call it for what is unusual.
+        making, freeing: whether it may record or remove something.
+    """
+    doc = getattr(raw, "__doc__", None)
+    made: Function = Wrapper(
+        raw, slow, name, doc, learn, mode, making, freeing, arg
+    )
+    return made
 
 
 # --- before a call --------------------------------------------------------
@@ -162,6 +182,13 @@ class Release:
             return None  # a structure that only points to another handle
         return inside
 
+    def may_free(self, handle: ledger.Handle) -> bool:
+        """Return whether each such handle may be released without a word."""
+        if handle.is_owned_by_cdata or handle.layer != core.HANDLE:
+            return False
+        is_named = not handle.free or self.name in handle.free
+        return self.any_type or is_named
+
     def check(self, args: tuple[Any, ...], in_gc: bool) -> int:
         """Tell of a wrong destructor; return the key, or 0."""
         __tracebackhide__ = True
@@ -179,6 +206,10 @@ class Release:
         return key
 
 
+if core.callables is not None:
+    core.callables.set_up_wrappers(ledger.live, ledger.counts, is_of_result)
+
+
 # --- wrappers ---------------------------------------------------------------
 def plain(raw: Function, name: str) -> Function:
     """Return a wrapper that only allows wrapped functions as arguments."""
@@ -189,11 +220,11 @@ def plain(raw: Function, name: str) -> Function:
         except TypeError as error:
             return call_again(raw, args, error)
 
-    return adopt(call, raw, name)
+    return _wrapper(raw, call, name)
 
 
 def owned(
-    raw: Function, name: str, free: tuple[str, ...], switch: Switch
+    raw: Function, name: str, free: tuple[str, ...], ctype: Any, switch: Switch
 ) -> Function:
     """Return a wrapper that records the result."""
 
@@ -206,12 +237,19 @@ def owned(
             ledger.made(result, name, free)
         return result
 
-    return adopt(call, raw, name)
+    def learn() -> tuple[ledger.Handle, int, int]:
+        type, size = ledger.target_of_type(ctype.result)
+        number = ledger.number_of(type, name, free)
+        return ledger.handle_of(type, name, free), number, size
+
+    made = _wrapper(raw, call, name, learn=learn, mode=MAKES, making=True)
+    switch.add(made)
+    return made
 
 
 def releasing(raw: Function, release: Release) -> Function:
     """Return a wrapper that removes the record of an argument."""
-    name, check, ok = release.name, release.check, release.ok
+    check, ok = release.check, release.ok
 
     def call(*args: Any) -> Any:
         __tracebackhide__ = True
@@ -221,15 +259,13 @@ def releasing(raw: Function, release: Release) -> Function:
             except TypeError as error:
                 return call_again(raw, args, error)
         key = check(args, False)
-        dropped = None
-        if key and ok is None:  # before the key is used again
-            dropped = ledger.drop(key)
+        dropped = ledger.drop(key) if key else None
         result = _freeing(raw, args, dropped)
-        if key and ok is not None and ok(result):
-            ledger.drop(key)
+        if ok is not None:
+            unless(ok, result, dropped)
         return result
 
-    return adopt(call, raw, name)
+    return _freer(raw, call, release)
 
 
 def destructor(raw: Function, release: Release) -> Function:
@@ -237,24 +273,34 @@ def destructor(raw: Function, release: Release) -> Function:
     check, ok = release.check, release.ok
 
     def call(*args: Any) -> Any:
-        dropped, key = None, 0
+        dropped = None
         if not ledger.is_empty():
             try:
                 key = check(args, True)
-                if key and ok is None:
-                    dropped = ledger.drop(key)
+                dropped = ledger.drop(key) if key else None
             except Exception:
                 ledger.errors_in_destructors += 1
         result = _freeing(raw, args, dropped)
-        if key and ok is not None:
+        if ok is not None:
             try:
-                if ok(result):
-                    ledger.drop(key)
+                unless(ok, result, dropped)
             except Exception:
                 ledger.errors_in_destructors += 1
         return result
 
-    return adopt(call, raw, release.name)
+    return _freer(raw, call, release)
+
+
+def _freer(raw: Function, call: Function, release: Release) -> Function:
+    return _wrapper(
+        raw,
+        call,
+        release.name,
+        learn=release.may_free,
+        mode=FREES if release.ok is None else SLOW,
+        freeing=True,
+        arg=release.arg,
+    )
 
 
 def general(
@@ -275,17 +321,20 @@ def general(
         is_on = is_enabled() and switch.on
         noted = [before(args) for before in befores] if is_on else ()
         ok = release.ok if release is not None else None
-        dropped = ledger.drop(key) if key and ok is None else None
+        dropped = ledger.drop(key) if key else None
         result = _freeing(raw, args, dropped)
         steps: list[Callable[[], Any]] = []
-        if key and ok is not None:
-            steps.append(lambda: ok(result) and ledger.drop(key))
+        if ok is not None:
+            steps.append(partial(unless, ok, result, dropped))
         for after, before in zip(afters, noted, strict=False):
             steps.append(partial(after, args, result, before))
         _do_all(steps)
         return result
 
-    return adopt(call, raw, name)
+    freeing = release is not None
+    made = _wrapper(raw, call, name, making=True, freeing=freeing)
+    switch.add(made)
+    return made
 
 
 # --- the words with an argument ----------------------------------------------
@@ -359,7 +408,7 @@ def argument_is_referenced(name: str, word: Incref) -> tuple[Any, After]:
         key = ledger.key_of(args[arg])
         handle = live.get(key)
         if handle is not None:
-            handle.count += 1
+            ledger.refer(key)
         elif key:
             ledger.made(args[arg], name, free)
 
@@ -393,7 +442,7 @@ def wrap(
     if not afters:
         return plain(raw, name) if release is None else releasing(raw, release)
     if release is None and len(words) == 1 and isinstance(words[0], Owned):
-        return owned(raw, name, words[0].free, switch)
+        return owned(raw, name, words[0].free, ctype, switch)
     return general(raw, name, befores, afters, release, switch)
 
 

@@ -14,6 +14,7 @@ from ffi_leak_tracker._handles.vocabulary import (
     Out,
     SpecError,
 )
+from ffi_leak_tracker._handles.wrapper import Late, Wrapper, unwrapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,15 +46,12 @@ class Plan:
         #: Functions that need no wrapper, and constants: looked up once.
         self.others: dict[str, Any] = {}
         self._names_of_raw: dict[int, str] = {}
+        self._destructors: dict[str, Function] = {}
         self._addresses: dict[int, str] | None = None
         words = spec.for_functions(names)
         #: Variables of the library that point to functions which free objects.
         self._variables = {
-            name
-            for several in words.values()
-            for word in several
-            for name in getattr(word, "free", ())
-            if self._is_variable(name)
+            name for name in _named(words) if self._is_variable(name)
         }
         self._wrap(words, names)
 
@@ -100,7 +98,7 @@ class Plan:
         if ctype.kind != "function":
             return None, None
         if name in self._variables:
-            return functions.late(self.lib, name), ctype
+            return Late(self.lib, name), ctype
         if isinstance(raw, ledger._CData) and not self._is_constant(name):
             return None, None
         return raw, ctype
@@ -168,32 +166,60 @@ class Plan:
         """Return the name of a function of the library, if it is one.
 
         Args:
-            function: a raw function or a pointer to a function.
+            function: a wrapper, a raw function or a pointer to a function.
         """
-        found = self._names_of_raw.get(id(function))
-        if found is not None or not isinstance(function, ledger._CData):
+        name = getattr(function, "__name__", "")
+        if type(function) is Wrapper and self.wrappers.get(name) is function:
+            return str(name)
+        raw = unwrapped(function)
+        found = self._names_of_raw.get(id(raw))
+        if found is not None or not isinstance(raw, ledger._CData):
             return found
+        key = ledger.key_of(raw)
+        for name in self._variables:  # they may point elsewhere now
+            if key and ledger.key_of(getattr(self.lib, name)) == key:
+                return name
         if self._addresses is None:
             self._addresses = self._read_addresses()
-        return self._addresses.get(ledger.key_of(function))
+        return self._addresses.get(key)
 
     def _read_addresses(self) -> dict[int, str]:
         found = {}
-        for name in self.wrappers:
+        for name in self.wrappers.keys() - self._variables:
             try:
-                pointer = (
-                    getattr(self.lib, name)
-                    if name in self._variables
-                    else self.ffi.addressof(self.lib, name)
-                )
+                pointer = self.ffi.addressof(self.lib, name)
             except Exception:  # some functions have no address
                 continue
             found[ledger.key_of(pointer)] = name
         return found
 
+    def destructor(self, function: Any) -> tuple[str, Function] | None:
+        """Return the name and the destructor for ``ffi.gc`` of a function.
+
+        None if it is no function of the library.
+        """
+        name = self.name_of(function)
+        if name is None:
+            return None
+        raw = unwrapped(function)
+        made = self._destructors.get(name)
+        if made is None or unwrapped(made) is not raw:
+            made = functions.destructor(raw, self.release_of(name))
+            self._destructors[name] = made
+        return name, made
+
     def release_of(self, name: str) -> Release:
         """Return what a function releases that is used as a destructor."""
         return self.releases.get(name) or Release(name, 0)
+
+
+def _named(words: dict[str, tuple[Word, ...]]) -> set[str]:
+    """Return the functions with a word, and those that words name."""
+    found = set(words)
+    for several in words.values():
+        for word in several:
+            found.update(getattr(word, "free", ()))
+    return found
 
 
 def _add_types(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import weakref
 
-from ffi_leak_tracker._handles import functions, ledger
-from ffi_leak_tracker._handles.functions import call_again, unwrapped
+from ffi_leak_tracker._handles import ledger
+from ffi_leak_tracker._handles.functions import call_again
 from ffi_leak_tracker._handles.ledger import is_enabled, live
 from ffi_leak_tracker._handles.library import Library, library_of
+from ffi_leak_tracker._handles.wrapper import unwrapped
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._tracking import owners
 
@@ -45,6 +46,11 @@ class Interface:
         for name in _UNCHANGED:
             if hasattr(raw, name):
                 own[name] = getattr(raw, name)
+
+    @property
+    def __class__(self) -> Any:  # type: ignore[misc]
+        """That of the raw ffi, for ``isinstance``."""
+        return type(self._ffi_leak_tracker_ffi)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ffi_leak_tracker_ffi, name)
@@ -113,11 +119,10 @@ class Interface:
             if handle is not None and handle.of_gc:
                 ledger.forget(ledger.key_of(cdata))
             return raw(cdata, None, size)
-        wanted = unwrapped(destructor)
-        name = plan.name_of(wanted)
-        if name is not None:
-            release = plan.release_of(name)
-            made = raw(cdata, functions.destructor(wanted, release), size)
+        found = plan.destructor(destructor)
+        if found is not None:
+            name, destroy = found
+            made = raw(cdata, destroy, size)
         else:
             name = getattr(destructor, "__qualname__", "a destructor")
             made = raw(cdata, _forgetting_own(destructor), size)

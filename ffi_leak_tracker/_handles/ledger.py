@@ -6,6 +6,8 @@ the tracker does not keep: what may release a handle, and its references.
 
 from __future__ import annotations
 
+from _thread import allocate_lock
+
 from ffi_leak_tracker._records import exceptions
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_blocks
@@ -31,19 +33,23 @@ _numbers: dict[tuple[str, str, tuple[str, ...]], int] = {}
 
 
 class Handle:
-    """A live handle: how it was recorded, and how many references it has."""
+    """How a handle was recorded: one object for all that are alike."""
 
-    __slots__ = ("count", "free", "kind", "layer", "of_gc", "type")
+    __slots__ = ("free", "kind", "layer", "of_gc", "type")
 
     def __init__(
-        self, type: str, kind: str, free: tuple[str, ...], of_gc: bool
+        self,
+        type: str,
+        kind: str,
+        free: tuple[str, ...],
+        of_gc: bool,
+        layer: int,
     ) -> None:
         self.type = type
         self.kind = kind
         self.free = free
         self.of_gc = of_gc  # recorded by ffi.gc, not by a specification
-        self.count = 1
-        self.layer = core.HANDLE
+        self.layer = layer
 
     @property
     def is_owned_by_cdata(self) -> bool:
@@ -51,8 +57,29 @@ class Handle:
         return self.free == ("gc",)
 
 
+_sorts: dict[tuple[Any, ...], Handle] = {}
+
+
+def handle_of(
+    type: str,
+    kind: str,
+    free: tuple[str, ...],
+    of_gc: bool = False,
+    layer: int = core.HANDLE,
+) -> Handle:
+    """Return the one object for handles that are alike. It lasts."""
+    key = type, kind, free, of_gc, layer
+    found = _sorts.get(key)
+    if found is None:
+        found = _sorts.setdefault(key, Handle(*key))
+    return found
+
+
 #: By key. An entry may be stale: C code can free an object unseen.
 live: dict[int, Handle] = {}
+#: References of those that have more than one.
+counts: dict[int, int] = {}
+_counting = allocate_lock()
 #: Errors in destructors that the garbage collector called.
 errors_in_destructors = 0
 
@@ -88,8 +115,9 @@ def known(key: int) -> Handle | None:
 def _adopted(key: int, found: Allocation, layer: int) -> Handle:
     names = found.release.split(" or ")
     free = () if names == [NO_FREE] else tuple(names)
-    handle = live[key] = Handle(found.type, found.kind, free, False)
-    handle.layer = layer
+    handle = handle_of(found.type, found.kind, free, False, layer)
+    live[key] = handle
+    counts.pop(key, None)
     return handle
 
 
@@ -104,13 +132,16 @@ _names: dict[Any, tuple[str, int]] = {}
 def target_of(pointer: CData) -> tuple[str, int]:
     """Return the C type that a pointer points to, and its size or 0."""
     ctype = _typeof(pointer)
-    known = _names.get(ctype)
-    if known is not None:
-        return known
     if ctype.kind == "array":
         return ctype.item.cname, core.ffi.sizeof(pointer)
-    found = name_and_size(ctype)
-    _names[ctype] = found
+    return target_of_type(ctype)
+
+
+def target_of_type(ctype: Any) -> tuple[str, int]:
+    """Return the C type that pointers of a type point to, and its size."""
+    found = _names.get(ctype)
+    if found is None:
+        found = _names[ctype] = name_and_size(ctype)
     return found
 
 
@@ -185,12 +216,19 @@ def record(
 ) -> None:
     """Record an object at an address; it replaces an older one."""
     core.note_thread()
+    number = number_of(type, kind, free)
+    live[key] = handle_of(type, kind, free, of_gc)
+    counts.pop(key, None)
+    core_blocks.track(-key, size, core.HANDLE, number, current_number())
+
+
+def number_of(type: str, kind: str, free: tuple[str, ...]) -> int:
+    """Return the number of a type in the core."""
     number = _numbers.get((type, kind, free))
     if number is None:
         number = core.type_id(type, kind, " or ".join(free) or NO_FREE)
         _numbers[type, kind, free] = number
-    live[key] = Handle(type, kind, free, of_gc)
-    core_blocks.track(-key, size, core.HANDLE, number, current_number())
+    return number
 
 
 class Dropped:
@@ -206,7 +244,7 @@ class Dropped:
     def restore(self) -> None:
         """Undo it."""
         if self.block is None:
-            self.handle.count += 1
+            refer(self.key)
         elif self.key not in live:
             live[self.key] = self.handle
             core_blocks.track_again(self.block)
@@ -217,6 +255,7 @@ def forget(key: int) -> Dropped | None:
     handle = live.pop(key, None)
     if handle is None:
         return None
+    counts.pop(key, None)
     block = core_blocks.untrack(-key, handle.layer)
     return None if block is None else Dropped(key, handle, block)
 
@@ -226,10 +265,19 @@ def drop(key: int) -> Dropped | None:
     handle = live.get(key)
     if handle is None:
         return None
-    if handle.count > 1:
-        handle.count -= 1
-        return Dropped(key, handle, None)
-    return forget(key)
+    with _counting:
+        count = counts.get(key, 1)
+        if count > 2:
+            counts[key] = count - 1
+        elif count == 2:
+            del counts[key]
+    return forget(key) if count == 1 else Dropped(key, handle, None)
+
+
+def refer(key: int) -> None:
+    """Add a reference to a live object."""
+    with _counting:
+        counts[key] = counts.get(key, 1) + 1
 
 
 def is_of_type(handle: Handle, pointer: CData) -> bool:

@@ -323,6 +323,8 @@ class LeakTrackerType(Attaching):
                 address = 0
         if number == core.HANDLE or release not in owners.PLAIN:
             owners.handles_are_tracked = True
+            if core.callables is not None:
+                core.callables.ask_always()
         if address and self.enabled:
             from ffi_leak_tracker._tracking.scopes import current_number
 
@@ -446,7 +448,7 @@ class LeakTrackerType(Attaching):
 
     # --- the tracker itself ---------------------------------------------
     def types(self) -> Mapping[str, TypeStats]:
-        """Return the counts of each C type, by its name.
+        """Return the counts of each C type, by its name in any spelling.
 
         They are for the whole process since tracking began, without filters.
         Peaks are upper bounds if ``peak_exact`` is False; see ``TypeStats``.
