@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import typing
 from typing import Any
 
@@ -173,6 +174,39 @@ print(len(done))
 """
     done = children.run(code)
     assert (done.stdout, done.stderr) == ("8\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_child_uses_what_another_thread_was_loading() -> None:
+    """What a thread is importing when another forks is there in the child."""
+    code = f"""
+import os, sys, threading, warnings
+sys.path.insert(0, {children.PACKAGE_PARENT!r})
+warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads
+from ffi_leak_tracker import LeakTracker, adaptive_calloc
+sys.setswitchinterval(1e-6)
+def use():
+    started.set()
+    with LeakTracker.scope() as scope:
+        scope.snapshot()
+started = threading.Event()
+thread = threading.Thread(target=use)
+thread.start()
+started.wait()
+children = []
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        LeakTracker.enable()
+        block = adaptive_calloc("int")
+        os._exit(0 if len(LeakTracker.snapshot()) == 1 else 3)
+    children.append(child)
+thread.join()
+print({{os.waitpid(child, 0)[1] for child in children}})
+"""
+    for _ in range(3):
+        done = children.run(code, timeout=60)
+        assert (done.stdout, done.stderr) == ("{0}\n", "")
 
 
 def test_types_of_methods_can_be_looked_up() -> None:

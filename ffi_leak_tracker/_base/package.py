@@ -82,4 +82,8 @@ def load_all() -> None:
     the program allocates.
     """
     while _waiting:
-        _waiting.pop()._load()
+        one = _waiting[-1]
+        one._load()
+        # Only now: another thread that calls this returns when all are there.
+        if one in _waiting:
+            _waiting.remove(one)
