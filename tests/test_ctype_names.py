@@ -8,7 +8,8 @@ import cffi
 import pytest
 
 from ffi_leak_tracker import LeakFilter, LeakTracker, diagnostic_calloc
-from ffi_leak_tracker._base.ctype_names import spelled, spellings
+from ffi_leak_tracker._base.ctype_names import ByType, spelled, spellings
+from ffi_leak_tracker._records.suppressions import Suppressions
 
 ffi = cffi.FFI()
 ffi.cdef("struct tree; union both { int a; }; enum kind { ONE };")
@@ -103,3 +104,83 @@ def test_track_spells_its_type() -> None:
         ]
         LeakTracker.untrack(4096)
         LeakTracker.untrack(8192)
+
+
+# --- every door that takes the name of a type ---------------------------
+SPELLINGS = {
+    "unsigned int": [
+        "unsigned",
+        "int unsigned",
+        "unsigned int",
+        "const unsigned",
+    ],
+    "char *": ["char*", "char *", "const char *", "char  *"],
+    "int[]": ["int[3]", "int [3]", "int[]"],
+    "struct image": ["struct image", "const struct image", "struct  image"],
+    "drawn shape": ["drawn shape"],
+}
+PAIRS = [(made, one) for made, names in SPELLINGS.items() for one in names]
+
+
+def by_types(name: str) -> bool:
+    """Return whether ``types()`` has the type, in each way to look it up."""
+    found = LeakTracker.types()
+    answers = {name in found, found.get(name) is not None}
+    try:
+        answers.add(found[name].live_blocks > 0)
+    except KeyError:
+        answers.add(False)
+    (answer,) = answers
+    return answer
+
+
+def by_filter(name: str) -> bool:
+    """Return whether ``ignore_types`` hides the block."""
+    hidden = LeakFilter.ignore_types([name])
+    return not len(LeakTracker.snapshot(filter=hidden))
+
+
+def by_suppression(name: str) -> bool:
+    """Return whether a rule hides the block."""
+    rules = Suppressions(f"leak:^{name}$")
+    return not len(LeakTracker.snapshot(filter=rules))
+
+
+DOORS = {"types": by_types, "filter": by_filter, "suppression": by_suppression}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(("made", "named"), PAIRS)
+def test_every_door_knows_each_spelling(made, named, door) -> None:
+    """And no other type."""
+    LeakTracker.reset()
+    with LeakTracker.scope(isolated=True):
+        LeakTracker.track(ffi.cast("void *", 4096), type=made)
+        assert DOORS[door](named)
+        assert not DOORS[door]("struct other")
+        assert not DOORS[door]("long long")
+        LeakTracker.untrack(ffi.cast("void *", 4096))
+
+
+def test_a_table_is_a_dictionary() -> None:
+    """Its own keys are found first, and nothing is added by a look-up."""
+    table = ByType({"int": 1, "drawn shape": 2})
+    assert [table["signed"], table["drawn shape"]] == [1, 2]
+    assert table.get("char") is None
+    assert table.get("char", 5) == 5
+    assert dict(table) == {"int": 1, "drawn shape": 2}
+
+
+def test_keys_of_types_are_cffis() -> None:
+    """Each type once; ctypes of cffi are keys as well."""
+    LeakTracker.reset()
+    with LeakTracker.scope(isolated=True):
+        one = diagnostic_calloc("unsigned")
+        found = LeakTracker.types()
+        assert list(found) == ["unsigned int"]
+        assert found[ffi.typeof("unsigned")] is found["unsigned"]
+        with pytest.raises(KeyError):
+            _ = found["short"]
+        with pytest.raises(KeyError):
+            _ = found[3]  # type: ignore[index]
+        diagnostic_calloc.free(one)

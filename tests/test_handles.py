@@ -671,6 +671,36 @@ def test_names_and_texts(both) -> None:
     assert lib.tree_new.__doc__ == getattr(raw.tree_new, "__doc__", None)
 
 
+def test_the_names_of_a_lib(both) -> None:
+    """``vars``, ``__dict__`` and ``del`` are as of the raw lib."""
+    _, raw, _, lib = both
+    assert sorted(lib.__dict__) == sorted(raw.__dict__)
+    assert vars(lib)["tree_new"] is lib.tree_new
+    assert vars(lib)["SMALL"] == 3
+    vars(lib).clear()
+    assert lib.tree_new.__name__ == "tree_new"
+
+
+def test_names_are_not_deleted(both) -> None:
+    """As of the raw lib in API mode; a variable in neither mode."""
+    _, raw, _, lib = both
+    for one in (raw, lib):
+        with pytest.raises(AttributeError):
+            del one.planted
+    assert lib.planted == raw.planted
+
+
+def test_an_instrumented_ffi_is_an_ffi(both) -> None:
+    """Code may ask for its class; another ffi may include it."""
+    raw_ffi, _, ffi, _ = both
+    assert isinstance(ffi, type(raw_ffi))
+    assert repr(ffi) == f"<instrumented {raw_ffi!r}>"
+    if isinstance(raw_ffi, cffi.FFI):
+        other = cffi.FFI()
+        other.include(ffi)
+        assert other.typeof("struct tree *") is raw_ffi.typeof("struct tree *")
+
+
 def test_types_of_functions(both) -> None:
     """``typeof``, ``addressof`` and ``cast`` see the raw function."""
     raw_ffi, raw, ffi, lib = both

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
+_Value = TypeVar("_Value")
 _QUALIFIERS = {"const", "volatile", "restrict"}
 _TAGS = {"struct", "union", "enum"}
 _NUMBERS = {"unsigned", "signed", "int", "long", "short", "char", "double"}
@@ -39,6 +42,40 @@ def spellings(name: str) -> tuple[str, ...]:
     if bracket and tail != "]":
         return found, f"{head}[]"
     return (found,)
+
+
+class ByType(dict[str, _Value]):
+    """A dictionary by the names of C types, found in any spelling.
+
+    >>> table = ByType({"unsigned int": 3, "int[]": 4})
+    >>> table["unsigned"], table.get("int[7]"), "long int" in table
+    (3, 4, False)
+    """
+
+    __slots__ = ()
+
+    def _known(self, key: object) -> str | None:
+        name = getattr(key, "cname", key)
+        if not isinstance(name, str):
+            return None
+        names = (name, *spellings(name))
+        return next(
+            (one for one in names if dict.__contains__(self, one)), None
+        )
+
+    def __missing__(self, key: object) -> _Value:
+        name = self._known(key)
+        if name is None:
+            raise KeyError(key)
+        return dict.__getitem__(self, name)
+
+    def __contains__(self, key: object) -> bool:
+        return self._known(key) is not None
+
+    def get(self, key: object, default: Any = None) -> Any:
+        """Return the value of a type, or the default."""
+        name = self._known(key)
+        return default if name is None else dict.__getitem__(self, name)
 
 
 def _parts(name: str) -> list[str]:

@@ -47,6 +47,11 @@ class Interface:
             if hasattr(raw, name):
                 own[name] = getattr(raw, name)
 
+    @property
+    def __class__(self) -> Any:  # type: ignore[misc]
+        """That of the raw ffi, for ``isinstance``."""
+        return type(self._ffi_leak_tracker_ffi)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ffi_leak_tracker_ffi, name)
 

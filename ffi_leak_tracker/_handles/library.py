@@ -9,7 +9,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class Library:
+class _Names:
+    """Has the functions of a lib as plain attributes."""
+
+    __slots__ = ("__dict__", "_ffi_leak_tracker_lib")
+
+
+_own_names = vars(_Names)["__dict__"].__get__
+
+
+class Library(_Names):
     """A drop-in for the ``lib`` of cffi.
 
     Functions are plain attributes. Constants and global variables are read
@@ -17,17 +26,26 @@ class Library:
     """
 
     __module__ = "ffi_leak_tracker.handles"
-    __slots__ = ("__dict__", "_ffi_leak_tracker_lib")
+    __slots__ = ()
 
     def __init__(self, lib: Any, functions: dict[str, Any]) -> None:
         object.__setattr__(self, "_ffi_leak_tracker_lib", lib)
-        object.__getattribute__(self, "__dict__").update(functions)
+        _own_names(self).update(functions)
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        """A copy, with constants and variables, as of a raw lib."""
+        names = getattr(self._ffi_leak_tracker_lib, "__dict__", {})
+        return {**names, **_own_names(self)}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ffi_leak_tracker_lib, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._ffi_leak_tracker_lib, name, unwrapped(value))
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._ffi_leak_tracker_lib, name)
 
     def __dir__(self) -> list[str]:
         return dir(self._ffi_leak_tracker_lib)

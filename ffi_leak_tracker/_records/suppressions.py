@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 
+from ffi_leak_tracker._base.ctype_names import spellings
 from ffi_leak_tracker._base.files import regular_content
 from ffi_leak_tracker._base.format import plural, printable
 from ffi_leak_tracker._base.record import reader
@@ -49,8 +50,13 @@ class Pattern:
         self._from_start = text.startswith("^")
         self._to_end = text.endswith("$")
         inner = text[self._from_start : len(text) - self._to_end]
+        self._types = spellings(inner)
         self._first, *self._others = inner.split("*")
         self.is_empty = not inner.strip("*")
+
+    def is_type(self, name: str) -> bool:
+        """Return whether the pattern is a C type in another spelling."""
+        return name in self._types
 
     def fits(self, text: str) -> bool:
         """Return whether the pattern is in a text; O(length of both)."""
@@ -94,7 +100,7 @@ class Suppression:
         waiting = iter(texts)
         return all(
             any(
-                pattern.fits(text)
+                pattern.fits(text) or pattern.is_type(text)
                 for texts in waiting
                 for text in texts
                 if text
@@ -118,7 +124,8 @@ def _without_limit(text: str) -> tuple[str, int | None]:
 class Suppressions(LeakFilter):
     """A filter that ignores known leaks, by rules in the syntax of LSan.
 
-    A rule is ``leak:PATTERN``. The pattern is searched for in the C type and,
+    A rule is ``leak:PATTERN``. The pattern is searched for in the C type (a
+    whole C type in any spelling, such as ``unsigned char*``, fits as well) and,
     for each recorded frame, in the name of the function, the path of the file,
     the path with the line (``demo.py:12``) and the path of the library. ``*``
     stands for any text, ``^`` and ``$`` for the start and the end. Patterns

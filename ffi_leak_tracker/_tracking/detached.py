@@ -11,6 +11,7 @@ import os
 from _thread import RLock  # threading takes 7 ms to load
 from time import monotonic
 
+from ffi_leak_tracker._base.ctype_names import ByType
 from ffi_leak_tracker._base.format import format_age, plural
 from ffi_leak_tracker._base.package import provided
 from ffi_leak_tracker._records.stats import AllocationStats, TypeStats
@@ -335,7 +336,7 @@ def type_figures() -> dict[str, TypeStats]:
 
     If blocks of a type were allocated since, its peaks are upper bounds.
     """
-    found = core.type_figures()
+    found = ByType(core.type_figures())
     kept: dict[str, tuple[int, int]] = {}
     for batch in _batches:
         for name, (blocks, size) in batch.blocks.types().items():

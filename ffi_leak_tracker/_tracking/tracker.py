@@ -448,7 +448,7 @@ class LeakTrackerType(Attaching):
 
     # --- the tracker itself ---------------------------------------------
     def types(self) -> Mapping[str, TypeStats]:
-        """Return the counts of each C type, by its name.
+        """Return the counts of each C type, by its name in any spelling.
 
         They are for the whole process since tracking began, without filters.
         Peaks are upper bounds if ``peak_exact`` is False; see ``TypeStats``.
