@@ -146,6 +146,35 @@ def test_a_module_is_imported_when_an_attribute_is_read() -> None:
     ]
 
 
+def test_threads_use_what_is_not_loaded_yet() -> None:
+    """Each waits until the thread that imports a module has done so."""
+    code = f"""
+import sys, threading
+sys.path.insert(0, {children.PACKAGE_PARENT!r})
+from ffi_leak_tracker import LeakTracker, adaptive_calloc
+sys.setswitchinterval(1e-6)
+barrier = threading.Barrier(8)
+def use():
+    barrier.wait()
+    with LeakTracker.scope() as scope:
+        block = adaptive_calloc("int", 3)
+        assert len(scope.snapshot()) == 1
+        assert len(LeakTracker.snapshot()) > 0
+        adaptive_calloc.free(block)
+        scope.verify_no_leaks()
+    done.append(1)
+done = []
+threads = [threading.Thread(target=use) for _ in range(8)]
+for one in threads:
+    one.start()
+for one in threads:
+    one.join()
+print(len(done))
+"""
+    done = children.run(code)
+    assert (done.stdout, done.stderr) == ("8\n", "")
+
+
 def test_types_of_methods_can_be_looked_up() -> None:
     """Also where the class is in a module that is loaded later."""
     for method, expected in (
