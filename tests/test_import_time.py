@@ -92,11 +92,13 @@ def test_import_loads_few_modules() -> None:
 import sys
 sys.path.insert(0, {children.PACKAGE_PARENT!r})
 from ffi_leak_tracker import LeakTracker, adaptive_calloc
-LeakTracker.enable()
 adaptive_calloc.free(adaptive_calloc("int32_t", 4))
 print(*(name for name in sys.modules if name.startswith("ffi_leak_tracker")))
 LeakTracker.verify_no_leaks()
 assert "ffi_leak_tracker._tracking.detached" in sys.modules
+LeakTracker.enable()  # all, so that no signal handler meets half a module
+from ffi_leak_tracker._base.package import _waiting
+assert not _waiting
 """
     done = children.run(code)
     assert done.returncode == 0, done.stderr
