@@ -137,6 +137,24 @@ def test_references_of_one_object(pair) -> None:
         assert not live(scope)
 
 
+def test_counts_are_exact() -> None:
+    """Beside threads that run at the same time, where there is no GIL."""
+    key = -4096
+
+    def work() -> None:
+        for _ in range(20_000):
+            ledger.refer(key)
+            ledger.drop(key)
+
+    with LeakTracker.scope(where="process"):
+        ledger.record(key, 0, "struct tree", "made", ("freed",))
+        ledger.refer(key)
+        at_once(*[work] * THREADS)
+        assert ledger.counts[key] == 2
+        ledger.forget(key)
+    assert key not in ledger.counts
+
+
 def test_destructors_and_new(pair) -> None:
     """``ffi.gc`` and ``ffi.new`` in four threads."""
     ffi, lib = pair

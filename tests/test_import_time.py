@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import typing
 from typing import Any
 
@@ -91,11 +92,13 @@ def test_import_loads_few_modules() -> None:
 import sys
 sys.path.insert(0, {children.PACKAGE_PARENT!r})
 from ffi_leak_tracker import LeakTracker, adaptive_calloc
-LeakTracker.enable()
 adaptive_calloc.free(adaptive_calloc("int32_t", 4))
 print(*(name for name in sys.modules if name.startswith("ffi_leak_tracker")))
 LeakTracker.verify_no_leaks()
 assert "ffi_leak_tracker._tracking.detached" in sys.modules
+LeakTracker.enable()  # all, so that no signal handler meets half a module
+from ffi_leak_tracker._base.package import _waiting
+assert not _waiting
 """
     done = children.run(code)
     assert done.returncode == 0, done.stderr
@@ -144,6 +147,68 @@ def test_a_module_is_imported_when_an_attribute_is_read() -> None:
     package._waiting[:] = [
         one for one in package._waiting if one._variables is not variables
     ]
+
+
+def test_threads_use_what_is_not_loaded_yet() -> None:
+    """Each waits until the thread that imports a module has done so."""
+    code = f"""
+import sys, threading
+sys.path.insert(0, {children.PACKAGE_PARENT!r})
+from ffi_leak_tracker import LeakTracker, adaptive_calloc
+sys.setswitchinterval(1e-6)
+barrier = threading.Barrier(8)
+def use():
+    barrier.wait()
+    with LeakTracker.scope() as scope:
+        block = adaptive_calloc("int", 3)
+        assert len(scope.snapshot()) == 1
+        assert len(LeakTracker.snapshot()) > 0
+        adaptive_calloc.free(block)
+        scope.verify_no_leaks()
+    done.append(1)
+done = []
+threads = [threading.Thread(target=use) for _ in range(8)]
+for one in threads:
+    one.start()
+for one in threads:
+    one.join()
+print(len(done))
+"""
+    done = children.run(code)
+    assert (done.stdout, done.stderr) == ("8\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_child_uses_what_another_thread_was_loading() -> None:
+    """What a thread is importing when another forks is there in the child."""
+    code = f"""
+import os, sys, threading, warnings
+sys.path.insert(0, {children.PACKAGE_PARENT!r})
+warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads
+from ffi_leak_tracker import LeakTracker, adaptive_calloc
+sys.setswitchinterval(1e-6)
+def use():
+    started.set()
+    with LeakTracker.scope() as scope:
+        scope.snapshot()
+started = threading.Event()
+thread = threading.Thread(target=use)
+thread.start()
+started.wait()
+children = []
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        LeakTracker.enable()
+        block = adaptive_calloc("int")
+        os._exit(0 if len(LeakTracker.snapshot()) == 1 else 3)
+    children.append(child)
+thread.join()
+print({{os.waitpid(child, 0)[1] for child in children}})
+"""
+    for _ in range(3):
+        done = children.run(code, timeout=60)
+        assert (done.stdout, done.stderr) == ("{0}\n", "")
 
 
 def test_types_of_methods_can_be_looked_up() -> None:

@@ -39,11 +39,13 @@ class _Lazy:
         object.__setattr__(self, "_variables", variables)
 
     def _load(self) -> Any:
-        """Import the module, and give it to the variable of this object."""
-        name = self._module
-        if name not in sys.modules:
-            __import__(name)
-        module = sys.modules[name]
+        """Import the module, and give it to the variable of this object.
+
+        ``sys.modules`` may have one that another thread is importing: the
+        import statement waits for it.
+        """
+        __import__(self._module)
+        module = sys.modules[self._module]
         for key, value in list(self._variables.items()):
             if value is self:
                 self._variables[key] = module
@@ -80,4 +82,8 @@ def load_all() -> None:
     the program allocates.
     """
     while _waiting:
-        _waiting.pop()._load()
+        one = _waiting[-1]
+        one._load()
+        # Only now: another thread that calls this returns when all are there.
+        if one in _waiting:
+            _waiting.remove(one)

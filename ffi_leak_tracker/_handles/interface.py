@@ -47,8 +47,8 @@ class Interface:
             if hasattr(raw, name):
                 own[name] = getattr(raw, name)
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc]
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
         """That of the raw ffi, for ``isinstance``."""
         return type(self._ffi_leak_tracker_ffi)
 

@@ -7,13 +7,19 @@ in the headers in csrc/.
 from __future__ import annotations
 
 import _frozen_importlib as _bootstrap  # importlib loads warnings
+import _thread
 import atexit
 import os
 import sys
 from _thread import _local as thread_local  # threading takes 7 ms to load
 
 from ffi_leak_tracker._base.environment import variable
-from ffi_leak_tracker._base.package import PACKAGE_FOLDER, lazy, provided
+from ffi_leak_tracker._base.package import (
+    PACKAGE_FOLDER,
+    lazy,
+    load_all,
+    provided,
+)
 
 _REFUSALS = {
     "subinterpreter": (
@@ -117,12 +123,22 @@ def _finish_imports() -> None:
     """Before a fork: wait for modules that other threads are importing.
 
     The child could never import such a module: its lock would stay locked.
+    What is imported when it is used is imported now, so that no other thread
+    begins with it.
     """
-    for name in list(_import_locks):
-        if name.startswith("ffi_leak_tracker."):
+    if _thread._count() > 0:  # threads of Python beside the main one
+        load_all()
+    for _ in range(_WAITS_MAX):
+        ours = [n for n in list(_import_locks) if n.startswith(_OURS)]
+        if not ours:
+            return
+        for name in ours:
             _wait_for_import(name)
 
 
+_OURS = "ffi_leak_tracker."
+#: A module that the forking thread itself imports stays in the list.
+_WAITS_MAX = 10
 # What the import statement itself uses; without a public name.
 _import_locks: dict[str, Any] = getattr(_bootstrap, "_module_locks", {})
 _wait_for_import = getattr(_bootstrap, "_lock_unlock_module", len)

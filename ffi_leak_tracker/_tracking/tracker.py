@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ffi_leak_tracker._base import settings
-from ffi_leak_tracker._base.package import lazy
+from ffi_leak_tracker._base.package import lazy, load_all
 from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._tracking import view
@@ -106,6 +106,8 @@ class LeakTrackerType(Attaching):
         Raises: TypeError, ValueError for invalid values.
         """
         self._configure(stack_depth, misuse, quarantine, poison, guard)
+        # A signal handler or a finalizer may then run amid no import of these.
+        load_all()
         self._note_start()
         core.enable(True)
         core.silenced.clear()
