@@ -137,12 +137,50 @@ static bool read_object(const char *block, uint32_t block_bytes,
     return true;
 }
 
+// The values of an instance's attributes (PyDictValues of CPython 3.11 and 3.12):
+// a prefix of whole words, whose last byte is its size. Before that byte are, from
+// back to front, the number of values and the place of each. Places without a
+// value are 0. If a block ends with a word behind the last place, it is not used.
+static bool read_values(const char *block, uint32_t prefix, uint32_t places) {
+    const unsigned char *bytes = (const unsigned char *)block + prefix;
+    uint32_t count = bytes[-2];
+    uint64_t set = 0;
+    if (bytes[-1] != prefix || ((places + 2 + 7) & ~7U) != prefix || !count ||
+        count > places)
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t place = bytes[-3 - (int)i];
+        if (place >= places || set >> place & 1)
+            return false;
+        set |= UINT64_C(1) << place;
+    }
+    for (uint32_t i = 0; i < places; i++) {
+        uint64_t word;
+        memcpy(&word, bytes + i * sizeof word, sizeof word);
+        if ((word != 0) != (set >> i & 1) || word % 8 != 0)
+            return false;
+    }
+    return true;
+}
+
+static bool are_values(const char *block, uint32_t block_bytes) {
+    enum { WORD = sizeof(uint64_t), PREFIX_MAX = 32 };
+    for (uint32_t prefix = WORD;
+         prefix <= PREFIX_MAX && prefix + 2 * WORD <= block_bytes;
+         prefix += WORD)
+        if (read_values(block, prefix, (block_bytes - prefix) / WORD - 1))
+            return true;
+    return false;
+}
+
 uint32_t flk_pools_used(const void *block, uint32_t block_bytes) {
     FLK_ASSERT(block && block_bytes >= FLK_POOL_STEP);
     uint32_t used = block_bytes;
-    if (!read_object(block, block_bytes, 0, &used) && block_bytes >= 32)
-        read_object(block, block_bytes, 16, &used);
-    return used;
+    if (read_object(block, block_bytes, 0, &used) ||
+        (block_bytes >= 32 && read_object(block, block_bytes, 16, &used)))
+        return used;
+    bool ends_unused = are_values(block, block_bytes);
+    return block_bytes - (ends_unused ? (uint32_t)sizeof(uint64_t) : 0);
 }
 
 // --- what objects own --------------------------------------------------------------
