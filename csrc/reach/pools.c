@@ -183,6 +183,54 @@ uint32_t flk_pools_used(const void *block, uint32_t block_bytes) {
     return block_bytes - (ends_unused ? (uint32_t)sizeof(uint64_t) : 0);
 }
 
+// --- instances of classes ----------------------------------------------------------
+// Places of fields in PyTypeObject, and bits of tp_flags: in 3.10 to 3.12 the
+// dict and the weak references of an instance may lie before the object.
+enum {
+    TYPE_BASIC_SIZE = 32,
+    TYPE_ITEM_SIZE = 40,
+    TYPE_DEALLOC = 48,
+    TYPE_FLAGS = 168,
+    TYPE_ALLOC = 304
+};
+enum { BEFORE_OBJECT = 1 << 3 | 1 << 4, IS_HEAP_TYPE = 1 << 9 };
+enum { IS_COLLECTED = 1 << 14 };
+static uint64_t class_dealloc, class_alloc;
+
+void flk_pools_set_classes(uint64_t dealloc, uint64_t alloc) {
+    class_dealloc = dealloc;
+    class_alloc = alloc;
+}
+
+static uint64_t field(const void *object, uint32_t place) {
+    uint64_t word;
+    memcpy(&word, (const char *)object + place, sizeof word);
+    return word;
+}
+
+uintptr_t flk_pools_class_at(const void *block, uint32_t block_bytes,
+                             uint32_t before) {
+    FLK_ASSERT(block && before % FLK_POOL_STEP == 0);
+    if (!class_dealloc || before + FLK_POOL_STEP > block_bytes)
+        return 0;
+    uint64_t references = field(block, before), type = field(block, before + 8);
+    bool may_be = references != 0 && references >> REFERENCES_SHIFT_MAX == 0 &&
+                  type % 16 == 0;
+    return may_be ? (uintptr_t)type : 0;
+}
+
+uint64_t flk_pools_instance_bytes(const void *type, uint32_t before) {
+    FLK_ASSERT(type && class_dealloc);
+    uint64_t flags = field(type, TYPE_FLAGS);
+    uint32_t head = (flags & IS_COLLECTED ? 16 : 0) +
+                    (flags & BEFORE_OBJECT ? 2 * sizeof(void *) : 0);
+    bool is_known = flags & IS_HEAP_TYPE && head == before &&
+                    field(type, TYPE_DEALLOC) == class_dealloc &&
+                    field(type, TYPE_ALLOC) == class_alloc &&
+                    field(type, TYPE_ITEM_SIZE) == 0;
+    return is_known ? before + field(type, TYPE_BASIC_SIZE) : 0;
+}
+
 // --- what objects own --------------------------------------------------------------
 // A module: its dict, definition and state behind the head. A definition: the
 // size of the state.

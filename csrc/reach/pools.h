@@ -7,7 +7,8 @@
 //            the live and the free blocks are together as many as were ever handed out. Memory that is no pool does
 //            not look so by chance.
 //          An object is recognised by its type, a plausible count of references and the size of its block.
-// Source:  struct pool_header, unchanged in CPython 3.10 to 3.14 (Include/internal/pycore_obmalloc.h).
+// Source:  struct pool_header, unchanged in CPython 3.10 to 3.14 (Include/internal/pycore_obmalloc.h); PyTypeObject and
+//          what lies before an object (_PyType_PreHeaderSize) of 3.10 to 3.12.
 #ifndef FLK_POOLS_H
 #define FLK_POOLS_H
 
@@ -39,6 +40,9 @@ void flk_pools_set_types(const flk_python_type *types, uint32_t count);
 // FLK_POOLS_OWNERS_MAX. Returns their number.
 enum { FLK_POOLS_OWNERS_MAX = 8 };
 uint32_t flk_pools_owner_types(uintptr_t *types);
+// The functions of all classes that a class statement makes, unless these say
+// otherwise: tp_dealloc and tp_alloc. 0: no class is known.
+void flk_pools_set_classes(uint64_t dealloc, uint64_t alloc);
 // An address in the data of the interpreter; 0 if none is known.
 uintptr_t flk_pools_interpreter(void);
 
@@ -53,6 +57,16 @@ enum { FLK_SMALL_LOCK = 16 };
 // Whether a block of Python's allocator has an object that owns such a block,
 // unless that turns out to be of another size.
 bool flk_pools_owned(const void *block, uint32_t block_bytes, flk_small *out);
+// What may be the class of the object that begins `before` bytes behind the start
+// of the block: an address that may be anything; 0 if it is none.
+enum { FLK_POOLS_CLASS_BYTES = 312, FLK_POOLS_BEFORE_MAX = 32 };
+uintptr_t flk_pools_class_at(const void *block, uint32_t block_bytes,
+                             uint32_t before);
+// How many bytes of their blocks the instances of a class use, with what lies
+// before the object; 0 if it is no class made by a class statement, or if
+// another number of bytes lies before its instances. `type`: readable memory of
+// FLK_POOLS_CLASS_BYTES.
+uint64_t flk_pools_instance_bytes(const void *type, uint32_t before);
 // How many bytes of a block of Python's allocator or of malloc, from its start,
 // may have pointers: less than its size if it is an object of a known type.
 uint32_t flk_pools_used(const void *block, uint32_t block_bytes);

@@ -269,6 +269,29 @@ static void from_root(search *s, uint32_t holder) {
     s->verdicts.from = holder;
 }
 
+// Memory that a class may lie in, and that can be read.
+static bool is_private(const search *s, uintptr_t begin, size_t bytes) {
+    const flk_area *area = flk_areas_at(&s->areas, begin);
+    return area && area->begin <= begin && bytes <= area->end - begin &&
+           (area->kind == FLK_AREA_ANONYMOUS || area->kind == FLK_AREA_HEAP);
+}
+
+// The instance of a class may be smaller than its block.
+static uint32_t instance_bytes(const search *s, const char *block,
+                               uint32_t block_bytes) {
+    for (uint32_t before = 0; before <= FLK_POOLS_BEFORE_MAX;
+         before += FLK_POOL_STEP) {
+        uintptr_t type = flk_pools_class_at(block, block_bytes, before);
+        if (!type || !is_private(s, type, FLK_POOLS_CLASS_BYTES))
+            continue;
+        uint64_t bytes = flk_pools_instance_bytes((const void *)type, before);
+        if (bytes && bytes <= block_bytes &&
+            block_bytes - bytes < FLK_POOL_STEP)
+            return (uint32_t)bytes;
+    }
+    return block_bytes;
+}
+
 // Only the blocks that Python uses: the others have stale pointers.
 static void read_pool(search *s, const flk_pool *pool, const char *copy,
                       uintptr_t begin) {
@@ -278,6 +301,8 @@ static void read_pool(search *s, const flk_pool *pool, const char *copy,
         if (flk_pools_is_free(pool, i))
             continue;
         uint32_t used = flk_pools_used(copy + at, pool->block_bytes);
+        if (s->contents.is_still && used == pool->block_bytes)
+            used = instance_bytes(s, copy + at, used);
         flk_small small;
         if (s->contents.is_still &&
             flk_pools_owned(copy + at, pool->block_bytes, &small))

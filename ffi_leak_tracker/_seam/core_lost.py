@@ -152,6 +152,20 @@ def _teach_types() -> None:
         rows.append((*row, *(_text_state() if one is str else (0, 0))))
     types = ffi.new("flk_python_type[]", rows)
     lib.flk_pools_set_types(types, len(rows))
+    if sys.version_info < (3, 13):  # later, values lie behind an instance
+        _teach_classes()
+
+
+class _Plain:
+    """Has the functions that other classes have."""
+
+
+def _teach_classes() -> None:
+    """Tell the core how classes are known."""
+    fields = ffi.cast("uint64_t *", id(_Plain))
+    _, _, _, _, size, _, dealloc, *_, flags = fields[0:22]
+    if (size, flags) == (_Plain.__basicsize__, _Plain.__flags__):  # as expected
+        lib.flk_pools_set_classes(dealloc, fields[38])
 
 
 def _wipe(depth: int) -> None:
