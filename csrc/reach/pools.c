@@ -173,12 +173,58 @@ static bool are_values(const char *block, uint32_t block_bytes) {
     return false;
 }
 
+// The start of the keys of a dict (PyDictKeysObject of CPython 3.11 and later). Then
+// come the indices, one for each slot, and the entries.
+typedef struct keys_head {
+    uint64_t references;
+    uint8_t log2_slots, log2_index_bytes, kind;  // 0: entries of three words
+    uint32_t version;
+    int64_t usable, count;  // of entries
+} keys_head;
+
+_Static_assert(sizeof(keys_head) == 32, "the head of the keys of a dict");
+
+// -1 is no entry, -2 a deleted one.
+static bool are_indices(const signed char *indices, uint32_t slots,
+                        int64_t count) {
+    for (uint32_t i = 0; i < slots; i++)
+        if (indices[i] < -2 || indices[i] >= count)
+            return false;
+    return true;
+}
+
+// The bytes of the keys of a dict with indices of one byte; 0 if it is none.
+static uint32_t keys_bytes(const char *block, uint32_t block_bytes) {
+    enum { KINDS = 3, LOG2_MIN = 3, LOG2_MAX = 7 };
+    keys_head head;
+    if (block_bytes < sizeof head)
+        return 0;
+    memcpy(&head, block, sizeof head);
+    if (head.references == 0 || head.references >> REFERENCES_SHIFT_MAX ||
+        head.log2_slots < LOG2_MIN || head.log2_slots > LOG2_MAX ||
+        head.log2_index_bytes != head.log2_slots || head.kind >= KINDS)
+        return 0;
+    uint32_t slots = 1U << head.log2_slots, entries = slots * 2 / 3;
+    uint32_t bytes = (uint32_t)sizeof head + slots +
+                     entries * (head.kind ? 2 : 3) * (uint32_t)sizeof(void *);
+    bool fits = bytes <= block_bytes && block_bytes - bytes < FLK_POOL_STEP &&
+                head.usable >= 0 && head.count >= 0 && head.usable <= entries &&
+                head.count <= entries - head.usable;
+    return fits && are_indices((const signed char *)block + sizeof head, slots,
+                               head.count)
+               ? bytes
+               : 0;
+}
+
 uint32_t flk_pools_used(const void *block, uint32_t block_bytes) {
     FLK_ASSERT(block && block_bytes >= FLK_POOL_STEP);
     uint32_t used = block_bytes;
     if (read_object(block, block_bytes, 0, &used) ||
         (block_bytes >= 32 && read_object(block, block_bytes, 16, &used)))
         return used;
+    uint32_t keys = keys_bytes(block, block_bytes);
+    if (keys)
+        return keys;
     bool ends_unused = are_values(block, block_bytes);
     return block_bytes - (ends_unused ? (uint32_t)sizeof(uint64_t) : 0);
 }

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
-_Value = TypeVar("_Value")
+    _Dictionary = dict[str, Any]
+else:
+    _Dictionary = dict
 _QUALIFIERS = {"const", "volatile", "restrict"}
 _TAGS = {"struct", "union", "enum"}
 _NUMBERS = {"unsigned", "signed", "int", "long", "short", "char", "double"}
@@ -44,7 +48,7 @@ def spellings(name: str) -> tuple[str, ...]:
     return (found,)
 
 
-class ByType(dict[str, _Value]):
+class ByType(_Dictionary):
     """A dictionary by the names of C types, found in any spelling.
 
     >>> table = ByType({"unsigned int": 3, "int[]": 4})
@@ -63,7 +67,7 @@ class ByType(dict[str, _Value]):
             (one for one in names if dict.__contains__(self, one)), None
         )
 
-    def __missing__(self, key: object) -> _Value:
+    def __missing__(self, key: object) -> Any:
         name = self._known(key)
         if name is None:
             raise KeyError(key)
