@@ -7,6 +7,7 @@ from typing import Any
 import cffi
 import pytest
 from c_library import declarations, path, to
+from stale_words import despite_stale_words
 
 from ffi_leak_tracker import LeakFilter, LeakTracker
 from ffi_leak_tracker._seam import core_lost
@@ -52,6 +53,7 @@ def plant(lib: Any, names: list[bytes]) -> None:
         one = library.tree_new(name, one)
 
 
+@despite_stale_words
 def test_a_lost_object_is_one_entry_with_its_bytes(lib, scope) -> None:
     """The blocks inside are no entries of their own."""
     plant(lib, [b"oak"])
@@ -64,6 +66,7 @@ def test_a_lost_object_is_one_entry_with_its_bytes(lib, scope) -> None:
     )
 
 
+@despite_stale_words
 def test_the_verdict_on_a_handle_is_that_of_its_memory(lib, scope) -> None:
     """What the wrappers keep of a handle holds nothing."""
     ffi, library = lib
@@ -75,6 +78,7 @@ def test_the_verdict_on_a_handle_is_that_of_its_memory(lib, scope) -> None:
     library.tree_free(kept)
 
 
+@despite_stale_words
 def test_containers_are_apart_from_contents(lib, scope) -> None:
     """Each object has its own blocks, also below another object."""
     plant(lib, [b"wood", b"oak", b"leaf"])
@@ -86,6 +90,7 @@ def test_containers_are_apart_from_contents(lib, scope) -> None:
     assert len(found.blocks) == 9
 
 
+@despite_stale_words
 def test_an_object_in_use_keeps_its_blocks(lib, scope) -> None:
     """A handle is a leak, held or not; nothing of it is told again."""
     ffi, library = lib
@@ -97,6 +102,7 @@ def test_an_object_in_use_keeps_its_blocks(lib, scope) -> None:
     assert not scope.find_lost().leaks()
 
 
+@despite_stale_words
 def test_a_filter_of_handles_hides_what_is_inside(lib, scope) -> None:
     """And a filter of blocks does not make a handle smaller."""
     plant(lib, [b"oak"])
@@ -106,6 +112,7 @@ def test_a_filter_of_handles_hides_what_is_inside(lib, scope) -> None:
     assert [one.size for one in found.leaks()] == [OBJECT]
 
 
+@despite_stale_words
 def test_blocks_without_a_handle_stay(lib, scope) -> None:
     """A text that no word names."""
     _, library = lib

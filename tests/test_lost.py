@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.machinery
 import importlib.util
 import json
@@ -16,6 +15,7 @@ import pytest
 from c_library import FREE_THREADED, child, child_environment
 from children import PACKAGE_PARENT, environment
 from needs import needs_hooks
+from stale_words import despite_stale_words
 
 from ffi_leak_tracker import (
     LeakTracker,
@@ -368,25 +368,6 @@ def test_halves_of_old_pointers_hold_nothing() -> None:
     ends with 4 bytes of 0, as one in 64 does.
     """
     assert int(child(HALVES)) < 10  # of 8,053; 32 and more before
-
-
-def despite_stale_words(test):
-    """Run a test up to four times, each with new blocks.
-
-    A word that is left of freed memory, in a part of an object that is not
-    in use, may point to a block by chance: it is then held.
-    """
-
-    @functools.wraps(test)
-    def run(scope, **arguments):
-        for _ in range(3):
-            try:
-                return test(scope, **arguments)
-            except (AssertionError, ValueError):
-                scope.reset()
-        return test(scope, **arguments)
-
-    return run
 
 
 # --- the answer ---------------------------------------------------------
