@@ -8,7 +8,6 @@ import json
 import platform
 import subprocess
 import sys
-import threading
 
 import cffi
 import pytest
@@ -548,26 +547,30 @@ def module_without_state() -> object:
     return made
 
 
-@despite_stale_words
 @pytest.mark.parametrize(
     ("size", "make"),
-    [(24, module_without_state), (32, threading.Lock), (32, threading.RLock)],
+    [(24, "module_without_state"), (32, "Lock"), (32, "RLock")],
     ids=["module", "lock", "rlock"],
 )
-def test_small_things_in_blocks_of_malloc_hold_nothing(
-    scope, size, make
-) -> None:
+def test_small_things_in_blocks_of_malloc_hold_nothing(size, make) -> None:
     """A lock uses 16 bytes of its block, a module without state none.
 
     From Python 3.14 on a lock has no block.
     """
-    module_without_state()
-    kept = []
-    for _ in range(25):
-        freed_words(size)
-        kept += [make() for _ in range(4)]
-    if sys.version_info < (3, 14) or size == 24:
-        assert len(scope.find_lost().lost) >= 95
+    code = f"""
+    from threading import Lock, RLock
+    from test_lost import freed_words, module_without_state
+    with LeakTracker.scope() as scope:
+        module_without_state()
+        scope.find_lost()  # loads modules
+        kept = []
+        for _ in range(25):
+            freed_words({size})
+            kept += [{make}() for _ in range(4)]
+        print(len(scope.find_lost().lost))
+    """
+    lost = int(child(code))  # of 100
+    assert lost >= 80 or (sys.version_info >= (3, 14) and size != 24)
 
 
 def test_memory_that_looks_like_a_lock_holds(scope) -> None:
