@@ -16,6 +16,7 @@
 typedef struct flk_wrappers_context {
     PyObject *live;        // dict: negative address -> sort of handle
     PyObject *counts;      // dict: negative address -> references
+    PyObject *zero;        // 0
     PyObject *is_result;   // callable(error): C was called all the same
     atomic_bool is_asked;  // track() recorded objects, so `live` lacks some
 } flk_wrappers_context;

@@ -14,8 +14,11 @@ from ffi_leak_tracker._handles.vocabulary import (
     SpecError,
 )
 from ffi_leak_tracker._handles.wrapper import (
+    CHAINS,
     FREES,
     MAKES,
+    OUT,
+    REFERS,
     SLOW,
     Wrapper,
     deeply,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
     Function: TypeAlias = Callable[..., Any]
     After: TypeAlias = Callable[[tuple[Any, ...], Any, Any], None]
+    Fast: TypeAlias = tuple[int, Any, int, Any]
     Keep: TypeAlias = Callable[[tuple[Any, ...], Any], None]
 
 
@@ -133,6 +137,7 @@ def _wrapper(
     making: bool = False,
     freeing: bool = False,
     arg: int = 0,
+    ok: Any = None,
 ) -> Function:
     """Return a function for the lib, with the text of the raw function.
 
@@ -142,7 +147,7 @@ def _wrapper(
     """
     doc = getattr(raw, "__doc__", None)
     made: Function = Wrapper(
-        raw, slow, name, doc, learn, mode, making, freeing, arg
+        raw, slow, name, doc, learn, mode, making, freeing, arg, ok
     )
     return made
 
@@ -151,15 +156,21 @@ def _wrapper(
 class Release:
     """What a function does that releases the object of an argument."""
 
-    __slots__ = ("any_type", "arg", "name", "ok")
+    __slots__ = ("any_type", "arg", "is_box", "name", "ok")
 
     def __init__(
-        self, name: str, arg: int, any_type: bool = False, ok: Any = None
+        self,
+        name: str,
+        arg: int,
+        any_type: bool = False,
+        ok: Any = None,
+        is_box: bool = False,
     ) -> None:
         self.name = name
         self.arg = arg
         self.any_type = any_type  # it may take over objects of others
         self.ok = ok
+        self.is_box = is_box  # for T **: the object is behind it
 
     def released(self, args: tuple[Any, ...]) -> tuple[int, Any] | None:
         """Return the key and the pointer of a live handle, or None."""
@@ -238,14 +249,23 @@ def owned(
             ledger.made(result, name, free)
         return result
 
-    def learn() -> tuple[ledger.Handle, int, int]:
-        type, size = ledger.target_of_type(ctype.result)
-        number = ledger.number_of(type, name, free)
-        return ledger.handle_of(type, name, free), number, size
-
+    learn = _learner(name, free, ctype.result)
     made = _wrapper(raw, call, name, learn=learn, mode=MAKES, making=True)
     switch.add(made)
     return made
+
+
+def _learner(
+    name: str, free: tuple[str, ...], pointer: Any
+) -> Callable[[], tuple[ledger.Handle, int, int]]:
+    """Return what tells C callables how objects are recorded."""
+
+    def learn() -> tuple[ledger.Handle, int, int]:
+        type, size = ledger.target_of_type(pointer)
+        number = ledger.number_of(type, name, free)
+        return ledger.handle_of(type, name, free), number, size
+
+    return learn
 
 
 def releasing(raw: Function, release: Release) -> Function:
@@ -301,6 +321,7 @@ def _freer(raw: Function, call: Function, release: Release) -> Function:
         mode=FREES if release.ok is None else SLOW,
         freeing=True,
         arg=release.arg,
+        ok=release.is_box,
     )
 
 
@@ -310,8 +331,13 @@ def general(
     steps_of: list[Steps],
     release: Release | None,
     switch: Switch,
+    fast: Fast = (SLOW, None, 0, None),
 ) -> Function:
-    """Return a wrapper of a function with several words."""
+    """Return a wrapper of a function with several words.
+
+    Args:
+        fast: mode, ``learn``, ``arg`` and ``ok`` of C callables, for one word.
+    """
     keeps = [one.keep for one in steps_of if one.keep is not None]
 
     def call(*args: Any) -> Any:
@@ -334,8 +360,18 @@ def general(
         _do_all(steps)
         return result
 
-    freeing = release is not None or bool(keeps)
-    made = _wrapper(raw, call, name, making=True, freeing=freeing)
+    mode, learn, arg, ok_of_result = fast
+    made = _wrapper(
+        raw,
+        call,
+        name,
+        learn=learn,
+        mode=mode,
+        making=True,
+        freeing=release is not None or bool(keeps),
+        arg=arg,
+        ok=ok_of_result,
+    )
     switch.add(made)
     return made
 
@@ -412,13 +448,19 @@ def argument_is_chained(name: str, word: Chain) -> Steps:
     """Return what to do for ``Chain``."""
     arg, free = word.arg, word.free
 
-    def after(args: tuple[Any, ...], result: Any, before: Any) -> None:
+    def before(args: tuple[Any, ...]) -> int:
+        try:
+            return ledger.sequence_at(ledger.key_of(args[arg]))
+        except IndexError:  # cffi refuses the call
+            return 0
+
+    def after(args: tuple[Any, ...], result: Any, before: int) -> None:
         old = ledger.key_of(args[arg])
         new = ledger.key_of(result)
         if not new or (new == old and old in live):
             return
-        if old:
-            ledger.forget(old)
+        if before and ledger.sequence_at(old) == before:
+            ledger.forget(old)  # not the object of another thread
         ledger.made(result, name, free)
 
     def keep(args: tuple[Any, ...], result: Any) -> None:
@@ -427,19 +469,28 @@ def argument_is_chained(name: str, word: Chain) -> Steps:
         if new and new != old:
             ledger.move(old, new)
 
-    return Steps(_nothing, after, keep)
+    return Steps(before, after, keep)
+
+
+def referred(name: str, free: tuple[str, ...]) -> Callable[[Any], None]:
+    """Return what adds a reference to the object of a pointer."""
+
+    def refer(pointer: Any) -> None:
+        key = ledger.key_of(pointer)
+        if ledger.known(key) is not None:
+            ledger.refer(key)
+        elif key:
+            ledger.made(pointer, name, free)
+
+    return refer
 
 
 def argument_is_referenced(name: str, word: Incref) -> Steps:
     """Return what to do for ``Incref``."""
-    arg, free = word.arg, word.free
+    arg, refer = word.arg, referred(name, word.free)
 
     def after(args: tuple[Any, ...], result: Any, before: Any) -> None:
-        key = ledger.key_of(args[arg])
-        if ledger.known(key) is not None:
-            ledger.refer(key)
-        elif key:
-            ledger.made(args[arg], name, free)
+        refer(args[arg])
 
     def keep(args: tuple[Any, ...], result: Any) -> None:
         key = ledger.key_of(args[arg])
@@ -472,7 +523,23 @@ def wrap(
         return plain(raw, name) if release is None else releasing(raw, release)
     if release is None and len(words) == 1 and isinstance(words[0], Owned):
         return owned(raw, name, words[0].free, ctype, switch)
+    if release is None and len(words) == 1:
+        fast = _fast(name, words[0], ctype)
+        return general(raw, name, steps, release, switch, fast)
     return general(raw, name, steps, release, switch)
+
+
+def _fast(name: str, word: Word, ctype: Any) -> Fast:
+    """Return what C callables are told of a word."""
+    if isinstance(word, Out) and ctype.args[word.arg].item.kind == "pointer":
+        learn = _learner(name, word.free, ctype.args[word.arg].item)
+        return OUT, learn, word.arg, word.succeeded
+    if isinstance(word, Chain):
+        learn = _learner(name, word.free, ctype.result)
+        return CHAINS, learn, word.arg, None
+    if isinstance(word, Incref):
+        return REFERS, referred(name, word.free), word.arg, None
+    return SLOW, None, 0, None
 
 
 def _steps(name: str, word: Word, ctype: Any) -> Steps | None:

@@ -150,7 +150,8 @@ class Plan:
         found = releases(name, words)
         if found is not None:
             arg, any_type, ok = found
-            return Release(name, arg or 0, any_type, ok)
+            arg = arg or 0
+            return Release(name, arg, any_type, ok, _is_box(ctype, arg))
         if freed is None:
             return None
         pointers = [
@@ -158,7 +159,7 @@ class Plan:
         ]
         fitting = [arg for arg in pointers if ctype.args[arg].cname in freed]
         for arg in fitting or pointers:
-            return Release(name, arg)
+            return Release(name, arg, is_box=_is_box(ctype, arg))
         return None
 
     # --- for ffi ---------------------------------------------------------
@@ -235,6 +236,13 @@ def _add_types(
             types.add(made.item.cname)
         for free in getattr(word, "free", ()):
             freeing.setdefault(free, set()).update(types)
+
+
+def _is_box(ctype: Any, arg: int) -> bool:
+    """Return whether an argument is a pointer to a pointer."""
+    if arg >= len(ctype.args) or ctype.args[arg].kind != "pointer":
+        return False
+    return bool(ctype.args[arg].item.kind == "pointer")
 
 
 def _takes_functions(ctype: Any) -> bool:
