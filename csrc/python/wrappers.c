@@ -159,16 +159,17 @@ static int drop_reference(PyObject *key) {
     return status;
 }
 
-// It replaces an older entry, with its references.
-static bool enter(const void *address, PyObject *sort) {
+// Returns the key. It replaces an older entry, with its references.
+static PyObject *enter(const void *address, PyObject *sort) {
     PyObject *key = key_of(address);
     FLK_ASSERT(flk_wrappers.live && sort);
     bool is_good = key && PyDict_SetItem(flk_wrappers.live, key, sort) == 0;
     if (is_good && FLK_UNLIKELY(is_counted(key)) &&
         PyDict_DelItem(flk_wrappers.counts, key) < 0)
         PyErr_Clear();  // another thread was first
-    Py_XDECREF(key);
-    return is_good;
+    if (!is_good)
+        Py_CLEAR(key);
+    return key;
 }
 
 // The sort of a live object: borrowed, all sorts stay.
@@ -216,18 +217,33 @@ static PyObject *call_idle(const wrapper *self, PyObject *const *args,
 }
 
 // --- constructors --------------------------------------------------------
-static bool enter_result(const wrapper *self, void *address, PyObject *sort) {
-    flk_origin origin = flk_allocator_origin(true, self->type);
-    FLK_ASSERT(address);
+PyObject *flk_wrappers_enter(const void *address, size_t size, uint16_t type,
+                             PyObject *sort) {
+    flk_origin origin = flk_allocator_origin(true, type);
+    FLK_ASSERT(address && sort);
     if (origin.scope == FLK_SCOPE_NOWHERE)
-        return true;  // tracking went off meanwhile
-    if (!enter(address, sort))
-        return false;
+        return Py_NewRef(Py_None);  // tracking went off meanwhile
+    PyObject *key = enter(address, sort);
+    if (!key)
+        return NULL;
     flk_thread *thread = flk_allocator_attach();
-    flk_track((uintptr_t)address, self->size, FLK_LAYER_HANDLE, origin.type,
+    flk_track((uintptr_t)address, size, FLK_LAYER_HANDLE, origin.type,
               origin.scope, origin.path);
     flk_allocator_detach(thread);
-    return true;
+    return key;
+}
+
+void flk_wrappers_forget(PyObject *key) {
+    FLK_ASSERT(key);
+    flk_block block;
+    PyObject *positive = PyNumber_Negative(key);
+    void *address = positive ? PyLong_AsVoidPtr(positive) : NULL;
+    Py_XDECREF(positive);
+    if (!address || PyDict_DelItem(flk_wrappers.live, key) < 0)
+        return;
+    if (is_counted(key) && PyDict_DelItem(flk_wrappers.counts, key) < 0)
+        PyErr_Clear();
+    flk_untrack((uintptr_t)address, FLK_LAYER_HANDLE, &block);
 }
 
 // Records what a call made, and returns its result.
@@ -236,7 +252,10 @@ static PyObject *with_record(wrapper *self, void *address, PyObject *result) {
     PyObject *sort = sort_of(self);
     if (FLK_UNLIKELY(!sort))
         sort = learn_result(self);
-    bool is_good = sort && enter_result(self, address, sort);
+    PyObject *key =
+        sort ? flk_wrappers_enter(address, self->size, self->type, sort) : NULL;
+    bool is_good = key != NULL;
+    Py_XDECREF(key);
     Py_XDECREF(sort);
     if (FLK_UNLIKELY(!is_good))
         Py_CLEAR(result);
@@ -271,7 +290,7 @@ static bool argument_of(const wrapper *self, PyObject *const *args,
            flk_cdata_address(args[self->arg], address);
 }
 
-static bool is_live(const void *address) {
+bool flk_wrappers_is_live(const void *address) {
     FLK_ASSERT(address);
     PyObject *key = key_of(address);
     bool is = key && PyDict_Contains(flk_wrappers.live, key) == 1;
@@ -308,7 +327,7 @@ static PyObject *call_out(wrapper *self, PyObject *const *args, size_t flags) {
         Py_CLEAR(result);
     if (is_good <= 0 || !box || !*box)
         return result;
-    if (self->ok == Py_None && *box == before && is_live(before))
+    if (self->ok == Py_None && *box == before && flk_wrappers_is_live(before))
         return result;  // nothing was written
     return with_record(self, *box, result);
 }
@@ -361,7 +380,7 @@ static PyObject *call_chain(wrapper *self, PyObject *const *args,
         PyErr_Clear();
         return result;
     }
-    if (!made || (made == old && is_live(old)))
+    if (!made || (made == old && flk_wrappers_is_live(old)))
         return result;
     if (old) {
         PyObject *sort = sort_of(self);
@@ -715,6 +734,7 @@ int flk_wrappers_add(PyObject *module) {
     FLK_ASSERT(module);
     PyObject *type = PyType_FromSpec(&wrapper_spec);
     int status = type ? PyModule_AddObjectRef(module, "Wrapper", type) : -1;
+    flk_wrappers.type = (PyTypeObject *)type;
     Py_XDECREF(type);
     return status < 0 ? -1 : PyModule_AddFunctions(module, wrapper_functions);
 }

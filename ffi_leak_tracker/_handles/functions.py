@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     Function: TypeAlias = Callable[..., Any]
     After: TypeAlias = Callable[[tuple[Any, ...], Any, Any], None]
-    Fast: TypeAlias = tuple[int, Any, int, Any]
     Keep: TypeAlias = Callable[[tuple[Any, ...], Any], None]
 
 
@@ -331,12 +330,12 @@ def general(
     steps_of: list[Steps],
     release: Release | None,
     switch: Switch,
-    fast: Fast = (SLOW, None, 0, None),
+    **fast: Any,
 ) -> Function:
     """Return a wrapper of a function with several words.
 
     Args:
-        fast: mode, ``learn``, ``arg`` and ``ok`` of C callables, for one word.
+        fast: ``mode``, ``learn``, ``arg`` and ``ok`` for C callables.
     """
     keeps = [one.keep for one in steps_of if one.keep is not None]
 
@@ -350,28 +349,18 @@ def general(
         ok = release.ok if release is not None else None
         dropped = ledger.drop(key) if key else None
         result = _freeing(raw, args, dropped)
-        steps: list[Callable[[], Any]] = []
+        todo: list[Callable[[], Any]] = []
         if ok is not None:
-            steps.append(partial(unless, ok, result, dropped))
+            todo.append(partial(unless, ok, result, dropped))
         for one, before in zip(steps_of, noted, strict=False):
-            steps.append(partial(one.after, args, result, before))
+            todo.append(partial(one.after, args, result, before))
         if not is_on:
-            steps.extend(partial(keep, args, result) for keep in keeps)
-        _do_all(steps)
+            todo.extend(partial(keep, args, result) for keep in keeps)
+        _do_all(todo)
         return result
 
-    mode, learn, arg, ok_of_result = fast
-    made = _wrapper(
-        raw,
-        call,
-        name,
-        learn=learn,
-        mode=mode,
-        making=True,
-        freeing=release is not None or bool(keeps),
-        arg=arg,
-        ok=ok_of_result,
-    )
+    frees = release is not None or bool(keeps)
+    made = _wrapper(raw, call, name, making=True, freeing=frees, **fast)
     switch.add(made)
     return made
 
@@ -525,21 +514,23 @@ def wrap(
         return owned(raw, name, words[0].free, ctype, switch)
     if release is None and len(words) == 1:
         fast = _fast(name, words[0], ctype)
-        return general(raw, name, steps, release, switch, fast)
+        return general(raw, name, steps, release, switch, **fast)
     return general(raw, name, steps, release, switch)
 
 
-def _fast(name: str, word: Word, ctype: Any) -> Fast:
+def _fast(name: str, word: Word, ctype: Any) -> dict[str, Any]:
     """Return what C callables are told of a word."""
     if isinstance(word, Out) and ctype.args[word.arg].item.kind == "pointer":
         learn = _learner(name, word.free, ctype.args[word.arg].item)
-        return OUT, learn, word.arg, word.succeeded
+        ok = word.succeeded
+        return {"mode": OUT, "learn": learn, "arg": word.arg, "ok": ok}
     if isinstance(word, Chain):
         learn = _learner(name, word.free, ctype.result)
-        return CHAINS, learn, word.arg, None
+        return {"mode": CHAINS, "learn": learn, "arg": word.arg}
     if isinstance(word, Incref):
-        return REFERS, referred(name, word.free), word.arg, None
-    return SLOW, None, 0, None
+        refer = referred(name, word.free)
+        return {"mode": REFERS, "learn": refer, "arg": word.arg}
+    return {}
 
 
 def _steps(name: str, word: Word, ctype: Any) -> Steps | None:

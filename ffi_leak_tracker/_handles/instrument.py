@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._handles.vocabulary import Word
 
 
+_RAW = "_ffi_leak_tracker_raw"
+
+
 class Plan:
     """The wrappers of one library, and what they stand for.
 
@@ -47,6 +50,8 @@ class Plan:
         self.others: dict[str, Any] = {}
         self._names_of_raw: dict[int, str] = {}
         self._destructors: dict[str, Function] = {}
+        #: The destructors for wrappers whose function never changes.
+        self.fast_destructors: dict[Any, Function] = {}
         self._addresses: dict[int, str] | None = None
         words = spec.for_functions(names)
         #: Variables of the library that point to functions which free objects.
@@ -208,6 +213,12 @@ class Plan:
             made = functions.destructor(raw, self.release_of(name))
             self._destructors[name] = made
         return name, made
+
+    def note_destructor(self, function: Any, destroy: Function) -> None:
+        """Let C callables find the destructor for a wrapper."""
+        is_late = type(getattr(function, _RAW, None)) is Late
+        if type(function) is Wrapper and not is_late:
+            self.fast_destructors[function] = destroy
 
     def release_of(self, name: str) -> Release:
         """Return what a function releases that is used as a destructor."""
