@@ -22,6 +22,7 @@ typedef struct method {
                       // METHOD_GC: callable(cdata, destructor, size)
     PyObject *known;  // dict: ctype -> what was learned; of METHOD_GC: wrapper
                       // -> destructor
+    PyObject *weak_references;
     char kind;
     char is_making;  // it records while tracking is on
 } method;
@@ -234,6 +235,8 @@ static void method_dealloc(PyObject *object) {
     method *self = (method *)object;
     PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
+    if (self->weak_references)
+        PyObject_ClearWeakRefs(object);
     method_clear(object);
     Py_CLEAR(self->raw);
     Py_CLEAR(self->known);
@@ -258,6 +261,8 @@ static PyObject *method_getattr(PyObject *object, PyObject *name) {
 static PyMemberDef method_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(method, vectorcall), READONLY,
      NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(method, weak_references),
+     READONLY, NULL},
     {"_ffi_leak_tracker_making", T_BOOL, offsetof(method, is_making), 0, NULL},
     {NULL, 0, 0, 0, NULL}};
 

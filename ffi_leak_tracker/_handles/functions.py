@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from functools import partial
 
 from ffi_leak_tracker._handles import ledger
@@ -45,18 +46,26 @@ class Switch:
 
     def __init__(self) -> None:
         self.on = True
-        self._makers: list[Any] = []
+        self._makers: dict[int, weakref.ref[Any]] = {}
 
     def add(self, maker: Any) -> None:
         """Switch off a wrapper with the others."""
-        self._makers.append(maker)
+        key = id(maker)
+
+        def ended(reference: weakref.ref[Any]) -> None:
+            if self._makers.get(key) is reference:
+                del self._makers[key]
+
+        self._makers[key] = weakref.ref(maker, ended)
         maker._ffi_leak_tracker_making = self.on
 
     def off(self) -> None:
         """End all records."""
         self.on = False
-        for maker in self._makers:
-            maker._ffi_leak_tracker_making = False
+        for reference in list(self._makers.values()):
+            maker = reference()
+            if maker is not None:
+                maker._ffi_leak_tracker_making = False
 
 
 # --- wrapped functions in the place of raw ones --------------------------
@@ -400,15 +409,23 @@ def result_is_owned(name: str, word: Owned) -> Steps:
     return Steps(_nothing, after)
 
 
+def _is_pointer(cdata: Any) -> bool:
+    return ledger._typeof(cdata).kind in ("pointer", "array")
+
+
 def argument_is_out(name: str, word: Out, ctype: Any) -> Steps:
     """Return what to do for ``Out``."""
     arg, free, ok = word.arg, word.free, word.succeeded
     is_box = ctype.item.kind == "pointer"
+    cast = ledger._cast
 
     def before(args: tuple[Any, ...]) -> int:
         try:
             box = args[arg]
-            return ledger.key_of(box[0]) if is_box and box else 0
+            is_there = isinstance(box, ledger._CData) and bool(box)
+            if is_box and is_there and _is_pointer(box):
+                return ledger.key_of(cast(ctype, box)[0])
+            return 0
         except (IndexError, TypeError, RuntimeError):
             return 0
 
@@ -421,10 +438,12 @@ def argument_is_out(name: str, word: Out, ctype: Any) -> Steps:
         box = args[arg]
         if not isinstance(box, ledger._CData) or not box:
             return
+        if not _is_pointer(box):
+            return
         if not is_box:
             ledger.made_inside(box, name, free)
             return
-        found = box[0]
+        found = cast(ctype, box)[0]  # cffi takes void * as well
         key = ledger.key_of(found)
         if ok is None and key == before and key in live:
             return  # nothing was written
