@@ -114,6 +114,30 @@ def test_observers_see_it(lib) -> None:
     assert seen == ["made node_new", "freed node_new"]
 
 
+def test_references_are_counted(lib) -> None:
+    """The record goes with the last one; so does one that was unknown."""
+    with LeakTracker.scope(isolated=True) as scope:
+        one = lib.node_new()
+        assert lib.node_refer(one) == 1
+        assert lib.node_unref(one) == 1
+        assert len(live(scope)) == 1
+        assert lib.node_unref(one) == 1
+        assert not live(scope)
+        assert lib.node_refer(one) == 1
+        assert len(live(scope)) == 1
+        assert lib.node_free(one) == 1
+        assert scope.stats.allocations == 2
+    assert is_sound()
+
+
+def test_references_in_threads(lib) -> None:
+    """None is lost, and none stays."""
+    with LeakTracker.scope(isolated=True) as scope:
+        assert lib.references_agree() == 0
+        assert not live(scope)
+    assert is_sound()
+
+
 # --- misuse -------------------------------------------------------------
 def test_a_wrong_destructor_is_told(lib) -> None:
     """Without an exception in C; the object is gone."""
@@ -247,6 +271,7 @@ static ffilt_type one = FFILT_TYPE("struct one", "one_new", "one_free");
 int use(void *object) {
     return ffilt_track(object, 1, &one) + ffilt_untrack(object) +
            ffilt_retype(object, &one) + ffilt_is_enabled() +
+           ffilt_refer(object, 1, &one) +
            ffilt_released(object, "one_free") + (int)ffilt_scope_here();
 }
 """
