@@ -600,6 +600,36 @@ def test_an_address_that_others_were_given_is_silent(
     )
 
 
+@pytest.mark.parametrize("environment", ALLOCATORS)
+def test_many_innocent_frees_cost_few_requests(environment) -> None:
+    """Others free the same addresses again and again; then one frees twice."""
+    _, errors = ended(
+        """
+        lib = opened("misuse")
+        size, same = 5280, 0
+        with LeakTracker.attach([lib]):
+            for _ in range(2000):
+                first = lib.take(size)
+                lib.give(first)
+                second = lib.take_unseen(size)
+                same += first == second
+                lib.give(second)
+            figures = LeakTracker.self_stats
+            assert same > 1000, same
+            assert LeakTracker.misuses() == (), LeakTracker.misuses()
+            assert same / 2 < figures["hooks_brief_proofs"], figures
+            # In full it would be 40 for each.
+            assert figures["hooks_proof_blocks"] < 4 * same, figures
+            for _ in range(20):
+                block = lib.take(size)
+                lib.give_twice(block)
+            assert told() == ["DoubleFreeError"] * 20, told()
+        """,
+        **environment,
+    )
+    assert ["double free"] * 20 == verdicts(errors)
+
+
 def test_what_may_have_been_given_out_unseen_is_a_suspicion() -> None:
     """With all libraries watched it is told, and carried out; else silent."""
     out, errors = ended("""

@@ -124,6 +124,11 @@
 // free, and their bytes in all. glibc caches 7 blocks of a size for a thread.
 #define FLK_PROOF_BLOCKS_MAX 40
 #define FLK_PROOF_BYTES_MAX (UINT64_C(1) << 26)
+// Places in which answers are counted by address. After so many in vain in one
+// place only one block is requested, but for each 64th time.
+#define FLK_PROOF_PLACES 256
+#define FLK_PROOF_IN_VAIN_MAX 8
+#define FLK_PROOF_IN_VAIN_EACH 64
 // Misuses that wait for a reader. The oldest goes.
 #define FLK_MISUSES_MAX 1000
 // Misuses of hooked blocks whose texts are written to stderr. Further ones are

@@ -201,6 +201,7 @@ typedef struct flk_attach_figures {
     uint64_t passes;                   // over all objects; ever
     uint64_t foreign_frees, mismatched_frees;
     uint64_t reentered, lost_in_fork, unknown_callers, returned_lost;
+    uint64_t proof_blocks, brief_proofs;  // hooks/proof.h
 } flk_attach_figures;
 
 #endif

@@ -324,6 +324,8 @@ void flk_attach_read(flk_attach_figures *out) {
     out->lost_in_fork = flk_report_counted(FLK_HOOK_LOST_IN_FORK);
     out->unknown_callers = flk_report_counted(FLK_HOOK_UNKNOWN_CALLERS);
     out->returned_lost = flk_report_counted(FLK_HOOK_RETURNED_LOST);
+    out->proof_blocks = flk_report_counted(FLK_HOOK_PROOF_BLOCKS);
+    out->brief_proofs = flk_report_counted(FLK_HOOK_BRIEF_PROOFS);
 }
 
 void flk_attach_clear_counts(void) { flk_report_clear_counts(); }

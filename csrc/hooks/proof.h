@@ -1,7 +1,8 @@
 // proof.h - whether the allocator itself shows that an address is not allocated. SPDX-License-Identifier: MIT
 // Keeps:   what was learned about the allocator of the process, once: glibc's mark of a cached free block, and the
 //          function that tells the usable size of a block.
-// Cost:    some microseconds, for frees that are suspected to be misuse only. is_strange: a load.
+// Cost:    some microseconds, for frees that are suspected to be misuse only; one block, but for each 64th time, where
+//          addresses like this were suspected in vain eight times. is_strange: a load.
 // Callers: hooks, in any thread, outside the guard and without a lock, before the memory is given to the C free. What
 //          was freed and what is live may be requested from the allocator and given back.
 // Fails:   NONE where nothing is shown. Other allocators than glibc's show less.

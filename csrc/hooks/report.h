@@ -18,6 +18,8 @@ typedef enum flk_hook_counter {
     FLK_HOOK_UNKNOWN_CALLERS,   // return address in no known object
     FLK_HOOK_RETURNED_LOST,     // result of a C library function not found
                                 // among the blocks it allocated: too many
+    FLK_HOOK_PROOF_BLOCKS,      // requested to prove that an address is free
+    FLK_HOOK_BRIEF_PROOFS,      // for which one block was requested only
     FLK_HOOK_COUNTERS,
 } flk_hook_counter;
 uint64_t flk_report_counted(flk_hook_counter counter);

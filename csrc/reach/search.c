@@ -10,6 +10,7 @@
 #include "paths/thread.h"
 #include "reach/block_index.h"
 #include "reach/contents.h"
+#include "reach/heads.h"
 #include "reach/holes.h"
 #include "reach/pools.h"
 #include "reach/verdicts.h"
@@ -281,7 +282,7 @@ static void read_root_words(search *s, const char *copy, uintptr_t begin,
             return;
         at = next.end;
         if (next.is_heap_block && s->contents.is_still)
-            at = flk_chunks_block_end(next.begin, next.end);
+            at = flk_heads_block_end(next.begin, next.end);
     }
 }
 
@@ -291,20 +292,13 @@ static void from_root(search *s, uint32_t holder) {
     s->verdicts.from = holder;
 }
 
-// Memory that a class may lie in, and that can be read.
-static bool is_private(const search *s, uintptr_t begin, size_t bytes) {
-    const flk_area *area = flk_areas_at(&s->areas, begin);
-    return area && area->begin <= begin && bytes <= area->end - begin &&
-           (area->kind == FLK_AREA_ANONYMOUS || area->kind == FLK_AREA_HEAP);
-}
-
 // The instance of a class may be smaller than its block.
 static uint32_t instance_bytes(const search *s, const char *block,
                                uint32_t block_bytes) {
     for (uint32_t before = 0; before <= FLK_POOLS_BEFORE_MAX;
          before += FLK_POOL_STEP) {
         uintptr_t type = flk_pools_class_at(block, block_bytes, before);
-        if (!type || !is_private(s, type, FLK_POOLS_CLASS_BYTES))
+        if (!type || !flk_areas_have(&s->areas, type, FLK_POOLS_CLASS_BYTES))
             continue;
         uint64_t bytes = flk_pools_instance_bytes((const void *)type, before);
         if (bytes && bytes <= block_bytes &&
@@ -350,16 +344,18 @@ static void find_interpreter(search *s) {
 
 // The locks of the interpreter itself. It keeps no pointer to anything else that
 // looks like one.
+static void note_lock(search *s, uintptr_t word) {
+    const flk_heap *heap = flk_heaps_at(&s->holes.heaps, word);
+    if (word % FLK_HEADS_ALIGNMENT == 0 && heap && word > heap->begin &&
+        flk_areas_have(&s->areas, word - FLK_HEADS_BYTES,
+                       FLK_HEADS_CHUNK_LEAST) &&
+        flk_heads_is_lock(word))
+        flk_holes_note_small(&s->holes, (flk_small){word, FLK_SMALL_LOCK});
+}
+
 static void note_locks(search *s, const char *copy, size_t bytes) {
-    const flk_area *heap = s->holes.heap;
-    for (size_t i = 0; heap && i + sizeof(uintptr_t) <= bytes;
-         i += sizeof(uintptr_t)) {
-        uintptr_t word;
-        memcpy(&word, copy + i, sizeof word);
-        if (word > heap->begin && word < heap->end && word % 16 == 0 &&
-            flk_chunks_is_lock(word))
-            flk_holes_note_small(&s->holes, (flk_small){word, FLK_SMALL_LOCK});
-    }
+    for (size_t i = 0; i < bytes / sizeof(uintptr_t); i++)
+        note_lock(s, word_in(copy, i));
 }
 
 static bool is_of_interpreter(const search *s, const flk_area *area) {
@@ -413,25 +409,52 @@ static void read_registers(search *s) {
                 flk_verdicts_point(&s->verdicts, stacks->items[i].arguments[k]);
 }
 
-static void read_areas(search *s, bool are_heaps) {
+static void read_range(search *s, const flk_area *area, uintptr_t begin,
+                       uintptr_t end) {
+    if (begin < end && area->kind != FLK_AREA_CLOSED && goes_on(s))
+        flk_contents_read(&s->contents, area, begin, end, read_root, s);
+}
+
+static void read_outside_heaps(search *s) {
     flk_holes_begin(&s->holes);
-    for (size_t i = 0; i < s->areas.count && goes_on(s); i++) {
+    flk_holes_enter(&s->holes, NULL);
+    const flk_heaps *heaps = &s->holes.heaps;
+    const flk_heap *end = heaps->items + heaps->count, *heap = heaps->items;
+    for (size_t i = 0; i < s->areas.count; i++) {
         const flk_area *area = &s->areas.items[i];
-        uintptr_t arena = flk_holes_arena_of(&s->holes, area);
-        if (area->kind == FLK_AREA_CLOSED || (arena != 0) != are_heaps)
-            continue;
-        flk_holes_enter(&s->holes, area, arena);
-        flk_contents_read(&s->contents, area, area->begin, area->end, read_root,
-                          s);
+        uintptr_t at = area->begin;
+        for (; heap < end && heap->begin < area->end; heap++) {
+            read_range(s, area, at, heap->begin);
+            at = heap->end;
+            if (heap->end > area->end)
+                break;  // it goes on in the next area
+        }
+        read_range(s, area, at, area->end);
     }
+}
+
+static void read_heap(search *s, const flk_heap *heap) {
+    flk_holes_enter(&s->holes, heap);
+    const flk_area *area = flk_areas_at(&s->areas, heap->begin);
+    const flk_area *last = s->areas.items + s->areas.count;
+    for (; area && area < last && area->begin < heap->end; area++)
+        read_range(s, area,
+                   area->begin > heap->begin ? area->begin : heap->begin,
+                   area->end < heap->end ? area->end : heap->end);
+}
+
+static void read_heaps(search *s) {
+    flk_holes_begin(&s->holes);
+    for (size_t i = 0; i < s->holes.heaps.count; i++)
+        read_heap(s, &s->holes.heaps.items[i]);
 }
 
 // Objects tell what is small in the heaps of malloc, so these are read last.
 static void read_roots(search *s) {
     read_registers(s);
     find_interpreter(s);
-    read_areas(s, false);
-    read_areas(s, true);
+    read_outside_heaps(s);
+    read_heaps(s);
 }
 
 // --- blocks ------------------------------------------------------------------------

@@ -325,6 +325,35 @@ static void test_second_free_without_proof_is_passed_on(void) {
     flk_judge_set(false, false);
 }
 
+// Code that is not watched gets the address each time. The calls of the
+// allocator are bounded, and what is misuse in the end is told.
+static void test_many_frees_without_proof_request_few_blocks(void) {
+    enum { TURNS = 3000, ASKED_IN_FULL = 8 + TURNS / 64 + 1 };
+    flk_misuse misuse;
+    uint64_t blocks = flk_report_counted(FLK_HOOK_PROOF_BLOCKS);
+    uint64_t brief = flk_report_counted(FLK_HOOK_BRIEF_PROOFS);
+    uint32_t calls = next.calls;
+    for (int turn = 0; turn < TURNS; turn++) {
+        returns(HEAP + 0x5000);
+        traced(FLK_FN_MALLOC)(48);
+        traced(FLK_FN_FREE)(HEAP + 0x5000);
+        returns(HEAP + 0x3000);
+        traced(FLK_FN_FREE)(HEAP + 0x5000);
+        CHECK(!flk_misuse_pop(&misuse));
+    }
+    blocks = flk_report_counted(FLK_HOOK_PROOF_BLOCKS) - blocks;
+    CHECK(next.calls == calls + 3 * TURNS + 2 * blocks);
+    CHECK(blocks <= TURNS + ASKED_IN_FULL * FLK_PROOF_BLOCKS_MAX);
+    brief = flk_report_counted(FLK_HOOK_BRIEF_PROOFS) - brief;
+    CHECK(brief >= TURNS - ASKED_IN_FULL && brief < TURNS);
+    returns(HEAP + 0x5000);
+    traced(FLK_FN_MALLOC)(48);
+    traced(FLK_FN_FREE)(HEAP + 0x5000);
+    traced(FLK_FN_FREE)(HEAP + 0x5000);
+    CHECK(flk_misuse_pop(&misuse) && misuse.verdict == FLK_DOUBLE_FREE);
+    CHECK(!misuse.suspected && !misuse.passed);
+}
+
 static void test_free_of_what_was_moved_and_of_what_was_not(void) {
     flk_misuse misuse;
     returns(HEAP + 0x1000);
@@ -794,6 +823,7 @@ int main(void) {
     RUN(test_wrong_release_is_counted_and_queued);
     RUN(test_second_free_is_refused_if_it_is_proven);
     RUN(test_second_free_without_proof_is_passed_on);
+    RUN(test_many_frees_without_proof_request_few_blocks);
     RUN(test_free_of_what_was_moved_and_of_what_was_not);
     RUN(test_free_inside_a_block);
     RUN(test_only_what_is_returned_is_recorded);
