@@ -216,8 +216,8 @@ static bool is_text(unsigned char byte) {
 
 // Whether memory is the start of a block that reaches beyond `to`: its region
 // begins there, or a head of glibc's malloc is before it.
-static bool begins_block(const char *first, const char *at,
-                         uintptr_t address, const char *to) {
+static bool begins_block(const char *first, const char *at, uintptr_t address,
+                         const char *to) {
     enum { HEAD = 16, FLAGS = 7 };
     if (at == first)
         return true;
