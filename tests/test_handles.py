@@ -277,6 +277,44 @@ def test_references_are_counted(lib, scope) -> None:
     assert not live(scope)
 
 
+def test_references_are_counted_while_tracking_is_off(lib, scope) -> None:
+    """An object that is recorded lives on; none is recorded anew."""
+    one = lib.tree_new()
+    with LeakTracker.pause():
+        lib.tree_ref(one)
+        lib.tree_unref(one)
+        other = lib.tree_new()
+        lib.tree_ref(other)
+    assert live(scope) == [TREE]
+    lib.tree_free(one)
+    assert not live(scope)
+    lib.tree_free(other)
+    lib.tree_free(other)
+
+
+def test_what_track_recorded_is_referenced(both, lib, scope) -> None:
+    """By hand, and by a function of the specification."""
+    one = LeakTracker.track(both[1].tree_new(), release="tree_free")
+    lib.tree_ref(one)
+    lib.tree_unref(one)
+    assert len(live(scope)) == 1
+    lib.tree_unref(one)
+    assert not live(scope)
+
+
+def test_a_chain_that_moves_while_tracking_is_off(lib, scope) -> None:
+    """It is the same object, at its first line."""
+    one = lib.leaf_append(cffi.FFI().NULL, 1)
+    (before,) = scope.snapshot()
+    with LeakTracker.pause():
+        one = lib.leaf_prepend(one, 2)
+    (block,) = scope.snapshot()
+    assert block.address != before.address
+    assert block.frames == before.frames
+    lib.leaf_free_all(one)
+    assert not live(scope)
+
+
 @pytest.mark.slow
 def test_a_reference_to_an_unknown_object_is_owned(both, lib, scope) -> None:
     """P10: it was made before tracking, or by C."""

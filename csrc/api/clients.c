@@ -7,7 +7,10 @@
 #include "api/api.h"
 #include "base/config.h"
 #include "elf/loaded.h"
+#include "paths/pycontext.h"
 #include "registry/names.h"
+#include "registry/nesting.h"
+#include "registry/references.h"
 #include "registry/scope.h"
 #include "tracker/context.h"
 #include "tracker/misuse.h"
@@ -59,17 +62,32 @@ enum { TAG_MARK = 1u << 31, TAG_BITS = 20 };
 _Static_assert(FLK_SCOPES_MAX <= 1u << TAG_BITS, "a number fits into a tag");
 enum { TAG_NONE = 1u << TAG_BITS, TAG_UNCLAIMED = 2u << TAG_BITS };
 
+static ffilt_scope tag_of(uint32_t scope) {
+    if (scope >= FLK_SCOPES_MAX)
+        return TAG_MARK | (scope == FLK_SCOPE_NONE ? TAG_NONE : TAG_UNCLAIMED);
+    return TAG_MARK | scope | (ffilt_scope)flk_scope_serial(scope) << 32;
+}
+
+// Where contexts are not read, a thread that asks is in the scope that blocks
+// without a scope are given to now, if that is sure.
+static ffilt_scope tag_unclaimed(void) {
+    flk_scope_lock_all();  // the number stays that of the scope
+    uint32_t word = atomic_load(&flk_nesting_unclaimed);
+    bool is_sure = !(word & FLK_NESTING_DOUBT) && word != FLK_SCOPE_PROCESS;
+    ffilt_scope tag = tag_of(is_sure ? word : FLK_SCOPE_UNCLAIMED);
+    flk_scope_unlock_all();
+    return tag;
+}
+
 static ffilt_scope scope_here(void) {
     int saved = errno;
     flk_thread *thread = enter();
     if (!thread)
         return 0;
     uint32_t scope = flk_context_scope(thread, false);
-    ffilt_scope tag = TAG_MARK | (scope == FLK_SCOPE_NONE        ? TAG_NONE
-                                  : scope == FLK_SCOPE_UNCLAIMED ? TAG_UNCLAIMED
-                                                                 : scope);
-    if (scope < FLK_SCOPES_MAX)
-        tag |= (ffilt_scope)flk_scope_serial(scope) << 32;
+    bool is_asked =
+        scope == FLK_SCOPE_UNCLAIMED && !flk_pycontext_is_readable();
+    ffilt_scope tag = is_asked ? tag_unclaimed() : tag_of(scope);
     flk_thread_leave(thread);
     errno = saved;
     return tag;
@@ -156,7 +174,9 @@ typedef struct removal {
     flk_event event;
     const char *function;  // that releases it; NULL: any
     const char *of_type;   // others are not compared; NULL: all are
+    uint64_t address;
     bool is_wrong;
+    bool has_others;  // references; the record stays
 } removal;
 
 // Whether `function` is one of "a or b".
@@ -184,6 +204,9 @@ static bool judge(const flk_record *record, void *context) {
                   (!r->of_type ||
                    strcmp(flk_names_at(record->type)->type, r->of_type) == 0) &&
                   !is_among(release, r->function);
+    r->has_others = flk_references_drop(r->address);
+    if (r->has_others)
+        return false;
     flk_tracker_count_free(record, &r->event);
     return true;
 }
@@ -207,14 +230,17 @@ static int client_released(const void *object, const char *function,
     flk_thread *thread = enter();
     if (!thread)
         return 0;
-    removal r = {
-        .event = {.thread = thread}, .function = function, .of_type = type};
+    removal r = {.event = {.thread = thread},
+                 .function = function,
+                 .of_type = type,
+                 .address = address};
     flk_record record;
     bool is_taken = flk_registry_take(FLK_LAYER_HANDLE, address, judge, &r,
                                       &record) == FLK_TAKEN;
     if (is_taken)
         observe(thread, FLK_OBSERVED_FREED, address, &record);
     flk_thread_leave(thread);
+    is_taken |= r.has_others;
     if (is_taken && r.is_wrong)
         note_misuse(address, &record);
     errno = saved;
@@ -239,6 +265,37 @@ static int client_retype(const void *object, uint32_t type) {
     return changed;
 }
 
+// Keeps the record: the lock that is held meanwhile keeps it from being removed.
+static bool add_reference(const flk_record *record, void *context) {
+    FLK_ASSERT(record != NULL && context != NULL);
+    removal *r = context;
+    r->has_others = flk_references_add(r->address);
+    return false;
+}
+
+static int client_refer(const void *object, size_t size_bytes, uint32_t type,
+                        ffilt_scope scope) {
+    if (!object)
+        return 0;
+    if (!FLK_SETTING(has_handles))
+        return client_track(object, size_bytes, type, scope);
+    int saved = errno;
+    removal r = {.address = (uintptr_t)object};
+    flk_record record;
+    flk_thread *thread = enter();
+    if (!thread)
+        return 0;
+    flk_taken found = flk_registry_take(FLK_LAYER_HANDLE, r.address,
+                                        add_reference, &r, &record);
+    flk_thread_leave(thread);
+    errno = saved;
+    if (found == FLK_ABSENT)
+        return client_track(object, size_bytes, type, scope);
+    if (!r.has_others)
+        flk_tracker_count(&flk_tracker_counted.dropped);
+    return r.has_others;
+}
+
 // --- the table --------------------------------------------------------------
 _Static_assert(sizeof flk_tracker_settings.enabled == 1, "clients read a byte");
 
@@ -254,7 +311,8 @@ const ffilt_api_1 ffi_leak_tracker_api_1 = {
     .untrack = client_untrack,
     .released = client_released,
     .retype = client_retype,
-    .scope = scope_here};
+    .scope = scope_here,
+    .refer = client_refer};
 
 // Python loads modules for itself alone. The same object is opened again, so
 // that a look-up in all objects finds the table.

@@ -77,6 +77,7 @@ typedef enum flk_rank {
     FLK_RANK_THREADS,       // the list of threads
     FLK_RANK_YOUNG,         // the slots of recent blocks
     FLK_RANK_SHARD,         // one shard of the registry
+    FLK_RANK_REFERENCES,    // counts of references of handles
     FLK_RANK_TOTALS,        // sums of ended threads
     FLK_RANK_RECENT,        // one stripe of recent frees
     FLK_RANK_CLASSES,       // classes whose objects are traced

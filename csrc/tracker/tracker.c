@@ -15,6 +15,7 @@
 #include "registry/names.h"
 #include "registry/nesting.h"
 #include "registry/object_table.h"
+#include "registry/references.h"
 #include "registry/scope.h"
 #include "registry/young.h"
 #include "tracker/context.h"
@@ -144,8 +145,13 @@ flk_taken flk_tracker_on_free(flk_layer layer, uint64_t address, uint16_t type,
 
 static bool judge_untrack(const flk_record *record, void *context) {
     FLK_ASSERT(record != NULL);
-    return flk_record_lead(record) == 0 &&
-           flk_tracker_judge_plain(record, context);
+    const flk_event *e = context;
+    if (flk_record_lead(record) != 0 ||
+        !flk_tracker_judge_plain(record, context))
+        return false;
+    if (e->context)  // the address of a handle
+        flk_references_forget(*(const uint64_t *)e->context);
+    return true;
 }
 
 flk_taken flk_tracker_untrack(flk_layer layer, uint64_t address,
@@ -157,7 +163,8 @@ flk_taken flk_tracker_untrack(flk_layer layer, uint64_t address,
         flk_tracker_count(&flk_tracker_counted.dropped);
         return FLK_ABSENT;
     }
-    flk_event e = {.thread = thread};
+    flk_event e = {.thread = thread,
+                   .context = layer == FLK_LAYER_HANDLE ? &address : NULL};
     flk_taken taken = flk_registry_take(layer, address, judge_untrack, &e, out);
     flk_thread_leave(thread);
     return taken;
@@ -265,6 +272,7 @@ static void lock_all(void) {
     flk_scope_lock_all();
     flk_thread_list_lock();
     flk_registry_lock_all();
+    flk_references_lock_all();
     flk_thread_totals_lock();
     flk_recent_lock_all();
     flk_misuse_lock_all();
@@ -290,6 +298,7 @@ static void unlock_all(void) {
     flk_misuse_unlock_all();
     flk_recent_unlock_all();
     flk_thread_totals_unlock();
+    flk_references_unlock_all();
     flk_registry_unlock_all();
     flk_thread_list_unlock();
     flk_scope_unlock_all();
@@ -611,7 +620,8 @@ static bool all_sound(void) {
     return counters_agree() && flk_registry_check() && flk_nesting_check() &&
            flk_callpath_check() && flk_modules_check() && flk_sites_check() &&
            flk_names_check() && flk_recent_check() &&
-           flk_object_table_check() && flk_arena_check();
+           flk_object_table_check() && flk_references_check() &&
+           flk_arena_check();
 }
 
 bool flk_tracker_check(void) {

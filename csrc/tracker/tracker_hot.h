@@ -9,6 +9,7 @@
 #include "paths/callpath.h"
 #include "paths/stack.h"
 #include "registry/account.h"
+#include "registry/references.h"
 #include "registry/registry_hot.h"
 #include "registry/scope.h"
 #include "tracker/path_counts.h"
@@ -128,6 +129,8 @@ static FLK_HOT bool flk_tracker_record(flk_thread *thread, flk_layer layer,
         flk_record_of(size_bytes, scope | doubted, sequence, flags, path,
                       origin->type, (uint16_t)thread->number);
     flk_event e = {.thread = thread, .usual = usual};
+    if (layer == FLK_LAYER_HANDLE)
+        flk_references_forget(address);  // of an object that was there before
     bool replaced;
     flk_status status = flk_registry_insert_hot(
         thread, layer, address, &record,

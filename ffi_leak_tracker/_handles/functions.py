@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     Function: TypeAlias = Callable[..., Any]
     After: TypeAlias = Callable[[tuple[Any, ...], Any, Any], None]
+    Keep: TypeAlias = Callable[[tuple[Any, ...], Any], None]
 
 
 class Switch:
@@ -306,12 +307,12 @@ def _freer(raw: Function, call: Function, release: Release) -> Function:
 def general(
     raw: Function,
     name: str,
-    befores: list[Callable[[tuple[Any, ...]], Any]],
-    afters: list[After],
+    steps_of: list[Steps],
     release: Release | None,
     switch: Switch,
 ) -> Function:
     """Return a wrapper of a function with several words."""
+    keeps = [one.keep for one in steps_of if one.keep is not None]
 
     def call(*args: Any) -> Any:
         __tracebackhide__ = True
@@ -319,40 +320,63 @@ def general(
         if release is not None and not ledger.is_empty():
             key = release.check(args, False)
         is_on = is_enabled() and switch.on
-        noted = [before(args) for before in befores] if is_on else ()
+        noted = [one.before(args) for one in steps_of] if is_on else ()
         ok = release.ok if release is not None else None
         dropped = ledger.drop(key) if key else None
         result = _freeing(raw, args, dropped)
         steps: list[Callable[[], Any]] = []
         if ok is not None:
             steps.append(partial(unless, ok, result, dropped))
-        for after, before in zip(afters, noted, strict=False):
-            steps.append(partial(after, args, result, before))
+        for one, before in zip(steps_of, noted, strict=False):
+            steps.append(partial(one.after, args, result, before))
+        if not is_on:
+            steps.extend(partial(keep, args, result) for keep in keeps)
         _do_all(steps)
         return result
 
-    freeing = release is not None
+    freeing = release is not None or bool(keeps)
     made = _wrapper(raw, call, name, making=True, freeing=freeing)
     switch.add(made)
     return made
 
 
 # --- the words with an argument ----------------------------------------------
+class Steps:
+    """What is done before and after a call, for one word.
+
+    Args:
+        keep: what is done after a call while nothing new is recorded, for
+            objects that are recorded already; None for nothing.
+    """
+
+    __slots__ = ("after", "before", "keep")
+
+    def __init__(
+        self,
+        before: Callable[[tuple[Any, ...]], Any],
+        after: After,
+        keep: Keep | None = None,
+    ) -> None:
+        self.before = before
+        self.after = after
+        self.keep = keep
+
+
 def _nothing(args: tuple[Any, ...]) -> None:
     return None
 
 
-def result_is_owned(name: str, word: Owned) -> tuple[Any, After]:
-    """Return what to do before and after a call with ``Owned``."""
+def result_is_owned(name: str, word: Owned) -> Steps:
+    """Return what to do for ``Owned``."""
 
     def after(args: tuple[Any, ...], result: Any, before: Any) -> None:
         ledger.made(result, name, word.free)
 
-    return _nothing, after
+    return Steps(_nothing, after)
 
 
-def argument_is_out(name: str, word: Out, ctype: Any) -> tuple[Any, After]:
-    """Return what to do before and after a call with ``Out``."""
+def argument_is_out(name: str, word: Out, ctype: Any) -> Steps:
+    """Return what to do for ``Out``."""
     arg, free, ok = word.arg, word.free, word.succeeded
     is_box = ctype.item.kind == "pointer"
 
@@ -381,11 +405,11 @@ def argument_is_out(name: str, word: Out, ctype: Any) -> tuple[Any, After]:
             return  # nothing was written
         ledger.made(found, name, free)
 
-    return before, after
+    return Steps(before, after)
 
 
-def argument_is_chained(name: str, word: Chain) -> tuple[Any, After]:
-    """Return what to do before and after a call with ``Chain``."""
+def argument_is_chained(name: str, word: Chain) -> Steps:
+    """Return what to do for ``Chain``."""
     arg, free = word.arg, word.free
 
     def after(args: tuple[Any, ...], result: Any, before: Any) -> None:
@@ -397,22 +421,32 @@ def argument_is_chained(name: str, word: Chain) -> tuple[Any, After]:
             ledger.forget(old)
         ledger.made(result, name, free)
 
-    return _nothing, after
+    def keep(args: tuple[Any, ...], result: Any) -> None:
+        old = ledger.key_of(args[arg])
+        new = ledger.key_of(result)
+        if new and new != old:
+            ledger.move(old, new)
+
+    return Steps(_nothing, after, keep)
 
 
-def argument_is_referenced(name: str, word: Incref) -> tuple[Any, After]:
-    """Return what to do before and after a call with ``Incref``."""
+def argument_is_referenced(name: str, word: Incref) -> Steps:
+    """Return what to do for ``Incref``."""
     arg, free = word.arg, word.free
 
     def after(args: tuple[Any, ...], result: Any, before: Any) -> None:
         key = ledger.key_of(args[arg])
-        handle = live.get(key)
-        if handle is not None:
+        if ledger.known(key) is not None:
             ledger.refer(key)
         elif key:
             ledger.made(args[arg], name, free)
 
-    return _nothing, after
+    def keep(args: tuple[Any, ...], result: Any) -> None:
+        key = ledger.key_of(args[arg])
+        if ledger.known(key) is not None:
+            ledger.refer(key)
+
+    return Steps(_nothing, after, keep)
 
 
 # --- from the words to a wrapper ----------------------------------------------
@@ -432,21 +466,16 @@ def wrap(
 
     Raises: SpecError if a word does not fit the type of the function.
     """
-    befores: list[Any] = []
-    afters: list[After] = []
-    for word in words:
-        pair = _pair(name, word, ctype)
-        if pair is not None:
-            befores.append(pair[0])
-            afters.append(pair[1])
-    if not afters:
+    found = [_steps(name, word, ctype) for word in words]
+    steps = [one for one in found if one is not None]
+    if not steps:
         return plain(raw, name) if release is None else releasing(raw, release)
     if release is None and len(words) == 1 and isinstance(words[0], Owned):
         return owned(raw, name, words[0].free, ctype, switch)
-    return general(raw, name, befores, afters, release, switch)
+    return general(raw, name, steps, release, switch)
 
 
-def _pair(name: str, word: Word, ctype: Any) -> tuple[Any, After] | None:
+def _steps(name: str, word: Word, ctype: Any) -> Steps | None:
     check(name, word, ctype)
     if isinstance(word, Owned):
         return result_is_owned(name, word)

@@ -280,6 +280,19 @@ def refer(key: int) -> None:
         counts[key] = counts.get(key, 1) + 1
 
 
+def move(old: int, new: int) -> None:
+    """Give the record of an object, if there is one, to another address.
+
+    It keeps its call path and its scope.
+    """
+    found = forget(old)
+    if found is not None:
+        found.block.address = -new
+        live[new] = found.handle
+        counts.pop(new, None)
+        core_blocks.track_again(found.block)
+
+
 def is_of_type(handle: Handle, pointer: CData) -> bool:
     """Return whether a pointer points to what a handle was recorded as."""
     return target_of(pointer)[0] == handle.type

@@ -108,7 +108,6 @@ class _Writer:
             name: self._fitting(name, words)
             for name, words in spec.for_functions(self.types).items()
         }
-        self._refuse_references()
         #: What each function frees, by its name: types of its argument, and
         #: whether an object is inside what they point to.
         self.freed: dict[str, dict[str, str]] = {}
@@ -131,18 +130,11 @@ class _Writer:
             fitting.append(word)
         return tuple(fitting)
 
-    def _refuse_references(self) -> None:
-        for name, words in self.words.items():
-            for word in words:
-                if isinstance(word, Incref):
-                    raise SpecError(
-                        f"{name}: {word!r}, but the shim does not count "
-                        "references; instrument() does"
-                    )
-
     def _add_freed(self, ctype: _Type, word: Word) -> None:
         free = getattr(word, "free", ())
-        if not isinstance(word, Out):
+        if isinstance(word, Incref):
+            made = {ctype.args[word.arg].cname: "{0}"}
+        elif not isinstance(word, Out):
             made = {ctype.result.cname: "{0}"}
         else:
             target = ctype.args[word.arg]
@@ -279,6 +271,10 @@ def _made(
                 f"    {lines[0]}",
                 "}",
             ]
+    elif isinstance(word, Incref):
+        made = ctype.args[word.arg].item
+        size = _size(made, f"x{word.arg}")
+        lines = [f"ffilt_refer(x{word.arg}, {size}, &{type_name});"]
     elif isinstance(word, Out):
         pointer, argument = ctype.args[word.arg], f"x{word.arg}"
         made = _made_inside(pointer)
@@ -334,8 +330,7 @@ def shim(spec: Any, ffi: Any) -> str:
     call costs one load and one branch more.
 
     Args:
-        spec: as for ``instrument``; ``ok`` must be a text, and ``Incref`` is
-            refused.
+        spec: as for ``instrument``; ``ok`` must be a text.
         ffi: the ``cffi.FFI()`` that declares the functions.
 
     Do not instrument the module as well: an object would be recorded twice.

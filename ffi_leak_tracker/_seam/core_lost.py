@@ -9,11 +9,13 @@ from types import CodeType, FunctionType, ModuleType
 from ffi_leak_tracker._records.exceptions import SearchError
 from ffi_leak_tracker._records.verdicts import Search
 from ffi_leak_tracker._seam.blocks import BlockList
-from ffi_leak_tracker._seam.core_api import ffi, lib, thread_name
+from ffi_leak_tracker._seam.core_api import IS_CPYTHON, ffi, lib, thread_name
 from ffi_leak_tracker._seam.core_blocks import BLOCK, copy_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ffi_leak_tracker._seam.core_api import CData
 
 _FAILURES: dict[int, str] = {
@@ -195,6 +197,23 @@ def _wipe(depth: int) -> None:
 
 
 WIPED_CALLS = 80  # 16 KiB, the first piece of that stack
+_PIECE = 16384  # bytes of an object that PyPy makes among the young ones
+_last_piece: list[object] = [None]
+
+
+def _wipe_young() -> None:
+    """Overwrite the memory of young objects that are gone.
+
+    PyPy makes all objects in one piece of memory and does not clear it. What
+    points to a block there would hold it, though no object has it any more.
+    """
+    if not IS_CPYTHON:
+        import gc
+
+        stats: Any = gc.get_stats()
+        last = _last_piece  # else the JIT compiler leaves the loop out
+        for _ in range(stats._s.nursery_size // _PIECE + 2):
+            last[0] = bytearray(_PIECE)
 
 
 def find(
@@ -212,6 +231,7 @@ def find(
     """
     _teach_types()
     _wipe(WIPED_CALLS)
+    _wipe_young()
     out = ffi.new("flk_lost *")
     failure = lib.flk_lost_find(
         scope, since, inherited, may_fork, int(limit * 1000), out

@@ -48,6 +48,8 @@ typedef struct ffilt_api_1 {
     int (*released)(const void *object, const char *function, const char *type);
     int (*retype)(const void *object, uint32_t type);
     ffilt_scope (*scope)(void);
+    int (*refer)(const void *object, size_t size_bytes, uint32_t type,
+                 ffilt_scope scope);
 } ffilt_api_1;
 
 // Where a shared object keeps their address.
@@ -131,7 +133,18 @@ static inline int ffilt_track(const void *object, size_t size_bytes,
     return ffilt_track_in(0, object, size_bytes, type);
 }
 
-// Removes the record of an object. Call it before the object is freed: then no
+// Adds a reference to an object, as of a count of references. Its record stays
+// until it is removed once more for each reference. An object that is not recorded
+// is recorded with this reference. Returns 1 if it was counted or recorded.
+static inline int ffilt_refer(const void *object, size_t size_bytes,
+                              ffilt_type *type) {
+    const ffilt_api_1 *api = ffilt_api();
+    if (!api || !object || api->bytes <= offsetof(ffilt_api_1, refer))
+        return 0;
+    return api->refer(object, size_bytes, ffilt_number_of(api, type), 0);
+}
+
+// Removes the record of an object, or one of its references. Call it before the object is freed: then no
 // other thread can get the address meanwhile. Returns 1 if there was one.
 static inline int ffilt_untrack(const void *object) {
     const ffilt_api_1 *api = ffilt_api();
