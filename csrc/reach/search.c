@@ -214,19 +214,40 @@ static bool is_text(unsigned char byte) {
     return (byte >= ' ' && byte <= '~') || (byte >= '\t' && byte <= '\r');
 }
 
-// Whether this word, which may be an address, has the end of a C string that
-// began before it, at `first` at the latest 8 bytes earlier. Behind the end is
-// what an earlier use of the memory left, such as the upper bytes of a pointer.
-// A true pointer behind 8 bytes of text is taken for such a word if its lowest
-// bytes are text and a 0, too. (A lowest byte of 0 is no sign: one pointer in
-// sixteen has it.)
-static FLK_NOINLINE bool ends_text(const char *first, const char *word) {
-    const unsigned char *bytes = (const unsigned char *)word;
-    if (word - first < (ptrdiff_t)sizeof(uintptr_t) || *bytes == 0)
+// Whether memory is the start of a block that reaches beyond `to`: its region
+// begins there, or a head of glibc's malloc is before it.
+static bool begins_block(const char *first, const char *at, uintptr_t address,
+                         const char *to) {
+    enum { HEAD = 16, FLAGS = 7 };
+    if (at == first)
+        return true;
+    if (address % HEAD != 0 || at - first < (ptrdiff_t)sizeof(uintptr_t))
         return false;
-    for (size_t i = 1; i <= sizeof(uintptr_t); i++)
-        if (!is_text((unsigned char)word[-(ptrdiff_t)i]))
-            return false;
+    uint64_t size;
+    memcpy(&size, at - sizeof size, sizeof size);
+    size &= ~(uint64_t)FLAGS;
+    return size % HEAD == 0 && size <= UINT32_MAX &&
+           size > (uint64_t)(to - at) + HEAD;
+}
+
+// Whether this word, which may be an address, has the end of a C string that
+// fills its block from the start, 8 bytes at least. `first` is the start of the
+// region. Behind the end is what an earlier use of the memory left, such as the
+// upper bytes of a pointer. (A lowest byte of 0 is no sign: one pointer in
+// sixteen has it. Nor is text in the middle of a block: it may be old itself, as
+// in a table whose free places are not cleared.)
+static FLK_NOINLINE bool ends_text(const char *first, const char *word,
+                                   uintptr_t address) {
+    const unsigned char *bytes = (const unsigned char *)word;
+    const char *at = word;
+    if (*bytes == 0)
+        return false;
+    while (at > first && is_text((unsigned char)at[-1]))
+        at--;
+    size_t before = (size_t)(word - at);
+    if (before < sizeof(uintptr_t) ||
+        !begins_block(first, at, address - before, word))
+        return false;
     while (is_text(*bytes))  // not longer than the word: its highest byte is 0
         bytes++;
     return *bytes == 0;
@@ -244,7 +265,8 @@ static void read_words(search *s, const char *copy, uintptr_t begin,
     for (; count > 0; count--, from += sizeof(uintptr_t)) {
         uintptr_t word;
         memcpy(&word, from, sizeof word);
-        if (may_point(s, word) && !ends_text(first, from))
+        if (may_point(s, word) &&
+            !ends_text(first, from, at + (uintptr_t)(from - first)))
             flk_verdicts_point(&s->verdicts, word);
     }
 }

@@ -113,16 +113,34 @@ def _lock_types() -> list[type]:
     return [type(allocate_lock()), RLock]
 
 
+#: Where the state of a text has its kind, in bits. 2: 3.10 to 3.13 and later
+#: releases of 3.14; 8: without a GIL; 16: the first releases of 3.14.
+_TEXT_SHIFTS = 2, 8, 16
+_TEXT_BITS, _ASCII_BITS = 0x1F, 0x19  # kind, compact, ascii; of an ASCII text
+
+
+def _state_of(text: str) -> int:
+    """Return the word behind references, type, length and hash."""
+    start = ffi.cast("uint32_t *", id(text) + 4 * ffi.sizeof("uint64_t"))
+    state: int = start[0]
+    return state
+
+
 def _text_state() -> tuple[int, int]:
     """Return the state word of an ASCII text, and the bits of it that count.
 
     The other bits tell whether it is interned, or have no meaning.
     """
-    text = "-".join(["plain", "text"])
-    # After references, type, length and hash.
-    start = ffi.cast("uint32_t *", id(text) + 4 * ffi.sizeof("uint64_t"))
-    mask = 0x7C if sys.version_info < (3, 14) else 0x1F0000
-    return start[0] & mask, mask
+    plain = _state_of("-".join(["plain", "text"]))
+    other = _state_of("-".join(["\xe9", "\xe8"]))
+    for shift in _TEXT_SHIFTS:  # nothing but zeros is below the right one
+        mask = _TEXT_BITS << shift
+        if (
+            plain & mask == _ASCII_BITS << shift
+            and other & mask != plain & mask
+        ):
+            return plain & mask, mask
+    return 1, 0  # no text is known to have no pointers
 
 
 def _teach_types() -> None:
