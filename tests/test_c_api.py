@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from c_library import CXX, child, core, opened
 from children import PACKAGE_PARENT
+from conftest import IS_PYPY
 
 import ffi_leak_tracker
 from ffi_leak_tracker import LeakTracker, MismatchedFreeError
@@ -47,7 +48,7 @@ def test_an_object_is_recorded_as_c_says(lib) -> None:
             "node_free",
         )
         assert block.size == 8
-        assert block.frames[0].filename == __file__
+        assert IS_PYPY or block.frames[0].filename == __file__
         assert lib.node_free(one) == 1
         assert not live(scope)
     assert not scope.has_leaks
@@ -148,7 +149,8 @@ def test_a_wrong_destructor_is_told(lib) -> None:
     (error,) = LeakTracker.misuses()
     assert isinstance(error, MismatchedFreeError)
     assert error.allocation.release == "node_free"
-    assert error.frames[0].filename == __file__
+    # Below C there are no frames on PyPy.
+    assert IS_PYPY or error.frames[0].filename == __file__
 
 
 def test_one_of_several_destructors_is_right(lib) -> None:

@@ -7,7 +7,9 @@
 #include "api/api.h"
 #include "base/config.h"
 #include "elf/loaded.h"
+#include "paths/pycontext.h"
 #include "registry/names.h"
+#include "registry/nesting.h"
 #include "registry/references.h"
 #include "registry/scope.h"
 #include "tracker/context.h"
@@ -60,17 +62,32 @@ enum { TAG_MARK = 1u << 31, TAG_BITS = 20 };
 _Static_assert(FLK_SCOPES_MAX <= 1u << TAG_BITS, "a number fits into a tag");
 enum { TAG_NONE = 1u << TAG_BITS, TAG_UNCLAIMED = 2u << TAG_BITS };
 
+static ffilt_scope tag_of(uint32_t scope) {
+    if (scope >= FLK_SCOPES_MAX)
+        return TAG_MARK | (scope == FLK_SCOPE_NONE ? TAG_NONE : TAG_UNCLAIMED);
+    return TAG_MARK | scope | (ffilt_scope)flk_scope_serial(scope) << 32;
+}
+
+// Where contexts are not read, a thread that asks is in the scope that blocks
+// without a scope are given to now, if that is sure.
+static ffilt_scope tag_unclaimed(void) {
+    flk_scope_lock_all();  // the number stays that of the scope
+    uint32_t word = atomic_load(&flk_nesting_unclaimed);
+    bool is_sure = !(word & FLK_NESTING_DOUBT) && word != FLK_SCOPE_PROCESS;
+    ffilt_scope tag = tag_of(is_sure ? word : FLK_SCOPE_UNCLAIMED);
+    flk_scope_unlock_all();
+    return tag;
+}
+
 static ffilt_scope scope_here(void) {
     int saved = errno;
     flk_thread *thread = enter();
     if (!thread)
         return 0;
     uint32_t scope = flk_context_scope(thread, false);
-    ffilt_scope tag = TAG_MARK | (scope == FLK_SCOPE_NONE        ? TAG_NONE
-                                  : scope == FLK_SCOPE_UNCLAIMED ? TAG_UNCLAIMED
-                                                                 : scope);
-    if (scope < FLK_SCOPES_MAX)
-        tag |= (ffilt_scope)flk_scope_serial(scope) << 32;
+    bool is_asked =
+        scope == FLK_SCOPE_UNCLAIMED && !flk_pycontext_is_readable();
+    ffilt_scope tag = is_asked ? tag_unclaimed() : tag_of(scope);
     flk_thread_leave(thread);
     errno = saved;
     return tag;

@@ -128,6 +128,10 @@ static inline void let_go(const PyThreadState *state, bool is_attached) {
         flk_pyframe_release(state);
 }
 
+bool flk_pycontext_is_readable(void) {
+    return atomic_load_explicit(&contexts.is_readable, memory_order_acquire);
+}
+
 bool flk_pycontext_look(flk_context_mark *out, bool is_attached) {
     FLK_ASSERT(out != NULL);
     const PyThreadState *state = hold_state(is_attached);
@@ -151,7 +155,7 @@ static void read_value(const context_object *context, flk_context_value *out) {
 
 bool flk_pycontext_find(flk_context_value *out, bool is_attached) {
     FLK_ASSERT(out != NULL);
-    if (!atomic_load_explicit(&contexts.is_readable, memory_order_acquire))
+    if (!flk_pycontext_is_readable())
         return false;
     const PyThreadState *state = hold_state(is_attached);
     if (!state)
@@ -277,6 +281,7 @@ const char *flk_pycontext_install(void *variable, size_t number_offset) {
 }
 
 #else  // no thread states
+bool flk_pycontext_is_readable(void) { return false; }
 bool flk_pycontext_look(flk_context_mark *out, bool is_attached) {
     (void)out, (void)is_attached;
     return false;

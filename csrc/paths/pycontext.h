@@ -29,6 +29,8 @@ typedef struct flk_context_mark {
 // False if the thread has no thread state of this interpreter, and after
 // flk_pyframe_close. `is_attached`: the thread holds the GIL.
 bool flk_pycontext_look(flk_context_mark *out, bool is_attached);
+// False: contexts of this interpreter are not read, in no thread.
+bool flk_pycontext_is_readable(void);
 
 static inline bool flk_pycontext_is_same(const flk_context_mark *one,
                                          const flk_context_mark *other) {

@@ -270,3 +270,9 @@ flk_area *flk_areas_at(const flk_areas *areas, uintptr_t address) {
     }
     return low < areas->count ? &areas->items[low] : NULL;
 }
+
+bool flk_areas_have(const flk_areas *areas, uintptr_t begin, size_t bytes) {
+    const flk_area *area = flk_areas_at(areas, begin);
+    return area && area->begin <= begin && bytes <= area->end - begin &&
+           (area->kind == FLK_AREA_ANONYMOUS || area->kind == FLK_AREA_HEAP);
+}

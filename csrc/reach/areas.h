@@ -53,5 +53,7 @@ bool flk_areas_read(flk_areas *areas, flk_holders *holders, int pagemap);
 void flk_areas_drop(flk_areas *areas);
 // The area that contains the address, or the next one above; NULL if none.
 flk_area *flk_areas_at(const flk_areas *areas, uintptr_t address);
+// Whether this is memory of one area without a file, and can be read.
+bool flk_areas_have(const flk_areas *areas, uintptr_t begin, size_t bytes);
 
 #endif

@@ -29,6 +29,8 @@ static void unmap_pairs(flk_pair *pairs, size_t count) {
 bool flk_holes_open(flk_holes *holes) {
     FLK_ASSERT(holes && holes->order && holes->areas && holes->index);
     flk_chunks *chunks = &holes->chunks;
+    chunks->areas = holes->areas;
+    chunks->steps = FLK_CHUNKS_STEPS_MAX;
     chunks->key = holes->order->cache_key;
     chunks->fast_max = FAST_MAX;
     chunks->fast = map_pairs(FAST_MAX);
@@ -42,12 +44,14 @@ void flk_holes_drop(flk_holes *holes) {
     unmap_pairs(holes->chunks.fast, FAST_MAX);
     unmap_pairs(holes->chunks.small, SMALL_MAX);
     unmap_pairs(holes->ranges, holes->max);
+    flk_heaps_drop(&holes->heaps);
 }
 
 size_t flk_holes_bytes(const flk_holes *holes) {
     return flk_platform_pages_for(FAST_MAX * PAIR) +
            flk_platform_pages_for(SMALL_MAX * PAIR) +
-           flk_platform_pages_for(holes->max * PAIR);
+           flk_platform_pages_for(holes->max * PAIR) +
+           flk_heaps_bytes(&holes->heaps);
 }
 
 // --- listing -------------------------------------------------------------------
@@ -138,45 +142,13 @@ static void add_ended_stacks(flk_holes *h) {
 }
 
 // What malloc keeps of its free memory points to the ends of blocks.
-static void add_main_arena(flk_holes *h, const flk_holders *holders) {
-    for (size_t i = 0; i < h->areas->count && h->heap && !h->main_arena; i++) {
-        const flk_area *area = &h->areas->items[i];
-        const char *name = holders->items[area->holder].name;
-        if (area->kind == FLK_AREA_FILE && area->is_writable &&
-            strncmp(name, "libc", 4) == 0)
-            h->main_arena = flk_chunks_find_arena(area->begin, area->end,
-                                                  h->heap->begin, h->heap->end);
+static void add_arenas(flk_holes *h) {
+    size_t bytes = flk_heaps_arena_bytes();
+    for (size_t i = 0; i < h->heaps.count; i++) {
+        uintptr_t arena = h->heaps.items[i].arena;
+        if (i == 0 || arena != h->heaps.items[i - 1].arena)
+            add(h, arena, arena + bytes);
     }
-    if (h->main_arena)
-        add(h, h->main_arena, h->main_arena + flk_chunks_arena_bytes());
-}
-
-uintptr_t flk_holes_arena_of(const flk_holes *holes, const flk_area *area) {
-    FLK_ASSERT(holes && area);
-    if (!holes->contents->is_still)
-        return 0;
-    if (area->kind == FLK_AREA_HEAP)
-        return holes->main_arena;
-    bool may_be = area->kind == FLK_AREA_ANONYMOUS && area->is_writable;
-    return may_be ? flk_chunks_arena_of(area->begin, area->end) : 0;
-}
-
-static void add_arenas(flk_holes *h, const flk_holders *holders) {
-    if (!h->contents->is_still)
-        return;
-    add_main_arena(h, holders);
-    for (size_t i = 0; i < h->areas->count; i++) {
-        uintptr_t arena = flk_holes_arena_of(h, &h->areas->items[i]);
-        if (arena)
-            add(h, arena, arena + flk_chunks_arena_bytes());
-    }
-}
-
-static const flk_area *heap_of(const flk_areas *areas) {
-    for (size_t i = 0; i < areas->count; i++)
-        if (areas->items[i].kind == FLK_AREA_HEAP)
-            return &areas->items[i];
-    return NULL;
 }
 
 bool flk_holes_list(flk_holes *holes, const flk_holders *holders) {
@@ -184,7 +156,9 @@ bool flk_holes_list(flk_holes *holes, const flk_holders *holders) {
     size_t max = flk_platform_pages_own(NULL, 0) + FLK_STACKS_MAX +
                  RANGES_SPARE + 2 * holes->areas->count +
                  flk_thread_list_live_count() + flk_recent_held_count();
-    holes->heap = heap_of(holes->areas);
+    if (!flk_heaps_list(&holes->heaps, holes->areas, holders, holes->contents))
+        return false;
+    max += holes->heaps.count;
     holes->ranges = map_pairs(max);
     if (!holes->ranges)
         return false;
@@ -196,7 +170,7 @@ bool flk_holes_list(flk_holes *holes, const flk_holders *holders) {
     add_marks(holes);
     flk_recent_visit_held(add_freed, holes);
     add_dead_stacks(holes);
-    add_arenas(holes, holders);
+    add_arenas(holes);
     add_ended_stacks(holes);
     flk_pairs_sort(holes->ranges, holes->count);
     return true;
@@ -219,9 +193,9 @@ void flk_holes_begin(flk_holes *holes) {
         holes->next_block[layer] = holes->index->layer_begin[layer];
 }
 
-void flk_holes_enter(flk_holes *holes, const flk_area *area, uintptr_t arena) {
-    FLK_ASSERT(holes && area);
-    flk_chunks_begin(&holes->chunks, area->begin, area->end, arena);
+void flk_holes_enter(flk_holes *holes, const flk_heap *heap) {
+    FLK_ASSERT(holes);
+    flk_chunks_begin(&holes->chunks, heap);
     holes->free = flk_chunks_next(&holes->chunks);
 }
 

@@ -19,6 +19,7 @@
 #include "reach/block_index.h"
 #include "reach/chunks.h"
 #include "reach/contents.h"
+#include "reach/heaps.h"
 #include "reach/order.h"
 #include "reach/pools.h"
 
@@ -27,9 +28,8 @@ typedef struct flk_holes {
     const flk_areas *areas;
     const flk_block_index *index;
     flk_contents *contents;
-    const flk_area *heap;  // by brk; or NULL
-    uintptr_t main_arena;  // the state of malloc for it; or 0
-    flk_pair *ranges;      // begin and end; sorted when listed
+    flk_heaps heaps;
+    flk_pair *ranges;  // begin and end; sorted when listed
     size_t count, max;
     size_t next_range;  // cursors of flk_holes_next
     uint32_t next_block[FLK_LAYER_HANDLE + 1];
@@ -42,20 +42,18 @@ typedef struct flk_hole {
     bool is_heap_block;
 } flk_hole;
 
-// Before anything is listed: the members above the heap are set by the caller.
+// Before anything is listed: the members above the heaps are set by the caller.
 bool flk_holes_open(flk_holes *holes);
 void flk_holes_drop(flk_holes *holes);
 // Lists the ranges. After everything else of the search is mapped, since its
 // mappings are listed, too.
 bool flk_holes_list(flk_holes *holes, const flk_holders *holders);
 size_t flk_holes_bytes(const flk_holes *holes);
-// The state of malloc for this area; 0 if it is not a heap of malloc.
-uintptr_t flk_holes_arena_of(const flk_holes *holes, const flk_area *area);
 // Begins with the lowest address again; with what is small in blocks of malloc
 // from then on.
 void flk_holes_begin(flk_holes *holes);
-// Begins with the next area. `arena`: what flk_holes_arena_of says of it.
-void flk_holes_enter(flk_holes *holes, const flk_area *area, uintptr_t arena);
+// Begins with the next heap, or with memory that is in none (NULL).
+void flk_holes_enter(flk_holes *holes, const flk_heap *heap);
 // The first hole that ends behind `at`; begin is UINTPTR_MAX if there is none.
 flk_hole flk_holes_next(flk_holes *holes, uintptr_t at);
 // Notes something small, as long as there is room.

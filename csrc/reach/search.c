@@ -10,6 +10,7 @@
 #include "paths/thread.h"
 #include "reach/block_index.h"
 #include "reach/contents.h"
+#include "reach/heads.h"
 #include "reach/holes.h"
 #include "reach/pools.h"
 #include "reach/verdicts.h"
@@ -213,19 +214,40 @@ static bool is_text(unsigned char byte) {
     return (byte >= ' ' && byte <= '~') || (byte >= '\t' && byte <= '\r');
 }
 
-// Whether this word, which may be an address, has the end of a C string that
-// began before it, at `first` at the latest 8 bytes earlier. Behind the end is
-// what an earlier use of the memory left, such as the upper bytes of a pointer.
-// A true pointer behind 8 bytes of text is taken for such a word if its lowest
-// bytes are text and a 0, too. (A lowest byte of 0 is no sign: one pointer in
-// sixteen has it.)
-static FLK_NOINLINE bool ends_text(const char *first, const char *word) {
-    const unsigned char *bytes = (const unsigned char *)word;
-    if (word - first < (ptrdiff_t)sizeof(uintptr_t) || *bytes == 0)
+// Whether memory is the start of a block that reaches beyond `to`: its region
+// begins there, or a head of glibc's malloc is before it.
+static bool begins_block(const char *first, const char *at, uintptr_t address,
+                         const char *to) {
+    enum { HEAD = 16, FLAGS = 7 };
+    if (at == first)
+        return true;
+    if (address % HEAD != 0 || at - first < (ptrdiff_t)sizeof(uintptr_t))
         return false;
-    for (size_t i = 1; i <= sizeof(uintptr_t); i++)
-        if (!is_text((unsigned char)word[-(ptrdiff_t)i]))
-            return false;
+    uint64_t size;
+    memcpy(&size, at - sizeof size, sizeof size);
+    size &= ~(uint64_t)FLAGS;
+    return size % HEAD == 0 && size <= UINT32_MAX &&
+           size > (uint64_t)(to - at) + HEAD;
+}
+
+// Whether this word, which may be an address, has the end of a C string that
+// fills its block from the start, 8 bytes at least. `first` is the start of the
+// region. Behind the end is what an earlier use of the memory left, such as the
+// upper bytes of a pointer. (A lowest byte of 0 is no sign: one pointer in
+// sixteen has it. Nor is text in the middle of a block: it may be old itself, as
+// in a table whose free places are not cleared.)
+static FLK_NOINLINE bool ends_text(const char *first, const char *word,
+                                   uintptr_t address) {
+    const unsigned char *bytes = (const unsigned char *)word;
+    const char *at = word;
+    if (*bytes == 0)
+        return false;
+    while (at > first && is_text((unsigned char)at[-1]))
+        at--;
+    size_t before = (size_t)(word - at);
+    if (before < sizeof(uintptr_t) ||
+        !begins_block(first, at, address - before, word))
+        return false;
     while (is_text(*bytes))  // not longer than the word: its highest byte is 0
         bytes++;
     return *bytes == 0;
@@ -243,7 +265,8 @@ static void read_words(search *s, const char *copy, uintptr_t begin,
     for (; count > 0; count--, from += sizeof(uintptr_t)) {
         uintptr_t word;
         memcpy(&word, from, sizeof word);
-        if (may_point(s, word) && !ends_text(first, from))
+        if (may_point(s, word) &&
+            !ends_text(first, from, at + (uintptr_t)(from - first)))
             flk_verdicts_point(&s->verdicts, word);
     }
 }
@@ -259,7 +282,7 @@ static void read_root_words(search *s, const char *copy, uintptr_t begin,
             return;
         at = next.end;
         if (next.is_heap_block && s->contents.is_still)
-            at = flk_chunks_block_end(next.begin, next.end);
+            at = flk_heads_block_end(next.begin, next.end);
     }
 }
 
@@ -269,20 +292,13 @@ static void from_root(search *s, uint32_t holder) {
     s->verdicts.from = holder;
 }
 
-// Memory that a class may lie in, and that can be read.
-static bool is_private(const search *s, uintptr_t begin, size_t bytes) {
-    const flk_area *area = flk_areas_at(&s->areas, begin);
-    return area && area->begin <= begin && bytes <= area->end - begin &&
-           (area->kind == FLK_AREA_ANONYMOUS || area->kind == FLK_AREA_HEAP);
-}
-
 // The instance of a class may be smaller than its block.
 static uint32_t instance_bytes(const search *s, const char *block,
                                uint32_t block_bytes) {
     for (uint32_t before = 0; before <= FLK_POOLS_BEFORE_MAX;
          before += FLK_POOL_STEP) {
         uintptr_t type = flk_pools_class_at(block, block_bytes, before);
-        if (!type || !is_private(s, type, FLK_POOLS_CLASS_BYTES))
+        if (!type || !flk_areas_have(&s->areas, type, FLK_POOLS_CLASS_BYTES))
             continue;
         uint64_t bytes = flk_pools_instance_bytes((const void *)type, before);
         if (bytes && bytes <= block_bytes &&
@@ -328,16 +344,18 @@ static void find_interpreter(search *s) {
 
 // The locks of the interpreter itself. It keeps no pointer to anything else that
 // looks like one.
+static void note_lock(search *s, uintptr_t word) {
+    const flk_heap *heap = flk_heaps_at(&s->holes.heaps, word);
+    if (word % FLK_HEADS_ALIGNMENT == 0 && heap && word > heap->begin &&
+        flk_areas_have(&s->areas, word - FLK_HEADS_BYTES,
+                       FLK_HEADS_CHUNK_LEAST) &&
+        flk_heads_is_lock(word))
+        flk_holes_note_small(&s->holes, (flk_small){word, FLK_SMALL_LOCK});
+}
+
 static void note_locks(search *s, const char *copy, size_t bytes) {
-    const flk_area *heap = s->holes.heap;
-    for (size_t i = 0; heap && i + sizeof(uintptr_t) <= bytes;
-         i += sizeof(uintptr_t)) {
-        uintptr_t word;
-        memcpy(&word, copy + i, sizeof word);
-        if (word > heap->begin && word < heap->end && word % 16 == 0 &&
-            flk_chunks_is_lock(word))
-            flk_holes_note_small(&s->holes, (flk_small){word, FLK_SMALL_LOCK});
-    }
+    for (size_t i = 0; i < bytes / sizeof(uintptr_t); i++)
+        note_lock(s, word_in(copy, i));
 }
 
 static bool is_of_interpreter(const search *s, const flk_area *area) {
@@ -391,25 +409,52 @@ static void read_registers(search *s) {
                 flk_verdicts_point(&s->verdicts, stacks->items[i].arguments[k]);
 }
 
-static void read_areas(search *s, bool are_heaps) {
+static void read_range(search *s, const flk_area *area, uintptr_t begin,
+                       uintptr_t end) {
+    if (begin < end && area->kind != FLK_AREA_CLOSED && goes_on(s))
+        flk_contents_read(&s->contents, area, begin, end, read_root, s);
+}
+
+static void read_outside_heaps(search *s) {
     flk_holes_begin(&s->holes);
-    for (size_t i = 0; i < s->areas.count && goes_on(s); i++) {
+    flk_holes_enter(&s->holes, NULL);
+    const flk_heaps *heaps = &s->holes.heaps;
+    const flk_heap *end = heaps->items + heaps->count, *heap = heaps->items;
+    for (size_t i = 0; i < s->areas.count; i++) {
         const flk_area *area = &s->areas.items[i];
-        uintptr_t arena = flk_holes_arena_of(&s->holes, area);
-        if (area->kind == FLK_AREA_CLOSED || (arena != 0) != are_heaps)
-            continue;
-        flk_holes_enter(&s->holes, area, arena);
-        flk_contents_read(&s->contents, area, area->begin, area->end, read_root,
-                          s);
+        uintptr_t at = area->begin;
+        for (; heap < end && heap->begin < area->end; heap++) {
+            read_range(s, area, at, heap->begin);
+            at = heap->end;
+            if (heap->end > area->end)
+                break;  // it goes on in the next area
+        }
+        read_range(s, area, at, area->end);
     }
+}
+
+static void read_heap(search *s, const flk_heap *heap) {
+    flk_holes_enter(&s->holes, heap);
+    const flk_area *area = flk_areas_at(&s->areas, heap->begin);
+    const flk_area *last = s->areas.items + s->areas.count;
+    for (; area && area < last && area->begin < heap->end; area++)
+        read_range(s, area,
+                   area->begin > heap->begin ? area->begin : heap->begin,
+                   area->end < heap->end ? area->end : heap->end);
+}
+
+static void read_heaps(search *s) {
+    flk_holes_begin(&s->holes);
+    for (size_t i = 0; i < s->holes.heaps.count; i++)
+        read_heap(s, &s->holes.heaps.items[i]);
 }
 
 // Objects tell what is small in the heaps of malloc, so these are read last.
 static void read_roots(search *s) {
     read_registers(s);
     find_interpreter(s);
-    read_areas(s, false);
-    read_areas(s, true);
+    read_outside_heaps(s);
+    read_heaps(s);
 }
 
 // --- blocks ------------------------------------------------------------------------

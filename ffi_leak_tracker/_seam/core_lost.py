@@ -9,11 +9,13 @@ from types import CodeType, FunctionType, ModuleType
 from ffi_leak_tracker._records.exceptions import SearchError
 from ffi_leak_tracker._records.verdicts import Search
 from ffi_leak_tracker._seam.blocks import BlockList
-from ffi_leak_tracker._seam.core_api import ffi, lib, thread_name
+from ffi_leak_tracker._seam.core_api import IS_CPYTHON, ffi, lib, thread_name
 from ffi_leak_tracker._seam.core_blocks import BLOCK, copy_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ffi_leak_tracker._seam.core_api import CData
 
 _FAILURES: dict[int, str] = {
@@ -111,16 +113,34 @@ def _lock_types() -> list[type]:
     return [type(allocate_lock()), RLock]
 
 
+#: Where the state of a text has its kind, in bits. 2: 3.10 to 3.13 and later
+#: releases of 3.14; 8: without a GIL; 16: the first releases of 3.14.
+_TEXT_SHIFTS = 2, 8, 16
+_TEXT_BITS, _ASCII_BITS = 0x1F, 0x19  # kind, compact, ascii; of an ASCII text
+
+
+def _state_of(text: str) -> int:
+    """Return the word behind references, type, length and hash."""
+    start = ffi.cast("uint32_t *", id(text) + 4 * ffi.sizeof("uint64_t"))
+    state: int = start[0]
+    return state
+
+
 def _text_state() -> tuple[int, int]:
     """Return the state word of an ASCII text, and the bits of it that count.
 
     The other bits tell whether it is interned, or have no meaning.
     """
-    text = "-".join(["plain", "text"])
-    # After references, type, length and hash.
-    start = ffi.cast("uint32_t *", id(text) + 4 * ffi.sizeof("uint64_t"))
-    mask = 0x7C if sys.version_info < (3, 14) else 0x1F0000
-    return start[0] & mask, mask
+    plain = _state_of("-".join(["plain", "text"]))
+    other = _state_of("-".join(["\xe9", "\xe8"]))
+    for shift in _TEXT_SHIFTS:  # nothing but zeros is below the right one
+        mask = _TEXT_BITS << shift
+        if (
+            plain & mask == _ASCII_BITS << shift
+            and other & mask != plain & mask
+        ):
+            return plain & mask, mask
+    return 1, 0  # no text is known to have no pointers
 
 
 def _teach_types() -> None:
@@ -177,6 +197,23 @@ def _wipe(depth: int) -> None:
 
 
 WIPED_CALLS = 80  # 16 KiB, the first piece of that stack
+_PIECE = 16384  # bytes of an object that PyPy makes among the young ones
+_last_piece: list[object] = [None]
+
+
+def _wipe_young() -> None:
+    """Overwrite the memory of young objects that are gone.
+
+    PyPy makes all objects in one piece of memory and does not clear it. What
+    points to a block there would hold it, though no object has it any more.
+    """
+    if not IS_CPYTHON:
+        import gc
+
+        stats: Any = gc.get_stats()
+        last = _last_piece  # else the JIT compiler leaves the loop out
+        for _ in range(stats._s.nursery_size // _PIECE + 2):
+            last[0] = bytearray(_PIECE)
 
 
 def find(
@@ -194,6 +231,7 @@ def find(
     """
     _teach_types()
     _wipe(WIPED_CALLS)
+    _wipe_young()
     out = ffi.new("flk_lost *")
     failure = lib.flk_lost_find(
         scope, since, inherited, may_fork, int(limit * 1000), out

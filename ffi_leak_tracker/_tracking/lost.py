@@ -33,6 +33,8 @@ def find(
         import gc as collector
 
         collector.collect()
+        if not core.IS_CPYTHON:
+            collector.collect()  # finalizers run after the first collection
     core.hooks_refresh()
     found = core_lost.find(view.number, 0, False, fork, time_limit)
     stats = view.stats

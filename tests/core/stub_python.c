@@ -123,6 +123,8 @@ void flk_pyframe_forked(void) { atomic_fetch_add(&forked_count, 1); }
 const char *flk_pyframe_mismatch(void) { return NULL; }
 
 // --- paths/pycontext.h -----------------------------------------------------
+bool flk_pycontext_is_readable(void) { return !atomic_load(&is_unreadable); }
+
 bool flk_pycontext_look(flk_context_mark *out, bool is_attached) {
     (void)is_attached;
     *out = (flk_context_mark){mine.context, mine.version, 1};

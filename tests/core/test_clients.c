@@ -1,5 +1,6 @@
 // test_clients.c - the functions for C code: records, types, scopes, refusals. SPDX-License-Identifier: MIT
 #include "api/clients.h"
+#include "registry/nesting.h"
 #include "registry/references.h"
 #include "support.h"
 
@@ -145,6 +146,29 @@ static void test_a_tag_names_its_scope_only(void) {
     CHECK(flk_tracker_check());
 }
 
+// As on PyPy, where the answer of a scope's own forest is all there is.
+static void test_without_contexts_a_tag_is_of_the_only_scope(void) {
+    uint32_t tree = a_tree();
+    stub_set_readable(false);
+    stub_set_context(NULL, 1);  // no thread state
+    flk_context_count(1);
+    uint32_t scope = flk_scope_new(FLK_SCOPE_PROCESS, 0);
+    flk_nesting_open(scope, FLK_SCOPE_NONE, 1, true);
+    ffilt_scope tag = api->scope();
+    CHECK(tag >> 32 == flk_scope_serial(scope));
+    uint32_t other = flk_scope_new(FLK_SCOPE_PROCESS, 0);
+    flk_nesting_open(other, FLK_SCOPE_NONE, 2, true);
+    CHECK(api->scope() >> 32 == 0);  // of two, it may be either
+    CHECK(api->track(object, 1, tree, tag));
+    CHECK(scope_figures(scope).allocations == 1 && api->untrack(object));
+    flk_nesting_end(scope), flk_nesting_end(other);
+    CHECK(api->scope() >> 32 == 0);  // of the process: later scopes count it
+    flk_scope_end(scope), flk_scope_end(other);
+    flk_scope_gone(scope), flk_scope_gone(other);
+    flk_context_count(-1);
+    stub_set_readable(true);
+}
+
 int main(void) {
     start();
     RUN(test_the_table_says_what_it_is);
@@ -158,5 +182,6 @@ int main(void) {
     RUN(test_references_are_counted_while_tracking_is_off);
     RUN(test_another_object_has_no_old_references);
     RUN(test_a_tag_names_its_scope_only);
+    RUN(test_without_contexts_a_tag_is_of_the_only_scope);
     return DONE();
 }
