@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from _collections import deque
 from _thread import RLock, allocate_lock
+from collections import deque
 from types import CodeType, FunctionType, ModuleType
 
 from ffi_leak_tracker._records.exceptions import SearchError
