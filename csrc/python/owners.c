@@ -165,7 +165,7 @@ static PyObject *call_gc(const method *self, PyObject *const *args,
     if (!keywords && (count == 2 || count == 3) &&
         Py_TYPE(args[1]) == flk_wrappers.type)
         destroy = PyDict_GetItemWithError(self->known, args[1]);
-    if (!destroy) {
+    if (!destroy || !flk_wrappers_may_destroy(destroy, args[0])) {
         PyErr_Clear();
         return PyObject_Vectorcall(self->slow, args, flags, keywords);
     }
