@@ -778,8 +778,8 @@ BUSY = """
 """
 
 
-# A loop of PyPy makes a block in 10 us until it is compiled, and each collection
-# looks at all cdata.
+# Each collection of PyPy looks at all cdata, and a loop is slow until it is
+# compiled.
 BUSY += f"    MANY = {100_000 if IS_PYPY else 1_000_000}\n"
 
 
