@@ -7,7 +7,7 @@ its spread is that of the rounds.
 
 Alone: ``python benchmarks/bench_hooks.py [--json FILE]``. Variables of the
 environment: ``FLT_HOOKS_ROUNDS`` (5), ``FLT_HOOKS_SCALE`` (1.0; multiplies the
-numbers of pairs) and ``FLT_HOOKS_TOOLS`` (all; names separated by commas).
+numbers of pairs) and ``FLT_HOOKS_TOOLS`` (all; names separated by semicolons).
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def tools() -> list[Tool]:
             rounds=1,
         ),
     ]
-    wanted = {NO_TOOL, HOOKS, *ONLY.split(",")}
+    wanted = {NO_TOOL, HOOKS, *ONLY.split(";")}
     return [one for one in found if not ONLY or one.name in wanted]
 
 

@@ -269,7 +269,8 @@ def test_replaced():
 
 
 @pytest.mark.slow
-def test_further_calls_are_not_seen(run):
+@pytest.mark.parametrize("fork", ["yes", "no"])
+def test_further_calls_are_not_seen(run, fork):
     """Neither their output, nor their number, nor their sections."""
     tests = """
 kept, calls = [], []
@@ -279,9 +280,10 @@ def test_loud(capsys, tmp_path, caplog):
     kept.append(lib.box_new(1, b"kept"))
     if len(calls) > 2:
         raise RuntimeError("only twice")
-def test_after(): assert len(calls) > 1
+def test_after(): assert (len(calls) > 1) == (FORK == "no")
 """
-    result = run("--leaks", "-v", tests=LIBRARY + tests)
+    tests = f"FORK = {fork!r}\n{tests}"
+    result = run("--leaks", f"--leaks-fork={fork}", "-v", tests=LIBRARY + tests)
     assert "2 passed" in result.stdout, result.stdout
     assert "noise" not in result.stdout
     assert "it failed when it was called again: RuntimeError" in result.stdout
@@ -289,7 +291,8 @@ def test_after(): assert len(calls) > 1
 
 
 @pytest.mark.slow
-def test_wider_fixtures_stay_during_further_calls(run):
+@pytest.mark.parametrize("fork", ["yes", "no"])
+def test_wider_fixtures_stay_during_further_calls(run, fork):
     """A module's fixture is set up once more at most, and torn down."""
     tests = """
 kept, events = [], []
@@ -301,7 +304,7 @@ def wide():
 def test_first(wide): kept.append(lib.box_new(1, b"kept"))
 def test_second(wide): assert events == ["up"]
 """
-    result = run("--leaks", tests=LIBRARY + tests)
+    result = run("--leaks", f"--leaks-fork={fork}", tests=LIBRARY + tests)
     assert failed(result) == {"test_first"}, result.stdout
 
 

@@ -206,3 +206,24 @@ def test_a_missing_verdict_is_told(run) -> None:
         "test_unsearched: 2 blocks held, not counted, and may be leaks: "
         "memory may have changed during the search",
     ], text
+
+
+CHILDREN = """
+import os
+class TestA(LeakCheckMixin, unittest.TestCase):
+    def test_aborts(self):
+        leak()
+        if len(kept) > 1: os.abort()
+class TestB(LeakCheckMixin, unittest.TestCase):
+    leaks_fork = False
+    def test_grows(self): leak()
+    def test_nothing(self): self.assertGreater(len(kept), 2)
+"""
+
+
+@pytest.mark.slow
+def test_a_test_that_aborts_when_called_again(run) -> None:
+    """A child aborts. ``leaks_fork = False`` calls in the process."""
+    text, failed = run(CHILDREN)
+    assert failed == {"test_grows"}, text
+    assert "may be leaks: killed by SIGABRT when it was called again" in text

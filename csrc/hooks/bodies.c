@@ -6,6 +6,7 @@
 #ifdef FLK_HAS_ELF
 #include "hooks/behalf.h"
 #include "hooks/judge.h"
+#include "hooks/pause.h"
 #include "hooks/report_hot.h"
 #include "hooks/returned.h"
 #include "hooks/sample.h"
@@ -203,8 +204,11 @@ static FLK_NOINLINE bool gone_unrecorded(uintptr_t a,
                                          const flk_stub_entry *entry) {
     flk_judged judged = flk_judge_release(a, entry);
     FLK_ASSERT(a != 0 && judged <= FLK_JUDGED_REFUSED);
-    if (judged == FLK_JUDGED_FOREIGN &&
-        flk_stub_table_state() == FLK_HOOKS_ON && !flk_sample_is_on())
+    flk_hooks_state state = flk_stub_table_state();
+    if (judged == FLK_JUDGED_FOREIGN && state == FLK_HOOKS_PAUSED)
+        flk_pause_note(a);
+    if (judged == FLK_JUDGED_FOREIGN && state == FLK_HOOKS_ON &&
+        !flk_sample_is_on())
         flk_report_count(FLK_HOOK_FOREIGN_FREES);
     return judged != FLK_JUDGED_REFUSED;
 }
@@ -235,9 +239,14 @@ uintptr_t flk_bodies_free(uintptr_t a, const flk_stub_entry *entry,
                           uintptr_t original) {
     FLK_ASSERT(a != 0 && original != 0);
     flk_marks *marks = flk_platform_thread_marks();
-    if (FLK_UNLIKELY(!atomic_load_explicit(&flk_stub_table_now.has_one_free,
-                                           memory_order_relaxed)))
-        return flk_bodies_release(a, 0, 0, flk_stub_table_number(entry));
+    if (FLK_UNLIKELY(!atomic_load_explicit(&flk_stub_table_now.has_plain_free,
+                                           memory_order_relaxed))) {
+        if (flk_pause_has(a))
+            return ((flk_function_of_1)original)(a);
+        if (!atomic_load_explicit(&flk_stub_table_now.has_one_free,
+                                  memory_order_relaxed))
+            return flk_bodies_release(a, 0, 0, flk_stub_table_number(entry));
+    }
     if (FLK_LIKELY(!is_inner_release(marks, a, FLK_STACK_HERE)) &&
         FLK_UNLIKELY(!gone(marks, a, entry, RETURNS_TO)))
         return 0;

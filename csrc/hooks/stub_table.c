@@ -53,6 +53,17 @@ bool flk_stub_table_init(void) {
     return done;
 }
 
+// A record that is made in the idle state makes it a pause without this: then
+// frees take the plain way, which is slower and right.
+static void settle_free(void) {
+    int frees = 0;
+    for (unsigned d = 0; d < FLK_PROVIDERS_MAX; d++)
+        frees += flk_stub_table_original_of(d, FLK_FN_FREE) != 0;
+    atomic_store(&flk_stub_table_now.has_one_free, frees <= 1);
+    atomic_store(&flk_stub_table_now.has_plain_free,
+                 frees <= 1 && flk_stub_table_read_state() != FLK_HOOKS_PAUSED);
+}
+
 void flk_stub_table_set_original(unsigned provider, flk_function function,
                                  uintptr_t address) {
     FLK_ASSERT(provider < FLK_PROVIDERS_MAX && function < FLK_FN_COUNT);
@@ -61,10 +72,7 @@ void flk_stub_table_set_original(unsigned provider, flk_function function,
             ENTRY(FLK_STUB(place_of(provider, function), via, function),
                   original),
             address);
-    int frees = 0;
-    for (unsigned d = 0; d < FLK_PROVIDERS_MAX; d++)
-        frees += flk_stub_table_original_of(d, FLK_FN_FREE) != 0;
-    atomic_store(&flk_stub_table_now.has_one_free, frees <= 1);
+    settle_free();
 }
 
 uintptr_t flk_stub_table_original_of(unsigned provider, flk_function function) {
@@ -163,11 +171,6 @@ uint64_t flk_stub_table_size_other(flk_sizes sizes, uintptr_t a, uintptr_t b,
 }
 
 // --- state and session ---------------------------------------------------
-void flk_stub_table_set_state(flk_hooks_state state) {
-    FLK_ASSERT(state <= FLK_HOOKS_ON);
-    atomic_store(&flk_stub_table_now.state, state);
-    flk_tracker_wakes(NULL);
-}
 
 flk_hooks_state flk_stub_table_read_state(void) {
     return atomic_load(&flk_stub_table_now.state);
@@ -182,10 +185,24 @@ static bool change_state(int from, int to) {
     return atomic_compare_exchange_strong(&flk_stub_table_now.state, &from, to);
 }
 
-// Runs in the thread that has just recorded a block.
+// Runs in the thread that has just recorded a block, before any code can
+// release it.
 static void wake(void) {
+    atomic_fetch_add(&flk_stub_table_now.epoch, 1);
     if (!change_state(FLK_HOOKS_NEARLY_IDLE, FLK_HOOKS_PAUSED))
         change_state(FLK_HOOKS_IDLE, FLK_HOOKS_PAUSED);
+}
+
+void flk_stub_table_set_state(flk_hooks_state state) {
+    FLK_ASSERT(state <= FLK_HOOKS_ON);
+    bool is_paused = state == FLK_HOOKS_PAUSED;
+    atomic_fetch_add(&flk_stub_table_now.epoch, 1);
+    if (is_paused)
+        flk_tracker_wakes(wake);
+    atomic_store(&flk_stub_table_now.state, state);
+    if (!is_paused)
+        flk_tracker_wakes(NULL);
+    settle_free();
 }
 
 // The search locks shards. A signal handler of this thread may allocate
@@ -206,7 +223,6 @@ static bool is_registry_empty(void) {
 // block.
 void flk_stub_table_idle_if_empty(void) {
     FLK_ASSERT(flk_stub_table_read_state() == FLK_HOOKS_PAUSED);
-    flk_tracker_wakes(wake);
     atomic_store(&flk_stub_table_now.state, FLK_HOOKS_NEARLY_IDLE);
     if (is_registry_empty() &&
         change_state(FLK_HOOKS_NEARLY_IDLE, FLK_HOOKS_IDLE))

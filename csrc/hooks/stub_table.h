@@ -116,8 +116,10 @@ typedef struct flk_stub_table {
     // (hooks/report_hot.h), so that a call of one session is not recorded in
     // the next. Relaxed: flk_platform_fence_threads() orders it.
     atomic_uint session;
-    atomic_bool has_one_free;  // relaxed: at most one provider has free
+    // Relaxed: at most one provider has free; as well, and hooks are not paused.
+    atomic_bool has_one_free, has_plain_free;
     _Atomic uint16_t text_type, wide_text_type;  // of streams to memory
+    atomic_ullong epoch;                         // hooks/pause.h; never 0
     _Alignas(64) flk_stub_entry entries[FLK_STUB(0, 0, FLK_FN_COUNT)];
 } flk_stub_table;
 extern flk_stub_table flk_stub_table_now;

@@ -72,14 +72,18 @@ typedef struct flk_thread {
     // Its slots of recent blocks (registry/young.h). `young_tag` is the seat, as
     // keys have it, or FLK_THREAD_NO_SEAT.
     uint64_t young_tag;
-    atomic_uint young_busy;     // uses its slots now
-    atomic_uint young_skip;     // frees until it takes slots again; relaxed
-    atomic_uint young_is_on;    // may put an address into a slot
-    uint32_t young_hits;        // frees from a slot, and
-    uint32_t young_misses;      // beside them, since the last judgement
-    uint32_t young_full;        // frees that found a live block in the slot
-    uint32_t young_foreign;     // frees that found another owner
-    struct flk_native *native;  // paths/unwind.h; NULL at first
+    atomic_uint young_busy;   // uses its slots now
+    atomic_uint young_skip;   // frees until it takes slots again; relaxed
+    atomic_uint young_is_on;  // may put an address into a slot
+    uint32_t young_hits;      // frees from a slot, and
+    uint32_t young_misses;    // beside them, since the last judgement
+    uint32_t young_full;      // frees that found a live block in the slot
+    uint32_t young_foreign;   // frees that found another owner
+    // Addresses that it released in a pause, without a record, and the epoch
+    // in which they are valid (hooks/pause.h).
+    uint64_t absent_epoch;
+    uint64_t absent[FLK_ABSENT_PLACES];
+    struct flk_native *native;           // paths/unwind.h; NULL at first
     struct flk_thread *next, *previous;  // FLK_RANK_THREADS
     uint32_t outside_at;     // the last wait that saw it outside; same lock
     uint32_t recalled_late;  // paths found in `whole` only
@@ -92,6 +96,7 @@ typedef struct flk_thread {
 } flk_thread;
 
 #define FLK_THREAD_NO_SEAT UINT64_MAX
+#define FLK_ABSENT_NO_EPOCH 0
 
 void flk_thread_init(void);
 // `ends` is called when a thread ends, inside its guard, before its block is

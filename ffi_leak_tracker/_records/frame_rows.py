@@ -123,9 +123,22 @@ def _place(frame: Frame) -> str:
     return place if frame.lineno is None else f"{place}:{frame.lineno}"
 
 
+def _without_tag(library: str) -> str:
+    """Return the name of a library without what says for which Python it is.
+
+    >>> _without_tag("_zip.cpython-311-x86_64-linux-gnu.so")
+    '_zip.so'
+    >>> _without_tag("libz.so.1.2")
+    'libz.so.1.2'
+    """
+    name, dot, rest = library.partition(".")
+    is_tagged = rest.startswith(("cpython-", "pypy")) and rest.endswith(".so")
+    return f"{name}{dot}so" if is_tagged else library
+
+
 def native_row(frame: NativeFrame) -> Row:
     """Return the row of a native frame."""
-    module = printable(frame.module.rpartition("/")[2])
+    module = printable(_without_tag(frame.module.rpartition("/")[2]))
     function = "in " + printable(frame.function or "??")
     place = "" if frame.function else f"+0x{frame.offset:x}"
     if frame.filename is not None:

@@ -15,6 +15,8 @@ from ffi_leak_tracker._testing.frames import key_of_group
 from ffi_leak_tracker._testing.judge import Growth
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ffi_leak_tracker._records.group import Group
     from ffi_leak_tracker._testing.judge import Found
     from ffi_leak_tracker._testing.rounds import Rounds
@@ -28,6 +30,12 @@ SECONDS_A_TEST = 10.0
 SECONDS_AT_LEAST = 20.0
 #: Calls that a verdict needs.
 FEWEST = 2
+#: Tests in a row that waited for ever when they were called again. Then no
+#: more are called.
+MOST_HUNG = 3
+#: What is said of such a test, and of those after it.
+HUNG = "waited too long when it was called again"
+HOPELESS = f"{MOST_HUNG} tests in a row waited too long"
 #: Why a test is not called again when the seconds of the run are used up.
 NO_TIME = "no time is left for calling tests again"
 
@@ -38,6 +46,7 @@ class Budget:
     def __init__(self) -> None:
         self._begin = monotonic()
         self._spent = 0.0
+        self._hung = 0  # tests in a row
         #: What grew in a test: another test need not be called so often.
         self.growing: set[object] = set()
 
@@ -45,6 +54,19 @@ class Budget:
         """Return the seconds for one test; 0 or less if there are none."""
         run = monotonic() - self._begin - self._spent
         return min(SECONDS_A_TEST, max(SECONDS_AT_LEAST, run) - self._spent)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Return whether one test after the other waited for ever."""
+        return self._hung >= MOST_HUNG
+
+    def note(self, found: Found) -> None:
+        """Note what further calls of a test told."""
+        if isinstance(found, str):
+            self._hung = self._hung + 1 if HUNG in found else 0
+        else:
+            self._hung = 0
+            self.growing.update([one.kind for one in found])
 
     def spend(self, seconds: float) -> None:
         """Count what one test took."""
@@ -66,13 +88,20 @@ class Caller:
         self._growing = growing
         self._scopes: list[Scope] = []
 
-    def look(self, rounds: Rounds, seconds: float) -> Found:
+    def look(
+        self,
+        rounds: Rounds,
+        seconds: float,
+        called: Callable[[], None] = lambda: None,
+    ) -> Found:
         """Call the test a few times; go on as long as it seems to grow.
 
         Args:
             rounds: how often to call the test.
             seconds: the most time for all calls. The last one is finished.
+            called: called after each call.
         """
+        self._called = called
         end = monotonic() + seconds
         try:
             self._call_until(rounds.warmup + rounds.fewest, end)
@@ -107,6 +136,7 @@ class Caller:
         """Call the test until it was called so often, or the time is up."""
         while len(self._scopes) < calls and monotonic() <= end:
             self._scopes.append(self._call())
+            self._called()
 
 
 def _if_certain(found: Found, needed: int) -> Found:

@@ -18,13 +18,14 @@ from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._testing import (
     benchmark,
+    child,
     flaky,
     judge,
     rules,
     tables,
     watching,
 )
-from ffi_leak_tracker._testing.calls import NO_TIME, Budget
+from ffi_leak_tracker._testing.calls import HOPELESS, NO_TIME, Budget
 from ffi_leak_tracker._testing.fixtures import WideFixtures, name_of
 from ffi_leak_tracker._testing.found import TestLeaks
 from ffi_leak_tracker._testing.frames import without_runner
@@ -313,6 +314,9 @@ class Checker:
         seconds = self._budget.left()
         if seconds <= 0:
             return NO_TIME
+        if self._budget.is_hopeless:
+            return HOPELESS
+        forks = self._settings.forks and child.CAN_FORK
         repeater = Repeater(
             item,
             self._nextitem,
@@ -324,12 +328,15 @@ class Checker:
         # Hooks of fixtures see the test that was judged, not a new one.
         self._is_repeating, self._watch = True, watch
         try:
-            found = repeater.growths(rounds, seconds)
+            found = (
+                _in_child(repeater, rounds, seconds, watch.duration())
+                if forks
+                else repeater.growths(rounds, seconds, _nothing)
+            )
         finally:
             self._is_repeating, self._watch = False, None
             self._budget.spend(monotonic() - begin)
-        if not isinstance(found, str):
-            self._budget.growing.update([one.kind for one in found])
+        self._budget.note(found)
         return found
 
     # --- reporting --------------------------------------------------------
@@ -379,6 +386,27 @@ class Checker:
 
 
 # --- parts --------------------------------------------------------------
+def _nothing() -> None:
+    pass
+
+
+def _in_child(
+    repeater: Repeater, rounds: Rounds, seconds: float, duration: float
+) -> judge.Found:
+    """Call a test again in a child.
+
+    Args:
+        duration: the seconds that it took.
+    """
+    try:
+        return child.growths(
+            partial(repeater.growths, rounds, seconds),
+            child.PATIENCE + 2 * duration,
+        )
+    finally:
+        repeater.drop_output()
+
+
 def _take_late(late: list[Late], collects: bool) -> Snapshot:
     """Return what is live of the blocks of some threads."""
     found = [

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: every block that is left counts.
 MODES = ("auto", "fast", "strict")
 HELD = ("report", "fail")
+#: Whether a test is called again in a forked child.
+FORK = ("yes", "no")
 #: Whether the tables that libraries make once are set aside.
 TABLES = ("yes", "no", "show")
 MAX_ROUNDS = 1000
@@ -100,6 +102,14 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         },
     ),
     (
+        "leaks-fork",
+        {
+            "metavar": "YES|NO",
+            "help": "Call tests again in a forked child (yes), or in the "
+            "process itself (no).",
+        },
+    ),
+    (
         "leaks-held",
         {
             "metavar": "WHAT",
@@ -157,6 +167,7 @@ _INI: tuple[tuple[str, str, str], ...] = (
     ("leaks_own", "bool", "As --leaks-own."),
     ("leaks_own_threads", "bool", "As --leaks-own-threads."),
     ("leaks_repeat", "string", "As --leaks-repeat."),
+    ("leaks_fork", "string", "As --leaks-fork."),
     ("leaks_held", "string", "As --leaks-held."),
     ("leaks_tables", "string", "As --leaks-tables: yes or no."),
     ("leaks_suppressions", "paths", "As --leaks-suppressions."),
@@ -250,6 +261,10 @@ class Settings:
         self.rounds = rounds_of(self._value("leaks-repeat") or "auto")
         self.held = _one_of(
             "--leaks-held", HELD, self._value("leaks-held") or "report"
+        )
+        self.forks = (
+            _one_of("--leaks-fork", FORK, self._value("leaks-fork") or "yes")
+            == "yes"
         )
         self.tables = _one_of(
             "--leaks-tables", TABLES, self._value("leaks-tables") or "yes"

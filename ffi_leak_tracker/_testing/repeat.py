@@ -45,27 +45,39 @@ class Repeater(Caller):
         self._open_scope = open_scope
         self._let_go = let_go
 
-    def growths(self, rounds: Rounds, seconds: float) -> Found:
+    def growths(
+        self, rounds: Rounds, seconds: float, called: Callable[[], None]
+    ) -> Found:
         """Return the places that grow; or why that is not known.
 
         Args:
             rounds: how often to call the test.
             seconds: the most time for all calls. The last one is finished.
+            called: called after each call.
         """
         if not hasattr(self._item, "_initrequest"):
             return "it cannot be called again"
-        capture = self._item.config.pluginmanager.getplugin("capturemanager")
+        capture = self._capture()
         sections = len(self._item._report_sections)
         if capture is not None:
             capture.resume_global_capture()
         try:
-            return self.look(rounds, seconds)
+            return self.look(rounds, seconds, called)
         finally:
             self._leave()
             if capture is not None:
                 capture.suspend_global_capture(in_=False)
                 capture.read_global_capture()  # it was shown before
             del self._item._report_sections[sections:]
+
+    def _capture(self) -> Any:
+        return self._item.config.pluginmanager.getplugin("capturemanager")
+
+    def drop_output(self) -> None:
+        """Forget what a child wrote into the files that capture output."""
+        capture = self._capture()
+        if capture is not None:
+            capture.read_global_capture()
 
     def _leave(self) -> None:
         """Tear down the fixtures that the next test does not need.

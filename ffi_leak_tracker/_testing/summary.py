@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Number of the format of the file.
 JSON_VERSION = 1
+#: Reasons that are printed without -v.
+MOST_REASONS = 5
 
 
 class Summary:
@@ -242,6 +244,8 @@ class Summary:
         if unsure:
             line += f"; {plural(len(unsure), 'test')} could not be called again"
         terminal.write_line(line)
+        if terminal.config.option.verbose <= 0:
+            self._write_unsure(terminal)
         if terminal.config.option.verbose > 0:
             for (nodeid, _), one in self._tests.items():
                 if one["held"]:
@@ -251,6 +255,20 @@ class Summary:
                     )
             for one in fixtures:
                 terminal.write_line(f"  {one['name']}: {totals([one], 'held')}")
+
+    def _write_unsure(self, terminal: pytest.TerminalReporter) -> None:
+        """Print why tests could not be called again, the most usual first."""
+        why: dict[str, list[str]] = {}
+        for (nodeid, _), one in self._tests.items():
+            if one["held"] and one["unsure"]:
+                why.setdefault(one["unsure"], []).append(nodeid)
+        most = sorted(why.items(), key=lambda one: -len(one[1]))
+        for reason, tests in most[:MOST_REASONS]:
+            more = f" and {len(tests) - 1:,} more" if len(tests) > 1 else ""
+            terminal.write_line(f"  {printable(tests[0])}{more}: {reason}")
+        if len(most) > MOST_REASONS:
+            left = plural(len(most) - MOST_REASONS, "reason")
+            terminal.write_line(f"  {left} more: see -v")
 
     def _write_unsearched(self, terminal: pytest.TerminalReporter) -> None:
         """Print that lost blocks may have passed as held, and why."""

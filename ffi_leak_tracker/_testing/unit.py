@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import unittest
+from functools import partial
 from inspect import getattr_static
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -13,8 +14,14 @@ from ffi_leak_tracker._base.format import plural
 from ffi_leak_tracker._base.warn import warn
 from ffi_leak_tracker._records.exceptions import AttachError
 from ffi_leak_tracker._seam import misuse as misuses
-from ffi_leak_tracker._testing import judge
-from ffi_leak_tracker._testing.calls import NO_TIME, Budget, Caller, CallFailed
+from ffi_leak_tracker._testing import child, judge
+from ffi_leak_tracker._testing.calls import (
+    HOPELESS,
+    NO_TIME,
+    Budget,
+    Caller,
+    CallFailed,
+)
 from ffi_leak_tracker._testing.found import MisusesFound, TestLeaks
 from ffi_leak_tracker._testing.frames import without_runner
 from ffi_leak_tracker._testing.rounds import AUTO
@@ -73,6 +80,8 @@ class LeakCheckMixin(_Base):
     leaks_attach: Sequence[str] = ()
     #: True: watch no library, only this package's allocators.
     leaks_own: bool = False
+    #: False: call a test again in this process, not in a forked child.
+    leaks_fork: bool = True
     #: Blocks to leave out.
     leaks_filter: FilterLike = None
 
@@ -80,6 +89,7 @@ class LeakCheckMixin(_Base):
     _leak_scope: Scope | None = None
     _leak_misuses: tuple[Any, ...] = ()
     _leak_is_repeated = False
+    _leak_begin = 0.0
 
     def run(
         self, result: unittest.TestResult | None = None
@@ -91,6 +101,7 @@ class LeakCheckMixin(_Base):
             return super().run(result)
         self._attach_class()
         self._leak_misuses = tuple(LeakTracker.misuses())
+        self._leak_begin = monotonic()
         self._leak_scope = scope = open_scope(self._testMethodName)
         try:
             return super().run(result)
@@ -194,11 +205,17 @@ class LeakCheckMixin(_Base):
         seconds = _budget.left()
         if seconds <= 0:
             return NO_TIME
+        if _budget.is_hopeless:
+            return HOPELESS
         begin = monotonic()
-        found = _UnitCaller(self, _budget.growing).look(AUTO, seconds)
+        look = partial(_UnitCaller(self, _budget.growing).look, AUTO, seconds)
+        if self.leaks_fork and child.CAN_FORK:
+            duration = begin - self._leak_begin
+            found = child.growths(look, child.PATIENCE + 2 * duration)
+        else:
+            found = look()
         _budget.spend(monotonic() - begin)
-        if not isinstance(found, str):
-            _budget.growing.update([one.kind for one in found])
+        _budget.note(found)
         return found
 
 

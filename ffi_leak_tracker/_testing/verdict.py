@@ -108,6 +108,10 @@ class Watch:
         if names:
             self._attachment = watching.attach_to(names)
 
+    def duration(self) -> float:
+        """Return the seconds that the test took."""
+        return sum([report.duration for report in self.reports.values()])
+
     def _outcome(self) -> str:
         """Return the outcome of the test; a strict xpass counts as passed."""
         worst = "passed"

@@ -2,6 +2,7 @@
 #include "hooks/bodies.h"
 #include "hooks/callers.h"
 #include "hooks/judge.h"
+#include "hooks/pause.h"
 #include "hooks/report.h"
 #include "hooks/stubs.h"
 #include "support.h"
@@ -711,6 +712,49 @@ static void test_idle_until_a_block_is_recorded(void) {
     flk_stub_table_set_state(FLK_HOOKS_ON);
 }
 
+// A record that comes later ends what is remembered of its address, however
+// it comes.
+static void test_a_pause_remembers_what_has_no_record(void) {
+    flk_origin origin = {flk_type_intern("t", "malloc", "free"), FLK_SCOPE_NONE,
+                         0};
+    returns(HEAP + 0x2000);
+    traced(FLK_FN_MALLOC)(10);  // the pause does not become idle
+    CHECK(!flk_pause_has(HEAP + 0x1000));
+    for (int way = 0; way < 4; way++) {
+        flk_stub_table_set_state(FLK_HOOKS_PAUSED);
+        for (int i = 0; i < 3; i++) {
+            uint32_t calls = next.calls;
+            traced(FLK_FN_FREE)(HEAP + 0x1000);
+            CHECK(next.calls == calls + 1 || i == 0);
+            CHECK(next.words[0] == HEAP + 0x1000);
+            CHECK(flk_pause_has(HEAP + 0x1000));
+            CHECK(!flk_pause_has(HEAP + 0x3000));
+        }
+        if (way == 0) {  // a hook that began before the pause
+            CHECK(flk_tracker_on_alloc(FLK_LAYER_HEAP, HEAP + 0x1000, 8, 0,
+                                       &origin));
+        } else if (way == 1) {
+            returns(HEAP + 0x1000);
+            traced(FLK_FN_REALLOC)(HEAP + 0x2000, 20);
+            returns(HEAP + 0x2000);
+        } else {
+            flk_stub_table_set_state(FLK_HOOKS_ON);
+            CHECK(!flk_pause_has(HEAP + 0x1000));
+            returns(HEAP + 0x1000);
+            traced(FLK_FN_MALLOC)(10);
+            returns(HEAP + 0x2000);
+            if (way == 2)
+                flk_stub_table_set_state(FLK_HOOKS_PAUSED);
+        }
+        CHECK(is_live(HEAP + 0x1000) && !flk_pause_has(HEAP + 0x1000));
+        traced(FLK_FN_FREE)(HEAP + 0x1000);
+        CHECK(!is_live(HEAP + 0x1000));
+        flk_stub_table_set_state(FLK_HOOKS_ON);
+        traced(FLK_FN_MALLOC)(10);
+    }
+    traced(FLK_FN_FREE)(HEAP + 0x2000);
+}
+
 static void test_inside_the_guard_events_are_counted(void) {
     uint64_t reentered = flk_report_counted(FLK_HOOK_REENTERED);
     returns(HEAP + 0x1000);
@@ -839,6 +883,7 @@ int main(void) {
     RUN(test_looked_up_calls_are_attributed_by_return_address);
     RUN(test_states);
     RUN(test_idle_until_a_block_is_recorded);
+    RUN(test_a_pause_remembers_what_has_no_record);
     RUN(test_inside_the_guard_events_are_counted);
     RUN(test_events_wait_while_forking);
     RUN(test_unmap_may_cut_anywhere);
