@@ -159,6 +159,8 @@ def _teach_types() -> None:
             kind = lib.FLK_PYTHON_TEXT
         elif one is ModuleType and sys.version_info < (3, 15):
             kind = lib.FLK_PYTHON_MODULE
+        elif one is ModuleType and sys.version_info[:2] == (3, 15):
+            kind = lib.FLK_PYTHON_SIZED_MODULE
         elif one in locks:
             kind = lib.FLK_PYTHON_LOCK
         elif one.__itemsize__ and one not in (bytes, tuple, CodeType):
