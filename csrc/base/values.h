@@ -139,12 +139,14 @@ typedef struct flk_holder {
 // The memory of an object of one exact type of Python, so that what lies behind
 // it in its block, left from an earlier object, is not taken for pointers.
 #define FLK_PYTHON_TYPES_MAX 512
-#define FLK_PYTHON_PLAIN 0         // bytes + item_bytes * size
-#define FLK_PYTHON_NUMBER 1        // has no pointers: int, float
-#define FLK_PYTHON_TEXT 2          // str: no pointers if it is compact ASCII
-#define FLK_PYTHON_MODULE 3        // PLAIN; has a block for its state
-#define FLK_PYTHON_LOCK 4          // PLAIN; has a block with a semaphore
-#define FLK_PYTHON_SIZED_MODULE 5  // MODULE, of 3.15: it has the state's size
+#define FLK_PYTHON_PLAIN 0   // bytes + item_bytes * size
+#define FLK_PYTHON_NUMBER 1  // has no pointers: int, float
+#define FLK_PYTHON_TEXT 2    // str: no pointers if it is compact ASCII
+#define FLK_PYTHON_MODULE 3  // PLAIN; has a block for its state
+#define FLK_PYTHON_LOCK 4    // PLAIN; has a block with a semaphore
+#define FLK_PYTHON_LIST 5    // PLAIN; has an array that may be longer than it
+#define FLK_PYTHON_DEQUE 6   // PLAIN; has blocks that it may use in part
+#define FLK_PYTHON_SIZED_MODULE 7  // MODULE, of 3.15: it has the state's size
 typedef struct flk_python_type {
     uint64_t address;  // of the type
     uint32_t bytes;    // of an object, with what lies before it
