@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from _thread import RLock, allocate_lock
+from collections import deque
 from types import CodeType, FunctionType, ModuleType
 
 from ffi_leak_tracker._records.exceptions import SearchError
@@ -83,6 +84,9 @@ def _thread(number: int) -> str:
 _HEAP_TYPE, _COLLECTED = 1 << 9, 1 << 14  # bits of a type's __flags__
 _GC_HEAD = 16
 _POINTER_TYPES = "_CDataBase", "__CDataGCP", "__CDataFromBuf"
+#: Of a list: references, type, size, array, its room. Of a deque: as much as
+#: tells what it uses of its blocks.
+_LIST_BYTES, _DEQUE_BYTES = 40, 56
 _types_are_known = False
 
 
@@ -150,7 +154,7 @@ def _teach_types() -> None:
         return
     _types_are_known = True
     rows = []
-    for one in (*_known_types(), *(locks := _lock_types())):
+    for one in (*_known_types(), *(locks := _lock_types()), deque):
         head = _GC_HEAD if one.__flags__ & _COLLECTED else 0
         kind = lib.FLK_PYTHON_PLAIN
         if one in (int, float, bool):
@@ -161,6 +165,10 @@ def _teach_types() -> None:
             kind = lib.FLK_PYTHON_MODULE
         elif one in locks:
             kind = lib.FLK_PYTHON_LOCK
+        elif one is list and list.__basicsize__ == _LIST_BYTES:
+            kind = lib.FLK_PYTHON_LIST
+        elif one is deque and deque.__basicsize__ >= _DEQUE_BYTES:
+            kind = lib.FLK_PYTHON_DEQUE
         elif one.__itemsize__ and one not in (bytes, tuple, CodeType):
             continue  # not all of these keep their length in one place
         size = head + one.__basicsize__
