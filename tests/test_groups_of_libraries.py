@@ -13,6 +13,7 @@ import textwrap
 import pytest
 from c_library import child, child_environment, path
 from children import run
+from conftest import IS_PYPY
 from helpers import block, frame, native_frame, snapshot
 from needs import needs_hooks
 
@@ -299,5 +300,7 @@ def test_run_shows_one_entry() -> None:
         **child_environment(),
     )
     assert 1 == done.returncode, done.stderr
-    assert "from 2 places" in done.stderr.splitlines()[0]
-    assert 2 == done.stderr.count("hook in load of libdeep_paths.so")
+    # Without frames of Python, as on PyPy, lines of C tell them apart.
+    count = 3 if IS_PYPY else 2
+    assert f"from {count} places" in done.stderr.splitlines()[0]
+    assert count == done.stderr.count("hook in load of libdeep_paths.so")

@@ -7,10 +7,13 @@ import gc
 import pickle
 import sys
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
+import cffi
 import pytest
 from c_library import COMPILER
+from conftest import IS_PYPY
 from handle_library import SPEC, boxes, compiled, opened
 
 from ffi_leak_tracker import LeakTracker
@@ -21,6 +24,9 @@ from ffi_leak_tracker.handles import instrument
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler")
 MODES = {"api": compiled, "abi": opened}
+NOTHING = SimpleNamespace(tree_new=object)
+_TYPES = cffi.FFI()
+_TYPES.cdef("struct tree;")
 KINDS = {"c": wrapper.Wrapper, "python": wrapper.PlainWrapper}
 
 
@@ -148,6 +154,7 @@ def test_wrappers_are_collected(kind, raw) -> None:
     assert seen() is None
 
 
+@pytest.mark.skipif(IS_PYPY, reason="no reference counts")
 def test_references_of_calls(ffi, lib) -> None:
     """No call leaks a reference to a result, an argument or a sort."""
     other = object()
@@ -166,6 +173,148 @@ def test_references_of_calls(ffi, lib) -> None:
             gc.collect()  # of the error's frames
             assert sys.getrefcount(one) == usual
         assert [sys.getrefcount(one) for one in sorts] == counts
+
+
+def many(work: Any, count: int = 300) -> int:
+    """Return how many blocks of Python more there are after many calls."""
+    for _ in range(50):
+        work()
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for _ in range(count):
+        work()
+    gc.collect()
+    return sys.getallocatedblocks() - before
+
+
+def ways(ffi: Any, lib: Any) -> dict[str, Any]:
+    """Return calls that leave nothing, each of another word or method."""
+    out, null = ffi.new("struct tree **"), ffi.NULL
+    one = lib.tree_new()
+
+    def opens() -> None:
+        lib.tree_open(out, 0)
+        lib.tree_close(out)
+
+    def fails() -> None:
+        lib.tree_open(out, 1)
+
+    def refuses() -> None:
+        with pytest.raises(TypeError):
+            lib.tree_open(1, 0)
+        with pytest.raises(TypeError):
+            ffi.new("int *", "text")
+        with pytest.raises(TypeError):
+            ffi.gc(one)
+
+    def chains() -> None:
+        lib.leaf_free_all(lib.leaf_append(lib.leaf_append(null, 1), 2))
+
+    def moves() -> None:
+        lib.leaf_free_all(lib.leaf_prepend(lib.leaf_prepend(null, 1), 2))
+
+    def refers() -> None:
+        lib.tree_ref(lib.tree_ref(one))
+        lib.tree_unref(one)
+        lib.tree_free(one)
+
+    return {
+        "opens": opens,
+        "fails": fails,
+        "refuses": refuses,
+        "chains": chains,
+        "moves": moves,
+        "refers": refers,
+        "new": lambda: ffi.new("int *"),
+        "new of a structure": lambda: ffi.new("names *")[0],
+        "new of arrays": lambda: (ffi.new("int[]", 3), ffi.new("int[4]")),
+        "new_handle": lambda: ffi.new_handle(ffi),
+        "new_allocator": lambda: ffi.new_allocator()("int *", 1),
+        "gc": lambda: ffi.gc(lib.tree_new(), lib.tree_free),
+        "gc of a closure": lambda: ffi.gc(
+            lib.tree_new(), lambda it: lib.tree_free(it)
+        ),
+        "release": lambda: ffi.release(ffi.new("int *")),
+    }
+
+
+WAYS = ways(_TYPES, NOTHING).keys()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_stays_of_calls(ffi, lib, way) -> None:
+    """No reference, no entry and no record, on and off."""
+    with LeakTracker.scope(isolated=True) as scope:
+        work = ways(ffi, lib)[way]
+        before = len(scope.snapshot())
+        assert abs(many(work)) < 60
+        assert len(scope.snapshot()) == before
+        size = len(ledger.live)
+        many(work, 10)
+        assert len(ledger.live) == size
+    with LeakTracker.pause():
+        assert abs(many(ways(ffi, lib)[way])) < 60
+
+
+def test_methods_are_those_of_the_ffi(raw, kind) -> None:
+    """With their names, their keywords and their errors."""
+    ffi, _ = instrument(*raw, SPEC)
+    for name in ("new", "new_handle", "gc"):
+        assert getattr(ffi, name).__name__ == name
+        assert getattr(ffi, name).__self__ is ffi
+    with LeakTracker.scope(isolated=True) as scope:
+        one = ffi.new(cdecl="int[]", init=[1, 2, 3])
+        assert list(one) == [1, 2, 3]
+        (block,) = scope.snapshot()
+        assert (block.type, block.size) == ("int[]", 12)
+        assert block.frames[0].filename == __file__
+        other = ffi.gc(cdata=one, destructor=print, size=1)
+        del one, other, block
+        for call in (ffi.new, ffi.new_handle, ffi.gc):
+            with pytest.raises(TypeError):
+                call()
+            with pytest.raises(TypeError):
+                call(1, 2, 3, 4)
+
+
+def test_a_destructor_of_another_lib_is_called(raw, kind) -> None:
+    """Two libs of one library have one raw function."""
+    ffi, lib = instrument(*raw, SPEC)
+    _, other = instrument(*raw, {"tree_new": "tree_free"})
+    with LeakTracker.scope(isolated=True) as scope:
+        for free in (lib.tree_free, other.tree_free, lib.tree_free):
+            freed = lib.frees
+            one = ffi.gc(lib.tree_new(), free)
+            assert live(scope) == ["struct tree"]
+            del one
+            gc.collect()
+            assert lib.frees == freed + 1
+            assert not live(scope)
+
+
+def test_a_box_is_not_what_it_holds(ffi, lib) -> None:
+    """The box of ``ffi.new`` stays; an empty box frees nothing."""
+    with LeakTracker.scope(isolated=True) as scope:
+        out = ffi.new("struct tree **")
+        lib.tree_open(out, 0)
+        assert live(scope) == ["struct tree", "struct tree *"]
+        lib.tree_close(out)
+        assert live(scope) == ["struct tree *"]
+        kept = lib.tree_new()
+        with pytest.raises(TypeError):
+            lib.tree_close(kept)
+        assert live(scope) == ["struct tree", "struct tree *"]
+        lib.tree_free(kept)
+
+
+def test_an_untyped_box_is_filled(ffi, lib) -> None:
+    """A ``void *`` fits each pointer."""
+    with LeakTracker.scope(isolated=True) as scope:
+        memory = ffi.new("struct tree **")
+        assert lib.tree_open(ffi.cast("void *", memory), 0) == 0
+        assert "struct tree" in live(scope)
+        lib.tree_close(memory)
+        assert "struct tree" not in live(scope)
 
 
 def test_frames_begin_at_the_caller(lib) -> None:

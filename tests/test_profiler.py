@@ -184,10 +184,9 @@ def test_runs_keep_no_scopes() -> None:
     before = LeakTracker.self_stats["scopes"]
     profiler = profiled(*range(1, 101))
     collect()
-    assert (100, 0) == (
-        profiler.count,
-        LeakTracker.self_stats["scopes"] - before,
-    )
+    assert 100 == profiler.count
+    # On PyPy scopes of earlier tests go later.
+    assert LeakTracker.self_stats["scopes"] <= before
 
 
 # --- figures ------------------------------------------------------------

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import children
 import pytest
 from helpers import (
     Stream,
@@ -210,6 +211,33 @@ def test_any_layout_is_read(indent: int | None) -> None:
     }
     if indent is not None:
         assert " " * 3 * indent + "[0,4096,64,1," in text.splitlines()[-7]
+
+
+@pytest.mark.slow
+def test_a_million_blocks(tmp_path: Path) -> None:
+    """A report and a snapshot take memory in proportion, and no more."""
+    done = children.run(
+        f"""
+        import os, tracemalloc
+        path = {str(tmp_path / "report.json")!r}
+        from ffi_leak_tracker import LeakTracker, adaptive_calloc, load
+        LeakTracker.enable()
+        kept = [adaptive_calloc("int64_t", 4) for _ in range(1_000_000)]
+        before = LeakTracker.self_stats["bytes"]
+        tracemalloc.start()
+        LeakTracker.emit(path)
+        found = LeakTracker.snapshot()
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert len(found) == len(kept)
+        assert most < 200 * len(kept), most
+        assert os.path.getsize(path) < 100 * len(kept)
+        del found
+        assert LeakTracker.self_stats["bytes"] < before + (1 << 20)
+        assert len(load(path)) == len(kept)
+        """
+    )
+    assert (0, "") == (done.returncode, done.stderr), done.stderr
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from c_library import child
 from children import output, run
-from conftest import collect
+from conftest import IS_PYPY, collect
 from needs import needs_hooks
 
 from ffi_leak_tracker import (
@@ -66,6 +66,7 @@ def test_a_pause_that_nothing_holds_ends() -> None:
     assert LeakTracker.enabled
 
 
+@pytest.mark.skipif(IS_PYPY, reason="finalizers run in collections")
 def test_the_warning_names_the_line() -> None:
     """Not one of this package."""
     with pytest.warns(RuntimeWarning) as caught:

@@ -1,6 +1,6 @@
 // platform.h - locks, threads, mapped pages, clocks, fork.               SPDX-License-Identifier: MIT
-// Keeps:   a thread-local pointer and marks of each thread, and a counter of mappings for tests. platform.c is the
-//          only file that includes the headers of pthread and mmap.
+// Keeps:   a thread-local pointer and marks of each thread, and a counter of mappings for tests. platform.c, with
+//          platform_pages.c and platform_child.c, is alone to include the headers of pthread and mmap.
 // Cost:    an uncontended lock is one atomic exchange; a mapping is a system call.
 // Callers: any thread; the GIL is not needed. Nothing here calls malloc or changes errno.
 // Fails:   flk_platform_pages_map returns NULL. Everything else cannot fail, or aborts with a text when an invariant

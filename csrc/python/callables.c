@@ -4,6 +4,7 @@
 #ifndef FLK_PLAIN_PYTHON
 #include "python/allocator.h"
 #include "python/cdata.h"
+#include "python/owners.h"
 #include "python/wrappers.h"
 #include "tracker/tracker.h"
 
@@ -123,7 +124,7 @@ static int add_callables(PyObject *module) {
     if (status == 0)
         status = flk_allocator_add(made);
     if (status == 0)
-        status = flk_wrappers_add(made);
+        status = flk_wrappers_add(made) < 0 ? -1 : flk_owners_add(made);
     if (status == 0)
         status = PyObject_SetAttrString(module, "callables", made);
     Py_DECREF(made);

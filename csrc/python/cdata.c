@@ -48,6 +48,17 @@ int flk_cdata_pointer_any(PyObject *object, void **memory) {
     return true;
 }
 
+bool flk_cdata_address(PyObject *object, void **memory) {
+    FLK_ASSERT(to_c_pointer && flk_callables.void_pointer);
+    if (!PyObject_TypeCheck(object, flk_cdata_known.plain))
+        return false;
+    *memory = to_c_pointer(object, flk_callables.void_pointer);
+    if (*memory || !PyErr_Occurred())
+        return true;
+    PyErr_Clear();
+    return false;
+}
+
 // --- the layout --------------------------------------------------------
 int flk_cdata_probe(PyObject *void_pointer) {
     void *address = &flk_cdata_known;

@@ -39,6 +39,9 @@ int flk_cdata_probe(PyObject *void_pointer);
 // The two functions below through cffi.
 PyObject *flk_cdata_any(void *memory, PyObject *pointer_type);
 int flk_cdata_pointer_any(PyObject *object, void **memory);
+// The address in any cdata that is a pointer or an array, also if it owns its
+// memory. False without an exception: it is none.
+bool flk_cdata_address(PyObject *object, void **memory);
 
 // A new plain cdata of this pointer type; NULL with an exception.
 static inline PyObject *flk_cdata_new(void *memory, PyObject *pointer_type) {

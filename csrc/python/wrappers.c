@@ -13,7 +13,14 @@
 flk_wrappers_context flk_wrappers;
 
 // What a wrapper does when something must be done.
-typedef enum mode { MODE_SLOW, MODE_MAKES, MODE_FREES } mode;
+typedef enum mode {
+    MODE_SLOW,
+    MODE_MAKES,
+    MODE_FREES,
+    MODE_OUT,
+    MODE_CHAINS,
+    MODE_REFERS
+} mode;
 
 typedef struct wrapper {
     PyObject_HEAD vectorcallfunc vectorcall;
@@ -21,11 +28,14 @@ typedef struct wrapper {
     PyObject *slow;   // callable: the same with all words of a specification
     PyObject *sort;   // of the last handle, or NULL
     PyObject *learn;  // callable: () -> (sort, type, size), or sort -> bool
+                      // of MODE_REFERS: records an object that is not live
+    PyObject *ok;     // of MODE_OUT: callable(result), or None; of MODE_FREES:
+                      // True if the object is behind the pointer
     PyObject *name, *doc;
     PyObject *weak_references;
     size_t size;    // of what it makes
     uint16_t type;  // of what it makes
-    uint8_t arg;    // what it frees
+    uint8_t arg;    // what it frees, fills, replaces or refers to
     char mode;
     char is_making;   // it records while tracking is on
     char is_freeing;  // it looks at what lives
@@ -63,7 +73,7 @@ static void keep_sort(wrapper *self, PyObject *sort) {
 
 // Asks what the results are. Two threads may both ask, and learn the same.
 static FLK_NOINLINE PyObject *learn_result(wrapper *self) {
-    FLK_ASSERT(self->mode == MODE_MAKES);
+    FLK_ASSERT(self->mode != MODE_FREES);
     PyObject *told = PyObject_CallNoArgs(self->learn);
     PyObject *sort;
     Py_ssize_t size;
@@ -112,23 +122,60 @@ static bool is_counted(PyObject *key) {
            PyDict_Contains(flk_wrappers.counts, key) != 0;
 }
 
-// It replaces an older entry, with its references.
-static bool enter(const void *address, PyObject *sort) {
+// Another reference to a live object; -1 with an exception.
+static int add_reference(PyObject *key) {
+    int status = -1;
+    FLK_ASSERT(key && flk_wrappers.counts);
+    FLK_LOCK_CACHE(flk_wrappers.counts);
+    PyObject *found = PyDict_GetItemWithError(flk_wrappers.counts, key);
+    PyObject *more = NULL;
+    if (found || !PyErr_Occurred())
+        more = PyLong_FromLong(found ? PyLong_AsLong(found) + 1 : 2);
+    if (more)
+        status = PyDict_SetItem(flk_wrappers.counts, key, more);
+    Py_XDECREF(more);
+    FLK_UNLOCK_CACHE();
+    return status;
+}
+
+// 1: a reference was dropped, and others remain. 0: there is one only, which
+// stays. -1 with an exception.
+static int drop_reference(PyObject *key) {
+    int status = 0;
+    FLK_ASSERT(key && flk_wrappers.counts);
+    FLK_LOCK_CACHE(flk_wrappers.counts);
+    PyObject *found = PyDict_GetItemWithError(flk_wrappers.counts, key);
+    if (found && PyLong_AsLong(found) <= 2) {
+        status = PyDict_DelItem(flk_wrappers.counts, key) < 0 ? -1 : 1;
+    } else if (found) {
+        PyObject *less = PyLong_FromLong(PyLong_AsLong(found) - 1);
+        status = less ? PyDict_SetItem(flk_wrappers.counts, key, less) : -1;
+        status = status < 0 ? -1 : 1;
+        Py_XDECREF(less);
+    } else if (PyErr_Occurred()) {
+        status = -1;
+    }
+    FLK_UNLOCK_CACHE();
+    return status;
+}
+
+// Returns the key. It replaces an older entry, with its references.
+static PyObject *enter(const void *address, PyObject *sort) {
     PyObject *key = key_of(address);
     FLK_ASSERT(flk_wrappers.live && sort);
     bool is_good = key && PyDict_SetItem(flk_wrappers.live, key, sort) == 0;
     if (is_good && FLK_UNLIKELY(is_counted(key)) &&
         PyDict_DelItem(flk_wrappers.counts, key) < 0)
         PyErr_Clear();  // another thread was first
-    Py_XDECREF(key);
-    return is_good;
+    if (!is_good)
+        Py_CLEAR(key);
+    return key;
 }
 
-// The sort of a live object with one reference: borrowed, all sorts stay.
+// The sort of a live object: borrowed, all sorts stay.
 static PyObject *sort_at(PyObject *key) {
     FLK_ASSERT(key && flk_wrappers.live);
-    PyObject *sort = PyDict_GetItemWithError(flk_wrappers.live, key);
-    return sort && !is_counted(key) ? sort : NULL;
+    return PyDict_GetItemWithError(flk_wrappers.live, key);
 }
 
 // Removes the entry if it still is of this sort.
@@ -136,7 +183,7 @@ static bool take_entry(PyObject *key, const PyObject *sort) {
     bool is_taken = false;
     FLK_ASSERT(key && sort);
     FLK_LOCK_CACHE(flk_wrappers.live);
-    if (sort_at(key) == sort)
+    if (sort_at(key) == sort && !is_counted(key))
         is_taken = PyDict_DelItem(flk_wrappers.live, key) == 0;
     FLK_UNLOCK_CACHE();
     return is_taken;
@@ -170,18 +217,49 @@ static PyObject *call_idle(const wrapper *self, PyObject *const *args,
 }
 
 // --- constructors --------------------------------------------------------
-static bool enter_result(const wrapper *self, void *address, PyObject *sort) {
-    flk_origin origin = flk_allocator_origin(true, self->type);
-    FLK_ASSERT(address);
+PyObject *flk_wrappers_enter(const void *address, size_t size, uint16_t type,
+                             PyObject *sort) {
+    flk_origin origin = flk_allocator_origin(true, type);
+    FLK_ASSERT(address && sort);
     if (origin.scope == FLK_SCOPE_NOWHERE)
-        return true;  // tracking went off meanwhile
-    if (!enter(address, sort))
-        return false;
+        return Py_NewRef(Py_None);  // tracking went off meanwhile
+    PyObject *key = enter(address, sort);
+    if (!key)
+        return NULL;
     flk_thread *thread = flk_allocator_attach();
-    flk_track((uintptr_t)address, self->size, FLK_LAYER_HANDLE, origin.type,
+    flk_track((uintptr_t)address, size, FLK_LAYER_HANDLE, origin.type,
               origin.scope, origin.path);
     flk_allocator_detach(thread);
-    return true;
+    return key;
+}
+
+void flk_wrappers_forget(PyObject *key) {
+    FLK_ASSERT(key);
+    flk_block block;
+    PyObject *positive = PyNumber_Negative(key);
+    void *address = positive ? PyLong_AsVoidPtr(positive) : NULL;
+    Py_XDECREF(positive);
+    if (!address || PyDict_DelItem(flk_wrappers.live, key) < 0)
+        return;
+    if (is_counted(key) && PyDict_DelItem(flk_wrappers.counts, key) < 0)
+        PyErr_Clear();
+    flk_untrack((uintptr_t)address, FLK_LAYER_HANDLE, &block);
+}
+
+// Records what a call made, and returns its result.
+static PyObject *with_record(wrapper *self, void *address, PyObject *result) {
+    FLK_ASSERT(address && result);
+    PyObject *sort = sort_of(self);
+    if (FLK_UNLIKELY(!sort))
+        sort = learn_result(self);
+    PyObject *key =
+        sort ? flk_wrappers_enter(address, self->size, self->type, sort) : NULL;
+    bool is_good = key != NULL;
+    Py_XDECREF(key);
+    Py_XDECREF(sort);
+    if (FLK_UNLIKELY(!is_good))
+        Py_CLEAR(result);
+    return result;
 }
 
 static PyObject *call_maker(wrapper *self, PyObject *const *args, size_t flags,
@@ -195,13 +273,143 @@ static PyObject *call_maker(wrapper *self, PyObject *const *args, size_t flags,
         PyErr_Clear();
         return result;
     }
+    return address ? with_record(self, address, result) : result;
+}
+
+static PyObject *call_slow(const wrapper *self, PyObject *const *args,
+                           size_t flags) {
+    FLK_ASSERT(self->slow);
+    return PyObject_Vectorcall(self->slow, args, flags, NULL);
+}
+
+// The address in the argument of the word; false if `slow` must look at it.
+static bool argument_of(const wrapper *self, PyObject *const *args,
+                        size_t flags, void **address) {
+    FLK_ASSERT(address);
+    return PyVectorcall_NARGS(flags) > self->arg &&
+           flk_cdata_address(args[self->arg], address);
+}
+
+bool flk_wrappers_is_live(const void *address) {
+    FLK_ASSERT(address);
+    PyObject *key = key_of(address);
+    bool is = key && PyDict_Contains(flk_wrappers.live, key) == 1;
+    Py_XDECREF(key);
+    return is;
+}
+
+// --- objects in arguments ----------------------------------------------------
+// 1: the call made something. 0: it did not. -1 with an exception.
+static int succeeded(const wrapper *self, PyObject *result) {
+    FLK_ASSERT(result);
+    if (self->ok == Py_None)
+        return PyLong_Check(result)
+                   ? PyObject_RichCompareBool(result, flk_wrappers.zero, Py_GE)
+                   : 1;
+    PyObject *answer = PyObject_CallOneArg(self->ok, result);
+    int is = answer ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    return is;
+}
+
+static PyObject *call_out(wrapper *self, PyObject *const *args, size_t flags) {
+    void *argument, **box;
+    FLK_ASSERT(self->mode == MODE_OUT);
+    if (!argument_of(self, args, flags, &argument))
+        return call_slow(self, args, flags);
+    box = argument;
+    const void *before = box ? *box : NULL;
+    PyObject *result = call_raw(self, args, flags, NULL);
+    if (FLK_UNLIKELY(!result))
+        return call_again(self, args, flags, NULL);
+    int is_good = succeeded(self, result);
+    if (FLK_UNLIKELY(is_good < 0))
+        Py_CLEAR(result);
+    if (is_good <= 0 || !box || !*box)
+        return result;
+    if (self->ok == Py_None && *box == before && flk_wrappers_is_live(before))
+        return result;  // nothing was written
+    return with_record(self, *box, result);
+}
+
+// Removes the object that a call replaced, unless another one is recorded at its
+// address by now.
+static void forget(const void *address, const PyObject *sort,
+                   uint64_t sequence) {
+    FLK_ASSERT(address && sort);
+    flk_block block;
+    if (!flk_find((uintptr_t)address, FLK_LAYER_HANDLE, &block) ||
+        block.sequence != sequence)
+        return;
+    PyObject *key = key_of(address);
+    if (key && take_entry(key, sort))
+        flk_untrack((uintptr_t)address, FLK_LAYER_HANDLE, &block);
+    Py_XDECREF(key);
+}
+
+// Whether `slow` is not needed for the object that a call may replace: there is
+// none, or it is of the usual sort.
+static bool is_usual(wrapper *self, const void *address, uint64_t *sequence) {
+    FLK_ASSERT(sequence);
+    *sequence = 0;
+    if (!address)
+        return true;
+    flk_block block;
+    PyObject *key = key_of(address), *usual = sort_of(self);
+    bool is = key && usual && sort_at(key) == usual && !is_counted(key) &&
+              flk_find((uintptr_t)address, FLK_LAYER_HANDLE, &block);
+    if (is)
+        *sequence = block.sequence;
+    Py_XDECREF(key);
+    Py_XDECREF(usual);
+    return is;
+}
+
+static PyObject *call_chain(wrapper *self, PyObject *const *args,
+                            size_t flags) {
+    void *old, *made;
+    uint64_t sequence;
+    FLK_ASSERT(self->mode == MODE_CHAINS);
+    if (!argument_of(self, args, flags, &old) ||
+        !is_usual(self, old, &sequence))
+        return call_slow(self, args, flags);
+    PyObject *result = call_raw(self, args, flags, NULL);
+    if (FLK_UNLIKELY(!result))
+        return call_again(self, args, flags, NULL);
+    if (FLK_UNLIKELY(!flk_cdata_pointer(result, &made))) {
+        PyErr_Clear();
+        return result;
+    }
+    if (!made || (made == old && flk_wrappers_is_live(old)))
+        return result;
+    if (old) {
+        PyObject *sort = sort_of(self);
+        forget(old, sort, sequence);
+        Py_DECREF(sort);
+    }
+    return with_record(self, made, result);
+}
+
+static PyObject *call_referrer(wrapper *self, PyObject *const *args,
+                               size_t flags) {
+    void *address;
+    FLK_ASSERT(self->mode == MODE_REFERS);
+    if (!argument_of(self, args, flags, &address))
+        return call_slow(self, args, flags);
+    PyObject *result = call_raw(self, args, flags, NULL);
+    if (FLK_UNLIKELY(!result))
+        return call_again(self, args, flags, NULL);
     if (!address)
         return result;
-    PyObject *sort = sort_of(self);
-    if (FLK_UNLIKELY(!sort))
-        sort = learn_result(self);
-    bool is_good = sort && enter_result(self, address, sort);
-    Py_XDECREF(sort);
+    PyObject *key = key_of(address), *told = NULL;
+    bool is_good = false;
+    if (key && PyDict_Contains(flk_wrappers.live, key) == 1)
+        is_good = add_reference(key) == 0;
+    else if (key)
+        is_good =
+            (told = PyObject_CallOneArg(self->learn, args[self->arg])) != NULL;
+    Py_XDECREF(told);
+    Py_XDECREF(key);
     if (FLK_UNLIKELY(!is_good))
         Py_CLEAR(result);
     return result;
@@ -209,35 +417,61 @@ static PyObject *call_maker(wrapper *self, PyObject *const *args, size_t flags,
 
 // --- destructors ---------------------------------------------------------
 typedef struct dropped {
+    void *address;
     PyObject *key, *sort;  // references
     flk_block block;
     bool had_record;
+    bool is_reference;  // others remain, and the record
 } dropped;
+
+// Whether a handle is memory of a cdata, as of ffi.new; -1 with an exception.
+static int is_of_cdata(PyObject *sort) {
+    FLK_ASSERT(sort);
+    PyObject *answer = PyObject_GetAttrString(sort, "is_owned_by_cdata");
+    int is = answer ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    return is;
+}
+
+// Finds the object of a pointer: its address, its key, and its sort if it is
+// live. False: there is no such pointer, or an exception, which is cleared.
+static bool find_object(const wrapper *self, PyObject *argument, dropped *out) {
+    FLK_ASSERT(argument && out);
+    out->key = out->sort = NULL;
+    if (!flk_cdata_address(argument, &out->address))
+        return false;
+    for (bool is_box = self->ok == Py_True; out->address; is_box = false) {
+        out->key = key_of(out->address);
+        out->sort = out->key ? Py_XNewRef(sort_at(out->key)) : NULL;
+        if (!is_box || (out->sort && is_of_cdata(out->sort) != 1))
+            break;
+        Py_CLEAR(out->key);
+        Py_CLEAR(out->sort);
+        out->address = *(void **)out->address;
+    }
+    PyErr_Clear();
+    return true;
+}
 
 // True: the object of the argument was removed, and `out` has it. False: the
 // case is for `slow`, or `is_null`: there is no object.
 static bool drop(wrapper *self, PyObject *argument, dropped *out,
                  bool *is_null) {
-    void *address;
-    *is_null = false;
     FLK_ASSERT(argument && out);
-    if (!flk_cdata_pointer(argument, &address)) {
-        PyErr_Clear();
-        return false;
-    }
-    *is_null = !address;
-    out->key = address ? key_of(address) : NULL;
+    bool is_pointer = find_object(self, argument, out);
+    *is_null = is_pointer && !out->address;
     if (!out->key)
         return false;
     PyObject *usual = sort_of(self);
-    out->sort = Py_XNewRef(sort_at(out->key));
-    bool is_taken = out->sort &&
-                    (out->sort == usual || may_free(self, out->sort)) &&
-                    take_entry(out->key, out->sort);
+    bool may = out->sort && (out->sort == usual || may_free(self, out->sort));
     Py_XDECREF(usual);
-    if (is_taken) {
+    out->is_reference = may && FLK_UNLIKELY(is_counted(out->key)) &&
+                        drop_reference(out->key) > 0;
+    if (out->is_reference)
+        return true;
+    if (may && take_entry(out->key, out->sort)) {
         out->had_record =
-            flk_untrack((uintptr_t)address, FLK_LAYER_HANDLE, &out->block);
+            flk_untrack((uintptr_t)out->address, FLK_LAYER_HANDLE, &out->block);
         return true;
     }
     PyErr_Clear();
@@ -248,6 +482,11 @@ static bool drop(wrapper *self, PyObject *argument, dropped *out,
 
 static void restore(const dropped *it) {
     FLK_ASSERT(it->key && it->sort);
+    if (it->is_reference) {
+        if (add_reference(it->key) < 0)
+            PyErr_Clear();
+        return;
+    }
     if (PyDict_Contains(flk_wrappers.live, it->key) != 0)
         return;
     if (it->had_record &&
@@ -279,7 +518,7 @@ static PyObject *call_freer(wrapper *self, PyObject *const *args, size_t flags,
     if (!has_it || !drop(self, args[self->arg], &it, &is_null)) {
         if (keywords || is_null)
             return call_idle(self, args, flags, keywords);
-        return PyObject_Vectorcall(self->slow, args, flags, NULL);
+        return call_slow(self, args, flags);
     }
     PyObject *result = call_raw(self, args, flags, NULL);
     if (FLK_UNLIKELY(!result))
@@ -303,17 +542,28 @@ static PyObject *wrapper_call(PyObject *object, PyObject *const *args,
         return call_freer(self, args, flags, keywords);
     if (keywords)
         return call_raw(self, args, flags, keywords);
-    return PyObject_Vectorcall(self->slow, args, flags, NULL);
+    if (flk_observe_is_on() || !(self->is_making && flk_tracker_is_enabled()))
+        return call_slow(self, args, flags);
+    switch (self->mode) {
+    case MODE_OUT:
+        return call_out(self, args, flags);
+    case MODE_CHAINS:
+        return call_chain(self, args, flags);
+    case MODE_REFERS:
+        return call_referrer(self, args, flags);
+    default:
+        return call_slow(self, args, flags);
+    }
 }
 
 static PyObject *wrapper_new(PyTypeObject *type, PyObject *args,
                              PyObject *kwargs) {
-    PyObject *raw, *slow, *name, *doc, *learn;
+    PyObject *raw, *slow, *name, *doc, *learn, *ok;
     int kind, making, freeing, arg;
     (void)kwargs;
     FLK_ASSERT(flk_wrappers.live);
-    if (!PyArg_ParseTuple(args, "OOOOOippi", &raw, &slow, &name, &doc, &learn,
-                          &kind, &making, &freeing, &arg))
+    if (!PyArg_ParseTuple(args, "OOOOOippiO", &raw, &slow, &name, &doc, &learn,
+                          &kind, &making, &freeing, &arg, &ok))
         return NULL;
     wrapper *self = (wrapper *)type->tp_alloc(type, 0);
     if (!self)
@@ -324,6 +574,7 @@ static PyObject *wrapper_new(PyTypeObject *type, PyObject *args,
     self->name = Py_NewRef(name);
     self->doc = Py_NewRef(doc);
     self->learn = Py_NewRef(learn);
+    self->ok = Py_NewRef(ok);
     bool is_near = arg >= 0 && arg <= UINT8_MAX;
     self->mode = (char)(is_near ? kind : MODE_SLOW);
     self->arg = (uint8_t)(is_near ? arg : 0);
@@ -339,6 +590,7 @@ static int wrapper_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(self->slow);
     Py_VISIT(self->sort);
     Py_VISIT(self->learn);
+    Py_VISIT(self->ok);
     Py_VISIT(self->name);
     Py_VISIT(self->doc);
     return 0;
@@ -349,6 +601,7 @@ static int wrapper_clear(PyObject *object) {
     Py_CLEAR(self->slow);
     Py_CLEAR(self->sort);
     Py_CLEAR(self->learn);
+    Py_CLEAR(self->ok);
     return 0;
 }
 
@@ -449,6 +702,7 @@ static PyObject *set_up_wrappers(PyObject *module, PyObject *args) {
     flk_wrappers.live = Py_NewRef(live);
     flk_wrappers.counts = Py_NewRef(counts);
     flk_wrappers.is_result = Py_NewRef(is_result);
+    flk_wrappers.zero = PyLong_FromLong(0);
     Py_RETURN_NONE;
 }
 
@@ -458,7 +712,20 @@ static PyObject *ask_always(PyObject *module, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
+static PyObject *refer(PyObject *module, PyObject *key) {
+    (void)module;
+    return add_reference(key) < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *drop_one(PyObject *module, PyObject *key) {
+    (void)module;
+    int dropped = drop_reference(key);
+    return dropped < 0 ? NULL : PyBool_FromLong(dropped);
+}
+
 static PyMethodDef wrapper_functions[] = {
+    {"add_reference", refer, METH_O, NULL},
+    {"drop_reference", drop_one, METH_O, NULL},
     {"set_up_wrappers", set_up_wrappers, METH_VARARGS, NULL},
     {"ask_always", ask_always, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL}};
@@ -467,6 +734,7 @@ int flk_wrappers_add(PyObject *module) {
     FLK_ASSERT(module);
     PyObject *type = PyType_FromSpec(&wrapper_spec);
     int status = type ? PyModule_AddObjectRef(module, "Wrapper", type) : -1;
+    flk_wrappers.type = (PyTypeObject *)type;
     Py_XDECREF(type);
     return status < 0 ? -1 : PyModule_AddFunctions(module, wrapper_functions);
 }

@@ -16,11 +16,21 @@
 typedef struct flk_wrappers_context {
     PyObject *live;        // dict: negative address -> sort of handle
     PyObject *counts;      // dict: negative address -> references
+    PyTypeObject *type;    // of wrapped functions; the module keeps it
+    PyObject *zero;        // 0
     PyObject *is_result;   // callable(error): C was called all the same
     atomic_bool is_asked;  // track() recorded objects, so `live` lacks some
 } flk_wrappers_context;
 extern flk_wrappers_context flk_wrappers;
 
+// Records an object at an address. Returns its key in `live`, or None if tracking
+// is off; NULL with an exception.
+PyObject *flk_wrappers_enter(const void *address, size_t size, uint16_t type,
+                             PyObject *sort);
+// Removes the record of a key. An exception may be set if there is none.
+void flk_wrappers_forget(PyObject *key);
+// Whether an object is recorded at the address, by wrappers.
+bool flk_wrappers_is_live(const void *address);
 // Adds the type and its functions to the module; -1 with an exception.
 int flk_wrappers_add(PyObject *module);
 #endif

@@ -102,7 +102,7 @@ static uint32_t used_of(flk_chunks *c, uintptr_t begin, uint32_t bytes) {
         return bytes;
     if (before > 0 && c->small[before - 1].key == begin) {
         uint64_t used = c->small[before - 1].value;
-        if (used == 0 && flk_heads_size(begin - HEAD) == LEAST)
+        if (used == 0 && flk_heads_size(begin - HEAD) <= LEAST + ALIGNMENT)
             return 0;
         if (used == FLK_SMALL_LOCK && flk_heads_is_lock(begin))
             return FLK_SMALL_LOCK;

@@ -39,14 +39,16 @@ bool flk_heads_is_fence(const flk_areas *areas, uintptr_t at) {
 }
 
 // sem_t of glibc, of which Python makes its locks: the value and, in the upper
-// half, how many wait; then whether it is shared, and nothing in 16 bytes more.
+// half, how many wait; 4 bytes that say whether it is shared, and nothing more.
+// A rest of 16 bytes is given to the block as well.
 enum { LOCK_CHUNK = 48 };
 
 bool flk_heads_is_lock(uintptr_t block) {
     FLK_ASSERT(block % FLK_HEADS_ALIGNMENT == 0);
-    return flk_heads_size(block - FLK_HEADS_BYTES) == LOCK_CHUNK &&
+    uint64_t size = flk_heads_size(block - FLK_HEADS_BYTES);
+    return (size == LOCK_CHUNK || size == LOCK_CHUNK + FLK_HEADS_ALIGNMENT) &&
            (uint32_t)flk_heads_word(block) <= 1 &&
-           flk_heads_word(block + 8) == 0;
+           (uint32_t)flk_heads_word(block + 8) == 0;
 }
 
 uintptr_t flk_heads_block_end(uintptr_t begin, uintptr_t end) {

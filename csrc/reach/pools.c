@@ -78,12 +78,25 @@ static flk_python_type *type_at(uint64_t address) {
     return &known_types[i];
 }
 
+// Of blocks whose objects may own arrays: of lists, and of deques.
+static uint32_t array_owner_bytes[2];
+
+static uint32_t block_of(uint32_t bytes) {
+    return (bytes + FLK_POOL_STEP - 1) / FLK_POOL_STEP * FLK_POOL_STEP;
+}
+
 void flk_pools_set_types(const flk_python_type *types, uint32_t count) {
     FLK_ASSERT(types || count == 0);
     memset(known_types, 0, sizeof known_types);
+    memset(array_owner_bytes, 0, sizeof array_owner_bytes);
     first_type = count ? (uintptr_t)types[0].address : 0;
-    for (uint32_t i = 0; i < count && i < FLK_PYTHON_TYPES_MAX; i++)
+    for (uint32_t i = 0; i < count && i < FLK_PYTHON_TYPES_MAX; i++) {
         *type_at(types[i].address) = types[i];
+        if (types[i].kind == FLK_PYTHON_LIST)
+            array_owner_bytes[0] = block_of(types[i].bytes);
+        if (types[i].kind == FLK_PYTHON_DEQUE)
+            array_owner_bytes[1] = block_of(types[i].bytes);
+    }
 }
 
 // The start of an object: its references, its type; size or first field; then
@@ -330,4 +343,67 @@ bool flk_pools_owned(const void *block, uint32_t block_bytes, flk_small *out) {
                                              : own_semaphore(object, out);
     }
     return false;
+}
+
+// --- arrays --------------------------------------------------------------------------
+// A list: its size, the array, and the items that this has room for.
+enum { LIST_SIZE = 16, LIST_ITEMS = 24, LIST_ROOM = 32 };
+// A deque: its size, the first and the last block, and the places of the first
+// item and the last one in these. A block is a link, 64 items and a link.
+enum {
+    DEQUE_SIZE = 16,
+    DEQUE_FIRST = 24,
+    DEQUE_LAST = 32,
+    DEQUE_FIRST_PLACE = 40,
+    DEQUE_LAST_PLACE = 48,
+    DEQUE_BLOCK_ITEMS = 64,
+};
+enum { ITEM = sizeof(void *), ROOM_MAX = 1 << 30 };
+
+bool flk_pools_may_own_arrays(const void *pool) {
+    pool_header head;
+    memcpy(&head, pool, sizeof head);
+    uint64_t bytes = ((uint64_t)head.size_index + 1) * FLK_POOL_STEP;
+    return bytes == array_owner_bytes[0] || bytes == array_owner_bytes[1];
+}
+
+static uint32_t unused_of_list(const char *list, flk_unused *out) {
+    uint64_t size = field(list, LIST_SIZE), room = field(list, LIST_ROOM);
+    uintptr_t items = (uintptr_t)field(list, LIST_ITEMS);
+    if (!items || size >= room || room > ROOM_MAX)
+        return 0;
+    *out = (flk_unused){items + size * ITEM, items + room * ITEM};
+    return 1;
+}
+
+static uint32_t unused_of_deque(const char *deque, flk_unused *out) {
+    uintptr_t first = (uintptr_t)field(deque, DEQUE_FIRST);
+    uintptr_t last = (uintptr_t)field(deque, DEQUE_LAST);
+    uint64_t first_place = field(deque, DEQUE_FIRST_PLACE);
+    uint64_t last_place = field(deque, DEQUE_LAST_PLACE);
+    if (!first || !last || first_place > DEQUE_BLOCK_ITEMS ||
+        last_place + 1 > DEQUE_BLOCK_ITEMS)
+        return 0;
+    // The links that lead out of a deque are not used either.
+    out[0] = (flk_unused){first, first + (1 + first_place) * ITEM};
+    out[1] = (flk_unused){last + (1 + last_place + 1) * ITEM,
+                          last + (1 + DEQUE_BLOCK_ITEMS + 1) * ITEM};
+    return 2;
+}
+
+uint32_t flk_pools_unused(const void *block, uint32_t block_bytes,
+                          flk_unused *out) {
+    enum { GC_HEAD = 16 };
+    FLK_ASSERT(block && out);
+    if (block_bytes < GC_HEAD + HEAD_BYTES)
+        return 0;
+    const char *object = (const char *)block + GC_HEAD;
+    uint32_t kind = type_at(field(object, 8))->kind, used;
+    bool is_owner = (kind == FLK_PYTHON_LIST || kind == FLK_PYTHON_DEQUE) &&
+                    field(object, 0) != 0 &&
+                    read_object(block, block_bytes, GC_HEAD, &used);
+    if (!is_owner)
+        return 0;
+    return kind == FLK_PYTHON_LIST ? unused_of_list(object, out)
+                                   : unused_of_deque(object, out);
 }

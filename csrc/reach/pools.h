@@ -57,6 +57,17 @@ enum { FLK_SMALL_LOCK = 16 };
 // Whether a block of Python's allocator has an object that owns such a block,
 // unless that turns out to be of another size.
 bool flk_pools_owned(const void *block, uint32_t block_bytes, flk_small *out);
+// Memory of an array that its owner does not use.
+typedef struct flk_unused {
+    uintptr_t begin, end;
+} flk_unused;
+enum { FLK_POOLS_UNUSED_MAX = 2 };
+// Whether blocks of this pool, of which the head is read, are as large as lists
+// or deques.
+bool flk_pools_may_own_arrays(const void *pool);
+// What the object in a live block has and does not use; returns how many parts.
+uint32_t flk_pools_unused(const void *block, uint32_t block_bytes,
+                          flk_unused *out);
 // What may be the class of the object that begins `before` bytes behind the start
 // of the block: an address that may be anything; 0 if it is none.
 enum { FLK_POOLS_CLASS_BYTES = 312, FLK_POOLS_BEFORE_MAX = 32 };

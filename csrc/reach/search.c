@@ -13,6 +13,7 @@
 #include "reach/heads.h"
 #include "reach/holes.h"
 #include "reach/pools.h"
+#include "reach/tails.h"
 #include "reach/verdicts.h"
 #include "registry/registry.h"
 #include "registry/scope.h"
@@ -34,6 +35,8 @@ typedef struct search {
     flk_block_index index;
     flk_verdicts verdicts;
     flk_holes holes;
+    flk_tails tails;
+    bool may_be_unused;  // what is read: memory that may be part of an array
     const flk_area *interpreter;  // its data, if it is an object of its own
     uintptr_t low, span;          // words that may be of interest
     uintptr_t owners[FLK_POOLS_OWNERS_MAX];  // types of Python
@@ -129,7 +132,7 @@ static bool collect(search *s) {
     s->holes.contents = &s->contents;
     bool fits = copy_blocks(s) &&
                 flk_verdicts_open(&s->verdicts, s->capacity) &&
-                flk_holes_open(&s->holes) &&
+                flk_holes_open(&s->holes) && flk_tails_open(&s->tails) &&
                 flk_block_index_build(&s->index, s->copies, s->count);
     if (!fits)
         s->failure = FLK_LOST_NO_MEMORY;
@@ -143,6 +146,7 @@ static uint64_t mapped_bytes(const search *s) {
     return flk_platform_pages_for(s->capacity * sizeof *s->copies) +
            flk_platform_pages_for(FLK_PIECE_BYTES) +
            flk_verdicts_bytes(s->capacity) + flk_holes_bytes(&s->holes) +
+           (s->tails.words ? flk_tails_bytes() : 0) +
            flk_block_index_bytes(&s->index) + s->areas.mapped_bytes;
 }
 
@@ -152,6 +156,7 @@ static void drop_all(search *s) {
             s->copies, flk_platform_pages_for(s->capacity * sizeof *s->copies));
     flk_verdicts_drop(&s->verdicts);
     flk_holes_drop(&s->holes);
+    flk_tails_drop(&s->tails);
     flk_block_index_drop(&s->index);
     flk_areas_drop(&s->areas);
     flk_contents_close(&s->contents);
@@ -183,13 +188,17 @@ static inline uintptr_t word_in(const char *bytes, size_t i) {
     return word;
 }
 
-static bool is_of_interest(const search *s, uintptr_t word) {
+static bool leads_to_block(const search *s, uintptr_t word) {
     uint32_t place;
+    return flk_block_index_find(&s->index, word, &place, 1) ||
+           flk_block_index_find(&s->index, word & ~(uintptr_t)7, &place, 1);
+}
+
+static bool is_of_interest(const search *s, uintptr_t word) {
     for (uint32_t i = 0; i < s->owner_count; i++)
         if (s->owners[i] == word)
             return true;
-    return flk_block_index_find(&s->index, word, &place, 1) ||
-           flk_block_index_find(&s->index, word & ~(uintptr_t)7, &place, 1);
+    return leads_to_block(s, word);
 }
 
 // Whether some memory has a word that leads to a block or is the type of an
@@ -263,6 +272,13 @@ static FLK_NOINLINE bool ends_text(const char *first, const char *word,
     return *bytes == 0;
 }
 
+static void point(search *s, uintptr_t at, uintptr_t word) {
+    if (s->may_be_unused && leads_to_block(s, word) &&
+        flk_tails_keep(&s->tails, at, s->verdicts.from))
+        return;
+    flk_verdicts_point(&s->verdicts, word);
+}
+
 // Reads the whole words from `begin` on, whose bytes are at `copy`.
 static void read_words(search *s, const char *copy, uintptr_t begin,
                        uintptr_t end) {
@@ -275,9 +291,9 @@ static void read_words(search *s, const char *copy, uintptr_t begin,
     for (; count > 0; count--, from += sizeof(uintptr_t)) {
         uintptr_t word;
         memcpy(&word, from, sizeof word);
-        if (may_point(s, word) &&
-            !ends_text(first, from, at + (uintptr_t)(from - first)))
-            flk_verdicts_point(&s->verdicts, word);
+        uintptr_t address = at + (uintptr_t)(from - first);
+        if (may_point(s, word) && !ends_text(first, from, address))
+            point(s, address, word);
     }
 }
 
@@ -333,8 +349,10 @@ static void read_pool(search *s, const flk_pool *pool, const char *copy,
         if (s->contents.is_still &&
             flk_pools_owned(copy + at, pool->block_bytes, &small))
             flk_holes_note_small(&s->holes, small);
+        s->may_be_unused = s->contents.is_still && used == pool->block_bytes;
         read_root_words(s, copy + at, begin + at, begin + at + used);
     }
+    s->may_be_unused = false;
 }
 
 static const char *object_of(const search *s, const flk_area *area) {
@@ -467,8 +485,19 @@ static void read_heap(search *s, const flk_heap *heap) {
 
 static void read_heaps(search *s) {
     flk_holes_begin(&s->holes);
+    s->may_be_unused = true;
     for (size_t i = 0; i < s->holes.heaps.count; i++)
         read_heap(s, &s->holes.heaps.items[i]);
+    s->may_be_unused = false;
+}
+
+static void read_kept_words(search *s) {
+    flk_tails_settle(&s->tails, &s->areas, &s->contents);
+    for (size_t i = 0; i < s->tails.count; i++) {
+        const flk_pair *word = &s->tails.words[i];
+        from_root(s, (uint32_t)word->value);
+        flk_verdicts_point(&s->verdicts, word_in((const char *)word->key, 0));
+    }
 }
 
 // --- blocks ------------------------------------------------------------------------
@@ -529,6 +558,8 @@ static void read_roots(search *s) {
         read_outside_heaps(s, DATA_OF_OBJECTS | OTHER_MEMORY);
     }
     read_heaps(s);
+    if (goes_on(s))
+        read_kept_words(s);
     follow(s, FLK_VERDICT_HELD_BELOW);
 }
 

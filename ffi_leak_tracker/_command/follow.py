@@ -11,6 +11,7 @@ import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ffi_leak_tracker._base.at_fork import in_child
 from ffi_leak_tracker._base.unpatched import unpatched
 from ffi_leak_tracker._records.emit_json import JsonEmitter
 from ffi_leak_tracker._records.exceptions import ReportWriteError
@@ -77,11 +78,8 @@ class Children:
         # By thread: what it had blocked before its fork. SIGTERM waits until
         # the child can handle it.
         self._masks: dict[int, Any] = {}
-        os.register_at_fork(
-            before=self._before,
-            after_in_parent=self._unblock,
-            after_in_child=self._begin,
-        )
+        os.register_at_fork(before=self._before, after_in_parent=self._unblock)
+        in_child(self._begin)
 
     @property
     def failed(self) -> bool:

@@ -8,6 +8,7 @@ import weakref
 from functools import partial
 from time import monotonic
 
+from ffi_leak_tracker._base.at_fork import in_child
 from ffi_leak_tracker._base.decorate import check_callback
 from ffi_leak_tracker._base.settings import check_range
 from ffi_leak_tracker._growth import deeper
@@ -411,4 +412,4 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    in_child(_after_fork_in_child)

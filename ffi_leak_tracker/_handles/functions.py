@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from functools import partial
 
 from ffi_leak_tracker._handles import ledger
@@ -14,8 +15,11 @@ from ffi_leak_tracker._handles.vocabulary import (
     SpecError,
 )
 from ffi_leak_tracker._handles.wrapper import (
+    CHAINS,
     FREES,
     MAKES,
+    OUT,
+    REFERS,
     SLOW,
     Wrapper,
     deeply,
@@ -42,18 +46,26 @@ class Switch:
 
     def __init__(self) -> None:
         self.on = True
-        self._makers: list[Any] = []
+        self._makers: dict[int, weakref.ref[Any]] = {}
 
     def add(self, maker: Any) -> None:
         """Switch off a wrapper with the others."""
-        self._makers.append(maker)
+        key = id(maker)
+
+        def ended(reference: weakref.ref[Any]) -> None:
+            if self._makers.get(key) is reference:
+                del self._makers[key]
+
+        self._makers[key] = weakref.ref(maker, ended)
         maker._ffi_leak_tracker_making = self.on
 
     def off(self) -> None:
         """End all records."""
         self.on = False
-        for maker in self._makers:
-            maker._ffi_leak_tracker_making = False
+        for reference in list(self._makers.values()):
+            maker = reference()
+            if maker is not None:
+                maker._ffi_leak_tracker_making = False
 
 
 # --- wrapped functions in the place of raw ones --------------------------
@@ -133,6 +145,7 @@ def _wrapper(
     making: bool = False,
     freeing: bool = False,
     arg: int = 0,
+    ok: Any = None,
 ) -> Function:
     """Return a function for the lib, with the text of the raw function.
 
@@ -142,7 +155,7 @@ def _wrapper(
     """
     doc = getattr(raw, "__doc__", None)
     made: Function = Wrapper(
-        raw, slow, name, doc, learn, mode, making, freeing, arg
+        raw, slow, name, doc, learn, mode, making, freeing, arg, ok
     )
     return made
 
@@ -151,15 +164,21 @@ def _wrapper(
 class Release:
     """What a function does that releases the object of an argument."""
 
-    __slots__ = ("any_type", "arg", "name", "ok")
+    __slots__ = ("any_type", "arg", "is_box", "name", "ok")
 
     def __init__(
-        self, name: str, arg: int, any_type: bool = False, ok: Any = None
+        self,
+        name: str,
+        arg: int,
+        any_type: bool = False,
+        ok: Any = None,
+        is_box: bool = False,
     ) -> None:
         self.name = name
         self.arg = arg
         self.any_type = any_type  # it may take over objects of others
         self.ok = ok
+        self.is_box = is_box  # for T **: the object is behind it
 
     def released(self, args: tuple[Any, ...]) -> tuple[int, Any] | None:
         """Return the key and the pointer of a live handle, or None."""
@@ -238,14 +257,23 @@ def owned(
             ledger.made(result, name, free)
         return result
 
-    def learn() -> tuple[ledger.Handle, int, int]:
-        type, size = ledger.target_of_type(ctype.result)
-        number = ledger.number_of(type, name, free)
-        return ledger.handle_of(type, name, free), number, size
-
+    learn = _learner(name, free, ctype.result)
     made = _wrapper(raw, call, name, learn=learn, mode=MAKES, making=True)
     switch.add(made)
     return made
+
+
+def _learner(
+    name: str, free: tuple[str, ...], pointer: Any
+) -> Callable[[], tuple[ledger.Handle, int, int]]:
+    """Return what tells C callables how objects are recorded."""
+
+    def learn() -> tuple[ledger.Handle, int, int]:
+        type, size = ledger.target_of_type(pointer)
+        number = ledger.number_of(type, name, free)
+        return ledger.handle_of(type, name, free), number, size
+
+    return learn
 
 
 def releasing(raw: Function, release: Release) -> Function:
@@ -301,6 +329,7 @@ def _freer(raw: Function, call: Function, release: Release) -> Function:
         mode=FREES if release.ok is None else SLOW,
         freeing=True,
         arg=release.arg,
+        ok=release.is_box,
     )
 
 
@@ -310,8 +339,13 @@ def general(
     steps_of: list[Steps],
     release: Release | None,
     switch: Switch,
+    **fast: Any,
 ) -> Function:
-    """Return a wrapper of a function with several words."""
+    """Return a wrapper of a function with several words.
+
+    Args:
+        fast: ``mode``, ``learn``, ``arg`` and ``ok`` for C callables.
+    """
     keeps = [one.keep for one in steps_of if one.keep is not None]
 
     def call(*args: Any) -> Any:
@@ -324,18 +358,18 @@ def general(
         ok = release.ok if release is not None else None
         dropped = ledger.drop(key) if key else None
         result = _freeing(raw, args, dropped)
-        steps: list[Callable[[], Any]] = []
+        todo: list[Callable[[], Any]] = []
         if ok is not None:
-            steps.append(partial(unless, ok, result, dropped))
+            todo.append(partial(unless, ok, result, dropped))
         for one, before in zip(steps_of, noted, strict=False):
-            steps.append(partial(one.after, args, result, before))
+            todo.append(partial(one.after, args, result, before))
         if not is_on:
-            steps.extend(partial(keep, args, result) for keep in keeps)
-        _do_all(steps)
+            todo.extend(partial(keep, args, result) for keep in keeps)
+        _do_all(todo)
         return result
 
-    freeing = release is not None or bool(keeps)
-    made = _wrapper(raw, call, name, making=True, freeing=freeing)
+    frees = release is not None or bool(keeps)
+    made = _wrapper(raw, call, name, making=True, freeing=frees, **fast)
     switch.add(made)
     return made
 
@@ -375,15 +409,23 @@ def result_is_owned(name: str, word: Owned) -> Steps:
     return Steps(_nothing, after)
 
 
+def _is_pointer(cdata: Any) -> bool:
+    return ledger._typeof(cdata).kind in ("pointer", "array")
+
+
 def argument_is_out(name: str, word: Out, ctype: Any) -> Steps:
     """Return what to do for ``Out``."""
     arg, free, ok = word.arg, word.free, word.succeeded
     is_box = ctype.item.kind == "pointer"
+    cast = ledger._cast
 
     def before(args: tuple[Any, ...]) -> int:
         try:
             box = args[arg]
-            return ledger.key_of(box[0]) if is_box and box else 0
+            is_there = isinstance(box, ledger._CData) and bool(box)
+            if is_box and is_there and _is_pointer(box):
+                return ledger.key_of(cast(ctype, box)[0])
+            return 0
         except (IndexError, TypeError, RuntimeError):
             return 0
 
@@ -396,10 +438,12 @@ def argument_is_out(name: str, word: Out, ctype: Any) -> Steps:
         box = args[arg]
         if not isinstance(box, ledger._CData) or not box:
             return
+        if not _is_pointer(box):
+            return
         if not is_box:
             ledger.made_inside(box, name, free)
             return
-        found = box[0]
+        found = cast(ctype, box)[0]  # cffi takes void * as well
         key = ledger.key_of(found)
         if ok is None and key == before and key in live:
             return  # nothing was written
@@ -412,13 +456,19 @@ def argument_is_chained(name: str, word: Chain) -> Steps:
     """Return what to do for ``Chain``."""
     arg, free = word.arg, word.free
 
-    def after(args: tuple[Any, ...], result: Any, before: Any) -> None:
+    def before(args: tuple[Any, ...]) -> int:
+        try:
+            return ledger.sequence_at(ledger.key_of(args[arg]))
+        except IndexError:  # cffi refuses the call
+            return 0
+
+    def after(args: tuple[Any, ...], result: Any, before: int) -> None:
         old = ledger.key_of(args[arg])
         new = ledger.key_of(result)
         if not new or (new == old and old in live):
             return
-        if old:
-            ledger.forget(old)
+        if before and ledger.sequence_at(old) == before:
+            ledger.forget(old)  # not the object of another thread
         ledger.made(result, name, free)
 
     def keep(args: tuple[Any, ...], result: Any) -> None:
@@ -427,19 +477,28 @@ def argument_is_chained(name: str, word: Chain) -> Steps:
         if new and new != old:
             ledger.move(old, new)
 
-    return Steps(_nothing, after, keep)
+    return Steps(before, after, keep)
+
+
+def referred(name: str, free: tuple[str, ...]) -> Callable[[Any], None]:
+    """Return what adds a reference to the object of a pointer."""
+
+    def refer(pointer: Any) -> None:
+        key = ledger.key_of(pointer)
+        if ledger.known(key) is not None:
+            ledger.refer(key)
+        elif key:
+            ledger.made(pointer, name, free)
+
+    return refer
 
 
 def argument_is_referenced(name: str, word: Incref) -> Steps:
     """Return what to do for ``Incref``."""
-    arg, free = word.arg, word.free
+    arg, refer = word.arg, referred(name, word.free)
 
     def after(args: tuple[Any, ...], result: Any, before: Any) -> None:
-        key = ledger.key_of(args[arg])
-        if ledger.known(key) is not None:
-            ledger.refer(key)
-        elif key:
-            ledger.made(args[arg], name, free)
+        refer(args[arg])
 
     def keep(args: tuple[Any, ...], result: Any) -> None:
         key = ledger.key_of(args[arg])
@@ -472,7 +531,25 @@ def wrap(
         return plain(raw, name) if release is None else releasing(raw, release)
     if release is None and len(words) == 1 and isinstance(words[0], Owned):
         return owned(raw, name, words[0].free, ctype, switch)
+    if release is None and len(words) == 1:
+        fast = _fast(name, words[0], ctype)
+        return general(raw, name, steps, release, switch, **fast)
     return general(raw, name, steps, release, switch)
+
+
+def _fast(name: str, word: Word, ctype: Any) -> dict[str, Any]:
+    """Return what C callables are told of a word."""
+    if isinstance(word, Out) and ctype.args[word.arg].item.kind == "pointer":
+        learn = _learner(name, word.free, ctype.args[word.arg].item)
+        ok = word.succeeded
+        return {"mode": OUT, "learn": learn, "arg": word.arg, "ok": ok}
+    if isinstance(word, Chain):
+        learn = _learner(name, word.free, ctype.result)
+        return {"mode": CHAINS, "learn": learn, "arg": word.arg}
+    if isinstance(word, Incref):
+        refer = referred(name, word.free)
+        return {"mode": REFERS, "learn": refer, "arg": word.arg}
+    return {}
 
 
 def _steps(name: str, word: Word, ctype: Any) -> Steps | None:

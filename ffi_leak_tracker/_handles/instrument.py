@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._handles.vocabulary import Word
 
 
+_RAW = "_ffi_leak_tracker_raw"
+
+
 class Plan:
     """The wrappers of one library, and what they stand for.
 
@@ -47,6 +50,8 @@ class Plan:
         self.others: dict[str, Any] = {}
         self._names_of_raw: dict[int, str] = {}
         self._destructors: dict[str, Function] = {}
+        #: The destructors for wrappers whose function never changes.
+        self.fast_destructors: dict[Any, Function] = {}
         self._addresses: dict[int, str] | None = None
         words = spec.for_functions(names)
         #: Variables of the library that point to functions which free objects.
@@ -150,7 +155,8 @@ class Plan:
         found = releases(name, words)
         if found is not None:
             arg, any_type, ok = found
-            return Release(name, arg or 0, any_type, ok)
+            arg = arg or 0
+            return Release(name, arg, any_type, ok, _is_box(ctype, arg))
         if freed is None:
             return None
         pointers = [
@@ -158,7 +164,7 @@ class Plan:
         ]
         fitting = [arg for arg in pointers if ctype.args[arg].cname in freed]
         for arg in fitting or pointers:
-            return Release(name, arg)
+            return Release(name, arg, is_box=_is_box(ctype, arg))
         return None
 
     # --- for ffi ---------------------------------------------------------
@@ -208,6 +214,12 @@ class Plan:
             self._destructors[name] = made
         return name, made
 
+    def note_destructor(self, function: Any, destroy: Function) -> None:
+        """Let C callables find the destructor for a wrapper."""
+        is_late = type(getattr(function, _RAW, None)) is Late
+        if type(function) is Wrapper and not is_late:
+            self.fast_destructors[function] = destroy
+
     def release_of(self, name: str) -> Release:
         """Return what a function releases that is used as a destructor."""
         return self.releases.get(name) or Release(name, 0)
@@ -235,6 +247,13 @@ def _add_types(
             types.add(made.item.cname)
         for free in getattr(word, "free", ()):
             freeing.setdefault(free, set()).update(types)
+
+
+def _is_box(ctype: Any, arg: int) -> bool:
+    """Return whether an argument is a pointer to a pointer."""
+    if arg >= len(ctype.args) or ctype.args[arg].kind != "pointer":
+        return False
+    return bool(ctype.args[arg].item.kind == "pointer")
 
 
 def _takes_functions(ctype: Any) -> bool:

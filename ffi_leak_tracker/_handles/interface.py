@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 #: Address and weak reference of each recorded cdata that owns its memory.
 _owners: dict[int, weakref.ref[Any]] = {}
+#: What a C callable records: see csrc/python/owners.c.
+OWNS, MAKES, GC = range(3)
+if core.callables is not None:
+    core.callables.set_up_owners(_owners)
 _FREES_AT_ONCE = sys.implementation.name == "pypy"
 
 
@@ -46,6 +50,21 @@ class Interface:
         for name in _UNCHANGED:
             if hasattr(raw, name):
                 own[name] = getattr(raw, name)
+        if core.callables is not None:
+            self._replace_methods(own)
+
+    def _replace_methods(self, own: dict[str, Any]) -> None:
+        """Put C callables in the place of the methods that record."""
+        plan = self._ffi_leak_tracker_plan
+        raw = plan.ffi
+        own["new"] = _method(plan, OWNS, raw.new, self.new, "ffi.new")
+        own["new_handle"] = _method(
+            plan, OWNS, raw.new_handle, self.new_handle, "ffi.new_handle"
+        )
+        own["gc"] = core.callables.Method(
+            GC, raw.gc, self.gc, _record_gc, plan.fast_destructors, True
+        )
+        plan.switch.add(own["gc"])
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -108,7 +127,13 @@ class Interface:
                     _record(made, "ffi.new_allocator")
             return made
 
-        return new
+        if core.callables is None:
+            return new
+        kind = OWNS if free is None else MAKES
+        made: Callable[..., CData] = _method(
+            plan, kind, raw, new, "ffi.new_allocator"
+        )
+        return made
 
     def gc(self, cdata: CData, destructor: Any, size: int = 0) -> CData:
         """Call ``ffi.gc``, and record the object until it is destroyed."""
@@ -123,14 +148,13 @@ class Interface:
         if found is not None:
             name, destroy = found
             made = raw(cdata, destroy, size)
+            plan.note_destructor(destructor, destroy)
         else:
             name = getattr(destructor, "__qualname__", "a destructor")
             made = raw(cdata, _forgetting_own(destructor), size)
         owners.gc_is_used = True
-        key = ledger.key_of(cdata)
-        if key and is_enabled() and plan.switch.on and key not in live:
-            type, known = ledger.target_of(cdata)
-            ledger.record(key, size or known, type, "ffi.gc", (name,), True)
+        if is_enabled() and plan.switch.on:
+            _record_gc(cdata, destructor, size, name)
         return made
 
     def release(self, cdata: CData) -> None:
@@ -186,26 +210,58 @@ def interface_of(ffi: Any) -> Any:
 # --- the life of a cdata --------------------------------------------------
 def _record(made: CData, kind: str) -> int:
     key = ledger.key_of(made)
-    ctype = ledger._typeof(made)
-    if ctype.kind == "array":
-        name = f"{ctype.item.cname}[]"
-        size = core.ffi.sizeof(made)
-    else:
-        name, size = ctype.item.cname, 0
-        if ctype.item.kind != "void":
-            size = core.ffi.sizeof(ctype.item)
+    name, size, _, is_open = _shape_of(made)
+    if is_open:
+        size *= len(made)
     ledger.record(key, size, name, kind, ("gc",))
     return key
+
+
+def _record_gc(
+    cdata: CData, destructor: Any, size: int, name: str | None = None
+) -> None:
+    """Record an object that no word names until its destructor runs."""
+    key = ledger.key_of(cdata)
+    if key and key not in live:
+        type, known = ledger.target_of(cdata)
+        free = (name or destructor.__name__,)
+        ledger.record(key, size or known, type, "ffi.gc", free, True)
+
+
+def _method(plan: Plan, kind: int, raw: Any, slow: Any, name: str) -> Any:
+    """Return a C callable that records what a method of cffi makes."""
+
+    def learn(made: CData) -> tuple[ledger.Handle, int, int, bool, bool]:
+        type, size, is_structure, is_open = _shape_of(made)
+        number = ledger.number_of(type, name, ("gc",))
+        sort = ledger.handle_of(type, name, ("gc",))
+        return sort, number, size, is_structure, is_open
+
+    method = core.callables.Method(kind, raw, slow, learn, {}, True)
+    plan.switch.add(method)
+    return method
+
+
+def _shape_of(made: CData) -> tuple[str, int, bool, bool]:
+    """Return how cdata of a type are recorded.
+
+    Returns: the name of the type, the size, whether it is a structure, and
+        whether the size is that of an item of an array of any length.
+    """
+    ctype = ledger._typeof(made)
+    if ctype.kind == "array":
+        is_open = ctype.length is None
+        size = core.ffi.sizeof(ctype.item if is_open else ctype)
+        return f"{ctype.item.cname}[]", size, False, is_open
+    item = ctype.item
+    size = 0 if item.kind == "void" else core.ffi.sizeof(item)
+    return item.cname, size, item.kind in ("struct", "union"), False
 
 
 def _record_owner(made: CData, kind: str) -> None:
     """Record memory that is freed when its cdata dies."""
     key = _record(made, kind)
-    ctype = ledger._typeof(made)
-    is_held_by_target = ctype.kind == "pointer" and ctype.item.kind in (
-        "struct",
-        "union",
-    )
+    is_held_by_target = _shape_of(made)[2]
 
     def died(reference: weakref.ref[Any]) -> None:
         if _owners.get(key) is reference:

@@ -265,19 +265,41 @@ def drop(key: int) -> Dropped | None:
     handle = live.get(key)
     if handle is None:
         return None
+    if drop_reference(key):
+        return Dropped(key, handle, None)
+    return forget(key)
+
+
+def plain_refer(key: int) -> None:
+    """Add a reference to a live object."""
+    with _counting:
+        counts[key] = counts.get(key, 1) + 1
+
+
+def plain_drop_reference(key: int) -> bool:
+    """Drop a reference if there are others; return whether there are."""
     with _counting:
         count = counts.get(key, 1)
         if count > 2:
             counts[key] = count - 1
         elif count == 2:
             del counts[key]
-    return forget(key) if count == 1 else Dropped(key, handle, None)
+    return count > 1
 
 
-def refer(key: int) -> None:
-    """Add a reference to a live object."""
-    with _counting:
-        counts[key] = counts.get(key, 1) + 1
+#: C callables count as well, and take no lock of Python.
+if core.callables is None:
+    refer, drop_reference = plain_refer, plain_drop_reference
+else:
+    refer = core.callables.add_reference
+    drop_reference = core.callables.drop_reference
+
+
+def sequence_at(key: int) -> int:
+    """Return what tells the record of a key from later ones; 0 for none."""
+    handle = live.get(key)
+    found = handle and core_blocks.find(-key, handle.layer)
+    return found.sequence if found else 0
 
 
 def move(old: int, new: int) -> None:

@@ -6,6 +6,7 @@ import sys
 import types
 
 from ffi_leak_tracker._handles.interface import Interface
+from ffi_leak_tracker._seam import core_api as core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ _METHODS = (
     "dlopen dlclose include"
 )
 _OWN = "ffi_leak_tracker"
+_BOUND: tuple[type, ...] = (types.BuiltinMethodType, types.MethodType)
+if core.callables is not None:
+    _BOUND += (core.callables.Method,)
 
 
 def by_identity(pairs: Pairs) -> New:
@@ -63,7 +67,7 @@ def _other(value: Any, new: New) -> Any:
     other = new.get(id(value))
     if other is not None:
         return other
-    if type(value) in (types.BuiltinMethodType, types.MethodType):
+    if type(value) in _BOUND:
         return _method(value, new)
     return None
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: What a C callable does when something must be done.
-SLOW, MAKES, FREES = range(3)
+SLOW, MAKES, FREES, OUT, CHAINS, REFERS = range(6)
 
 
 class PlainWrapper:

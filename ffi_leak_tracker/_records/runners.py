@@ -48,7 +48,10 @@ def _calls_tests(frame: Frame) -> bool:
 
 def is_importer(frame: Frame) -> bool:
     """Return whether a frame is one of the import system."""
-    return frame.filename.startswith("<frozen importlib")
+    # PyPy writes "<builtin>/frozen importlib._bootstrap".
+    return frame.filename.startswith(
+        ("<frozen importlib", "<builtin>/frozen importlib")
+    )
 
 
 def without_importers(frames: Sequence[Frame]) -> list[Frame]:

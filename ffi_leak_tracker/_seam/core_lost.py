@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from _thread import RLock, allocate_lock
+from collections import deque
 from types import CodeType, FunctionType, ModuleType
 
 from ffi_leak_tracker._records.exceptions import SearchError
@@ -83,6 +84,9 @@ def _thread(number: int) -> str:
 _HEAP_TYPE, _COLLECTED = 1 << 9, 1 << 14  # bits of a type's __flags__
 _GC_HEAD = 16
 _POINTER_TYPES = "_CDataBase", "__CDataGCP", "__CDataFromBuf"
+#: Of a list: references, type, size, array, its room. Of a deque: as much as
+#: tells what it uses of its blocks.
+_LIST_BYTES, _DEQUE_BYTES = 40, 56
 _types_are_known = False
 
 
@@ -113,16 +117,34 @@ def _lock_types() -> list[type]:
     return [type(allocate_lock()), RLock]
 
 
+#: Where the state of a text has its kind, in bits. 2: 3.10 to 3.13 and later
+#: releases of 3.14; 8: without a GIL; 16: the first releases of 3.14.
+_TEXT_SHIFTS = 2, 8, 16
+_TEXT_BITS, _ASCII_BITS = 0x1F, 0x19  # kind, compact, ascii; of an ASCII text
+
+
+def _state_of(text: str) -> int:
+    """Return the word behind references, type, length and hash."""
+    start = ffi.cast("uint32_t *", id(text) + 4 * ffi.sizeof("uint64_t"))
+    state: int = start[0]
+    return state
+
+
 def _text_state() -> tuple[int, int]:
     """Return the state word of an ASCII text, and the bits of it that count.
 
     The other bits tell whether it is interned, or have no meaning.
     """
-    text = "-".join(["plain", "text"])
-    # After references, type, length and hash.
-    start = ffi.cast("uint32_t *", id(text) + 4 * ffi.sizeof("uint64_t"))
-    mask = 0x7C if sys.version_info < (3, 14) else 0x1F0000
-    return start[0] & mask, mask
+    plain = _state_of("-".join(["plain", "text"]))
+    other = _state_of("-".join(["\xe9", "\xe8"]))
+    for shift in _TEXT_SHIFTS:  # nothing but zeros is below the right one
+        mask = _TEXT_BITS << shift
+        if (
+            plain & mask == _ASCII_BITS << shift
+            and other & mask != plain & mask
+        ):
+            return plain & mask, mask
+    return 1, 0  # no text is known to have no pointers
 
 
 def _teach_types() -> None:
@@ -132,7 +154,7 @@ def _teach_types() -> None:
         return
     _types_are_known = True
     rows = []
-    for one in (*_known_types(), *(locks := _lock_types())):
+    for one in (*_known_types(), *(locks := _lock_types()), deque):
         head = _GC_HEAD if one.__flags__ & _COLLECTED else 0
         kind = lib.FLK_PYTHON_PLAIN
         if one in (int, float, bool):
@@ -143,6 +165,10 @@ def _teach_types() -> None:
             kind = lib.FLK_PYTHON_MODULE
         elif one in locks:
             kind = lib.FLK_PYTHON_LOCK
+        elif one is list and list.__basicsize__ == _LIST_BYTES:
+            kind = lib.FLK_PYTHON_LIST
+        elif one is deque and deque.__basicsize__ >= _DEQUE_BYTES:
+            kind = lib.FLK_PYTHON_DEQUE
         elif one.__itemsize__ and one not in (bytes, tuple, CodeType):
             continue  # not all of these keep their length in one place
         size = head + one.__basicsize__

@@ -7,6 +7,7 @@ import signal
 import sys
 from contextlib import suppress
 
+from ffi_leak_tracker._base.at_fork import in_child
 from ffi_leak_tracker._base.unpatched import unpatched
 from ffi_leak_tracker._records.report_file import is_special
 from ffi_leak_tracker._seam import core_hooks as hooks
@@ -187,4 +188,4 @@ def _say(text: str) -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    in_child(_after_fork_in_child)

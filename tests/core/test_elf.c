@@ -9,10 +9,22 @@
 #ifdef FLK_HAS_ELF
 static struct dl_phdr_info libc_info, own_info;
 
+// glibc has no name for the program, musl has.
+static bool is_own(const struct dl_phdr_info *info) {
+    static int here;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        uintptr_t begin = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+        if (info->dlpi_phdr[i].p_type == PT_LOAD &&
+            (uintptr_t)&here - begin < info->dlpi_phdr[i].p_memsz)
+            return true;
+    }
+    return false;
+}
+
 static int note(struct dl_phdr_info *info, size_t size, void *unused) {
     (void)size;
     (void)unused;
-    if (info->dlpi_name[0] == '\0')
+    if (is_own(info))
         own_info = *info;
     else if (strstr(info->dlpi_name, "libc.so") ||
              strstr(info->dlpi_name, "ld-musl"))

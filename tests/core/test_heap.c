@@ -438,7 +438,9 @@ int main(void) {
     start();
     type_free = type_of("int");
     type_delete = flk_type_intern("int", "new", "delete");
+#ifdef __GLIBC__
     mallopt(M_MMAP_THRESHOLD, 1 << 20);
+#endif
     void (*tests[])(void) = {
         test_block_is_recorded,
         test_zeroed_and_aligned,
