@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.machinery
 import importlib.util
 import json
@@ -636,13 +637,18 @@ def test_memory_that_looks_like_a_lock_holds(scope) -> None:
 def test_ends_of_texts_hold_nothing(scope, before, low, is_lost, size) -> None:
     """A text that is shorter than its block leaves the end of a pointer."""
     ffi = cffi.FFI()
-    ffi.cdef("char *PyObject_Malloc(size_t); void PyObject_Free(char *);")
-    python = ffi.dlopen(None)
+    take, give = (
+        ctypes.pythonapi.PyObject_Malloc,
+        ctypes.pythonapi.PyObject_Free,
+    )
+    take.restype, take.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    give.restype, give.argtypes = None, [ctypes.c_void_p]
     block = diagnostic_malloc("char", 1 << 24)
     address = int(ffi.cast("intptr_t", block))
     step = 1 << 8 * len(low)
     inside = address // step * step + step + int.from_bytes(low, "little")
-    memory = python.PyObject_Malloc(size)
+    start = take(size)  # ctypes keeps the GIL, as these functions need it
+    memory = ffi.cast("char *", start)
     ffi.memmove(memory, bytes(size), size)
     ffi.memmove(memory, before, len(before))
     place = ffi.cast("intptr_t *", memory + len(before))
@@ -650,7 +656,7 @@ def test_ends_of_texts_hold_nothing(scope, before, low, is_lost, size) -> None:
     del block
     found = scope.find_lost()
     assert is_lost == found.of(found.blocks[0]).is_lost
-    python.PyObject_Free(memory)
+    give(start)
 
 
 def test_handles_that_are_numbers_are_held(scope) -> None:

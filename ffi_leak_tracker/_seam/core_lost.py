@@ -163,6 +163,8 @@ def _teach_types() -> None:
             kind = lib.FLK_PYTHON_TEXT
         elif one is ModuleType and sys.version_info < (3, 15):
             kind = lib.FLK_PYTHON_MODULE
+        elif one is ModuleType and sys.version_info[:2] == (3, 15):
+            kind = lib.FLK_PYTHON_SIZED_MODULE
         elif one in locks:
             kind = lib.FLK_PYTHON_LOCK
         elif one is list and list.__basicsize__ == _LIST_BYTES:
