@@ -18,12 +18,14 @@ from needs import needs_hooks
 from stale_words import despite_stale_words
 
 from ffi_leak_tracker import (
+    LeakFilter,
     LeakTracker,
     SearchError,
     diagnostic_malloc,
     malloc,
 )
 from ffi_leak_tracker._seam import core_lost
+from ffi_leak_tracker._tracking import lost
 
 pytestmark = needs_hooks
 
@@ -675,6 +677,43 @@ def test_freed_block_that_is_held_back_holds_nothing(scope) -> None:
     diagnostic_malloc.free(holder)
     del holder
     assert [10] == [block.size for block in scope.find_lost().lost]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a variable of glibc")
+def test_search_for_lost_blocks_only_ends_early(scope) -> None:
+    """All are held by data of an object: the rest of memory is not read."""
+    ffi = cffi.FFI()
+    ffi.cdef("extern char *optarg;")
+    libc = ffi.dlopen(None)
+    libc.optarg = ffi.cast("char *", diagnostic_malloc("char", 100))
+
+    def find(lost_only):
+        return lost.find(scope, everything, True, True, 60, lost_only)
+
+    everything = LeakFilter.ignore_none()
+    whole, part = find(False), find(True)
+    assert not part.lost
+    assert not whole.lost
+    assert "held by .bss" in str(part.of(part.held[0]))
+    assert part.search.words < whole.search.words / 2
+    libc.optarg = ffi.NULL
+    assert [100] == [block.size for block in find(True).lost]
+
+
+def test_search_for_lost_blocks_only_finds_the_same(scope) -> None:
+    """What is below other blocks is held; lost ones are found to the end."""
+    kept = [diagnostic_malloc("void *", 4) for _ in range(20)]
+    for one in kept:
+        one[0] = diagnostic_malloc("char", 7)
+    for _ in range(20):
+        diagnostic_malloc("char", 9)
+    everything = LeakFilter.ignore_none()
+    found = lost.find(scope, everything, True, True, 60, lost_only=True)
+    sizes = [block.size for block in found.lost]
+    assert set(sizes) == {9}
+    assert len(sizes) > 15
+    assert len(found.held) >= 40
+    del kept
 
 
 # --- faults -------------------------------------------------------------

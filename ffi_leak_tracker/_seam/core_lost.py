@@ -227,7 +227,12 @@ def _wipe_young() -> None:
 
 
 def find(
-    scope: int, since: int, inherited: bool, may_fork: bool, limit: float
+    scope: int,
+    since: int,
+    inherited: bool,
+    may_fork: bool,
+    limit: float,
+    lost_only: bool = False,
 ) -> Found:
     """Return the verdict on the live blocks of a scope.
 
@@ -236,6 +241,8 @@ def find(
         inherited: include blocks from before a fork.
         may_fork: let a child search; else this process itself does.
         limit: seconds.
+        lost_only: end when all of these blocks are held; what holds one then
+            need not be the nearest.
 
     Raises: SearchError.
     """
@@ -244,7 +251,13 @@ def find(
     _wipe_young()
     out = ffi.new("flk_lost *")
     failure = lib.flk_lost_find(
-        scope, since, inherited, may_fork, int(limit * 1000), out
+        scope,
+        since,
+        inherited,
+        may_fork,
+        lost_only,
+        int(limit * 1000),
+        out,
     )
     if failure:
         raise SearchError(f"no verdict on live blocks: {_FAILURES[failure]}")
