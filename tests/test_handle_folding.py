@@ -171,3 +171,26 @@ with LeakTracker.attach([to("forest")]), LeakTracker.scope() as scope:
 def test_young_objects_that_are_gone_hold_nothing() -> None:
     """PyPy does not clear their memory, in which there were pointers."""
     assert int(child(YOUNG)) > 80
+
+
+def test_a_report_without_a_search_says_what_it_counts_twice(
+    lib, scope
+) -> None:
+    """The block at the address of a handle is an entry beside it."""
+    ffi, library = lib
+    one = library.tree_new(b"oak", ffi.NULL)
+    (note,) = [text for text in scope.leaks().notes if "handle" in text]
+    assert note == (
+        "1 block lies at the address of a handle and is counted beside it; "
+        "find_lost() counts an object once, with all of its blocks"
+    )
+    found = scope.find_lost().leaks()
+    assert not [text for text in found.notes if "counted beside" in text]
+    library.tree_free(one)
+
+
+def test_handles_without_blocks_need_no_note() -> None:
+    with LeakTracker.scope() as scope:
+        LeakTracker.track(0x5000, 16, type="shape")
+        assert not [text for text in scope.leaks().notes if "handle" in text]
+        LeakTracker.untrack(0x5000)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ffi_leak_tracker._base.format import plural
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +46,30 @@ def owners_of(
                 found[one] = owner
                 waiting.append((one, owner))
     return found
+
+
+def notes_on(blocks: Any) -> list[str]:
+    """Return what a report without a search must say of these blocks.
+
+    Only a search knows the blocks below a handle, so none is left out here.
+    """
+    if not blocks.has_handles():
+        return []
+    places = blocks.places()
+    handles = {address for address, layer in places if layer == HANDLE}
+    count = sum(
+        layer != HANDLE and address in handles for address, layer in places
+    )
+    if not count:
+        return []
+    blocks_at = plural(count, "block lies", "blocks lie")
+    return [
+        f"{blocks_at} at the address of a handle and is counted beside it; "
+        "find_lost() counts an object once, with all of its blocks"
+        if count == 1
+        else f"{blocks_at} at the addresses of handles and are counted beside "
+        "them; find_lost() counts an object once, with all of its blocks"
+    ]
 
 
 def sizes_of(sizes: Sequence[int], owners: Mapping[int, int]) -> dict[int, int]:

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ffi_leak_tracker._base import format
-    from ffi_leak_tracker._records import exceptions, filters, snapshot
+    from ffi_leak_tracker._records import (
+        exceptions,
+        filters,
+        folding,
+        snapshot,
+    )
     from ffi_leak_tracker._records.emitters import EmitterLike, LeaksEmitter
     from ffi_leak_tracker._records.filters import FilterLike, LeakFilter
     from ffi_leak_tracker._records.snapshot import Snapshot
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._tracking import detached, owners, sampling, unseen
 else:
     lazy(globals(), "_base", "format")
-    lazy(globals(), "_records", "exceptions", "filters", "snapshot")
+    lazy(globals(), "_records", "exceptions", "filters", "folding", "snapshot")
     lazy(globals(), "_seam", "blocks", misuses="misuse")
     lazy(globals(), "_tracking", "detached", "owners", "sampling", "unseen")
 
@@ -125,6 +130,7 @@ class View:
             *self._notes(stats.allocations, since),
             *about_kept,
             *sampling.notes_on(own, sampling.mean_bytes),
+            *folding.notes_on(own),
         ]
         everything = snapshot.Snapshot(
             found,
