@@ -16,6 +16,7 @@ ORDER = (
     "callers",
     "roles",
     "stub_table",
+    "pause",
     "report",
     "proof",
     "judge",

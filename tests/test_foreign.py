@@ -11,6 +11,7 @@ from ffi_leak_tracker import (
     MismatchedFreeError,
     calloc,
     diagnostic_calloc,
+    diagnostic_malloc,
 )
 
 ffi = cffi.FFI()
@@ -154,6 +155,38 @@ def test_the_release_of_our_block_is_compared() -> None:
     LeakTracker.track(pointer, release="free")
     diagnostic_calloc.free(pointer)
     LeakTracker.verify_no_leaks()
+
+
+def test_the_words_of_a_freed_block_are_forgotten() -> None:
+    """The next block at its address is another one, of the same type."""
+    pointer = diagnostic_malloc("int")
+    address = int(ffi.cast("intptr_t", pointer))
+    LeakTracker.track(pointer, release="thing_free")
+    LeakTracker.track(pointer, release="free")
+    diagnostic_malloc.free(pointer)
+    LeakTracker.drain_quarantine()
+    others = []
+    while not others or address != int(ffi.cast("intptr_t", others[-1])):
+        others.append(diagnostic_malloc("int"))
+        assert len(others) < 100_000
+    LeakTracker.untrack(others.pop())  # it was "freed by thing_free" then
+    assert len(others) == LeakTracker.stats.live_blocks
+    for one in others:
+        diagnostic_malloc.free(one)
+    libc.free(ffi.cast("void *", address))
+
+
+def test_a_block_that_was_told_of_twice_is_as_it_was() -> None:
+    """``untrack`` goes back to what it was before the first ``track``."""
+    pointer = diagnostic_calloc("int")
+    LeakTracker.track(pointer, kind="first")
+    LeakTracker.track(pointer, type="second", release="thing_free")
+    LeakTracker.untrack(pointer)
+    (block,) = LeakTracker.snapshot()
+    assert ("int", "calloc", "free") == (block.type, block.kind, block.release)
+    LeakTracker.untrack(pointer)
+    LeakTracker.verify_no_leaks()
+    libc.free(ffi.cast("void *", pointer))
 
 
 def test_tracked_heap_is_freed_by_us() -> None:

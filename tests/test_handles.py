@@ -611,16 +611,24 @@ def test_a_wrong_destructor_in_gc_is_counted(ffi, lib, scope) -> None:
     """Nothing is raised into the garbage collector."""
     LeakTracker.reset()
     before = len(LeakTracker.misuses())
+    right = ffi.gc(lib.tree_new(), lib.tree_free)
+    ffi.gc(lib.tree_name(right), lib.text_free)
     one = ffi.gc(lib.tree_new(), lib.text_free)
+    line = here() - 1
     assert len(LeakTracker.misuses()) == before
     del one
     gc.collect()
     error = LeakTracker.misuses()[-1]
     assert isinstance(error, MismatchedFreeError)
     assert "text_free was called for a struct tree" in str(error)
+    assert "needs tree_free" in str(error)
+    assert f"ffi.gc was given it at {__file__}:{line}" in str(error)
     assert error.allocation is not None
     assert error.allocation.type == "struct tree"
+    assert live(scope) == [TREE]
+    del right
     assert not live(scope)
+    assert len(LeakTracker.misuses()) == before + 1
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.machinery
 import importlib.util
 import json
@@ -17,12 +18,14 @@ from needs import needs_hooks
 from stale_words import despite_stale_words
 
 from ffi_leak_tracker import (
+    LeakFilter,
     LeakTracker,
     SearchError,
     diagnostic_malloc,
     malloc,
 )
 from ffi_leak_tracker._seam import core_lost
+from ffi_leak_tracker._tracking import lost
 
 pytestmark = needs_hooks
 
@@ -634,13 +637,18 @@ def test_memory_that_looks_like_a_lock_holds(scope) -> None:
 def test_ends_of_texts_hold_nothing(scope, before, low, is_lost, size) -> None:
     """A text that is shorter than its block leaves the end of a pointer."""
     ffi = cffi.FFI()
-    ffi.cdef("char *PyObject_Malloc(size_t); void PyObject_Free(char *);")
-    python = ffi.dlopen(None)
+    take, give = (
+        ctypes.pythonapi.PyObject_Malloc,
+        ctypes.pythonapi.PyObject_Free,
+    )
+    take.restype, take.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    give.restype, give.argtypes = None, [ctypes.c_void_p]
     block = diagnostic_malloc("char", 1 << 24)
     address = int(ffi.cast("intptr_t", block))
     step = 1 << 8 * len(low)
     inside = address // step * step + step + int.from_bytes(low, "little")
-    memory = python.PyObject_Malloc(size)
+    start = take(size)  # ctypes keeps the GIL, as these functions need it
+    memory = ffi.cast("char *", start)
     ffi.memmove(memory, bytes(size), size)
     ffi.memmove(memory, before, len(before))
     place = ffi.cast("intptr_t *", memory + len(before))
@@ -648,7 +656,7 @@ def test_ends_of_texts_hold_nothing(scope, before, low, is_lost, size) -> None:
     del block
     found = scope.find_lost()
     assert is_lost == found.of(found.blocks[0]).is_lost
-    python.PyObject_Free(memory)
+    give(start)
 
 
 def test_handles_that_are_numbers_are_held(scope) -> None:
@@ -669,6 +677,43 @@ def test_freed_block_that_is_held_back_holds_nothing(scope) -> None:
     diagnostic_malloc.free(holder)
     del holder
     assert [10] == [block.size for block in scope.find_lost().lost]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a variable of glibc")
+def test_search_for_lost_blocks_only_ends_early(scope) -> None:
+    """All are held by data of an object: the rest of memory is not read."""
+    ffi = cffi.FFI()
+    ffi.cdef("extern char *optarg;")
+    libc = ffi.dlopen(None)
+    libc.optarg = ffi.cast("char *", diagnostic_malloc("char", 100))
+
+    def find(lost_only):
+        return lost.find(scope, everything, True, True, 60, lost_only)
+
+    everything = LeakFilter.ignore_none()
+    whole, part = find(False), find(True)
+    assert not part.lost
+    assert not whole.lost
+    assert "held by .bss" in str(part.of(part.held[0]))
+    assert part.search.words < whole.search.words / 2
+    libc.optarg = ffi.NULL
+    assert [100] == [block.size for block in find(True).lost]
+
+
+def test_search_for_lost_blocks_only_finds_the_same(scope) -> None:
+    """What is below other blocks is held; lost ones are found to the end."""
+    kept = [diagnostic_malloc("void *", 4) for _ in range(20)]
+    for one in kept:
+        one[0] = diagnostic_malloc("char", 7)
+    for _ in range(20):
+        diagnostic_malloc("char", 9)
+    everything = LeakFilter.ignore_none()
+    found = lost.find(scope, everything, True, True, 60, lost_only=True)
+    sizes = [block.size for block in found.lost]
+    assert set(sizes) == {9}
+    assert len(sizes) > 15
+    assert len(found.held) >= 40
+    del kept
 
 
 # --- faults -------------------------------------------------------------

@@ -30,7 +30,10 @@
 #if defined(HAS_WALKER)
 #include <frameobject.h>
 #if PY_VERSION_HEX >= 0x030E0000
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-parameter"  // in headers of 3.15
 #include "internal/pycore_interpframe.h"
+#pragma GCC diagnostic pop
 #elif PY_VERSION_HEX >= 0x030B0000
 #include "internal/pycore_frame.h"
 #endif

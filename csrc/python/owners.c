@@ -132,14 +132,52 @@ static bool is_recording(const method *self) {
     return self->is_making && flk_tracker_is_enabled();
 }
 
-// cffi refused the arguments: a wrapper may be among them, which `slow` replaces.
+// Whether `slow` would replace something: a wrapper, also in a container.
+static bool has_wrapper(PyObject *value) {
+    bool has = Py_TYPE(value) == flk_wrappers.type;
+    FLK_ASSERT(value);
+    if (!PyList_CheckExact(value) && !PyTuple_CheckExact(value) &&
+        !PyDict_CheckExact(value))
+        return has;
+    if (Py_EnterRecursiveCall(" in an initializer"))
+        return false;
+    PyObject *items = PyDict_CheckExact(value) ? PyDict_Values(value)
+                                               : PySequence_Tuple(value);
+    Py_ssize_t count = items ? PySequence_Size(items) : 0;
+    for (Py_ssize_t i = 0; i < count && !has; i++) {
+        PyObject *item = PySequence_GetItem(items, i);
+        has = item && has_wrapper(item);
+        Py_XDECREF(item);
+    }
+    Py_XDECREF(items);
+    Py_LeaveRecursiveCall();
+    return has;
+}
+
+// cffi refused the arguments. Without a wrapper among them its error stays: an
+// allocator of the caller is not called again.
 static PyObject *or_slow(const method *self, PyObject *result,
                          PyObject *const *args, size_t flags,
                          PyObject *keywords) {
     FLK_ASSERT(result || PyErr_Occurred());
     if (FLK_LIKELY(result != NULL) || !PyErr_ExceptionMatches(PyExc_TypeError))
         return result;
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    Py_ssize_t count = PyVectorcall_NARGS(flags);
+    if (keywords)
+        count += PyTuple_GET_SIZE(keywords);
+    bool has = false;
+    for (Py_ssize_t i = 0; i < count && !has; i++)
+        has = has_wrapper(args[i]);
     PyErr_Clear();
+    if (!has) {
+        PyErr_Restore(type, error, traceback);
+        return NULL;
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(error);
+    Py_XDECREF(traceback);
     return PyObject_Vectorcall(self->slow, args, flags, keywords);
 }
 
@@ -165,7 +203,7 @@ static PyObject *call_gc(const method *self, PyObject *const *args,
     if (!keywords && (count == 2 || count == 3) &&
         Py_TYPE(args[1]) == flk_wrappers.type)
         destroy = PyDict_GetItemWithError(self->known, args[1]);
-    if (!destroy) {
+    if (!destroy || !flk_wrappers_may_destroy(destroy, args[0])) {
         PyErr_Clear();
         return PyObject_Vectorcall(self->slow, args, flags, keywords);
     }

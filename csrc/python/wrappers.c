@@ -453,6 +453,25 @@ static bool find_object(const wrapper *self, PyObject *argument, dropped *out) {
     return true;
 }
 
+bool flk_wrappers_may_destroy(PyObject *destructor, PyObject *pointer) {
+    wrapper *self = (wrapper *)destructor;
+    dropped it;
+    FLK_ASSERT(Py_TYPE(destructor) == flk_wrappers.type);
+    if (!is_something_live())
+        return true;
+    if (self->mode != MODE_FREES || self->ok == Py_True ||
+        !find_object(self, pointer, &it))
+        return false;
+    PyObject *usual = sort_of(self);
+    bool may = it.sort && (it.sort == usual || may_free(self, it.sort));
+    bool is_unknown = !it.sort && !atomic_load_explicit(&flk_wrappers.is_asked,
+                                                        memory_order_relaxed);
+    Py_XDECREF(usual);
+    Py_XDECREF(it.key);
+    Py_XDECREF(it.sort);
+    return may || is_unknown;
+}
+
 // True: the object of the argument was removed, and `out` has it. False: the
 // case is for `slow`, or `is_null`: there is no object.
 static bool drop(wrapper *self, PyObject *argument, dropped *out,

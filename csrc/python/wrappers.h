@@ -31,6 +31,9 @@ PyObject *flk_wrappers_enter(const void *address, size_t size, uint16_t type,
 void flk_wrappers_forget(PyObject *key);
 // Whether an object is recorded at the address, by wrappers.
 bool flk_wrappers_is_live(const void *address);
+// Whether a wrapper is right, as far as is known, as the destructor of a pointer. An
+// object that is not recorded has no wrong one.
+bool flk_wrappers_may_destroy(PyObject *destructor, PyObject *pointer);
 // Adds the type and its functions to the module; -1 with an exception.
 int flk_wrappers_add(PyObject *module);
 #endif

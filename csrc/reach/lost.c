@@ -215,10 +215,8 @@ static int find_in_pages(const flk_search_order *order, bool may_fork,
     return failure;
 }
 
-static FLK_NOINLINE int find_for(const flk_search_caller *caller,
-                                 flk_search_view view, bool may_fork,
+static FLK_NOINLINE int find_for(flk_search_order order, bool may_fork,
                                  uint64_t time_max_ms, flk_lost *out) {
-    flk_search_order order = {.view = view, .caller = *caller};
     int saved = errno;
     uint64_t begun = flk_platform_clock_exact();
     memset(out, 0, sizeof *out);
@@ -242,12 +240,14 @@ static FLK_NOINLINE int find_for(const flk_search_caller *caller,
 
 // A function of its own, whose frame the search reads from FLK_STACK_BEGIN on.
 FLK_NOINLINE int flk_lost_find(uint32_t view, uint64_t since, bool inherited,
-                               bool may_fork, uint64_t time_max_ms,
-                               flk_lost *out) {
+                               bool may_fork, bool lost_only,
+                               uint64_t time_max_ms, flk_lost *out) {
     FLK_ASSERT(out && view < FLK_SCOPES_MAX);
     flk_search_caller caller = {FLK_STACK_BEGIN(), flk_platform_thread_ident()};
     flk_search_view chosen = {view, since, 0, inherited};
-    return find_for(&caller, chosen, may_fork, time_max_ms, out);
+    flk_search_order order = {
+        .view = chosen, .caller = caller, .lost_only = lost_only};
+    return find_for(order, may_fork, time_max_ms, out);
 }
 
 void flk_lost_drop(flk_lost *lost) {

@@ -35,9 +35,10 @@ typedef struct flk_lost {
 // Judges the live blocks of a scope and of the scopes inside it from a sequence
 // number on. All live blocks take part in the search. `may_fork` false: this
 // process searches its own memory, which other threads may change meanwhile.
-// Returns FLK_LOST_FOUND or an error.
+// `lost_only`: the search ends when all of these blocks are held, and what holds
+// one need not be the nearest. Returns FLK_LOST_FOUND or an error.
 int flk_lost_find(uint32_t view, uint64_t since, bool inherited, bool may_fork,
-                  uint64_t time_max_ms, flk_lost *out);
+                  bool lost_only, uint64_t time_max_ms, flk_lost *out);
 void flk_lost_drop(flk_lost *lost);
 
 // Searches so far, and the most that one of them took.

@@ -31,6 +31,7 @@ typedef struct flk_search_order {
     atomic_bool *are_confirmed;
     uint64_t deadline_ns;  // of the coarse clock
     bool in_process;
+    bool lost_only;                // what holds a block need not be the nearest
     uint64_t cache_key;            // flk_chunks_key
     uintptr_t own_begin, own_end;  // the module of the core; 0: part of a test
 } flk_search_order;

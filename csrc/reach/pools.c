@@ -292,13 +292,16 @@ uint64_t flk_pools_instance_bytes(const void *type, uint32_t before) {
 
 // --- what objects own --------------------------------------------------------------
 // A module: its dict, definition and state behind the head. A definition: the
-// size of the state.
+// size of the state. In 3.15 there is no definition before the state, and the
+// module has the size, where the definition had it.
 enum { DEFINITION_PLACE = 24, STATE_PLACE = 32, STATE_BYTES_PLACE = 56 };
+enum { SIZED_STATE_PLACE = 24 };
 // A lock: a pointer behind the head.
 enum { LOCK_PLACE = 16 };
 
 static bool may_own(uint32_t kind) {
-    return kind == FLK_PYTHON_MODULE || kind == FLK_PYTHON_LOCK;
+    return kind == FLK_PYTHON_MODULE || kind == FLK_PYTHON_SIZED_MODULE ||
+           kind == FLK_PYTHON_LOCK;
 }
 
 uint32_t flk_pools_owner_types(uintptr_t *types) {
@@ -324,10 +327,23 @@ static bool own_state(const char *object, flk_small *out) {
            word_of((const char *)definition + STATE_BYTES_PLACE) == 0;
 }
 
+static bool own_sized_state(const char *object, flk_small *out) {
+    out->address = (uintptr_t)word_of(object + SIZED_STATE_PLACE);
+    out->used = 0;
+    return out->address && word_of(object + STATE_BYTES_PLACE) == 0;
+}
+
 static bool own_semaphore(const char *object, flk_small *out) {
     out->address = (uintptr_t)word_of(object + LOCK_PLACE);
     out->used = FLK_SMALL_LOCK;
     return out->address != 0;
+}
+
+static bool own(uint32_t kind, const char *object, flk_small *out) {
+    if (kind == FLK_PYTHON_LOCK)
+        return own_semaphore(object, out);
+    return kind == FLK_PYTHON_MODULE ? own_state(object, out)
+                                     : own_sized_state(object, out);
 }
 
 bool flk_pools_owned(const void *block, uint32_t block_bytes, flk_small *out) {
@@ -339,8 +355,7 @@ bool flk_pools_owned(const void *block, uint32_t block_bytes, flk_small *out) {
         uint32_t kind = type_at(word_of(object + 8))->kind, used;
         if (may_own(kind) && read_object(block, block_bytes, before, &used) &&
             word_of(object) != 0)
-            return kind == FLK_PYTHON_MODULE ? own_state(object, out)
-                                             : own_semaphore(object, out);
+            return own(kind, object, out);
     }
     return false;
 }

@@ -7,7 +7,7 @@
 //            the live and the free blocks are together as many as were ever handed out. Memory that is no pool does
 //            not look so by chance.
 //          An object is recognised by its type, a plausible count of references and the size of its block.
-// Source:  struct pool_header, unchanged in CPython 3.10 to 3.14 (Include/internal/pycore_obmalloc.h); PyTypeObject and
+// Source:  struct pool_header, unchanged in CPython 3.10 to 3.15 (Include/internal/pycore_obmalloc.h); PyTypeObject and
 //          what lies before an object (_PyType_PreHeaderSize) of 3.10 to 3.12.
 #ifndef FLK_POOLS_H
 #define FLK_POOLS_H

@@ -42,11 +42,16 @@ typedef struct search {
     uintptr_t owners[FLK_POOLS_OWNERS_MAX];  // types of Python
     uint32_t owner_count;
     uint64_t next_check;
-    int failure;  // FLK_LOST_...
+    bool ends_early;  // when all blocks of the result are held
+    int failure;      // FLK_LOST_...
 } search;
 
+static bool is_done(const search *s) {
+    return s->ends_early && s->verdicts.rows_left == 0;
+}
+
 static bool goes_on(search *s) {
-    if (s->failure)
+    if (s->failure || is_done(s))
         return false;
     if (s->result->words >= s->next_check) {
         s->next_check = s->result->words + CHECK_WORDS;
@@ -89,13 +94,18 @@ static void judge_handle(search *s, uint32_t place) {
 static void judge_at_once(search *s) {
     for (uint32_t place = 0; place < s->count; place++) {
         const flk_block *block = flk_verdicts_block(&s->verdicts, place);
-        s->verdicts.facts[place] = is_row(s, block) ? FLK_FACT_ROW : 0;
+        bool is_shown = is_row(s, block);
+        s->verdicts.facts[place] = is_shown ? FLK_FACT_ROW : 0;
+        s->verdicts.rows_left += is_shown;
         if (block->flags & FLK_RECORD_MOVING)
             flk_verdicts_judge(&s->verdicts, place, FLK_VERDICT_HELD,
                                FLK_HOLDER_MOVING);
         else if (block->layer == FLK_LAYER_HANDLE)
             judge_handle(s, place);
     }
+    // What is inside of a handle follows from what holds it.
+    const uint32_t *begin = &s->index.layer_begin[FLK_LAYER_HANDLE];
+    s->ends_early = s->order->lost_only && begin[0] == begin[1];
 }
 
 // The copies of all records, in mapped pages.
@@ -433,21 +443,33 @@ static void read_range(search *s, const flk_area *area, uintptr_t begin,
         flk_contents_read(&s->contents, area, begin, end, read_root, s);
 }
 
-static void read_outside_heaps(search *s) {
+typedef enum root_part { DATA_OF_OBJECTS = 1, OTHER_MEMORY = 2 } root_part;
+
+static root_part root_part_of(const search *s, const flk_area *area) {
+    uint32_t holder = s->result->holders.items[area->holder].kind;
+    return holder == FLK_HOLDER_DATA || holder == FLK_HOLDER_BSS
+               ? DATA_OF_OBJECTS
+               : OTHER_MEMORY;
+}
+
+static void read_outside_heaps(search *s, unsigned parts) {
     flk_holes_begin(&s->holes);
     flk_holes_enter(&s->holes, NULL);
     const flk_heaps *heaps = &s->holes.heaps;
     const flk_heap *end = heaps->items + heaps->count, *heap = heaps->items;
     for (size_t i = 0; i < s->areas.count; i++) {
         const flk_area *area = &s->areas.items[i];
+        bool is_read = root_part_of(s, area) & parts;
         uintptr_t at = area->begin;
         for (; heap < end && heap->begin < area->end; heap++) {
-            read_range(s, area, at, heap->begin);
+            if (is_read)
+                read_range(s, area, at, heap->begin);
             at = heap->end;
             if (heap->end > area->end)
                 break;  // it goes on in the next area
         }
-        read_range(s, area, at, area->end);
+        if (is_read)
+            read_range(s, area, at, area->end);
     }
 }
 
@@ -476,15 +498,6 @@ static void read_kept_words(search *s) {
         from_root(s, (uint32_t)word->value);
         flk_verdicts_point(&s->verdicts, word_in((const char *)word->key, 0));
     }
-}
-
-// Objects tell what is small in the heaps of malloc, so these are read last.
-static void read_roots(search *s) {
-    read_registers(s);
-    find_interpreter(s);
-    read_outside_heaps(s);
-    read_heaps(s);
-    read_kept_words(s);
 }
 
 // --- blocks ------------------------------------------------------------------------
@@ -529,6 +542,25 @@ static bool follow(void *context, uint8_t verdict) {
     while (goes_on(s) && flk_verdicts_next(&s->verdicts, &place))
         read_block(s, place);
     return !s->failure;
+}
+
+// Objects tell what is small in the heaps of malloc, so these are read last.
+static void read_roots(search *s) {
+    read_registers(s);
+    find_interpreter(s);
+    if (s->ends_early) {
+        // Little memory, which holds most of what libraries keep.
+        read_outside_heaps(s, DATA_OF_OBJECTS);
+        follow(s, FLK_VERDICT_HELD_BELOW);
+        read_outside_heaps(s, OTHER_MEMORY);
+        follow(s, FLK_VERDICT_HELD_BELOW);
+    } else {
+        read_outside_heaps(s, DATA_OF_OBJECTS | OTHER_MEMORY);
+    }
+    read_heaps(s);
+    if (goes_on(s))
+        read_kept_words(s);
+    follow(s, FLK_VERDICT_HELD_BELOW);
 }
 
 // --- the result ----------------------------------------------------------------------
@@ -596,8 +628,8 @@ static void search_all(search *s) {
     }
     judge_at_once(s);
     read_roots(s);
-    follow(s, FLK_VERDICT_HELD_BELOW);
-    if (!s->failure)
+    s->ends_early &= is_done(s);
+    if (!s->failure && !s->ends_early)
         flk_verdicts_part_lost(&s->verdicts, follow, s);
     if (!s->failure)
         write_rows(s);

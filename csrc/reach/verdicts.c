@@ -39,6 +39,7 @@ void flk_verdicts_judge(flk_verdicts *verdicts, uint32_t place, uint8_t verdict,
     FLK_ASSERT(place < verdicts->count && verdicts->tail < verdicts->count);
     FLK_ASSERT(!is_judged(verdicts, place) && verdict != 0);
     verdicts->facts[place] |= verdict;
+    verdicts->rows_left -= (verdicts->facts[place] & FLK_FACT_ROW) != 0;
     verdicts->holder[place] = holder;
     verdicts->ends[place] =
         verdict == FLK_VERDICT_HELD_BELOW ? verdicts->ends[holder] : holder;

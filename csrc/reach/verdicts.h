@@ -30,6 +30,7 @@ typedef struct flk_verdicts {
     const flk_block *blocks;  // the rows of the index
     const flk_block_index *index;
     uint32_t count, capacity;
+    uint32_t rows_left;  // blocks of the result without a verdict
     uint8_t *facts;
     uint32_t *holder;  // of each place: a place, or a number of a holder
     uint32_t *ends;    // of each place: where its chain ends

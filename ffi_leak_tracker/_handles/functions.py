@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from functools import partial
 
+from ffi_leak_tracker._base.format import printable
 from ffi_leak_tracker._handles import ledger
 from ffi_leak_tracker._handles.ledger import is_enabled, live
 from ffi_leak_tracker._handles.vocabulary import (
@@ -209,7 +210,19 @@ class Release:
         is_named = not handle.free or self.name in handle.free
         return self.any_type or is_named
 
-    def check(self, args: tuple[Any, ...], in_gc: bool) -> int:
+    def is_wrong_for(self, pointer: Any) -> bool:
+        """Return whether the object of a pointer needs another function."""
+        handle = live.get(ledger.key_of(pointer))
+        return (
+            handle is not None
+            and not handle.is_owned_by_cdata
+            and not self.any_type
+            and ledger.is_wrong(handle, self.name, pointer)
+        )
+
+    def check(
+        self, args: tuple[Any, ...], in_gc: bool, given_at: str = ""
+    ) -> int:
         """Tell of a wrong destructor; return the key, or 0."""
         __tracebackhide__ = True
         found = self.released(args)
@@ -222,12 +235,20 @@ class Release:
             and not self.any_type
             and ledger.is_wrong(handle, self.name, pointer)
         ):
-            ledger.wrong_destructor(key, handle, self.name, in_gc)
+            ledger.wrong_destructor(key, handle, self.name, in_gc, given_at)
         return key
 
 
 if core.callables is not None:
     core.callables.set_up_wrappers(ledger.live, ledger.counts, is_of_result)
+
+
+def caller() -> str:
+    """Return file and line of the code that called the package, or ""."""
+    frames = core.frames_here()
+    if not frames:
+        return ""
+    return printable(f"{frames[0].filename}:{frames[0].lineno}")
 
 
 # --- wrappers ---------------------------------------------------------------
@@ -297,15 +318,19 @@ def releasing(raw: Function, release: Release) -> Function:
     return _freer(raw, call, release)
 
 
-def destructor(raw: Function, release: Release) -> Function:
-    """Return a wrapper for ``ffi.gc``, which raises nothing of its own."""
+def destructor(raw: Function, release: Release, given_at: str = "") -> Function:
+    """Return a wrapper for ``ffi.gc``, which raises nothing of its own.
+
+    Args:
+        given_at: where ``ffi.gc`` was called, for a destructor that is wrong.
+    """
     check, ok = release.check, release.ok
 
     def call(*args: Any) -> Any:
         dropped = None
         if not ledger.is_empty():
             try:
-                key = check(args, True)
+                key = check(args, True, given_at)
                 dropped = ledger.drop(key) if key else None
             except Exception:
                 ledger.errors_in_destructors += 1

@@ -199,25 +199,35 @@ class Plan:
             found[ledger.key_of(pointer)] = name
         return found
 
-    def destructor(self, function: Any) -> tuple[str, Function] | None:
+    def destructor(
+        self, function: Any, pointer: Any = None
+    ) -> tuple[str, Function] | None:
         """Return the name and the destructor for ``ffi.gc`` of a function.
 
-        None if it is no function of the library.
+        None if it is no function of the library. One that is wrong for the
+        pointer tells at its call where it was given.
         """
         name = self.name_of(function)
         if name is None:
             return None
         raw = unwrapped(function)
+        release = self.release_of(name)
+        if pointer is not None and release.is_wrong_for(pointer):
+            at = functions.caller()
+            return name, functions.destructor(raw, release, at)
         made = self._destructors.get(name)
         if made is None or unwrapped(made) is not raw:
-            made = functions.destructor(raw, self.release_of(name))
+            made = functions.destructor(raw, release)
             self._destructors[name] = made
         return name, made
 
-    def note_destructor(self, function: Any, destroy: Function) -> None:
+    def note_destructor(
+        self, function: Any, name: str, destroy: Function
+    ) -> None:
         """Let C callables find the destructor for a wrapper."""
         is_late = type(getattr(function, _RAW, None)) is Late
-        if type(function) is Wrapper and not is_late:
+        is_shared = self._destructors.get(name) is destroy
+        if type(function) is Wrapper and is_shared and not is_late:
             self.fast_destructors[function] = destroy
 
     def release_of(self, name: str) -> Release:

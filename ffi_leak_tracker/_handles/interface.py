@@ -144,11 +144,11 @@ class Interface:
             if handle is not None and handle.of_gc:
                 ledger.forget(ledger.key_of(cdata))
             return raw(cdata, None, size)
-        found = plan.destructor(destructor)
+        found = plan.destructor(destructor, cdata)
         if found is not None:
             name, destroy = found
             made = raw(cdata, destroy, size)
-            plan.note_destructor(destructor, destroy)
+            plan.note_destructor(destructor, name, destroy)
         else:
             name = getattr(destructor, "__qualname__", "a destructor")
             made = raw(cdata, _forgetting_own(destructor), size)

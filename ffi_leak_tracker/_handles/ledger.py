@@ -337,9 +337,16 @@ def is_wrong(handle: Handle, function: str, pointer: CData) -> bool:
 
 
 def wrong_destructor(
-    key: int, handle: Handle, function: str, in_gc: bool
+    key: int,
+    handle: Handle,
+    function: str,
+    in_gc: bool,
+    given_at: str = "",
 ) -> None:
     """Tell that a function released an object that needs another one.
+
+    Args:
+        given_at: where ``ffi.gc`` was given the function, if that is known.
 
     Raises: MismatchedFreeError, unless ``in_gc`` or the policy says else.
     """
@@ -355,6 +362,7 @@ def wrong_destructor(
         frames=core.frames_here(),
         detail=f"{function} was called for a {handle.type} that needs "
         f"{' or '.join(handle.free)}; it was "
-        + ("not called" if is_raised else "carried out"),
+        + ("not called" if is_raised else "carried out")
+        + (f"; ffi.gc was given it at {given_at}" if given_at else ""),
     )
     misuses.tell(error, in_gc)

@@ -246,6 +246,29 @@ class Snapshot(Sequence[Allocation]):
         """Return a snapshot of the blocks for which predicate returns true."""
         return self._narrowed(predicate, self._filter)
 
+    def _sequences(self) -> list[int]:
+        """Return the sequence number of each block."""
+        fast = getattr(self._allocations, "sequences", None)
+        return [one.sequence for one in self] if fast is None else list(fast())
+
+    def _of(self, sequences: set[int]) -> Snapshot:
+        """Return the blocks with these sequence numbers; the others hide.
+
+        No record is made of blocks that the core copied.
+        """
+        numbers = enumerate(self._sequences())
+        positions = [i for i, one in numbers if one in sequences]
+        if len(positions) == len(self):
+            return self
+        part = getattr(self._allocations, "part", None)
+        values = list(self._values())
+        values[0] = part(positions) if part else self._picked(positions)
+        values[7] = self._hidden + len(self) - len(positions)
+        return Snapshot(*values)
+
+    def _picked(self, positions: list[int]) -> tuple[Allocation, ...]:
+        return tuple([self._allocations[i] for i in positions])
+
     def without(self, filter: Any) -> Snapshot:
         """Return a snapshot without the blocks that a filter ignores.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SIZE = core_blocks.BLOCK.size
 # Offsets of fields in ``flk_block``, in units of their own width.
 _QUADS, _SIZE_QUAD, _SEQUENCE_QUAD = _SIZE // 8, 1, 2
-_WORDS, _SCOPE_WORD, _THREAD_WORD = _SIZE // 4, 7, 8
+_WORDS, _PATH_WORD, _SCOPE_WORD, _THREAD_WORD = _SIZE // 4, 6, 7, 8
 _HALVES, _TYPE_HALF = _SIZE // 2, 18
 _LAYER_BYTE = _SIZE - 2
 _INDEX_BYTES = 4 * core_blocks.ROW_INDEXES
@@ -141,7 +141,7 @@ class BlockList(Sequence[Allocation]):
 
     def paths(self) -> list[int]:
         """Return the number of the call path of each block."""
-        return [row[core_blocks.ROW_PATH] for row in self.rows()]
+        return memoryview(self._raw).cast("I")[_PATH_WORD::_WORDS].tolist()
 
     def places(self) -> list[tuple[int, int]]:
         """Return the address and the layer of each block."""

@@ -163,6 +163,8 @@ def _teach_types() -> None:
             kind = lib.FLK_PYTHON_TEXT
         elif one is ModuleType and sys.version_info < (3, 15):
             kind = lib.FLK_PYTHON_MODULE
+        elif one is ModuleType and sys.version_info[:2] == (3, 15):
+            kind = lib.FLK_PYTHON_SIZED_MODULE
         elif one in locks:
             kind = lib.FLK_PYTHON_LOCK
         elif one is list and list.__basicsize__ == _LIST_BYTES:
@@ -225,7 +227,12 @@ def _wipe_young() -> None:
 
 
 def find(
-    scope: int, since: int, inherited: bool, may_fork: bool, limit: float
+    scope: int,
+    since: int,
+    inherited: bool,
+    may_fork: bool,
+    limit: float,
+    lost_only: bool = False,
 ) -> Found:
     """Return the verdict on the live blocks of a scope.
 
@@ -234,6 +241,8 @@ def find(
         inherited: include blocks from before a fork.
         may_fork: let a child search; else this process itself does.
         limit: seconds.
+        lost_only: end when all of these blocks are held; what holds one then
+            need not be the nearest.
 
     Raises: SearchError.
     """
@@ -242,7 +251,13 @@ def find(
     _wipe_young()
     out = ffi.new("flk_lost *")
     failure = lib.flk_lost_find(
-        scope, since, inherited, may_fork, int(limit * 1000), out
+        scope,
+        since,
+        inherited,
+        may_fork,
+        lost_only,
+        int(limit * 1000),
+        out,
     )
     if failure:
         raise SearchError(f"no verdict on live blocks: {_FAILURES[failure]}")

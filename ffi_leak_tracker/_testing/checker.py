@@ -62,7 +62,9 @@ class Checker:
         self._protocols: list[Any] = []
         self._budget = Budget()
         self._summary = Summary(settings)
-        self._tables = tables.Tables() if settings.tables == "yes" else None
+        self._once = judge.Once(
+            tables.Tables() if settings.tables == "yes" else None
+        )
         self._depth_before = core.stack_depth()
         depth = settings.depth
         if settings.known is not None:
@@ -283,10 +285,10 @@ class Checker:
         is_young = watch.is_young and not all_leak
         left = judge.sort(
             take,
-            judge.How(mode == "strict", is_young, is_repeated),
+            judge.How(mode == "strict", is_young),
             lambda: judge.lost_in(scope),
             growths,
-            self._tables,
+            self._once,
         )
         if failed:
             return judge.none_held(left)
@@ -305,7 +307,7 @@ class Checker:
             judge.How(self._settings.mode == "strict"),
             lambda: judge.lost_in(*scopes),
             lambda: (),
-            self._tables,
+            self._once,
         )
 
     def _growths(self, watch: Watch, rounds: Rounds) -> judge.Found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple
 
 from ffi_leak_tracker._base.format import format_bytes, plural
@@ -9,14 +10,15 @@ from ffi_leak_tracker._records.exceptions import SearchError
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.runners import own_frames
 from ffi_leak_tracker._records.snapshot import Snapshot
+from ffi_leak_tracker._seam.blocks import BlockList
 from ffi_leak_tracker._testing.frames import is_loading, key_of
+from ffi_leak_tracker._tracking import lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
     from ffi_leak_tracker._records.allocation import Allocation
-    from ffi_leak_tracker._records.group import Group
     from ffi_leak_tracker._testing.tables import Tables
     from ffi_leak_tracker._tracking.scopes import Scope
 
@@ -72,9 +74,49 @@ class How(NamedTuple):
 
     is_strict: bool  # all of it leaks
     #: Only young garbage was collected, and the test made nothing else. The
-    #: rest is collected before anything is called a leak or the test again.
+    #: rest is collected before anything is called a leak.
     is_young: bool = False
-    is_repeated: bool = False  # the test can be called again
+
+
+class Once:
+    """Which blocks imports, the loading of libraries and tables make once.
+
+    Args:
+        tables: fits the tables that known libraries make; None for none.
+    """
+
+    def __init__(self, tables: Tables | None) -> None:
+        self._tables = tables
+        self._known: dict[int, bool] = {}  # by the number of the call path
+
+    def of(self, found: Snapshot) -> tuple[set[int], set[int]]:
+        """Return the blocks of libraries, and those of them made once.
+
+        Thousands of blocks have few call paths, so each path is judged once.
+        """
+        blocks = found._allocations
+        if not isinstance(blocks, BlockList):
+            hooked = [block for block in found if block.kind == HOOKED]
+            once = [block.sequence for block in hooked if self._fits(block)]
+            return {block.sequence for block in hooked}, set(once)
+        of_hook = blocks.are_of_kind(HOOKED)
+        sequences, known = list(blocks.sequences()), self._known
+        at: set[int] = set()
+        for i, path in enumerate(blocks.paths()):
+            if not of_hook[i]:
+                continue
+            is_once = known.get(path)
+            if is_once is None:
+                is_once = known[path] = self._fits(blocks[i])
+            if is_once:
+                at.add(sequences[i])
+        return set(compress(sequences, of_hook)), at
+
+    def _fits(self, block: Allocation) -> bool:
+        native = block.native_frames
+        if is_loading(own_frames(block.frames), native):
+            return True
+        return self._tables is not None and self._tables.fit(native)
 
 
 def sort(
@@ -82,7 +124,7 @@ def sort(
     how: How,
     lost: Callable[[], Lost],
     growths: Callable[[], Found],
-    tables: Tables | None = None,
+    made_once: Once,
 ) -> Left:
     """Sort the blocks that a test left behind.
 
@@ -95,28 +137,34 @@ def sort(
         growths: returns the places that grow when the test is called again,
             or why that is not known. Both are asked only if there is
             something to ask.
-        tables: fits the tables that libraries make once; None for none.
+        made_once: tells which blocks are made once in a process.
     """
     is_young = how.is_young
     found = take(not is_young)
-    hooked = _hooked(found)
-    if is_young and (how.is_strict or _blocks_of(hooked) < len(found)):
+    hooked, once = made_once.of(found)
+    if is_young and (how.is_strict or len(hooked) < len(found)):
         is_young = False
         found = take(True)
-        hooked = _hooked(found)
-    once = set() if how.is_strict else _once(hooked, tables)
-    if how.is_strict or not _doubtful(hooked, once):
-        doubtful = found.keep(_nothing)
-        return Left(_without(found, once), doubtful, len(once), ())
+        hooked, once = made_once.of(found)
+    if how.is_strict:
+        once = set()
+    if how.is_strict or not hooked - once:
+        return Left(_without(found, once), found._of(set()), len(once), ())
     del found, hooked
     gone, unsearched, inside = lost()
     if is_young and gone:
         is_young = False
         take(True)
         gone, unsearched, inside = lost()
-    found = _without(take(is_young and how.is_repeated), set(inside))
-    kept = _doubtful(_hooked(found), once | gone)
+    left_out = set(inside)
+    found = _without(take(False), left_out)
+    hooked, more = made_once.of(found)
+    once |= more
+    kept = hooked - once - gone
     grown = growths() if kept else ()
+    if is_young and grown and not isinstance(grown, str):
+        found = _without(take(True), left_out)
+        kept.intersection_update(found._sequences())
     return _sorted(found, kept, (once, gone), grown)._replace(
         unsearched=unsearched
     )
@@ -138,61 +186,17 @@ def _sorted(
     unsure = grown if isinstance(grown, str) else ""
     if isinstance(grown, str):
         grown = ()
-    places = {one.key for one in grown}
-    held = found.keep(
-        lambda b: (
-            b.sequence in kept
-            and not (places and key_of(b.frames, b) in places)
-        )
-    )
-    left = {block.sequence for block in held} | once
-    leaks = _without(found, left)
-    lost_ones = sum([block.sequence in gone for block in leaks])
+    held = found._of(kept)
+    if grown:
+        places = {one.key for one in grown}
+        held = held.keep(lambda b: key_of(b.frames, b) not in places)
+    leaks = _without(found, {*held._sequences(), *once})
+    lost_ones = len(gone.intersection(leaks._sequences()))
     return Left(leaks, held, len(once), grown, lost_ones, unsure)
 
 
-def _blocks_of(groups: list[Group]) -> int:
-    return sum([one.count for one in groups])
-
-
-def _hooked(found: Snapshot) -> list[Group]:
-    """Return the blocks of libraries, grouped."""
-    return [
-        group
-        for entry in found.groups()
-        for group in entry.parts
-        if group.kind == HOOKED
-    ]
-
-
-def _doubtful(hooked: list[Group], sure: set[int]) -> set[int]:
-    """Return the blocks of libraries that are not known to be leaks or not."""
-    return {
-        block.sequence
-        for group in hooked
-        for block in group.allocations
-        if block.sequence not in sure
-    }
-
-
 def _without(found: Snapshot, left_out: set[int]) -> Snapshot:
-    return found.keep(lambda block: block.sequence not in left_out)
-
-
-def _once(hooked: list[Group], tables: Tables | None) -> set[int]:
-    """Return what imports, the loading of libraries and known tables made."""
-    return {
-        block.sequence
-        for group in hooked
-        if _is_made_once(group, tables)
-        for block in group.allocations
-    }
-
-
-def _is_made_once(group: Group, tables: Tables | None) -> bool:
-    if is_loading(own_frames(group.frames), group.native_frames):
-        return True
-    return tables is not None and tables.fit(group.native_frames)
+    return found._of(set(found._sequences()) - left_out)
 
 
 def owned_by_python() -> LeakFilter:
@@ -212,7 +216,14 @@ def lost_in(*scopes: Scope) -> Lost:
     inside: set[int] = set()
     for scope in scopes:
         try:
-            found = scope.find_lost(gc=False, time_limit=SEARCH_SECONDS)
+            found = lost.find(
+                scope,
+                scope._whole_filter(None),
+                False,
+                True,
+                SEARCH_SECONDS,
+                True,
+            )
         except SearchError as error:
             return Lost(set(), str(error))
         if found.search.is_weak:
@@ -224,26 +235,21 @@ def lost_in(*scopes: Scope) -> Lost:
 
 def all_leak(left: Left) -> Left:
     """Return the same with all that is held among the leaks."""
-    held = {block.sequence for block in left.held}
-    if not held:
+    if not len(left.held):
         return left
     everything = Snapshot(
         sorted([*left.leaks, *left.held], key=lambda block: block.sequence),
         *left.leaks._values()[1:],
     )
-    return left._replace(leaks=everything, held=left.held.keep(_nothing))
-
-
-def _nothing(block: Allocation) -> bool:
-    return False
+    return left._replace(leaks=everything, held=left.held._of(set()))
 
 
 def none_leaks(left: Left) -> Left:
     """Return the same without leaks: a marker allows them."""
-    leaks = left.leaks.keep(_nothing)
+    leaks = left.leaks._of(set())
     return left._replace(leaks=leaks, growths=(), lost=0)
 
 
 def none_held(left: Left) -> Left:
     """Return the same without what is held, as by a traceback."""
-    return left._replace(held=left.held.keep(_nothing))
+    return left._replace(held=left.held._of(set()))

@@ -46,7 +46,7 @@ else:
 _MODES = ("auto", "fast", "strict")
 _HELD = ("pass", "fail")
 _budget = Budget()
-_tables = Tables()
+_once = judge.Once(Tables())
 
 
 class LeakCheckMixin(_Base):
@@ -182,7 +182,7 @@ class LeakCheckMixin(_Base):
             judge.How(self.leaks_mode == "strict"),
             lambda: judge.lost_in(scope),
             self._growths,
-            _tables,
+            _once,
         )
         if self.leaks_held == "fail":
             left = judge.all_leak(left)

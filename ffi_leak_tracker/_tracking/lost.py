@@ -25,9 +25,19 @@ if TYPE_CHECKING:
 
 
 def find(
-    view: View, filter: LeakFilter, gc: bool, fork: bool, time_limit: float
+    view: View,
+    filter: LeakFilter,
+    gc: bool,
+    fork: bool,
+    time_limit: float,
+    lost_only: bool = False,
 ) -> Verdicts:
-    """Return the verdicts on the blocks of a view that a filter leaves."""
+    """Return the verdicts on the blocks of a view that a filter leaves.
+
+    Args:
+        lost_only: end when all blocks of the view are held; what holds one
+            then need not be the nearest.
+    """
     _check_time(time_limit)
     if gc:
         import gc as collector
@@ -36,7 +46,7 @@ def find(
         if not core.IS_CPYTHON:
             collector.collect()  # finalizers run after the first collection
     core.hooks_refresh()
-    found = core_lost.find(view.number, 0, False, fork, time_limit)
+    found = core_lost.find(view.number, 0, False, fork, time_limit, lost_only)
     stats = view.stats
     blocks = Snapshot(
         found.blocks,

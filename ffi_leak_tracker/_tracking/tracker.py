@@ -499,9 +499,9 @@ class LeakTrackerType(Attaching):
         return f"<LeakTracker {state}, {live} live>"
 
 
-#: What ``track`` said of own blocks, and what these were before. By negative
-#: addresses: a search for pointers would find the others.
-_renamed: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+#: What ``track`` said of own blocks: their sequence numbers and what they were
+#: before. By negative addresses: a search for pointers would find the others.
+_renamed: dict[int, tuple[int, tuple[str, ...]]] = {}
 
 
 def _rename(block: Allocation, type: Any, kind: str, release: str) -> None:
@@ -514,16 +514,20 @@ def _rename(block: Allocation, type: Any, kind: str, release: str) -> None:
     was = (block.type, block.kind, block.release)
     if wanted != was:
         core_blocks.retype(block.address, core.HEAP, core.type_id(*wanted))
-        _renamed[-block.address] = wanted, was
+        known = _renamed.get(-block.address)
+        if known is None or known[0] != block.sequence:  # of an earlier block
+            _renamed[-block.address] = block.sequence, was
 
 
 def _rename_back(address: int) -> bool:
     """Undo it; return False if the block was not renamed."""
-    wanted, was = _renamed.pop(-address, (None, None))
+    sequence, was = _renamed.pop(-address, (None, None))
     block = core_blocks.find(address, core.HEAP) if was else None
-    if block is None or (block.type, block.kind, block.release) != wanted:
+    if block is None or block.sequence != sequence:
         return False
     assert was is not None
+    if (block.type, block.kind, block.release) == was:
+        return False
     return core_blocks.retype(block.address, core.HEAP, core.type_id(*was))
 
 

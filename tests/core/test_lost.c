@@ -35,8 +35,13 @@ static void *shown(uintptr_t number) {
 // that were left there.
 static flk_lost lost;
 
+// Each test runs twice: the second time verdicts only count, so that a search
+// ends as soon as all blocks are held.
+static bool lost_only;
+
 static void find(void) {
-    CHECK(flk_lost_find(scope, 0, false, true, 60000, &lost) == FLK_LOST_FOUND);
+    CHECK(flk_lost_find(scope, 0, false, true, lost_only, 60000, &lost) ==
+          FLK_LOST_FOUND);
 }
 
 static const flk_holder *holder_of(uint64_t i) {
@@ -69,7 +74,7 @@ static FLK_NOINLINE uintptr_t make_hidden(void) { return hidden(made()); }
 
 static void test_no_block(void) {
     find();
-    CHECK(lost.count == 0 && lost.words > 0 && !lost.is_weak);
+    CHECK(lost.count == 0 && (lost_only || lost.words > 0) && !lost.is_weak);
     flk_lost_drop(&lost);
 }
 
@@ -119,7 +124,7 @@ static void test_register_holds(void) {
                      :
                      : [number] "r"(block)
                      : "rbx");
-    failure = flk_lost_find(scope, 0, false, true, limit, &lost);
+    failure = flk_lost_find(scope, 0, false, true, lost_only, limit, &lost);
     CHECK(failure == FLK_LOST_FOUND && lost.count == 1);
     free_hidden(block);
     flk_lost_drop(&lost);
@@ -319,12 +324,13 @@ static void test_child_that_is_killed(void) {
 
 static void test_child_that_hangs(void) {
     flk_platform_child_fail(FLK_CHILD_HANGS);
-    CHECK(flk_lost_find(scope, 0, false, true, 20, &lost) == FLK_LOST_TOO_LONG);
+    CHECK(flk_lost_find(scope, 0, false, true, lost_only, 20, &lost) ==
+          FLK_LOST_TOO_LONG);
     CHECK(lost.count == 0 && lost.pages == NULL);
 }
 
 static void test_time_limit_holds(void) {
-    CHECK(flk_lost_find(scope, 0, false, false, 0, &lost) ==
+    CHECK(flk_lost_find(scope, 0, false, false, lost_only, 0, &lost) ==
               FLK_LOST_TOO_LONG ||
           lost.count == 0);
     flk_lost_drop(&lost);
@@ -338,7 +344,8 @@ static void test_each_mapping_may_fail(void) {
     int failures = 0;
     for (uint64_t nth = 1; nth < 64; nth++) {
         flk_platform_pages_fail_at(nth);
-        int failure = flk_lost_find(scope, 0, false, false, 60000, &lost);
+        int failure =
+            flk_lost_find(scope, 0, false, false, lost_only, 60000, &lost);
         flk_platform_pages_fail_at(0);
         CHECK(failure == FLK_LOST_FOUND || lost.count == 0);
         failures += failure != FLK_LOST_FOUND;
@@ -384,9 +391,7 @@ static void test_many_blocks(void) {
     free(blocks);
 }
 
-int main(void) {
-    start();
-    scope = flk_scope_new(0, 1);
+static void run_all(void) {
     RUN(test_no_block);
     RUN(test_single_is_lost);
     RUN(test_roots_hold);
@@ -409,5 +414,13 @@ int main(void) {
     RUN(test_each_mapping_may_fail);
     RUN(test_own_mappings_are_listed);
     RUN(test_many_blocks);
+}
+
+int main(void) {
+    start();
+    scope = flk_scope_new(0, 1);
+    run_all();
+    lost_only = true;
+    run_all();
     return DONE();
 }
