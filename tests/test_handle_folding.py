@@ -43,8 +43,8 @@ def can_search() -> bool:
     return True
 
 
-#: PyPy does not clear the memory of old objects that it freed: in a process that
-#: ran many tests their words hold most of the blocks.
+#: PyPy does not clear the memory of old objects that it freed: in a process
+#: that ran many tests their words hold most of the blocks.
 certain = pytest.mark.skipif(
     IS_PYPY, reason="PyPy keeps words of freed objects"
 )
