@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import baseline
@@ -85,7 +86,9 @@ def release_is_same() -> bool:
 def rows() -> list[Row]:
     # The first measurement: tracking was never on in this process.
     never = interleaved(
-        {"lib.calloc + lib.free": plain_pair, "plain": pair(calloc)}, N
+        {"lib.calloc + lib.free": plain_pair, "plain": pair(calloc)},
+        N,
+        clock=time.thread_time,
     )
     alloc = pair(diagnostic_calloc)
     times = interleaved(
@@ -101,6 +104,7 @@ def rows() -> list[Row]:
             "owned, 16 frames": tracked(owned, 16, DEPTH),
         },
         N,
+        clock=time.thread_time,
     )
     found = [
         ("P1", "tracked pair, counts only", "counts", UNTRACKED, 0.30),

@@ -110,29 +110,40 @@ def values_row(
 
 
 # --- timing -------------------------------------------------------------
-def seconds(loop: Callable[[int], object], n: int) -> float:
+def seconds(
+    loop: Callable[[int], object],
+    n: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """Return the time of ``loop(n)`` without garbage collection."""
     gc.collect()
     gc.disable()
     try:
-        start = time.perf_counter()
+        start = clock()
         loop(n)
-        return time.perf_counter() - start
+        return clock() - start
     finally:
         gc.enable()
 
 
 def interleaved(
-    cases: dict[str, Callable[[int], object]], n: int, rounds: int = ROUNDS
+    cases: dict[str, Callable[[int], object]],
+    n: int,
+    rounds: int = ROUNDS,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Return nanoseconds a turn for each case, in rounds.
 
     A round runs each case once. The first round warms up and is left out.
+
+    Args:
+        clock: ``time.thread_time`` where this thread does all the work: other
+            work on the machine disturbs it less.
     """
     times: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(rounds + 1):
         for name, loop in cases.items():
-            times[name].append(seconds(loop, n) / n * 1e9)
+            times[name].append(seconds(loop, n, clock) / n * 1e9)
     return {name: values[1:] for name, values in times.items()}
 
 

@@ -1,13 +1,16 @@
 // bench_registry.c - find, remove and insert of one block, against boost.    SPDX-License-Identifier: MIT
 // Question: P15. Addresses come from malloc (16 to 115 bytes), in the order of their allocation and shuffled. The
-// registry takes its locks, boost's map has none. Both run in one process, round by round.
+// registry takes its locks, boost's map has none. Both run in one process, round by round. "as events do": with the
+// slots of recent blocks (registry/young.h), inside the guard of the thread.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench.h"
 #include "bench_peer.h"
-#include "registry/registry.h"
+#include "paths/thread.h"
+#include "registry/registry_hot.h"
+#include "tracker/tracker.h"
 
 enum { SIZE_MIN = 16, SIZE_SPAN = 100 };
 
@@ -57,6 +60,27 @@ static uint64_t two_calls(const uint64_t *keys, size_t count, size_t steps) {
     return found;
 }
 
+static uint64_t two_events(const uint64_t *keys, size_t count, size_t steps) {
+    uint64_t found = 0;
+    flk_thread *thread = flk_thread_enter();
+    uint16_t number = (uint16_t)thread->number;
+    for (size_t step = 0, i = 0; step < steps; step++) {
+        flk_record out, record = {.size_bytes = 24,
+                                  .sequence = step,
+                                  .type = 1,
+                                  .thread = number};
+        bool replaced;
+        found += flk_registry_take_hot(thread, FLK_LAYER_HEAP, keys[i], always,
+                                       NULL, &out) == FLK_TAKEN;
+        flk_registry_insert_hot(
+            thread, FLK_LAYER_HEAP, keys[i], &record,
+            (flk_insertion){no_event, no_event, NULL, &replaced});
+        i = i + 1 == count ? 0 : i + 1;
+    }
+    flk_thread_leave(thread);
+    return found;
+}
+
 // `steps` turns of a loop; returns how many keys were found.
 typedef uint64_t (*loop)(const uint64_t *keys, size_t count, size_t steps);
 
@@ -65,11 +89,11 @@ static void measure(const char *what, const uint64_t *keys, size_t count,
     size_t steps = bench_size(1000000, 1000);
     bench_values own_ns = {.count = 0}, peer_ns = own_ns, ratio = own_ns;
     for (int round = -1; round < bench_rounds(); round++) {
-        uint64_t start = bench_now();
+        uint64_t start = bench_thread_time();
         uint64_t found = peer(keys, count, steps);
-        uint64_t middle = bench_now();
+        uint64_t middle = bench_thread_time();
         found += own(keys, count, steps);
-        uint64_t end = bench_now();
+        uint64_t end = bench_thread_time();
         if (found < steps)
             abort();
         if (round < 0)
@@ -102,6 +126,8 @@ static void measure_order(const char *order, const uint64_t *keys, size_t count,
     measure(text, keys, count, three_calls, bench_peer_three_calls, limit);
     snprintf(text, sizeof text, "%zu live, %s, take + insert", count, order);
     measure(text, keys, count, two_calls, bench_peer_two_calls, limit);
+    snprintf(text, sizeof text, "%zu live, %s, as events do", count, order);
+    measure(text, keys, count, two_events, bench_peer_two_calls, limit);
     for (size_t i = 0; i < count; i++)
         take(keys[i]);
     bench_peer_clear();
@@ -131,7 +157,8 @@ static void measure_count(size_t count, double in_order, double shuffled) {
 
 int main(int argc, char **argv) {
     bench_begin(argc, argv);
-    flk_registry_init();
+    if (!flk_tracker_init())
+        abort();
     measure_count(1000, 1.2, 1.2);
     measure_count(bench_size(100000, 2000), 0.9, 1.2);
     measure_count(bench_size(10000000, 3000), 0.6, 1.5);

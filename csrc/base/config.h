@@ -120,8 +120,8 @@
 // Frees that hooks remember, to tell a double free: 64 bytes each, a power of
 // two. An older free of the same place is forgotten.
 #define FLK_FREED_ENTRIES 2048
-// Addresses that a thread remembers in a pause (hooks/pause.h).
-#define FLK_ABSENT_PLACES 64
+// Addresses that a thread remembers in a pause (hooks/pause.h), 8 bytes each.
+#define FLK_ABSENT_PLACES 1024
 // Blocks that are requested from the allocator to prove that an address is
 // free, and their bytes in all. glibc caches 7 blocks of a size for a thread.
 #define FLK_PROOF_BLOCKS_MAX 40

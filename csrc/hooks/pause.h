@@ -1,6 +1,6 @@
 // pause.h - addresses that a thread released in a pause, and that no record has.  SPDX-License-Identifier: MIT
-// Keeps:   FLK_ABSENT_PLACES addresses of each thread, found by the address, and the epoch they are valid in. The epoch
-//          changes with the state of the hooks and with each record that is made or moved in a pause.
+// Keeps:   FLK_ABSENT_PLACES addresses of each thread, found by the address, each with the epoch it is valid in. The
+//          epoch changes with the state of the hooks and with each record that is made or moved in a pause.
 // Idea:    in a pause a program gets and releases the same addresses again and again. That they have no record takes a
 //          lock and a probe to find out, once.
 // Cost:    has: some loads. note: some stores.
@@ -19,6 +19,19 @@
 #include "base/hash.h"
 #include "paths/thread.h"
 
+// An entry has an address and the lower 16 bits of the epoch. The other bits
+// are the era of all entries of a thread.
+enum { FLK_ABSENT_EPOCH_SHIFT = 48, FLK_ABSENT_ERA_SHIFT = 16 };
+
+static inline uint64_t flk_pause_era(uint64_t epoch) {
+    return (epoch >> FLK_ABSENT_ERA_SHIFT) + 1;
+}
+
+static inline uint64_t flk_pause_entry(uintptr_t address, uint64_t epoch) {
+    FLK_ASSERT(address >> FLK_ABSENT_EPOCH_SHIFT == 0);
+    return address | epoch << FLK_ABSENT_EPOCH_SHIFT;
+}
+
 static inline uint32_t flk_pause_place(uintptr_t address) {
     FLK_ASSERT(address != 0);
     return (uint32_t)(flk_hash_key(address) /
@@ -29,13 +42,15 @@ static inline uint32_t flk_pause_place(uintptr_t address) {
 static FLK_HOT bool flk_pause_has(uintptr_t address) {
     FLK_ASSERT(address != 0);
     const flk_thread *thread = flk_platform_thread_pointer();
-    return atomic_load_explicit(&flk_stub_table_now.state,
-                                memory_order_acquire) == FLK_HOOKS_PAUSED &&
-           FLK_LIKELY(thread != NULL) &&
-           thread->absent[flk_pause_place(address)] == address &&
-           thread->absent_epoch ==
-               atomic_load_explicit(&flk_stub_table_now.epoch,
-                                    memory_order_relaxed);
+    if (atomic_load_explicit(&flk_stub_table_now.state, memory_order_acquire) !=
+            FLK_HOOKS_PAUSED ||
+        FLK_UNLIKELY(!thread || address >> FLK_ABSENT_EPOCH_SHIFT))
+        return false;
+    uint64_t epoch =
+        atomic_load_explicit(&flk_stub_table_now.epoch, memory_order_relaxed);
+    return thread->absent[flk_pause_place(address)] ==
+               flk_pause_entry(address, epoch) &&
+           thread->absent_era == flk_pause_era(epoch);
 }
 
 // An address without a record is being released.

@@ -79,9 +79,9 @@ typedef struct flk_thread {
     uint32_t young_misses;    // beside them, since the last judgement
     uint32_t young_full;      // frees that found a live block in the slot
     uint32_t young_foreign;   // frees that found another owner
-    // Addresses that it released in a pause, without a record, and the epoch
-    // in which they are valid (hooks/pause.h).
-    uint64_t absent_epoch;
+    // Addresses that it released in a pause, without a record, and the era in
+    // which they are valid (hooks/pause.h); 0: none.
+    uint64_t absent_era;
     uint64_t absent[FLK_ABSENT_PLACES];
     struct flk_native *native;           // paths/unwind.h; NULL at first
     struct flk_thread *next, *previous;  // FLK_RANK_THREADS
@@ -96,7 +96,6 @@ typedef struct flk_thread {
 } flk_thread;
 
 #define FLK_THREAD_NO_SEAT UINT64_MAX
-#define FLK_ABSENT_NO_EPOCH 0
 
 void flk_thread_init(void);
 // `ends` is called when a thread ends, inside its guard, before its block is

@@ -755,6 +755,25 @@ static void test_a_pause_remembers_what_has_no_record(void) {
     traced(FLK_FN_FREE)(HEAP + 0x2000);
 }
 
+// The bits of an epoch that an entry has come again after 65,536 of them.
+static void test_a_pause_that_comes_much_later_remembers_nothing(void) {
+    returns(HEAP + 0x2000);
+    traced(FLK_FN_MALLOC)(10);
+    flk_stub_table_set_state(FLK_HOOKS_PAUSED);
+    traced(FLK_FN_FREE)(HEAP + 0x1000);
+    CHECK(flk_pause_has(HEAP + 0x1000));
+    for (int i = 0; i < 3 * 65536; i++) {
+        flk_stub_table_set_state(FLK_HOOKS_PAUSED);
+        if (flk_pause_has(HEAP + 0x1000))
+            break;
+    }
+    CHECK(!flk_pause_has(HEAP + 0x1000));
+    traced(FLK_FN_FREE)(HEAP + 0x1000);
+    CHECK(flk_pause_has(HEAP + 0x1000));
+    flk_stub_table_set_state(FLK_HOOKS_ON);
+    traced(FLK_FN_FREE)(HEAP + 0x2000);
+}
+
 static void test_inside_the_guard_events_are_counted(void) {
     uint64_t reentered = flk_report_counted(FLK_HOOK_REENTERED);
     returns(HEAP + 0x1000);
@@ -884,6 +903,7 @@ int main(void) {
     RUN(test_states);
     RUN(test_idle_until_a_block_is_recorded);
     RUN(test_a_pause_remembers_what_has_no_record);
+    RUN(test_a_pause_that_comes_much_later_remembers_nothing);
     RUN(test_inside_the_guard_events_are_counted);
     RUN(test_events_wait_while_forking);
     RUN(test_unmap_may_cut_anywhere);
