@@ -203,13 +203,16 @@ static PyObject *call_gc(const method *self, PyObject *const *args,
     if (!keywords && (count == 2 || count == 3) &&
         Py_TYPE(args[1]) == flk_wrappers.type)
         destroy = PyDict_GetItemWithError(self->known, args[1]);
+    Py_XINCREF(destroy);  // what is asked below may change the dictionary
     if (!destroy || !flk_wrappers_may_destroy(destroy, args[0])) {
+        Py_XDECREF(destroy);
         PyErr_Clear();
         return PyObject_Vectorcall(self->slow, args, flags, keywords);
     }
     PyObject *raw_args[3] = {args[0], destroy, count == 3 ? args[2] : NULL};
     PyObject *made =
         PyObject_Vectorcall(self->raw, raw_args, (size_t)count, NULL);
+    Py_DECREF(destroy);
     void *address;
     if (!made || !is_recording(self) || !flk_cdata_address(made, &address) ||
         !address || flk_wrappers_is_live(address))
