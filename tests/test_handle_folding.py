@@ -135,14 +135,11 @@ def test_blocks_without_a_handle_stay(lib, scope) -> None:
 
 
 @certain
-def test_without_handles_nothing_is_folded(lib) -> None:
+@despite_stale_words
+def test_without_handles_nothing_is_folded(lib, scope) -> None:
     """The blocks of native code alone."""
-    with (
-        LeakTracker.attach([to("forest")]),
-        LeakTracker.scope(isolated=True) as scope,
-    ):
-        lib[1].text_new()
-        found = scope.find_lost()
+    lib[1].text_new()
+    found = scope.find_lost()
     assert [one.size for one in found.leaks()] == [30]
     assert [one.size for one in found.folded()] == [30]
     assert not found.leaks().notes
