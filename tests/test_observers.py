@@ -460,6 +460,8 @@ def test_no_memory_loses_and_counts(log) -> None:
         (3, {"allocated": print}),
         (int, {"freed": print}),
         ("char", {}),
+        ("", {"freed": print}),
+        (" ", {"freed": print}),
         ("char", {"allocated": 3}),
         (None, {"freed": "print"}),
     ],

@@ -107,8 +107,13 @@ class Observer:
 def _name_of(type: Any) -> str | None:
     if type is None:
         return None
-    if isinstance(type, str):
+    if isinstance(type, str) and type.strip():
         return spelled(type)
+    if isinstance(type, str):
+        raise TypeError(
+            "observe() got an empty name of a type: name one, or pass None "
+            "to observe all types"
+        )
     if isinstance(type, core.ffi.CType):
         return str(type.cname)
     raise TypeError(
