@@ -222,7 +222,7 @@ def test_imports_can_be_left_out(made, is_kept) -> None:
 
 HOLDERS = """
 kept = [lib.take(2000) for _ in range(3)]
-for _ in range(2):
+for _ in range(20):  # one or two may be held by a stale word
     lib.take(3000)
 sys.modules["kept"] = kept
 """
@@ -239,7 +239,8 @@ def test_the_verdicts_in_json(options) -> None:
         for one in report["groups"]
         if one["kind"] == "hook"
     }
-    assert found[3000] == (2, {})
+    lost, holders = found[3000]
+    assert (lost > 10, lost + sum(holders.values())) == (True, 20)
     assert sum(one["blocks"] for one in report["holders"]) >= 3
     if options:
         lost, holders = found[2000]

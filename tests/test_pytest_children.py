@@ -219,8 +219,12 @@ def test_last(server): leak()
 
 
 def test_an_interrupt_ends_the_child(run, tmp_path):
-    """Ctrl-C while a test is called again ends the run and the child."""
+    """Ctrl-C while a test is called again ends the run and the child.
+
+    A shell without a terminal starts background jobs with SIGINT ignored.
+    """
     tests = """
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def test_slow():
     leak()
     if again():
