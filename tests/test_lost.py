@@ -12,7 +12,7 @@ import sys
 
 import cffi
 import pytest
-from c_library import FREE_THREADED, child, child_environment
+from c_library import FREE_THREADED, child, child_environment, path, to
 from children import PACKAGE_PARENT, environment
 from needs import needs_hooks
 from stale_words import despite_stale_words
@@ -24,6 +24,7 @@ from ffi_leak_tracker import (
     diagnostic_malloc,
     malloc,
 )
+from ffi_leak_tracker._records import verdicts
 from ffi_leak_tracker._seam import core_lost
 from ffi_leak_tracker._tracking import lost
 
@@ -555,6 +556,9 @@ def test_tuples_that_wait_to_be_used_again_hold_nothing(scope) -> None:
     assert len(scope.find_lost(gc=False).lost) >= 190
 
 
+PLAIN_C = cffi.FFI()
+PLAIN_C.cdef("void *take(size_t); void give(void *);")
+PLAIN = PLAIN_C.dlopen(path("plain"))
 C_MEMORY = cffi.FFI()
 C_MEMORY.cdef("intptr_t *malloc(size_t); void free(intptr_t *);")
 
@@ -724,6 +728,20 @@ def test_search_for_lost_blocks_only_finds_the_same(scope) -> None:
     assert len(sizes) > 15
     assert len(found.held) >= 40
     del kept
+
+
+def test_held_blocks_are_doubtful_where_freed_memory_is_not_known(
+    scope, monkeypatch
+) -> None:
+    """As on PyPy; elsewhere nothing is said."""
+    with LeakTracker.attach([to("plain")]):
+        kept = PLAIN.take(1000)
+        found = scope.find_lost()
+        for is_unknown in (True, False):
+            monkeypatch.setattr(verdicts, "FREED_WORDS_HOLD", is_unknown)
+            notes = " ".join(found.leaks().notes)
+            assert ("held blocks may be lost" in notes) == is_unknown
+        PLAIN.give(kept)
 
 
 # --- faults -------------------------------------------------------------

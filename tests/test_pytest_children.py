@@ -237,3 +237,20 @@ def test_slow():
     assert "KeyboardInterrupt" in result.stdout, result.stdout
     time.sleep(2.5)
     assert not alive.exists()
+
+
+@pytest.mark.parametrize("function", ["pipe", "fork"])
+def test_a_child_that_cannot_be_made(run, function):
+    """The memory is held, a line says why, and the run goes on."""
+    tests = f"""
+def refuse(*_):
+    raise OSError(11, "no more processes")
+def test_kept():
+    leak()
+    os.{function} = refuse
+def test_after(): pass
+"""
+    result = run("--leaks", tests=LIBRARY + HEAD + tests)
+    assert "2 passed" in result.stdout, result.stdout
+    assert "held, not counted: 2 blocks" in result.stdout
+    assert "no child could be made: [Errno 11]" in result.stdout

@@ -2,8 +2,8 @@
 // Keeps:   nothing.
 // Cost:    a load for each head.
 // Callers: the child that looks for pointers: nothing changes in its memory.
-// Invariant: no memory is read that the areas do not have, but for flk_heads_size, _is_lock and _block_end, whose callers
-//            know that it can be.
+// Invariant: only memory of the areas is read. flk_heads_size, flk_heads_is_lock and flk_heads_block_end do not check
+//            that: the caller does.
 // Source:  malloc/malloc.c of glibc 2.26 to 2.43: malloc_chunk, sysmalloc.
 #ifndef FLK_HEADS_H
 #define FLK_HEADS_H

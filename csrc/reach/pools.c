@@ -78,7 +78,7 @@ static flk_python_type *type_at(uint64_t address) {
     return &known_types[i];
 }
 
-// Of blocks whose objects may own arrays: of lists, and of deques.
+// The sizes of the blocks of Python's allocator that have lists, and deques.
 static uint32_t array_owner_bytes[2];
 
 static uint32_t block_of(uint32_t bytes) {

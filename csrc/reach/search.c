@@ -237,10 +237,11 @@ static bool is_text(unsigned char byte) {
 // begins there, or a head of glibc's malloc is before it.
 static bool begins_block(const char *first, const char *at, uintptr_t address,
                          const char *to) {
-    enum { HEAD = 16, FLAGS = 7 };
+    enum { HEAD = FLK_HEADS_BYTES, FLAGS = 7 };
     if (at == first)
         return true;
-    if (address % HEAD != 0 || at - first < (ptrdiff_t)sizeof(uintptr_t))
+    if (address % FLK_HEADS_ALIGNMENT != 0 ||
+        at - first < (ptrdiff_t)sizeof(uintptr_t))
         return false;
     uint64_t size;
     memcpy(&size, at - sizeof size, sizeof size);

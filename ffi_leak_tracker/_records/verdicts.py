@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left
 
 from ffi_leak_tracker._base.format import (
@@ -25,6 +26,12 @@ LOST, LOST_BELOW, HELD, HELD_BELOW = 1, 2, 3, 4
 NONE = 2**32 - 1
 HOOKED = "hook"  # the kind of blocks that native code made by itself
 HOLDERS_SHOWN = 10
+#: Whether a search cannot tell what the allocator of this interpreter has free:
+#: that of PyPy, and mimalloc of free-threaded builds.
+FREED_WORDS_HOLD = (
+    sys.implementation.name != "cpython"
+    or not getattr(sys, "_is_gil_enabled", lambda: True)()
+)
 
 
 class Verdict(Record):
@@ -394,6 +401,11 @@ class Verdicts:
             notes.append(
                 f"{blocks}, {size} held by {len(rest):,} others: not counted "
                 "as leaks"
+            )
+        if holders and FREED_WORDS_HOLD:
+            notes.append(
+                "held blocks may be lost: what this interpreter has freed is "
+                "not known, and words there hold blocks"
             )
         if self._search.is_weak:
             notes.append(

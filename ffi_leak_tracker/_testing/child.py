@@ -44,12 +44,17 @@ def growths(
             after each call.
         patience: the most seconds for one call.
     """
-    reading, writing = os.pipe()
     others = _threads() - 1
-    with warnings.catch_warnings():
-        # Of Python 3.12, about threads. The child has only this one.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
+    try:
+        reading, writing = os.pipe()
+    except OSError as error:
+        return f"no child could be made: {error}"
+    try:
+        child = _fork()
+    except OSError as error:
+        os.close(reading)
+        os.close(writing)
+        return f"no child could be made: {error}"
     if child == 0:
         _run(look, writing)
     try:
@@ -62,6 +67,13 @@ def growths(
     if told is None:
         return _silence(patience, others)
     return _found(told, status)
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():
+        # Of Python 3.12, about threads. The child has only this one.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def _listen(pipe: int, patience: float) -> bytes | None:

@@ -144,8 +144,8 @@ static inline int ffilt_refer(const void *object, size_t size_bytes,
     return api->refer(object, size_bytes, ffilt_number_of(api, type), 0);
 }
 
-// Removes the record of an object, or one of its references. Call it before the object is freed: then no
-// other thread can get the address meanwhile. Returns 1 if there was one.
+// Removes the record of an object, or one of its references. Call it before the
+// object is freed: then no other thread can get the address meanwhile. Returns 1 if there was one.
 static inline int ffilt_untrack(const void *object) {
     const ffilt_api_1 *api = ffilt_api();
     return api && object ? api->untrack(object) : 0;
