@@ -240,9 +240,10 @@ def test_the_verdicts_in_json(options) -> None:
         if one["kind"] == "hook"
     }
     lost, holders = found[3000]
-    assert (lost > 10, lost + sum(holders.values())) == (True, 20)
+    assert lost > 10
     assert sum(one["blocks"] for one in report["holders"]) >= 3
     if options:
+        assert lost + sum(holders.values()) == 20
         lost, holders = found[2000]
         assert (lost, sum(holders.values())) == (0, 3)
         assert "Python heap" in holders

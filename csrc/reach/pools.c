@@ -147,6 +147,8 @@ static bool read_object(const char *block, uint32_t block_bytes,
     if (is_plain(type) && !fits)
         return false;
     *used = bytes < block_bytes ? bytes : block_bytes;
+    if (type->kind == FLK_PYTHON_FRAME)
+        *used = head.references ? block_bytes : 0;
     return true;
 }
 

@@ -691,17 +691,23 @@ def self_figures() -> dict[str, int]:
     lib.flk_self_figures(out)
     hooks = ffi.new("flk_attach_figures *")
     lib.flk_attach_read(hooks)
-    if not _fields:
-        for kind in ("flk_self", "flk_attach_figures"):
-            _fields.append([name for name, _ in ffi.typeof(kind).fields])
     return {
-        **{name: getattr(out, name) for name in _fields[0]},
-        **{f"hooks_{name}": getattr(hooks, name) for name in _fields[1]},
+        **{name: getattr(out, name) for name in _fields_of("flk_self")},
+        **{
+            f"hooks_{name}": getattr(hooks, name)
+            for name in _fields_of("flk_attach_figures")
+        },
         "frames_unread": int(not walks_frames),
     }
 
 
-_fields: list[list[str]] = []  # of both structs, once they are asked for
+_fields: dict[str, list[str]] = {}  # of structs, once they are asked for
+
+
+def _fields_of(struct: str) -> list[str]:
+    if struct not in _fields:
+        _fields[struct] = [name for name, _ in ffi.typeof(struct).fields]
+    return _fields[struct]
 
 
 def was_enabled() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from _thread import RLock, allocate_lock
 from collections import deque
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FrameType, FunctionType, ModuleType
 
 from ffi_leak_tracker._records.exceptions import SearchError
 from ffi_leak_tracker._records.verdicts import Search
@@ -87,7 +87,6 @@ _POINTER_TYPES = "_CDataBase", "__CDataGCP", "__CDataFromBuf"
 #: Of a list: references, type, size, array, its room. Of a deque: as much as
 #: tells what it uses of its blocks.
 _LIST_BYTES, _DEQUE_BYTES = 40, 56
-_types_are_known = False
 
 
 def _known_types() -> list[type]:
@@ -148,11 +147,10 @@ def _text_state() -> tuple[int, int]:
 
 
 def _teach_types() -> None:
-    """Tell the core how large objects are, so that it skips what is behind."""
-    global _types_are_known  # noqa: PLW0603
-    if _types_are_known or sys.implementation.name != "cpython":
-        return
-    _types_are_known = True
+    """Tell the core how large objects are, so that it skips what is behind.
+
+    Called once, before the first search: no search may run meanwhile.
+    """
     rows = []
     for one in (*_known_types(), *(locks := _lock_types()), deque):
         head = _GC_HEAD if one.__flags__ & _COLLECTED else 0
@@ -171,6 +169,8 @@ def _teach_types() -> None:
             kind = lib.FLK_PYTHON_LIST
         elif one is deque and deque.__basicsize__ >= _DEQUE_BYTES:
             kind = lib.FLK_PYTHON_DEQUE
+        elif one is FrameType and sys.version_info < (3, 11):
+            kind = lib.FLK_PYTHON_FRAME  # a function keeps one between calls
         elif one.__itemsize__ and one not in (bytes, tuple, CodeType):
             continue  # not all of these keep their length in one place
         size = head + one.__basicsize__
@@ -246,7 +246,6 @@ def find(
 
     Raises: SearchError.
     """
-    _teach_types()
     _wipe(WIPED_CALLS)
     _wipe_young()
     out = ffi.new("flk_lost *")
@@ -270,3 +269,7 @@ def find(
 def fail_next(how: int) -> None:
     """For tests: 1 refuses the next child, 2 kills it, 3 lets it hang."""
     lib.flk_platform_child_fail(how)
+
+
+if IS_CPYTHON:
+    _teach_types()
