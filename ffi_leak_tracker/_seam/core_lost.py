@@ -146,6 +146,12 @@ def _text_state() -> tuple[int, int]:
     return 1, 0  # no text is known to have no pointers
 
 
+def _has_unset_number() -> bool:
+    """Whether code has a number that is set only where there is no GIL."""
+    has_gil = "t" not in sys.abiflags
+    return has_gil and (3, 14) <= sys.version_info < (3, 16)
+
+
 def _teach_types() -> None:
     """Tell the core how large objects are, so that it skips what is behind.
 
@@ -169,6 +175,8 @@ def _teach_types() -> None:
             kind = lib.FLK_PYTHON_LIST
         elif one is deque and deque.__basicsize__ >= _DEQUE_BYTES:
             kind = lib.FLK_PYTHON_DEQUE
+        elif one is CodeType and _has_unset_number():
+            kind = lib.FLK_PYTHON_CODE
         elif one is FrameType and sys.version_info < (3, 11):
             kind = lib.FLK_PYTHON_FRAME  # a function keeps one between calls
         elif one.__itemsize__ and one not in (bytes, tuple, CodeType):
@@ -182,7 +190,7 @@ def _teach_types() -> None:
         rows.append((*row, *(_text_state() if one is str else (0, 0))))
     types = ffi.new("flk_python_type[]", rows)
     lib.flk_pools_set_types(types, len(rows))
-    if sys.version_info < (3, 13):  # later, values lie behind an instance
+    if sys.version_info < (3, 16):
         _teach_classes()
 
 
