@@ -740,7 +740,8 @@ def test_search_for_lost_blocks_only_reads_stacks_early() -> None:
     more = [[i] for i in range(400_000)]
     @ffi.callback("int(void *, void *)")
     def compare(key, other):
-        found = [lost.find(scope, LeakFilter.ignore_none(), True, True, 60, only)
+        everything = LeakFilter.ignore_none()
+        found = [lost.find(scope, everything, True, True, 60, only)
                  for only in (False, True)]
         words = [one.search.words for one in found]
         print(len(found[1].held), words[1] < words[0] * 0.5)

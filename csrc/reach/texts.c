@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "base/config.h"
+#include "base/platform.h"
 #include "reach/heads.h"
 
 static bool is_text(unsigned char byte) {
