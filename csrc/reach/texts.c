@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/config.h"
+#include "base/platform.h"
 #include "reach/heads.h"
 
 static bool is_text(unsigned char byte) {
