@@ -228,6 +228,57 @@ def test_old():
 
 
 @pytest.mark.slow
+def test_what_is_lost_is_searched_for_once(run):
+    """Old garbage of other code does not make a second search."""
+    tests = """
+import gc
+from ffi_leak_tracker._testing import judge
+searches, find = [], judge.lost_in
+def counted(*scopes):
+    searches.append(1)
+    return find(*scopes)
+judge.lost_in = counted
+class Old:
+    def __init__(self): self.itself = self
+old = [Old()]
+def test_before(): gc.collect()
+def test_leak():
+    old.clear()
+    for _ in range(20): lib.counts_new(3)
+def test_after(): assert len(searches) == 1
+"""
+    result = run("--leaks=fast", tests=LIBRARY + tests)
+    assert failed(result) == {"test_leak"}, result.stdout
+
+
+@pytest.mark.slow
+def test_what_old_garbage_frees_is_no_leak(run):
+    """A finalizer may free what no word points to: here by its complement.
+
+    What the same garbage had the last pointer to is still found.
+    """
+    tests = """
+import cffi, gc
+ffi = cffi.FFI()
+class Old:
+    def __init__(self): self.itself, self.numbers, self.kept = self, [], []
+    def __del__(self):
+        for one in self.numbers:
+            lib.counts_delete_array(ffi.cast("int *", ~one))
+def leave(old, lost):
+    for _ in range(20):
+        old.numbers.append(~int(ffi.cast("intptr_t", lib.counts_new(3))))
+        if lost: old.kept.append(lib.counts_new(5))
+old = [Old(), Old()]
+def test_before(): gc.collect()
+def test_freed(): leave(old.pop(), False)
+def test_lost_then(): leave(old.pop(), True)
+"""
+    result = run("--leaks=fast", tests=LIBRARY + tests)
+    assert failed(result) == {"test_lost_then"}, result.stdout
+
+
+@pytest.mark.slow
 def test_what_an_import_makes_is_set_aside(run):
     """A module that is imported by the first test is no leak of it."""
     tests = "def test_import():\n    import planted_leaks, ssl, sqlite3\n"

@@ -401,13 +401,23 @@ static void read_range(search *s, const flk_area *area, uintptr_t begin,
         flk_contents_read(&s->contents, area, begin, end, read_root, s);
 }
 
-typedef enum root_part { DATA_OF_OBJECTS = 1, OTHER_MEMORY = 2 } root_part;
+typedef enum root_part {
+    DATA_OF_OBJECTS = 1,
+    OF_THREADS = 2,
+    OTHER_MEMORY = 4,
+} root_part;
 
 static root_part root_part_of(const search *s, const flk_area *area) {
-    uint32_t holder = s->result->holders.items[area->holder].kind;
-    return holder == FLK_HOLDER_DATA || holder == FLK_HOLDER_BSS
-               ? DATA_OF_OBJECTS
-               : OTHER_MEMORY;
+    switch (s->result->holders.items[area->holder].kind) {
+    case FLK_HOLDER_DATA:
+    case FLK_HOLDER_BSS:
+        return DATA_OF_OBJECTS;
+    case FLK_HOLDER_STACK:
+    case FLK_HOLDER_THREAD_DATA:
+        return OF_THREADS;
+    default:
+        return OTHER_MEMORY;
+    }
 }
 
 static void read_outside_heaps(search *s, unsigned parts) {
@@ -507,13 +517,13 @@ static void read_roots(search *s) {
     read_registers(s);
     find_interpreter(s);
     if (s->ends_early) {
-        // Little memory, which holds most of what libraries keep.
-        read_outside_heaps(s, DATA_OF_OBJECTS);
-        follow(s, FLK_VERDICT_HELD_BELOW);
-        read_outside_heaps(s, OTHER_MEMORY);
-        follow(s, FLK_VERDICT_HELD_BELOW);
+        // Little memory, which holds most of what libraries keep, comes first.
+        for (unsigned part = DATA_OF_OBJECTS; part <= OTHER_MEMORY; part *= 2) {
+            read_outside_heaps(s, part);
+            follow(s, FLK_VERDICT_HELD_BELOW);
+        }
     } else {
-        read_outside_heaps(s, DATA_OF_OBJECTS | OTHER_MEMORY);
+        read_outside_heaps(s, DATA_OF_OBJECTS | OF_THREADS | OTHER_MEMORY);
     }
     read_heaps(s);
     if (goes_on(s))

@@ -4,7 +4,6 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "base/config.h"
 #include "base/platform.h"
 #include "reach/heads.h"
 
