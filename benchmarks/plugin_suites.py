@@ -78,6 +78,7 @@ class Workshop:
         self.folder = folder.resolve()
         self.python = self.folder / "venv" / "bin" / "python"
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.programs = no_linker(self.folder)
 
     def pip(self, *args: str) -> None:
         """Run pip in the environment, which is made if it is missing."""
@@ -132,7 +133,10 @@ class Workshop:
             child = subprocess.Popen(
                 [str(self.python), "-m", "pytest", "-q", *args, *_given(suite)],
                 cwd=home,
-                env={**os.environ, **suite.env, "PYTHONPATH": ""},
+                env={
+                    **(os.environ | self.programs | suite.env),
+                    "PYTHONPATH": "",
+                },
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -161,7 +165,7 @@ class Workshop:
                     *("-p", "plugin_growth", "-p", "no:cacheprovider", *args),
                 ],
                 cwd=home,
-                env={**os.environ, **suite.env, **env, **path},
+                env={**(os.environ | self.programs | suite.env), **env, **path},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -173,6 +177,21 @@ class Workshop:
                 a_call = blocks / line["calls"]
                 found[place] = max(a_call, found.get(place, 0.0))
         return found
+
+
+def no_linker(folder: Path) -> dict[str, str]:
+    """Return a search path on which ``ld`` does nothing.
+
+    ``ctypes.util.find_library`` calls ``ld -o /dev/null`` for a library that
+    the cache of the loader does not have. If the linker fails and runs as
+    root, it removes that device.
+    """
+    programs = folder / "bin"
+    programs.mkdir(exist_ok=True)
+    linker = programs / "ld"
+    linker.write_text("#!/bin/sh\nexit 1\n")
+    linker.chmod(0o755)
+    return {"PATH": os.pathsep.join([str(programs), os.environ["PATH"]])}
 
 
 def _given(suite: Suite) -> list[str]:

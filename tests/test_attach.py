@@ -165,6 +165,8 @@ ERRORS = {
     "[cffi.FFI()]": "TypeError: a library is a module, the lib of a cffi",
     "[b'libplain.so']": "TypeError: a library is a module, the lib of a",
     "['']": "ValueError: a library's name must not be empty",
+    r"['a\0']": "ValueError: no library can have the name 'a",
+    r"['/\ud800']": "ValueError: no library can have the name '/",
     "[]": "ValueError: no library is named: name one, or pass None for all",
     "[sys]": "ValueError: <module 'sys' (built-in)> has no file: pass the",
     "[textwrap]": "ValueError: <module 'textwrap' from",

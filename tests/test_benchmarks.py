@@ -45,6 +45,21 @@ def names(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return set(import_module("run").NAMES)
 
 
+def test_suites_run_without_a_linker(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As root, the linker removes /dev/null if ctypes finds no library."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    path = import_module("plugin_suites").no_linker(tmp_path)["PATH"]
+    linker = shutil.which("ld", path=path)
+    assert linker == str(tmp_path / "bin" / "ld")
+    output = tmp_path / "output"
+    output.touch()
+    run = subprocess.run([linker, "-t", "-o", output, "-lnone"], check=False)
+    assert run.returncode == 1
+    assert output.exists()
+
+
 @pytest.mark.parametrize("source", C_FILES, ids=lambda path: path.name)
 def test_programs_compile_without_warnings(source: Path) -> None:
     """A change of the core that breaks a benchmark is seen here."""

@@ -7,7 +7,12 @@ from typing import Any
 import cffi
 import pytest
 
-from ffi_leak_tracker import LeakFilter, LeakTracker, diagnostic_calloc
+from ffi_leak_tracker import (
+    LeakFilter,
+    LeakTracker,
+    diagnostic_calloc,
+    find_growth,
+)
 from ffi_leak_tracker._base.ctype_names import ByType, spelled, spellings
 from ffi_leak_tracker._records.suppressions import Suppressions
 
@@ -184,3 +189,123 @@ def test_keys_of_types_are_cffis() -> None:
         with pytest.raises(KeyError):
             _ = found[3]  # type: ignore[index]
         diagnostic_calloc.free(one)
+
+
+# --- names of which nothing was ever recorded ---------------------------
+@pytest.fixture
+def tree() -> Any:
+    """Record and remove a block of a type."""
+    with LeakTracker.scope(isolated=True):
+        LeakTracker.track(4096, 8, type="struct tall_tree")
+        LeakTracker.untrack(4096)
+
+
+UNSEEN = (
+    'no block of type "struct tal_tree" (did you mean "struct tall_tree"?) '
+    "was ever recorded"
+)
+MISSPELT = ~LeakFilter.ignore_types(["struct tal_tree"])
+RIGHT = ~LeakFilter.ignore_types(["struct  tall_tree"])
+
+
+def test_a_check_of_an_unknown_type_is_doubted(tree) -> None:
+    """What it leaves is nothing, whatever leaks."""
+    with LeakTracker.scope(isolated=True) as scope:
+        LeakTracker.track(4096, 8, type="struct tall_tree")
+        with pytest.warns(RuntimeWarning, match="did you mean") as told:
+            scope.verify_no_leaks(filter=MISSPELT)
+        assert UNSEEN in str(told[0].message)
+        assert UNSEEN in scope.snapshot(filter=MISSPELT).notes
+        assert UNSEEN in scope.leaks(filter=MISSPELT).notes
+        LeakTracker.untrack(4096)
+
+
+def test_known_types_and_hidden_ones_need_no_word(
+    tree, recwarn: pytest.WarningsRecorder
+) -> None:
+    """A type that is left out and does not occur hides no leak."""
+    unused = LeakFilter.ignore_types(["struct tal_tree"])
+    with LeakTracker.scope(isolated=True) as scope:
+        for one in (RIGHT, unused, RIGHT | unused):
+            scope.verify_no_leaks(filter=one)
+            assert UNSEEN not in scope.snapshot(filter=one).notes
+    assert not [one for one in recwarn if "of type" in str(one.message)]
+
+
+def test_an_array_is_known_by_its_item(tree) -> None:
+    """Memory of ``ffi.new`` is recorded without a length."""
+    with LeakTracker.scope(isolated=True) as scope:
+        LeakTracker.track(4096, type="short[]")
+        for name in ("short[3]", "short[]"):
+            one = ~LeakFilter.ignore_types([name])
+            assert not [
+                text
+                for text in scope.snapshot(filter=one).notes
+                if "of type" in text
+            ]
+        LeakTracker.untrack(4096)
+        unknown = ~LeakFilter.ignore_types(["struct nowhere[3]"])
+        (note,) = [
+            text
+            for text in scope.snapshot(filter=unknown).notes
+            if "of type" in text
+        ]
+        assert note == 'no block of type "struct nowhere[3]" was ever recorded'
+
+
+def test_an_observer_of_an_unknown_type_says_so(tree) -> None:
+    """At its end, once."""
+    observer = LeakTracker.observe("tall_tree *", allocated=print)
+    with pytest.warns(RuntimeWarning, match='mean "struct tall_tree"'):
+        observer.close()
+    observer.close()
+
+
+def test_an_observer_of_a_known_type_is_silent(
+    tree, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Also if nothing of it was made meanwhile, and one of a new type."""
+    with LeakTracker.observe("struct tall_tree", allocated=print):
+        pass
+    with (
+        LeakTracker.scope(isolated=True),
+        LeakTracker.observe("struct other_tree", freed=id),
+    ):
+        LeakTracker.track(4096, type="struct other_tree")
+        LeakTracker.untrack(4096)
+    assert not [one for one in recwarn if "of type" in str(one.message)]
+
+
+def test_growth_of_an_unknown_type_is_doubted(tree) -> None:
+    """Nothing of what grows is left."""
+    kept: list[Any] = []
+
+    def grow() -> None:
+        kept.append(diagnostic_calloc("int"))
+
+    found = find_growth(grow, rounds=40, filter=MISSPELT)
+    assert not found
+    assert UNSEEN in found.unseen
+    with pytest.warns(RuntimeWarning, match="did you mean"):
+        found.assert_none()
+    assert UNSEEN not in find_growth(grow, rounds=40, filter=RIGHT).unseen
+    for one in kept:
+        diagnostic_calloc.free(one)
+
+
+def test_a_key_of_types_that_is_unknown_has_a_hint(tree) -> None:
+    """A budget of a type is one of its counts."""
+    LeakTracker.types()["struct tall_tree"].assert_max(blocks=100)
+    with pytest.raises(KeyError, match="did you mean 'struct tall_tree'"):
+        LeakTracker.types()["struct tal_tree"].assert_max(blocks=100)
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_empty_names_are_refused_everywhere(name) -> None:
+    """Since nothing has one."""
+    with pytest.raises(ValueError, match="empty"):
+        LeakFilter.ignore_types([name])
+    with pytest.raises(TypeError, match="empty"):
+        LeakTracker.observe(name, freed=print)
+    with pytest.raises(ValueError, match="must be a word"):
+        LeakTracker.track(4096, type=name)

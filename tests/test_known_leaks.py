@@ -327,6 +327,11 @@ def test_any_place_survives_the_file(
     assert loaded.gone == ()
 
 
+@pytest.mark.parametrize("name", ["/a\0.py", "/a\ud800.py"])
+def test_file_names_that_no_file_can_have(name) -> None:
+    assert place(frames=(frame("f", name),)).endswith("in f")
+
+
 def test_places_are_gone_until_they_are_seen() -> None:
     known = Baseline.write("known.txt", Snapshot(blocks(3)))
     assert 1 == len(known.gone) == len(known.places)
@@ -446,6 +451,7 @@ def test_baselines_of_tests(workers: tuple[str, ...], prefix: str) -> None:
     assert 0 == check(f"--{prefix}leaks-write-baseline=known.txt", *workers)[0]
     status, text = check(known, *workers)
     assert (0, False) == (status, "gone" in text)
+    assert 0 == check("-o", "leaks_baseline=known.txt", *workers)[0]
 
     new = TESTS + "\ndef test_new():\n    adaptive_calloc('char', 3)\n"
     Path("test_it.py").write_text("import os\n\n" + new)

@@ -779,6 +779,32 @@ def test_search_for_lost_blocks_only_ends_early() -> None:
     assert others == ["True", "False", "1"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a function of glibc")
+def test_search_for_lost_blocks_only_reads_stacks_early() -> None:
+    """A block that a stack holds does not need the rest of memory."""
+    code = """
+    from ffi_leak_tracker import LeakFilter, diagnostic_malloc
+    from ffi_leak_tracker._tracking import lost
+    ffi = cffi.FFI()
+    ffi.cdef("void *bsearch(void *key, void *all, size_t count, size_t size,"
+             " int (*compare)(void *, void *));")
+    libc = ffi.dlopen(None)
+    more = [[i] for i in range(400_000)]
+    @ffi.callback("int(void *, void *)")
+    def compare(key, other):
+        everything = LeakFilter.ignore_none()
+        found = [lost.find(scope, everything, True, True, 60, only)
+                 for only in (False, True)]
+        words = [one.search.words for one in found]
+        print(len(found[1].held), words[1] < words[0] * 0.5)
+        return 0
+    one = ffi.new("char[1]")
+    with LeakTracker.scope() as scope:
+        libc.bsearch(diagnostic_malloc("char", 100), one, 1, 1, compare)
+    """
+    assert child(code).split() == ["1", "True"]
+
+
 def test_search_for_lost_blocks_only_finds_the_same(scope) -> None:
     """What is below other blocks is held; lost ones are found to the end."""
     kept = [diagnostic_malloc("void *", 4) for _ in range(20)]

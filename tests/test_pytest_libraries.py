@@ -79,6 +79,45 @@ def test_modes(run, args, found):
     assert failed(result) == found, result.stdout
 
 
+SETTINGS = """
+kept, first = [], []
+def test_grows(): kept.append(lib.box_new(1, b"kept"))
+def test_once(): first or first.append(lib.box_new(1, b"kept"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("setting", "found"),
+    [
+        ("leaks_mode=auto", {"test_grows"}),
+        ("leaks_mode=fast", set()),
+        ("leaks_mode=strict", {"test_grows", "test_once"}),
+        ("leaks_own=true", set()),
+        ("leaks_attach=_shelf", {"test_grows"}),
+        ("leaks_repeat=no", set()),
+        ("leaks_repeat=0:2", {"test_grows"}),
+        ("leaks_held=fail", {"test_grows", "test_once"}),
+    ],
+)
+def test_ini_settings(run, setting, found):
+    """Each is the default of its option, with and without ``leaks``."""
+    for way in (["--leaks"], ["-o", "leaks=true"]):
+        result = run(*way, "-o", setting, tests=LIBRARY + SETTINGS)
+        assert failed(result) == found, result.stdout
+        assert f"{2 - len(found)} passed" in result.stdout or len(found) == 2
+
+
+def test_an_option_is_above_its_setting(run):
+    """``--leaks=MODE`` is above ``leaks_mode``."""
+    result = run(
+        *("--leaks=strict", "-o", "leaks_mode=fast"), tests=LIBRARY + SETTINGS
+    )
+    assert failed(result) == {"test_grows", "test_once"}, result.stdout
+    result = run("--leaks", "-o", "leaks_attach=none.so", tests="def test(): 1")
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "none.so" in result.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("option", ["--leaks=fast", "--leaks-repeat=no"])
 def test_without_further_calls(run, option):
@@ -225,6 +264,57 @@ def test_old():
     result = run("--leaks=fast", tests=LIBRARY + tests)
     assert "2 failed" in result.stdout, result.stdout
     assert "lost: nothing in memory points to" in result.stdout
+
+
+@pytest.mark.slow
+def test_what_is_lost_is_searched_for_once(run):
+    """Old garbage of other code does not make a second search."""
+    tests = """
+import gc
+from ffi_leak_tracker._testing import judge
+searches, find = [], judge.lost_in
+def counted(*scopes):
+    searches.append(1)
+    return find(*scopes)
+judge.lost_in = counted
+class Old:
+    def __init__(self): self.itself = self
+old = [Old()]
+def test_before(): gc.collect()
+def test_leak():
+    old.clear()
+    for _ in range(20): lib.counts_new(3)
+def test_after(): assert len(searches) == 1
+"""
+    result = run("--leaks=fast", tests=LIBRARY + tests)
+    assert failed(result) == {"test_leak"}, result.stdout
+
+
+@pytest.mark.slow
+def test_what_old_garbage_frees_is_no_leak(run):
+    """A finalizer may free what no word points to: here by its complement.
+
+    What the same garbage had the last pointer to is still found.
+    """
+    tests = """
+import cffi, gc
+ffi = cffi.FFI()
+class Old:
+    def __init__(self): self.itself, self.numbers, self.kept = self, [], []
+    def __del__(self):
+        for one in self.numbers:
+            lib.counts_delete_array(ffi.cast("int *", ~one))
+def leave(old, lost):
+    for _ in range(20):
+        old.numbers.append(~int(ffi.cast("intptr_t", lib.counts_new(3))))
+        if lost: old.kept.append(lib.counts_new(5))
+old = [Old(), Old()]
+def test_before(): gc.collect()
+def test_freed(): leave(old.pop(), False)
+def test_lost_then(): leave(old.pop(), True)
+"""
+    result = run("--leaks=fast", tests=LIBRARY + tests)
+    assert failed(result) == {"test_lost_then"}, result.stdout
 
 
 @pytest.mark.slow

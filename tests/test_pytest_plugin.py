@@ -913,3 +913,26 @@ def test_no_colour_in_captured_reports(spawn, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     result = spawn(LEAKY, "--leaks", "--color=no")
     assert "\x1b" not in result.stdout.str()
+
+
+def test_a_filter_of_a_type_that_nobody_makes(run):
+    """It hides all; the end of the run says so, for all tests."""
+    result = run(
+        """
+@pytest.mark.leak_filter(~LeakFilter.ignore_types(["unsigned shrt"]))
+def test_misspelt(): calloc("unsigned short")
+@pytest.mark.leak_filter(~LeakFilter.ignore_types(["short"]))
+def test_made_later(): pass
+def test_makes(): calloc.free(calloc("short"))
+""",
+        "--leaks",
+        "--leaks-own",
+    )
+    outcomes(result, passed=3)
+    result.stdout.fnmatch_lines(
+        [
+            'native leaks: no block of type "unsigned shrt" (did you mean '
+            '"unsigned short"?) was ever recorded'
+        ]
+    )
+    result.stdout.no_fnmatch_line('*type "short"*')

@@ -227,3 +227,17 @@ def test_a_test_that_aborts_when_called_again(run) -> None:
     text, failed = run(CHILDREN)
     assert failed == {"test_grows"}, text
     assert "may be leaks: killed by SIGABRT when it was called again" in text
+
+
+def test_a_filter_of_a_type_that_nobody_makes(run) -> None:
+    """It hides all, which is said."""
+    text, failed = run(
+        """
+from ffi_leak_tracker import LeakFilter
+class TestAll(LeakCheckMixin, unittest.TestCase):
+    leaks_filter = ~LeakFilter.ignore_types(["unsigned shrt"])
+    def test_short(self): calloc("unsigned short")
+"""
+    )
+    assert not failed
+    assert 'no block of type "unsigned shrt" (did you mean' in text

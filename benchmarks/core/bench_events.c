@@ -82,7 +82,7 @@ static void set_frames(size_t count) {
 }
 
 static void registry(int i) {
-    flk_record record = {.size_bytes = SIZE, .sequence = 1, .type = type};
+    flk_record record = flk_record_of(SIZE, 0, 1, 0, 0, type, 0);
     bool replaced;
     flk_registry_take(FLK_LAYER_HEAP, addresses[i % LIVE], always, NULL,
                       &record);

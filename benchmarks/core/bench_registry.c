@@ -1,7 +1,8 @@
 // bench_registry.c - find, remove and insert of one block, against boost.    SPDX-License-Identifier: MIT
 // Question: P15. Addresses come from malloc (16 to 115 bytes), in the order of their allocation and shuffled. The
 // registry takes its locks, boost's map has none. Both run in one process, round by round. "as events do": with the
-// slots of recent blocks (registry/young.h), inside the guard of the thread.
+// slots of recent blocks (registry/young.h), inside the guard of the thread. Records are made by flk_record_of, as
+// those of events are: a struct made of bit fields is stored in pieces, and the copy of its words waits for them.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,7 @@ static bool always(const flk_record *record, void *context) {
 }
 
 static bool insert(uint64_t address, uint64_t sequence) {
-    flk_record record = {.size_bytes = 24, .sequence = sequence, .type = 1};
+    flk_record record = flk_record_of(24, 0, sequence, 0, 0, 1, 0);
     bool replaced;
     flk_insertion how = {no_event, no_event, NULL, &replaced};
     return flk_registry_insert(FLK_LAYER_HEAP, address, &record, how) == FLK_OK;
@@ -65,10 +66,7 @@ static uint64_t two_events(const uint64_t *keys, size_t count, size_t steps) {
     flk_thread *thread = flk_thread_enter();
     uint16_t number = (uint16_t)thread->number;
     for (size_t step = 0, i = 0; step < steps; step++) {
-        flk_record out, record = {.size_bytes = 24,
-                                  .sequence = step,
-                                  .type = 1,
-                                  .thread = number};
+        flk_record out, record = flk_record_of(24, 0, step, 0, 0, 1, number);
         bool replaced;
         found += flk_registry_take_hot(thread, FLK_LAYER_HEAP, keys[i], always,
                                        NULL, &out) == FLK_TAKEN;

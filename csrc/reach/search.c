@@ -14,6 +14,7 @@
 #include "reach/holes.h"
 #include "reach/pools.h"
 #include "reach/tails.h"
+#include "reach/texts.h"
 #include "reach/verdicts.h"
 #include "registry/registry.h"
 #include "registry/scope.h"
@@ -229,50 +230,6 @@ static bool has_words(const search *s, const char *copy, uintptr_t begin,
     return false;
 }
 
-static bool is_text(unsigned char byte) {
-    return (byte >= ' ' && byte <= '~') || (byte >= '\t' && byte <= '\r');
-}
-
-// Whether memory is the start of a block that reaches beyond `to`: its region
-// begins there, or a head of glibc's malloc is before it.
-static bool begins_block(const char *first, const char *at, uintptr_t address,
-                         const char *to) {
-    enum { HEAD = FLK_HEADS_BYTES, FLAGS = 7 };
-    if (at == first)
-        return true;
-    if (address % FLK_HEADS_ALIGNMENT != 0 ||
-        at - first < (ptrdiff_t)sizeof(uintptr_t))
-        return false;
-    uint64_t size;
-    memcpy(&size, at - sizeof size, sizeof size);
-    size &= ~(uint64_t)FLAGS;
-    return size % HEAD == 0 && size <= UINT32_MAX &&
-           size > (uint64_t)(to - at) + HEAD;
-}
-
-// Whether this word, which may be an address, has the end of a C string that
-// fills its block from the start, 8 bytes at least. `first` is the start of the
-// region. Behind the end is what an earlier use of the memory left, such as the
-// upper bytes of a pointer. (A lowest byte of 0 is no sign: one pointer in
-// sixteen has it. Nor is text in the middle of a block: it may be old itself, as
-// in a table whose free places are not cleared.)
-static FLK_NOINLINE bool ends_text(const char *first, const char *word,
-                                   uintptr_t address) {
-    const unsigned char *bytes = (const unsigned char *)word;
-    const char *at = word;
-    if (*bytes == 0)
-        return false;
-    while (at > first && is_text((unsigned char)at[-1]))
-        at--;
-    size_t before = (size_t)(word - at);
-    if (before < sizeof(uintptr_t) ||
-        !begins_block(first, at, address - before, word))
-        return false;
-    while (is_text(*bytes))  // not longer than the word: its highest byte is 0
-        bytes++;
-    return *bytes == 0;
-}
-
 static void point(search *s, uintptr_t at, uintptr_t word) {
     if (s->may_be_unused && leads_to_block(s, word) &&
         flk_tails_keep(&s->tails, at, s->verdicts.from))
@@ -293,7 +250,7 @@ static void read_words(search *s, const char *copy, uintptr_t begin,
         uintptr_t word;
         memcpy(&word, from, sizeof word);
         uintptr_t address = at + (uintptr_t)(from - first);
-        if (may_point(s, word) && !ends_text(first, from, address))
+        if (may_point(s, word) && !flk_texts_end(first, from, address))
             point(s, address, word);
     }
 }
@@ -450,13 +407,23 @@ static void read_range(search *s, const flk_area *area, uintptr_t begin,
         flk_contents_read(&s->contents, area, begin, end, read_root, s);
 }
 
-typedef enum root_part { DATA_OF_OBJECTS = 1, OTHER_MEMORY = 2 } root_part;
+typedef enum root_part {
+    DATA_OF_OBJECTS = 1,
+    OF_THREADS = 2,
+    OTHER_MEMORY = 4,
+} root_part;
 
 static root_part root_part_of(const search *s, const flk_area *area) {
-    uint32_t holder = s->result->holders.items[area->holder].kind;
-    return holder == FLK_HOLDER_DATA || holder == FLK_HOLDER_BSS
-               ? DATA_OF_OBJECTS
-               : OTHER_MEMORY;
+    switch (s->result->holders.items[area->holder].kind) {
+    case FLK_HOLDER_DATA:
+    case FLK_HOLDER_BSS:
+        return DATA_OF_OBJECTS;
+    case FLK_HOLDER_STACK:
+    case FLK_HOLDER_THREAD_DATA:
+        return OF_THREADS;
+    default:
+        return OTHER_MEMORY;
+    }
 }
 
 static void read_outside_heaps(search *s, unsigned parts) {
@@ -556,13 +523,13 @@ static void read_roots(search *s) {
     read_registers(s);
     find_interpreter(s);
     if (s->ends_early) {
-        // Little memory, which holds most of what libraries keep.
-        read_outside_heaps(s, DATA_OF_OBJECTS);
-        follow(s, FLK_VERDICT_HELD_BELOW);
-        read_outside_heaps(s, OTHER_MEMORY);
-        follow(s, FLK_VERDICT_HELD_BELOW);
+        // Little memory, which holds most of what libraries keep, comes first.
+        for (unsigned part = DATA_OF_OBJECTS; part <= OTHER_MEMORY; part *= 2) {
+            read_outside_heaps(s, part);
+            follow(s, FLK_VERDICT_HELD_BELOW);
+        }
     } else {
-        read_outside_heaps(s, DATA_OF_OBJECTS | OTHER_MEMORY);
+        read_outside_heaps(s, DATA_OF_OBJECTS | OF_THREADS | OTHER_MEMORY);
     }
     read_heaps(s);
     if (goes_on(s))

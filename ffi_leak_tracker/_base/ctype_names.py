@@ -4,11 +4,13 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     _Dictionary = dict[str, Any]
 else:
     _Dictionary = dict
+_CLOSE = 0.75  # of difflib
 _QUALIFIERS = {"const", "volatile", "restrict"}
 _TAGS = {"struct", "union", "enum"}
 _NUMBERS = {"unsigned", "signed", "int", "long", "short", "char", "double"}
@@ -70,8 +72,14 @@ class ByType(_Dictionary):
     def __missing__(self, key: object) -> Any:
         name = self._known(key)
         if name is None:
-            raise KeyError(key)
+            raise KeyError(self._hint(key) or key)
         return dict.__getitem__(self, name)
+
+    def _hint(self, key: object) -> str:
+        """Return what to say of an unknown type, "" without a similar one."""
+        name = getattr(key, "cname", key)
+        near = suggestion(name, self) if isinstance(name, str) else None
+        return f"{name}: did you mean {near!r}?" if near else ""
 
     def __contains__(self, key: object) -> bool:
         return self._known(key) is not None
@@ -80,6 +88,27 @@ class ByType(_Dictionary):
         """Return the value of a type, or the default."""
         name = self._known(key)
         return default if name is None else dict.__getitem__(self, name)
+
+
+def suggestion(name: str, known: Iterable[str]) -> str | None:
+    """Return a recorded type with a similar name, or None.
+
+    >>> suggestion("tree *", ["struct tree", "int"])
+    'struct tree'
+    >>> suggestion("struct teee", ["struct tree"]), suggestion("x", ["y"])
+    ('struct tree', None)
+    """
+    from difflib import get_close_matches
+
+    by_stem = {_stem_of(one): one for one in known}
+    close = get_close_matches(_stem_of(name), by_stem, 1, _CLOSE)
+    return by_stem[close[0]] if close else None
+
+
+def _stem_of(name: str) -> str:
+    words = name.lower().replace("*", " ").split()
+    kept = [one for one in words if one not in _TAGS]
+    return " ".join(kept)
 
 
 def _parts(name: str) -> list[str]:

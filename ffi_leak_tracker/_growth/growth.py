@@ -11,7 +11,7 @@ from ffi_leak_tracker._records.allocation import Frame
 from ffi_leak_tracker._records.filters import LeakFilter
 from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._seam import core_api as core
-from ffi_leak_tracker._tracking import sampling, unseen, view
+from ffi_leak_tracker._tracking import sampling, type_names, unseen, view
 from ffi_leak_tracker._tracking.scopes import add_note
 
 TYPE_CHECKING = False
@@ -220,7 +220,9 @@ def _run(
         _check_raises(raises)
     whole = view.global_filter() | LeakFilter.of(filter)
     ignore = None if whole == LeakFilter.ignore_none() else whole.ignore
-    return Run(options, ignore)
+    run = Run(options, ignore)
+    run.filter_doubts = lambda: type_names.doubts_on(whole)
+    return run
 
 
 def _refuse(result: Any) -> None:
@@ -265,7 +267,7 @@ def _rank(one: PathGrowth) -> tuple[bool, bool, float, int]:
 
 def _unseen(run: Run) -> tuple[str, ...]:
     """Return why leaks of the calls may not have been seen."""
-    found = unseen.doubts()
+    found = [*unseen.doubts(), *run.filter_doubts()]
     if not run.is_on and not found:
         found.append("not all was recorded: tracking was switched off")
     if run.detaches:

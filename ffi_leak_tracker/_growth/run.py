@@ -127,6 +127,8 @@ class Run:
         ignore: Callable[[Allocation], bool] | None,
     ) -> None:
         self._options, self._ignore = options, ignore
+        #: Returns why what the filter leaves is no proof.
+        self.filter_doubts: Callable[[], list[str]] = list
         self.watch = Watch(options.current_thread_only)
         self.edges = self.watch.edges
         self.seconds = 0.0  # duration of the calls

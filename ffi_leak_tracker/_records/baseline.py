@@ -166,7 +166,10 @@ class Baseline(LeakFilter):
                 return path.rpartition(folder)[2]
         if path.startswith("<") or not os.path.isabs(filename):
             return path
-        whole = os.path.realpath(filename)
+        try:
+            whole = os.path.realpath(filename)
+        except ValueError:  # no file can have this name
+            whole = filename
         if whole.startswith(self._root):
             return whole[len(self._root) :].replace("\\", "/")
         return os.path.basename(path)

@@ -43,7 +43,8 @@ def text_or_none(value: object) -> str | None:
 def type_names(value: Any) -> tuple[str, ...]:
     """Return the names that records may have for a C type.
 
-    Raises: TypeError for what is neither a text nor a ctype object.
+    Raises: TypeError for what is neither a text nor a ctype object,
+        ValueError for an empty text.
     """
     name = value if isinstance(value, str) else getattr(value, "cname", None)
     if not isinstance(name, str):
@@ -51,6 +52,8 @@ def type_names(value: Any) -> tuple[str, ...]:
             "expected names of C types or ctype objects (ffi.typeof(...)), "
             f"not {value!r}"
         )
+    if not name.strip():
+        raise ValueError("expected names of C types, not an empty text")
     return spellings(name)
 
 

@@ -533,6 +533,25 @@ def is_of_group(filter: object) -> bool:
     return isinstance(filter, LeakFilter) and filter.decides_groups
 
 
+def types_chosen(filter: object) -> frozenset[str]:
+    """Return the names of types that a filter leaves, where it says so.
+
+    Those are the types of a negation: ``~LeakFilter.ignore_types(...)``.
+    """
+    found: set[str] = set()
+    waiting = [(filter, False)]
+    while waiting:
+        one, is_negated = waiting.pop()
+        if isinstance(one, _JoinedFilter):
+            waiting += [(part, is_negated) for part in one.operands]
+        elif isinstance(one, _NotFilter):
+            waiting.append((one._key[0], not is_negated))
+        elif is_negated and isinstance(one, _MemberFilter):
+            name, values = one._key
+            found.update(values if name == "type" else ())
+    return frozenset(found)
+
+
 def chosen(
     blocks: Sequence[Allocation],
     predicate: Callable[[Allocation], object],

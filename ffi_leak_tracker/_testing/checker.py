@@ -106,6 +106,7 @@ class Checker:
             ignored = rules.filter_of(item)
         except (TypeError, ValueError, pytest.UsageError) as error:
             pytest.fail(str(error), pytrace=False)
+        self._summary.add_filter(ignored)
         takes = self._takes(item)
         if not takes and limits is None:
             return

@@ -39,3 +39,11 @@ def collect_young(moves_before: int) -> bool:
     if gc.collect(1):
         gc.collect(1)  # what finalizers let go
     return is_all
+
+
+def collect_all() -> bool:
+    """Collect all garbage once; return whether there may have been some.
+
+    PyPy does not say whether there was.
+    """
+    return gc.collect() != 0

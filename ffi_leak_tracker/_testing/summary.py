@@ -12,6 +12,7 @@ import pytest
 from ffi_leak_tracker._base.environment import variable
 from ffi_leak_tracker._base.format import format_bytes, plural, printable
 from ffi_leak_tracker._records.exceptions import ReportWriteError
+from ffi_leak_tracker._records.filters import types_chosen
 from ffi_leak_tracker._records.report_file import write_report
 from ffi_leak_tracker._testing.figures import (
     BUDGETED,
@@ -19,11 +20,12 @@ from ffi_leak_tracker._testing.figures import (
     KNOWN,
     totals,
 )
-from ffi_leak_tracker._tracking import unseen, watched
+from ffi_leak_tracker._tracking import type_names, unseen, watched
 
 if TYPE_CHECKING:
     from typing import Any
 
+    from ffi_leak_tracker._records.filters import LeakFilter
     from ffi_leak_tracker._records.known import Known
     from ffi_leak_tracker._testing.judge import Left
     from ffi_leak_tracker._testing.options import Settings
@@ -47,6 +49,8 @@ class Summary:
         #: Blocks that tests with a budget allocated.
         self._budgets: dict[tuple[str, str], int] = {}
         self._unmet: set[str] | None = None
+        #: Types that filters of tests leave: whether none was ever recorded.
+        self._types: dict[str, bool] = {}
         self._leaking: list[tuple[Scope, set[int]]] = []
         self._freed = 0
         #: Of the threads of tests: the test, blocks, bytes and the report.
@@ -94,6 +98,10 @@ class Summary:
         self._freed += self._count_freed()
         if output is not None:
             output["ffi_leaks_freed"] = self._freed
+            unknown = self._unknown_types()
+            output["ffi_leaks_types"] = [
+                (name, name in unknown) for name in self._types
+            ]
             output["ffi_leaks_unmet"] = list(watched.unmet())
             output["ffi_leaks_late"] = self._late
         elif (
@@ -121,11 +129,22 @@ class Summary:
         self._freed += output.get("ffi_leaks_freed", 0)
         self._late += map(tuple, output.get("ffi_leaks_late", ()))
         unmet = set(output.get("ffi_leaks_unmet", ()))
+        for name, is_unknown in output.get("ffi_leaks_types", ()):
+            self._types[name] = self._types.get(name, True) and is_unknown
         self._unmet = unmet if self._unmet is None else self._unmet & unmet
 
     def unmet(self) -> tuple[str, ...]:
         """Return the names of libraries that no process of the run loaded."""
         return watched.unmet() if self._unmet is None else tuple(self._unmet)
+
+    def add_filter(self, filter: LeakFilter | None) -> None:
+        """Note the types that a filter leaves, to judge them at the end."""
+        self._types.update(dict.fromkeys(types_chosen(filter), True))
+
+    def _unknown_types(self) -> list[str]:
+        """Return the types of filters of which no process recorded a block."""
+        asked = [name for name, is_unknown in self._types.items() if is_unknown]
+        return type_names.unknown(asked)
 
     # --- output ----------------------------------------------------------
     def write(self, terminal: pytest.TerminalReporter) -> None:
@@ -187,6 +206,9 @@ class Summary:
         found = [watched.unmet_text(names)] if names else []
         if self._unmet is None:  # the tests ran in this process
             found += unseen.doubts_but_names()
+        types = self._unknown_types()
+        if types:
+            found.append(type_names.text_on(types))
         for text in found:
             terminal.write_line(f"native leaks: {text}", red=True)
 

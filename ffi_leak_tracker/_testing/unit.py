@@ -27,7 +27,7 @@ from ffi_leak_tracker._testing.frames import without_runner
 from ffi_leak_tracker._testing.rounds import AUTO
 from ffi_leak_tracker._testing.scopes import NATIVE_DEPTH, open_scope
 from ffi_leak_tracker._testing.tables import Tables
-from ffi_leak_tracker._tracking import detached
+from ffi_leak_tracker._tracking import detached, type_names
 from ffi_leak_tracker._tracking.tracker import LeakTracker
 
 if TYPE_CHECKING:
@@ -167,11 +167,12 @@ class LeakCheckMixin(_Base):
         ]
         if new:
             raise MisusesFound(new)
-        if detached.is_clean(scope.number):
-            return
-
         # A function is not to become a method.
         ignored = getattr_static(type(self), "leaks_filter")
+        for text in type_names.doubts_on(ignored):
+            warn(f"leaks_filter leaves nothing: {text}")
+        if detached.is_clean(scope.number):
+            return
 
         def take(collects: bool) -> Snapshot:
             return scope.leaks(filter=ignored, gc=collects)

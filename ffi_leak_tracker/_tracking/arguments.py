@@ -29,8 +29,10 @@ def word(name: str, value: object, example: str) -> str:
         raise TypeError(
             f"{name} must be a word such as {example!r}, not {value!r}"
         )
-    if not value:
-        raise ValueError(f"{name} must be a word such as {example!r}, not ''")
+    if not value.strip():
+        raise ValueError(
+            f"{name} must be a word such as {example!r}, not {value!r}"
+        )
     return value
 
 

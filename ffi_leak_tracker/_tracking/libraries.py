@@ -149,6 +149,8 @@ def _rules_of_text(library: str | os.PathLike[str]) -> Iterator[str]:
     text = os.fsdecode(os.fspath(library))
     if not text:
         raise ValueError("a library's name must not be empty")
+    if not _may_be_name(text):
+        raise ValueError(f"no library can have the name {text!r}: correct it")
     if "/" in text:
         yield from _rules_of_path(text)
     elif "*" in text or "?" in text:
@@ -159,6 +161,14 @@ def _rules_of_text(library: str | os.PathLike[str]) -> Iterator[str]:
             yield from _rules_of_path(text)
         else:
             yield from _rules_of_installed(text)
+
+
+def _may_be_name(text: str) -> bool:
+    """Return whether a file can have this name."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 # --- paths --------------------------------------------------------------

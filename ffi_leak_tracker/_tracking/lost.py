@@ -13,7 +13,7 @@ from ffi_leak_tracker._records.verdicts import HOOKED, Verdicts, part_of
 from ffi_leak_tracker._seam import core_api as core
 from ffi_leak_tracker._seam import core_lost
 from ffi_leak_tracker._seam.blocks import BlockList
-from ffi_leak_tracker._tracking import detached
+from ffi_leak_tracker._tracking import detached, type_names
 
 TIME_MAX = 3600  # seconds
 ENDING_SECONDS = 0.02  # what a thread takes to end
@@ -51,7 +51,7 @@ def find(
     blocks = Snapshot(
         found.blocks,
         stats,
-        view._notes(stats.allocations, 0),
+        [*view._notes(stats.allocations, 0), *type_names.doubts_on(filter)],
         found.blocks.taken_at,
         view.duration,
         view.name,

@@ -33,7 +33,7 @@ class Observer:
 
     __module__ = "ffi_leak_tracker"
 
-    __slots__ = ("_allocated", "_freed", "_names", "_type")
+    __slots__ = ("_allocated", "_freed", "_has_told", "_names", "_type")
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class Observer:
             raise TypeError("observe() needs allocated= or freed=, or both")
         self._type = _name_of(type)
         self._names = self._type and spellings(self._type)
+        self._has_told = False
         self._allocated = allocated
         self._freed = freed
         with _lock:
@@ -69,13 +70,28 @@ class Observer:
     def close(self) -> None:
         """Deliver the waiting events, then stop. May be called twice.
 
+        Warns (RuntimeWarning) if no block of the type was ever recorded.
+
         While another thread delivers, that thread alone goes on. Events that
         wait then may not reach this observer.
         """
+        was_active = self.active
         _deliver_waiting(None)
         _say_losses()
         with _lock:
             _set(tuple([one for one in _observers if one is not self]))
+        if was_active and self._names and not self._has_told:
+            self._say_unknown(self._names)
+
+    @staticmethod
+    def _say_unknown(names: tuple[str, ...]) -> None:
+        """Warn if no block of the type was ever recorded."""
+        from ffi_leak_tracker._base.warn import warn
+        from ffi_leak_tracker._tracking import type_names
+
+        missing = type_names.unknown(names[:1])
+        if missing:
+            warn(f"observe() told nothing: {type_names.text_on(missing)}")
 
     def observes(self, type: str) -> bool:
         """Return whether it observes blocks of this type."""
@@ -84,7 +100,10 @@ class Observer:
     def tell(self, what: int, block: Allocation) -> None:
         """Call the callback for an event, if there is one."""
         callback = self._allocated if what == objects.MADE else self._freed
-        if callback is not None and self.observes(block.type):
+        if self._names is not None and not self.observes(block.type):
+            return
+        self._has_told = True
+        if callback is not None:
             objects.call(callback, block)
 
     def __enter__(self) -> Observer:

@@ -26,12 +26,19 @@ if TYPE_CHECKING:
     from ffi_leak_tracker._records.verdicts import Verdicts
     from ffi_leak_tracker._seam import blocks
     from ffi_leak_tracker._seam import misuse as misuses
-    from ffi_leak_tracker._tracking import detached, owners, sampling, unseen
+    from ffi_leak_tracker._tracking import (
+        detached,
+        owners,
+        sampling,
+        type_names,
+        unseen,
+    )
 else:
     lazy(globals(), "_base", "format")
     lazy(globals(), "_records", "exceptions", "filters", "folding", "snapshot")
     lazy(globals(), "_seam", "blocks", misuses="misuse")
     lazy(globals(), "_tracking", "detached", "owners", "sampling", "unseen")
+    lazy(globals(), "_tracking", "type_names")
 
 #: None until there is one.
 _global_filter: LeakFilter | None = None
@@ -144,7 +151,8 @@ class View:
         whole = self._whole_filter(filter)
         if whole == filters.LeakFilter.ignore_none():
             return everything
-        return everything.without(whole)
+        found_notes = type_names.doubts_on(whole)
+        return everything._noted(found_notes).without(whole)
 
     def _notes(self, allocations: int, since: int) -> list[str]:
         figures = core.self_figures()
@@ -297,7 +305,9 @@ class View:
             if len(found):
                 raise exceptions.LeaksFoundError(found)
         if self._tells_unseen:
-            unseen.warn_of_silence(self.number, self._uncertain_owned())
+            whole = self._whole_filter(filter)
+            more = [*self._uncertain_owned(), *type_names.doubts_on(whole)]
+            unseen.warn_of_silence(self.number, more)
 
     def _uncertain_owned(self) -> list[str]:
         """Return the line about live blocks that may belong to this view."""
