@@ -356,8 +356,8 @@ def made(): return Plain()
     "list": (64, "def made(): a = [None] * 4; a.append(None); return a"),
     # A block of malloc, of which a link behind the last item is not used.
     "deque": (528, "from collections import deque\ndef made(): return deque()"),
-    # An instance with its values: 16 bytes and a head of 16, 16, 8 + 29 * 8 + 32
-    # bytes, and room for one more value (3.13 and later).
+    # An instance with its values: 16 bytes and a head of 16, 16, 8 + 29 * 8 +
+    # 32 bytes, and room for one more value (3.13 and later).
     "instance with values": (
         336,
         """
@@ -368,8 +368,8 @@ def made():
     return one
 """,
     ),
-    # Values that lie alone: 8 + 30 * 8 bytes, and for each a byte with its place
-    # in the order, of which 2 are set (3.13 and later).
+    # Values that lie alone: 8 + 30 * 8 bytes, and for each a byte with its
+    # place in the order, of which 2 are set (3.13 and later).
     "order": (
         288,
         """
@@ -416,8 +416,8 @@ PLACES = {"code": 184, "order": 264}
 @pytest.mark.parametrize("kind", MAKERS)
 def test_objects_are_read_to_their_end(kind) -> None:
     """A block of Python's allocator may be a word larger than its object."""
-    # 1,995, 1,708 and 1,994 before, of 4,000, on 3.11; on 3.14 an instance 3,418,
-    # one with values 3,743, an order 3,701, and code 1,982.
+    # 1,995, 1,708 and 1,994 before, of 4,000, on 3.11; on 3.14 an instance
+    # 3,418, one with values 3,743, an order 3,701, and code 1,982.
     size, maker = MAKERS[kind]
     at = PLACES.get(kind, size - 8)
     code = OVER_OLD_POINTERS.replace("SIZE", str(size)).replace("AT", str(at))

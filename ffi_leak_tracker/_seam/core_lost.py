@@ -146,10 +146,16 @@ def _text_state() -> tuple[int, int]:
     return 1, 0  # no text is known to have no pointers
 
 
-def _has_unset_number() -> bool:
-    """Whether code has a number that is set only where there is no GIL."""
-    has_gil = "t" not in sys.abiflags
-    return has_gil and (3, 14) <= sys.version_info < (3, 16)
+def _kind_of_code(one: type) -> int:
+    """Return the kind of code or of frames."""
+    kind: int = lib.FLK_PYTHON_PLAIN
+    if one is FrameType and sys.version_info < (3, 11):
+        kind = lib.FLK_PYTHON_FRAME  # code keeps one between calls
+    # Code has a number that is set only where there is no GIL.
+    has_number = (3, 14) <= sys.version_info < (3, 16)
+    if one is CodeType and has_number and "t" not in sys.abiflags:
+        kind = lib.FLK_PYTHON_CODE
+    return kind
 
 
 def _teach_types() -> None:
@@ -175,11 +181,9 @@ def _teach_types() -> None:
             kind = lib.FLK_PYTHON_LIST
         elif one is deque and deque.__basicsize__ >= _DEQUE_BYTES:
             kind = lib.FLK_PYTHON_DEQUE
-        elif one is CodeType and _has_unset_number():
-            kind = lib.FLK_PYTHON_CODE
-        elif one is FrameType and sys.version_info < (3, 11):
-            kind = lib.FLK_PYTHON_FRAME  # a function keeps one between calls
-        elif one.__itemsize__ and one not in (bytes, tuple, CodeType):
+        elif one in (CodeType, FrameType):
+            kind = _kind_of_code(one)
+        elif one.__itemsize__ and one not in (bytes, tuple):
             continue  # not all of these keep their length in one place
         size = head + one.__basicsize__
         if one is FunctionType and sys.version_info >= (3, 11):
