@@ -146,15 +146,17 @@ def _text_state() -> tuple[int, int]:
     return 1, 0  # no text is known to have no pointers
 
 
+#: The type of frames that code keeps between calls.
+_KEPT_FRAME = FrameType if sys.version_info < (3, 11) else None
+
+
 def _kind_of_code(one: type) -> int:
-    """Return the kind of code or of frames."""
+    """Return the kind of code or of kept frames."""
     kind: int = lib.FLK_PYTHON_PLAIN
-    if one is FrameType and sys.version_info < (3, 11):
-        kind = lib.FLK_PYTHON_FRAME  # code keeps one between calls
-    # Code has a number that is set only where there is no GIL.
-    has_number = (3, 14) <= sys.version_info < (3, 16)
-    if one is CodeType and has_number and "t" not in sys.abiflags:
-        kind = lib.FLK_PYTHON_CODE
+    if one is _KEPT_FRAME:
+        kind = lib.FLK_PYTHON_FRAME
+    elif (3, 14) <= sys.version_info < (3, 16) and "t" not in sys.abiflags:
+        kind = lib.FLK_PYTHON_CODE  # its number is set only without a GIL
     return kind
 
 
@@ -181,7 +183,7 @@ def _teach_types() -> None:
             kind = lib.FLK_PYTHON_LIST
         elif one is deque and deque.__basicsize__ >= _DEQUE_BYTES:
             kind = lib.FLK_PYTHON_DEQUE
-        elif one in (CodeType, FrameType):
+        elif one is CodeType or one is _KEPT_FRAME:
             kind = _kind_of_code(one)
         elif one.__itemsize__ and one not in (bytes, tuple):
             continue  # not all of these keep their length in one place
