@@ -451,6 +451,7 @@ def test_baselines_of_tests(workers: tuple[str, ...], prefix: str) -> None:
     assert 0 == check(f"--{prefix}leaks-write-baseline=known.txt", *workers)[0]
     status, text = check(known, *workers)
     assert (0, False) == (status, "gone" in text)
+    assert 0 == check("-o", "leaks_baseline=known.txt", *workers)[0]
 
     new = TESTS + "\ndef test_new():\n    adaptive_calloc('char', 3)\n"
     Path("test_it.py").write_text("import os\n\n" + new)

@@ -7,6 +7,10 @@ import time
 import pytest
 from planted import LIBRARY, failed, needs_library, project, run
 
+from ffi_leak_tracker import LeakTracker
+from ffi_leak_tracker._testing import calls
+from ffi_leak_tracker._testing.rounds import AUTO
+
 __all__ = ["project", "run"]
 pytestmark = [*needs_library, pytest.mark.slow]
 
@@ -254,3 +258,19 @@ def test_after(): pass
     assert "2 passed" in result.stdout, result.stdout
     assert "held, not counted: 2 blocks" in result.stdout
     assert "no child could be made: [Errno 11]" in result.stdout
+
+
+def test_the_end_of_the_time_is_not_a_slow_test(monkeypatch):
+    """What is left of the time of the run may be too little for any test."""
+
+    class Slow(calls.Caller):
+        def _call(self):
+            time.sleep(0.02)
+            with LeakTracker.scope() as scope:
+                pass
+            return scope
+
+    assert Slow(set()).look(AUTO, 0.01) == calls.NO_TIME
+    monkeypatch.setattr(calls, "SECONDS_A_TEST", 0.01)
+    told = Slow(set()).look(AUTO, 0.01)
+    assert told == "calling it again takes more than 0.0 s"

@@ -79,6 +79,45 @@ def test_modes(run, args, found):
     assert failed(result) == found, result.stdout
 
 
+SETTINGS = """
+kept, first = [], []
+def test_grows(): kept.append(lib.box_new(1, b"kept"))
+def test_once(): first or first.append(lib.box_new(1, b"kept"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("setting", "found"),
+    [
+        ("leaks_mode=auto", {"test_grows"}),
+        ("leaks_mode=fast", set()),
+        ("leaks_mode=strict", {"test_grows", "test_once"}),
+        ("leaks_own=true", set()),
+        ("leaks_attach=_shelf", {"test_grows"}),
+        ("leaks_repeat=no", set()),
+        ("leaks_repeat=0:2", {"test_grows"}),
+        ("leaks_held=fail", {"test_grows", "test_once"}),
+    ],
+)
+def test_ini_settings(run, setting, found):
+    """Each is the default of its option, with and without ``leaks``."""
+    for way in (["--leaks"], ["-o", "leaks=true"]):
+        result = run(*way, "-o", setting, tests=LIBRARY + SETTINGS)
+        assert failed(result) == found, result.stdout
+        assert f"{2 - len(found)} passed" in result.stdout or len(found) == 2
+
+
+def test_an_option_is_above_its_setting(run):
+    """``--leaks=MODE`` is above ``leaks_mode``."""
+    result = run(
+        *("--leaks=strict", "-o", "leaks_mode=fast"), tests=LIBRARY + SETTINGS
+    )
+    assert failed(result) == {"test_grows", "test_once"}, result.stdout
+    result = run("--leaks", "-o", "leaks_attach=none.so", tests="def test(): 1")
+    assert result.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "none.so" in result.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("option", ["--leaks=fast", "--leaks-repeat=no"])
 def test_without_further_calls(run, option):

@@ -129,6 +129,8 @@ class Caller:
     def _found(self, rounds: Rounds, seconds: float) -> Found:
         counted = self._scopes[rounds.warmup :]
         if len(counted) < FEWEST:
+            if seconds < SECONDS_A_TEST:  # the rest of those of the run
+                return NO_TIME
             return f"calling it again takes more than {seconds:.1f} s"
         return growing(counted)
 

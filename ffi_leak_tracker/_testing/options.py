@@ -33,7 +33,7 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         "leaks",
         {
             "nargs": "?",
-            "const": "auto",
+            "const": "",
             "default": None,
             "metavar": "MODE",
             "help": "Fail tests that leak native memory. MODE is auto; fast: "
@@ -218,7 +218,7 @@ def _names_taken(parser: pytest.Parser) -> set[str]:
 
 
 def name_the_mode(args: list[str], lost: dict[str, str]) -> None:
-    """Write ``--leaks`` as ``--leaks=auto``.
+    """Write ``--leaks`` as ``--leaks=``, with the mode of the ini setting.
 
     The word after it would else be taken for its mode, as in
     ``pytest --leaks tests``.
@@ -227,7 +227,7 @@ def name_the_mode(args: list[str], lost: dict[str, str]) -> None:
     end = args.index("--") if "--" in args else len(args)
     for i, one in enumerate(args[:end]):
         if one in names:
-            args[i] = f"{one}=auto"
+            args[i] = f"{one}="
 
 
 def shows_tables(config: pytest.Config) -> bool:
@@ -284,11 +284,11 @@ class Settings:
     def _value(self, name: str) -> str:
         """Return an option, else its ini setting, else ""."""
         given = self._given(name)
-        if given is not None:
+        if given or (given is not None and name != "leaks"):
             return str(given)
         if name != "leaks":
             return str(self._config.getini(name.replace("-", "_")))
-        on = self._config.getini("leaks")
+        on = given is not None or self._config.getini("leaks")
         return str(self._config.getini("leaks_mode") or "auto") if on else ""
 
     def _known(self) -> Known | None:
