@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import gc
+import pickle
 import sys
 import weakref
 from typing import Any
@@ -680,7 +682,7 @@ def test_errors_of_a_destructor_are_counted(ffi, lib, scope, monkeypatch):
     one = ffi.gc(lib.tree_new(), lib.tree_free)
     monkeypatch.setattr(ledger, "drop", fail)
     freed = lib.frees
-    with LeakTracker.observe("int", freed=print):  # no usual case
+    with LeakTracker.observe(freed=id):  # no usual case
         del one
         gc.collect()
     assert lib.frees == freed + 1
@@ -872,6 +874,10 @@ def test_cdata_die_as_before(both, scope) -> None:
         ({"tree_open": Out(1)}, "argument 1 is no pointer: int"),
         ({"tree_open": Out(5)}, "it takes 2 arguments"),
         ({"tree_take": Chain(0)}, "its result is no pointer: int"),
+        ({"planted": "tree_free"}, "planted is no function, but the number"),
+        ({"SMALL": None}, "SMALL is no function, but the number 3"),
+        ({"tree_n*w": "frees"}, "frees (free of tree_new) is no function"),
+        ({"tree_new": "tree_new"}, "tree_new (free of tree_new) takes no poin"),
     ],
 )
 def test_a_specification_that_does_not_fit(spec, text) -> None:
@@ -879,6 +885,16 @@ def test_a_specification_that_does_not_fit(spec, text) -> None:
     with pytest.raises(SpecError, match=None) as caught:
         instrument(*compiled(), spec)
     assert text in str(caught.value)
+
+
+def test_copies_are_the_same(both) -> None:
+    """As of modules, an ffi and a lib are not copied, and not pickled."""
+    _, _, ffi, lib = both
+    for one in (ffi, lib):
+        assert copy.copy(one) is one
+        assert copy.deepcopy([one])[0] is one
+        with pytest.raises(TypeError, match="cannot pickle <instrumented"):
+            pickle.dumps(one)
 
 
 @pytest.mark.slow

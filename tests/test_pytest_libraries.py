@@ -442,6 +442,28 @@ def test_after(): pass
     assert "mismatched free" in result.stdout
 
 
+@pytest.mark.parametrize("collects", ["", "gc.collect()"])
+def test_misuse_by_a_finalizer_fails_its_test_alone(run, collects):
+    """Of an object that is garbage, young or not, when its test ends."""
+    tests = f"""
+import gc
+from planted_leaks._shelf import ffi
+class Own:
+    def __init__(self):
+        self.itself, array = self, lib.counts_new(3)
+        self.array = ffi.gc(array, lib.counts_delete)
+def test_before(): pass
+def test_at_once(): ffi.gc(lib.counts_new(3), lib.counts_delete)
+def test_mismatch():
+    own = Own()
+    {collects}
+def test_after(): pass
+"""
+    result = run("--leaks", tests=LIBRARY + tests)
+    assert failed(result) == {"test_at_once", "test_mismatch"}, result.stdout
+    assert "native leaks: 2 misuses of memory in 2 tests" in result.stdout
+
+
 # --- markers ------------------------------------------------------------
 @pytest.mark.slow
 def test_markers(run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -913,6 +914,33 @@ def test_no_colour_in_captured_reports(spawn, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     result = spawn(LEAKY, "--leaks", "--color=no")
     assert "\x1b" not in result.stdout.str()
+
+
+@pytest.mark.parametrize("color", ["no", "yes"])
+def test_the_styles_of_tracebacks(spawn, color):
+    """``--tb=line`` is one line a leak, ``--tb=no`` none."""
+    for style, place, report in [
+        ("line", True, False),
+        ("no", False, False),
+        ("short", False, True),
+    ]:
+        options = "--leaks", f"--tb={style}", f"--color={color}"
+        result = spawn("def test_leak(): calloc('char', 3)", *options)
+        text = result.stdout.str()
+        line = re.search(r"test_it\.py:\d+: 1 native block leaked", text)
+        assert (line is not None, "LEAKED" in text) == (place, report), text
+        outcomes(result, failed=1)
+
+
+def test_reports_are_as_wide_as_the_terminal(spawn, monkeypatch):
+    """What does not fit goes to a line of its own."""
+    for width, shown in [(70, False), (120, True)]:
+        monkeypatch.setenv("COLUMNS", str(width))
+        result = spawn("def test_leak(): calloc('char', 3)", "--leaks")
+        lines = result.stdout.lines
+        head = next(one for one in lines if one.startswith("LEAKED"))
+        assert ("peak" in head) is shown
+        assert len(head) <= width
 
 
 def test_a_filter_of_a_type_that_nobody_makes(run):

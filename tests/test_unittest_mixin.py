@@ -17,6 +17,7 @@ HEAD = (
     LIBRARY.replace("import pytest", "")
     + """
 import asyncio, unittest
+from planted_leaks._shelf import ffi
 from ffi_leak_tracker import diagnostic_calloc as calloc
 from ffi_leak_tracker.testing import LeakCheckMixin
 kept, once = [], []
@@ -69,6 +70,10 @@ class TestAll(LeakCheckMixin, unittest.TestCase):
         box = lib.box_new(1, b"x")
         self.addCleanup(lib.box_free, box)
     def test_misuse(self): total([1, 2], is_array=False)
+    def test_misuse_by_garbage(self):
+        box = Box(3, "novels")
+        array = ffi.gc(lib.counts_new(3), lib.counts_delete)
+        box.itself, box.array = box, array
     def test_fails(self):
         leak()
         self.fail("as it does without the check")
@@ -102,6 +107,7 @@ def test_verdicts(run) -> None:
         "test_lost",
         "test_own",
         "test_misuse",
+        "test_misuse_by_garbage",
         "test_fails",
         "test_subtests",
         "test_async_grows",

@@ -101,7 +101,7 @@ class ModuleHandles:
         One that comes with this package is for several versions of the
         module: it is told only if nothing of it fits.
         """
-        lines = plan.spec.unknown(dir(plan.lib))
+        lines = [*plan.spec.unknown(dir(plan.lib)), *plan.unfit()]
         is_ours = self._source.endswith(OURS)
         if is_ours:
             lines = []

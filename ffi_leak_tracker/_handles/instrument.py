@@ -59,6 +59,48 @@ class Plan:
             name for name in _named(words) if self._is_variable(name)
         }
         self._wrap(words, names)
+        if strict and (lines := self.unfit()):
+            raise SpecError("; ".join(lines))
+
+    def unfit(self) -> list[str]:
+        """Return a line for each name that can do nothing as a function.
+
+        Exact names, and what must free the results of those that fit. A symbol
+        that the loaded library lacks is none: a specification may be for
+        several versions.
+        """
+        lines = [
+            f"{name} is no function, but {what}"
+            for name in self.spec.exact_names()
+            if (what := self._what_else(name)) is not None
+        ]
+        for at, words in self.fitted.items():
+            for free in dict.fromkeys(
+                name for word in words for name in getattr(word, "free", ())
+            ):
+                what = self._what_else(free)
+                _, ctype = self._function(free)
+                if what is not None:
+                    lines.append(
+                        f"{free} (free of {at}) is no function, but {what}"
+                    )
+                elif ctype is not None and not _takes_pointer(ctype):
+                    lines.append(
+                        f"{free} (free of {at}) takes no pointer: {ctype.cname}"
+                    )
+        return lines
+
+    def _what_else(self, name: str) -> str | None:
+        """Return what a name of the library is that is no function."""
+        try:
+            value = getattr(self.lib, name)
+        except Exception:  # not in the library, or not in this version of it
+            return None
+        if self._function(name)[1] is not None:
+            return None
+        if isinstance(value, ledger._CData):
+            return f"of type {self.ffi.typeof(value).cname}"
+        return f"the number {value!r}" if isinstance(value, int) else "a value"
 
     def _wrap(
         self, words: dict[str, tuple[Word, ...]], names: list[str]
@@ -264,6 +306,10 @@ def _is_box(ctype: Any, arg: int) -> bool:
     if arg >= len(ctype.args) or ctype.args[arg].kind != "pointer":
         return False
     return bool(ctype.args[arg].item.kind == "pointer")
+
+
+def _takes_pointer(ctype: Any) -> bool:
+    return any(one.kind == "pointer" for one in ctype.args)
 
 
 def _takes_functions(ctype: Any) -> bool:

@@ -80,6 +80,15 @@ class Interface:
     def __dir__(self) -> list[str]:
         return dir(self._ffi_leak_tracker_ffi)
 
+    def __copy__(self) -> Interface:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Interface:
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(f"cannot pickle {self!r}")
+
     def __repr__(self) -> str:
         return f"<instrumented {self._ffi_leak_tracker_ffi!r}>"
 

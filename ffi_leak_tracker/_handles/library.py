@@ -50,6 +50,15 @@ class Library(_Names):
     def __dir__(self) -> list[str]:
         return dir(self._ffi_leak_tracker_lib)
 
+    def __copy__(self) -> Library:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Library:
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(f"cannot pickle {self!r}")
+
     def __repr__(self) -> str:
         return f"<instrumented {self._ffi_leak_tracker_lib!r}>"
 

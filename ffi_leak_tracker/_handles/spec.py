@@ -113,23 +113,28 @@ class Spec:
                 lines.append(f"{name}{where} is not in the library{hint}")
         return lines
 
+    def exact_names(self) -> list[str]:
+        """Return the names without a wildcard, sorted."""
+        return sorted(self._exact)
+
     def __len__(self) -> int:
         return len(self._exact) + len(self._patterns)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Spec) and self._items() == other._items()
+        return isinstance(other, Spec) and self.items() == other.items()
 
     def __hash__(self) -> int:
-        return hash(tuple(self._items()))
+        return hash(tuple(self.items()))
 
-    def _items(self) -> list[tuple[str, Words]]:
+    def items(self) -> list[tuple[str, Words]]:
+        """Return names and patterns with their words, sorted by name."""
         patterns = [(name, words) for _, name, words in self._patterns]
         return sorted([*self._exact.items(), *patterns], key=lambda one: one[0])
 
     def __repr__(self) -> str:
         lines = [
             f"    {name!r}: {words[0] if len(words) == 1 else list(words)!r},"
-            for name, words in self._items()
+            for name, words in self.items()
         ]
         return "\n".join(map(printable, ["Spec({", *lines, "})"]))
 

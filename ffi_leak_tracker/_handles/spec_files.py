@@ -160,7 +160,7 @@ def to_toml(spec: Spec) -> str:
     a_open = {out = 0, free = "a_free"}
     """
     lines = ["[functions]"]
-    for name, words in spec._items():
+    for name, words in spec.items():
         values = [_value(name, word) for word in words]
         value = values[0] if len(values) == 1 else f"[{', '.join(values)}]"
         key = f'"{name}"' if "*" in name else name

@@ -150,10 +150,13 @@ class Watch:
             report.__dict__[KNOWN] = told
 
     def _judge(self, sorter: Sorter) -> None:
+        if self._outcome() != "skipped":
+            self._collect()
         looks = (
             self._damage,
             self._misuse,
             lambda failed: self._leaks(failed, sorter),
+            self._misuse,  # of finalizers of what was older garbage
             self._excess,
         )
         for look in looks:
@@ -163,6 +166,13 @@ class Watch:
                 self._add_section(error)
             elif error is not None:
                 self._fail(error)
+
+    def _collect(self) -> None:
+        """Let finalizers run: what they misuse, they misuse in this test."""
+        if self.scope is None or detached.is_clean(self.scope.number):
+            return
+        let_go(self.item)
+        self.is_young = collect_young(self._moves)
 
     def _damage(self, failed: bool) -> Exception | None:
         """Return what was written outside of a block, or to a freed one."""
@@ -182,22 +192,17 @@ class Watch:
         """
         if self.scope is None:
             return None
-        known = set(map(id, self._misuses))
+        known, now = set(map(id, self._misuses)), LeakTracker.misuses()
         found = [
-            one
-            for one in LeakTracker.misuses()
-            if id(one) not in known and not one.suspected
+            one for one in now if id(one) not in known and not one.suspected
         ]
+        self._misuses = now
         self.figures["misuses"] += len(found)
         return MisusesFound(found) if found else None
 
     def _leaks(self, failed: bool, sorter: Sorter) -> Exception | None:
         if self.scope is None:
             return None
-        if detached.is_clean(self.scope.number):
-            return None
-        let_go(self.item)
-        self.is_young = collect_young(self._moves)
         if detached.is_clean(self.scope.number):
             return None
         try:
@@ -399,11 +404,14 @@ def _longrepr(item: pytest.Item, error: Exception) -> Any:
     text = _text(error, width=width)
     path, lineno = _place(item, error)
     message = text.partition("\n")[0]
+    is_line = item.config.getoption("tbstyle", None) == "line"
     shown = _Failure(
-        reprtraceback=code.ReprTracebackNative([text + "\n"]),
+        reprtraceback=code.ReprTracebackNative(
+            [] if is_line else [text + "\n"]
+        ),
         reprcrash=code.ReprFileLocation(path, lineno, message),
     )
-    shown.colored = _text(error, True, width)
+    shown.colored = "" if is_line else _text(error, True, width)
     return shown
 
 
@@ -414,7 +422,7 @@ class _Failure(code.ReprExceptionInfo):
 
     def toterminal(self, tw: Any) -> None:
         """Write it; ``--color`` of pytest decides about the colours."""
-        if tw.hasmarkup:
+        if tw.hasmarkup and self.colored:
             tw.line(self.colored)
         else:
             super().toterminal(tw)
