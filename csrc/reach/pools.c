@@ -144,6 +144,15 @@ static uint32_t bytes_of(const flk_python_type *type, const object_head *head) {
     return type->bytes + (uint32_t)size * type->item_bytes;
 }
 
+// Whether this is an int of one digit that the interpreter keeps for a later one:
+// from CPython 3.14 on it has a link where its references were.
+static bool is_kept_int(const flk_python_type *type, const object_head *head) {
+    enum { ONE_DIGIT = 1 << 3, SIGN = 2 };
+    return type->kind == FLK_PYTHON_NUMBER && type->item_bytes &&
+           (head->size & ~SIGN) == ONE_DIGIT &&
+           head->references % FLK_POOL_STEP == 0;
+}
+
 // `before` is the distance of the object from the start of the block.
 static bool read_object(const char *block, uint32_t block_bytes,
                         uint32_t before, uint32_t *used) {
@@ -155,7 +164,7 @@ static bool read_object(const char *block, uint32_t block_bytes,
     bool is_counted =
         (head.references != 0 || is_plain(type)) && may_count(head.references);
     if (!type->address || !head.type || type->head_bytes != before ||
-        !is_counted)
+        !(is_counted || is_kept_int(type, &head)))
         return false;
     uint32_t bytes = bytes_of(type, &head);
     bool fits = bytes <= block_bytes && block_bytes - bytes < 2 * FLK_POOL_STEP;
