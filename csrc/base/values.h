@@ -148,6 +148,7 @@ typedef struct flk_holder {
 #define FLK_PYTHON_DEQUE 6   // PLAIN; has blocks that it may use in part
 #define FLK_PYTHON_SIZED_MODULE 7  // MODULE, of 3.15: it has the state's size
 #define FLK_PYTHON_FRAME 8  // read whole, or not at all if no call uses it
+#define FLK_PYTHON_CODE 9   // PLAIN; has a number that may not be set
 typedef struct flk_python_type {
     uint64_t address;  // of the type
     uint32_t bytes;    // of an object, with what lies before it

@@ -69,7 +69,7 @@ bool flk_pools_read(const void *copy, uintptr_t address, flk_pool *out) {
 enum { TYPE_PLACES = 2 * FLK_PYTHON_TYPES_MAX };
 _Static_assert((TYPE_PLACES & (TYPE_PLACES - 1)) == 0, "a power of two");
 static flk_python_type known_types[TYPE_PLACES];
-static uintptr_t first_type;
+static uintptr_t first_type, code_type;
 
 static flk_python_type *type_at(uint64_t address) {
     uint64_t i = flk_hash_mix(address) % TYPE_PLACES;
@@ -81,6 +81,12 @@ static flk_python_type *type_at(uint64_t address) {
 // The sizes of the blocks of Python's allocator that have lists, and deques.
 static uint32_t array_owner_bytes[2];
 
+static uint64_t word_of(const void *at) {
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
 static uint32_t block_of(uint32_t bytes) {
     return (bytes + FLK_POOL_STEP - 1) / FLK_POOL_STEP * FLK_POOL_STEP;
 }
@@ -90,8 +96,11 @@ void flk_pools_set_types(const flk_python_type *types, uint32_t count) {
     memset(known_types, 0, sizeof known_types);
     memset(array_owner_bytes, 0, sizeof array_owner_bytes);
     first_type = count ? (uintptr_t)types[0].address : 0;
+    code_type = 0;
     for (uint32_t i = 0; i < count && i < FLK_PYTHON_TYPES_MAX; i++) {
         *type_at(types[i].address) = types[i];
+        if (types[i].kind == FLK_PYTHON_CODE)
+            code_type = (uintptr_t)types[i].address;
         if (types[i].kind == FLK_PYTHON_LIST)
             array_owner_bytes[0] = block_of(types[i].bytes);
         if (types[i].kind == FLK_PYTHON_DEQUE)
@@ -109,6 +118,12 @@ typedef struct object_head {
 } object_head;
 
 enum { HEAD_BYTES = 40, REFERENCES_SHIFT_MAX = 40 };
+
+// Whether a number can be that of the references of an object. From CPython 3.14
+// on the upper 16 bits are flags.
+static bool may_count(uint64_t references) {
+    return (references << 16) >> 16 >> REFERENCES_SHIFT_MAX == 0;
+}
 
 uintptr_t flk_pools_interpreter(void) { return first_type; }
 
@@ -137,8 +152,8 @@ static bool read_object(const char *block, uint32_t block_bytes,
     memcpy(&head, block + before, left < HEAD_BYTES ? left : HEAD_BYTES);
     const flk_python_type *type = type_at(head.type);
     // A tuple that the interpreter keeps for a later one has no references.
-    bool is_counted = (head.references != 0 || is_plain(type)) &&
-                      head.references >> REFERENCES_SHIFT_MAX == 0;
+    bool is_counted =
+        (head.references != 0 || is_plain(type)) && may_count(head.references);
     if (!type->address || !head.type || type->head_bytes != before ||
         !is_counted)
         return false;
@@ -186,6 +201,36 @@ static bool are_values(const char *block, uint32_t block_bytes) {
         if (read_values(block, prefix, (block_bytes - prefix) / WORD - 1))
             return true;
     return false;
+}
+
+// The same in CPython 3.13 and later: a word, of which the first bytes are the
+// number of places and of values, the places, and bytes with the order.
+typedef struct values_head {
+    uint8_t places, count, is_in_object;  // then bytes that may not be set
+} values_head;
+
+// What lies behind the last place is not used. 0: these are no values.
+static uint32_t values_bytes(const char *block, uint32_t block_bytes) {
+    enum { WORD = sizeof(uint64_t), PLACES_MIN = 5, PLACES_MAX = 30 };
+    values_head head;
+    memcpy(&head, block, sizeof head);
+    uint32_t bytes = WORD + head.places * WORD, set = 0;
+    if (head.places < PLACES_MIN || head.places > PLACES_MAX ||
+        head.count == 0 || head.count > head.places || head.is_in_object ||
+        block_of(bytes + head.places) != block_bytes)
+        return 0;
+    for (uint32_t i = 0; i < head.count; i++) {
+        uint32_t place = (unsigned char)block[bytes + i];
+        if (place >= head.places || set >> place & 1)
+            return 0;
+        set |= UINT32_C(1) << place;
+    }
+    for (uint32_t i = 0; i < head.places; i++) {
+        uint64_t word = word_of(block + WORD + i * WORD);
+        if ((word != 0) != (set >> i & 1) || word % WORD != 0)
+            return 0;
+    }
+    return bytes;
 }
 
 // The start of the keys of a dict (PyDictKeysObject of CPython 3.11 and later). Then
@@ -240,13 +285,26 @@ uint32_t flk_pools_used(const void *block, uint32_t block_bytes) {
     uint32_t keys = keys_bytes(block, block_bytes);
     if (keys)
         return keys;
+    uint32_t values = values_bytes(block, block_bytes);
+    if (values)
+        return values;
     bool ends_unused = are_values(block, block_bytes);
     return block_bytes - (ends_unused ? (uint32_t)sizeof(uint64_t) : 0);
 }
 
+bool flk_pools_unset(const void *block, uint32_t block_bytes, uint32_t *place) {
+    enum { CODE_NUMBER = 184 };  // _co_unique_id, _co_firsttraceable
+    FLK_ASSERT(block && place);
+    *place = CODE_NUMBER;
+    return code_type && block_bytes >= CODE_NUMBER + FLK_POOLS_UNSET_BYTES &&
+           word_of((const char *)block + 8) == code_type &&
+           may_count(word_of(block));
+}
+
 // --- instances of classes ----------------------------------------------------------
-// Places of fields in PyTypeObject, and bits of tp_flags: in 3.10 to 3.12 the
-// dict and the weak references of an instance may lie before the object.
+// Places of fields in PyTypeObject, and bits of tp_flags: the dict and the weak
+// references of an instance may lie before the object. From 3.13 on its values
+// may lie behind it.
 enum {
     TYPE_BASIC_SIZE = 32,
     TYPE_ITEM_SIZE = 40,
@@ -254,7 +312,8 @@ enum {
     TYPE_FLAGS = 168,
     TYPE_ALLOC = 304
 };
-enum { BEFORE_OBJECT = 1 << 3 | 1 << 4, IS_HEAP_TYPE = 1 << 9 };
+enum { HAS_VALUES = 1 << 2, BEFORE_OBJECT = 1 << 3 | 1 << 4 };
+enum { IS_HEAP_TYPE = 1 << 9 };
 enum { IS_COLLECTED = 1 << 14 };
 static uint64_t class_dealloc, class_alloc;
 
@@ -275,13 +334,30 @@ uintptr_t flk_pools_class_at(const void *block, uint32_t block_bytes,
     if (!class_dealloc || before + FLK_POOL_STEP > block_bytes)
         return 0;
     uint64_t references = field(block, before), type = field(block, before + 8);
-    bool may_be = references != 0 && references >> REFERENCES_SHIFT_MAX == 0 &&
-                  type % 16 == 0;
+    bool may_be = references != 0 && may_count(references) && type % 16 == 0;
     return may_be ? (uintptr_t)type : 0;
 }
 
-uint64_t flk_pools_instance_bytes(const void *type, uint32_t before) {
-    FLK_ASSERT(type && class_dealloc);
+// Values behind an instance: a word that begins with their number, the values,
+// and for each a byte, its place in the order. There may be room for one more.
+static uint32_t instance_end(const char *block, uint32_t block_bytes,
+                             uint32_t end, bool has_values) {
+    enum { WORD = sizeof(uint64_t) };
+    uint32_t values = 0, order = 0;
+    if (has_values && end < block_bytes) {
+        uint32_t count = (unsigned char)block[end];
+        values = WORD + count * WORD;
+        order = (count + WORD - 1) / WORD * WORD;
+    }
+    uint32_t bytes = end + values + order;
+    bool fits = block_of(bytes) == block_bytes ||
+                (values && block_of(bytes + WORD) == block_bytes);
+    return fits ? end + values : 0;
+}
+
+uint32_t flk_pools_instance_bytes(const void *type, const void *block,
+                                  uint32_t block_bytes, uint32_t before) {
+    FLK_ASSERT(type && block && class_dealloc);
     uint64_t flags = field(type, TYPE_FLAGS);
     uint32_t head = (flags & IS_COLLECTED ? 16 : 0) +
                     (flags & BEFORE_OBJECT ? 2 * sizeof(void *) : 0);
@@ -289,7 +365,11 @@ uint64_t flk_pools_instance_bytes(const void *type, uint32_t before) {
                     field(type, TYPE_DEALLOC) == class_dealloc &&
                     field(type, TYPE_ALLOC) == class_alloc &&
                     field(type, TYPE_ITEM_SIZE) == 0;
-    return is_known ? before + field(type, TYPE_BASIC_SIZE) : 0;
+    uint64_t bytes = before + field(type, TYPE_BASIC_SIZE);
+    if (!is_known || bytes > block_bytes)
+        return 0;
+    return instance_end(block, block_bytes, (uint32_t)bytes,
+                        flags & HAS_VALUES);
 }
 
 // --- what objects own --------------------------------------------------------------
@@ -313,12 +393,6 @@ uint32_t flk_pools_owner_types(uintptr_t *types) {
         if (known_types[i].address && may_own(known_types[i].kind))
             types[count++] = (uintptr_t)known_types[i].address;
     return count;
-}
-
-static uint64_t word_of(const void *at) {
-    uint64_t word;
-    memcpy(&word, at, sizeof word);
-    return word;
 }
 
 static bool own_state(const char *object, flk_small *out) {

@@ -8,7 +8,7 @@
 //            not look so by chance.
 //          An object is recognised by its type, a plausible count of references and the size of its block.
 // Source:  struct pool_header, unchanged in CPython 3.10 to 3.15 (Include/internal/pycore_obmalloc.h); PyTypeObject and
-//          what lies before an object (_PyType_PreHeaderSize) of 3.10 to 3.12.
+//          what lies before an object (_PyType_PreHeaderSize) of 3.10 to 3.15; PyDictValues of 3.13 to 3.15, behind it.
 #ifndef FLK_POOLS_H
 #define FLK_POOLS_H
 
@@ -62,6 +62,10 @@ typedef struct flk_unused {
     uintptr_t begin, end;
 } flk_unused;
 enum { FLK_POOLS_UNUSED_MAX = 2 };
+// Whether an object in a live block has a field that it does not set and that
+// may have what was there before: two words at `place` (CPython 3.14 and later).
+bool flk_pools_unset(const void *block, uint32_t block_bytes, uint32_t *place);
+enum { FLK_POOLS_UNSET_BYTES = 16 };
 // Whether blocks of this pool, of which the head is read, are as large as lists
 // or deques.
 bool flk_pools_may_own_arrays(const void *pool);
@@ -73,11 +77,12 @@ uint32_t flk_pools_unused(const void *block, uint32_t block_bytes,
 enum { FLK_POOLS_CLASS_BYTES = 312, FLK_POOLS_BEFORE_MAX = 32 };
 uintptr_t flk_pools_class_at(const void *block, uint32_t block_bytes,
                              uint32_t before);
-// How many bytes of their blocks the instances of a class use, with what lies
-// before the object; 0 if it is no class made by a class statement, or if
-// another number of bytes lies before its instances. `type`: readable memory of
-// FLK_POOLS_CLASS_BYTES.
-uint64_t flk_pools_instance_bytes(const void *type, uint32_t before);
+// How many bytes of a block an instance of a class may have pointers in, with
+// what lies before the object; 0 if it is no class made by a class statement, if
+// another number of bytes lies before its instances, or if the block is of
+// another size. `type`: readable memory of FLK_POOLS_CLASS_BYTES.
+uint32_t flk_pools_instance_bytes(const void *type, const void *block,
+                                  uint32_t block_bytes, uint32_t before);
 // How many bytes of a block of Python's allocator or of malloc, from its start,
 // may have pointers: less than its size if it is an object of a known type.
 uint32_t flk_pools_used(const void *block, uint32_t block_bytes);

@@ -284,10 +284,10 @@ static uint32_t instance_bytes(const search *s, const char *block,
         uintptr_t type = flk_pools_class_at(block, block_bytes, before);
         if (!type || !flk_areas_have(&s->areas, type, FLK_POOLS_CLASS_BYTES))
             continue;
-        uint64_t bytes = flk_pools_instance_bytes((const void *)type, before);
-        if (bytes && bytes <= block_bytes &&
-            block_bytes - bytes < FLK_POOL_STEP)
-            return (uint32_t)bytes;
+        uint32_t bytes = flk_pools_instance_bytes((const void *)type, block,
+                                                  block_bytes, before);
+        if (bytes)
+            return bytes;
     }
     return block_bytes;
 }
@@ -308,7 +308,13 @@ static void read_pool(search *s, const flk_pool *pool, const char *copy,
             flk_pools_owned(copy + at, pool->block_bytes, &small))
             flk_holes_note_small(&s->holes, small);
         s->may_be_unused = s->contents.is_still && used == pool->block_bytes;
-        read_root_words(s, copy + at, begin + at, begin + at + used);
+        uint32_t unset, first = 0;
+        if (flk_pools_unset(copy + at, used, &unset)) {
+            read_root_words(s, copy + at, begin + at, begin + at + unset);
+            first = unset + FLK_POOLS_UNSET_BYTES;
+        }
+        read_root_words(s, copy + at + first, begin + at + first,
+                        begin + at + used);
     }
     s->may_be_unused = false;
 }

@@ -146,6 +146,20 @@ def _text_state() -> tuple[int, int]:
     return 1, 0  # no text is known to have no pointers
 
 
+#: The type of frames that code keeps between calls.
+_KEPT_FRAME = FrameType if sys.version_info < (3, 11) else None
+
+
+def _kind_of_code(one: type) -> int:
+    """Return the kind of code or of kept frames."""
+    kind: int = lib.FLK_PYTHON_PLAIN
+    if one is _KEPT_FRAME:
+        kind = lib.FLK_PYTHON_FRAME
+    elif (3, 14) <= sys.version_info < (3, 16) and "t" not in sys.abiflags:
+        kind = lib.FLK_PYTHON_CODE  # its number is set only without a GIL
+    return kind
+
+
 def _teach_types() -> None:
     """Tell the core how large objects are, so that it skips what is behind.
 
@@ -169,9 +183,9 @@ def _teach_types() -> None:
             kind = lib.FLK_PYTHON_LIST
         elif one is deque and deque.__basicsize__ >= _DEQUE_BYTES:
             kind = lib.FLK_PYTHON_DEQUE
-        elif one is FrameType and sys.version_info < (3, 11):
-            kind = lib.FLK_PYTHON_FRAME  # a function keeps one between calls
-        elif one.__itemsize__ and one not in (bytes, tuple, CodeType):
+        elif one is CodeType or one is _KEPT_FRAME:
+            kind = _kind_of_code(one)
+        elif one.__itemsize__ and one not in (bytes, tuple):
             continue  # not all of these keep their length in one place
         size = head + one.__basicsize__
         if one is FunctionType and sys.version_info >= (3, 11):
@@ -182,7 +196,7 @@ def _teach_types() -> None:
         rows.append((*row, *(_text_state() if one is str else (0, 0))))
     types = ffi.new("flk_python_type[]", rows)
     lib.flk_pools_set_types(types, len(rows))
-    if sys.version_info < (3, 13):  # later, values lie behind an instance
+    if sys.version_info < (3, 16):
         _teach_classes()
 
 
