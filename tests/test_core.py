@@ -70,7 +70,7 @@ FLAVOURS = (
             " die_after_fork=0 halt_on_error=1"
         },
         # Those that have threads.
-        only="test_(arena|callpath|misuse|names|pause|platform|scope|sequence|sites"
+        only="test_(arena|callpath|misuse|names|pause|platform|references|scope|sequence|sites"
         "|snapshot|thread|threads|tracker|unwind|young)",
     ),
     Flavour(

@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import cffi
 import children
@@ -555,3 +556,41 @@ def test_a_fork_beside_the_first_use() -> None:
     """
     for _ in range(3):
         children.output(code, "-W", "ignore")
+
+
+def test_a_block_that_track_gives_another_type_has_events() -> None:
+    """For observers of one of the types; its free is told to the last one."""
+    events: list[tuple[str, str]] = []
+
+    def observe(type: str | None) -> Any:
+        return LeakTracker.observe(
+            type,
+            allocated=lambda one: events.append((f"+{type}", one.type)),
+            freed=lambda one: events.append((f"-{type}", one.type)),
+        )
+
+    with (
+        LeakTracker.scope(isolated=True),
+        observe("int"),
+        observe("struct image"),
+        observe(None),
+    ):
+        one = diagnostic_calloc("int")
+        assert events == [("+int", "int"), ("+None", "int")]
+        events.clear()
+        LeakTracker.track(one, kind="other")
+        assert events == []
+        LeakTracker.track(one, type="struct image")
+        LeakTracker.track(one, type="struct image")
+        assert events == [("-int", "int"), ("+struct image", "struct image")]
+        events.clear()
+        LeakTracker.untrack(one)
+        assert events == [("+int", "int"), ("-struct image", "struct image")]
+        events.clear()
+        LeakTracker.track(one, type="struct image", release="free")
+        events.clear()
+        diagnostic_calloc.free(one)
+        assert events == [
+            ("-struct image", "struct image"),
+            ("-None", "struct image"),
+        ]

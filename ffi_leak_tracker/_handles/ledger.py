@@ -179,6 +179,12 @@ def made_inside(structure: CData, kind: str, free: tuple[str, ...]) -> None:
     record(key, 0, name, kind, free)
 
 
+#: The fields that are pointers, of structures that were asked for: by the type
+#: of a pointer to one. cffi makes a list of all fields each time.
+_pointers_in: dict[Any, tuple[str, ...]] = {}
+POINTERS_IN_MAX = 4096
+
+
 def inside(pointer: CData) -> tuple[int, CData] | None:
     """Return the key of the first pointer in what a pointer points to.
 
@@ -196,13 +202,20 @@ def inside(pointer: CData) -> tuple[int, CData] | None:
         return key_of(target), target
     if ctype.kind != "pointer" or ctype.item.kind != "struct":
         return None
-    if not target_of(pointer)[1]:
-        return None  # cffi ends the process if asked for unknown fields
-    for name, field in ctype.item.fields or ():
-        if field.type.kind == "pointer":
-            key = key_of(getattr(pointer, name))
-            if key:
-                return key, pointer
+    names = _pointers_in.get(ctype)
+    if names is None:
+        if not target_of(pointer)[1]:
+            return None  # cffi ends the process if asked for unknown fields
+        if len(_pointers_in) >= POINTERS_IN_MAX:
+            _pointers_in.clear()
+        fields = ctype.item.fields or ()
+        names = _pointers_in[ctype] = tuple(
+            [name for name, one in fields if one.type.kind == "pointer"]
+        )
+    for name in names:
+        key = key_of(getattr(pointer, name))
+        if key:
+            return key, pointer
     return None
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 #: child gets a new one.
 _lock = RLock()
 _observers: tuple[Observer, ...] = ()
+FREED = 0  # any other event than objects.MADE
 _has_warned = False  # of lost events, since ``_observers`` changed
 
 
@@ -182,6 +183,26 @@ def _deliver_waiting(limit: int | None) -> bool:
     finally:
         still_wait = bool(objects.end_delivery())
     return still_wait
+
+
+def tell_retyped(before: Allocation, after: Allocation | None) -> None:
+    """Tell that a block is of another type now.
+
+    For observers of a type it is freed, or allocated; for those of all types
+    it goes on.
+    """
+    objects.inside_observer(+1)
+    try:
+        for one in _observers:
+            if one.type is None or after is None:
+                continue
+            was, is_now = one.observes(before.type), one.observes(after.type)
+            if was and not is_now:
+                one.tell(FREED, before)
+            elif is_now and not was:
+                one.tell(objects.MADE, after)
+    finally:
+        objects.inside_observer(-1)
 
 
 def _say_losses() -> None:

@@ -383,7 +383,9 @@ class LeakTrackerType(Attaching):
             freed: called with the ``Allocation``, after its record was
                 removed. Its ``sequence`` equals that of the allocation.
 
-        A ``realloc`` is a free and an allocation. Allocations are delivered
+        A ``realloc`` is a free and an allocation. If ``track`` gives a block
+        another type, it is freed for observers of the one type and allocated
+        for those of the other. Allocations are delivered
         while tracking is on; frees of recorded blocks always are.
 
         Events of allocators, ``track`` and ``untrack`` are delivered in their
@@ -514,6 +516,7 @@ def _rename(block: Allocation, type: Any, kind: str, release: str) -> None:
     was = (block.type, block.kind, block.release)
     if wanted != was:
         core_blocks.retype(block.address, core.HEAP, core.type_id(*wanted))
+        _tell_retyped(block)
         known = _renamed.get(-block.address)
         if known is None or known[0] != block.sequence:  # of an earlier block
             _renamed[-block.address] = block.sequence, was
@@ -528,7 +531,18 @@ def _rename_back(address: int) -> bool:
     assert was is not None
     if (block.type, block.kind, block.release) == was:
         return False
-    return core_blocks.retype(block.address, core.HEAP, core.type_id(*was))
+    is_done = core_blocks.retype(block.address, core.HEAP, core.type_id(*was))
+    _tell_retyped(block)
+    return is_done
+
+
+def _tell_retyped(before: Allocation) -> None:
+    """Tell observers that an own block has another type now."""
+    if core_blocks.tell_observers is not None:
+        from ffi_leak_tracker._tracking import observers
+
+        after = core_blocks.find(before.address, core.HEAP)
+        observers.tell_retyped(before, after)
 
 
 def _layer(name: str) -> int:
