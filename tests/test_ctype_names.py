@@ -8,6 +8,7 @@ import cffi
 import pytest
 
 from ffi_leak_tracker import (
+    LeakDetector,
     LeakFilter,
     LeakTracker,
     diagnostic_calloc,
@@ -218,6 +219,42 @@ def test_a_check_of_an_unknown_type_is_doubted(tree) -> None:
         assert UNSEEN in scope.snapshot(filter=MISSPELT).notes
         assert UNSEEN in scope.leaks(filter=MISSPELT).notes
         LeakTracker.untrack(4096)
+
+
+def test_a_detector_of_an_unknown_type_is_doubted(tree) -> None:
+    """As a scope is that verifies, and the filter of all reports."""
+    with LeakDetector(filter=MISSPELT) as detector:
+        one = diagnostic_calloc("int")
+    with pytest.warns(RuntimeWarning, match="did you mean"):
+        detector.assert_no_leaks()
+    with (
+        pytest.warns(RuntimeWarning, match="did you mean"),
+        LeakTracker.scope(verify=True, filter=MISSPELT),
+    ):
+        two = diagnostic_calloc("int")
+    LeakTracker.add_global_filter(MISSPELT)
+    try:
+        with (
+            pytest.warns(RuntimeWarning, match="did you mean"),
+            LeakTracker.scope(verify=True),
+        ):
+            three = diagnostic_calloc("int")
+    finally:
+        LeakTracker.clear_global_filter()
+    for block in (one, two, three):
+        diagnostic_calloc.free(block)
+
+
+def test_nothing_live_is_clean_of_any_type(
+    tree, recwarn: pytest.WarningsRecorder
+) -> None:
+    """A filter that hides nothing needs no warning."""
+    with LeakTracker.scope(isolated=True, filter=MISSPELT) as scope:
+        scope.verify_no_leaks()
+    with LeakDetector(filter=MISSPELT) as detector:
+        pass
+    detector.assert_no_leaks()
+    assert not [one for one in recwarn if "of type" in str(one.message)]
 
 
 def test_known_types_and_hidden_ones_need_no_word(

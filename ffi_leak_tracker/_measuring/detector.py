@@ -7,7 +7,7 @@ from ffi_leak_tracker._measuring.window import Window
 from ffi_leak_tracker._records.snapshot import Snapshot
 from ffi_leak_tracker._records.stats import AllocationStats
 from ffi_leak_tracker._seam import misuse as misuses
-from ffi_leak_tracker._tracking import detached, unseen
+from ffi_leak_tracker._tracking import detached, type_names, unseen
 from ffi_leak_tracker._tracking.view import Checkpoint
 
 TYPE_CHECKING = False
@@ -131,6 +131,8 @@ class LeakDetector(Window):
             from ffi_leak_tracker._records.exceptions import LeaksFoundError
 
             raise LeaksFoundError(found, place=caller())
-        unseen.warn_of_silence(
-            self._scope.number, self._scope._uncertain_owned()
-        )
+        scope = self._scope
+        more = scope._uncertain_owned()
+        if not detached.is_clean(scope.number):  # a filter hides something
+            more = more + type_names.doubts_on(scope._whole_filter(None))
+        unseen.warn_of_silence(scope.number, more)

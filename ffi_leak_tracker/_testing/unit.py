@@ -174,10 +174,10 @@ class LeakCheckMixin(_Base):
         self._tell_misuses()
         # A function is not to become a method.
         ignored = getattr_static(type(self), "leaks_filter")
-        for text in type_names.doubts_on(ignored):
-            warn(f"leaks_filter leaves nothing: {text}")
         if detached.is_clean(scope.number):
             return
+        for text in type_names.doubts_on(ignored):
+            warn(f"leaks_filter leaves nothing: {text}")
 
         def take(collects: bool) -> Snapshot:
             return scope.leaks(filter=ignored, gc=collects)

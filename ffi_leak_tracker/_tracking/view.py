@@ -300,13 +300,14 @@ class View:
         """
         __tracebackhide__ = True
         misuses.check_damage()
+        doubts: list[str] = []
         if not detached.is_clean(self.number):
             found = self.leaks(filter=filter, gc=gc)
             if len(found):
                 raise exceptions.LeaksFoundError(found)
+            doubts = type_names.doubts_on(self._whole_filter(filter))
         if self._tells_unseen:
-            whole = self._whole_filter(filter)
-            more = [*self._uncertain_owned(), *type_names.doubts_on(whole)]
+            more = [*self._uncertain_owned(), *doubts]
             unseen.warn_of_silence(self.number, more)
 
     def _uncertain_owned(self) -> list[str]:
