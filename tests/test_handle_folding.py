@@ -51,6 +51,15 @@ certain = pytest.mark.skipif(
 pytestmark = pytest.mark.skipif(not can_search(), reason="no search here")
 
 
+RAW_FFI = cffi.FFI()
+RAW_FFI.cdef("struct tree;" + declarations("forest"))
+RAW = RAW_FFI.dlopen(path("forest"))
+
+
+def to_int(ffi: Any, pointer: Any) -> int:
+    return int(ffi.cast("intptr_t", pointer))
+
+
 def plant(lib: Any, names: list[bytes]) -> None:
     """Leak a chain of trees, the first name outermost."""
     ffi, library = lib
@@ -190,6 +199,41 @@ def test_a_report_without_a_search_says_what_it_counts_twice(
     found = scope.find_lost().leaks()
     assert not [text for text in found.notes if "counted beside" in text]
     library.tree_free(one)
+
+
+@pytest.mark.parametrize("way", ["C", "raw", "again"])
+def test_an_object_ends_with_its_memory(lib, scope, way) -> None:
+    """Though no wrapped destructor was called: C or other code released it."""
+    ffi, library = lib
+    one = library.tree_new(b"oak", ffi.NULL)
+    kept = library.tree_new(b"elm", ffi.NULL)
+    gone: list[int] = []
+    with LeakTracker.observe(
+        "struct tree", freed=lambda block: gone.append(block.address)
+    ):
+        if way == "C":
+            library.tree_close(one)
+        else:
+            RAW.tree_free(RAW_FFI.cast("struct tree *", to_int(ffi, one)))
+        trees = [b.address for b in scope.snapshot() if b.type == "struct tree"]
+        assert trees == [to_int(ffi, kept)]
+        if way == "again":  # most likely at the same address
+            library.tree_free(library.tree_new(b"fir", ffi.NULL))
+        library.tree_free(kept)
+        scope.verify_no_leaks()
+    assert to_int(ffi, one) in gone
+    assert to_int(ffi, kept) in gone
+
+
+def test_other_memory_ends_no_object(lib, scope) -> None:
+    """Frees of other blocks leave it."""
+    ffi, library = lib
+    one = library.tree_new(b"oak", ffi.NULL)
+    RAW.tree_free(RAW.tree_new(b"elm", RAW_FFI.NULL))
+    (tree,) = [b for b in scope.snapshot() if b.type == "struct tree"]
+    assert tree.address == to_int(ffi, one)
+    library.tree_free(one)
+    scope.verify_no_leaks()
 
 
 def test_handles_without_blocks_need_no_note() -> None:

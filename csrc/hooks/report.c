@@ -192,6 +192,14 @@ FLK_NOINLINE void flk_report_gone_wrong(flk_layer layer, uintptr_t address,
         flk_report_observe_gone(layer, address, record);
 }
 
+FLK_NOINLINE void flk_report_handle_gone(uintptr_t address) {
+    FLK_ASSERT(address != 0);
+    flk_record handle;
+    if (flk_tracker_untrack(FLK_LAYER_HANDLE, address, &handle) == FLK_TAKEN &&
+        flk_observe_is_on())
+        flk_report_observe_gone(FLK_LAYER_HANDLE, address, &handle);
+}
+
 void flk_report_gone(flk_layer layer, uintptr_t address, uint16_t type) {
     if (!flk_report_gone_hot(flk_platform_thread_marks(), layer, address, type,
                              0) &&

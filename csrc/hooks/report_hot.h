@@ -90,6 +90,9 @@ static FLK_HOT bool flk_report_made_hot(flk_marks *marks, uint32_t session,
 
 void flk_report_gone_wrong(flk_layer layer, uintptr_t address,
                            flk_record *record);
+// The memory at the address of a handle is released: so the object is gone,
+// whatever function of its library was called.
+void flk_report_handle_gone(uintptr_t address);
 // False: the block is not recorded. `caller` is where the release returns to.
 // The free is noted before the memory is given to the original function.
 static FLK_HOT bool flk_report_gone_hot(const flk_marks *marks, flk_layer layer,
@@ -100,6 +103,8 @@ static FLK_HOT bool flk_report_gone_hot(const flk_marks *marks, flk_layer layer,
         flk_report_put_off((flk_late_event){address, 0, type, layer, false});
         return true;
     }
+    if (FLK_UNLIKELY(FLK_SETTING(has_handles)))
+        flk_report_handle_gone(address);
     flk_record record;
     switch (flk_tracker_free_hot(layer, address, type, &record, NULL, NULL)) {
     case FLK_TAKEN:
