@@ -583,6 +583,21 @@ static void test_moves_of_the_last_session_are_not_recorded(void) {
     CHECK(!is_live((HEAP + 0x3000)) && flk_tracker_check());
 }
 
+static void test_a_handle_ends_with_its_memory(void) {
+    track(HEAP + 0x1000, 8);
+    track(HEAP + 0x2000, 8);
+    returns(HEAP + 0x1000);
+    traced(FLK_FN_MALLOC)(10);
+    traced(FLK_FN_FREE)(HEAP + 0x1000);
+    CHECK(!flk_untrack(HEAP + 0x1000, FLK_LAYER_HANDLE, NULL));
+    traced(FLK_FN_FREE)(HEAP + 0x2000);  // memory that no hook recorded
+    CHECK(!flk_untrack(HEAP + 0x2000, FLK_LAYER_HANDLE, NULL));
+    track(HEAP + 0x1000, 8);
+    traced(FLK_FN_FREE)(HEAP + 0x1010);
+    CHECK(flk_untrack(HEAP + 0x1000, FLK_LAYER_HANDLE, NULL));
+    CHECK(flk_tracker_check());
+}
+
 // --- signal handlers ----------------------------------------------------
 // Frees of many addresses need many shards.
 static void allocate_in_handler(int number) {
@@ -590,7 +605,7 @@ static void allocate_in_handler(int number) {
     traced(FLK_FN_MALLOC)(10);
     traced(FLK_FN_FREE)(HEAP + 0x1000);
     for (uintptr_t i = 1; i < 300; i++)
-        traced(FLK_FN_FREE)(i << 20);
+        traced(FLK_FN_FREE)((i << 20) + 16);  // no handle begins there
 }
 
 static void interrupt_each_microseconds(suseconds_t microseconds) {
@@ -897,6 +912,7 @@ int main(void) {
     RUN(test_a_release_left_by_longjmp);
     RUN(test_calls_of_the_last_session_are_not_recorded);
     RUN(test_moves_of_the_last_session_are_not_recorded);
+    RUN(test_a_handle_ends_with_its_memory);
     RUN(test_a_signal_handler_allocates_meanwhile);
     RUN(test_a_signal_handler_beside_observers);
     RUN(test_looked_up_calls_are_attributed_by_return_address);
