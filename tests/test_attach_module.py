@@ -197,25 +197,95 @@ def test_the_specification_is_found(forest, monkeypatch) -> None:
         use(user)
 
 
-def test_a_module_in_abi_mode(tmp_path: Path, monkeypatch: Any) -> None:
-    """Its ffi opens the library; the specification is for that."""
+ABI_USER = """
+from _forest_abi import ffi
+library = ffi.dlopen({path!r})
+make = library.tree_new
+"""
+INLINE_USER = """
+from cffi import FFI
+ffi = FFI()
+ffi.cdef({text!r})
+library = ffi.dlopen({path!r})
+make = library.tree_new
+"""
+
+
+@pytest.fixture
+def abi(tmp_path: Path, monkeypatch: Any) -> Any:
+    """Make modules in ABI mode, and what opens the library."""
     import cffi
     from handle_library import TYPES, declarations
 
+    text = TYPES + declarations("trees") + VARIABLES
     ffi = cffi.FFI()
-    ffi.cdef(TYPES + declarations("trees") + VARIABLES)
+    ffi.cdef(text)
     ffi.set_source("_forest_abi", None)
     ffi.compile(str(tmp_path))
+    file = path("trees")
+    user, inline = tmp_path / "abi_user.py", tmp_path / "inline_user.py"
+    user.write_text(ABI_USER.format(path=file), "utf-8")
+    inline.write_text(INLINE_USER.format(path=file, text=text), "utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with attach_module("_forest_abi", SPEC):
-        module = importlib.import_module("_forest_abi")
-        lib = module.ffi.dlopen(path("trees"))
+    names = "_forest_abi", "abi_user", "inline_user"
+    yield
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+@pytest.mark.parametrize("spec", [SPEC, None])
+@pytest.mark.parametrize(
+    ("module", "user"),
+    [("_forest_abi", "abi_user"), ("inline_user", "inline_user")],
+)
+def test_a_module_in_abi_mode(abi, module, user, spec, is_loaded) -> None:
+    """Its ffi opens the library; the specification is for that."""
+    if is_loaded:
+        raw = importlib.import_module(user).library
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        attached = attach_module(module, spec)
+        used = importlib.import_module(user)
         with LeakTracker.scope(isolated=True) as scope:
-            one = lib.tree_new()
-            assert live(scope) == [TREE]
-            lib.tree_free(one)
+            one, two = used.library.tree_new(), used.make()
+            assert live(scope) == [TREE, TREE]
+            used.library.tree_free(one)
+            used.library.tree_free(two)
             assert not live(scope)
-    del sys.modules["_forest_abi"]
+        attached.close()
+    assert not told
+    if is_loaded:
+        assert used.library is raw
+        assert used.make is raw.tree_new
+
+
+def test_a_module_that_opens_no_library_is_said(abi) -> None:
+    """Until it opens one, also after the attachment."""
+    ffi = importlib.import_module("_forest_abi").ffi
+    attached = attach_module("_forest_abi", SPEC)
+    assert unmet() == [
+        "the ffi of _forest_abi opened no library, so no handle of it was "
+        "recorded"
+    ]
+    with pytest.warns(RuntimeWarning, match="opened no library"):
+        attached.close()
+    with attach_module("_forest_abi", SPEC):
+        assert ffi is not importlib.import_module("_forest_abi").ffi
+        importlib.import_module("abi_user")
+        assert unmet() == []
+
+
+def test_names_that_no_opened_library_has_are_said(abi) -> None:
+    """When it ends, and by reports; one library may have what others lack."""
+    importlib.import_module("abi_user")
+    wrong = {"tree_now": "tree_free", "tree_new": "tree_free"}
+    attached = attach_module("_forest_abi", wrong)
+    (line,) = unmet()
+    assert "tree_now is not in the library; did you mean tree_new?" in line
+    with pytest.warns(RuntimeWarning, match="tree_now is not in the library"):
+        attached.close()
+    assert unmet() == []
 
 
 def test_errors(forest) -> None:

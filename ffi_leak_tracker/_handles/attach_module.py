@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import types
 
@@ -10,8 +11,11 @@ from ffi_leak_tracker._base.warn import warn
 from ffi_leak_tracker._handles import rebinding
 from ffi_leak_tracker._handles.functions import Switch
 from ffi_leak_tracker._handles.import_hook import Hook
-from ffi_leak_tracker._handles.instrument import Plan, proxies
-from ffi_leak_tracker._handles.interface import Interface
+from ffi_leak_tracker._handles.instrument import (
+    Plan,
+    library_of_plan,
+    proxies,
+)
 from ffi_leak_tracker._handles.library import Library
 from ffi_leak_tracker._handles.spec import Spec
 from ffi_leak_tracker._handles.spec_files import OURS, as_spec, of_module
@@ -40,6 +44,7 @@ class ModuleHandles:
         "_source": "of the specification",
         "_spec": "None: what is suggested",
         "_switch": "of the wrappers",
+        "_unfit": "a line for each name that no opened lib has; None: none is",
         "name": "the name of the module",
     }
 
@@ -50,6 +55,7 @@ class ModuleHandles:
         self._switch = Switch()
         self._old: list[tuple[Any, Any]] = []
         self._hook: Hook | None = None
+        self._unfit: dict[str, str] | None = None
 
     @property
     def source(self) -> str:
@@ -75,25 +81,67 @@ class ModuleHandles:
         rebinding.everywhere(self._old)
 
     def _replace(self, module: types.ModuleType) -> None:
-        """Replace ffi and lib of the module itself."""
+        """Replace ffi and lib of the module itself, and libs it has opened."""
         ffi = getattr(module, "ffi", None)
         if ffi is None or not hasattr(ffi, "typeof"):
             raise SpecError(f"{self.name} is no module of cffi: it has no ffi")
         lib = getattr(module, "lib", None)
-        spec = self._spec
-        if spec is None:
-            spec = Spec({}) if lib is None else suggest(ffi, lib).spec("high")
-        raw = _NoLib() if lib is None else lib
-        plan = Plan(ffi, raw, spec, False, self._switch)
+        plan = self._plan(ffi, _NoLib() if lib is None else lib)
         if self._spec is not None and lib is not None:
             self._warn_of_unfit(plan)
-        new_ffi, new_lib = proxies(plan)
-        self._old = pairs_of(plan, new_ffi, None if lib is None else new_lib)
+        new_ffi, new_lib = proxies(plan, lambda one: self._opened(ffi, one)[1])
+        self._old = [(ffi, new_ffi)]
+        if lib is not None:
+            self._old += pairs_of(plan, new_lib)
+        if opened := self._opened_before(ffi):
+            self._old += opened
+            rebinding.everywhere(self._old)
         names = vars(module)
         rebinding.in_names(names, rebinding.by_identity(self._old))
         below = sys.modules.get(f"{self.name}.lib")
         if below is not None and below is lib:
             sys.modules[f"{self.name}.lib"] = new_lib  # type: ignore[assignment]
+
+    def _plan(self, ffi: Any, lib: Any) -> Plan:
+        spec = self._spec
+        if spec is None:
+            spec = suggest(ffi, lib).spec("high")
+        return Plan(ffi, lib, spec, False, self._switch)
+
+    def _opened(self, ffi: Any, lib: Any) -> tuple[Plan, Library]:
+        """Return what stands for a lib that the ffi of the module opened."""
+        plan = self._plan(ffi, lib)
+        lines = [*plan.spec.unknown(dir(lib)), *plan.unfit()]
+        names = {line.partition(" ")[0]: line for line in lines}
+        before = names if self._unfit is None else self._unfit
+        self._unfit = {one: names[one] for one in before if one in names}
+        return plan, library_of_plan(plan)
+
+    def _opened_before(self, ffi: Any) -> list[tuple[Any, Any]]:
+        """Return the pairs of the libs that the module's ffi has opened."""
+        known = rebinding.by_identity(self._old)
+        pairs: list[tuple[Any, Any]] = []
+        for lib in libraries_opened_by(ffi):
+            if id(lib) not in known:
+                pairs += pairs_of(*self._opened(ffi, lib))
+        return pairs
+
+    @property
+    def problem(self) -> str | None:
+        """What is not recorded though it was asked for; None if nothing is."""
+        if not self.loaded:
+            return unmet_text(self.name)
+        if len(self._old) == 1 and self._unfit is None:
+            return (
+                f"the ffi of {printable(self.name)} opened no library, so no "
+                "handle of it was recorded"
+            )
+        if self._spec is None or self._source.endswith(OURS):
+            return None
+        if not self._unfit:
+            return None
+        lines = "; ".join(self._unfit.values())
+        return f"handles of {printable(self.name)}: {lines}: not recorded"
 
     def _warn_of_unfit(self, plan: Plan) -> None:
         """Warn of functions of the specification that are not there.
@@ -123,8 +171,9 @@ class ModuleHandles:
         if not self._switch.on:
             return
         self._switch.off()
-        if _attached.pop(self.name, None) is not None and not self.loaded:
-            warn(unmet_text(self.name))
+        problem = self.problem
+        if _attached.pop(self.name, None) is not None and problem:
+            warn(problem)
         if self._hook is not None:
             self._hook.remove()
         if self._old:
@@ -161,17 +210,21 @@ class _NoLib:
         return []
 
 
-def pairs_of(
-    plan: Plan, ffi: Interface, lib: Library | None
-) -> list[tuple[Any, Any]]:
-    """Return what to replace, and what by.
+def libraries_opened_by(ffi: Any) -> list[Any]:
+    """Return the libs in ABI mode that an ffi has opened.
 
-    The raw ffi, the raw lib, its functions that have a wrapper, and the
-    methods of the ffi that record.
+    One of ``cffi.FFI`` has a list of them. One of a compiled module is known
+    by its lib, which refers to it.
     """
-    pairs: list[tuple[Any, Any]] = [(plan.ffi, ffi)]
-    if lib is not None:
-        pairs.append((plan.lib, lib))
+    known = getattr(ffi, "_libraries", None)
+    if isinstance(known, list):
+        return list(known)
+    return [one for one in gc.get_referrers(ffi) if type(one).__name__ == "Lib"]
+
+
+def pairs_of(plan: Plan, lib: Library) -> list[tuple[Any, Any]]:
+    """Return what to replace, and what by: a lib, and its wrapped functions."""
+    pairs: list[tuple[Any, Any]] = [(plan.lib, lib)]
     for name, wrapper in plan.wrappers.items():
         pairs.append((getattr(plan.lib, name), wrapper))
     return pairs
@@ -183,7 +236,8 @@ def attach_module(name: str, spec: Any = None) -> ModuleHandles:
     The ``ffi`` and ``lib`` of its extension module are replaced as by
     ``instrument``: at its import, or now, if it is loaded. Then each name in
     a loaded module that is bound to them, or to a function of the lib, is
-    bound anew, also in classes and in default arguments.
+    bound anew, also in classes and in default arguments. In ABI mode this is
+    done with each lib that the ffi has opened, and that it opens later.
 
     Args:
         name: of the module that has ``ffi``, such as ``"cmarkgfm._cmark"``.
@@ -231,10 +285,8 @@ def attached_modules() -> tuple[ModuleHandles, ...]:
 
 
 def unmet() -> list[str]:
-    """Return a line for each attached module that was not imported."""
-    return [
-        unmet_text(one.name) for one in attached_modules() if not one.loaded
-    ]
+    """Return a line for each module with functions that are not recorded."""
+    return [one.problem for one in attached_modules() if one.problem]
 
 
 def unmet_text(name: str) -> str:

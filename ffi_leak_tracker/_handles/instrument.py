@@ -18,6 +18,7 @@ from ffi_leak_tracker._handles.wrapper import Late, Wrapper, unwrapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ffi_leak_tracker._handles.functions import Function
@@ -362,12 +363,23 @@ def instrument(
     return proxies(plan)
 
 
-def proxies(plan: Plan) -> tuple[Interface, Library]:
-    """Return the ffi and the lib of a plan."""
+def library_of_plan(plan: Plan) -> Library:
+    """Return the lib with the wrappers of a plan."""
+    return Library(plan.lib, {**plan.others, **plan.wrappers})
 
-    def opened(lib: Any) -> Library:
+
+def proxies(
+    plan: Plan, opened: Callable[[Any], Library] | None = None
+) -> tuple[Interface, Library]:
+    """Return the ffi and the lib of a plan.
+
+    Args:
+        opened: returns the lib for one that the ffi opens. None: it has the
+            specification of the plan.
+    """
+
+    def open_alike(lib: Any) -> Library:
         other = Plan(plan.ffi, lib, plan.spec, False, plan.switch)
-        return Library(lib, {**other.others, **other.wrappers})
+        return library_of_plan(other)
 
-    lib = Library(plan.lib, {**plan.others, **plan.wrappers})
-    return Interface(plan, opened), lib
+    return Interface(plan, opened or open_alike), library_of_plan(plan)
