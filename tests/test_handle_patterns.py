@@ -16,6 +16,7 @@ import test_handle_wrappers
 import test_handles
 import test_shim
 from c_library import COMPILER
+from conftest import IS_PYPY, collect
 from handle_library import SPEC, compiled, module, opened
 
 from ffi_leak_tracker import LeakTracker
@@ -89,6 +90,8 @@ def both(request: Any) -> Any:
 def test_row_a_functions_of_a_lib_cannot_be_set(both) -> None:
     """As of a raw lib. In ABI mode, cffi calls itself without an end."""
     _, raw, _, lib = both
+    if IS_PYPY and type(raw).__name__.startswith("FFILibrary"):
+        pytest.skip("PyPy does not end cffi's calls of itself for minutes")
     errors = []
     for one in (raw, lib):
         with pytest.raises((AttributeError, RecursionError)) as error:
@@ -181,6 +184,7 @@ def test_row_h_cdata_are_what_they_were(both) -> None:
         )
         with pytest.raises(TypeError):
             new("int *", "no number")
+        collect()
         assert len(freed) == 1
         del one, other
         gc.collect()
