@@ -214,12 +214,18 @@ def libraries_opened_by(ffi: Any) -> list[Any]:
     """Return the libs in ABI mode that an ffi has opened.
 
     One of ``cffi.FFI`` has a list of them. One of a compiled module is known
-    by its lib, which refers to it.
+    by its libs, which refer to it, as far as modules or classes have a name
+    for them: others could not be replaced.
     """
     known = getattr(ffi, "_libraries", None)
     if isinstance(known, list):
         return list(known)
-    return [one for one in gc.get_referrers(ffi) if type(one).__name__ == "Lib"]
+    libs = {id(one): one for one in rebinding.values_of_type("Lib")}
+    return [
+        one
+        for one in libs.values()
+        if any(other is ffi for other in gc.get_referents(one))
+    ]
 
 
 def pairs_of(plan: Plan, lib: Library) -> list[tuple[Any, Any]]:

@@ -46,6 +46,22 @@ def everywhere(pairs: Pairs) -> None:
         _in_module(vars(module), new, seen)
 
 
+def values_of_type(name: str) -> list[Any]:
+    """Return what modules and their classes have of types of this name."""
+    found = []
+    for module in list(sys.modules.values()):
+        if not isinstance(module, types.ModuleType):
+            continue
+        for value in list(vars(module).values()):
+            inner = (
+                list(vars(value).values()) if isinstance(value, type) else ()
+            )
+            found += [
+                one for one in (value, *inner) if type(one).__name__ == name
+            ]
+    return found
+
+
 def _in_module(names: dict[str, Any], new: New, seen: set[int]) -> None:
     if id(names) in seen:
         return
