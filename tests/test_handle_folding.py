@@ -12,7 +12,7 @@ from stale_words import despite_stale_words
 
 from ffi_leak_tracker import LeakFilter, LeakTracker
 from ffi_leak_tracker._seam import core_lost
-from ffi_leak_tracker.handles import instrument
+from ffi_leak_tracker.handles import Chain, Out, instrument
 
 OBJECT = 16 + 100
 
@@ -223,6 +223,31 @@ def test_an_object_ends_with_its_memory(lib, scope, way) -> None:
         scope.verify_no_leaks()
     assert to_int(ffi, one) in gone
     assert to_int(ffi, kept) in gone
+
+
+@pytest.mark.parametrize("word", ["Chain", "Out"])
+def test_an_object_that_takes_the_memory_of_another_is_recorded(word) -> None:
+    """Most likely at its address, so that nothing seems to have changed."""
+    spec: dict[str, Any] = {"tree_new": "tree_free"}
+    spec["tree_renew"] = Chain(0, free="tree_free")
+    spec["tree_reopen"] = Out(0, free="tree_free")
+    ffi, library = instrument(RAW_FFI, RAW, spec)
+    box = ffi.new("struct tree **")
+    with (
+        LeakTracker.attach([to("forest")]),
+        LeakTracker.scope(isolated=True) as scope,
+    ):
+        for _ in range(20):
+            box[0] = library.tree_new(b"oak", ffi.NULL)
+            if word == "Chain":
+                box[0] = library.tree_renew(box[0])
+            else:
+                library.tree_reopen(box)
+            trees = [b for b in scope.snapshot() if b.type == "struct tree"]
+            assert [b.address for b in trees] == [to_int(ffi, box[0])]
+            assert trees[0].kind in {"tree_renew", "tree_reopen"}
+            library.tree_free(box[0])
+        scope.verify_no_leaks()
 
 
 def test_other_memory_ends_no_object(lib, scope) -> None:

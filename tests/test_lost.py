@@ -334,7 +334,7 @@ kept = [made() for _ in range(2000)]
 found = LeakTracker.find_lost()
 print(len(found.lost))
 """
-#: By the size of the block, whose last word is not used, or the word of PLACES.
+#: By the size of the block. Its last word is not used, or the word of PLACES.
 MAKERS = {
     # An instance: 16 bytes and a head of 16 lie before it (3.11).
     "instance": (64, "class Plain: pass\ndef made(): return Plain()"),

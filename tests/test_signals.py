@@ -380,7 +380,7 @@ WAYS = {
         False,
     ),
 }
-if IS_PYPY:  # whose ctypes cannot call C with the GIL
+if IS_PYPY:  # its ctypes cannot call C with the GIL
     del WAYS["the GIL is held"]
 
 

@@ -290,10 +290,24 @@ static bool argument_of(const wrapper *self, PyObject *const *args,
            flk_cdata_address(args[self->arg], address);
 }
 
+// The layer of the records of a sort.
+static flk_layer layer_of(PyObject *sort) {
+    FLK_ASSERT(sort);
+    PyObject *layer = PyObject_GetAttrString(sort, "layer");
+    long number = layer ? PyLong_AsLong(layer) : -1;
+    Py_XDECREF(layer);
+    if (number < 0)
+        PyErr_Clear();
+    return number < 0 ? FLK_LAYER_HANDLE : (flk_layer)number;
+}
+
+// An entry without a record is of an object whose memory was released.
 bool flk_wrappers_is_live(const void *address) {
     FLK_ASSERT(address);
+    flk_block block;
     PyObject *key = key_of(address);
-    bool is = key && PyDict_Contains(flk_wrappers.live, key) == 1;
+    PyObject *sort = key ? sort_at(key) : NULL;
+    bool is = sort && flk_find((uintptr_t)address, layer_of(sort), &block);
     Py_XDECREF(key);
     return is;
 }

@@ -4,7 +4,7 @@
 // Callers: the search for pointers, for a word that may be an address.
 // Fails:   never; false if it is not sure.
 // Invariant: a word is taken for the end of a text only if the text fills its block from the start. A text in the middle
-//            of a block may be old itself, as in a table whose free places are not cleared.
+//            of a block may be old itself, as in a table that does not clear free places.
 #ifndef FLK_TEXTS_H
 #define FLK_TEXTS_H
 

@@ -470,7 +470,7 @@ def argument_is_out(name: str, word: Out, ctype: Any) -> Steps:
             return
         found = cast(ctype, box)[0]  # cffi takes void * as well
         key = ledger.key_of(found)
-        if ok is None and key == before and key in live:
+        if ok is None and key == before and ledger.sequence_at(key):
             return  # nothing was written
         ledger.made(found, name, free)
 
@@ -490,7 +490,7 @@ def argument_is_chained(name: str, word: Chain) -> Steps:
     def after(args: tuple[Any, ...], result: Any, before: int) -> None:
         old = ledger.key_of(args[arg])
         new = ledger.key_of(result)
-        if not new or (new == old and old in live):
+        if not new or (new == old and ledger.sequence_at(old)):
             return
         if before and ledger.sequence_at(old) == before:
             ledger.forget(old)  # not the object of another thread

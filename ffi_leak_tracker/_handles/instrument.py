@@ -51,7 +51,7 @@ class Plan:
         self.others: dict[str, Any] = {}
         self._names_of_raw: dict[int, str] = {}
         self._destructors: dict[str, Function] = {}
-        #: The destructors for wrappers whose function never changes.
+        #: The destructors for wrappers of functions that never change.
         self.fast_destructors: dict[Any, Function] = {}
         self._addresses: dict[int, str] | None = None
         words = spec.for_functions(names)

@@ -5,7 +5,7 @@
 #include "elf/loaded.h"
 #include "support.h"
 
-// A function of an object whose tables are read. musl's C library has none.
+// A function of an object that has unwind tables. musl's C library has none.
 #ifdef __GLIBC__
 #define KNOWN ((uintptr_t)qsort)
 #else

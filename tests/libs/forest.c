@@ -24,3 +24,12 @@ int tree_close(struct tree *one) {
     tree_free(one);
     return 7;
 }
+// These release an object and most likely get its memory for the next one.
+struct tree *tree_renew(struct tree *one) {
+    tree_free(one);
+    return tree_new("new", NULL);
+}
+int tree_reopen(struct tree **one) {
+    *one = tree_renew(*one);
+    return 0;
+}
